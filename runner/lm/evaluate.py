@@ -1,0 +1,135 @@
+"""One lm-eval task on a running engine → TaskOutcome and its samples."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from typing import Any
+
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+
+from runner.lm.engine import TOO_LONG
+from runner.lm.models import RecordedModel
+from runner.lm.samples import SampleRow, sample_rows
+from runner.lm.tasks import LoadedTask
+from runner.outcome import MetricResult, TaskOutcome
+from runner.plan import Plan
+
+
+def evaluate(
+    lm: RecordedModel, manager: TaskManager, loaded: LoadedTask, plan: Plan
+) -> tuple[TaskOutcome, list[SampleRow]]:
+    """Ask, score and aggregate with `lm_eval.simple_evaluate`, seeded, samples kept."""
+    asked = loaded.evaluation
+    lm.batch_size = asked.batch_size if asked.batch_size == "auto" else int(asked.batch_size)
+    start = time.monotonic()
+    results = simple_evaluate(
+        model=lm,
+        tasks=list(loaded.items),
+        task_manager=manager,
+        num_fewshot=asked.num_fewshot,
+        limit=_plain(asked.limit),
+        apply_chat_template=asked.apply_chat_template,
+        fewshot_as_multiturn=asked.fewshot_as_multiturn,
+        system_instruction=plan.system_instruction,
+        gen_kwargs=dict(plan.gen_kwargs) or None,
+        random_seed=plan.seed,
+        numpy_random_seed=plan.seed,
+        torch_random_seed=plan.seed,
+        fewshot_random_seed=plan.seed,
+        log_samples=True,
+    )
+    assert results is not None  # None is for ranks other than 0, which lm-eval has under torchrun
+    seconds = time.monotonic() - start
+    rows = sample_rows(lm, loaded, results["samples"])
+    lm.model.forget()
+    return _task_outcome(loaded, results, rows, seconds), rows
+
+
+def _plain(limit: float | None) -> int | float | None:
+    return int(limit) if limit is not None and limit >= 1 else limit
+
+
+def _task_outcome(
+    loaded: LoadedTask, results: Any, rows: list[SampleRow], seconds: float
+) -> TaskOutcome:
+    sizes = {name: int(n["effective"]) for name, n in results["n-samples"].items()}
+    binary = _binary_metrics(results["samples"])
+    metrics = [
+        MetricResult(
+            task=name,
+            metric=metric,
+            filter=filter_name,
+            value=float(value),
+            stderr=_number(values.get(f"{metric}_stderr,{filter_name}")),
+            n=_size(name, sizes, results["group_subtasks"]),
+            higher_is_better=(results["higher_is_better"].get(name) or {}).get(metric),
+            binary=metric in binary and metric in ("acc", "acc_norm", "exact_match"),
+        )
+        for name, values in results["results"].items()
+        for metric, filter_name, value in _reported(values)
+    ]
+    top = loaded.evaluation.task
+    metrics.sort(key=lambda each: each.task != top)
+    first_filters = {row.sample: row for row in rows}  # one row a sample, whatever its filters
+    finishes = Counter(reason for row in first_filters.values() for reason in row.finish_reasons)
+    return TaskOutcome(
+        task=top,
+        metrics=tuple(metrics),
+        expected=loaded.expected,
+        evaluated=len(first_filters),
+        truncated=sum(row.truncated for row in first_filters.values()),
+        refused=finishes[TOO_LONG],
+        cut_answers=finishes["length"] if _generates(loaded) else 0,
+        unmatched=sum(not row.finish_reasons for row in first_filters.values()),
+        seconds=seconds,
+        output_tokens=sum(len(row.token_ids) for row in first_filters.values()),
+        prompt_digest=_prompt_digest(rows),
+    )
+
+
+def _reported(values: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """(metric, filter, value) of each `metric,filter` key; aliases and standard errors left out."""
+    reported = []
+    for key, value in values.items():
+        metric, comma, filter_name = key.partition(",")
+        if comma and not metric.endswith("_stderr") and isinstance(value, int | float):
+            reported.append((metric, filter_name, value))
+    return reported
+
+
+def _number(value: Any) -> float | None:
+    """lm-eval writes 'N/A' where a metric has no standard error."""
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _size(name: str, sizes: dict[str, int], children: dict[str, list[str]]) -> int:
+    if name in sizes:
+        return sizes[name]
+    return sum(_size(child, sizes, children) for child in children.get(name, []))
+
+
+def _binary_metrics(samples: dict[str, list[dict[str, Any]]]) -> set[str]:
+    """Metrics whose every sample scored 0 or 1."""
+    seen: set[str] = set()
+    other: set[str] = set()
+    for rows in samples.values():
+        for row in rows:
+            for metric in row["metrics"]:
+                seen.add(metric)
+                score = row[metric]
+                if not isinstance(score, int | float) or score not in (0, 1):
+                    other.add(metric)
+    return seen - other
+
+
+def _generates(loaded: LoadedTask) -> bool:
+    return any(task.OUTPUT_TYPE == "generate_until" for task in loaded.leaves.values())
+
+
+def _prompt_digest(rows: list[SampleRow]) -> str:
+    """SHA-256 over all that was asked: the evaluation's identity beyond its settings."""
+    asked = sorted((row.task, row.doc_id, row.prompt_hash, *row.image_hashes) for row in rows)
+    return hashlib.sha256(repr(asked).encode()).hexdigest()

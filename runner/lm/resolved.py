@@ -1,0 +1,94 @@
+"""vLLM's own word on our arguments: which it knows, and what it made of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+from runner.errors import UserError
+from runner.plan import Plan
+from runner.usage import suggestion
+
+# Arguments of lm-eval's model classes that it does not pass on to vLLM.
+LM_EVAL_ARGUMENTS = (
+    "pretrained",
+    "max_images",
+    "enable_thinking",
+    "think_end_token",
+    "chat_template_args",
+    "add_bos_token",
+    "prefix_token_id",
+    "max_gen_toks",
+    "max_length",
+    "truncation_side",
+    "interleave",
+    "image_width",
+    "image_height",
+    "image_max_side",
+    "lora_local_path",
+)
+
+
+def check_engine_args(plan: Plan) -> None:
+    """Refuse what the installed vLLM does not know or cannot combine, before weights are loaded.
+
+    Raises:
+        UserError: naming the argument, or with vLLM's own reason.
+    """
+    from vllm import EngineArgs
+
+    known = tuple(item.name for item in fields(EngineArgs))
+    unknown = [
+        f"engine.extra.{name}: this vLLM knows no such engine argument.{suggestion(name, known)}"
+        for name in plan.engine_args
+        if name not in known and name not in LM_EVAL_ARGUMENTS
+    ]
+    if unknown:
+        raise UserError(*unknown)
+    arguments = {k: v for k, v in plan.engine_args.items() if k in known}
+    try:
+        EngineArgs(model=plan.engine_args["pretrained"], **arguments).create_engine_config()
+    except (ValueError, TypeError, AssertionError, NotImplementedError, OSError) as error:
+        raise UserError(f"engine: vLLM refuses this configuration: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """pydantic wraps the reason in a report of several lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    wanted = [line for line in lines if "error," in line] or lines or [repr(error)]
+    return wanted[0].split("[type=")[0].strip()
+
+
+def resolved_engine(config: Any) -> dict[str, Any]:
+    """What vLLM made of the arguments: the numbers that readers compare, and all of it."""
+    cache, compilation = config.cache_config, config.compilation_config
+    return {
+        "model": config.model_config.model,
+        "architectures": list(config.model_config.architectures),
+        "dtype": str(config.model_config.dtype).removeprefix("torch."),
+        "quantization": config.model_config.quantization,
+        "max_model_len": config.model_config.max_model_len,
+        "enforce_eager": config.model_config.enforce_eager,
+        "seed": config.model_config.seed,
+        "tensor_parallel_size": config.parallel_config.tensor_parallel_size,
+        "pipeline_parallel_size": config.parallel_config.pipeline_parallel_size,
+        "data_parallel_size": config.parallel_config.data_parallel_size,
+        "enable_expert_parallel": config.parallel_config.enable_expert_parallel,
+        "distributed_executor_backend": str(config.parallel_config.distributed_executor_backend),
+        "block_size": cache.block_size,
+        "num_gpu_blocks": cache.num_gpu_blocks,
+        "kv_cache_dtype": str(cache.cache_dtype),
+        "enable_prefix_caching": cache.enable_prefix_caching,
+        "cudagraph_mode": _name(compilation.cudagraph_mode),
+        "compilation_mode": _name(getattr(compilation, "mode", None)),
+        "max_num_seqs": config.scheduler_config.max_num_seqs,
+        "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
+        "additional_config": json.loads(json.dumps(config.additional_config, default=str)),
+        "whole": str(config),
+    }
+
+
+def _name(value: Any) -> str:
+    return value.name if isinstance(value, Enum) else str(value)

@@ -1,0 +1,151 @@
+"""Every sample of a run, joined with the engine's answers, as one Parquet file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from runner.lm.engine import Answer, image_hash
+from runner.lm.tasks import LoadedTask
+
+if TYPE_CHECKING:
+    from runner.lm.models import RecordedModel
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One sample under one filter; lists run over its requests (choices) or its tokens.
+
+    Token lists hold the concatenated answers of all requests of the sample; `logprobs` are natural
+    logarithms of the chosen tokens' probabilities, `margins` their lead over the next best token.
+    """
+
+    task: str
+    doc_id: int
+    filter: str
+    doc_hash: str
+    prompt_hash: str
+    image_hashes: list[str]
+    image_sizes: list[str]
+    prompt: str
+    target: str
+    responses: list[str]
+    filtered: str
+    scores: dict[str, float]
+    truncated: bool
+    prompt_tokens: list[int]
+    token_ids: list[int]
+    logprobs: list[float]
+    margins: list[float]
+    finish_reasons: list[str]
+
+    @property
+    def sample(self) -> tuple[str, int]:
+        return (self.task, self.doc_id)
+
+
+SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("doc_id", pa.int64()),
+        ("filter", pa.string()),
+        ("doc_hash", pa.string()),
+        ("prompt_hash", pa.string()),
+        ("image_hashes", pa.list_(pa.string())),
+        ("image_sizes", pa.list_(pa.string())),
+        ("prompt", pa.string()),
+        ("target", pa.string()),
+        ("responses", pa.list_(pa.string())),
+        ("filtered", pa.string()),
+        ("scores", pa.map_(pa.string(), pa.float64())),
+        ("truncated", pa.bool_()),
+        ("prompt_tokens", pa.list_(pa.int32())),
+        ("token_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float32())),
+        ("margins", pa.list_(pa.float32())),
+        ("finish_reasons", pa.list_(pa.string())),
+    ]
+)
+
+
+def write_samples(file: Path, rows: list[SampleRow]) -> None:
+    """Replace the file whole: a reader never sees half of it."""
+    from runner.rundir import write_atomic
+
+    table = pa.Table.from_pylist([_plain(row) for row in rows], schema=SCHEMA)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomic(file, sink.getvalue().to_pybytes())
+
+
+def sample_rows(
+    lm: RecordedModel, loaded: LoadedTask, logged: dict[str, list[dict[str, Any]]]
+) -> list[SampleRow]:
+    """Join what lm-eval logged for each document with what the engine answered to its requests."""
+    rows = []
+    for name, samples in logged.items():
+        requests: dict[int, list[Any]] = {}
+        for instance in loaded.leaves[name].instances:
+            requests.setdefault(instance.doc_id, []).append(instance)
+        answers = {
+            doc_id: [lm.answer_to(request) for request in sorted(asked, key=lambda i: i.idx)]
+            for doc_id, asked in requests.items()
+        }
+        rows += [_row(name, sample, answers.get(sample["doc_id"], [])) for sample in samples]
+    return rows
+
+
+def _row(name: str, sample: dict[str, Any], answers: list[tuple[Answer | None, bool]]) -> SampleRow:
+    known = [answer for answer, _ in answers if answer is not None]
+    arguments = sample["arguments"]
+    prompt = str(arguments[0][0])
+    images = arguments[0][2].get("visual", []) if len(arguments[0]) > 2 else []
+    return SampleRow(
+        task=name,
+        doc_id=int(sample["doc_id"]),
+        filter=sample["filter"],
+        doc_hash=_document_hash(sample["doc"]),
+        prompt_hash=hashlib.sha256(prompt.encode()).hexdigest(),
+        image_hashes=[image_hash(image) for image in images],
+        image_sizes=[f"{image.width}x{image.height}" for image in images],
+        prompt=prompt,
+        target=str(sample["target"]),
+        responses=[str(response) for per_request in sample["resps"] for response in per_request],
+        filtered=str(sample["filtered_resps"][0])
+        if len(sample["filtered_resps"]) == 1
+        else json.dumps(sample["filtered_resps"], default=str, ensure_ascii=False),
+        scores={
+            metric: float(sample[metric])
+            for metric in sample["metrics"]
+            if isinstance(sample[metric], int | float)
+        },
+        truncated=any(cut for _, cut in answers),
+        prompt_tokens=[answer.prompt_tokens for answer in known],
+        token_ids=[token for answer in known for token in answer.token_ids],
+        logprobs=[value for answer in known for value in answer.logprobs],
+        margins=[value for answer in known for value in answer.margins],
+        finish_reasons=[answer.finish_reason for answer in known],
+    )
+
+
+def _document_hash(document: dict[str, Any]) -> str:
+    """SHA-256 of a document's content, images by their pixels."""
+
+    def content(value: Any) -> str:
+        return image_hash(value) if isinstance(value, Image.Image) else repr(value)
+
+    text = json.dumps(document, sort_keys=True, default=content, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(row: SampleRow) -> dict[str, Any]:
+    plain = asdict(row)
+    plain["scores"] = list(row.scores.items())
+    return plain

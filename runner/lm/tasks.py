@@ -1,0 +1,121 @@
+"""lm-eval's tasks, loaded and checked before an engine is started."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval.api.group import Group
+from lm_eval.api.task import Task
+from lm_eval.tasks import TaskManager
+
+from runner.errors import UserError
+from runner.plan import Evaluation, Plan
+from runner.usage import suggestion
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """One requested name with what lm-eval made of it: a task, a group or a tag's tasks."""
+
+    evaluation: Evaluation
+    items: tuple[Task | Group, ...]
+    leaves: dict[str, Task]
+
+    @property
+    def expected(self) -> int:
+        """Samples that the task holds under the evaluation's limit."""
+        return sum(
+            _limited(len(task.eval_docs), self.evaluation.limit) for task in self.leaves.values()
+        )
+
+
+def load_tasks(plan: Plan) -> tuple[TaskManager, list[LoadedTask]]:
+    """Build every requested task, its data included.
+
+    Raises:
+        UserError: for a name that lm-eval does not know, a task that this kind of model cannot
+            answer, or a baseline for a metric that the task does not have.
+    """
+    manager = TaskManager(include_path=plan.include_path)
+    known = tuple(manager.all_tasks)
+    problems = [
+        f"task.names={each.task}: lm-eval knows no such task.{suggestion(each.task, known)}"
+        for each in plan.evaluations
+        if each.task not in known
+    ]
+    if problems:
+        raise UserError(*problems)
+    loaded = [_load(manager, evaluation) for evaluation in plan.evaluations]
+    for task in loaded:
+        problems += _baseline_problems(task)
+        if plan.backend != "vllm-vlm" and any(_has_images(leaf) for leaf in task.leaves.values()):
+            problems.append(
+                f"model.backend={plan.backend}: {task.evaluation.task} shows images; choose "
+                "model.backend=vllm-vlm"
+            )
+    if problems:
+        raise UserError(*problems)
+    return manager, loaded
+
+
+def _load(manager: TaskManager, evaluation: Evaluation) -> LoadedTask:
+    built = manager.load([evaluation.task])
+    groups = built.get("groups") or {}
+    top = groups.get(evaluation.task)
+    items: tuple[Any, ...] = (top,) if top is not None else tuple(built["tasks"].values())
+    return LoadedTask(evaluation, items, dict(built["tasks"]))
+
+
+def _has_images(task: Task) -> bool:
+    return bool(getattr(task, "MULTIMODAL", False))
+
+
+def _baseline_problems(loaded: LoadedTask) -> list[str]:
+    evaluation = loaded.evaluation
+    known = _metrics(loaded)
+    if known is None:
+        return []
+    return [
+        f"model.baselines.{evaluation.task}.{metric}.{filter_name}: the task has no such metric; "
+        f"it has {', '.join('.'.join(pair) for pair in sorted(known)) or 'none of its own'}"
+        for metric, filters in evaluation.baselines.items()
+        for filter_name in filters
+        if (metric, filter_name) not in known
+    ]
+
+
+def _metrics(loaded: LoadedTask) -> set[tuple[str, str]] | None:
+    """(metric, filter) pairs that the name itself will report; None where it cannot be known."""
+    group = loaded.items[0] if isinstance(loaded.items[0], Group) else None
+    if group is None:
+        task = loaded.leaves.get(loaded.evaluation.task)
+        return _task_metrics(task) if task is not None else set()
+    pairs: set[tuple[str, str]] = set()
+    for aggregate in group.aggregate_metric_list or []:
+        names = aggregate.filter_list
+        if names is None:
+            below = [_task_metrics(leaf) for leaf in loaded.leaves.values()]
+            if any(metrics is None for metrics in below):
+                return None
+            names = sorted({pair[1] for metrics in below for pair in metrics or ()})
+        names = [names] if isinstance(names, str) else names
+        pairs |= {(aggregate.metric, name) for name in names}
+    return pairs
+
+
+def _task_metrics(task: Task) -> set[tuple[str, str]] | None:
+    filters = [each.name for each in getattr(task, "_filters", [])]
+    try:
+        metrics = list(task.aggregation())
+    except NotImplementedError:
+        return None
+    return {(metric, name) for metric in metrics for name in filters or ["none"]}
+
+
+def _limited(size: int, limit: float | None) -> int:
+    """lm-eval's reading of a limit: below 1 a share, rounded up, else a number of samples."""
+    if limit is None:
+        return size
+    return min(size, math.ceil(size * limit) if limit < 1 else int(limit))

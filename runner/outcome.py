@@ -1,0 +1,75 @@
+"""What happened in a run: metrics, samples, timings, the engine as vLLM resolved it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
+
+
+class State(str, Enum):
+    """How the worker came to its end."""
+
+    COMPLETED = "COMPLETED"
+    REFUSED = "REFUSED"
+    ERROR = "ERROR"
+    INTERRUPTED = "INTERRUPTED"
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One number that lm-eval reports.
+
+    `n` is the number of samples behind it; `binary` says that every sample scored 0 or 1.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
+
+    task: str
+    metric: str
+    filter: str
+    value: float
+    stderr: float | None
+    n: int
+    higher_is_better: bool | None
+    binary: bool
+
+    @property
+    def name(self) -> str:
+        """`acc`, or `exact_match (strict-match)` where a task has several filters."""
+        return self.metric if self.filter == "none" else f"{self.metric} ({self.filter})"
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """One evaluated lm-eval task, subtasks of a group included.
+
+    Counts are samples: `expected` by the task and its limit, `evaluated` by lm-eval;
+    `truncated` prompts lost their beginning to max_model_len, `refused` ones never reached the
+    model, `cut_answers` ended at the token limit, `unmatched` have no engine record.
+    """
+
+    task: str
+    metrics: tuple[MetricResult, ...]
+    expected: int
+    evaluated: int
+    truncated: int = 0
+    refused: int = 0
+    cut_answers: int = 0
+    unmatched: int = 0
+    seconds: float = 0.0
+    output_tokens: int = 0
+    prompt_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that a worker found. `reason` says why where the state is not COMPLETED."""
+
+    state: State
+    reason: str = ""
+    tasks: tuple[TaskOutcome, ...] = ()
+    engine: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,18 @@
+"""The kinds of machine that vLLM runs on: devices, what is missing, the worker's environment."""
+
+from __future__ import annotations
+
+from runner.platforms.ascend import Ascend
+from runner.platforms.base import Device, Platform
+from runner.platforms.cpu import Cpu
+from runner.platforms.cuda import Cuda
+
+PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (Ascend(), Cuda(), Cpu())}
+
+
+def detect() -> Platform:
+    """What this machine has: an NPU, else a GPU, else the CPU."""
+    return next(platform for platform in PLATFORMS.values() if platform.present())
+
+
+__all__ = ["PLATFORMS", "Device", "Platform", "detect"]

@@ -1,0 +1,89 @@
+"""The run as a person watches it: live in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_LINE_EVERY_S = 10.0
+
+
+class ProgressDisplay:
+    """Shows the worker's events; use as a context manager, so that the terminal is restored."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._bar_task: TaskID | None = None
+        self._began = 0.0
+        self._last_line = 0.0
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+
+    def __enter__(self) -> ProgressDisplay:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, event: dict[str, Any]) -> None:
+        """One event of the worker's."""
+        kind = event["event"]
+        if kind == "stage":
+            self._say(f"{event['stage']} …")
+        elif kind == "engine_started":
+            engine = event["engine"]
+            self._say(
+                f"engine started: {engine['architectures'][0]}, {engine['dtype']}, "
+                f"max_model_len {engine['max_model_len']}, {engine['num_gpu_blocks']} KV blocks"
+            )
+        elif kind == "progress":
+            self._progress(event)
+        elif kind == "task_finished":
+            self._say(f"{event['task']} finished in {event['seconds']:.0f} s")
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        done, total, now = event["done"], event["total"], time.monotonic()
+        if done == 0:
+            self._began = self._last_line = now
+        elapsed = now - self._began
+        rate = done / elapsed if elapsed > 0 else 0.0
+        label = event["task"]
+        if event["tasks"] > 1:
+            label += f" ({event['number']}/{event['tasks']})"
+        if self._bar is not None:
+            if done == 0 or self._bar_task is None:
+                if self._bar_task is not None:
+                    self._bar.remove_task(self._bar_task)
+                self._bar_task = self._bar.add_task(label, total=total, rate="")
+            self._bar.update(self._bar_task, completed=done, rate=f"{rate:.1f} requests/s")
+        elif done and (now - self._last_line >= PLAIN_LINE_EVERY_S or done == total):
+            self._last_line = now
+            left = (total - done) / rate if rate else 0.0
+            self._say(f"{label}: {done}/{total} requests, {rate:.1f} requests/s, {left:.0f} s left")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)

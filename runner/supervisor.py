@@ -1,0 +1,220 @@
+"""Owns the worker process: starts it, follows its events, and leaves nothing of it behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import psutil
+
+from runner.outcome import Outcome, State
+from runner.plan import Plan
+from runner.rundir import RunDirectory, read_json, write_json
+
+ORDERLY_EXIT_S = 15.0
+LOG_TAIL_LINES = 20
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class Display(Protocol):
+    """Who shows a person how the run goes."""
+
+    def show(self, event: dict[str, Any]) -> None: ...
+
+
+class Worker:
+    """One worker process in a session and process group of its own."""
+
+    def __init__(self, plan: Plan, log: Path) -> None:
+        receiving, sending = os.pipe()
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "runner.worker", str(sending)],
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=worker_environment(plan),
+                pass_fds=(sending,),
+                start_new_session=True,
+            )
+        os.close(sending)
+        self._busy = False
+        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        threading.Thread(target=self._receive, args=(receiving,), daemon=True).start()
+
+    def evaluate(self, run: RunDirectory, display: Display) -> Outcome:
+        """Run the plan in the directory to its end, whatever that is."""
+        self._busy = True
+        self._send({"run_directory": str(run.path.resolve())})
+        with run.events.open("a", encoding="utf-8") as log:
+            for event in self._follow():
+                log.write(json.dumps(event) + "\n")
+                log.flush()
+                display.show(event)
+                if event["event"] == "outcome":
+                    self._busy = False
+                    outcome: Outcome = read_json(run.outcome, Outcome)
+                    return outcome
+        return self._died(run)
+
+    def stop(self) -> None:
+        """End the worker and its whole group; no process and no shared memory stays."""
+        group = _group(self._process.pid)
+        segments = _shared_memory_of(group)
+        if self._process.poll() is None:
+            if self._busy:
+                self._process.terminate()
+            else:
+                self._send({"exit": True})
+            psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
+        for process in _group(self._process.pid):
+            process.kill()
+        self._process.wait()
+        psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
+        for segment in segments:
+            segment.unlink(missing_ok=True)
+
+    def _send(self, command: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            pass  # it is dead: the end of its events says so
+
+    def _receive(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, encoding="utf-8") as stream:
+            for line in stream:
+                self._events.put(json.loads(line))
+        self._events.put(None)
+
+    def _follow(self) -> Iterator[dict[str, Any]]:
+        while (event := self._events.get()) is not None:
+            yield event
+
+    def _died(self, run: RunDirectory) -> Outcome:
+        """The worker is gone without a word: keep the tasks that it had finished."""
+        code = self._process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        finished: Outcome | None = None
+        if run.outcome.exists():
+            finished = read_json(run.outcome, Outcome)
+        outcome = Outcome(
+            State.ERROR,
+            f"the worker process died ({how})",
+            finished.tasks if finished else (),
+            finished.engine if finished else {},
+            finished.timings if finished else {},
+        )
+        write_json(run.outcome, outcome)
+        return outcome
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM."""
+
+
+def supervise(plan: Plan, run: RunDirectory, display: Display) -> Outcome:
+    """Start a worker, let it evaluate, and stop it; an interruption is an Outcome too."""
+    worker: Worker | None = None
+    try:
+        with interruptible():
+            worker = Worker(plan, run.engine_log)
+            return worker.evaluate(run, display)
+    except Interrupted:
+        finished = read_json(run.outcome, Outcome) if run.outcome.exists() else Outcome(State.ERROR)
+        outcome = Outcome(
+            State.INTERRUPTED,
+            "interrupted",
+            finished.tasks,
+            finished.engine,
+            finished.timings,
+        )
+        write_json(run.outcome, outcome)
+        return outcome
+    finally:
+        if worker is not None:
+            worker.stop()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into one `Interrupted`; after it, both wait for the cleaning up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted
+
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Interrupted:
+        raise
+    else:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def worker_environment(plan: Plan) -> dict[str, str]:
+    """The parent's variables, with what the plan sets for the worker alone."""
+    fixed = {
+        # lm-eval would encode every image as PNG, twice, to hash it; the runner hashes pixels.
+        "LMEVAL_HASHMM": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if Path(plan.engine_args["pretrained"]).is_dir() and plan.data_dir is not None:
+        # Nothing is left to fetch: do not wait for a hub that may not answer.
+        fixed |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    package_parent = str(Path(__file__).resolve().parent.parent)
+    merged = {**os.environ, **fixed, **plan.environment}
+    merged["PYTHONPATH"] = os.pathsep.join(
+        entry for entry in (merged.get("PYTHONPATH"), package_parent) if entry
+    )
+    return merged
+
+
+def log_tail(log: Path) -> str:
+    """The last lines of the engine's log."""
+    if not log.exists():
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-LOG_TAIL_LINES:])
+
+
+def _group(leader: int) -> list[psutil.Process]:
+    """Every living process of the worker's group, children of dead parents included."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+        except (ProcessLookupError, psutil.Error):
+            continue
+    return members
+
+
+def _shared_memory_of(processes: list[psutil.Process]) -> set[Path]:
+    """Segments that the processes have mapped: killed, they cannot unlink them themselves."""
+    segments = set()
+    for process in processes:
+        try:
+            maps = Path(f"/proc/{process.pid}/maps").read_text()
+        except OSError:
+            continue
+        for line in maps.splitlines():
+            name = line.partition(str(SHARED_MEMORY))[2]
+            if name and not name.endswith("(deleted)"):
+                segments.add(SHARED_MEMORY / name.lstrip("/"))
+    return segments

@@ -1,0 +1,191 @@
+"""A finished run directory → one flat MLflow run. A copy: nothing here can change a verdict."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from runner.config import RunConfig
+from runner.environment import Environment
+from runner.outcome import Outcome
+from runner.plan import Plan
+from runner.rundir import RunDirectory
+from runner.verdict import Status, Verdict
+
+MLFLOW_STATUS = {Status.ERROR: "FAILED", Status.INTERRUPTED: "KILLED"}
+# MLflow's own defaults wait four minutes for a server that is away.
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+# What MLflow allows in a metric's name, besides letters and digits.
+NOT_IN_NAMES = re.compile(r"[^\w\-. /:]")
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """Where MLflow keeps the run."""
+
+    uri: str
+    experiment: str
+    experiment_id: str
+    run_id: str
+
+
+def track(
+    run: RunDirectory,
+    config: RunConfig,
+    plan: Plan,
+    environment: Environment,
+    outcome: Outcome,
+    verdict: Verdict,
+    started_ms: int,
+    ended_ms: int,
+) -> TrackedRun:
+    """Record parameters, metrics, tags and the whole directory; raises what MLflow raises."""
+    for name, value in IMPATIENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+    from mlflow.entities import Metric, Param, RunTag
+
+    # The first use of a store reports every table that it creates.
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+    client = mlflow.MlflowClient(tracking_uri=config.tracking.uri)
+    experiment = config.tracking.experiment or "+".join(config.task.names)
+    experiment_id = _experiment(client, experiment)
+    created = client.create_run(
+        experiment_id, start_time=started_ms, run_name=f"{plan.model} {plan.parallel_mode}"
+    )
+    run_id = created.info.run_id
+    try:
+        client.log_batch(
+            run_id,
+            metrics=[
+                Metric(name, value, ended_ms, 0)
+                for name, value in metrics(outcome, verdict).items()
+            ],
+            params=[Param(k, v) for k, v in parameters(config, plan).items()],
+            tags=[RunTag(k, v) for k, v in tags(run, plan, environment, verdict).items()],
+        )
+        client.log_artifacts(run_id, str(run.path))
+    except BaseException:
+        client.set_terminated(run_id, status="FAILED", end_time=ended_ms)
+        raise
+    client.set_terminated(
+        run_id, status=MLFLOW_STATUS.get(verdict.status, "FINISHED"), end_time=ended_ms
+    )
+    return TrackedRun(config.tracking.uri, experiment, experiment_id, run_id)
+
+
+def _experiment(client: Any, name: str) -> str:
+    """The experiment's id, made if missing; another process may make it at the same moment."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
+    """Short names of what differs between the points of a sweep."""
+    args = plan.engine_args
+    values: dict[str, Any] = {
+        "model": plan.model,
+        "pretrained": args["pretrained"],
+        "backend": plan.backend,
+        "task": "+".join(each.task for each in plan.evaluations),
+        "platform": plan.platform,
+        "tp": config.parallelism.tp,
+        "pp": config.parallelism.pp,
+        "dp": config.parallelism.dp,
+        "ep": config.parallelism.ep,
+        "max_model_len": config.engine.max_model_len,
+        "dtype": config.engine.dtype,
+        "quantization": config.engine.quantization,
+        "enforce_eager": config.engine.enforce_eager,
+        "gpu_memory_utilization": config.engine.gpu_memory_utilization,
+        "seed": config.task.seed,
+        "rule": config.verdict.rule,
+        "rtol": config.verdict.rtol,
+    }
+    for setting in ("num_fewshot", "limit", "batch_size", "apply_chat_template"):
+        each = [getattr(evaluation, setting) for evaluation in plan.evaluations]
+        values[setting] = "+".join(dict.fromkeys(map(str, each)))
+    values |= {f"extra.{name}": value for name, value in config.engine.extra.items()}
+    values |= {f"env.{name}": value for name, value in config.engine.env.items()}
+    return {name: str(value) for name, value in values.items()}
+
+
+def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
+    """`mmmu_val/acc` and what stands beside it; `perf/…` for the run as a whole."""
+    found: dict[str, float] = {}
+    for metric in verdict.metrics:
+        name = metric.metric if metric.filter == "none" else f"{metric.metric}/{metric.filter}"
+        base = NOT_IN_NAMES.sub("_", f"{metric.task}/{name}")
+        beside: dict[str, float | None] = {
+            "": metric.value,
+            "_stderr": metric.stderr,
+            "_n": float(metric.n),
+        }
+        if metric.baseline is not None:
+            beside["_passed"] = float(metric.status is Status.PASSED)
+            beside["_baseline"] = metric.baseline
+            beside["_difference"] = metric.difference
+        if metric.interval is not None:
+            beside["_low"], beside["_high"] = metric.interval
+        found |= {f"{base}{end}": value for end, value in beside.items() if value is not None}
+        if metric.baseline is not None:
+            task = NOT_IN_NAMES.sub("_", metric.task)
+            passed = metric.status is Status.PASSED
+            found[f"{task}/passed"] = min(found.get(f"{task}/passed", 1.0), float(passed))
+            found.setdefault(f"{task}/baseline", metric.baseline)
+    found |= {f"perf/{name}": value for name, value in outcome.timings.items()}
+    seconds = sum(task.seconds for task in outcome.tasks)
+    if seconds > 0:
+        tokens = sum(task.output_tokens for task in outcome.tasks)
+        samples = sum(task.evaluated for task in outcome.tasks)
+        found["perf/output_tokens_per_s"] = tokens / seconds
+        found["perf/samples_per_s"] = samples / seconds
+    return found
+
+
+def tags(
+    run: RunDirectory, plan: Plan, environment: Environment, verdict: Verdict
+) -> dict[str, str]:
+    """What a team filters its runs by."""
+    values = {
+        "verdict": verdict.status.value,
+        "reason": verdict.reason,
+        "engine_fingerprint": plan.engine_fingerprint,
+        "evaluation_fingerprint": plan.evaluation_fingerprint,
+        "chip": environment.chip,
+        "python": environment.python,
+        "run_directory": str(run.path.resolve()),
+        "project_commit": environment.project_commit or "unknown",
+        "mlflow.note.content": run.report.read_text(encoding="utf-8"),
+    }
+    values |= {f"version.{name}": version for name, version in environment.packages.items()}
+    values |= {f"version.{name}": version for name, version in environment.toolkit.items()}
+    return {name: value[:5000] for name, value in values.items()}
+
+
+def run_page(tracked: TrackedRun) -> str:
+    """The run's page: on the server, or on the UI that `mlflow ui` starts for a local store."""
+    server = tracked.uri if tracked.uri.startswith("http") else "http://127.0.0.1:5000"
+    return (
+        f"{server.rstrip('/')}/#/experiments/{quote(tracked.experiment_id)}"
+        f"/runs/{quote(tracked.run_id)}"
+    )

@@ -1,0 +1,165 @@
+"""The only place where an engine lives: `python -m runner.worker`, started by the supervisor.
+
+Commands come as JSON lines on standard input, events leave as JSON lines on the file descriptor
+given as the only argument; standard output and error are the engine's log. When standard input
+ends, the supervisor is gone: the worker kills its process group, engine and all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UserError
+from runner.outcome import Outcome, State, TaskOutcome
+from runner.plan import Plan
+from runner.rundir import RunDirectory, read_json, write_json
+
+
+@dataclass
+class Reporter:
+    """Events to the supervisor, and the progress of the task at hand."""
+
+    descriptor: int
+    task: str = ""
+    number: int = 0
+    tasks: int = 0
+    done: int = 0
+    total: int = 0
+
+    def send(self, event: str, **content: Any) -> None:
+        line = json.dumps({"event": event, "time": time.time(), **content}) + "\n"
+        os.write(self.descriptor, line.encode())
+
+    def begin(self, kind: str, total: int) -> None:
+        self.done, self.total = 0, total
+        self._progress(kind=kind)
+
+    def advance(self, requests: int) -> None:
+        self.done += requests
+        self._progress()
+
+    def _progress(self, **content: Any) -> None:
+        self.send(
+            "progress",
+            task=self.task,
+            number=self.number,
+            tasks=self.tasks,
+            done=self.done,
+            total=self.total,
+            **content,
+        )
+
+
+def main() -> None:
+    """Serve runs until told to exit."""
+    reporter = Reporter(int(sys.argv[1]))
+    commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    signal.signal(signal.SIGTERM, _exit_orderly)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_listen, args=(commands,), daemon=True).start()
+    reporter.send("worker_started", pid=os.getpid())
+    while (command := commands.get()) is not None:
+        run = RunDirectory(Path(command["run_directory"]))
+        outcome = _run(run, reporter)
+        write_json(run.outcome, outcome)
+        reporter.send("outcome", state=outcome.state.value)
+        if outcome.state is State.INTERRUPTED:
+            raise SystemExit(128 + signal.SIGTERM)
+
+
+def _listen(commands: queue.Queue[dict[str, Any] | None]) -> None:
+    for line in sys.stdin:
+        command = json.loads(line)
+        commands.put(None if command.get("exit") else command)
+        if command.get("exit"):
+            return
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _exit_orderly(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def _run(run: RunDirectory, reporter: Reporter) -> Outcome:
+    """Whatever goes wrong ends in an Outcome; what was measured before it stays in it."""
+    finished: list[TaskOutcome] = []
+    engine: dict[str, Any] = {}
+    timings: dict[str, float] = {}
+    state, reason = State.COMPLETED, ""
+    try:
+        _evaluate_all(run, reporter, finished, engine, timings)
+    except UserError as error:
+        state, reason = State.REFUSED, str(error)
+    except SystemExit:
+        state, reason = State.INTERRUPTED, "stopped by a signal"
+    except BaseException as error:
+        traceback.print_exc()
+        state, reason = State.ERROR, f"{type(error).__name__}: {error}"
+    return Outcome(state, reason, tuple(finished), engine, timings)
+
+
+def _evaluate_all(
+    run: RunDirectory,
+    reporter: Reporter,
+    finished: list[TaskOutcome],
+    engine: dict[str, Any],
+    timings: dict[str, float],
+) -> None:
+    plan: Plan = read_json(run.plan, Plan)
+    reporter.send("stage", stage="loading tasks")
+    clock = _Clock(timings)
+    from runner.lm.datasets import local_datasets
+    from runner.lm.tasks import load_tasks
+
+    with local_datasets(plan.data_dir):
+        manager, loaded = load_tasks(plan)
+        clock.lap("load_tasks_s")
+        reporter.send("stage", stage="starting engine")
+        from runner.lm.evaluate import evaluate
+        from runner.lm.models import MODEL_CLASSES
+        from runner.lm.resolved import check_engine_args, resolved_engine
+        from runner.lm.samples import write_samples
+
+        check_engine_args(plan)
+        lm = MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
+        clock.lap("start_engine_s")
+        engine.update(resolved_engine(lm.model.llm_engine.vllm_config))
+        reporter.send("engine_started", engine=engine)
+        rows: list[Any] = []
+        reporter.tasks = len(loaded)
+        for number, task in enumerate(loaded, start=1):
+            reporter.task, reporter.number = task.evaluation.task, number
+            outcome, task_rows = evaluate(lm, manager, task, plan)
+            rows += task_rows
+            finished.append(outcome)
+            write_samples(run.samples, rows)
+            write_json(run.outcome, Outcome(State.ERROR, "unfinished", tuple(finished), engine))
+            reporter.send("task_finished", task=task.evaluation.task, seconds=outcome.seconds)
+        clock.lap("evaluate_s")
+
+
+class _Clock:
+    """Seconds between laps, on a clock that never jumps."""
+
+    def __init__(self, timings: dict[str, float]) -> None:
+        self._timings = timings
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self._timings[name] = now - self._last
+        self._last = now
+
+
+if __name__ == "__main__":
+    main()
