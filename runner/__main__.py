@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -29,21 +31,24 @@ _statuses: list[int] = []
 )
 def _point(composed: DictConfig) -> None:
     """One run, or one point of a sweep: whatever happens to it stays in it."""
+    directory = Path(HydraConfig.get().runtime.output_dir)
     try:
         config = configuration.load(composed)
         from runner.run import run
 
-        directory = Path(HydraConfig.get().runtime.output_dir)
         _statuses.append(run(config, OmegaConf.to_yaml(composed, resolve=True), directory))
     except UserError as error:
         _complain(error)
         _statuses.append(USAGE_ERROR)
+        with suppress(OSError):
+            directory.rmdir()  # Hydra made it; nothing was started, so nothing should be left
 
 
 def main() -> None:
     """Exit with the verdict: DESIGN's statuses, for a sweep the worst of its points."""
     # Hydra would print our users' mistakes its own way and swallow our tracebacks.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     configuration.register()
     sys.argv[1:] = [_opened(argument) for argument in sys.argv[1:]]
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from runner.config import RunConfig
 from runner.errors import UserError
 from runner.platforms import PLATFORMS
 from runner.weights import Weights, find_weights
+
+SERVER_TIMEOUT_S = 3.0
 
 
 def check(config: RunConfig) -> Weights:
@@ -33,6 +36,22 @@ def check(config: RunConfig) -> Weights:
     if problems or weights is None:
         raise UserError(*problems)
     return weights
+
+
+def warnings(config: RunConfig) -> list[str]:
+    """What a user should know now, though the run goes on."""
+    parts = urlsplit(config.tracking.uri)
+    if not config.tracking.enabled or parts.scheme not in ("http", "https"):
+        return []
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=SERVER_TIMEOUT_S).close()
+    except OSError as error:
+        return [
+            f"tracking.uri={config.tracking.uri}: the server does not answer ({error}); the run "
+            "goes on, and its results stay in the run directory"
+        ]
+    return []
 
 
 def _platform_problems(config: RunConfig) -> list[str]:

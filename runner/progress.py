@@ -26,7 +26,7 @@ class ProgressDisplay:
         self._console = console
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
-        self._began = 0.0
+        self._first = (0.0, 0)
         self._last_line = 0.0
         if console.is_terminal:
             self._bar = Progress(
@@ -68,9 +68,12 @@ class ProgressDisplay:
     def _progress(self, event: dict[str, Any]) -> None:
         done, total, now = event["done"], event["total"], time.monotonic()
         if done == 0:
-            self._began = self._last_line = now
-        elapsed = now - self._began
-        rate = done / elapsed if elapsed > 0 else 0.0
+            self._first, self._last_line = (now, 0), now
+        elif self._first[1] == 0:
+            # The first answer comes after every prompt was prepared: no measure of the rest.
+            self._first = (now, done)
+        elapsed = now - self._first[0]
+        rate = (done - self._first[1]) / elapsed if elapsed > 0 else 0.0
         label = event["task"]
         if event["tasks"] > 1:
             label += f" ({event['number']}/{event['tasks']})"
@@ -79,11 +82,12 @@ class ProgressDisplay:
                 if self._bar_task is not None:
                     self._bar.remove_task(self._bar_task)
                 self._bar_task = self._bar.add_task(label, total=total, rate="")
-            self._bar.update(self._bar_task, completed=done, rate=f"{rate:.1f} requests/s")
+            said = f"{rate:.1f} requests/s" if rate else ""
+            self._bar.update(self._bar_task, completed=done, rate=said)
         elif done and (now - self._last_line >= PLAIN_LINE_EVERY_S or done == total):
             self._last_line = now
-            left = (total - done) / rate if rate else 0.0
-            self._say(f"{label}: {done}/{total} requests, {rate:.1f} requests/s, {left:.0f} s left")
+            pace = f", {rate:.1f} requests/s, {(total - done) / rate:.0f} s left" if rate else ""
+            self._say(f"{label}: {done}/{total} requests{pace}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text)

@@ -67,16 +67,16 @@ def cell(value: object) -> str:
     return text
 
 
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def number(value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
-def signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.4f}"
+def signed(value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{value:+.{digits}f}"
 
 
-def interval(bounds: tuple[float, float] | None) -> str:
-    return "" if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
+def interval(bounds: tuple[float, float] | None, digits: int = 4) -> str:
+    return "" if bounds is None else f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}"
 
 
 def _pm(stderr: float | None) -> str:

@@ -124,13 +124,14 @@ def _evaluate_all(
     with local_datasets(plan.data_dir):
         manager, loaded = load_tasks(plan)
         clock.lap("load_tasks_s")
-        reporter.send("stage", stage="starting engine")
+        reporter.send("stage", stage="checking engine arguments")
         from runner.lm.evaluate import evaluate
         from runner.lm.models import MODEL_CLASSES
         from runner.lm.resolved import check_engine_args, resolved_engine
         from runner.lm.samples import write_samples
 
         check_engine_args(plan)
+        reporter.send("stage", stage="starting engine")
         lm = MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
         clock.lap("start_engine_s")
         engine.update(resolved_engine(lm.model.llm_engine.vllm_config))

@@ -16,6 +16,8 @@ from vllm import LLM, SamplingParams
 # The chosen token and the one behind it: enough for its probability and the margin of a near-tie.
 LOGPROBS = 2
 TOO_LONG = "prompt_too_long"
+# How vLLM 0.23 to 0.32 says so, for text and for text with images.
+TOO_LONG_SAID = ("maximum context length", "longer than the maximum model length")
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,9 @@ class RecordingEngine:
                     lora_request=lora_request,
                 )
             )
-        except ValueError as error:
+        except Exception as error:  # ValueError up to vLLM 0.23, a class of its own in 0.32
             # vLLM refuses a batch for one prompt that is too long, before any of it is computed.
-            if "maximum context length" not in str(error) and "longer than" not in str(error):
+            if not any(words in str(error) for words in TOO_LONG_SAID):
                 raise
             if len(prompts) == 1:
                 self._on_progress(1)

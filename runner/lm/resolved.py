@@ -7,6 +7,8 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any
 
+from pydantic import ValidationError
+
 from runner.errors import UserError
 from runner.plan import Plan
 from runner.usage import suggestion
@@ -55,10 +57,13 @@ def check_engine_args(plan: Plan) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """pydantic wraps the reason in a report of several lines."""
+    """pydantic names the field apart from what is wrong with it."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        return f"{field}: {first['msg']}" if field else str(first["msg"])
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    wanted = [line for line in lines if "error," in line] or lines or [repr(error)]
-    return wanted[0].split("[type=")[0].strip()
+    return lines[0] if lines else repr(error)
 
 
 def resolved_engine(config: Any) -> dict[str, Any]:

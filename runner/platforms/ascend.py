@@ -27,12 +27,12 @@ class Ascend(Platform):
                 f"no NPU: {DEVICE_FILES}/davinci0 … do not exist (in a container: pass them with "
                 "--device /dev/davinci0 --device /dev/davinci_manager)"
             )
-        lines += [
-            f"{package} is not installed: use the official vllm-ascend image, or "
-            "pip install 'ascend-accuracy-runner[ascend]'"
-            for package in PACKAGES
-            if installed_version(package) is None
-        ]
+        absent = [package for package in PACKAGES if installed_version(package) is None]
+        if absent:
+            lines.append(
+                f"not installed: {', '.join(absent)}; use the official vllm-ascend image, or "
+                "pip install 'ascend-accuracy-runner[ascend]'"
+            )
         return lines
 
     def devices(self) -> list[Device]:

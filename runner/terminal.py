@@ -1,0 +1,58 @@
+"""The verdict as a person reads it in a terminal or a log."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from runner.report import interval, number, signed
+from runner.verdict import Verdict
+
+ROWS = 12
+# A table of nine columns is readable from here on; a log file has no width of its own.
+WIDE_COLUMNS, LOG_COLUMNS = 100, 120
+
+
+def console() -> Console:
+    """Standard output; text is printed as it is, and long lines are the terminal's to wrap."""
+    out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if not out.is_terminal:
+        out.width = LOG_COLUMNS
+    return out
+
+
+def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> None:
+    """The table, the end of the engine's log where there is one to show, and the last word."""
+    if verdict.metrics:
+        out.print(_table(verdict, wide=out.width >= WIDE_COLUMNS), soft_wrap=False)
+    if log_tail:
+        out.print(log_tail)
+    out.print(f"{model}: {verdict.status.value} ({verdict.reason})")
+
+
+def _table(verdict: Verdict, wide: bool) -> Table:
+    """What was judged, and the rest as long as it fits a screen; the report has all."""
+    shown = sorted(verdict.metrics, key=lambda metric: metric.baseline is None)[:ROWS]
+    left_out = len(verdict.metrics) - len(shown)
+    table = Table(caption=f"{left_out} more in the report" if left_out else None, box=SIMPLE_HEAD)
+    table.add_column("task", no_wrap=True)
+    table.add_column("metric", no_wrap=True)
+    numbers = ["value", "±", *(["95 % interval"] if wide else []), "n", "baseline", "diff"]
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
+    table.add_column("verdict", no_wrap=True, min_width=len("INCONCLUSIVE"))
+    for metric in shown:
+        table.add_row(
+            escape(metric.task),
+            escape(f"{metric.metric},{metric.filter}".removesuffix(",none")),
+            number(metric.value, 3) or "missing",
+            number(metric.stderr, 3),
+            *([interval(metric.interval, 3)] if wide else []),
+            str(metric.n),
+            number(metric.baseline, 3),
+            signed(metric.difference, 3),
+            metric.status.value,
+        )
+    return table
