@@ -51,5 +51,6 @@ $(VENV)/.dev: EXTRAS := cpu,dev
 $(VENV)/.cpu $(VENV)/.dev: pyproject.toml | $(PY)
 	@if $(PY) -m pip install --quiet --dry-run --no-deps '$(TORCH)' >/dev/null 2>&1; then index=; \
 	else index='--extra-index-url $(TORCH_CPU_INDEX)'; fi; \
+	echo 'Installing into $(VENV): some minutes and about 4 GB the first time.'; \
 	set -x; $(PY) -m pip install --quiet $$index --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -7,9 +7,11 @@ it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import II, MISSING, DictConfig, OmegaConf
@@ -22,6 +24,7 @@ BACKENDS = ("vllm", "vllm-vlm")
 PLATFORMS = ("ascend", "cuda", "cpu")
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 RULES = ("isclose",)
+SECRET = re.compile(r"(?i)secret|passw|credential|(^|_)token$|(api|access)_?key$")
 
 
 @dataclass
@@ -233,6 +236,26 @@ def _problems(config: RunConfig) -> list[str]:
         "model.think_end_token",
         "required with model.enable_thinking=true (for Qwen3: '</think>')",
     )
+    return problems + _secrets(config)
+
+
+def _secrets(config: RunConfig) -> list[str]:
+    """The configuration is written to files and to MLflow: no password or token may be in it."""
+    problems = [
+        f"{key}.{name}: looks like a secret, and the configuration is recorded; set it in the "
+        "environment instead, which the worker inherits"
+        for key, values in (
+            ("engine.env", config.engine.env),
+            ("engine.extra", config.engine.extra),
+        )
+        for name in values
+        if SECRET.search(name)
+    ]
+    if urlsplit(config.tracking.uri).password is not None:
+        problems.append(
+            "tracking.uri: holds a password, and the configuration is recorded; use "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.pgpass for PostgreSQL"
+        )
     return problems
 
 

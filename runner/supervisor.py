@@ -19,11 +19,11 @@ import psutil
 
 from runner.outcome import Outcome, State
 from runner.plan import Plan
+from runner.processes import group_members, shared_memory_of
 from runner.rundir import RunDirectory, read_json, write_json
 
 ORDERLY_EXIT_S = 15.0
 LOG_TAIL_LINES = 20
-SHARED_MEMORY = Path("/dev/shm")
 
 
 class Display(Protocol):
@@ -69,15 +69,15 @@ class Worker:
 
     def stop(self) -> None:
         """End the worker and its whole group; no process and no shared memory stays."""
-        group = _group(self._process.pid)
-        segments = _shared_memory_of(group)
+        group = group_members(self._process.pid)
+        segments = shared_memory_of(group)
         if self._process.poll() is None:
             if self._busy:
                 self._process.terminate()
             else:
                 self._send({"exit": True})
             psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
-        for process in _group(self._process.pid):
+        for process in group_members(self._process.pid):
             process.kill()
         self._process.wait()
         psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
@@ -191,30 +191,3 @@ def log_tail(log: Path) -> str:
         return ""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(lines[-LOG_TAIL_LINES:])
-
-
-def _group(leader: int) -> list[psutil.Process]:
-    """Every living process of the worker's group, children of dead parents included."""
-    members = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                members.append(process)
-        except (ProcessLookupError, psutil.Error):
-            continue
-    return members
-
-
-def _shared_memory_of(processes: list[psutil.Process]) -> set[Path]:
-    """Segments that the processes have mapped: killed, they cannot unlink them themselves."""
-    segments = set()
-    for process in processes:
-        try:
-            maps = Path(f"/proc/{process.pid}/maps").read_text()
-        except OSError:
-            continue
-        for line in maps.splitlines():
-            name = line.partition(str(SHARED_MEMORY))[2]
-            if name and not name.endswith("(deleted)"):
-                segments.add(SHARED_MEMORY / name.lstrip("/"))
-    return segments

@@ -130,22 +130,20 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
 
 
 def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
-    """`mmmu_val/acc` and what stands beside it; `perf/…` for the run as a whole."""
+    """`mmmu_val/acc` and what stands beside it, less for subtasks; `perf/…` for the whole run."""
     found: dict[str, float] = {}
+    asked = {task.task for task in outcome.tasks}
     for metric in verdict.metrics:
         name = metric.metric if metric.filter == "none" else f"{metric.metric}/{metric.filter}"
         base = NOT_IN_NAMES.sub("_", f"{metric.task}/{name}")
-        beside: dict[str, float | None] = {
-            "": metric.value,
-            "_stderr": metric.stderr,
-            "_n": float(metric.n),
-        }
+        beside: dict[str, float | None] = {"": metric.value, "_stderr": metric.stderr}
+        if metric.task in asked:
+            beside["_n"] = float(metric.n)
+            beside["_low"], beside["_high"] = metric.interval or (None, None)
         if metric.baseline is not None:
             beside["_passed"] = float(metric.status is Status.PASSED)
             beside["_baseline"] = metric.baseline
             beside["_difference"] = metric.difference
-        if metric.interval is not None:
-            beside["_low"], beside["_high"] = metric.interval
         found |= {f"{base}{end}": value for end, value in beside.items() if value is not None}
         if metric.baseline is not None:
             task = NOT_IN_NAMES.sub("_", metric.task)
@@ -175,6 +173,9 @@ def tags(
         "python": environment.python,
         "run_directory": str(run.path.resolve()),
         "project_commit": environment.project_commit or "unknown",
+        "mlflow.source.name": "python -m runner",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": os.environ.get("USER") or str(os.getuid()),
         "mlflow.note.content": run.report.read_text(encoding="utf-8"),
     }
     values |= {f"version.{name}": version for name, version in environment.packages.items()}
@@ -187,5 +188,6 @@ def run_page(tracked: TrackedRun) -> str:
     server = tracked.uri if tracked.uri.startswith("http") else "http://127.0.0.1:5000"
     return (
         f"{server.rstrip('/')}/#/experiments/{quote(tracked.experiment_id)}"
-        f"/runs/{quote(tracked.run_id)}"
+        # Without it the UI opens its GenAI view.
+        f"/runs/{quote(tracked.run_id)}?workflowType=machine_learning"
     )

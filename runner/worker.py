@@ -22,6 +22,7 @@ from typing import Any
 from runner.errors import UserError
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Plan
+from runner.processes import group_members, shared_memory_of
 from runner.rundir import RunDirectory, read_json, write_json
 
 
@@ -83,6 +84,8 @@ def _listen(commands: queue.Queue[dict[str, Any] | None]) -> None:
         commands.put(None if command.get("exit") else command)
         if command.get("exit"):
             return
+    for segment in shared_memory_of(group_members(os.getpgrp())):
+        segment.unlink(missing_ok=True)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 

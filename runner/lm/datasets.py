@@ -62,7 +62,7 @@ def _missing(path: str, name: str | None, directory: Path | None, error: Excepti
     if directory is not None:
         return f"task.data_dir: data set {what} cannot be read from {directory}: {reason}"
     return (
-        f"task.names: data set {what} is neither in the cache nor to be had from the hub ({reason}). "
-        f"On a machine with a network: `hf download --repo-type dataset {path} --local-dir DIR`, "
-        "carry DIR over and set task.data_dir=DIR"
+        f"task.names: data set {what} is neither in the cache nor to be had from the hub "
+        f"({reason}). On a machine with a network: `hf download --repo-type dataset {path} "
+        "--local-dir DIR`, carry DIR over and set task.data_dir=DIR"
     )

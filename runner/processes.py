@@ -1,0 +1,37 @@
+"""The processes of one group, and the shared memory that they would leave behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def group_members(leader: int) -> list[psutil.Process]:
+    """Every living process of the leader's group, children of dead parents included."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+        except (ProcessLookupError, psutil.Error):
+            continue
+    return members
+
+
+def shared_memory_of(processes: list[psutil.Process]) -> set[Path]:
+    """Segments that the processes have mapped: killed, they cannot unlink them themselves."""
+    segments = set()
+    for process in processes:
+        try:
+            maps = Path(f"/proc/{process.pid}/maps").read_text()
+        except OSError:
+            continue
+        for line in maps.splitlines():
+            name = line.partition(f"{SHARED_MEMORY}/")[2]
+            if name and not name.endswith("(deleted)"):
+                segments.add(SHARED_MEMORY / name)
+    return segments

@@ -1,0 +1,125 @@
+"""Signals at a running engine: nothing stays behind, nothing measured is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.conftest import Finished, command, environment
+
+pytestmark = pytest.mark.slow
+
+# Two ranks are processes of their own, with shared memory between them.
+TWO_RANKS = ("parallelism.tp=2", "task.limit=100")
+
+
+class Started:
+    """A run in the middle of its requests."""
+
+    def __init__(self, where: Path, store: str, *overrides: str) -> None:
+        self.directory = where / "out"
+        self.store = store
+        self.shared_memory = set(os.listdir("/dev/shm"))
+        self.output = where / "printed.txt"
+        with self.output.open("w") as stream:
+            self.process = subprocess.Popen(
+                command(self.directory, store, *overrides),
+                cwd=where,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+        self.worker = self._wait_for("worker_started")["pid"]
+
+    def wait_for_answers(self) -> None:
+        self._wait_for("progress", lambda event: event["done"] > 0)
+
+    def finish(self, timeout: float = 60) -> Finished:
+        status = self.process.wait(timeout)
+        return Finished(status, self.output.read_text(), self.directory, self.store)
+
+    def family(self) -> list[psutil.Process]:
+        """The worker and everything below it."""
+        worker = psutil.Process(self.worker)
+        return [worker, *worker.children(recursive=True)]
+
+    def _wait_for(self, kind: str, when: Any = lambda event: True) -> dict[str, Any]:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.output.read_text()
+            events = self.directory / "events.jsonl"
+            lines = events.read_text().splitlines() if events.exists() else []
+            for line in lines:
+                event: dict[str, Any] = json.loads(line)
+                if event["event"] == kind and when(event):
+                    return event
+            time.sleep(0.2)
+        raise AssertionError(f"no {kind} in time")
+
+
+@pytest.fixture
+def started(tmp_path: Path, store: str) -> Iterator[Started]:
+    run = Started(tmp_path, store, *TWO_RANKS)
+    run.wait_for_answers()
+    yield run
+    if run.process.poll() is None:
+        run.process.kill()
+
+
+def _nothing_left(started: Started, family: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert set(os.listdir("/dev/shm")) <= started.shared_memory
+
+
+def _mlflow_statuses(finished: Finished) -> list[str]:
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=finished.store)
+    experiment = client.get_experiment_by_name("canary")
+    assert experiment is not None
+    runs = client.search_runs(
+        [experiment.experiment_id], filter_string=f"tags.run_directory = '{finished.directory}'"
+    )
+    return [run.info.status for run in runs]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_leaves_nothing_behind(started: Started, number: signal.Signals) -> None:
+    family = started.family()
+    assert len(family) > 2
+    started.process.send_signal(number)
+    finished = started.finish()
+    assert finished.status == 130, finished.printed
+    assert "Traceback" not in finished.printed
+    assert finished.json("verdict.json")["status"] == "INTERRUPTED"
+    _nothing_left(started, family)
+    assert _mlflow_statuses(finished) == ["KILLED"]
+
+
+def test_a_killed_worker_is_an_error_with_the_log_in_the_report(started: Started) -> None:
+    family = started.family()
+    os.kill(started.worker, signal.SIGKILL)
+    finished = started.finish()
+    assert finished.status == 2, finished.printed
+    assert "the worker process died (signal SIGKILL)" in finished.report
+    assert "End of the engine's log" in finished.report
+    _nothing_left(started, family)
+    assert _mlflow_statuses(finished) == ["FAILED"]
+
+
+def test_a_killed_parent_takes_the_engine_with_it(started: Started) -> None:
+    family = started.family()
+    started.process.kill()
+    started.process.wait()
+    _nothing_left(started, family)

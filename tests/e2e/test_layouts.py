@@ -1,0 +1,160 @@
+"""Other layouts and other tasks on a real engine, all from local directories."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.canary import WEIGHTS
+from tests.e2e.conftest import Finished, Run
+
+pytestmark = pytest.mark.slow
+
+# Sentences of few bytes: the canary's tokenizer spells unknown words letter by letter.
+SUMS = [{"question": f"{a} plus {a}?", "answer": f"{a}+{a}. #### {2 * a}"} for a in range(1, 9)]
+CHOICES = [
+    {
+        "id": number,
+        "question": f"{number}?",
+        "A": "one",
+        "B": "two",
+        "C": "red",
+        "D": "blue",
+        "answer": "ABCD"[number % 4],
+        "explanation": "",
+    }
+    for number in range(8)
+]
+
+
+@pytest.fixture(scope="session")
+def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """gsm8k and one subject of C-Eval in the layout of their hub repositories."""
+    root = tmp_path_factory.mktemp("data")
+    _write(root / "openai/gsm8k", {"main": {"train": SUMS, "test": SUMS}})
+    _write(root / "ceval/ceval-exam", {"accountant": {"val": CHOICES, "dev": CHOICES}})
+    return root
+
+
+def _write(repository: Path, configurations: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+    header = ["---", "configs:"]
+    for name, splits in configurations.items():
+        header += [f"- config_name: {name}", "  data_files:"]
+        for split, rows in splits.items():
+            file = repository / name / f"{split}.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            header += [f"  - split: {split}", f"    path: {name}/{split}.jsonl"]
+    (repository / "README.md").write_text("\n".join([*header, "---", ""]))
+
+
+def test_tensor_parallel_on_two_cores(run: Run, default_run: Finished) -> None:
+    """Two ranks round differently: nearly all answers are the same, none is missing."""
+    two = run("parallelism.tp=2", "task.limit=20")
+    assert two.status in (0, 3), two.printed
+    assert two.json("outcome.json")["engine"]["tensor_parallel_size"] == 2
+    alone = {(row["task"], row["doc_id"]): row for row in default_run.samples()}
+    rows = two.samples()
+    assert len(rows) == 120
+    same = [row["responses"] == alone[row["task"], row["doc_id"]]["responses"] for row in rows]
+    assert sum(same) >= 0.97 * len(same)
+
+
+def test_generation_and_choices_in_one_run_from_two_local_data_sets(
+    run: Run, text_data: Path
+) -> None:
+    """Tasks, few-shot and template as Qwen3-8B is asked, answered by the canary's weights."""
+    finished = run(
+        "model=qwen3_8b",
+        f"model.pretrained={WEIGHTS}",
+        "task.names=[gsm8k,ceval-valid_accountant]",
+        f"task.data_dir={text_data}",
+        "task.gen_kwargs.max_gen_toks=16",
+        "model.baselines.ceval-valid_accountant.acc.none=0.25",
+        "verdict.rtol=100",
+    )
+    outcome = finished.json("outcome.json")
+    assert [task["task"] for task in outcome["tasks"]] == ["gsm8k", "ceval-valid_accountant"], (
+        finished.printed
+    )
+    assert [task["evaluated"] for task in outcome["tasks"]] == [8, 8]
+    assert [task["unmatched"] for task in outcome["tasks"]] == [0, 0]
+    judged = {
+        (metric["task"], metric["metric"], metric["filter"]): metric
+        for metric in finished.json("verdict.json")["metrics"]
+        if metric["baseline"] is not None
+    }
+    assert set(judged) == {
+        ("gsm8k", "exact_match", "strict-match"),
+        ("gsm8k", "exact_match", "flexible-extract"),
+        ("ceval-valid_accountant", "acc", "none"),
+    }
+    rows = finished.samples()
+    shots = [row for row in rows if row["task"] == "gsm8k"]
+    assert len(shots) == 16, "one row for each of two filters"
+    assert shots[0]["prompt"].count("<|im_start|>user") == 6, "five examples as turns, and one"
+    choice = next(row for row in rows if row["task"] == "ceval-valid_accountant")
+    assert len(choice["responses"]) == 4 and len(choice["prompt_tokens"]) == 4
+
+
+def test_prompts_cut_to_fit_are_counted_and_never_pass(run: Run, text_data: Path) -> None:
+    finished = run(
+        "model=qwen3_8b",
+        f"model.pretrained={WEIGHTS}",
+        f"task.data_dir={text_data}",
+        "engine.max_model_len=128",
+        "task.gen_kwargs.max_gen_toks=16",
+        "verdict.rtol=100",
+    )
+    assert finished.status == 4, finished.printed
+    assert finished.json("outcome.json")["tasks"][0]["truncated"] == 8
+    assert "8 prompts were cut to fit max_model_len" in finished.report
+
+
+def test_prompts_too_long_to_ask_are_counted_and_never_pass(
+    run: Run, default_run: Finished
+) -> None:
+    lengths = sorted(row["prompt_tokens"][0] for row in default_run.samples())
+    middle = lengths[len(lengths) // 2]
+    finished = run(f"engine.max_model_len={middle}", "task.limit=10", "verdict.rtol=100")
+    task = finished.json("outcome.json")["tasks"][0]
+    assert finished.status == 4, finished.printed
+    assert 0 < task["refused"] < 60
+    assert f"{task['refused']} prompts were longer than max_model_len" in finished.report
+
+
+def test_mmmu_from_a_local_directory_with_its_thirty_subjects(run: Run, tmp_path: Path) -> None:
+    import lm_eval
+    import yaml
+
+    import runner.canary as canary
+
+    tasks = Path(lm_eval.__file__).parent / "tasks" / "mmmu"
+    plain = [
+        "\n".join(line for line in file.read_text().splitlines() if "!function" not in line)
+        for file in sorted(tasks.glob("mmmu_*.yaml"))
+    ]
+    subjects = [yaml.safe_load(text)["dataset_name"] for text in plain]
+    assert len(subjects) == 30
+    repository = tmp_path / "MMMU" / "MMMU"
+    repository.mkdir(parents=True)
+    source = next(canary.DATASET.rglob("colour/*.parquet")).parent
+    header = ["---", "configs:"]
+    for subject in subjects:
+        (repository / subject).symlink_to(source)
+        header += [f"- config_name: {subject}", "  data_files:", "  - split: validation"]
+        header += [f"    path: {subject}/validation-*"]
+    (repository / "README.md").write_text("\n".join([*header, "---", ""]))
+    finished = run(
+        "model=qwen2_5_vl_7b",
+        f"model.pretrained={WEIGHTS}",
+        "engine.max_model_len=1024",
+        f"task.data_dir={tmp_path}",
+        "task.limit=1",
+    )
+    assert finished.status == 3, finished.printed  # a canary knows colours better than 0.51
+    assert len({row["task"] for row in finished.samples()}) == 30
+    assert finished.json("verdict.json")["metrics"][0]["task"] == "mmmu_val"
