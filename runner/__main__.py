@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from runner import config as configuration
 from runner.errors import UserError
 from runner.usage import explain, is_usage_error
 
-USAGE_ERROR = 1
+USAGE_ERROR, INFRASTRUCTURE, INTERRUPTED = 1, 2, 130
 # Mappings that a user fills: a new key in them needs no plus sign.
 OPEN_MAPPINGS = re.compile(
     r"(engine\.(extra|env)|task\.gen_kwargs|model\.(baselines|ask|chat_template_args))\."
@@ -36,12 +37,18 @@ def _point(composed: DictConfig) -> None:
         config = configuration.load(composed)
         from runner.run import run
 
-        _statuses.append(run(config, OmegaConf.to_yaml(composed, resolve=True), directory))
+        status = run(config, OmegaConf.to_yaml(composed, resolve=True), directory)
+        _statuses.append(status)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt  # the point's bookkeeping is done; no other point starts
     except UserError as error:
         _complain(error)
         _statuses.append(USAGE_ERROR)
         with suppress(OSError):
             directory.rmdir()  # Hydra made it; nothing was started, so nothing should be left
+    except Exception:
+        traceback.print_exc()
+        _statuses.append(INFRASTRUCTURE)
 
 
 def main() -> None:
@@ -58,8 +65,8 @@ def main() -> None:
         _complain(error)
         sys.exit(USAGE_ERROR)
     except KeyboardInterrupt:
-        sys.exit(130)
-    except OSError as error:
+        sys.exit(INTERRUPTED)
+    except OSError as error:  # Hydra makes the run's directory before it calls us
         _complain(UserError(f"output_dir={error.filename}: not writable ({error.strerror})"))
         sys.exit(USAGE_ERROR)
     except Exception as error:
@@ -72,7 +79,7 @@ def main() -> None:
 
 def worst(statuses: list[int]) -> int:
     """A failed accuracy outweighs a failed engine, that a missing verdict, that a refusal."""
-    order = (130, 3, 2, 4, USAGE_ERROR)
+    order = (INTERRUPTED, 3, INFRASTRUCTURE, 4, USAGE_ERROR)
     return next((status for status in order if status in statuses), 0)
 
 

@@ -18,10 +18,10 @@ from omegaconf import II, MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.errors import UserError
+from runner.platforms import PLATFORMS, detect
 
 PACKAGE = Path(__file__).parent
 BACKENDS = ("vllm", "vllm-vlm")
-PLATFORMS = ("ascend", "cuda", "cpu")
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 RULES = ("isclose",)
 SECRET = re.compile(r"(?i)secret|passw|credential|(^|_)token$|(api|access)_?key$")
@@ -148,15 +148,13 @@ class RunConfig:
 
 
 def config_directory() -> Path:
-    """conf/ beside the package in a checkout or editable install, inside it in a wheel."""
-    checkout = PACKAGE.parent / "conf"
-    return checkout if (checkout / "config.yaml").is_file() else PACKAGE / "conf"
+    """conf/ inside the package in a wheel, beside it in a checkout or editable install."""
+    packaged = PACKAGE / "conf"
+    return packaged if packaged.is_dir() else PACKAGE.parent / "conf"
 
 
 def register() -> None:
     """Make the schema and the resolvers known to Hydra; call once, before it composes."""
-    from runner.platforms import detect
-
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     OmegaConf.register_new_resolver("package_path", lambda path: str(PACKAGE / path), replace=True)
     OmegaConf.register_new_resolver("detected_platform", lambda: detect().name, replace=True)
@@ -200,7 +198,7 @@ def _problems(config: RunConfig) -> list[str]:
         require(value in allowed, key, f"must be one of {', '.join(allowed)}")
 
     one_of("model.backend", config.model.backend, BACKENDS)
-    one_of("engine.platform", config.engine.platform, PLATFORMS)
+    one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
     one_of("engine.dtype", config.engine.dtype, DTYPES)
     one_of("verdict.rule", config.verdict.rule, RULES)
     for key in ("tp", "pp", "dp"):

@@ -159,11 +159,10 @@ def interruptible() -> Iterator[None]:
     before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except Interrupted:
-        raise
-    else:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
 
 def worker_environment(plan: Plan) -> dict[str, str]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from runner.lm.engine import Answer, image_hash
 from runner.lm.tasks import LoadedTask
+from runner.rundir import write_atomic
 
 if TYPE_CHECKING:
     from runner.lm.models import RecordedModel
@@ -77,8 +78,6 @@ SCHEMA = pa.schema(
 
 def write_samples(file: Path, rows: list[SampleRow]) -> None:
     """Replace the file whole: a reader never sees half of it."""
-    from runner.rundir import write_atomic
-
     table = pa.Table.from_pylist([_plain(row) for row in rows], schema=SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")

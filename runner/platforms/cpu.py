@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
+import sys
 from pathlib import Path
 
 import psutil
@@ -52,6 +54,20 @@ def core_lists(ranks: int) -> list[str]:
         ",".join(str(core) for core in cores[rank * share : (rank + 1) * share])
         for rank in range(ranks)
     ]
+
+
+def cure_this_process() -> None:
+    """What `SITE` on PYTHONPATH does for a worker, for a process that started without it.
+
+    Call it before torchvision or transformers are imported; a second call does nothing.
+    """
+    name = "runner.platforms.cpu_site.sitecustomize"
+    if name in sys.modules or str(SITE) in sys.path:
+        return
+    spec = importlib.util.spec_from_file_location(name, SITE / "sitecustomize.py")
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
 
 
 def cpu_name() -> str:

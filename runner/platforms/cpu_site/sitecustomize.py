@@ -122,4 +122,5 @@ def _run_shadowed_sitecustomize() -> None:
 
 sys.meta_path.insert(0, _CureFinder())
 sys.meta_path.append(_AliasFinder())
-_run_shadowed_sitecustomize()
+if __name__ == "sitecustomize":  # else `runner.platforms.cpu.cure_this_process` loads it
+    _run_shadowed_sitecustomize()
