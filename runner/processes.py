@@ -23,9 +23,13 @@ def group_members(leader: int) -> list[psutil.Process]:
 
 
 def shared_memory_of(processes: list[psutil.Process]) -> set[Path]:
-    """Segments that the processes have mapped: killed, they cannot unlink them themselves."""
+    """What the processes hold in /dev/shm: killed, they cannot unlink it themselves.
+
+    That is what they have mapped, and the semaphores of joblib, which are named by process.
+    """
     segments = set()
     for process in processes:
+        segments |= set(SHARED_MEMORY.glob(f"sem.loky-{process.pid}-*"))
         try:
             maps = Path(f"/proc/{process.pid}/maps").read_text()
         except OSError:

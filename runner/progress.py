@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 PLAIN_LINE_EVERY_S = 10.0
+TELLING_SHARE = 0.05
 
 
 class ProgressDisplay:
@@ -26,7 +27,7 @@ class ProgressDisplay:
         self._console = console
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
-        self._first = (0.0, 0)
+        self._began = 0.0
         self._last_line = 0.0
         if console.is_terminal:
             self._bar = Progress(
@@ -68,12 +69,10 @@ class ProgressDisplay:
     def _progress(self, event: dict[str, Any]) -> None:
         done, total, now = event["done"], event["total"], time.monotonic()
         if done == 0:
-            self._first, self._last_line = (now, 0), now
-        elif self._first[1] == 0:
-            # The first answer comes after every prompt was prepared: no measure of the rest.
-            self._first = (now, done)
-        elapsed = now - self._first[0]
-        rate = (done - self._first[1]) / elapsed if elapsed > 0 else 0.0
+            self._began = self._last_line = now
+        rate = done / (now - self._began) if done else 0.0
+        # The first answers come after every prompt was prepared: no measure of the rest.
+        telling = done >= TELLING_SHARE * total
         label = event["task"]
         if event["tasks"] > 1:
             label += f" ({event['number']}/{event['tasks']})"
@@ -82,12 +81,12 @@ class ProgressDisplay:
                 if self._bar_task is not None:
                     self._bar.remove_task(self._bar_task)
                 self._bar_task = self._bar.add_task(label, total=total, rate="")
-            said = f"{rate:.1f} requests/s" if rate else ""
+            said = f"{rate:.1f} requests/s" if telling else ""
             self._bar.update(self._bar_task, completed=done, rate=said)
         elif done and (now - self._last_line >= PLAIN_LINE_EVERY_S or done == total):
             self._last_line = now
-            pace = f", {rate:.1f} requests/s, {(total - done) / rate:.0f} s left" if rate else ""
-            self._say(f"{label}: {done}/{total} requests{pace}")
+            left = f", {(total - done) / rate:.0f} s left" if telling else ""
+            self._say(f"{label}: {done}/{total} requests, {rate:.1f} requests/s{left}")
 
     def _say(self, text: str) -> None:
         self._console.print(text)

@@ -49,6 +49,7 @@ class Worker:
             )
         os.close(sending)
         self._busy = False
+        self._segments: set[Path] = set()
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._receive, args=(receiving,), daemon=True).start()
 
@@ -61,6 +62,8 @@ class Worker:
                 log.write(json.dumps(event) + "\n")
                 log.flush()
                 display.show(event)
+                if event["event"] == "engine_started":
+                    self._note_shared_memory(group_members(self._process.pid))
                 if event["event"] == "outcome":
                     self._busy = False
                     outcome: Outcome = read_json(run.outcome, Outcome)
@@ -70,7 +73,7 @@ class Worker:
     def stop(self) -> None:
         """End the worker and its whole group; no process and no shared memory stays."""
         group = group_members(self._process.pid)
-        segments = shared_memory_of(group)
+        self._note_shared_memory(group)
         if self._process.poll() is None:
             if self._busy:
                 self._process.terminate()
@@ -81,8 +84,12 @@ class Worker:
             process.kill()
         self._process.wait()
         psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
-        for segment in segments:
+        for segment in self._segments:
             segment.unlink(missing_ok=True)
+
+    def _note_shared_memory(self, group: list[psutil.Process]) -> None:
+        """While they live: a rank that dies with the worker leaves nothing to ask."""
+        self._segments |= shared_memory_of(group)
 
     def _send(self, command: dict[str, Any]) -> None:
         assert self._process.stdin is not None

@@ -61,7 +61,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        return f"{field}: {first['msg']}" if field else str(first["msg"])
+        return f"{field}={first['input']}: {first['msg']}" if field else str(first["msg"])
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else repr(error)
 
