@@ -44,11 +44,12 @@ def _point(composed: DictConfig) -> None:
     except UserError as error:
         _complain(error)
         _statuses.append(USAGE_ERROR)
-        with suppress(OSError):
-            directory.rmdir()  # Hydra made it; nothing was started, so nothing should be left
     except Exception:
         traceback.print_exc()
         _statuses.append(INFRASTRUCTURE)
+    finally:
+        with suppress(OSError):
+            directory.rmdir()  # Hydra made it; where nothing was started, nothing is left
 
 
 def main() -> None:
@@ -66,13 +67,15 @@ def main() -> None:
         sys.exit(USAGE_ERROR)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except OSError as error:  # Hydra makes the run's directory before it calls us
-        _complain(UserError(f"output_dir={error.filename}: not writable ({error.strerror})"))
-        sys.exit(USAGE_ERROR)
+    except SystemExit as error:  # argparse ends with 2, which is an engine's failure here
+        sys.exit(USAGE_ERROR if error.code == 2 else error.code)
     except Exception as error:
-        if not is_usage_error(error):
+        if is_usage_error(error):
+            _complain(UserError(explain(error)))
+        elif isinstance(error, OSError):  # Hydra makes the run's directory before it calls us
+            _complain(UserError(f"output_dir={error.filename}: not writable ({error.strerror})"))
+        else:
             raise
-        _complain(UserError(explain(error)))
         sys.exit(USAGE_ERROR)
     sys.exit(worst(_statuses))
 

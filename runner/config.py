@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.errors import UserError
 from runner.platforms import PLATFORMS, detect
+from runner.usage import explain
 
 PACKAGE = Path(__file__).parent
 BACKENDS = ("vllm", "vllm-vlm")
@@ -67,7 +69,8 @@ class ModelConfig:
     think_end_token: str | None = None
     chat_template_args: dict[str, Any] = field(default_factory=dict)
     serve: ServeConfig = field(default_factory=ServeConfig)
-    ask: dict[str, AskConfig] = field(default_factory=dict)
+    # Values are AskConfig: `load` makes them so, as Hydra cannot add one from the command line.
+    ask: dict[str, Any] = field(default_factory=dict)
     hardware: str | None = None
     source: str | None = None
     baselines: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
@@ -168,8 +171,6 @@ def load(composed: DictConfig) -> RunConfig:
     Raises:
         UserError: with one line for every key that is unknown, mistyped or out of range.
     """
-    from runner.usage import explain
-
     try:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), plain)
@@ -180,10 +181,20 @@ def load(composed: DictConfig) -> RunConfig:
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
     assert isinstance(config, RunConfig)
+    config.model.ask = {task: _ask(task, value) for task, value in config.model.ask.items()}
     problems = _problems(config)
     if problems:
         raise UserError(*problems)
     return config
+
+
+def _ask(task: str, value: Any) -> AskConfig:
+    try:
+        asked = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AskConfig), value))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"model.ask.{task}.{explain(error)}") from error
+    assert isinstance(asked, AskConfig)
+    return asked
 
 
 def _problems(config: RunConfig) -> list[str]:
@@ -219,7 +230,7 @@ def _problems(config: RunConfig) -> list[str]:
     shots, limit = config.task.num_fewshot, config.task.limit
     require(shots is None or shots >= 0, "task.num_fewshot", "must be 0 or more, or null")
     require(
-        limit is None or (0 < limit < 1 or (limit == int(limit) and limit >= 1)),
+        limit is None or 0 < limit < 1 or (limit >= 1 and limit.is_integer()),
         "task.limit",
         "must be a share between 0 and 1, or a whole number of samples, or null",
     )
@@ -228,7 +239,15 @@ def _problems(config: RunConfig) -> list[str]:
         "task.batch_size",
         "must be auto or a whole number of at least 1",
     )
-    require(config.verdict.rtol >= 0, "verdict.rtol", "must be 0 or more")
+    rtol = config.verdict.rtol
+    require(math.isfinite(rtol) and rtol >= 0, "verdict.rtol", "must be a number, 0 or more")
+    problems += [
+        f"model.baselines.{task}.{metric}.{name}={value}: must be a finite number"
+        for task, metrics in config.model.baselines.items()
+        for metric, filters in metrics.items()
+        for name, value in filters.items()
+        if not math.isfinite(value)
+    ]
     require(
         not (config.model.enable_thinking and config.model.think_end_token is None),
         "model.think_end_token",
@@ -249,11 +268,15 @@ def _secrets(config: RunConfig) -> list[str]:
         for name in values
         if SECRET.search(name)
     ]
-    if urlsplit(config.tracking.uri).password is not None:
-        problems.append(
-            "tracking.uri: holds a password, and the configuration is recorded; use "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.pgpass for PostgreSQL"
-        )
+    try:
+        address = urlsplit(config.tracking.uri)
+        if address.password is not None:
+            problems.append(
+                "tracking.uri: holds a password, and the configuration is recorded; use "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.pgpass for PostgreSQL"
+            )
+    except ValueError as error:
+        problems.append(f"tracking.uri={config.tracking.uri}: not an address ({error})")
     return problems
 
 

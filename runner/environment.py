@@ -10,7 +10,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from runner.config import PACKAGE
 from runner.platforms import Device, Platform
@@ -121,7 +121,7 @@ def _commit_of(distribution: str) -> str | None:
     if commit := origin.get("vcs_info", {}).get("commit_id"):
         return str(commit)
     if origin.get("dir_info", {}).get("editable"):
-        return _git(Path(urlsplit(origin["url"]).path), "rev-parse", "HEAD")
+        return _git(Path(unquote(urlsplit(origin["url"]).path)), "rev-parse", "HEAD")
     module = distribution.removesuffix("-cpu").replace("-", "_")
     version_file = Path(str(installed.locate_file(f"{module}/_version.py")))
     if version_file.is_file():

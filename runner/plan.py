@@ -6,6 +6,7 @@ import hashlib
 import json
 import shlex
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from runner.config import AskConfig, RunConfig
@@ -86,7 +87,7 @@ class Plan:
         if evaluation.num_fewshot is not None:
             words += ["--num_fewshot", str(evaluation.num_fewshot)]
         if evaluation.limit is not None:
-            words += ["--limit", f"{evaluation.limit:g}"]
+            words += ["--limit", repr(evaluation.limit).removesuffix(".0")]
         if self.system_instruction:
             words += ["--system_instruction", self.system_instruction]
         if self.gen_kwargs:
@@ -134,8 +135,8 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         system_instruction=config.task.system_instruction,
         gen_kwargs=config.task.gen_kwargs,
         seed=config.task.seed,
-        data_dir=config.task.data_dir,
-        include_path=config.task.include_path,
+        data_dir=_anywhere(config.task.data_dir),
+        include_path=_anywhere(config.task.include_path),
         engine_fingerprint=engine_fingerprint,
         evaluation_fingerprint=_fingerprint(asked),
     )
@@ -148,9 +149,9 @@ def _engine_args(config: RunConfig) -> dict[str, Any]:
     """
     model, parallelism, engine = config.model, config.parallelism, config.engine
     chosen = {
-        "pretrained": model.pretrained,
+        "pretrained": _anywhere(model.pretrained),
         "revision": model.revision,
-        "tokenizer": model.tokenizer,
+        "tokenizer": _anywhere(model.tokenizer),
         "trust_remote_code": model.trust_remote_code,
         "max_images": model.max_images if model.backend == "vllm-vlm" else None,
         "enable_thinking": model.enable_thinking,
@@ -191,6 +192,13 @@ def _evaluation(config: RunConfig, task: str) -> Evaluation:
         batch_size=settle("batch_size", "auto"),
         baselines=config.model.baselines.get(task, {}),
     )
+
+
+def _anywhere(path: str | None) -> str | None:
+    """A local path as it reads from every working directory; a hub id as it is."""
+    if path is None or not Path(path).expanduser().exists():
+        return path
+    return str(Path(path).expanduser().resolve())
 
 
 def _fingerprint(content: dict[str, Any]) -> str:

@@ -119,10 +119,15 @@ def _tracking_problems(config: RunConfig) -> list[str]:
     uri = config.tracking.uri
     if not config.tracking.enabled:
         return []
-    scheme = urlsplit(uri).scheme
-    if scheme == "sqlite":
+    parts = urlsplit(uri)
+    if parts.scheme == "sqlite":
         return _sqlite_problems(uri)
-    if scheme not in ("http", "https", "postgresql", "mysql", "databricks"):
+    try:
+        _ = parts.port
+    except ValueError as error:
+        return [f"tracking.uri={uri}: not an address ({error})"]
+    kind = parts.scheme.partition("+")[0]  # postgresql+psycopg2: the driver is SQLAlchemy's
+    if kind not in ("http", "https", "postgresql", "mysql", "mssql", "databricks"):
         return [
             f"tracking.uri={uri}: must be sqlite:///FILE or http(s)://HOST (MLflow no longer takes "
             "a directory), or choose tracking=off"

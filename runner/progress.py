@@ -31,7 +31,7 @@ class ProgressDisplay:
         self._last_line = 0.0
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
@@ -70,7 +70,7 @@ class ProgressDisplay:
         done, total, now = event["done"], event["total"], time.monotonic()
         if done == 0:
             self._began = self._last_line = now
-        rate = done / (now - self._began) if done else 0.0
+        rate = done / max(now - self._began, 1e-3)
         # The first answers come after every prompt was prepared: no measure of the rest.
         telling = done >= TELLING_SHARE * total
         label = event["task"]

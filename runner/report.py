@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from jinja2 import Environment as Jinja
 from jinja2 import PackageLoader, StrictUndefined
 
@@ -31,7 +33,13 @@ def render(
         keep_trailing_newline=True,
     )
     jinja.filters.update(
-        cell=cell, marked=_marked, number=number, signed=signed, interval=interval, plus_minus=_pm
+        cell=cell,
+        marked=_marked,
+        number=number,
+        signed=signed,
+        interval=interval,
+        plus_minus=_pm,
+        fenced=fenced,
     )
     text = jinja.get_template("report.md.j2").render(
         plan=plan,
@@ -62,9 +70,17 @@ def execution_mode(plan: Plan, outcome: Outcome) -> str:
 def cell(value: object) -> str:
     """Text that cannot break a Markdown table or smuggle in HTML."""
     text = " ".join(str(value).split())
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|")):
+    text = re.sub(r"[\\`*\[\]|#]", r"\\\g<0>", text)
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, entity)
     return text
+
+
+def fenced(text: str, language: str) -> str:
+    """A code block that nothing in the text can end."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -23,8 +24,8 @@ IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-# What MLflow allows in a metric's name, besides letters and digits.
-NOT_IN_NAMES = re.compile(r"[^\w\-. /:]")
+# What MLflow allows in a metric's name besides letters and digits, its slashes apart.
+NOT_IN_NAMES = re.compile(r"[^\w\-. :]")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def track(
 
     client = mlflow.MlflowClient(tracking_uri=config.tracking.uri)
     experiment = config.tracking.experiment or "+".join(config.task.names)
-    experiment_id = _experiment(client, experiment)
+    experiment_id = _experiment(
+        client, experiment, _artifact_location(config.tracking.uri, experiment)
+    )
     created = client.create_run(
         experiment_id, start_time=started_ms, run_name=f"{plan.model} {plan.parallel_mode}"
     )
@@ -84,14 +87,22 @@ def track(
     return TrackedRun(config.tracking.uri, experiment, experiment_id, run_id)
 
 
-def _experiment(client: Any, name: str) -> str:
+def _artifact_location(uri: str, experiment: str) -> str | None:
+    """Beside a local store, whatever the working directory is; a server has its own place."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    store = Path(uri.removeprefix("sqlite:///")).resolve()
+    return (store.parent / "mlruns" / _in_name(experiment)).as_uri()
+
+
+def _experiment(client: Any, name: str, artifact_location: str | None) -> str:
     """The experiment's id, made if missing; another process may make it at the same moment."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name))
+            return str(client.create_experiment(name, artifact_location=artifact_location))
         except MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -134,8 +145,9 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
     found: dict[str, float] = {}
     asked = {task.task for task in outcome.tasks}
     for metric in verdict.metrics:
-        name = metric.metric if metric.filter == "none" else f"{metric.metric}/{metric.filter}"
-        base = NOT_IN_NAMES.sub("_", f"{metric.task}/{name}")
+        task = _in_name(metric.task)
+        parts = [task, _in_name(metric.metric)]
+        base = "/".join(parts if metric.filter == "none" else [*parts, _in_name(metric.filter)])
         beside: dict[str, float | None] = {"": metric.value, "_stderr": metric.stderr}
         if metric.task in asked:
             beside["_n"] = float(metric.n)
@@ -146,7 +158,6 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
             beside["_difference"] = metric.difference
         found |= {f"{base}{end}": value for end, value in beside.items() if value is not None}
         if metric.baseline is not None:
-            task = NOT_IN_NAMES.sub("_", metric.task)
             passed = metric.status is Status.PASSED
             found[f"{task}/passed"] = min(found.get(f"{task}/passed", 1.0), float(passed))
             found.setdefault(f"{task}/baseline", metric.baseline)
@@ -158,6 +169,11 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
         found["perf/output_tokens_per_s"] = tokens / seconds
         found["perf/samples_per_s"] = samples / seconds
     return found
+
+
+def _in_name(part: str) -> str:
+    """A part of a metric's name, which MLflow takes for a part of a path."""
+    return re.sub(r"^\.+|^$", "_", NOT_IN_NAMES.sub("_", part))
 
 
 def tags(

@@ -25,7 +25,8 @@ def explain(error: Exception) -> str:
         return _schema_error(cause)
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: not an override that Hydra can read; write key=value. ({text})"
+        said = " ".join(text.split())
+        return f"{error.override}: not an override that Hydra can read; write key=value ({said})"
     if isinstance(error, ConfigCompositionException) and "No match in the defaults list" in text:
         group = re.search(r"override '([^']+)'", text)
         return _unknown_key(group.group(1) if group else text, ())

@@ -152,7 +152,7 @@ def _judge_metric(
     status, reason = Status.UNJUDGED, "no baseline"
     if baseline is not None:
         status, reason = _isclose(result.value, baseline, rule.rtol)
-        doubts = _doubts(task) if task is not None else ""
+        doubts = _doubts(task, result) if task is not None else ""
         if status is Status.PASSED and doubts:
             status, reason = Status.INCONCLUSIVE, doubts
         elif doubts:
@@ -177,20 +177,21 @@ def _isclose(value: float, baseline: float, rtol: float) -> tuple[Status, str]:
     """The original's rule to the letter; numpy scales rtol by its second argument, the measured."""
     import numpy as np
 
-    measured = round(value, ROUNDED_DIGITS)
+    if not math.isfinite(value):
+        return Status.FAILED, f"the value is {value}"
+    measured, percent = round(value, ROUNDED_DIGITS), f"{rtol * 100:g}%"
     if bool(np.isclose(baseline, measured, rtol=rtol)):
-        return Status.PASSED, f"within {rtol:.0%} of {baseline:g}"
-    if not math.isfinite(measured):
-        return Status.FAILED, f"the value is {measured}"
+        return Status.PASSED, f"within {percent} of {baseline:g}"
     side = "below" if measured < baseline else "above"
-    return Status.FAILED, f"more than {rtol:.0%} {side} {baseline:g}"
+    return Status.FAILED, f"more than {percent} {side} {baseline:g}"
 
 
-def _doubts(task: TaskOutcome) -> str:
+def _doubts(task: TaskOutcome, result: MetricResult) -> str:
     """Why a score that looks right may still be of something else."""
     doubts = []
-    if task.evaluated != task.expected or task.expected == 0:
-        doubts.append(f"{task.evaluated} of {task.expected} samples evaluated")
+    counted = result.n if task.evaluated == task.expected else task.evaluated
+    if counted != task.expected or task.expected == 0:
+        doubts.append(f"{counted} of {task.expected} samples evaluated")
     if task.truncated:
         doubts.append(f"{task.truncated} prompts were cut to fit max_model_len")
     if task.refused:

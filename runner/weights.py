@@ -46,10 +46,7 @@ def _local(directory: Path) -> Weights:
     config_file = directory / "config.json"
     if not config_file.is_file():
         raise UserError(f"model.pretrained={directory}: no config.json in it; not a model's files")
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"model.pretrained: {config_file} is not JSON ({error})") from error
+    config = _json_mapping(config_file)
     files = _weight_files(directory)
     for file in files:
         if file.suffix == ".safetensors":
@@ -61,7 +58,10 @@ def _weight_files(directory: Path) -> list[Path]:
     files = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.bin"))
     index = directory / "model.safetensors.index.json"
     if index.is_file():
-        wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        shards = _json_mapping(index).get("weight_map")
+        if not isinstance(shards, dict):
+            raise UserError(f"model.pretrained: {index} has no weight_map: fetch it again")
+        wanted = set(shards.values())
         absent = sorted(name for name in wanted if not (directory / name).is_file())
         if absent:
             raise UserError(
@@ -85,8 +85,19 @@ def _check_safetensors(file: Path) -> None:
 
 
 def _described(directory: Path) -> list[Path]:
-    """What shapes the model beside its weights: configuration, tokenizer, chat template."""
-    return [*directory.glob("*.json"), *directory.glob("*.jinja"), *directory.glob("*.txt")]
+    """What shapes the model beside its weights: configuration, tokenizer, template, code."""
+    kinds = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
+    return [file for file in directory.iterdir() if file.suffix in kinds and file.is_file()]
+
+
+def _json_mapping(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"model.pretrained: {file} is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"model.pretrained: {file} is not a JSON object: fetch it again")
+    return content
 
 
 def _cached(repository: str, revision: str | None) -> Path | None:

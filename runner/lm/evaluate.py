@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from lm_eval import simple_evaluate
@@ -55,8 +57,8 @@ def _plain(limit: float | None) -> int | float | None:
 def _task_outcome(
     loaded: LoadedTask, results: Any, rows: list[SampleRow], seconds: float
 ) -> TaskOutcome:
-    sizes = {name: int(n["effective"]) for name, n in results["n-samples"].items()}
-    binary = _binary_metrics(results["samples"])
+    leaves = _leaves_of(results["group_subtasks"])
+    scores = _scores(results["samples"])
     metrics = [
         MetricResult(
             task=name,
@@ -64,9 +66,12 @@ def _task_outcome(
             filter=filter_name,
             value=float(value),
             stderr=_number(values.get(f"{metric}_stderr,{filter_name}")),
-            n=_size(name, sizes, results["group_subtasks"]),
+            n=sum(int(results["n-samples"][leaf]["effective"]) for leaf in leaves(name)),
             higher_is_better=(results["higher_is_better"].get(name) or {}).get(metric),
-            binary=metric in binary and metric in ("acc", "acc_norm", "exact_match"),
+            binary=_is_share(
+                value,
+                [x for leaf in leaves(name) for x in scores.get((leaf, metric, filter_name), [])],
+            ),
         )
         for name, values in results["results"].items()
         for metric, filter_name, value in _reported(values)
@@ -105,24 +110,31 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _size(name: str, sizes: dict[str, int], children: dict[str, list[str]]) -> int:
-    if name in sizes:
-        return sizes[name]
-    return sum(_size(child, sizes, children) for child in children.get(name, []))
+def _leaves_of(children: dict[str, list[str]]) -> Callable[[str], list[str]]:
+    """The tasks below a name: itself, or those of its subgroups."""
+
+    def leaves(name: str) -> list[str]:
+        below = children.get(name)
+        return [leaf for child in below for leaf in leaves(child)] if below else [name]
+
+    return leaves
 
 
-def _binary_metrics(samples: dict[str, list[dict[str, Any]]]) -> set[str]:
-    """Metrics whose every sample scored 0 or 1."""
-    seen: set[str] = set()
-    other: set[str] = set()
-    for rows in samples.values():
+def _scores(samples: dict[str, list[dict[str, Any]]]) -> dict[tuple[str, str, str], list[Any]]:
+    """What each sample scored, by task, metric and filter."""
+    scores: dict[tuple[str, str, str], list[Any]] = {}
+    for name, rows in samples.items():
         for row in rows:
             for metric in row["metrics"]:
-                seen.add(metric)
-                score = row[metric]
-                if not isinstance(score, int | float) or score not in (0, 1):
-                    other.add(metric)
-    return seen - other
+                scores.setdefault((name, metric, row["filter"]), []).append(row[metric])
+    return scores
+
+
+def _is_share(value: float, scores: list[Any]) -> bool:
+    """Whether the value is the plain mean of scores of 0 and 1: a binomial share."""
+    if not scores or any(not isinstance(x, int | float) or x not in (0, 1) for x in scores):
+        return False
+    return math.isclose(value, sum(scores) / len(scores), abs_tol=1e-9)
 
 
 def _generates(loaded: LoadedTask) -> bool:

@@ -26,17 +26,14 @@ class Cuda(Platform):
         return lines
 
     def devices(self) -> list[Device]:
-        rows = _query("index,name,memory.total")
-        devices = [Device(int(i), name, int(mib) << 20) for i, name, mib in rows]
+        devices = [
+            Device(int(index), name, int(mib) << 20 if mib.isdecimal() else None)
+            for index, name, mib in _query("index,name,memory.total")
+        ]
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if visible is None:
             return devices
-        chosen = [part.strip() for part in visible.split(",") if part.strip()]
-        # A name such as GPU-… or MIG-… cannot be matched to an index here: count it all the same.
-        return [
-            next((d for d in devices if str(d.index) == name), Device(rank, name))
-            for rank, name in enumerate(chosen)
-        ]
+        return _visible(devices, [part.strip() for part in visible.split(",") if part.strip()])
 
     def worker_environment(self, ranks: int) -> dict[str, str]:
         available = len(self.devices())
@@ -51,7 +48,25 @@ class Cuda(Platform):
         return {"driver": rows[0][0] if rows else "unknown"}
 
 
+def _visible(devices: list[Device], chosen: list[str]) -> list[Device]:
+    """As CUDA reads the variable: in its order, up to the first index that does not exist.
+
+    A name such as GPU-… or MIG-… cannot be matched to an index here: it counts all the same.
+    """
+    by_index = {str(device.index): device for device in devices}
+    seen: list[Device] = []
+    for rank, name in enumerate(chosen):
+        if name.startswith(("GPU-", "MIG-")):
+            seen.append(Device(rank, name))
+        elif name in by_index:
+            seen.append(by_index[name])
+        else:
+            break
+    return seen
+
+
 def _query(fields: str) -> list[list[str]]:
+    """Rows of nvidia-smi's answer; what is not a row (no driver, no devices) is left out."""
     if shutil.which("nvidia-smi") is None:
         return []
     answer = subprocess.run(
@@ -61,8 +76,7 @@ def _query(fields: str) -> list[list[str]]:
         timeout=30,
         check=False,
     )
-    return [
-        [cell.strip() for cell in line.split(",")]
-        for line in answer.stdout.splitlines()
-        if line.strip()
-    ]
+    if answer.returncode != 0:
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines()]
+    return [row for row in rows if len(row) == len(fields.split(","))]

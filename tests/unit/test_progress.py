@@ -1,0 +1,153 @@
+"""What a person sees while a run goes on: lines in a log, a bar in a terminal."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from runner import progress
+from runner.progress import ProgressDisplay
+
+ENGINE = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "dtype": "bfloat16",
+    "max_model_len": 4096,
+    "num_gpu_blocks": 1000,
+}
+
+
+class Clock:
+    """Stands for the module `time`; a test moves it."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    stopped = Clock()
+    monkeypatch.setattr(progress, "time", stopped)
+    return stopped
+
+
+def log() -> Console:
+    return Console(file=StringIO(), width=120, highlight=False, markup=False, emoji=False)
+
+
+def written(console: Console) -> list[str]:
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def step(done: int, total: int = 100, **more: Any) -> dict[str, Any]:
+    event = {"event": "progress", "task": "gsm8k", "number": 1, "tasks": 1}
+    return {**event, "done": done, "total": total, **more}
+
+
+def test_stages_and_the_engine_are_lines() -> None:
+    console = log()
+    with ProgressDisplay(console) as display:
+        display.show({"event": "worker_started", "pid": 1})
+        display.show({"event": "stage", "stage": "starting engine"})
+        display.show({"event": "engine_started", "engine": ENGINE})
+        display.show({"event": "task_finished", "task": "gsm8k", "seconds": 12.4})
+        display.show({"event": "outcome", "state": "COMPLETED"})
+    assert written(console) == [
+        "starting engine …",
+        "engine started: Qwen3ForCausalLM, bfloat16, max_model_len 4096, 1000 KV blocks",
+        "gsm8k finished in 12 s",
+    ]
+
+
+def test_progress_is_a_line_every_ten_seconds_with_rate_and_time_left(clock: Clock) -> None:
+    console = log()
+    with ProgressDisplay(console) as display:
+        display.show(step(0))
+        for second in range(1, 21):
+            clock.now = 1000.0 + second
+            display.show(step(2 * second))
+    assert written(console) == [
+        "gsm8k: 20/100 requests, 2.0 requests/s, 40 s left",
+        "gsm8k: 40/100 requests, 2.0 requests/s, 30 s left",
+    ]
+
+
+def test_the_last_request_is_always_a_line(clock: Clock) -> None:
+    console = log()
+    with ProgressDisplay(console) as display:
+        display.show(step(0))
+        clock.now += 1
+        display.show(step(100))
+    assert written(console) == ["gsm8k: 100/100 requests, 100.0 requests/s, 0 s left"]
+
+
+def test_the_first_answers_promise_nothing(clock: Clock) -> None:
+    console = log()
+    with ProgressDisplay(console) as display:
+        display.show(step(0, total=1000))
+        clock.now += 60
+        display.show(step(1, total=1000))
+    (line,) = written(console)
+    assert "left" not in line
+
+
+def test_answers_within_one_tick_of_the_clock(clock: Clock) -> None:
+    with ProgressDisplay(log()) as display:
+        display.show(step(0))
+        display.show(step(100))
+
+
+def test_a_request_before_the_beginning(clock: Clock) -> None:
+    with ProgressDisplay(log()) as display:
+        display.show(step(5))
+
+
+def test_a_task_without_requests(clock: Clock) -> None:
+    with ProgressDisplay(log()) as display:
+        display.show(step(0, total=0))
+
+
+def test_the_next_task_has_a_clock_of_its_own(clock: Clock) -> None:
+    console = log()
+    with ProgressDisplay(console) as display:
+        display.show(step(0, tasks=2))
+        clock.now += 1000
+        display.show(step(0, tasks=2, number=2, task="mmlu"))
+        clock.now += 10
+        display.show(step(50, tasks=2, number=2, task="mmlu"))
+    assert written(console) == ["mmlu (2/2): 50/100 requests, 5.0 requests/s, 10 s left"]
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "[/red]", "[bold]x", ":smile:", "a\nb", "x" * 500])
+def test_a_terminal_shows_any_name_and_is_left_as_it_was(name: str) -> None:
+    console = Console(file=StringIO(), force_terminal=True, width=100)
+    with ProgressDisplay(console) as display:
+        display.show({"event": "stage", "stage": "loading tasks"})
+        display.show(step(0, task=name))
+        display.show(step(50, task=name))
+        display.show(step(0, task=name, number=2, tasks=2))
+        display.show(step(100, task=name, number=2, tasks=2))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")  # the cursor is back
+
+
+def test_a_terminal_is_left_as_it_was_when_a_run_is_interrupted() -> None:
+    console = Console(file=StringIO(), force_terminal=True, width=100)
+    with pytest.raises(KeyboardInterrupt), ProgressDisplay(console) as display:
+        display.show(step(0))
+        raise KeyboardInterrupt
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")
+
+
+def test_no_control_characters_in_a_log() -> None:
+    console = log()
+    with ProgressDisplay(console) as display:
+        display.show(step(0))
+        display.show(step(100))
+    assert "\x1b" not in "\n".join(written(console))

@@ -1,0 +1,384 @@
+"""A run directory as MLflow shows it: names it accepts, and a store that is read back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import tracking
+from runner.config import RunConfig, VerdictConfig
+from runner.environment import Environment
+from runner.outcome import MetricResult, Outcome, State
+from runner.plan import Facts, Plan, make_plan
+from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.tracking import TrackedRun, metrics, parameters, run_page, tags, track
+from runner.verdict import Status, Verdict, judge
+
+HOSTILE = [
+    "a,b",
+    "a|b <script>",
+    "../up",
+    "a//b",
+    "/absolute/task.yaml",
+    "ends/",
+    "./here",
+    ".",
+    "..",
+    "🦙 模型",
+    "new\nline",
+    "x" * 300,
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path, plan: Plan, outcome: Outcome, verdict: Verdict) -> RunDirectory:
+    files = RunDirectory(tmp_path / "run")
+    files.claim()
+    write_json(files.plan, plan)
+    write_json(files.outcome, outcome)
+    write_json(files.verdict, verdict)
+    write_atomic(files.report, "# the report\n")
+    write_atomic(files.engine_log, "log\n")
+    return files
+
+
+def named(verdict: Verdict, name: str) -> Verdict:
+    """The verdict with another task and metric name."""
+    odd = replace(verdict.metrics[0], task=name, metric=name, filter=name)
+    return replace(verdict, metrics=(odd,))
+
+
+# Names and values
+
+
+def test_metrics_of_a_judged_task(outcome: Outcome, verdict: Verdict) -> None:
+    found = metrics(outcome, verdict)
+    base = "gsm8k/exact_match/strict-match"
+    assert found[base] == 0.77
+    assert found[f"{base}_stderr"] == 0.0116
+    assert found[f"{base}_n"] == 1319
+    assert found[f"{base}_baseline"] == 0.765
+    assert found[f"{base}_difference"] == pytest.approx(0.005)
+    assert found[f"{base}_passed"] == 1
+    assert found[f"{base}_low"] < 0.77 < found[f"{base}_high"]
+    assert found["gsm8k/passed"] == 1
+    assert found["gsm8k/baseline"] == 0.765
+    assert found["perf/start_engine_s"] == 42
+    assert found["perf/output_tokens_per_s"] == 50
+    assert found["perf/samples_per_s"] == 13.19
+
+
+def test_a_metric_without_filter_has_a_short_name(outcome: Outcome, verdict: Verdict) -> None:
+    plain = replace(verdict.metrics[0], task="mmmu_val", metric="acc", filter="none")
+    found = metrics(outcome, replace(verdict, metrics=(plain,)))
+    assert {"mmmu_val/acc", "mmmu_val/acc_stderr", "mmmu_val/passed", "mmmu_val/baseline"} <= set(
+        found
+    )
+
+
+def test_what_is_not_known_is_left_out(outcome: Outcome, verdict: Verdict) -> None:
+    bare = replace(
+        verdict.metrics[0],
+        value=None,
+        stderr=None,
+        interval=None,
+        baseline=None,
+        difference=None,
+        status=Status.UNJUDGED,
+    )
+    idle = replace(outcome, tasks=(replace(outcome.tasks[0], seconds=0.0),), timings={})
+    assert metrics(idle, replace(verdict, metrics=(bare,))) == {
+        "gsm8k/exact_match/strict-match_n": 1319
+    }
+
+
+def test_a_subtask_is_shown_with_less(outcome: Outcome, verdict: Verdict) -> None:
+    part = replace(verdict.metrics[0], task="gsm8k_part", baseline=None, difference=None)
+    found = metrics(outcome, replace(verdict, metrics=(*verdict.metrics, part)))
+    assert {name for name in found if name.startswith("gsm8k_part")} == {
+        "gsm8k_part/exact_match/strict-match",
+        "gsm8k_part/exact_match/strict-match_stderr",
+    }
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_task_has_passed_only_if_all_its_metrics_have(
+    outcome: Outcome, verdict: Verdict, order: int
+) -> None:
+    good = verdict.metrics[0]
+    bad = replace(good, metric="other", status=Status.FAILED)
+    found = metrics(outcome, replace(verdict, metrics=(good, bad)[::order]))
+    assert found["gsm8k/passed"] == 0
+    assert found["gsm8k/exact_match/strict-match_passed"] == 1
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.INCONCLUSIVE, Status.UNJUDGED])
+def test_only_passed_is_passed(outcome: Outcome, verdict: Verdict, status: Status) -> None:
+    odd = replace(verdict.metrics[0], status=status)
+    found = metrics(outcome, replace(verdict, metrics=(odd,)))
+    assert found["gsm8k/exact_match/strict-match_passed"] == 0
+    assert found["gsm8k/passed"] == 0
+
+
+def test_parameters_are_what_a_sweep_varies(config: RunConfig, facts: Facts) -> None:
+    config.engine.extra = {"block_size": 64}
+    config.engine.env = {"HCCL_DETERMINISTIC": "true"}
+    found = parameters(config, make_plan(config, facts))
+    expected = {
+        "model": "fixed",
+        "task": "gsm8k",
+        "platform": "ascend",
+        "tp": "2",
+        "pp": "1",
+        "dp": "1",
+        "ep": "False",
+        "max_model_len": "4096",
+        "dtype": "bfloat16",
+        "enforce_eager": "False",
+        "gpu_memory_utilization": "0.8",
+        "num_fewshot": "5",
+        "batch_size": "auto",
+        "limit": "None",
+        "rtol": "0.05",
+        "extra.block_size": "64",
+        "env.HCCL_DETERMINISTIC": "true",
+    }
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_tasks_asked_differently_show_both(config: RunConfig, facts: Facts) -> None:
+    config.task.names = ["gsm8k", "mmlu"]
+    found = parameters(config, make_plan(config, facts))
+    assert (found["task"], found["num_fewshot"], found["batch_size"]) == (
+        "gsm8k+mmlu",
+        "5+None",
+        "auto",
+    )
+
+
+def test_tags_name_verdict_fingerprints_and_versions(
+    run: RunDirectory, plan: Plan, environment: Environment, verdict: Verdict
+) -> None:
+    found = tags(run, plan, environment, verdict)
+    expected = {
+        "verdict": "PASSED",
+        "engine_fingerprint": plan.engine_fingerprint,
+        "evaluation_fingerprint": plan.evaluation_fingerprint,
+        "version.vllm": "0.23.0",
+        "version.vllm-ascend": "0.23.0rc1",
+        "version.torch-npu": "2.10.0.post4",
+        "version.cann": "9.1.0",
+        "version.driver": "25.0.rc1.1",
+        "chip": "Ascend 910B4",
+        "run_directory": str(run.path),
+        "mlflow.note.content": "# the report\n",
+    }
+    assert {name: found.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "page"),
+    [
+        (
+            "sqlite:///x.db",
+            "http://127.0.0.1:5000/#/experiments/1/runs/abc?workflowType=machine_learning",
+        ),
+        (
+            "http://host:5000/",
+            "http://host:5000/#/experiments/1/runs/abc?workflowType=machine_learning",
+        ),
+    ],
+)
+def test_the_runs_page_is_the_classic_one(uri: str, page: str) -> None:
+    assert run_page(TrackedRun(uri, "gsm8k", "1", "abc")) == page
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=lambda name: repr(name[:20]))
+def test_mlflow_accepts_every_name(
+    config: RunConfig, facts: Facts, outcome: Outcome, verdict: Verdict, name: str
+) -> None:
+    from mlflow.utils.validation import _validate_metric_name, _validate_param
+
+    for metric in metrics(outcome, named(verdict, name)):
+        _validate_metric_name(metric)
+    config.task.names = [name]
+    config.model.name = name
+    for key, value in parameters(config, make_plan(config, facts)).items():
+        _validate_param(key, value)
+
+
+def test_mlflow_accepts_long_values(config: RunConfig, facts: Facts) -> None:
+    from mlflow.utils.validation import _validate_param
+
+    config.engine.extra = {"compilation_config": {f"option_{n}": n for n in range(1000)}}
+    for key, value in parameters(config, make_plan(config, facts)).items():
+        _validate_param(key, value)
+
+
+# A real store
+
+
+@pytest.fixture(scope="module")
+def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its tables: making them takes MLflow seconds."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(file.parent)  # MLflow makes its folder for artifacts where it is
+        MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
+    return file
+
+
+Record = Callable[..., Any]
+
+
+@pytest.fixture
+def record(
+    made_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: RunConfig,
+    plan: Plan,
+    environment: Environment,
+    run: RunDirectory,
+) -> Record:
+    """Track a run in the store and read it back as MLflow has it."""
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    for name in tracking.IMPATIENT:
+        monkeypatch.delenv(name, raising=False)
+    config.tracking.enabled = True
+    config.tracking.uri = f"sqlite:///{made_store}"
+    config.tracking.experiment = tmp_path.name
+
+    def recorded(outcome: Outcome, verdict: Verdict) -> Any:
+        tracked = track(run, config, plan, environment, outcome, verdict, 1000, 5000)
+        client = MlflowClient(tracking_uri=tracked.uri)
+        recorded.artifacts = sorted(  # type: ignore[attr-defined]
+            each.path for each in client.list_artifacts(tracked.run_id)
+        )
+        return client.get_run(tracked.run_id)
+
+    return recorded
+
+
+def test_a_passed_run_in_a_real_store(
+    record: Record, run: RunDirectory, outcome: Outcome, verdict: Verdict
+) -> None:
+    stored = record(outcome, verdict)
+    assert stored.info.status == "FINISHED"
+    assert (stored.info.start_time, stored.info.end_time) == (1000, 5000)
+    assert stored.info.run_name == "fixed TP2"
+    assert stored.data.metrics == pytest.approx(metrics(outcome, verdict))
+    assert stored.data.params["tp"] == "2"
+    assert stored.data.params["max_model_len"] == "4096"
+    assert stored.data.params["dtype"] == "bfloat16"
+    assert stored.data.params["model"] == "fixed"
+    assert stored.data.tags["verdict"] == "PASSED"
+    assert len(stored.data.tags["engine_fingerprint"]) == 16
+    assert stored.data.tags["mlflow.note.content"] == "# the report\n"
+    assert record.artifacts == sorted(file.name for file in run.path.iterdir())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [(State.ERROR, "FAILED"), (State.INTERRUPTED, "KILLED"), (State.REFUSED, "FINISHED")],
+)
+def test_a_run_that_did_not_finish(
+    record: Record, plan: Plan, outcome: Outcome, state: State, status: str
+) -> None:
+    ended = replace(outcome, state=state, reason="why\nand more")
+    stored = record(ended, judge(ended, plan.evaluations, VerdictConfig()))
+    assert stored.info.status == status
+    assert stored.data.tags["verdict"] == state.value
+    assert stored.data.tags["reason"] == "why\nand more"
+
+
+def test_a_failed_accuracy_is_a_finished_run(
+    record: Record, plan: Plan, outcome: Outcome, metric: MetricResult
+) -> None:
+    task = replace(outcome.tasks[0], metrics=(replace(metric, value=0.1),))
+    wrong = replace(outcome, tasks=(task,))
+    stored = record(wrong, judge(wrong, plan.evaluations, VerdictConfig()))
+    assert stored.info.status == "FINISHED"
+    assert stored.data.tags["verdict"] == "FAILED"
+    assert stored.data.metrics["gsm8k/passed"] == 0
+
+
+def test_no_number_can_be_recorded(
+    record: Record, plan: Plan, outcome: Outcome, metric: MetricResult
+) -> None:
+    task = replace(outcome.tasks[0], metrics=(replace(metric, value=float("nan")),))
+    odd = replace(outcome, tasks=(task,))
+    stored = record(odd, judge(odd, plan.evaluations, VerdictConfig()))
+    assert stored.data.tags["verdict"] == "FAILED"
+    assert stored.data.metrics["gsm8k/passed"] == 0
+
+
+def test_more_metrics_than_one_request_takes(
+    record: Record, outcome: Outcome, verdict: Verdict
+) -> None:
+    """A group of very many subtasks: MLflow takes 1000 metrics in one batch."""
+    many = tuple(
+        replace(verdict.metrics[0], task=f"part_{number}", baseline=None) for number in range(510)
+    )
+    stored = record(outcome, replace(verdict, metrics=many))
+    assert len(stored.data.metrics) > 1000
+
+
+def test_runs_of_one_experiment_lie_side_by_side(
+    record: Record, outcome: Outcome, verdict: Verdict
+) -> None:
+    first, second = record(outcome, verdict), record(outcome, verdict)
+    assert first.info.experiment_id == second.info.experiment_id
+    assert first.info.run_id != second.info.run_id
+
+
+def test_the_experiment_is_the_task_unless_named(
+    record: Record, config: RunConfig, made_store: Path, outcome: Outcome, verdict: Verdict
+) -> None:
+    from mlflow import MlflowClient
+
+    config.tracking.experiment = None
+    stored = record(outcome, verdict)
+    client = MlflowClient(tracking_uri=f"sqlite:///{made_store}")
+    assert client.get_experiment(stored.info.experiment_id).name == "gsm8k"
+
+
+def test_a_run_that_could_not_be_sent_whole_does_not_stay_running(
+    record: Record,
+    made_store: Path,
+    outcome: Outcome,
+    verdict: Verdict,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from mlflow import MlflowClient
+
+    def full(self: Any, *arguments: Any, **options: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(MlflowClient, "log_artifacts", full)
+    with pytest.raises(OSError, match="No space left"):
+        record(outcome, verdict)
+    client = MlflowClient(tracking_uri=f"sqlite:///{made_store}")
+    experiment = client.get_experiment_by_name(tmp_path.name)
+    (left,) = client.search_runs([experiment.experiment_id])
+    assert left.info.status == "FAILED"
+
+
+def test_a_store_of_another_kind_is_not_changed(
+    record: Record, config: RunConfig, tmp_path: Path, outcome: Outcome, verdict: Verdict
+) -> None:
+    (tmp_path / "other.db").write_bytes(b"not a database" * 100)
+    config.tracking.uri = f"sqlite:///{tmp_path / 'other.db'}"
+    with pytest.raises((sqlite3.Error, Exception), match="not a database"):
+        record(outcome, verdict)
+    assert (tmp_path / "other.db").read_bytes() == b"not a database" * 100
