@@ -1,4 +1,4 @@
-"""The typed schema of conf/, and what makes a value legal.
+"""The typed schema of conf/, and a composed configuration checked against it.
 
 Hydra merges the group files into `RunConfig`. A default that reads `${model.serve.…}` means "as the
 model is usually served": the model file states it once, a group file or the command line overrides
@@ -7,26 +7,20 @@ it.
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.errors import UserError
-from runner.platforms import PLATFORMS, detect
+from runner.platforms import detect
+from runner.rules import baseline_problems, problems
 from runner.usage import explain
 
 PACKAGE = Path(__file__).parent
-BACKENDS = ("vllm", "vllm-vlm")
-DTYPES = ("auto", "float16", "bfloat16", "float32")
-RULES = ("isclose",)
-SECRET = re.compile(r"(?i)secret|passw|credential|(^|_)token$|(api|access)_?key$")
 
 
 @dataclass
@@ -69,11 +63,12 @@ class ModelConfig:
     think_end_token: str | None = None
     chat_template_args: dict[str, Any] = field(default_factory=dict)
     serve: ServeConfig = field(default_factory=ServeConfig)
-    # Values are AskConfig: `load` makes them so, as Hydra cannot add one from the command line.
-    ask: dict[str, Any] = field(default_factory=dict)
     hardware: str | None = None
     source: str | None = None
-    baselines: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    # OmegaConf cannot add to typed nested mappings from the command line: `load` makes these
+    # dict[task, AskConfig] and dict[task, dict[metric, dict[filter, float]]].
+    ask: dict[str, Any] = field(default_factory=dict)
+    baselines: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -182,9 +177,9 @@ def load(composed: DictConfig) -> RunConfig:
         raise UserError(explain(error)) from error
     assert isinstance(config, RunConfig)
     config.model.ask = {task: _ask(task, value) for task, value in config.model.ask.items()}
-    problems = _problems(config)
-    if problems:
-        raise UserError(*problems)
+    broken = baseline_problems(config.model.baselines) or problems(config)
+    if broken:
+        raise UserError(*broken)
     return config
 
 
@@ -195,90 +190,3 @@ def _ask(task: str, value: Any) -> AskConfig:
         raise UserError(f"model.ask.{task}.{explain(error)}") from error
     assert isinstance(asked, AskConfig)
     return asked
-
-
-def _problems(config: RunConfig) -> list[str]:
-    problems: list[str] = []
-
-    def require(ok: bool, key: str, rule: str) -> None:
-        if not ok:
-            value = OmegaConf.select(OmegaConf.structured(config), key)
-            problems.append(f"{key}={value}: {rule}")
-
-    def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
-        require(value in allowed, key, f"must be one of {', '.join(allowed)}")
-
-    one_of("model.backend", config.model.backend, BACKENDS)
-    one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
-    one_of("engine.dtype", config.engine.dtype, DTYPES)
-    one_of("verdict.rule", config.verdict.rule, RULES)
-    for key in ("tp", "pp", "dp"):
-        size = getattr(config.parallelism, key)
-        require(size >= 1, f"parallelism.{key}", "must be a whole number of at least 1")
-    length = config.engine.max_model_len
-    require(length is None or length >= 1, "engine.max_model_len", "must be at least 1, or null")
-    share = config.engine.gpu_memory_utilization
-    require(
-        0 < share <= 1, "engine.gpu_memory_utilization", "must be above 0 and at most 1 (a share)"
-    )
-    images = config.model.max_images
-    require(images is None or images >= 0, "model.max_images", "must be 0 or more, or null")
-    require(bool(config.task.names), "task.names", "name at least one lm-eval task")
-    require(
-        len(set(config.task.names)) == len(config.task.names), "task.names", "name each task once"
-    )
-    shots, limit = config.task.num_fewshot, config.task.limit
-    require(shots is None or shots >= 0, "task.num_fewshot", "must be 0 or more, or null")
-    require(
-        limit is None or 0 < limit < 1 or (limit >= 1 and limit.is_integer()),
-        "task.limit",
-        "must be a share between 0 and 1, or a whole number of samples, or null",
-    )
-    require(
-        config.task.batch_size is None or _is_batch_size(config.task.batch_size),
-        "task.batch_size",
-        "must be auto or a whole number of at least 1",
-    )
-    rtol = config.verdict.rtol
-    require(math.isfinite(rtol) and rtol >= 0, "verdict.rtol", "must be a number, 0 or more")
-    problems += [
-        f"model.baselines.{task}.{metric}.{name}={value}: must be a finite number"
-        for task, metrics in config.model.baselines.items()
-        for metric, filters in metrics.items()
-        for name, value in filters.items()
-        if not math.isfinite(value)
-    ]
-    require(
-        not (config.model.enable_thinking and config.model.think_end_token is None),
-        "model.think_end_token",
-        "required with model.enable_thinking=true (for Qwen3: '</think>')",
-    )
-    return problems + _secrets(config)
-
-
-def _secrets(config: RunConfig) -> list[str]:
-    """The configuration is written to files and to MLflow: no password or token may be in it."""
-    problems = [
-        f"{key}.{name}: looks like a secret, and the configuration is recorded; set it in the "
-        "environment instead, which the worker inherits"
-        for key, values in (
-            ("engine.env", config.engine.env),
-            ("engine.extra", config.engine.extra),
-        )
-        for name in values
-        if SECRET.search(name)
-    ]
-    try:
-        address = urlsplit(config.tracking.uri)
-        if address.password is not None:
-            problems.append(
-                "tracking.uri: holds a password, and the configuration is recorded; use "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.pgpass for PostgreSQL"
-            )
-    except ValueError as error:
-        problems.append(f"tracking.uri={config.tracking.uri}: not an address ({error})")
-    return problems
-
-
-def _is_batch_size(text: str) -> bool:
-    return text == "auto" or (text.isdecimal() and int(text) >= 1)

@@ -261,7 +261,7 @@ def test_an_answer_of_the_wrong_type_below_an_open_mapping_is_named(compose: Com
         ("parallelism.tp=1.5", "Integer"),
         ("task.limit=many", "Float"),
         ("model.trust_remote_code=maybe", "bool"),
-        ("++model.baselines.gsm8k.acc.none=high", "Float"),
+        ("++model.baselines.gsm8k.acc.none=high", "finite number"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_one_message(

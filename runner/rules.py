@@ -1,0 +1,128 @@
+"""What makes a value legal, beyond its type: a line for each that is not."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from omegaconf import OmegaConf
+
+from runner.platforms import PLATFORMS
+
+if TYPE_CHECKING:
+    from runner.config import RunConfig
+
+BACKENDS = ("vllm", "vllm-vlm")
+DTYPES = ("auto", "float16", "bfloat16", "float32")
+RULES = ("isclose",)
+SECRET = re.compile(r"(?i)secret|passw|credential|(^|_)token$|(api|access)_?key$")
+
+
+def baseline_problems(baselines: dict[str, Any]) -> list[str]:
+    """Numbers become floats in place; what is no number, or not nested deep enough, is named."""
+    problems = []
+    for task, metrics in baselines.items():
+        for metric, filters in _items(metrics):
+            for name, value in _items(filters):
+                key = f"model.baselines.{task}.{metric}.{name}"
+                if not isinstance(value, int | float) or not math.isfinite(value):
+                    problems.append(f"{key}={value}: must be a finite number")
+                else:
+                    filters[name] = float(value)
+            if not isinstance(filters, dict):
+                problems.append(
+                    f"model.baselines.{task}.{metric}={filters}: name the filter too; lm-eval's "
+                    f"{metric},none is model.baselines.{task}.{metric}.none"
+                )
+        if not isinstance(metrics, dict):
+            problems.append(
+                f"model.baselines.{task}={metrics}: must read <task>.<metric>.<filter>=NUMBER"
+            )
+    return problems
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def problems(config: RunConfig) -> list[str]:
+    """Every rule that the configuration breaks."""
+    found: list[str] = []
+
+    def require(ok: bool, key: str, rule: str) -> None:
+        if not ok:
+            value = OmegaConf.select(OmegaConf.structured(config), key)
+            found.append(f"{key}={value}: {rule}")
+
+    def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+        require(value in allowed, key, f"must be one of {', '.join(allowed)}")
+
+    one_of("model.backend", config.model.backend, BACKENDS)
+    one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
+    one_of("engine.dtype", config.engine.dtype, DTYPES)
+    one_of("verdict.rule", config.verdict.rule, RULES)
+    for key in ("tp", "pp", "dp"):
+        size = getattr(config.parallelism, key)
+        require(size >= 1, f"parallelism.{key}", "must be a whole number of at least 1")
+    length = config.engine.max_model_len
+    require(length is None or length >= 1, "engine.max_model_len", "must be at least 1, or null")
+    share = config.engine.gpu_memory_utilization
+    require(
+        0 < share <= 1, "engine.gpu_memory_utilization", "must be above 0 and at most 1 (a share)"
+    )
+    images = config.model.max_images
+    require(images is None or images >= 0, "model.max_images", "must be 0 or more, or null")
+    require(bool(config.task.names), "task.names", "name at least one lm-eval task")
+    require(
+        len(set(config.task.names)) == len(config.task.names), "task.names", "name each task once"
+    )
+    shots, limit = config.task.num_fewshot, config.task.limit
+    require(shots is None or shots >= 0, "task.num_fewshot", "must be 0 or more, or null")
+    require(
+        limit is None or 0 < limit < 1 or (limit >= 1 and limit.is_integer()),
+        "task.limit",
+        "must be a share between 0 and 1, or a whole number of samples, or null",
+    )
+    require(
+        config.task.batch_size is None or _is_batch_size(config.task.batch_size),
+        "task.batch_size",
+        "must be auto or a whole number of at least 1",
+    )
+    rtol = config.verdict.rtol
+    require(math.isfinite(rtol) and rtol >= 0, "verdict.rtol", "must be a number, 0 or more")
+    require(
+        not (config.model.enable_thinking and config.model.think_end_token is None),
+        "model.think_end_token",
+        "required with model.enable_thinking=true (for Qwen3: '</think>')",
+    )
+    return found + _secrets(config)
+
+
+def _secrets(config: RunConfig) -> list[str]:
+    """The configuration is written to files and to MLflow: no password or token may be in it."""
+    problems = [
+        f"{key}.{name}: looks like a secret, and the configuration is recorded; set it in the "
+        "environment instead, which the worker inherits"
+        for key, values in (
+            ("engine.env", config.engine.env),
+            ("engine.extra", config.engine.extra),
+        )
+        for name in values
+        if SECRET.search(name)
+    ]
+    try:
+        address = urlsplit(config.tracking.uri)
+        if address.password is not None:
+            problems.append(
+                "tracking.uri: holds a password, and the configuration is recorded; use "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.pgpass for PostgreSQL"
+            )
+    except ValueError as error:
+        problems.append(f"tracking.uri={config.tracking.uri}: not an address ({error})")
+    return problems
+
+
+def _is_batch_size(text: str) -> bool:
+    return text == "auto" or (text.isdecimal() and int(text) >= 1)
