@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -110,21 +111,9 @@ class Worker:
             yield event
 
     def _died(self, run: RunDirectory) -> Outcome:
-        """The worker is gone without a word: keep the tasks that it had finished."""
         code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        finished: Outcome | None = None
-        if run.outcome.exists():
-            finished = read_json(run.outcome, Outcome)
-        outcome = Outcome(
-            State.ERROR,
-            f"the worker process died ({how})",
-            finished.tasks if finished else (),
-            finished.engine if finished else {},
-            finished.timings if finished else {},
-        )
-        write_json(run.outcome, outcome)
-        return outcome
+        return _ended(run, State.ERROR, f"the worker process died ({how})")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -139,19 +128,18 @@ def supervise(plan: Plan, run: RunDirectory, display: Display) -> Outcome:
             worker = Worker(plan, run.engine_log)
             return worker.evaluate(run, display)
     except Interrupted:
-        finished = read_json(run.outcome, Outcome) if run.outcome.exists() else Outcome(State.ERROR)
-        outcome = Outcome(
-            State.INTERRUPTED,
-            "interrupted",
-            finished.tasks,
-            finished.engine,
-            finished.timings,
-        )
-        write_json(run.outcome, outcome)
-        return outcome
+        return _ended(run, State.INTERRUPTED, "interrupted")
     finally:
         if worker is not None:
             worker.stop()
+
+
+def _ended(run: RunDirectory, state: State, reason: str) -> Outcome:
+    """An end that the worker did not report itself; the tasks that it had finished stay."""
+    found = read_json(run.outcome, Outcome) if run.outcome.exists() else Outcome(state)
+    outcome: Outcome = replace(found, state=state, reason=reason)
+    write_json(run.outcome, outcome)
+    return outcome
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def test_every_file_of_conf_is_packaged(contents: set[str]) -> None:
 def test_canary_is_packaged(contents: set[str]) -> None:
     assert "runner/canary/weights/model.safetensors" in contents
     assert "runner/canary/weights/config.json" in contents
-    assert any(re.fullmatch(r"runner/canary/dataset/.+\.parquet", name) for name in contents)
+    assert any(re.fullmatch(r"runner/canary/datasets/.+\.parquet", name) for name in contents)
     assert any(re.fullmatch(r"runner/canary/tasks/.+\.yaml", name) for name in contents)
 
 

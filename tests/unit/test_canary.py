@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import io
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from runner.canary.pixels import MAX_PIXELS, MIN_PIXELS, UNIT, fitted, patchify
 from runner.canary.prompt import body, render
 from runner.canary.questions import KINDS, LETTERS, ask
 from runner.canary.scenes import NUMBER_SIZES, SIZES
+from runner.platforms.cpu import cure_this_process
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -43,15 +46,15 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def model() -> Any:
+def model() -> Iterator[Any]:
     import torch
 
+    from runner.canary.damage import open_weights
+
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        from runner.canary.damage import open_weights
-    except (ImportError, RuntimeError, OSError) as error:  # a torchvision of another build
-        pytest.skip(f"transformers' Qwen2.5-VL cannot be imported here: {error}")
-    return open_weights()[0]
+    yield open_weights()[0]
+    torch.set_num_threads(before)
 
 
 # The package
@@ -186,7 +189,7 @@ def test_images_come_in_sizes_that_the_processor_must_change() -> None:
 
 
 def test_patches_equal_those_of_the_processor() -> None:
-    pytest.importorskip("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl")
+    cure_this_process()
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     processor = Qwen2VLImageProcessorPil.from_pretrained(WEIGHTS)
@@ -206,7 +209,8 @@ def test_patches_equal_those_of_the_processor() -> None:
 
 
 def test_prompts_are_those_of_lm_eval() -> None:
-    mmmu = pytest.importorskip("lm_eval.tasks.mmmu.utils")
+    from lm_eval.tasks.mmmu import utils as mmmu
+
     for kind in KINDS:
         row = stored(kind)[0]
         question = from_row(row)
@@ -313,10 +317,22 @@ def test_the_tasks_cover_every_kind_and_use_lm_evals_own_functions() -> None:
 
 
 @pytest.mark.slow
-def test_lm_eval_loads_the_group(tmp_path: Path) -> None:
-    tasks = pytest.importorskip("lm_eval.tasks")
-    manager = tasks.TaskManager(include_path=str(TASKS), include_defaults=False)
-    assert manager.match_tasks(["canary"]) == ["canary"]
+def test_lm_eval_loads_the_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval.tasks import TaskManager
+
+    shutil.copytree(TASKS, tmp_path / "tasks")
+    template = tmp_path / "tasks" / "_template_yaml"
+    relative = template.read_text()
+    assert "\ndataset_path: canary\n" in relative
+    template.write_text(relative.replace("dataset_path: canary", f"dataset_path: {DATASET}"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    manager = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
+    (loaded,) = manager.load(["canary_compare"])["tasks"].values()
+    doc = loaded.validation_docs()[0]
+    assert loaded.doc_to_text(doc).startswith("<image> <image> Which image has more shapes?")
+    assert [image.size for image in loaded.doc_to_image(doc)] == [
+        scene.image.size for scene in questions("compare")[0].scenes
+    ]
 
 
 def test_png_bytes_hold_no_metadata() -> None:
