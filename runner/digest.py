@@ -9,6 +9,7 @@ from pathlib import Path
 # Above this a file is sampled: 16 GB would take longer to hash than to load.
 WHOLE_FILE_BYTES = 256 << 20
 SAMPLES, SAMPLE_BYTES = 64, 1 << 20
+WHOLE_DIRECTORY_BYTES = 2 << 30
 
 
 def digest_files(root: Path, files: Iterable[Path]) -> str:
@@ -25,13 +26,22 @@ def digest_files(root: Path, files: Iterable[Path]) -> str:
 
 
 def digest_directories(*directories: str | None) -> str:
-    """SHA-256 over every file below the directories; the empty string where there are none."""
+    """SHA-256 over every file below the directories; the empty string where there are none.
+
+    A directory of more than 2 GiB, which may hold every data set of a team, goes in by its files'
+    names and sizes: what of it was asked shows in the prompts' own digest after the run.
+    """
     roots = [Path(name).expanduser() for name in directories if name is not None]
-    digests = [
-        digest_files(root, (file for file in root.rglob("*") if _is_content(file)))
-        for root in roots
-    ]
+    digests = [_digest_directory(root) for root in roots]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest() if digests else ""
+
+
+def _digest_directory(root: Path) -> str:
+    files = [file for file in root.rglob("*") if _is_content(file)]
+    if sum(file.stat().st_size for file in files) <= WHOLE_DIRECTORY_BYTES:
+        return digest_files(root, files)
+    listing = sorted((str(file.relative_to(root)), file.stat().st_size) for file in files)
+    return hashlib.sha256(repr(listing).encode()).hexdigest()
 
 
 def _is_content(file: Path) -> bool:

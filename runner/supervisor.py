@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from runner.processes import group_members, shared_memory_of
 from runner.rundir import RunDirectory, read_json, write_json
 
 ORDERLY_EXIT_S = 15.0
+ALIVE_CHECK_S = 1.0
 LOG_TAIL_LINES = 20
 
 
@@ -101,13 +102,22 @@ class Worker:
             pass  # it is dead: the end of its events says so
 
     def _receive(self, descriptor: int) -> None:
-        with os.fdopen(descriptor, encoding="utf-8") as stream:
+        with os.fdopen(descriptor, encoding="utf-8") as stream, suppress(ValueError):
             for line in stream:
-                self._events.put(json.loads(line))
+                self._events.put(json.loads(line))  # a killed worker may leave half a line
         self._events.put(None)
 
     def _follow(self) -> Iterator[dict[str, Any]]:
-        while (event := self._events.get()) is not None:
+        """Events until the worker is gone, though a child of its own may hold the pipe open."""
+        while True:
+            try:
+                event = self._events.get(timeout=ALIVE_CHECK_S)
+            except queue.Empty:
+                if self._process.poll() is not None:
+                    return
+                continue
+            if event is None:
+                return
             yield event
 
     def _died(self, run: RunDirectory) -> Outcome:

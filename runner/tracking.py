@@ -75,7 +75,7 @@ def track(
                 for name, value in metrics(outcome, verdict).items()
             ],
             params=[Param(k, v) for k, v in parameters(config, plan).items()],
-            tags=[RunTag(k, v) for k, v in tags(run, plan, environment, verdict).items()],
+            tags=[RunTag(k, v) for k, v in tags(run, plan, environment, outcome, verdict).items()],
         )
         client.log_artifacts(run_id, str(run.path))
     except BaseException:
@@ -177,7 +177,7 @@ def _in_name(part: str) -> str:
 
 
 def tags(
-    run: RunDirectory, plan: Plan, environment: Environment, verdict: Verdict
+    run: RunDirectory, plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
 ) -> dict[str, str]:
     """What a team filters its runs by."""
     values = {
@@ -194,6 +194,7 @@ def tags(
         "mlflow.user": os.environ.get("USER") or str(os.getuid()),
         "mlflow.note.content": run.report.read_text(encoding="utf-8"),
     }
+    values |= {f"prompts.{_in_name(task.task)}": task.prompt_digest for task in outcome.tasks}
     values |= {f"version.{name}": version for name, version in environment.packages.items()}
     values |= {f"version.{name}": version for name, version in environment.toolkit.items()}
     return {name: value[:5000] for name, value in values.items()}

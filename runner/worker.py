@@ -89,8 +89,12 @@ def _listen(commands: queue.Queue[dict[str, Any] | None]) -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
+class _Stopped(SystemExit):
+    """The supervisor's SIGTERM; a library's own exit is an error."""
+
+
 def _exit_orderly(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)
+    raise _Stopped(128 + number)
 
 
 def _run(run: RunDirectory, reporter: Reporter) -> Outcome:
@@ -103,7 +107,7 @@ def _run(run: RunDirectory, reporter: Reporter) -> Outcome:
         _evaluate_all(run, reporter, finished, engine, timings)
     except UserError as error:
         state, reason = State.REFUSED, str(error)
-    except SystemExit:
+    except _Stopped:
         state, reason = State.INTERRUPTED, "stopped by a signal"
     except BaseException as error:
         traceback.print_exc()

@@ -107,3 +107,14 @@ def test_a_sampled_file_shows_its_size(tmp_path: Path, monkeypatch: pytest.Monke
     before = of_files(tmp_path)
     (tmp_path / "big").write_bytes(bytes(20_001))
     assert of_files(tmp_path) != before
+
+
+def test_a_directory_too_large_to_read_is_known_by_names_and_sizes(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.digest.WHOLE_DIRECTORY_BYTES", 5)
+    before = digest_directories(str(files))
+    (files / "a").write_bytes(b"FIRST")
+    assert digest_directories(str(files)) == before
+    (files / "a").write_bytes(b"longer")
+    assert digest_directories(str(files)) != before

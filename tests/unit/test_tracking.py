@@ -162,11 +162,13 @@ def test_tasks_asked_differently_show_both(config: RunConfig, facts: Facts) -> N
 
 
 def test_tags_name_verdict_fingerprints_and_versions(
-    run: RunDirectory, plan: Plan, environment: Environment, verdict: Verdict
+    run: RunDirectory, plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
 ) -> None:
-    found = tags(run, plan, environment, verdict)
+    outcome = replace(outcome, tasks=(replace(outcome.tasks[0], prompt_digest="abc"),))
+    found = tags(run, plan, environment, outcome, verdict)
     expected = {
         "verdict": "PASSED",
+        f"prompts.{outcome.tasks[0].task}": "abc",
         "engine_fingerprint": plan.engine_fingerprint,
         "evaluation_fingerprint": plan.evaluation_fingerprint,
         "version.vllm": "0.23.0",

@@ -1,0 +1,96 @@
+"""How a worker may end, shown with small scripts in its place (the real one: tests/e2e)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.outcome import Outcome, State, TaskOutcome
+from runner.plan import Plan
+from runner.processes import group_members
+from runner.rundir import RunDirectory, read_json, write_json
+from runner.supervisor import supervise
+
+
+class Seen:
+    """Keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def show(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    directory = RunDirectory(tmp_path / "run")
+    directory.claim()
+    return directory
+
+
+def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
+    """Started as `EXECUTABLE -m runner.worker FD`, the script reports to file descriptor 9."""
+    executable = tmp_path / "worker.sh"
+    executable.write_text(f'#!/bin/bash\neval "exec 9>&$3"\n{script}\n')
+    executable.chmod(0o755)
+    monkeypatch.setattr("runner.supervisor.sys.executable", str(executable))
+
+
+def test_half_a_line_is_the_end_and_what_came_before_is_kept(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = TaskOutcome("gsm8k", (), expected=8, evaluated=8)
+    write_json(run.outcome, Outcome(State.ERROR, "unfinished", (before,)))
+    play(monkeypatch, tmp_path, """printf '{"event": "stage", "stage": "x"}\\n{"eve' >&9; exit 7""")
+    seen = Seen()
+    outcome = supervise(plan, run, seen)
+    assert outcome.state is State.ERROR
+    assert outcome.reason == "the worker process died (exit status 7)"
+    assert outcome.tasks == (before,)
+    assert [event["event"] for event in seen.events] == ["stage"]
+    assert read_json(run.outcome, Outcome) == outcome
+
+
+def test_a_child_that_holds_the_pipe_open_delays_nothing_and_is_killed(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(monkeypatch, tmp_path, "echo $$ > leader; sleep 600 & kill -9 $$")
+    monkeypatch.chdir(tmp_path)
+    began = time.monotonic()
+    outcome = supervise(plan, run, Seen())
+    assert outcome.reason == "the worker process died (signal SIGKILL)"
+    assert time.monotonic() - began < 30
+    assert group_members(int((tmp_path / "leader").read_text())) == []
+
+
+def test_a_worker_deaf_to_signals_is_killed(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.supervisor.ORDERLY_EXIT_S", 0.5)
+    play(
+        monkeypatch,
+        tmp_path,
+        """trap '' TERM; echo $$ > leader; echo '{"event": "stage", "stage": "x"}' >&9
+        while true; do sleep 1; done""",
+    )
+    monkeypatch.chdir(tmp_path)
+
+    class Interrupting(Seen):
+        def show(self, event: dict[str, Any]) -> None:
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        outcome = supervise(plan, run, Interrupting())
+    finally:
+        for each, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+            signal.signal(each, handler)
+    assert outcome.state is State.INTERRUPTED
+    assert group_members(int((tmp_path / "leader").read_text())) == []
