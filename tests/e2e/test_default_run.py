@@ -149,4 +149,4 @@ def test_the_reports_lm_eval_command_reproduces_the_value(
     assert ended.returncode == 0, ended.stderr[-3000:]
     rows = re.findall(r"^\|Canary\s*\|.*\|acc\s*\|[^|]*\|\s*([\d.]+)\|", ended.stdout, re.M)
     value = default_run.json("verdict.json")["metrics"][0]["value"]
-    assert [float(row) for row in rows] == [pytest.approx(value, abs=5e-5)]
+    assert rows and {float(row) for row in rows} == {round(value, 4)}
