@@ -39,9 +39,7 @@ def local_datasets(data_dir: str | None) -> Iterator[None]:
                         f"task.data_dir={root}: holds one data set, but {other} and {path} are "
                         f"asked for; put each in a directory of its id ({root}/{path})"
                     )
-                return original(
-                    str(directory), name, **{**options, "cache_dir": cache, "keep_in_memory": True}
-                )
+                return original(str(directory), name, **{**options, "cache_dir": cache})
             except UserError:
                 raise
             except Exception as error:  # network, cache or file: the user's cure is the same
