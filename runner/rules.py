@@ -114,9 +114,11 @@ def _secrets(config: RunConfig) -> list[str]:
     ]
     try:
         address = urlsplit(config.tracking.uri)
-        if address.password is not None:
+        # A server's user name may be the token itself; a database's is none.
+        named = address.scheme in ("http", "https") and address.username is not None
+        if named or address.password is not None:
             problems.append(
-                "tracking.uri: holds a password, and the configuration is recorded; use "
+                "tracking.uri: holds credentials, and the configuration is recorded; use "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.pgpass for PostgreSQL"
             )
     except ValueError as error:

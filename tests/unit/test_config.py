@@ -359,7 +359,7 @@ def test_a_password_in_the_tracking_address_is_refused_and_not_repeated(
     with pytest.raises(UserError) as caught:
         load(composed)
     (problem,) = caught.value.problems
-    assert problem.startswith("tracking.uri: holds a password")
+    assert problem.startswith("tracking.uri: holds credentials")
     assert "verysecret" not in problem
 
 
@@ -430,3 +430,14 @@ def test_conf_is_found_beside_the_package() -> None:
     directory = config_directory()
     assert (directory / "config.yaml").is_file()
     assert Path(directory).is_absolute()
+
+
+def test_a_token_in_place_of_a_user_name_is_refused_and_not_repeated(compose: Compose) -> None:
+    (problem,) = problems(compose, "tracking=mlflow", "tracking.uri=https://TOKEN@host")
+    assert problem.startswith("tracking.uri: holds credentials")
+    assert "TOKEN" not in problem
+
+
+def test_a_databases_user_name_is_no_secret(compose: Compose) -> None:
+    uri = "postgresql://team@host/db"
+    assert compose("tracking=mlflow", f"tracking.uri={uri}").tracking.uri == uri
