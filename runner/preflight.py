@@ -142,6 +142,8 @@ def _sqlite_problems(uri: str) -> list[str]:
         if file.parent.is_dir() and os.access(file.parent, os.W_OK):
             return []
         return [f"tracking.uri={uri}: cannot create a file in {file.parent}"]
+    if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+        return [f"tracking.uri={uri}: may not be written; {cure}"]
     try:
         connection = sqlite3.connect(file, timeout=5)
         try:

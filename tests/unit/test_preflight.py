@@ -295,7 +295,7 @@ def test_a_store_that_may_only_be_read(config: RunConfig, store: Path) -> None:
     with sqlite3.connect(store) as connection:
         connection.execute("CREATE TABLE runs (id)")
     store.chmod(0o400)
-    assert "readonly" in problem(config)
+    assert "may not be written" in problem(config)
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "/var/mlruns", "file:///mlruns", "htp://host", ""])
