@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -44,8 +45,11 @@ def _point(composed: DictConfig) -> None:
     except UserError as error:
         _complain(error)
         _statuses.append(USAGE_ERROR)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _complain(UserError(f"output_dir={directory}: {error.strerror}; the run ends here"))
+        else:
+            traceback.print_exc()
         _statuses.append(INFRASTRUCTURE)
     finally:
         with suppress(OSError):
