@@ -196,6 +196,9 @@ def _doubts(task: TaskOutcome, result: MetricResult) -> str:
         doubts.append(f"{task.truncated} prompts were cut to fit max_model_len")
     if task.refused:
         doubts.append(f"{task.refused} prompts were longer than max_model_len and not asked")
+    if task.unmatched:
+        # Whether these were cut or refused cannot be known, so they may not pass for whole.
+        doubts.append(f"{task.unmatched} samples have no record of what the engine answered")
     return ", ".join(doubts)
 
 

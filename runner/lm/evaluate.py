@@ -80,6 +80,8 @@ def _task_outcome(
     metrics.sort(key=lambda each: each.task != top)
     first_filters = {row.sample: row for row in rows}  # one row a sample, whatever its filters
     finishes = Counter(reason for row in first_filters.values() for reason in row.finish_reasons)
+    # A rolling log-likelihood is summed over windows, which no single answer stands for.
+    rolling = {n for n, t in loaded.leaves.items() if t.OUTPUT_TYPE == "loglikelihood_rolling"}
     return TaskOutcome(
         task=top,
         metrics=tuple(metrics),
@@ -88,7 +90,9 @@ def _task_outcome(
         truncated=sum(row.truncated for row in first_filters.values()),
         refused=finishes[TOO_LONG],
         cut_answers=finishes["length"] if _generates(loaded) else 0,
-        unmatched=sum(not row.finish_reasons for row in first_filters.values()),
+        unmatched=sum(
+            not row.finish_reasons and row.task not in rolling for row in first_filters.values()
+        ),
         seconds=seconds,
         output_tokens=sum(len(row.token_ids) for row in first_filters.values()),
         prompt_digest=_prompt_digest(rows),

@@ -442,3 +442,11 @@ def test_judging_does_not_change_what_it_was_given() -> None:
     assert judge(outcome, (asked,), RULE) == first
     assert baselines == {"acc": {"none": 0.51}}
     assert outcome == before
+
+
+def test_samples_without_an_engine_record_never_pass() -> None:
+    """Whether their prompts were cut or refused is only known from that record."""
+    task = replace(evaluated(measured(0.51)), unmatched=3)
+    verdict = judge(completed(task), (evaluation({"acc": {"none": 0.51}}),), RULE)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "3 samples have no record" in verdict.reason
