@@ -50,6 +50,10 @@ def _point(composed: DictConfig) -> None:
             _complain(UserError(f"output_dir={directory}: {error.strerror}; the run ends here"))
         else:
             traceback.print_exc()
+            from runner.run import record_failure
+
+            with suppress(OSError):
+                record_failure(directory, error)
         _statuses.append(INFRASTRUCTURE)
     finally:
         with suppress(OSError):

