@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.platforms.ascend import Ascend
-from runner.platforms.base import Device, Platform
+from runner.platforms.base import Device, DeviceProcess, Platform
 from runner.platforms.cpu import Cpu
 from runner.platforms.cuda import Cuda
 
@@ -15,4 +15,4 @@ def detect() -> Platform:
     return next(platform for platform in PLATFORMS.values() if platform.present())
 
 
-__all__ = ["PLATFORMS", "Device", "Platform", "detect"]
+__all__ = ["PLATFORMS", "Device", "DeviceProcess", "Platform", "detect"]

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class DeviceProcess:
+    """A process that holds memory of a device."""
+
+    pid: int
+    name: str
+    memory_bytes: int
 
 
 @dataclass(frozen=True)
 class Device:
-    """One device that an engine rank can own."""
+    """One device that an engine rank can own; its index is the one that the engine counts by."""
 
     index: int
     name: str
     memory_total_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    health: str = UNKNOWN
+    processes: tuple[DeviceProcess, ...] = ()
 
 
 class Platform(ABC):
@@ -30,12 +46,21 @@ class Platform(ABC):
         """What this machine lacks to run an engine here, a line each; empty if nothing."""
 
     @abstractmethod
-    def devices(self) -> list[Device]:
-        """The devices that an engine started now could use."""
+    def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:
+        """The devices that an engine started with these variables could use."""
 
     @abstractmethod
-    def worker_environment(self, ranks: int) -> dict[str, str]:
+    def worker_environment(
+        self,
+        ranks: int,
+        variables: Mapping[str, str] = os.environ,
+        *,
+        memory_share: float = 0.9,
+    ) -> dict[str, str]:
         """Variables for the worker alone, for an engine of so many ranks.
+
+        `variables` are those that the worker would start with, `memory_share` the part of each
+        device's memory that its engine will ask for.
 
         Raises:
             UserError: if this machine cannot hold so many.
@@ -43,6 +68,10 @@ class Platform(ABC):
 
     def versions(self) -> dict[str, str]:
         """Driver and toolkit versions; 'unknown' where they cannot be read."""
+        return {}
+
+    def unknown(self) -> dict[str, tuple[str, ...]]:
+        """For each thing that cannot be known here, the places that were looked at."""
         return {}
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import psutil
 from runner.errors import UserError
 from runner.platforms.base import Device, Platform, installed_version
 
+BIND = "VLLM_CPU_OMP_THREADS_BIND"
 SITE = Path(__file__).parent / "cpu_site"
 
 
@@ -27,15 +29,21 @@ class Cpu(Platform):
             return []
         return ["vLLM's CPU build is not installed: pip install 'ascend-accuracy-runner[cpu]'"]
 
-    def devices(self) -> list[Device]:
-        memory = psutil.virtual_memory().total
-        return [Device(0, cpu_name(), memory)]
+    def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:
+        memory = psutil.virtual_memory()
+        return [Device(0, cpu_name(), memory.total, memory.total - memory.available)]
 
-    def worker_environment(self, ranks: int) -> dict[str, str]:
-        variables = {"PYTHONPATH": os.pathsep.join(_python_path())}
-        if ranks > 1:
-            variables["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(core_lists(ranks))
-        return variables
+    def worker_environment(
+        self,
+        ranks: int,
+        variables: Mapping[str, str] = os.environ,
+        *,
+        memory_share: float = 0.9,
+    ) -> dict[str, str]:
+        chosen = {"PYTHONPATH": os.pathsep.join(_python_path(variables))}
+        if ranks > 1 and BIND not in variables:
+            chosen[BIND] = "|".join(core_lists(ranks))
+        return chosen
 
 
 def core_lists(ranks: int) -> list[str]:
@@ -81,6 +89,6 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _python_path() -> list[str]:
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+def _python_path(variables: Mapping[str, str]) -> list[str]:
+    inherited = variables.get("PYTHONPATH", "").split(os.pathsep)
     return [str(SITE), *(entry for entry in inherited if entry)]

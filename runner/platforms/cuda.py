@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from runner.errors import UserError
@@ -25,18 +26,24 @@ class Cuda(Platform):
             lines.append("vLLM is not installed: pip install 'ascend-accuracy-runner[cuda]'")
         return lines
 
-    def devices(self) -> list[Device]:
+    def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:
         devices = [
-            Device(int(index), name, int(mib) << 20 if mib.isdecimal() else None)
-            for index, name, mib in _query("index,name,memory.total")
+            Device(int(index), name, _bytes(total), _bytes(used))
+            for index, name, total, used in _query("index,name,memory.total,memory.used")
         ]
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        visible = variables.get("CUDA_VISIBLE_DEVICES")
         if visible is None:
             return devices
         return _visible(devices, [part.strip() for part in visible.split(",") if part.strip()])
 
-    def worker_environment(self, ranks: int) -> dict[str, str]:
-        available = len(self.devices())
+    def worker_environment(
+        self,
+        ranks: int,
+        variables: Mapping[str, str] = os.environ,
+        *,
+        memory_share: float = 0.9,
+    ) -> dict[str, str]:
+        available = len(self.devices(variables))
         if ranks > available:
             raise UserError(
                 f"parallelism: tp×pp×dp={ranks} needs {ranks} GPUs, {available} are visible"
@@ -63,6 +70,11 @@ def _visible(devices: list[Device], chosen: list[str]) -> list[Device]:
         else:
             break
     return seen
+
+
+def _bytes(mib: str) -> int | None:
+    """`[N/A]` where a GPU shares the machine's memory."""
+    return int(mib) << 20 if mib.isdecimal() else None
 
 
 def _query(fields: str) -> list[list[str]]:

@@ -11,7 +11,6 @@ import pytest
 
 from runner.errors import UserError
 from runner.platforms import PLATFORMS, Device, ascend, cpu, cuda, detect
-from runner.platforms.ascend import Ascend
 from runner.platforms.cpu import Cpu, core_lists
 from runner.platforms.cuda import Cuda
 
@@ -45,165 +44,9 @@ def test_platforms_are_known_by_their_names() -> None:
     }
 
 
-# Ascend
-
-
-@pytest.fixture
-def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """/dev of a machine with eight NPUs, whose manager is no device."""
-    directory = tmp_path / "dev"
-    directory.mkdir()
-    for name in [f"davinci{number}" for number in (0, 1, 2, 3, 4, 5, 6, 10)]:
-        (directory / name).touch()
-    for name in ("davinci_manager", "davinci_manager_docker", "davinci1x", "hisi_hdc"):
-        (directory / name).touch()
-    monkeypatch.setattr(ascend, "DEVICE_FILES", directory)
-    monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
-    return directory
-
-
-def numbers(devices: list[Device]) -> list[int]:
-    return [device.index for device in devices]
-
-
-def test_npus_are_counted_in_their_order(dev: Path) -> None:
-    assert Ascend().present()
-    assert numbers(Ascend().devices()) == [0, 1, 2, 3, 4, 5, 6, 10]
-
-
-def test_the_manager_alone_is_no_npu(dev: Path) -> None:
-    for file in dev.glob("davinci[0-9]*"):
-        file.unlink()
-    assert not Ascend().present()
-    assert Ascend().devices() == []
-
-
-@pytest.mark.parametrize(
-    ("visible", "expected"),
-    [("0,1", [0, 1]), ("3", [3]), (" 2 , 10 ", [2, 10]), ("", []), ("0,9", [0])],
-)
-def test_only_visible_npus_count(
-    dev: Path, monkeypatch: pytest.MonkeyPatch, visible: str, expected: list[int]
-) -> None:
-    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", visible)
-    assert numbers(Ascend().devices()) == expected
-
-
-def test_ranks_fit_the_visible_npus(dev: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "0,1")
-    assert Ascend().worker_environment(2) == {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
-    with pytest.raises(UserError, match="needs 3 NPUs, 2 are visible"):
-        Ascend().worker_environment(3)
-
-
-def test_what_a_bare_machine_lacks(dev: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = {"vllm": "0.23.0"}
-    monkeypatch.setattr(ascend, "installed_version", installed.get)
-    (line,) = Ascend().missing()
-    assert line.startswith("not installed: vllm-ascend, torch-npu;")
-    installed.update({"vllm-ascend": "0.23.0", "torch-npu": "2.10.0"})
-    assert Ascend().missing() == []
-
-
-TOOLKIT = """\
-package_name=Ascend-cann-toolkit
-compatible_version=[V100R001C21],[V100R001C23]
-innerversion=V100R001C23SPC001B235
-version=8.5.1
-arch=aarch64
-os=linux
-"""
-DRIVER = """\
-Version=25.2.1
-ascendhal_version=7.35.23
-Innerversion=V100R001C22SPC002B220
-compatible_version_fw=[7.0.0,7.7.99]
-package_version=25.2.1.1
-"""
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stands for `/`: where the code looks into /usr/local, it looks below this."""
-    directory = tmp_path / "root"
-    (directory / "usr" / "local" / "Ascend").mkdir(parents=True)
-
-    def below(path: str | os.PathLike[str]) -> Path:
-        name = os.fspath(path)
-        return directory / name.lstrip("/") if name.startswith("/usr/local") else Path(name)
-
-    monkeypatch.setattr(ascend, "Path", below)
-    monkeypatch.delenv("ASCEND_HOME_PATH", raising=False)
-    monkeypatch.delenv("ASCEND_TOOLKIT_HOME", raising=False)
-    return directory
-
-
-def write(file: Path, content: str) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content)
-    return file
-
-
-@pytest.mark.parametrize(
-    "place",
-    [
-        "usr/local/Ascend/ascend-toolkit/latest/aarch64-linux/ascend_toolkit_install.info",
-        "usr/local/Ascend/ascend-toolkit/latest/x86_64-linux/ascend_toolkit_install.info",
-        "usr/local/Ascend/cann/aarch64-linux/ascend_toolkit_install.info",
-        "usr/local/Ascend/cann/ascend_toolkit_install.info",
-    ],
-)
-def test_cann_is_found_where_it_is_installed(root: Path, place: str) -> None:
-    write(root / place, TOOLKIT)
-    assert Ascend().versions()["cann"] == "8.5.1"
-
-
-@pytest.mark.parametrize("below", ["", "aarch64-linux"])
-def test_the_toolkit_that_is_in_use_goes_first(
-    root: Path, monkeypatch: pytest.MonkeyPatch, below: str
-) -> None:
-    write(root / "usr/local/Ascend/cann/ascend_toolkit_install.info", TOOLKIT)
-    mine = root / "opt" / "cann-9.1.0"
-    write(mine / below / "ascend_toolkit_install.info", "innerversion=V1\nversion=9.1.0\n")
-    monkeypatch.setenv("ASCEND_HOME_PATH", str(mine))
-    assert Ascend().versions()["cann"] == "9.1.0"
-
-
-def test_innerversion_is_not_the_version(root: Path) -> None:
-    file = root / "usr/local/Ascend/cann/ascend_toolkit_install.info"
-    write(file, "innerversion=V100\ncompatible_version=[V99]\n")
-    assert Ascend().versions()["cann"] == "unknown"
-
-
-def test_windows_line_ends_do_not_stick_to_the_version(root: Path) -> None:
-    file = root / "usr/local/Ascend/cann/ascend_toolkit_install.info"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(TOOLKIT.replace("\n", "\r\n").encode())
-    assert Ascend().versions()["cann"] == "8.5.1"
-
-
-@pytest.mark.parametrize(
-    ("content", "version"),
-    [
-        (DRIVER, "25.2.1.1"),
-        (DRIVER.replace("package_version=25.2.1.1\n", ""), "25.2.1"),
-        ("Innerversion=V100\n", "unknown"),
-        (None, "unknown"),
-    ],
-)
-def test_the_driver(root: Path, content: str | None, version: str) -> None:
-    if content is not None:
-        write(root / "usr/local/Ascend/driver/version.info", content)
-    assert Ascend().versions()["driver"] == version
-
-
-def test_a_machine_without_cann(root: Path) -> None:
-    assert Ascend().versions()["cann"] == "unknown"
-
-
 # CUDA
 
-H200 = "0, NVIDIA H200, 143771\n1, NVIDIA H200, 143771\n"
+H200 = "0, NVIDIA H200, 143771, 4\n1, NVIDIA H200, 143771, 120000\n"
 
 
 @pytest.fixture
@@ -234,8 +77,8 @@ def nvidia_smi(tools: Path, devices: str, driver: str = "550.54.15\n", status: i
 def test_gpus_and_their_memory(tools: Path) -> None:
     nvidia_smi(tools, H200)
     assert Cuda().devices() == [
-        Device(0, "NVIDIA H200", 143771 << 20),
-        Device(1, "NVIDIA H200", 143771 << 20),
+        Device(0, "NVIDIA H200", 143771 << 20, 4 << 20),
+        Device(1, "NVIDIA H200", 143771 << 20, 120000 << 20),
     ]
     assert Cuda().versions() == {"driver": "550.54.15"}
 
@@ -261,8 +104,15 @@ def test_a_tool_that_fails_is_no_gpu(tools: Path, text: str, status: int) -> Non
 
 
 def test_a_gpu_that_shares_the_machines_memory(tools: Path) -> None:
-    nvidia_smi(tools, "0, NVIDIA GB10, [N/A]\n")
+    nvidia_smi(tools, "0, NVIDIA GB10, [N/A], [N/A]\n")
     assert Cuda().devices() == [Device(0, "NVIDIA GB10", None)]
+
+
+def test_other_variables_than_our_own_may_be_asked_about(tools: Path) -> None:
+    nvidia_smi(tools, H200)
+    assert len(Cuda().devices({"CUDA_VISIBLE_DEVICES": "1"})) == 1
+    with pytest.raises(UserError, match="needs 2 GPUs, 1 are visible"):
+        Cuda().worker_environment(2, {"CUDA_VISIBLE_DEVICES": "1"})
 
 
 @pytest.mark.parametrize(
@@ -280,9 +130,9 @@ def test_only_visible_gpus_count(
 def test_a_visible_gpu_is_the_one_that_is_named(
     tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nvidia_smi(tools, "0, NVIDIA A100, 81920\n1, NVIDIA H200, 143771\n")
+    nvidia_smi(tools, "0, NVIDIA A100, 81920, 1\n1, NVIDIA H200, 143771, 4\n")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert Cuda().devices() == [Device(1, "NVIDIA H200", 143771 << 20)]
+    assert Cuda().devices() == [Device(1, "NVIDIA H200", 143771 << 20, 4 << 20)]
 
 
 def test_ranks_fit_the_gpus(tools: Path) -> None:
@@ -362,3 +212,5 @@ def test_this_machine_is_one_cpu_with_its_memory() -> None:
     assert device.index == 0
     assert device.name
     assert device.memory_total_bytes == psutil.virtual_memory().total
+    assert device.memory_used_bytes is not None
+    assert 0 < device.memory_used_bytes < device.memory_total_bytes
