@@ -22,7 +22,8 @@ from runner.usage import explain, is_usage_error
 USAGE_ERROR, INFRASTRUCTURE, INTERRUPTED = 1, 2, 130
 # Mappings that a user fills: a new key in them needs no plus sign.
 OPEN_MAPPINGS = re.compile(
-    r"(engine\.(extra|env)|task\.gen_kwargs|model\.(baselines|ask|chat_template_args))\."
+    r"(engine\.(extra|env|additional_config)|task\.gen_kwargs"
+    r"|model\.(baselines|by_series|ask|chat_template_args))\."
 )
 
 _statuses: list[int] = []

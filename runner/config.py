@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.errors import UserError
 from runner.platforms import detect
+from runner.platforms.additional_config import AdditionalConfig, settled
 from runner.rules import baseline_problems, problems
 from runner.usage import explain
 
@@ -54,10 +55,15 @@ class ModelConfig:
 
     name: str = MISSING
     pretrained: str = MISSING
+    # The hub that has the weights, and their id on ModelScope where it is another one.
+    hub: str = "hf"
+    modelscope: str | None = None
     backend: str = "vllm"
     revision: str | None = None
     tokenizer: str | None = None
     trust_remote_code: bool = False
+    # The weights come with code that nothing installed replaces; only a user may trust it.
+    needs_remote_code: bool = False
     max_images: int | None = None
     enable_thinking: bool | None = None
     think_end_token: str | None = None
@@ -69,6 +75,27 @@ class ModelConfig:
     # dict[task, AskConfig] and dict[task, dict[metric, dict[filter, float]]].
     ask: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, Any] = field(default_factory=dict)
+    # Where a hardware series is known to score otherwise: dict[A2 | A3 | 310P | A5, SeriesConfig].
+    by_series: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class SeriesConfig:
+    """What a model scores on one hardware series, in place of what `ModelConfig` says."""
+
+    baselines: dict[str, Any] = MISSING
+    hardware: str = MISSING
+    source: str = MISSING
+
+
+@dataclass
+class SourceConfig:
+    """Where weights and data sets come from: a hub, or this machine alone."""
+
+    weights: str = II("model.hub")
+    data: str = "hf"
+    dir: str | None = None
+    verify: str = "sampled"
 
 
 @dataclass
@@ -111,6 +138,9 @@ class EngineConfig:
     seed: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    # `load` checks it against AdditionalConfig; open here, so that only what is set is recorded.
+    additional_config: dict[str, Any] = field(default_factory=dict)
+    allow_untested: bool = False
 
 
 @dataclass
@@ -136,6 +166,7 @@ class RunConfig:
     """One run, whole."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     parallelism: ParallelismConfig = field(default_factory=ParallelismConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -156,6 +187,11 @@ def register() -> None:
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     OmegaConf.register_new_resolver("package_path", lambda path: str(PACKAGE / path), replace=True)
     OmegaConf.register_new_resolver("detected_platform", lambda: detect().name, replace=True)
+    OmegaConf.register_new_resolver(
+        "by_platform",
+        lambda platform, choices, otherwise: choices.get(platform, otherwise),
+        replace=True,
+    )
 
 
 def load(composed: DictConfig) -> RunConfig:
@@ -176,17 +212,33 @@ def load(composed: DictConfig) -> RunConfig:
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
     assert isinstance(config, RunConfig)
-    config.model.ask = {task: _ask(task, value) for task, value in config.model.ask.items()}
-    broken = baseline_problems(config.model.baselines) or problems(config)
+    model = config.model
+    model.ask = {
+        task: _typed(AskConfig, value, f"model.ask.{task}") for task, value in model.ask.items()
+    }
+    model.by_series = {
+        series: _typed(SeriesConfig, value, f"model.by_series.{series}")
+        for series, value in model.by_series.items()
+    }
+    config.engine.additional_config = settled(
+        _typed(AdditionalConfig, config.engine.additional_config, "engine.additional_config")
+    )
+    broken = baseline_problems(model.baselines, "model.baselines")
+    for series, known in model.by_series.items():
+        broken += baseline_problems(known.baselines, f"model.by_series.{series}.baselines")
+    broken = broken or problems(config)
     if broken:
         raise UserError(*broken)
     return config
 
 
-def _ask(task: str, value: Any) -> AskConfig:
+def _typed(schema: type[Any], value: Any, key: str) -> Any:
+    """A value below an open mapping, as its own schema has it."""
     try:
-        asked = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AskConfig), value))
+        merged = OmegaConf.merge(OmegaConf.structured(schema), value)
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise UserError(*(f"{key}.{name}: a value is required" for name in missing))
+        return OmegaConf.to_object(merged)
     except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"model.ask.{task}.{explain(error)}") from error
-    assert isinstance(asked, AskConfig)
-    return asked
+        raise UserError(explain(error, key)) from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.config import AskConfig, RunConfig
+from runner.config import AskConfig, ModelConfig, RunConfig, SeriesConfig
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,10 @@ class Facts:
     weights: str
     data: str
     environment: dict[str, str]
+    # The hardware series that a baseline may depend on, and what the worker inherits besides
+    # `environment` that can move a number.
+    series: str | None = None
+    inherited: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Plan:
     backend: str
     platform: str
     hardware: str | None
+    baseline_source: str | None
     engine_args: dict[str, Any]
     environment: dict[str, str]
     evaluations: tuple[Evaluation, ...]
@@ -65,6 +70,11 @@ class Plan:
         if self.engine_args.get("enable_expert_parallel"):
             parts.append("EP")
         return " + ".join(parts)
+
+    @property
+    def baseline_origin(self) -> str:
+        """What the baselines were measured on, and where they are written down."""
+        return "; ".join(part for part in (self.hardware, self.baseline_source) if part)
 
     def lm_eval_command(self) -> str:
         """The lm-eval command line that asks the same, one for each way of asking."""
@@ -99,16 +109,18 @@ class Plan:
 def make_plan(config: RunConfig, facts: Facts) -> Plan:
     """Settle every setting that the configuration leaves to the model."""
     model, engine = config.model, config.engine
-    engine_args = _engine_args(config)
-    environment = {**facts.environment, **engine.env}
-    evaluations = tuple(_evaluation(config, task) for task in config.task.names)
+    arguments = engine_args(config)
+    # The platform has seen engine.env, and its answer is what the worker can live with.
+    environment = {**engine.env, **facts.environment}
+    known = _known(model, facts.series)
+    evaluations = tuple(_evaluation(config, task, known.baselines) for task in config.task.names)
     engine_fingerprint = _fingerprint(
         {
             "backend": model.backend,
             "platform": engine.platform,
             # The weights' digest stands for the path that they happen to lie at.
-            "engine_args": {k: v for k, v in engine_args.items() if k != "pretrained"},
-            "environment": engine.env,
+            "engine_args": {k: v for k, v in arguments.items() if k != "pretrained"},
+            "environment": {**facts.inherited, **engine.env},
             "weights": facts.weights,
             "versions": facts.versions,
             "device": facts.device,
@@ -128,8 +140,9 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         model=model.name,
         backend=model.backend,
         platform=engine.platform,
-        hardware=model.hardware,
-        engine_args=engine_args,
+        hardware=known.hardware,
+        baseline_source=known.source,
+        engine_args=arguments,
         environment=environment,
         evaluations=evaluations,
         system_instruction=config.task.system_instruction,
@@ -142,7 +155,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     )
 
 
-def _engine_args(config: RunConfig) -> dict[str, Any]:
+def engine_args(config: RunConfig) -> dict[str, Any]:
     """Keyword arguments of lm-eval's vLLM model class, which hands the rest to vLLM.
 
     Null means vLLM's or lm-eval's own default and is left out; `engine.extra` has the last word.
@@ -169,10 +182,22 @@ def _engine_args(config: RunConfig) -> dict[str, Any]:
         "seed": engine.seed,
     }
     settled = {key: value for key, value in chosen.items() if value is not None}
+    untested = engine.extra.get("additional_config", {})
+    additional_config = {**engine.additional_config, **untested}
+    if additional_config:
+        return {**settled, **engine.extra, "additional_config": additional_config}
     return {**settled, **engine.extra}
 
 
-def _evaluation(config: RunConfig, task: str) -> Evaluation:
+def _known(model: ModelConfig, series: str | None) -> ModelConfig | SeriesConfig:
+    """What is known of the model: on this very series if there is such a record."""
+    on_series: SeriesConfig | None = model.by_series.get(series or "")
+    return on_series or model
+
+
+def _evaluation(
+    config: RunConfig, task: str, baselines: dict[str, dict[str, dict[str, float]]]
+) -> Evaluation:
     """The user's word for all tasks, else the model's for this one, else the original's."""
     asked = config.model.ask.get(task, AskConfig())
 
@@ -190,7 +215,7 @@ def _evaluation(config: RunConfig, task: str) -> Evaluation:
         fewshot_as_multiturn=settle("fewshot_as_multiturn", chat),
         limit=settle("limit", None),
         batch_size=settle("batch_size", "auto"),
-        baselines=config.model.baselines.get(task, {}),
+        baselines=baselines.get(task, {}),
     )
 
 

@@ -17,29 +17,30 @@ if TYPE_CHECKING:
 BACKENDS = ("vllm", "vllm-vlm")
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 RULES = ("isclose",)
+HUBS = ("hf", "modelscope")
+SOURCES = (*HUBS, "local")
+SERIES = ("A2", "A3", "310P", "A5")
 SECRET = re.compile(r"(?i)secret|passw|credential|(^|_)token$|(api|access)_?key$")
 
 
-def baseline_problems(baselines: dict[str, Any]) -> list[str]:
+def baseline_problems(baselines: dict[str, Any], where: str) -> list[str]:
     """Numbers become floats in place; what is no number, or not nested deep enough, is named."""
     problems = []
     for task, metrics in baselines.items():
         for metric, filters in _items(metrics):
             for name, value in _items(filters):
-                key = f"model.baselines.{task}.{metric}.{name}"
+                key = f"{where}.{task}.{metric}.{name}"
                 if not isinstance(value, int | float) or not math.isfinite(value):
                     problems.append(f"{key}={value}: must be a finite number")
                 else:
                     filters[name] = float(value)
             if not isinstance(filters, dict):
                 problems.append(
-                    f"model.baselines.{task}.{metric}={filters}: name the filter too; lm-eval's "
-                    f"{metric},none is model.baselines.{task}.{metric}.none"
+                    f"{where}.{task}.{metric}={filters}: name the filter too; lm-eval's "
+                    f"{metric},none is {where}.{task}.{metric}.none"
                 )
         if not isinstance(metrics, dict):
-            problems.append(
-                f"model.baselines.{task}={metrics}: must read <task>.<metric>.<filter>=NUMBER"
-            )
+            problems.append(f"{where}.{task}={metrics}: must read <task>.<metric>.<filter>=NUMBER")
     return problems
 
 
@@ -63,6 +64,15 @@ def problems(config: RunConfig) -> list[str]:
     one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
     one_of("engine.dtype", config.engine.dtype, DTYPES)
     one_of("verdict.rule", config.verdict.rule, RULES)
+    one_of("model.hub", config.model.hub, HUBS)
+    one_of("source.weights", config.source.weights, SOURCES)
+    one_of("source.data", config.source.data, SOURCES)
+    one_of("source.verify", config.source.verify, ("sampled", "whole"))
+    found += [
+        f"model.by_series.{series}: must be one of {', '.join(SERIES)}"
+        for series in config.model.by_series
+        if series not in SERIES
+    ]
     for key in ("tp", "pp", "dp"):
         size = getattr(config.parallelism, key)
         require(size >= 1, f"parallelism.{key}", "must be a whole number of at least 1")
@@ -97,7 +107,25 @@ def problems(config: RunConfig) -> list[str]:
         "model.think_end_token",
         "required with model.enable_thinking=true (for Qwen3: '</think>')",
     )
-    return found + _secrets(config)
+    return found + _additional_config(config) + _secrets(config)
+
+
+def _additional_config(config: RunConfig) -> list[str]:
+    """vllm-ascend reads its own options from here, and would not say which it does not know."""
+    found = []
+    engine = config.engine
+    if engine.additional_config and engine.platform != "ascend":
+        name = next(iter(engine.additional_config))
+        found.append(
+            f"engine.additional_config.{name}: only vllm-ascend reads it, and this is "
+            f"engine={engine.platform}"
+        )
+    if "additional_config" in engine.extra and not engine.allow_untested:
+        found.append(
+            "engine.extra.additional_config: not checked there; use engine.additional_config, or "
+            "engine.allow_untested=true for a key that only a newer vllm-ascend knows"
+        )
+    return found
 
 
 def _secrets(config: RunConfig) -> list[str]:

@@ -16,13 +16,13 @@ from hydra.errors import (
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 
-def explain(error: Exception) -> str:
-    """One message, no traceback: what is wrong, at which key, what is allowed."""
+def explain(error: Exception, where: str = "") -> str:
+    """One message, no traceback: what is wrong, at which key (below `where`), what is allowed."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         return _unknown_choice(error)
     cause = _first_omegaconf_error(error)
     if cause is not None:
-        return _schema_error(cause)
+        return _schema_error(cause, where)
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
         said = " ".join(text.split())
@@ -61,8 +61,8 @@ def _first_omegaconf_error(error: BaseException) -> OmegaConfBaseException | Non
     return None
 
 
-def _schema_error(error: OmegaConfBaseException) -> str:
-    key = str(error.full_key or error.key or "")
+def _schema_error(error: OmegaConfBaseException, where: str) -> str:
+    key = ".".join(part for part in (where, str(error.full_key or error.key or "")) if part)
     if isinstance(error, ValidationError) and error.parent_node is not None:
         return f"{key}: {_first_line(error)}"
     if "not in" in str(error):

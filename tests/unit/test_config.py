@@ -47,7 +47,15 @@ def problems(compose: Compose, *overrides: str) -> tuple[str, ...]:
 
 def test_every_group_has_a_choice() -> None:
     groups = {choice.partition("=")[0] for choice in CHOICES}
-    assert groups == {"model", "task", "parallelism", "engine", "verdict", "tracking"}
+    assert groups == {
+        "model",
+        "task",
+        "parallelism",
+        "engine",
+        "source",
+        "verdict",
+        "tracking",
+    }
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -61,7 +69,7 @@ def test_every_choice_composes(compose: Compose, choice: str) -> None:
         assert config.model.name == name
         assert config.model.trust_remote_code is False
     if group == "engine":
-        assert config.engine.platform == name
+        assert config.engine.platform == name.partition("_")[0]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +203,7 @@ def test_everything_the_original_test_could_say(compose: Compose) -> None:
         "engine.gpu_memory_utilization=0.7",
         "engine.seed=1234",
         "++engine.extra.load_format=dummy",
-        "++engine.extra.additional_config.weight_nz_mode=2",
+        "++engine.additional_config.weight_nz_mode=2",
         "++engine.env.VLLM_USE_MODELSCOPE='True'",
         "verdict.rtol=0.03",
     )
@@ -206,10 +214,8 @@ def test_everything_the_original_test_could_say(compose: Compose) -> None:
     assert config.task.batch_size == "32"
     assert config.task.gen_kwargs == {"temperature": 0}
     assert config.parallelism.ep is True
-    assert config.engine.extra == {
-        "load_format": "dummy",
-        "additional_config": {"weight_nz_mode": 2},
-    }
+    assert config.engine.extra == {"load_format": "dummy"}
+    assert config.engine.additional_config == {"weight_nz_mode": 2}
     assert config.engine.env["VLLM_USE_MODELSCOPE"] == "True"
     assert config.verdict.rtol == 0.03
 
@@ -403,7 +409,7 @@ def test_an_unknown_choice_is_named_with_the_nearest(
 def test_an_unknown_choice_far_from_all_lists_them(compose: Compose) -> None:
     (problem,) = problems(compose, "engine=zzz")
     assert "Did you mean" not in problem
-    assert "Known: ascend, cpu, cuda" in problem
+    assert "Known: ascend, ascend_batch_invariant, ascend_deterministic" in problem
 
 
 def test_every_bad_value_is_reported_at_once(compose: Compose) -> None:
@@ -441,3 +447,119 @@ def test_a_token_in_place_of_a_user_name_is_refused_and_not_repeated(compose: Co
 def test_a_databases_user_name_is_no_secret(compose: Compose) -> None:
     uri = "postgresql://team@host/db"
     assert compose("tracking=mlflow", f"tracking.uri={uri}").tracking.uri == uri
+
+
+# vllm-ascend's own options
+
+
+def test_an_option_that_vllm_ascend_would_swallow_is_refused(compose: Compose) -> None:
+    (problem,) = problems(
+        compose, "engine=ascend", "++engine.additional_config.enable_flashcom1=true"
+    )
+    assert problem.startswith("engine.additional_config.enable_flashcom1: no such key.")
+    assert "Did you mean 'enable_flashcomm1'?" in problem
+    assert "weight_nz_mode" in problem
+
+
+def test_a_nested_option_is_checked_too(compose: Compose) -> None:
+    where = "engine.additional_config.ascend_compilation_config"
+    (problem,) = problems(compose, "engine=ascend", f"++{where}.fuse_norm=true")
+    assert problem.startswith(f"{where}.fuse_norm: no such key.")
+    assert "fuse_norm_quant" in problem
+    (problem,) = problems(compose, "engine=ascend", f"++{where}.fuse_norm_quant=maybe")
+    assert problem.startswith(f"{where}.fuse_norm_quant: ")
+
+
+def test_only_what_is_set_is_recorded(compose: Compose) -> None:
+    assert compose("engine=ascend").engine.additional_config == {}
+    config = compose("engine=ascend", "++engine.additional_config.weight_nz_mode=0")
+    assert config.engine.additional_config == {"weight_nz_mode": 0}
+
+
+def test_other_platforms_have_no_such_options(compose: Compose) -> None:
+    (problem,) = problems(compose, "++engine.additional_config.enable_mlapo=false")
+    assert "only vllm-ascend reads it" in problem
+
+
+def test_the_unchecked_way_is_opened_by_name(compose: Compose) -> None:
+    newer = ["engine=ascend", "++engine.extra.additional_config.brand_new=1"]
+    (problem,) = problems(compose, *newer)
+    assert "engine.allow_untested=true" in problem
+    assert compose(*newer, "engine.allow_untested=true").engine.extra
+
+
+@pytest.mark.parametrize(
+    ("engine", "variables"),
+    [
+        ("ascend", set()),
+        ("ascend_eager", set()),
+        (
+            "ascend_deterministic",
+            {
+                "LCCL_DETERMINISTIC",
+                "HCCL_DETERMINISTIC",
+                "ATB_MATMUL_SHUFFLE_K_ENABLE",
+                "ATB_LLM_LCOC_ENABLE",
+            },
+        ),
+    ],
+)
+def test_presets_set_their_variables(compose: Compose, engine: str, variables: set[str]) -> None:
+    config = compose(f"engine={engine}", "model=qwen3_8b")
+    assert set(config.engine.env) == variables
+    assert config.engine.enforce_eager is (engine == "ascend_eager")
+
+
+def test_batch_invariance_is_deterministic_and_more(compose: Compose) -> None:
+    steady = compose("engine=ascend_deterministic").engine.env
+    assert compose("engine=ascend_batch_invariant").engine.env == {
+        **steady,
+        "VLLM_BATCH_INVARIANT": "1",
+    }
+
+
+def test_a_model_that_is_served_eagerly_yields_to_the_command_line(compose: Compose) -> None:
+    config = compose("engine=ascend", "model=mixtral_8x7b")
+    assert (config.parallelism.tp, config.engine.enforce_eager) == (4, True)
+    changed = compose(
+        "engine=ascend", "model=mixtral_8x7b", "parallelism.tp=8", "engine.enforce_eager=false"
+    )
+    assert (changed.parallelism.tp, changed.engine.enforce_eager) == (8, False)
+
+
+# Series
+
+
+def test_a_record_of_another_series(compose: Compose) -> None:
+    config = compose(
+        "model=qwen3_8b",
+        "++model.by_series.A3.hardware=Atlas A3",
+        "++model.by_series.A3.source=us",
+        "++model.by_series.A3.baselines.gsm8k.exact_match.strict-match=1",
+    )
+    assert config.model.by_series["A3"].baselines == {
+        "gsm8k": {"exact_match": {"strict-match": 1.0}}
+    }
+
+
+def test_a_record_says_where_it_comes_from(compose: Compose) -> None:
+    found = problems(compose, "++model.by_series.A3.baselines.gsm8k.exact_match.strict-match=1")
+    assert found == (
+        "model.by_series.A3.hardware: a value is required",
+        "model.by_series.A3.source: a value is required",
+    )
+
+
+def test_an_unknown_series(compose: Compose) -> None:
+    entry = "++model.by_series.A9"
+    found = problems(compose, f"{entry}.hardware=x", f"{entry}.source=y", f"{entry}.baselines={{}}")
+    assert found == ("model.by_series.A9: must be one of A2, A3, 310P, A5",)
+
+
+def test_where_weights_and_data_come_from(compose: Compose) -> None:
+    assert compose().source.weights == "hf"
+    assert compose("model=qwen3_8b_w8a8").source.weights == "modelscope"
+    local = compose("model=qwen3_8b_w8a8", "source=local", "source.data=hf").source
+    assert (local.weights, local.data) == ("local", "hf")
+    (problem,) = problems(compose, "source.data=s3")
+    assert problem == "source.data=s3: must be one of hf, modelscope, local"

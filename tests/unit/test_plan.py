@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runner.config import AskConfig, RunConfig
+from runner.config import AskConfig, RunConfig, SeriesConfig
 from runner.plan import Facts, Plan, make_plan
 from runner.rundir import read_json, write_json
 
@@ -116,10 +116,10 @@ def test_extra_has_the_last_word(config: RunConfig, facts: Facts) -> None:
     assert args["trust_remote_code"] is None
 
 
-def test_the_users_environment_beats_the_platforms(config: RunConfig, facts: Facts) -> None:
-    config.engine.env = {"VLLM_WORKER_MULTIPROC_METHOD": "fork", "HCCL_DETERMINISTIC": "true"}
+def test_the_users_variables_reach_the_worker(config: RunConfig, facts: Facts) -> None:
+    config.engine.env = {"HCCL_DETERMINISTIC": "true"}
     assert make_plan(config, facts).environment == {
-        "VLLM_WORKER_MULTIPROC_METHOD": "fork",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "HCCL_DETERMINISTIC": "true",
     }
 
@@ -448,3 +448,47 @@ def test_a_plan_survives_the_disk(config: RunConfig, facts: Facts, tmp_path: Pat
     assert again == plan
     assert again.engine_fingerprint == plan.engine_fingerprint
     assert again.lm_eval_command() == plan.lm_eval_command()
+
+
+# What depends on the machine
+
+
+def test_a_series_with_a_record_of_its_own_is_judged_by_it(config: RunConfig, facts: Facts) -> None:
+    own = SeriesConfig({"gsm8k": {"exact_match": {"strict-match": 0.7}}}, "Atlas 300I Duo", "us")
+    config.model.by_series = {"310P": own}
+    there = make_plan(config, replace(facts, series="310P"))
+    assert there.evaluations[0].baselines == {"exact_match": {"strict-match": 0.7}}
+    assert (there.hardware, there.baseline_source) == ("Atlas 300I Duo", "us")
+    elsewhere = make_plan(config, replace(facts, series="A3"))
+    assert elsewhere.evaluations[0].baselines == {"exact_match": {"strict-match": 0.765}}
+    assert elsewhere.hardware == "Atlas A2 Series"
+
+
+def test_an_inherited_variable_that_moves_numbers_is_another_engine(
+    config: RunConfig, facts: Facts
+) -> None:
+    plain = make_plan(config, facts)
+    inherited = make_plan(config, replace(facts, inherited={"HCCL_DETERMINISTIC": "true"}))
+    assert inherited.engine_fingerprint != plain.engine_fingerprint
+    config.engine.env = {"HCCL_DETERMINISTIC": "true"}
+    assert make_plan(config, facts).engine_fingerprint == inherited.engine_fingerprint
+
+
+def test_what_the_platform_answers_to_the_users_variables_counts(
+    config: RunConfig, facts: Facts
+) -> None:
+    """It has seen engine.env, and steered past devices that are taken."""
+    config.engine.env = {"ASCEND_RT_VISIBLE_DEVICES": "0,1,2,3"}
+    steered = replace(facts, environment={"ASCEND_RT_VISIBLE_DEVICES": "2,3"})
+    assert make_plan(config, steered).environment["ASCEND_RT_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_vllm_ascends_own_options_reach_the_engine(config: RunConfig, facts: Facts) -> None:
+    assert "additional_config" not in make_plan(config, facts).engine_args
+    config.engine.additional_config = {"enable_flashcomm1": True}
+    assert make_plan(config, facts).engine_args["additional_config"] == {"enable_flashcomm1": True}
+    config.engine.extra = {"additional_config": {"only_a_newer_one_knows": 1}}
+    assert make_plan(config, facts).engine_args["additional_config"] == {
+        "enable_flashcomm1": True,
+        "only_a_newer_one_knows": 1,
+    }

@@ -1,0 +1,76 @@
+"""The shipped models: docs/models.md says what each brings, and is held to it here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.config import RunConfig, config_directory
+
+Compose = Callable[..., RunConfig]
+DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
+NAMES = sorted(file.stem for file in (config_directory() / "model").glob("*.yaml"))
+NPU_MODELS = [name for name in NAMES if name != "canary_vl"]
+
+
+def row(config: RunConfig) -> str:
+    """A line of the table in docs/models.md."""
+    model, engine = config.model, config.engine
+    layout = f"tp {config.parallelism.tp}" + (", ep" if config.parallelism.ep else "")
+    layout += ", eager" if engine.enforce_eager else ""
+    kind = "".join(f", {each}" for each in (engine.quantization,) if each)
+    kind += f", {engine.dtype}" if engine.dtype != "auto" else ""
+    asked = []
+    for task in config.task.names:
+        ask = model.ask[task]
+        parts = ["lm-eval's own shots" if ask.num_fewshot is None else f"{ask.num_fewshot}-shot"]
+        parts += ["chat template"] if ask.apply_chat_template else []
+        parts += [f"first {ask.limit:.0f}"] if ask.limit else []
+        values = ", ".join(
+            f"{metric},{name} {value:g}"
+            for metric, filters in model.baselines[task].items()
+            for name, value in filters.items()
+        )
+        asked.append(f"{task} ({', '.join(parts)}): {values}")
+    elsewhere = f", ModelScope {model.modelscope}" if model.modelscope else ""
+    elsewhere += " (ModelScope)" if model.hub == "modelscope" else ""
+    return (
+        f"| `{model.name}` | {model.pretrained}{elsewhere} | {layout}{kind} | "
+        f"{engine.max_model_len} | {engine.gpu_memory_utilization:g} | {'; '.join(asked)} |"
+    )
+
+
+@pytest.mark.parametrize("name", NPU_MODELS)
+def test_the_document_says_what_a_model_brings(compose: Compose, name: str) -> None:
+    assert (
+        row(compose("engine=ascend", f"model={name}"))
+        in DOCUMENT.read_text(encoding="utf-8").splitlines()
+    )
+
+
+def test_the_document_names_no_other_model() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    documented = [
+        line.split("`")[1]
+        for line in text.splitlines()
+        if line.startswith("| `") and "`model=`" not in line
+    ]
+    assert sorted(documented) == NPU_MODELS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_asked_task_has_a_baseline_and_where_it_comes_from(
+    compose: Compose, name: str
+) -> None:
+    config = compose(f"model={name}")
+    assert set(config.task.names) == set(config.model.baselines)
+    assert config.model.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_code_that_comes_with_weights_is_never_trusted_by_a_file_of_ours(
+    compose: Compose, name: str
+) -> None:
+    assert compose(f"model={name}").model.trust_remote_code is False
