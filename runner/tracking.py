@@ -136,6 +136,7 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
         each = [getattr(evaluation, setting) for evaluation in plan.evaluations]
         values[setting] = "+".join(dict.fromkeys(map(str, each)))
     values |= {f"extra.{name}": value for name, value in config.engine.extra.items()}
+    values |= {f"additional_config.{k}": v for k, v in config.engine.additional_config.items()}
     values |= {f"env.{name}": value for name, value in config.engine.env.items()}
     return {name: str(value) for name, value in values.items()}
 
@@ -194,6 +195,8 @@ def tags(
         "mlflow.user": os.environ.get("USER") or str(os.getuid()),
         "mlflow.note.content": run.report.read_text(encoding="utf-8"),
     }
+    if environment.platform == "ascend":
+        values |= {"series": environment.series, "hbm": environment.memory}
     values |= {f"prompts.{_in_name(task.task)}": task.prompt_digest for task in outcome.tasks}
     values |= {f"version.{name}": version for name, version in environment.packages.items()}
     values |= {f"version.{name}": version for name, version in environment.toolkit.items()}

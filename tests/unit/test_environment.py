@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from runner import environment as module
-from runner.environment import Environment, collect
+from runner.environment import Environment, collect, telling_variables
 from runner.platforms import PLATFORMS, Device
+from runner.platforms.ascend import Ascend
 from runner.rundir import read_json, write_json
+from tests.imitation import imitate
 
 NOBODY = {
     "GIT_AUTHOR_NAME": "nobody",
@@ -101,15 +103,94 @@ def test_it_survives_the_disk(here: Environment, tmp_path: Path) -> None:
 
 
 def test_devices_are_counted_and_named(environment: Environment) -> None:
-    assert environment.hardware == "2 × Ascend 910B4"
+    assert environment.hardware == "2 × Ascend 910B4 (A2, 64 GiB HBM)"
     assert environment.chip == "Ascend 910B4"
+    assert (environment.series, environment.memory) == ("A2", "64 GiB")
+
+
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [
+        ([Device(0, "Ascend 310P3", 21525 << 20)], "1 × Ascend 310P3 (310P, 21 GiB)"),
+        ([Device(0, "Ascend 910")] * 16, "16 × Ascend 910 (A3)"),
+        ([Device(0, "Ascend")] * 2, "2 × Ascend"),
+        ([Device(0, "NVIDIA H200", 143771 << 20)], "1 × NVIDIA H200 (140 GiB)"),
+        (
+            [Device(0, "NVIDIA A100", 80 << 30), Device(1, "NVIDIA H200", 140 << 30)],
+            "1 × NVIDIA A100 (80 GiB), 1 × NVIDIA H200 (140 GiB)",
+        ),
+    ],
+)
+def test_what_is_known_of_a_device_is_named(
+    environment: Environment, devices: list[Device], said: str
+) -> None:
+    assert replace(environment, devices=tuple(devices)).hardware == said
 
 
 def test_no_device_is_not_hidden(environment: Environment) -> None:
     bare = replace(environment, devices=())
     assert bare.hardware == "Kunpeng-920, 192 cores"
-    assert bare.chip == "unknown"
+    assert (bare.chip, bare.series, bare.memory) == ("unknown", "unknown", "unknown")
     assert replace(bare, platform="cpu", devices=(Device(0, "x"),)).chip == "x"
+
+
+def test_an_ascend_machine_is_collected_whole(
+    nothing_listed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = imitate(tmp_path, "A3", firmware=None)
+    for name in ("ASCEND_RT_VISIBLE_DEVICES", "ASCEND_HOME_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("PATH", "ASCEND_MACHINE_ROOT"):
+        monkeypatch.setenv(name, machine.environment[name])
+    monkeypatch.setenv("HCCL_DETERMINISTIC", "true")
+    monkeypatch.syspath_prepend(str(machine.site))
+    found = collect(Ascend())
+    assert found.hardware == "16 × Ascend 910 (A3, 64 GiB HBM)"
+    assert found.toolkit == {
+        "npu-smi": "25.5.1",
+        "cann": "9.1.0",
+        "driver": "25.5.1",
+        "firmware": "unknown",
+    }
+    assert list(found.unknown) == ["firmware"]
+    assert found.variables["HCCL_DETERMINISTIC"] == "true"
+    assert found.packages["triton-ascend"] == "3.2.2"
+    write_json(tmp_path / "environment.json", found)
+    assert read_json(tmp_path / "environment.json", Environment) == found
+
+
+# Variables
+
+
+def test_telling_variables_are_kept() -> None:
+    telling = {
+        "ASCEND_RT_VISIBLE_DEVICES": "0,1",
+        "ATB_MATMUL_SHUFFLE_K_ENABLE": "0",
+        "HCCL_DETERMINISTIC": "true",
+        "HF_ENDPOINT": "https://hf-mirror.com",
+        "HF_HUB_OFFLINE": "1",
+        "LCCL_DETERMINISTIC": "1",
+        "OMP_NUM_THREADS": "8",
+        "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True",
+        "TASK_QUEUE_ENABLE": "2",
+        "USE_MODELSCOPE_HUB": "0",
+        "VLLM_BATCH_INVARIANT": "1",
+    }
+    others = {"HOME": "/root", "PATH": "/bin", "MY_VLLM_X": "1", "ATB": "1", "HF_HUB": "x"}
+    assert telling_variables({**others, **telling}) == telling
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["HF_TOKEN", "VLLM_API_KEY", "VLLM_S3_ACCESS_KEY_ID", "VLLM_X_TOKEN", "ASCEND_PASSWORD"],
+)
+def test_secrets_are_not(name: str) -> None:
+    assert telling_variables({name: "s3cret"}) == {}
+
+
+def test_a_password_in_an_address_is_cut_out() -> None:
+    found = telling_variables({"HF_ENDPOINT": "https://me:s3cret@mirror.example/hf"})
+    assert found == {"HF_ENDPOINT": "https://mirror.example/hf"}
 
 
 # The project's own commit
@@ -223,3 +304,18 @@ def test_built_from_a_checkout(site: Path, content: str, commit: str | None) -> 
     (site / "vllm_ascend").mkdir()
     (site / "vllm_ascend" / "_version.py").write_text(content)
     assert commit_found() == commit
+
+
+def test_what_moves_numbers_is_part_of_the_engine(environment: Environment) -> None:
+    variables = {
+        "HCCL_DETERMINISTIC": "true",
+        "OMP_NUM_THREADS": "1",
+        "ASCEND_RT_VISIBLE_DEVICES": "0,1",
+        "ASCEND_HOME_PATH": "/usr/local/Ascend/cann",
+        "HCCL_CONNECT_TIMEOUT": "600",
+        "HCCL_SOCKET_IFNAME": "eth0",
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+        "HF_ENDPOINT": "https://mirror",
+    }
+    moving = replace(environment, variables=variables).moving
+    assert moving == {"HCCL_DETERMINISTIC": "true", "OMP_NUM_THREADS": "1"}

@@ -98,11 +98,11 @@ def test_every_field_of_the_original_report(
         "**vLLM Version**: vLLM: 0.23.0 "
         f"([{commit[:7]}](https://github.com/vllm-project/vllm/commit/{commit}))",
         "**vLLM Ascend Version**: 0.23.0rc1",
-        "**CANN**: 9.1.0",
+        "**CANN**: 9.1.0, **Driver**: 25.0.rc1.1, **Firmware**: 7.7.0.1.231",
         "**PyTorch**: 2.10.0",
         "**TorchNPU**: 2.10.0.post4",
         "**lm-eval**: 0.4.13",
-        "**Hardware Environment**: 2 × Ascend 910B4",
+        "**Hardware Environment**: 2 × Ascend 910B4 (A2, 64 GiB HBM) (baseline from: ",
         "Atlas A2 Series",
         "**Parallel mode**: TP2",
         "**Execution mode**: ACLGraph (FULL_AND_PIECEWISE)",
@@ -226,6 +226,16 @@ def test_what_is_not_installed_is_said_to_be_none(
     assert "**vLLM Ascend Version**: none" in text
     assert "**CANN**: none" in text
     assert "ascend-accuracy-runner unknown" in text
+
+
+def test_inherited_switches_are_named_and_paths_are_not(
+    plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
+) -> None:
+    assert "Inherited" not in render(plan, environment, outcome, verdict)
+    inherited = {"ASCEND_HOME_PATH": "/opt/cann", "HCCL_BUFFSIZE": "512", "VLLM_X": "a|b\n# c"}
+    text = render(plan, replace(environment, variables=inherited), outcome, verdict)
+    assert "\n- **Inherited Environment**: HCCL_BUFFSIZE=512, VLLM_X=a\\|b \\# c\n" in text
+    assert "- **Parallel mode**: TP2\n" in text
 
 
 def test_the_cpu_build_of_vllm_is_vllm(

