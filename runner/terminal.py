@@ -1,12 +1,14 @@
-"""The verdict as a person reads it in a terminal or a log."""
+"""Plan and verdict as a person reads them in a terminal or a log."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from runner.plan import Plan
 from runner.report import interval, number, signed
 from runner.verdict import Verdict
 
@@ -32,6 +34,43 @@ def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> N
     out.print(f"{model}: {verdict.status.value} ({verdict.reason})")
 
 
+def show_plan(out: Console, plan: Plan, memory: str) -> None:
+    """What would run, and what it would take."""
+    table = Table.grid(padding=(0, 2))
+    for name, text in _plan_lines(plan, memory):
+        table.add_row(name, text)
+    out.print(table, soft_wrap=False)
+    out.print("\nThe same with lm-eval alone:")
+    out.print(plan.lm_eval_command())
+
+
+def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
+    args = plan.engine_args
+    yield "model", f"{plan.model}: {args['pretrained']} ({plan.backend})"
+    mode = "eager" if args.get("enforce_eager") else "graph mode"
+    length = args.get("max_model_len", "the model's own")
+    yield (
+        "engine",
+        f"{plan.platform}, {plan.parallel_mode}, {mode}, {args['dtype']}, max_model_len {length}",
+    )
+    yield "memory", memory or "not estimated: no weights were found"
+    for each in plan.evaluations:
+        known = [
+            f"{metric},{name} {value:g}".removesuffix(",none")
+            for metric, filters in each.baselines.items()
+            for name, value in filters.items()
+        ]
+        yield "task", f"{each.task}, baseline {', '.join(known) or 'none'}"
+    if plan.baseline_origin:
+        yield "baseline", plan.baseline_origin
+    for name, value in sorted(plan.environment.items()):
+        yield "variable", f"{name}={value}"
+    yield (
+        "fingerprints",
+        f"engine {plan.engine_fingerprint}, evaluation {plan.evaluation_fingerprint}",
+    )
+
+
 def _table(verdict: Verdict, wide: bool) -> Table:
     """What was judged, and the rest as long as it fits a screen; the report has all."""
     shown = sorted(verdict.metrics, key=lambda metric: metric.baseline is None)[:ROWS]
@@ -45,8 +84,8 @@ def _table(verdict: Verdict, wide: bool) -> Table:
     table.add_column("verdict", no_wrap=True, min_width=len("INCONCLUSIVE"))
     for metric in shown:
         table.add_row(
-            escape(metric.task),
-            escape(f"{metric.metric},{metric.filter}".removesuffix(",none")),
+            metric.task,
+            f"{metric.metric},{metric.filter}".removesuffix(",none"),
             number(metric.value, 3) or "missing",
             number(metric.stderr, 3),
             *([interval(metric.interval, 3)] if wide else []),

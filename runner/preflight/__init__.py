@@ -3,72 +3,58 @@
 from __future__ import annotations
 
 import os
-import socket
-import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
+from runner import sources
 from runner.config import RunConfig
 from runner.errors import UserError
-from runner.platforms import PLATFORMS
+from runner.platforms import PLATFORMS, compatibility
+from runner.platforms.ascend import Ascend
+from runner.platforms.base import installed_version
+from runner.preflight import ascend, layout, memory, store
 from runner.weights import Weights, find_weights
 
-SERVER_TIMEOUT_S = 3.0
+# Read in vllm 0.23.0 (vllm/envs.py).
+RAY_VARIABLES = "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"
 
 
-def check(config: RunConfig) -> Weights:
-    """Look at platform, weights, layout, data and tracking.
+@dataclass
+class Findings:
+    """What was seen before anything started; `config` has every place in it as it was found."""
 
-    Raises:
-        UserError: with a line for each thing that cannot work.
-    """
-    problems = _platform_problems(config)
+    config: RunConfig
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     weights: Weights | None = None
+    source: sources.Found | None = None
+    # Variables for the worker alone.
+    environment: dict[str, str] = field(default_factory=dict)
+    # What a device must hold, in words; empty where the weights are not here to be looked at.
+    memory: str = ""
+
+
+def look(config: RunConfig) -> Findings:
+    """Look at platform, weights, layout, memory, data and tracking; start and change nothing."""
+    found = Findings(config)
+    missing: tuple[str, ...] = ()
     try:
-        weights = find_weights(config.model.pretrained, config.model.revision)
+        found.source = sources.find(config)
+        found.config = config = sources.settled(config, found.source)
+        found.weights = find_weights(config)
     except UserError as error:
-        problems += error.problems
-    if weights is not None:
-        problems += _layout_problems(config, weights.config)
-    problems += _data_problems(config)
-    problems += _tracking_problems(config)
-    if problems or weights is None:
-        raise UserError(*problems)
-    return weights
-
-
-def warnings(config: RunConfig) -> list[str]:
-    """What a user should know now, though the run goes on."""
-    parts = urlsplit(config.tracking.uri)
-    if not config.tracking.enabled or parts.scheme not in ("http", "https"):
-        return []
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname or "", port), timeout=SERVER_TIMEOUT_S).close()
-    except OSError as error:
-        return [
-            f"tracking.uri={config.tracking.uri}: the server does not answer ({error}); the run "
-            "goes on, and its results stay in the run directory"
-        ]
-    return []
-
-
-def _platform_problems(config: RunConfig) -> list[str]:
-    platform = PLATFORMS[config.engine.platform]
-    missing = platform.missing()
-    problems = [f"engine={platform.name}: {line}" for line in missing]
-    if config.parallelism.dp > 1 and platform.name != "cuda":
-        problems.append(
-            f"parallelism.dp={config.parallelism.dp}: lm-eval asks Ray for GPUs, which a machine "
-            f"with engine={platform.name} never has, and would wait for ever; use dp=1"
-        )
-    if not missing:
-        try:
-            platform.worker_environment(ranks(config))
-        except UserError as error:
-            problems += error.problems
-    return problems
+        missing = error.problems
+    _platform(config, found)  # a machine that cannot run it at all is the first thing to say
+    found.problems += missing
+    if found.weights is not None:
+        found.problems += layout.problems(config, found.weights.config)
+        _memory(config, found)
+    found.problems += _data_problems(config)
+    unusable = store.problems(config.tracking)
+    found.problems += unusable
+    found.warnings += [] if unusable else store.warnings(config.tracking)
+    return found
 
 
 def ranks(config: RunConfig) -> int:
@@ -76,29 +62,64 @@ def ranks(config: RunConfig) -> int:
     return config.parallelism.tp * config.parallelism.pp * config.parallelism.dp
 
 
-def _layout_problems(config: RunConfig, model: dict[str, Any]) -> list[str]:
-    problems = []
-    text: dict[str, Any] = model.get("text_config") or model
-    heads, tp = text.get("num_attention_heads"), config.parallelism.tp
-    if isinstance(heads, int) and heads % tp:
-        sizes = [size for size in range(1, heads + 1) if heads % size == 0]
-        problems.append(
-            f"parallelism.tp={tp}: must divide the model's {heads} attention heads "
-            f"({', '.join(map(str, sizes))})"
-        )
-    longest, length = text.get("max_position_embeddings"), config.engine.max_model_len
-    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    stretched = "factor" in rope or _allows_longer(config)
-    if isinstance(longest, int) and length is not None and length > longest and not stretched:
-        problems.append(
-            f"engine.max_model_len={length}: beyond the model's own limit of {longest} tokens"
-        )
-    return problems
+def spans_nodes(config: RunConfig) -> bool:
+    """Whether Ray places the engine's ranks, on this node and on others."""
+    return config.engine.extra.get("distributed_executor_backend") == "ray"
 
 
-def _allows_longer(config: RunConfig) -> bool:
-    name = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
-    return config.engine.env.get(name, os.environ.get(name)) == "1"
+def _platform(config: RunConfig, found: Findings) -> None:
+    platform = PLATFORMS[config.engine.platform]
+    missing = platform.missing()
+    found.problems += [f"engine={platform.name}: {line}" for line in missing]
+    if config.parallelism.dp > 1 and platform.name != "cuda":
+        found.problems.append(
+            f"parallelism.dp={config.parallelism.dp}: lm-eval asks Ray for GPUs, which a machine "
+            f"with engine={platform.name} never has, and would wait for ever; use dp=1"
+        )
+    if missing:
+        return
+    variables = {**os.environ, **config.engine.env}
+    if isinstance(platform, Ascend):
+        _ascend(config, platform, variables, found)
+    here = 0 if spans_nodes(config) else ranks(config)
+    try:
+        found.environment = platform.worker_environment(
+            here, variables, memory_share=config.engine.gpu_memory_utilization
+        )
+    except UserError as error:
+        if not isinstance(platform, Ascend):  # whose own rules have said it already
+            found.problems += error.problems
+    if spans_nodes(config) and config.engine.env:
+        # vLLM's Ray executor hands VLLM_*, HF_* and few others on: the rest it must be told.
+        told = variables.get(RAY_VARIABLES, "").split(",")
+        names = sorted({*config.engine.env, *filter(None, told)} - {RAY_VARIABLES})
+        found.environment[RAY_VARIABLES] = ",".join(names)
+
+
+def _ascend(
+    config: RunConfig, platform: Ascend, variables: Mapping[str, str], found: Findings
+) -> None:
+    machine = platform.machine()
+    found.problems += ascend.problems(config, found.weights, machine, variables)
+    found.warnings += ascend.warnings(variables)
+    packages = {
+        name: version for name in compatibility.PACKAGES if (version := installed_version(name))
+    }
+    mismatches = compatibility.problems(packages, machine.versions["cann"])
+    if config.engine.allow_untested:
+        found.warnings += mismatches
+    else:
+        found.problems += mismatches
+    found.warnings += compatibility.notes(packages, machine.versions["cann"])
+
+
+def _memory(config: RunConfig, found: Findings) -> None:
+    assert found.weights is not None
+    platform = PLATFORMS[config.engine.platform]
+    variables = {**os.environ, **config.engine.env}
+    needed = memory.needed(config, found.weights, platform.devices(variables))
+    found.memory = needed.words
+    found.problems += needed.problems
 
 
 def _data_problems(config: RunConfig) -> list[str]:
@@ -112,46 +133,3 @@ def _data_problems(config: RunConfig) -> list[str]:
         elif value is not None and not any(Path(value).expanduser().iterdir()):
             problems.append(f"{key}={value}: the directory is empty")
     return problems
-
-
-def _tracking_problems(config: RunConfig) -> list[str]:
-    """A local store must be usable now; a server that is away costs a warning later, no result."""
-    uri = config.tracking.uri
-    if not config.tracking.enabled:
-        return []
-    parts = urlsplit(uri)
-    if parts.scheme == "sqlite":
-        return _sqlite_problems(uri)
-    try:
-        _ = parts.port
-    except ValueError as error:
-        return [f"tracking.uri={uri}: not an address ({error})"]
-    kind = parts.scheme.partition("+")[0]  # postgresql+psycopg2: the driver is SQLAlchemy's
-    if kind not in ("http", "https", "postgresql", "mysql", "mssql", "databricks"):
-        return [
-            f"tracking.uri={uri}: must be sqlite:///FILE or http(s)://HOST (MLflow no longer takes "
-            "a directory), or choose tracking=off"
-        ]
-    return []
-
-
-def _sqlite_problems(uri: str) -> list[str]:
-    file = Path(uri.removeprefix("sqlite:///"))
-    cure = f"move {file} away, set tracking.uri=sqlite:///OTHER.db, or choose tracking=off"
-    if not file.exists():
-        if file.parent.is_dir() and os.access(file.parent, os.W_OK):
-            return []
-        return [f"tracking.uri={uri}: cannot create a file in {file.parent}"]
-    if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
-        return [f"tracking.uri={uri}: may not be written; {cure}"]
-    try:
-        connection = sqlite3.connect(file, timeout=5)
-        try:
-            connection.execute("PRAGMA schema_version").fetchone()
-            connection.execute("BEGIN IMMEDIATE")
-            connection.rollback()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        return [f"tracking.uri={uri}: {error}; {cure}"]
-    return []

@@ -113,7 +113,7 @@ def test_help_lists_every_choice_and_the_exit_statuses(
 ) -> None:
     text, _, _ = help_page
     for said in (
-        "model: canary_vl, qwen2_5_vl_7b, qwen3_8b",
+        "model: canary_vl, ernie_4_5_21b_a3b, ",
         "tracking: mlflow, off",
         "gpu_memory_utilization",
         "--multirun",

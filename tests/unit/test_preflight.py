@@ -15,7 +15,6 @@ from safetensors.numpy import save_file
 
 from runner import preflight
 from runner.config import RunConfig
-from runner.errors import UserError
 from runner.platforms import ascend, cuda
 from runner.platforms.ascend import Ascend
 from runner.platforms.cpu import Cpu
@@ -48,9 +47,13 @@ def config(config: RunConfig, model: Path, monkeypatch: pytest.MonkeyPatch) -> R
 
 
 def problems(config: RunConfig) -> tuple[str, ...]:
-    with pytest.raises(UserError) as caught:
-        preflight.check(config)
-    return caught.value.problems
+    return tuple(preflight.look(config).problems)
+
+
+def sound(config: RunConfig) -> preflight.Findings:
+    found = preflight.look(config)
+    assert found.problems == []
+    return found
 
 
 def problem(config: RunConfig) -> str:
@@ -59,7 +62,7 @@ def problem(config: RunConfig) -> str:
 
 
 def test_a_sound_run_is_let_through_with_its_weights(config: RunConfig, model: Path) -> None:
-    assert preflight.check(config).directory == model
+    assert sound(config).weights.directory == model
 
 
 # Layout
@@ -68,7 +71,7 @@ def test_a_sound_run_is_let_through_with_its_weights(config: RunConfig, model: P
 @pytest.mark.parametrize("tp", [1, 2, 4, 8])
 def test_tensor_parallel_sizes_that_divide_the_heads(config: RunConfig, tp: int) -> None:
     config.parallelism.tp = tp
-    preflight.check(config)
+    sound(config)
 
 
 @pytest.mark.parametrize("tp", [3, 5, 6])
@@ -101,7 +104,7 @@ def test_a_model_that_does_not_tell_is_left_to_the_engine(
 ) -> None:
     model_of(tmp_path, {})
     config.parallelism.tp = 7
-    preflight.check(config)
+    sound(config)
 
 
 def test_max_model_len_beyond_the_models_own(config: RunConfig) -> None:
@@ -114,7 +117,7 @@ def test_max_model_len_beyond_the_models_own(config: RunConfig) -> None:
 @pytest.mark.parametrize("length", [2048, None])
 def test_max_model_len_at_the_models_own(config: RunConfig, length: int | None) -> None:
     config.engine.max_model_len = length
-    preflight.check(config)
+    sound(config)
 
 
 def test_a_model_with_stretched_positions_may_be_longer(config: RunConfig, tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_a_model_with_stretched_positions_may_be_longer(config: RunConfig, tmp_p
         },
     )
     config.engine.max_model_len = 8192
-    preflight.check(config)
+    sound(config)
 
 
 @pytest.mark.parametrize("where", ["engine.env", "environment"])
@@ -138,7 +141,7 @@ def test_vllms_own_permission_to_be_longer(
         config.engine.env = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
     else:
         monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
-    preflight.check(config)
+    sound(config)
 
 
 # Machine
@@ -177,18 +180,6 @@ def test_no_npu(config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "not installed: vllm, vllm-ascend, torch-npu" in said[1]
 
 
-def test_fewer_npus_than_ranks(
-    config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "davinci0").touch()
-    monkeypatch.setattr(ascend, "DEVICE_FILES", tmp_path)
-    monkeypatch.setattr(ascend, "installed_version", lambda name: "1")
-    monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
-    config.engine.platform = "ascend"
-    config.parallelism.tp, config.parallelism.pp = 2, 2
-    assert "needs 4 NPUs, 1 are visible" in problem(config)
-
-
 def test_no_gpu(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda.Cuda, "present", lambda self: False)
     monkeypatch.setattr(cuda, "installed_version", lambda name: None)
@@ -223,7 +214,7 @@ def test_a_data_directory_in_the_home(
     (tmp_path / "data" / "set").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path))
     config.task.data_dir = "~/data"
-    preflight.check(config)
+    sound(config)
 
 
 # Tracking
@@ -240,7 +231,7 @@ def store(config: RunConfig, tmp_path: Path) -> Path:
 
 
 def test_a_store_that_is_yet_to_be_made(config: RunConfig, store: Path) -> None:
-    preflight.check(config)
+    sound(config)
     assert not store.exists()
 
 
@@ -248,7 +239,7 @@ def test_a_sound_store_is_left_as_it_is(config: RunConfig, store: Path) -> None:
     with sqlite3.connect(store) as connection:
         connection.execute("CREATE TABLE runs (id)")
     before = store.read_bytes()
-    preflight.check(config)
+    sound(config)
     assert store.read_bytes() == before
 
 
@@ -317,7 +308,7 @@ def test_a_scheme_that_mlflow_does_not_take(config: RunConfig, uri: str) -> None
 )
 def test_servers_are_not_asked_before_the_run(config: RunConfig, uri: str) -> None:
     config.tracking.enabled, config.tracking.uri = True, uri
-    preflight.check(config)
+    sound(config)
 
 
 def test_a_port_that_is_none(config: RunConfig) -> None:
@@ -327,15 +318,15 @@ def test_a_port_that_is_none(config: RunConfig) -> None:
 
 def test_tracking_that_is_off_is_not_looked_at(config: RunConfig) -> None:
     config.tracking.uri = "no://such/thing"
-    preflight.check(config)
-    assert preflight.warnings(config) == []
+    sound(config)
+    assert preflight.look(config).warnings == []
 
 
 def test_a_server_that_is_away_is_a_warning(config: RunConfig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config.tracking.enabled, config.tracking.uri = True, f"http://127.0.0.1:{port}"
-    (warning,) = preflight.warnings(config)
+    (warning,) = preflight.look(config).warnings
     assert warning.startswith(f"tracking.uri=http://127.0.0.1:{port}: ")
     assert "does not answer" in warning
 
@@ -344,7 +335,7 @@ def test_a_server_that_answers_is_no_warning(config: RunConfig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         config.tracking.enabled, config.tracking.uri = True, f"http://127.0.0.1:{port}"
-        assert preflight.warnings(config) == []
+        assert preflight.look(config).warnings == []
 
 
 # All of it
