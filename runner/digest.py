@@ -48,15 +48,36 @@ def _is_content(file: Path) -> bool:
     return file.is_file() and "__pycache__" not in file.parts
 
 
-def _content(file: Path) -> bytes:
-    size = file.stat().st_size
+def whole_sha256(file: Path) -> str:
+    """SHA-256 of the file's whole content."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
-        if size <= WHOLE_FILE_BYTES:
-            while block := stream.read(SAMPLE_BYTES):
-                digest.update(block)
-        else:
-            for number in range(SAMPLES):
-                stream.seek((size - SAMPLE_BYTES) * number // (SAMPLES - 1))
-                digest.update(stream.read(SAMPLE_BYTES))
-    return digest.digest()
+        while block := stream.read(SAMPLE_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sampled_sha256(file: Path) -> str | None:
+    """SHA-256 of a large file's samples; None where the file is small enough to be read whole."""
+    size = file.stat().st_size
+    if size <= WHOLE_FILE_BYTES:
+        return None
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        for number in range(SAMPLES):
+            stream.seek((size - SAMPLE_BYTES) * number // (SAMPLES - 1))
+            digest.update(stream.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def git_blob_id(file: Path) -> str:
+    """Who the file is to git, and so to a hub that keeps it in git and not in LFS."""
+    digest = hashlib.sha1(f"blob {file.stat().st_size}\0".encode(), usedforsecurity=False)
+    with file.open("rb") as stream:
+        while block := stream.read(SAMPLE_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _content(file: Path) -> bytes:
+    return bytes.fromhex(sampled_sha256(file) or whole_sha256(file))

@@ -11,6 +11,8 @@ from typing import Any
 
 from runner.config import AskConfig, ModelConfig, RunConfig, SeriesConfig
 
+PLACES = ("pretrained", "tokenizer")
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -21,8 +23,9 @@ class Facts:
     weights: str
     data: str
     environment: dict[str, str]
-    # The hardware series that a baseline may depend on, and what the worker inherits besides
-    # `environment` that can move a number.
+    # Of a tokenizer that is not the weights' own: its id or its files' digest; the hardware series
+    # that a baseline may depend on; what the worker inherits that can move a number.
+    tokenizer: str | None = None
     series: str | None = None
     inherited: dict[str, str] = field(default_factory=dict)
 
@@ -55,6 +58,7 @@ class Plan:
     system_instruction: str | None
     gen_kwargs: dict[str, Any]
     seed: int
+    data_source: str
     data_dir: str | None
     include_path: str | None
     engine_fingerprint: str
@@ -118,10 +122,11 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         {
             "backend": model.backend,
             "platform": engine.platform,
-            # The weights' digest stands for the path that they happen to lie at.
-            "engine_args": {k: v for k, v in arguments.items() if k != "pretrained"},
+            # Digests stand for the paths that weights and tokenizer happen to lie at.
+            "engine_args": {k: v for k, v in arguments.items() if k not in PLACES},
             "environment": {**facts.inherited, **engine.env},
             "weights": facts.weights,
+            **({"tokenizer": facts.tokenizer} if facts.tokenizer else {}),
             "versions": facts.versions,
             "device": facts.device,
         }
@@ -148,6 +153,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         system_instruction=config.task.system_instruction,
         gen_kwargs=config.task.gen_kwargs,
         seed=config.task.seed,
+        data_source=config.source.data,
         data_dir=_anywhere(config.task.data_dir),
         include_path=_anywhere(config.task.include_path),
         engine_fingerprint=engine_fingerprint,

@@ -14,6 +14,7 @@ from runner.config import RunConfig
 from runner.digest import digest_directories
 from runner.environment import Environment, collect
 from runner.errors import UserError
+from runner.hubs import is_path
 from runner.outcome import Outcome, State
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
@@ -43,7 +44,7 @@ def run(config: RunConfig, composed: str, directory: Path) -> int:
         UserError: if the configuration or the machine rules it out; no engine was started then.
     """
     out = terminal.console()
-    found = preflight.look(config)
+    found = _look(config, out)
     config = found.config
     for warning in found.warnings:
         _warn(warning)
@@ -57,8 +58,6 @@ def run(config: RunConfig, composed: str, directory: Path) -> int:
             raise UserError(*found.problems)
         out.print("\nChecked, and nothing started.")
         return 0
-    if found.source is not None:
-        sources.verify(config, found.source, out.print)
     files = RunDirectory(directory)
     files.claim()
     write_atomic(files.config, composed)
@@ -97,16 +96,34 @@ def record_failure(directory: Path, error: Exception) -> None:
     write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
 
 
+def _look(config: RunConfig, out: Console) -> preflight.Findings:
+    """What stands in the way; where nothing does, weights are fetched and files are verified."""
+    found = preflight.look(config)
+    if found.problems or config.preflight_only or found.source is None:
+        return found
+    if sources.fetch(config, found.source, out.print):
+        found = preflight.look(config)  # what was an id is a directory now
+    if found.source is not None:
+        sources.verify(config, found.source, out.print)
+    return found
+
+
 def _facts(config: RunConfig, environment: Environment, found: preflight.Findings) -> Facts:
-    source = found.source
-    data = source.data_digest if source is not None else None
+    source, task, tokenizer = found.source, config.task, config.model.tokenizer
+    if source is not None and source.data_digest is not None:
+        data = f"{source.data_digest} {digest_directories(task.include_path)}"
+    else:
+        data = digest_directories(task.data_dir, task.include_path)
+    if tokenizer is not None and is_path(tokenizer):
+        tokenizer = digest_directories(tokenizer)
     known = {**environment.packages, **environment.toolkit}
     return Facts(
         versions={name: known[name] for name in MOVES_NUMBERS if name in known},
         device=environment.chip,
         weights=found.weights.digest if found.weights is not None else "unknown",
-        data=data or digest_directories(config.task.data_dir, config.task.include_path),
+        data=data,
         environment=found.environment,
+        tokenizer=tokenizer,
         series=environment.series,
         inherited=environment.moving,
     )

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import psutil
 
 from runner.outcome import Outcome, State
-from runner.plan import Plan
+from runner.plan import PLACES, Plan
 from runner.processes import group_members, shared_memory_of
 from runner.rundir import RunDirectory, read_json, write_json
 
@@ -178,7 +178,8 @@ def worker_environment(plan: Plan) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if Path(plan.engine_args["pretrained"]).is_dir() and plan.data_dir is not None:
+    places = [plan.engine_args[name] for name in PLACES if name in plan.engine_args]
+    if all(Path(place).is_dir() for place in places) and plan.data_dir is not None:
         # Nothing is left to fetch: do not wait for a hub that may not answer.
         fixed |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     package_parent = str(Path(__file__).resolve().parent.parent)

@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.config import RunConfig
 from runner.digest import digest_files
 from runner.errors import UserError
+from runner.hubs import huggingface, is_path, modelscope, reason, weight_bytes
+from runner.hubs.cache import cached_on_hf, cached_on_modelscope
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the files are (None: only on the hub), the model's config.json, and their digest."""
+    """Where the files are (None: only on the hub), the model's config.json, and their digest.
+
+    `stored_bytes` are the weights' own, as they lie on disk; None where the hub does not say.
+    """
 
     directory: Path | None
     config: dict[str, Any]
     digest: str
+    stored_bytes: int | None = None
 
 
-def find_weights(pretrained: str, revision: str | None) -> Weights:
-    """A local directory, else the hub's cache, else the hub itself.
+def find_weights(config: RunConfig) -> Weights:
+    """The model of a configuration whose places are settled (`runner.sources`).
+
+    A local directory, else the hub's cache, else the hub itself.
 
     Raises:
         UserError: if nothing is there, or a file is missing or broken.
     """
+    pretrained, revision = config.model.pretrained, config.model.revision
     path = Path(pretrained).expanduser()
     if path.is_dir():
         return _local(path)
     if path.exists():
         raise UserError(f"model.pretrained={pretrained}: a file; name the model's directory")
-    if path.is_absolute() or pretrained.startswith((".", "~")) or pretrained.count("/") != 1:
+    if is_path(pretrained):
         raise UserError(
             f"model.pretrained={pretrained}: no such directory (a hub id reads owner/name)"
         )
-    cached = _cached(pretrained, revision)
-    if cached is not None:
+    if config.source.weights == "modelscope":
+        return _on_modelscope(pretrained, revision)
+    cached = cached_on_hf(pretrained, revision)
+    if cached is None:
+        return _on_the_hub(pretrained, revision)
+    try:
         return _local(cached)
-    return _on_the_hub(pretrained, revision)
+    except UserError:
+        # A library has cached this model's tokenizer alone, or a fetch was cut: the engine would
+        # fetch the rest.
+        if huggingface.offline():
+            raise
+        return _on_the_hub(pretrained, revision)
 
 
 def _local(directory: Path) -> Weights:
@@ -51,7 +69,12 @@ def _local(directory: Path) -> Weights:
     for file in files:
         if file.suffix == ".safetensors":
             _check_safetensors(file)
-    return Weights(directory, config, digest_files(directory, [*files, *_described(directory)]))
+    return Weights(
+        directory,
+        config,
+        digest_files(directory, [*files, *_described(directory)]),
+        sum(file.stat().st_size for file in files),
+    )
 
 
 def _weight_files(directory: Path) -> list[Path]:
@@ -100,29 +123,38 @@ def _json_mapping(file: Path) -> dict[str, Any]:
     return content
 
 
-def _cached(repository: str, revision: str | None) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError):
-        return None
-
-
 def _on_the_hub(repository: str, revision: str | None) -> Weights:
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants
 
+    where = f"model.pretrained={repository}: neither a directory nor in {constants.HF_HUB_CACHE}"
     cure = (
         f"On a machine with a network: `hf download {repository} --local-dir DIR`, carry DIR over "
-        "and set model.pretrained=DIR"
+        "and set model.pretrained=DIR (or both at once, data too: docs/offline.md)"
     )
-    where = f"model.pretrained={repository}: neither a directory nor in {constants.HF_HUB_CACHE}"
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
+    if huggingface.offline():
         raise UserError(f"{where}, and HF_HUB_OFFLINE=1 forbids to ask the hub. {cure}")
     try:
-        info = HfApi().model_info(repository, revision=revision, timeout=5)
+        found, config = huggingface.look(repository, revision)
     except Exception as error:  # whatever the network stack raises, the cure is the same
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise UserError(f"{where}, and the hub did not answer ({reason}). {cure}") from error
-    return Weights(None, dict(info.config or {}), f"hub:{repository}@{info.sha}")
+        said = huggingface.explain(error, repository, "model")
+        raise UserError(f"{where}, and {said}. {cure}") from error
+    digest = f"hub:{repository}@{found.revision}"
+    return Weights(None, config, digest, weight_bytes(found.files))
+
+
+def _on_modelscope(repository: str, revision: str | None) -> Weights:
+    try:
+        found, config = modelscope.look(repository, revision)
+    except Exception as error:
+        cached = cached_on_modelscope(repository, revision)
+        cure = (
+            f"source.weights=local takes what is in {cached} as it is"
+            if cached is not None
+            else "docs/offline.md says how to carry weights over"
+        )
+        raise UserError(
+            f"model.pretrained={repository}: ModelScope did not give it ({type(error).__name__}: "
+            f"{reason(error)}); {cure}"
+        ) from error
+    digest = f"modelscope:{repository}@{found.revision}"
+    return Weights(None, config, digest, weight_bytes(found.files))

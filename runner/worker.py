@@ -128,7 +128,7 @@ def _evaluate_all(
     from runner.lm.datasets import local_datasets
     from runner.lm.tasks import load_tasks
 
-    with local_datasets(plan.data_dir):
+    with local_datasets(plan.data_dir, plan.data_source):
         manager, loaded = load_tasks(plan)
         clock.lap("load_tasks_s")
         reporter.send("stage", stage="checking engine arguments")

@@ -1,4 +1,4 @@
-"""Where lm-eval's data sets come from: a directory of the user's instead of the hub."""
+"""Where lm-eval's data sets come from: a directory of the user's, ModelScope, or the hub."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from unittest.mock import patch
 
 import datasets
 
+from runner import manifest
 from runner.errors import UserError
+from runner.hubs import modelscope, reason
 
 
 @contextmanager
-def local_datasets(data_dir: str | None) -> Iterator[None]:
+def local_datasets(data_dir: str | None, source: str = "hf") -> Iterator[None]:
     """Answer `datasets.load_dataset(ID, …)` from `data_dir/ID`, or from `data_dir` itself.
 
     lm-eval's task files name hub ids; this changes where they are read, not what is read. A data
     set that is not there is refused with its id. Local data goes through a private cache that is
     gone afterwards: the shared one serves what an earlier directory of the same name held.
+
+    With `source=modelscope` the directory is ModelScope's cache, filled where it has to be.
+    ModelScope's own patch of the hub library is not used: it hands over single files alone.
     """
     root = Path(data_dir).expanduser() if data_dir is not None else None
     served: dict[Path, str] = {}
@@ -29,8 +34,9 @@ def local_datasets(data_dir: str | None) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="runner-datasets-") as cache:
 
         def load(path: str | None = None, name: str | None = None, **options: Any) -> Any:
-            directory = _directory(root, str(path)) if root is not None else None
+            directory: Path | None = None
             try:
+                directory = _directory(root, str(path), source)
                 if directory is None:
                     return original(path, name, **options)
                 other = served.setdefault(directory, str(path))
@@ -43,24 +49,39 @@ def local_datasets(data_dir: str | None) -> Iterator[None]:
             except UserError:
                 raise
             except Exception as error:  # network, cache or file: the user's cure is the same
-                raise UserError(_missing(str(path), name, directory, error)) from error
+                raise UserError(_missing(str(path), name, directory, source, error)) from error
 
         with patch.object(datasets, "load_dataset", load):
             yield
 
 
-def _directory(root: Path, identifier: str) -> Path:
+def _directory(root: Path | None, identifier: str, source: str) -> Path | None:
+    if root is None:
+        return modelscope.fetch_data_set(identifier) if source == "modelscope" else None
     below = root / identifier
-    return below if below.is_dir() else root
+    if below.is_dir():
+        return below
+    if root.name == manifest.DATA and (root.parent / manifest.NAME).is_file():
+        raise UserError(
+            f"source.dir={root.parent}: data set {identifier} is not in it; prepare the task there"
+        )
+    return root
 
 
-def _missing(path: str, name: str | None, directory: Path | None, error: Exception) -> str:
-    reason = (str(error).strip() or repr(error)).splitlines()[0]
+def _missing(
+    path: str, name: str | None, directory: Path | None, source: str, error: Exception
+) -> str:
     what = f"{path} ({name})" if name else path
+    said = reason(error)
     if directory is not None:
-        return f"task.data_dir: data set {what} cannot be read from {directory}: {reason}"
+        return f"task.data_dir: data set {what} cannot be read from {directory}: {said}"
+    if source == "modelscope":
+        return (
+            f"source.data=modelscope: ModelScope did not give data set {what} ({said}); it knows "
+            "many under other ids: use source.data=hf with HF_ENDPOINT, or source.data=local"
+        )
     return (
         f"task.names: data set {what} is neither in the cache nor to be had from the hub "
-        f"({reason}). On a machine with a network: `hf download --repo-type dataset {path} "
+        f"({said}). On a machine with a network: `hf download --repo-type dataset {path} "
         "--local-dir DIR`, carry DIR over and set task.data_dir=DIR"
     )

@@ -52,7 +52,7 @@ def check_engine_args(plan: Plan) -> None:
     arguments = {k: v for k, v in plan.engine_args.items() if k in known}
     try:
         EngineArgs(model=plan.engine_args["pretrained"], **arguments).create_engine_config()
-    except (ValueError, TypeError, AssertionError, NotImplementedError, OSError) as error:
+    except Exception as error:  # vLLM and its plugins raise whatever comes to their mind here
         raise UserError(f"engine: vLLM refuses this configuration: {_reason(error)}") from error
 
 
@@ -63,7 +63,8 @@ def _reason(error: Exception) -> str:
         field = ".".join(str(part) for part in first["loc"])
         return f"{field}={first['input']}: {first['msg']}" if field else str(first["msg"])
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else repr(error)
+    told = isinstance(error, ValueError | AssertionError | NotImplementedError | OSError)
+    return lines[0] if lines and told else repr(error)
 
 
 def resolved_engine(config: Any) -> dict[str, Any]:

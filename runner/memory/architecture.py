@@ -44,6 +44,8 @@ _LENGTHS = (
     "seq_len",
 )
 _DEFAULT_LENGTH = 2048
+# vllm/transformers_utils/model_arch_config_convertor.py, `get_num_experts`.
+_EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 
 
 def text_config(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +93,21 @@ def head_size(text: Mapping[str, Any]) -> int | None:
     if named is not None or not heads or hidden is None:
         return named
     return hidden // heads
+
+
+def names_longest(model: Mapping[str, Any]) -> bool:
+    """Whether config.json says how long a sequence may be."""
+    text = text_config(model)
+    return any(integer(text, name) is not None for name in _LENGTHS)
+
+
+def expert_count(model: Mapping[str, Any]) -> int:
+    """Routed experts of a layer; 0 for a dense model (`get_num_experts`)."""
+    text = text_config(model)
+    counts = [integer(text, name) for name in _EXPERTS]
+    blocks = [block for block in text.get("block_configs") or [] if isinstance(block, Mapping)]
+    counts += [integer(block, "n_routed_experts") for block in blocks]
+    return max((count for count in counts if count is not None), default=0)
 
 
 def longest(model: Mapping[str, Any]) -> int:

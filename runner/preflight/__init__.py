@@ -47,6 +47,8 @@ def look(config: RunConfig) -> Findings:
         missing = error.problems
     _platform(config, found)  # a machine that cannot run it at all is the first thing to say
     found.problems += missing
+    if found.source is not None:
+        found.environment |= found.source.environment
     if found.weights is not None:
         found.problems += layout.problems(config, found.weights.config)
         _memory(config, found)

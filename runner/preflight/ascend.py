@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from runner.config import RunConfig
-from runner.memory.architecture import text_config
+from runner.memory.architecture import expert_count, text_config
 from runner.platforms.ascend import Machine, unusable, visible
 from runner.weights import Weights
 
@@ -158,7 +158,9 @@ def _spawn(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str
 
 
 def _graph(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
-    if config.engine.enforce_eager or variables.get("ASCEND_LAUNCH_BLOCKING", "0") != "1":
+    compilation = config.engine.extra.get("compilation_config") or {}
+    eager = config.engine.enforce_eager or compilation.get("cudagraph_mode") == "NONE"
+    if eager or variables.get("ASCEND_LAUNCH_BLOCKING", "0") != "1":
         return []
     return [
         "ASCEND_LAUNCH_BLOCKING=1: graph mode cannot run with it; unset it, or use "
@@ -167,12 +169,17 @@ def _graph(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str
 
 
 def _flashcomm(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
-    chosen = config.engine.additional_config.get("enable_flashcomm1")
-    if not (variables.get("VLLM_ASCEND_ENABLE_FLASHCOMM1") == "1" if chosen is None else chosen):
+    options = {
+        **config.engine.additional_config,
+        **config.engine.extra.get("additional_config", {}),
+    }
+    chosen = options.get("enable_flashcomm1")
+    inherited = variables.get("VLLM_ASCEND_ENABLE_FLASHCOMM1", "0") not in ("", "0")
+    if not (inherited if chosen is None else chosen):
         return []
     if config.parallelism.tp == 1:
         return ["engine.additional_config.enable_flashcomm1: needs parallelism.tp=2 or more"]
-    if _is_mixture(model) and not config.parallelism.ep:
+    if expert_count(model) > 0 and not config.parallelism.ep:
         return [
             "engine.additional_config.enable_flashcomm1: a mixture-of-experts model needs "
             "parallelism.ep=true with it"
@@ -211,9 +218,3 @@ def _dtype(config: RunConfig, model: dict[str, Any]) -> str | None:
     parts = (text_config(model), model)
     named = [part[key] for part in parts for key in ("dtype", "torch_dtype") if part.get(key)]
     return str(named[0]) if named and named[0] != "float32" else "bfloat16"
-
-
-def _is_mixture(model: dict[str, Any]) -> bool:
-    text = text_config(model)
-    names = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-    return any((text.get(name) or 0) > 1 for name in names if isinstance(text.get(name), int))

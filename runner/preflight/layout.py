@@ -6,7 +6,13 @@ import os
 from typing import Any
 
 from runner.config import RunConfig
-from runner.memory.architecture import query_heads, text_config
+from runner.memory.architecture import (
+    expert_count,
+    longest,
+    names_longest,
+    query_heads,
+    text_config,
+)
 
 
 def problems(config: RunConfig, model: dict[str, Any]) -> list[str]:
@@ -25,16 +31,19 @@ def problems(config: RunConfig, model: dict[str, Any]) -> list[str]:
             f"parallelism.tp={tp}: must divide the model's {heads} attention heads "
             f"({', '.join(map(str, sizes))})"
         )
-    longest, length = text.get("max_position_embeddings"), config.engine.max_model_len
-    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    stretched = "factor" in rope or _allows_longer(config)
-    if isinstance(longest, int) and length is not None and length > longest and not stretched:
-        found.append(
-            f"engine.max_model_len={length}: beyond the model's own limit of {longest} tokens"
-        )
+    if config.parallelism.ep and text and expert_count(model) == 0:
+        found.append("parallelism.ep=true: the model has no experts to share out; use ep=false")
+    length = config.engine.max_model_len
+    if length is not None and names_longest(model) and not _allows_longer(config):
+        most = longest(model)
+        if length > most:
+            found.append(
+                f"engine.max_model_len={length}: beyond the model's own limit of {most} tokens"
+            )
     return found
 
 
 def _allows_longer(config: RunConfig) -> bool:
     name = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
-    return config.engine.env.get(name, os.environ.get(name)) == "1"
+    chosen = config.engine.env.get(name, os.environ.get(name, "0"))
+    return chosen.lower() in ("1", "true")

@@ -355,3 +355,12 @@ def test_missing_weights_do_not_hide_the_rest(config: RunConfig, tmp_path: Path)
     config.task.data_dir = str(tmp_path / "none")
     keys = [line.partition("=")[0] for line in problems(config)]
     assert keys == ["model.pretrained", "task.data_dir"]
+
+
+@pytest.mark.parametrize("name", ["num_experts", "num_local_experts", "n_routed_experts"])
+def test_expert_parallel_wants_experts(config: RunConfig, tmp_path: Path, name: str) -> None:
+    config.parallelism.ep = True
+    (said,) = problems(config)
+    assert said.startswith("parallelism.ep=true: the model has no experts")
+    model_of(tmp_path, {"num_attention_heads": 8, "max_position_embeddings": 2048, name: 8})
+    sound(config)

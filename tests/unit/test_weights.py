@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from runner.config import ModelConfig, RunConfig, SourceConfig
 from runner.errors import UserError
-from runner.weights import find_weights
+from runner.weights import Weights
+from runner.weights import find_weights as find_weights_of
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cache = tmp_path / "hub"
     cache.mkdir()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return cache
 
 
@@ -42,6 +44,11 @@ def sharded(directory: Path, present: int, of: int) -> None:
         save_file({f"w{number}": np.zeros(4, dtype=np.float32)}, directory / name)
     index = {"weight_map": {f"w{number}": name for number, name in enumerate(names)}}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def find_weights(pretrained: str, revision: str | None) -> Weights:
+    model = ModelConfig(name="m", pretrained=pretrained, revision=revision)
+    return find_weights_of(RunConfig(model=model, source=SourceConfig(weights="hf", data="hf")))
 
 
 def refusal(pretrained: Path | str) -> str:
@@ -220,8 +227,8 @@ def test_a_hub_that_does_not_answer(hub_cache: Path, monkeypatch: pytest.MonkeyP
     def no_answer(self: HfApi, *arguments: object, **options: object) -> None:
         raise ConnectionError("name resolution failed\nand more")
 
-    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(HfApi, "model_info", no_answer)
     problem = refusal("owner/name")
-    assert "the hub did not answer (name resolution failed)" in problem
+    assert "did not give it (ConnectionError: name resolution failed)" in problem
     assert "hf download owner/name" in problem

@@ -1,0 +1,158 @@
+"""Repositories into a prepared directory: one after the other, each whole before it is named."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner import manifest
+from runner.errors import UserError
+from runner.hubs import Listing, RemoteFile, huggingface, modelscope, needed
+from runner.manifest import Manifest, Repository
+from runner.platforms.base import installed_version
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A repository to fetch: its id on the hub, and the name by which a run will look for it."""
+
+    id: str
+    name: str
+    kind: str
+    hub: str
+    revision: str | None
+    key: str
+
+    @property
+    def directory(self) -> str:
+        return f"{manifest.WEIGHTS if self.kind == 'model' else manifest.DATA}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What the hub has of it, and which of its files are needed."""
+
+    wanted: Wanted
+    listing: Listing
+    files: tuple[RemoteFile, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+def plan(wanted: Wanted) -> Planned:
+    """Ask the hub what there is of it.
+
+    Raises:
+        UserError: if it is not there, or not open to this user.
+    """
+    hub = modelscope if wanted.hub == "modelscope" else huggingface
+    listing = hub.listing(wanted.id, wanted.kind, wanted.revision, wanted.key)
+    files = needed(listing.files, wanted.kind)
+    planned = Planned(wanted, listing, files)
+    left_out = (listing.size - planned.size) / 1e9
+    print(
+        f"{wanted.key}={wanted.id}: {len(files)} files, {planned.size / 1e9:.2f} GB"
+        + (f" ({left_out:.2f} GB not needed)" if left_out >= 0.005 else ""),
+        flush=True,
+    )
+    return planned
+
+
+def fetch(directory: Path, planned: Planned, listed: Manifest) -> Manifest:
+    """One repository, whole; the manifest names it only then.
+
+    Raises:
+        UserError: if it cannot be had; what was fetched of it stays, to go on from.
+    """
+    wanted, listing = planned.wanted, planned.listing
+    before = listed.at(wanted.directory)
+    now = (listing.id, listing.revision, wanted.revision)
+    same = before is not None and (before.id, before.revision, before.asked) == now
+    if before is not None and same and not manifest.problems(directory, before, whole=False):
+        print(f"{wanted.id}: already there")
+        return listed
+    if before is not None:
+        listed = listed.without(wanted.directory)
+        manifest.write(directory, listed)
+    root = directory / wanted.directory
+    for path in {file.path for file in before.files} if before else ():
+        if path not in {file.path for file in planned.files}:
+            (root / path).unlink(missing_ok=True)  # another revision's
+    hub = modelscope if wanted.hub == "modelscope" else huggingface
+    print(f"{wanted.id}: fetching …", flush=True)
+    hub.download(listing, planned.files, root, wanted.key)
+    repository = Repository(
+        id=listing.id,
+        hub=listing.hub,
+        kind=listing.kind,
+        revision=listing.revision,
+        directory=wanted.directory,
+        files=tuple(manifest.describe(root, file.path, file.sha256) for file in planned.files),
+        asked=wanted.revision,
+    )
+    shutil.rmtree(root / ".cache", ignore_errors=True)  # the library's notes for going on
+    listed = listed.having(repository)
+    manifest.write(directory, listed)
+    return listed
+
+
+def begun() -> Manifest:
+    """The manifest of a directory that holds nothing yet."""
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return Manifest(manifest.SCHEMA, now, installed_version("ascend-accuracy-runner") or "unknown")
+
+
+def refuse_strangers(directory: Path, planned: list[Planned], listed: Manifest) -> None:
+    """Files that would be used along with what is fetched, and that no hub vouches for."""
+    problems = []
+    for each in planned:
+        root = directory / each.wanted.directory
+        known = listed.at(each.wanted.directory)
+        own = {file.path for file in each.files} | {f.path for f in (known.files if known else ())}
+        strangers = sorted(set(manifest.present(root)) - own) if root.is_dir() else []
+        if strangers:
+            problems.append(
+                f"source.dir={directory}: {root / strangers[0]}: not of {each.wanted.id}; remove "
+                "it, or choose another directory"
+            )
+    if problems:
+        raise UserError(*problems)
+
+
+def refuse_full_disk(directory: Path, planned: list[Planned]) -> None:
+    """Before hours of fetching, not after."""
+    missing = sum(
+        file.size
+        for each in planned
+        for file in each.files
+        if not (directory / each.wanted.directory / file.path).is_file()
+    )
+    free = shutil.disk_usage(directory).free
+    if missing > free:
+        raise UserError(
+            f"source.dir={directory}: {missing / 1e9:.2f} GB are still to be fetched, and "
+            f"{free / 1e9:.2f} GB are free there; choose another place"
+        )
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """One prepare at a time: two would write each other's manifest away."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / ".prepare.lock").open("w")
+    except OSError as error:
+        raise UserError(f"source.dir={directory}: not writable ({error.strerror})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"source.dir={directory}: another prepare is at work there") from error
+        yield

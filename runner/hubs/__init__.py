@@ -1,0 +1,94 @@
+"""Hugging Face's hub and ModelScope: what a repository holds, and how it is fetched."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from runner.errors import UserError
+
+# In the order in which an engine prefers them; of what comes later it reads nothing.
+WEIGHT_FORMATS = (".safetensors", ".bin", ".pt")
+OTHER_FORMATS = (".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".tflite", ".mlmodel")
+# Copies of the same weights for other programs (Llama, gpt-oss, exports).
+OTHER_FOLDERS = ("original", "metal", "onnx", "openvino", "coreml", "gguf", "checkpoints")
+SHARDED = re.compile(r"model-\d+-of-\d+\.safetensors|model\.safetensors")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as its hub describes it; a hub knows one of the two hashes, or none."""
+
+    path: str
+    size: int
+    sha256: str | None = None
+    git_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A repository at one revision, before anything of it is fetched."""
+
+    id: str
+    hub: str
+    kind: str
+    revision: str
+    files: tuple[RemoteFile, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+def needed(files: tuple[RemoteFile, ...], kind: str) -> tuple[RemoteFile, ...]:
+    """Without what an engine doesn't read: hidden files, and second copies of the weights."""
+    seen = [file for file in files if not _hidden(file.path)]
+    if kind == "dataset":
+        return tuple(seen)
+    names = {file.path for file in seen}
+    present = [each for each in WEIGHT_FORMATS if any(name.endswith(each) for name in names)]
+    unread = (*present[1:], *OTHER_FORMATS)
+    doubled = any(SHARDED.fullmatch(name) for name in names)
+    return tuple(
+        file
+        for file in seen
+        if not file.path.endswith(unread)
+        and PurePosixPath(file.path).parts[0] not in OTHER_FOLDERS
+        and not (doubled and re.match(r"consolidated.*\.safetensors", file.path))
+    )
+
+
+def weight_bytes(files: tuple[RemoteFile, ...]) -> int | None:
+    """Bytes of the weights that an engine loads; None where the hub names no sizes."""
+    size = sum(file.size for file in needed(files, "model") if file.path.endswith(WEIGHT_FORMATS))
+    return size or None
+
+
+def refuse_outside(listing: Listing) -> None:
+    """A name that leads out of the directory is no file of an honest hub."""
+    for file in listing.files:
+        path = PurePosixPath(file.path)
+        if path.is_absolute() or ".." in path.parts or "\\" in file.path:
+            raise UserError(f"{listing.id}: the hub names a file outside of it ({file.path!r})")
+
+
+def is_path(name: str) -> bool:
+    """Whether a name means a place on this machine; a hub's id reads owner/name."""
+    return (
+        Path(name).expanduser().exists()
+        or Path(name).is_absolute()
+        or name.startswith((".", "~"))
+        or name.count("/") != 1
+    )
+
+
+def reason(error: BaseException) -> str:
+    """An error's first line, without what must not be shown: credentials, signed addresses."""
+    text = (str(error).strip() or repr(error)).splitlines()[0]
+    text = re.sub(r"//[^/@\s]+@", "//…@", text)
+    return re.sub(r"\?[^\s'\")]+", "", text)
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(path).parts)

@@ -1,0 +1,159 @@
+"""What `python -m runner.prepare` put into a directory, and whether all of it is still there.
+
+A repository is named in the manifest only after every file of it was fetched and checked. So what
+the manifest names is whole, and what it doesn't name is unfinished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from runner.digest import sampled_sha256, whole_sha256
+from runner.errors import UserError
+from runner.rundir import read_json, write_json
+
+NAME = "manifest.json"
+SCHEMA = 1
+WEIGHTS, DATA = "weights", "data"
+NAMED_AT_MOST = 3
+
+
+@dataclass(frozen=True)
+class File:
+    """One file as it was fetched; `sampled` only where the file is too large to read whole."""
+
+    path: str
+    size: int
+    sha256: str
+    sampled: str | None = None
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One model or data set: who it is on its hub, and its files below `directory`.
+
+    `revision` is the commit; `asked` is what the configuration called it (null: the main branch).
+    """
+
+    id: str
+    hub: str
+    kind: str
+    revision: str
+    directory: str
+    files: tuple[File, ...]
+    asked: str | None = None
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The prepared directory: its repositories, and the data sets that each task name needs."""
+
+    schema: int
+    created: str
+    runner: str
+    repositories: tuple[Repository, ...] = ()
+    tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def at(self, directory: str) -> Repository | None:
+        """The repository that lies in the directory (relative, as `weights/owner/name`)."""
+        return next((each for each in self.repositories if each.directory == directory), None)
+
+    def having(self, repository: Repository) -> Manifest:
+        """With the repository in place of what lay in its directory before."""
+        others = self.without(repository.directory).repositories
+        return replace(self, repositories=(*others, repository))
+
+    def without(self, directory: str) -> Manifest:
+        kept = tuple(each for each in self.repositories if each.directory != directory)
+        return replace(self, repositories=kept)
+
+
+def read(directory: Path) -> Manifest | None:
+    """The directory's manifest; None where there is none.
+
+    Raises:
+        UserError: if it is there and cannot be used.
+    """
+    file = directory / NAME
+    if not file.is_file():
+        return None
+    try:
+        manifest: Manifest = read_json(file, Manifest)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"source.dir={directory}: {NAME} cannot be read ({reason}): run prepare again"
+        ) from error
+    if manifest.schema != SCHEMA:
+        raise UserError(
+            f"source.dir={directory}: {NAME} has schema {manifest.schema}, this runner reads "
+            f"{SCHEMA}: prepare the directory with this version of the runner"
+        )
+    return manifest
+
+
+def write(directory: Path, manifest: Manifest) -> None:
+    write_json(directory / NAME, manifest)
+
+
+def describe(root: Path, path: str, sha256: str | None) -> File:
+    """A fetched file as the manifest has it; the hash is computed where it isn't known already."""
+    file = root / path
+    return File(path, file.stat().st_size, sha256 or whole_sha256(file), sampled_sha256(file))
+
+
+def problems(directory: Path, repository: Repository, whole: bool) -> list[str]:
+    """A line where the files differ from the manifest: missing, more, of another size, changed.
+
+    Names and sizes are compared first: what they show needs no reading.
+    """
+    root = directory / repository.directory
+    named = {file.path: file for file in repository.files}
+    there = set(present(root))
+    missing = sorted(set(named) - there)
+    more = sorted(there - set(named))
+    cut = sorted(
+        path for path in set(named) & there if (root / path).stat().st_size != named[path].size
+    )
+    changed = [] if missing or cut else sorted(_changed(root, named.values(), whole))
+    found = []
+    for paths, what, cure in (
+        (missing, "missing", "copy the directory again"),
+        (cut, "not of the manifest's size", "copy the directory again"),
+        (changed, "not as prepared (another hash)", "copy the directory again"),
+        (more, "not in the manifest", "remove what prepare did not put there"),
+    ):
+        if paths:
+            found.append(f"source.dir={directory}: {_named(root, paths)}: {what}; {cure}")
+    return found
+
+
+def present(root: Path) -> Iterator[str]:
+    """The files below a repository's directory; hidden ones are a file system's or a hub's own."""
+    for file in root.rglob("*"):
+        path = file.relative_to(root)
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+        if not hidden and file.is_file():
+            yield path.as_posix()
+
+
+def _changed(root: Path, files: Iterable[File], whole: bool) -> Iterator[str]:
+    for file in files:
+        if whole or file.sampled is None:
+            same = whole_sha256(root / file.path) == file.sha256
+        else:
+            same = sampled_sha256(root / file.path) == file.sampled
+        if not same:
+            yield file.path
+
+
+def _named(root: Path, paths: list[str]) -> str:
+    names = ", ".join(str(root / path) for path in paths[:NAMED_AT_MOST])
+    left = len(paths) - NAMED_AT_MOST
+    return f"{names} and {left} more" if left > 0 else names

@@ -1,0 +1,185 @@
+"""python -m runner.prepare: weights and data sets into a directory that can be carried over."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import hydra
+
+from runner import config as configuration
+from runner import manifest
+from runner.__main__ import INTERRUPTED, OPEN_MAPPINGS, USAGE_ERROR
+from runner.config import RunConfig
+from runner.errors import UserError
+from runner.fetching import (
+    Wanted,
+    begun,
+    fetch,
+    locked,
+    plan,
+    refuse_full_disk,
+    refuse_strangers,
+)
+from runner.hubs import huggingface, is_path, modelscope
+from runner.usage import explain, is_usage_error
+
+DEFAULT = "prepared"
+HELP = """\
+Fetches the weights and the data sets of a run into a directory, on a machine with a network:
+
+  python -m runner.prepare model=qwen3_8b task=gsm8k source.dir=DIR
+
+takes the settings that `python -m runner` takes. Carry DIR over; there, without a network:
+
+  python -m runner model=qwen3_8b task=gsm8k source=local source.dir=DIR
+
+  source.dir=DIR              where to; what is there already is kept (default: ./prepared)
+  source=modelscope           weights from ModelScope instead of the hub that the model names
+  source.weights=local        fetch the data sets alone; source.data=local: the weights alone
+  HF_ENDPOINT, HF_TOKEN       in the environment: a mirror of the hub; your token for gated models
+
+Exit status: 0 all is there · 1 not all (the same command goes on from there) · 130 interrupted
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fetch, or say in one message why not."""
+    parser = argparse.ArgumentParser(
+        "python -m runner.prepare",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--config-dir", metavar="DIR", help="your own directory of choices")
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as error:
+        return USAGE_ERROR if error.code else 0
+    try:
+        prepare(compose(given.overrides, given.config_dir))
+    except UserError as error:
+        for number, problem in enumerate(error.problems):
+            print(f"{'error:' if number == 0 else '      '} {problem}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def compose(overrides: list[str], config_dir: str | None) -> RunConfig:
+    """The configuration that `python -m runner` would run with these overrides.
+
+    Raises:
+        UserError: as there.
+    """
+    configuration.register()
+    opened = [
+        f"++{each}" if OPEN_MAPPINGS.match(each) else each
+        for each in overrides
+        if not each.startswith("tracking")
+    ]
+    opened.append("tracking=off")  # nothing is recorded, and the store's place is Hydra's to know
+    if config_dir is not None:
+        opened.append(f"hydra.searchpath=[file://{Path(config_dir).expanduser().resolve()}]")
+    directory = str(configuration.config_directory())
+    try:
+        with hydra.initialize_config_dir(directory, version_base="1.3"):
+            return configuration.load(hydra.compose("config", opened))
+    except Exception as error:
+        if not is_usage_error(error):
+            raise
+        raise UserError(explain(error)) from error
+
+
+def prepare(config: RunConfig) -> None:
+    """Fetch what the configuration names, repository by repository.
+
+    Raises:
+        UserError: if something cannot be fetched; what was fetched before stays.
+    """
+    directory = Path(config.source.dir or DEFAULT).expanduser()
+    _refuse(config)
+    wanted = _models(config)
+    tasks, data = _data_sets(config)
+    wanted += data
+    if not wanted:
+        print("nothing to fetch: model and data sets are directories of this machine")
+        return
+    planned = [plan(each) for each in wanted]
+    with locked(directory):
+        listed = manifest.read(directory) or begun()
+        refuse_strangers(directory, planned, listed)
+        refuse_full_disk(directory, planned)
+        for each in planned:
+            listed = fetch(directory, each, listed)
+        listed = replace(listed, tasks={**listed.tasks, **tasks})
+        manifest.write(directory, listed)
+    size = sum(repository.size for repository in listed.repositories)
+    print(f"{directory}: {size / 1e9:.1f} GB in {len(listed.repositories)} repositories. Carry it")
+    print("over, and add to the run's command:  source=local source.dir=DIR")
+
+
+def _refuse(config: RunConfig) -> None:
+    problems = []
+    if (config.source.weights, config.source.data) == ("local", "local"):
+        problems.append(
+            "source=local: leaves nothing to fetch; leave it out here, and give it to the run"
+        )
+    if huggingface.offline():
+        problems.append(
+            "HF_HUB_OFFLINE=1: prepare needs the hub; unset it, or use a machine with a network"
+        )
+    if "modelscope" in (config.source.weights, config.source.data) and not modelscope.installed():
+        problems.append(
+            f"source=modelscope: the package that asks it is not installed: {modelscope.INSTALL}"
+        )
+    if problems:
+        raise UserError(*problems)
+
+
+def _models(config: RunConfig) -> list[Wanted]:
+    model, hub = config.model, config.source.weights
+    if hub == "local":
+        return []
+    wanted = []
+    names = {"model.pretrained": model.pretrained, "model.tokenizer": model.tokenizer}
+    for key, name in names.items():
+        if name is None or (key == "model.tokenizer" and name == model.pretrained):
+            continue
+        if is_path(name):
+            if not Path(name).expanduser().is_dir():
+                raise UserError(f"{key}={name}: no such directory (a hub id reads owner/name)")
+            print(f"{key}={name}: a directory of this machine, not fetched")
+            continue
+        main_one = key == "model.pretrained"
+        elsewhere = model.modelscope if hub == "modelscope" and main_one else None
+        revision = model.revision if main_one else None
+        wanted.append(Wanted(elsewhere or name, name, "model", hub, revision, key))
+    return wanted
+
+
+def _data_sets(config: RunConfig) -> tuple[dict[str, tuple[str, ...]], list[Wanted]]:
+    task, hub = config.task, config.source.data
+    if hub == "local":
+        return {}, []
+    if task.data_dir is not None:
+        print(f"task.data_dir={task.data_dir}: a directory of this machine, not fetched")
+        return {}, []
+    print("reading lm-eval's tasks …", flush=True)
+    from runner.lm.dataset_ids import data_sets
+
+    found = data_sets(task.names, task.include_path)
+    revisions = {each: revision for ids in found.values() for each, revision in ids.items()}
+    wanted = [
+        Wanted(each, each, "dataset", hub, revisions[each], "task.names (data set)")
+        for each in sorted(revisions)
+    ]
+    return {name: tuple(sorted(ids)) for name, ids in found.items()}, wanted
+
+
+if __name__ == "__main__":
+    sys.exit(main())

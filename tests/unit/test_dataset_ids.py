@@ -1,0 +1,84 @@
+"""The data sets behind lm-eval's task names, and where `datasets` is made to read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import pytest
+
+from runner import manifest
+from runner.errors import UserError
+from runner.lm.dataset_ids import data_sets
+from runner.lm.datasets import local_datasets
+from runner.manifest import Manifest
+
+README = b"---\nconfigs:\n- config_name: main\n  data_files: main/*.jsonl\n---\n"
+ROW = b'{"question": "1 + 1?", "answer": "2"}\n'
+
+
+def test_groups_tags_and_what_a_group_lays_over_its_tasks(tmp_path: Path) -> None:
+    task = "output_type: generate_until\ntest_split: test\ndoc_to_text: q\ndoc_to_target: a\n"
+    for name, content in {
+        "base": f"task: ids_base\ntag: ids_tag\ndataset_path: owner/base\n{task}",
+        "other": f"task: ids_other\ntag: ids_tag\ndataset_path: owner/other\n{task}"
+        "dataset_kwargs: {revision: v2}\n",
+        "group": "group: ids_group\ntask:\n- ids_base\n- task: ids_other\n"
+        "  dataset_path: owner/moved\n- group: inline\n  task: [ids_tag]\n",
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(content)
+    found = data_sets(["ids_group", "ids_tag", "gsm8k", "mmmu_val", "ceval-valid"], str(tmp_path))
+    assert found["ids_group"] == {"owner/base": None, "owner/moved": "v2", "owner/other": "v2"}
+    assert found["ids_tag"] == {"owner/base": None, "owner/other": "v2"}
+    assert found["gsm8k"] == {"openai/gsm8k": None}
+    assert found["mmmu_val"] == found["mmmu_val_art"] == {"MMMU/MMMU": None}
+    assert found["ceval-valid"] == {"ceval/ceval-exam": None}
+    assert len([name for name in found if name.startswith("ceval-valid_")]) == 52
+
+
+def test_what_cannot_be_prepared_is_named() -> None:
+    with pytest.raises(UserError) as caught:
+        data_sets(["squadv2", "gsm8k"], None)
+    (problem,) = caught.value.problems
+    assert problem.startswith("task.names=squadv2: written in Python; prepare cannot fetch it")
+    with pytest.raises(UserError, match=r"task.names=gsm8: .* Did you mean 'gsm8k'\?"):
+        data_sets(["gsm8"], None)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    directory = tmp_path / "carried"
+    data = directory / "data" / "owner" / "questions"
+    (data / "main").mkdir(parents=True)
+    (data / "README.md").write_bytes(README)
+    (data / "main" / "test.jsonl").write_bytes(ROW)
+    manifest.write(directory, Manifest(manifest.SCHEMA, "", ""))
+    return directory
+
+
+def test_a_prepared_data_set_is_read_by_its_id(prepared: Path) -> None:
+    with local_datasets(str(prepared / "data")):
+        loaded = datasets.load_dataset("owner/questions", "main")
+    assert list(loaded["train"]) == [{"question": "1 + 1?", "answer": "2"}]
+
+
+def test_a_data_set_that_was_not_prepared_is_not_taken_from_the_others(prepared: Path) -> None:
+    with (
+        local_datasets(str(prepared / "data")),
+        pytest.raises(UserError, match="data set owner/other is not in it; prepare the task"),
+    ):
+        datasets.load_dataset("owner/other", "main")
+
+
+def test_a_directory_of_the_user_s_may_be_the_data_set_itself(prepared: Path) -> None:
+    with local_datasets(str(prepared / "data" / "owner" / "questions")):
+        assert datasets.load_dataset("any/name", "main")["train"].num_rows == 1
+
+
+def test_modelscope_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.hubs.modelscope.installed", lambda: False)
+    with (
+        local_datasets(None, "modelscope"),
+        pytest.raises(UserError, match="pip install 'modelscope"),
+    ):
+        datasets.load_dataset("owner/questions")
