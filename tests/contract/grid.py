@@ -13,6 +13,7 @@ from typing import Any
 
 import hydra
 
+from runner import canary
 from runner import config as configuration
 from runner.config import RunConfig
 from runner.plan import Facts, Plan, make_plan
@@ -22,6 +23,7 @@ from runner.preflight import ascend, layout
 from runner.weights import Weights
 
 MODELS = Path(__file__).parent / "models"
+CANARY = Path(canary.__file__).parent / "weights"
 SERIES = ("A2", "A3", "310P")
 CHIPS = {"A2": ("Ascend 910B4", 64), "A3": ("Ascend910", 64), "310P": ("Ascend 310P3", 44)}
 # More tokens than any model that we ship can take.
@@ -78,7 +80,7 @@ class Case:
 
     @functools.cached_property
     def weights(self) -> Weights:
-        directory = MODELS / self.model
+        directory = CANARY if self.model == "canary_vl" else MODELS / self.model
         return Weights(directory, json.loads((directory / "config.json").read_text()), "")
 
     @functools.cached_property
@@ -118,9 +120,9 @@ class Case:
 
 
 def models() -> list[str]:
-    """All that conf/model has but the canary, whose weights are here and which e2e tests run."""
+    """All that conf/model has."""
     directory = configuration.config_directory() / "model"
-    return sorted(file.stem for file in directory.glob("*.yaml") if file.stem != "canary_vl")
+    return sorted(file.stem for file in directory.glob("*.yaml"))
 
 
 def presets() -> list[str]:

@@ -563,3 +563,10 @@ def test_where_weights_and_data_come_from(compose: Compose) -> None:
     assert (local.weights, local.data) == ("local", "hf")
     (problem,) = problems(compose, "source.data=s3")
     assert problem == "source.data=s3: must be one of hf, modelscope, local"
+
+
+@pytest.mark.parametrize(("engine", "dtype"), [("ascend", "float16"), ("cpu", "float32")])
+def test_the_canary_runs_in_a_type_that_the_machine_has(
+    compose: Compose, engine: str, dtype: str
+) -> None:
+    assert compose(f"engine={engine}", "model=canary_vl").engine.dtype == dtype
