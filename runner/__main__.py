@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -13,13 +12,17 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from runner import config as configuration
+from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
 from runner.errors import UserError
+from runner.sweep import launcher, record
+from runner.sweep.callback import started_sweep
+from runner.sweep.record import PointRecord
 from runner.usage import explain, is_usage_error
 
-USAGE_ERROR, INFRASTRUCTURE, INTERRUPTED = 1, 2, 130
 # Mappings that a user fills: a new key in them needs no plus sign.
 OPEN_MAPPINGS = re.compile(
     r"(engine\.(extra|env|additional_config)|task\.gen_kwargs"
@@ -32,33 +35,33 @@ _statuses: list[int] = []
 @hydra.main(
     config_path=str(configuration.config_directory()), config_name="config", version_base="1.3"
 )
-def _point(composed: DictConfig) -> None:
-    """One run, or one point of a sweep: whatever happens to it stays in it."""
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        config = configuration.load(composed)
+def _run(composed: DictConfig) -> float | None:
+    """One run; or one point of a sweep, where the launcher is not one of ours."""
+    hydra_config = HydraConfig.get()
+    directory = Path(hydra_config.runtime.output_dir)
+    sweep = Path(hydra_config.sweep.dir) if hydra_config.mode is RunMode.MULTIRUN else None
+
+    def action() -> int:
         from runner.run import run
 
-        status = run(config, OmegaConf.to_yaml(composed, resolve=True), directory)
-        _statuses.append(status)
-        if status == INTERRUPTED:
-            raise KeyboardInterrupt  # the point's bookkeeping is done; no other point starts
-    except UserError as error:
-        _complain(error)
-        _statuses.append(USAGE_ERROR)
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _complain(UserError(f"output_dir={directory}: {error.strerror}; the run ends here"))
-        else:
-            traceback.print_exc()
-            from runner.run import record_failure
+        config = configuration.load(composed)
+        if sweep is not None:
+            config.sweep.id = record.sweep_id(sweep)
+        return run(config, OmegaConf.to_yaml(composed, resolve=True), directory)
 
-            with suppress(OSError):
-                record_failure(directory, error)
-        _statuses.append(INFRASTRUCTURE)
-    finally:
-        with suppress(OSError):
-            directory.rmdir()  # Hydra made it; where nothing was started, nothing is left
+    status, problems = attempt(action, directory)
+    if sweep is not None:
+        from runner.sweep.objective import objective
+
+        overrides = tuple(hydra_config.overrides.task)
+        point = PointRecord(int(hydra_config.job.num), overrides, status, problems)
+        record.write_point(sweep, point)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt  # no other point starts
+        return objective(str(composed.objective), directory)
+    _statuses.append(status)
+    _remove_empty(directory)
+    return None
 
 
 def main() -> None:
@@ -70,23 +73,51 @@ def main() -> None:
     sys.argv[1:] = [_opened(argument) for argument in sys.argv[1:]]
     try:
         _refuse_task_lists(sys.argv[1:])
-        _point()
+        _run()
     except UserError as error:
-        _complain(error)
-        sys.exit(USAGE_ERROR)
+        complain(error)
+        _statuses.append(USAGE_ERROR)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        _statuses.append(INTERRUPTED)
     except SystemExit as error:  # argparse ends with 2, which is an engine's failure here
         sys.exit(USAGE_ERROR if error.code == 2 else error.code)
     except Exception as error:
         if is_usage_error(error):
-            _complain(UserError(explain(error)))
+            complain(UserError(explain(error)))
         elif isinstance(error, OSError):  # Hydra makes the run's directory before it calls us
-            _complain(UserError(f"output_dir={error.filename}: not writable ({error.strerror})"))
+            complain(UserError(f"output_dir={error.filename}: not writable ({error.strerror})"))
         else:
             raise
-        sys.exit(USAGE_ERROR)
-    sys.exit(worst(_statuses))
+        _statuses.append(USAGE_ERROR)
+    sys.exit(worst([*_statuses, *launcher.statuses, *_finish_sweep()]))
+
+
+def _finish_sweep() -> list[int]:
+    """Compare what the points found, also after an interruption; their exit statuses."""
+    sweep = started_sweep()
+    found = record.read(sweep) if sweep is not None else None
+    if sweep is None or found is None:
+        return []
+    from runner.sweep.finish import finish
+    from runner.terminal import console
+
+    statuses = [point.status for point in found.points if point.status is not None]
+    try:
+        finish(sweep, console())
+    except Exception:  # ours; what the points found stands in their own directories
+        traceback.print_exc()
+        return [*statuses, INFRASTRUCTURE]
+    return statuses
+
+
+def _remove_empty(directory: Path) -> None:
+    """Hydra made it, and the folders above it: where nothing was started, nothing is left."""
+    below = os.path.relpath(directory)
+    with suppress(OSError):
+        if below.startswith(os.pardir):
+            directory.rmdir()
+        else:
+            os.removedirs(below)
 
 
 def worst(statuses: list[int]) -> int:
@@ -106,11 +137,6 @@ def _refuse_task_lists(arguments: list[str]) -> None:
                 f"{argument}: Hydra would merge the files and keep the last one's tasks; name "
                 "several as lm-eval does: task.names=[gsm8k,ceval-valid]"
             )
-
-
-def _complain(error: UserError) -> None:
-    for number, problem in enumerate(error.problems):
-        print(f"{'error:' if number == 0 else '      '} {problem}", file=sys.stderr)
 
 
 if __name__ == "__main__":

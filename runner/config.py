@@ -162,6 +162,17 @@ class TrackingConfig:
 
 
 @dataclass
+class SweepConfig:
+    """What concerns the points of a sweep together."""
+
+    strict: bool = False
+    # Tells points apart that are otherwise the same: each repeat has an engine of its own.
+    repeat: int = 0
+    # The sweep that a point belongs to; set where it is started.
+    id: str | None = None
+
+
+@dataclass
 class RunConfig:
     """One run, whole."""
 
@@ -172,6 +183,8 @@ class RunConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    objective: str = "accuracy"
     output_dir: str = MISSING
     preflight_only: bool = False
 

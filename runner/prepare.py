@@ -11,7 +11,8 @@ import hydra
 
 from runner import config as configuration
 from runner import manifest
-from runner.__main__ import INTERRUPTED, OPEN_MAPPINGS, USAGE_ERROR
+from runner.__main__ import OPEN_MAPPINGS
+from runner.attempt import INTERRUPTED, USAGE_ERROR
 from runner.config import RunConfig
 from runner.errors import UserError
 from runner.fetching import (

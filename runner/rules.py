@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 BACKENDS = ("vllm", "vllm-vlm")
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 RULES = ("isclose",)
+# What a search may optimise (runner/sweep/objective.py).
+OBJECTIVES = ("accuracy", "throughput", "seconds")
 HUBS = ("hf", "modelscope")
 SOURCES = (*HUBS, "local")
 SERIES = ("A2", "A3", "310P", "A5")
@@ -67,6 +69,7 @@ def problems(config: RunConfig) -> list[str]:
     one_of("model.hub", config.model.hub, HUBS)
     one_of("source.weights", config.source.weights, SOURCES)
     one_of("source.data", config.source.data, SOURCES)
+    one_of("objective", config.objective, OBJECTIVES)
     one_of("source.verify", config.source.verify, ("sampled", "whole"))
     found += [
         f"model.by_series.{series}: must be one of {', '.join(SERIES)}"

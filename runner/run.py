@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -37,6 +38,16 @@ MOVES_NUMBERS = (
 )
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A run that nothing stands in the way of."""
+
+    config: RunConfig
+    composed: str
+    plan: Plan
+    environment: Environment
+
+
 def run(config: RunConfig, composed: str, directory: Path) -> int:
     """Plan, check, evaluate, judge, report, record. Returns the exit status.
 
@@ -44,23 +55,64 @@ def run(config: RunConfig, composed: str, directory: Path) -> int:
         UserError: if the configuration or the machine rules it out; no engine was started then.
     """
     out = terminal.console()
-    found = _look(config, out)
-    config = found.config
+    if config.preflight_only:
+        show_plan(config, out)
+        return 0
+    checked = check(config, composed, out)
+    with supervisor.Supervisor() as engine:
+        return perform(checked, directory, engine, out).exit_status
+
+
+def show_plan(config: RunConfig, out: Console) -> None:
+    """What would run, and what stands in its way.
+
+    Raises:
+        UserError: if something does; the plan is shown all the same.
+    """
+    found = preflight.look(config)
+    environment = collect(PLATFORMS[config.engine.platform])
     for warning in found.warnings:
         _warn(warning)
-    if found.problems and not config.preflight_only:
+    plan = make_plan(found.config, _facts(found.config, environment, found))
+    terminal.show_plan(out, plan, found.memory)
+    if found.problems:
+        raise UserError(*found.problems)
+    out.print("\nChecked, and nothing started.")
+
+
+def check(config: RunConfig, composed: str, out: Console) -> Checked:
+    """All that can be looked at before an engine starts; what must be here is fetched.
+
+    Raises:
+        UserError: with a line for each thing that stands in the way.
+    """
+    found = preflight.look(config)
+    if found.source is not None and not found.problems:
+        if sources.fetch(config, found.source, out.print):
+            found = preflight.look(config)  # what was an id is a directory now
+        if found.source is not None:
+            sources.verify(config, found.source, out.print)
+    for warning in found.warnings:
+        _warn(warning)
+    if found.problems:
         raise UserError(*found.problems)
     environment = collect(PLATFORMS[config.engine.platform])
-    plan = make_plan(config, _facts(config, environment, found))
-    if config.preflight_only:
-        terminal.show_plan(out, plan, found.memory)
-        if found.problems:
-            raise UserError(*found.problems)
-        out.print("\nChecked, and nothing started.")
-        return 0
+    plan = make_plan(found.config, _facts(found.config, environment, found))
+    return Checked(found.config, composed, plan, environment)
+
+
+def perform(
+    checked: Checked, directory: Path, engine: supervisor.Supervisor, out: Console
+) -> Verdict:
+    """Evaluate on the engine; then judge, report and record, which no interruption cuts short.
+
+    Raises:
+        UserError: if lm-eval or vLLM refuses what only they can judge.
+    """
+    config, plan, environment = checked.config, checked.plan, checked.environment
     files = RunDirectory(directory)
     files.claim()
-    write_atomic(files.config, composed)
+    write_atomic(files.config, checked.composed)
     write_json(files.plan, plan)
     write_json(files.environment, environment)
 
@@ -68,18 +120,19 @@ def run(config: RunConfig, composed: str, directory: Path) -> int:
     out.print(f"{plan.model} on {plan.platform} ({plan.parallel_mode}): {tasks}")
     started = _milliseconds()
     with ProgressDisplay(out) as display:
-        outcome = supervisor.supervise(plan, files, display)
-    verdict = judge(outcome, plan.evaluations, config.verdict)
-    write_json(files.verdict, verdict)
-    tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""
-    write_atomic(files.report, report.render(plan, environment, outcome, verdict, tail))
-    if outcome.state is State.REFUSED:
-        raise UserError(*outcome.reason.splitlines())
-    terminal.show_verdict(out, plan.model, verdict, tail)
-    out.print(f"report: {files.report}")
-    if config.tracking.enabled:
-        _track(out, files, config, plan, environment, outcome, verdict, started)
-    return verdict.exit_status
+        outcome = engine.evaluate(plan, files, display)
+    with supervisor.deferring():
+        verdict = judge(outcome, plan.evaluations, config.verdict)
+        write_json(files.verdict, verdict)
+        tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""
+        write_atomic(files.report, report.render(plan, environment, outcome, verdict, tail))
+        if outcome.state is State.REFUSED:
+            raise UserError(*outcome.reason.splitlines())
+        terminal.show_verdict(out, plan.model, verdict, tail)
+        out.print(f"report: {files.report}")
+        if config.tracking.enabled:
+            _track(out, files, config, plan, environment, outcome, verdict, started)
+    return verdict
 
 
 def record_failure(directory: Path, error: Exception) -> None:
@@ -94,18 +147,6 @@ def record_failure(directory: Path, error: Exception) -> None:
         traceback.print_exception(type(error), error, error.__traceback__, file=log)
     reason = f"{type(error).__name__}: {error}"
     write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
-
-
-def _look(config: RunConfig, out: Console) -> preflight.Findings:
-    """What stands in the way; where nothing does, weights are fetched and files are verified."""
-    found = preflight.look(config)
-    if found.problems or config.preflight_only or found.source is None:
-        return found
-    if sources.fetch(config, found.source, out.print):
-        found = preflight.look(config)  # what was an id is a directory now
-    if found.source is not None:
-        sources.verify(config, found.source, out.print)
-    return found
 
 
 def _facts(config: RunConfig, environment: Environment, found: preflight.Findings) -> Facts:
@@ -148,6 +189,7 @@ def _track(
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         _warn(f"not recorded in MLflow ({config.tracking.uri}): {reason}; all is in {files.path}")
         return
+    write_json(files.tracked, tracked)
     out.print(f"MLflow: {tracking.run_page(tracked)}")
     if not tracked.uri.startswith("http"):
         command = f"{sys.executable} -m mlflow ui --backend-store-uri {tracked.uri}"

@@ -25,6 +25,7 @@ class RunDirectory:
         self.report = path / "report.md"
         self.engine_log = path / "engine.log"
         self.events = path / "events.jsonl"
+        self.tracked = path / "mlflow.json"
 
     def claim(self) -> None:
         """Create the directory; refuse one that already holds a run.

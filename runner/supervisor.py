@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,13 +51,22 @@ class Worker:
                 start_new_session=True,
             )
         os.close(sending)
+        self._log = log
         self._busy = False
         self._segments: set[Path] = set()
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._receive, args=(receiving,), daemon=True).start()
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def evaluate(self, run: RunDirectory, display: Display) -> Outcome:
         """Run the plan in the directory to its end, whatever that is."""
+        with self._log_in(run):
+            return self._evaluate(run, display)
+
+    def _evaluate(self, run: RunDirectory, display: Display) -> Outcome:
         self._busy = True
         self._send({"run_directory": str(run.path.resolve())})
         with run.events.open("a", encoding="utf-8") as log:
@@ -88,6 +98,21 @@ class Worker:
         psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
         for segment in self._segments:
             segment.unlink(missing_ok=True)
+
+    @contextmanager
+    def _log_in(self, run: RunDirectory) -> Iterator[None]:
+        """What the worker says meanwhile belongs to this run, not to its first one."""
+        if run.engine_log == self._log:
+            yield
+            return
+        before = self._log.stat().st_size
+        try:
+            yield
+        finally:
+            with self._log.open("rb+") as stream, run.engine_log.open("ab") as own:
+                stream.seek(before)
+                shutil.copyfileobj(stream, own)
+                stream.truncate(before)
 
     def _note_shared_memory(self, group: list[psutil.Process]) -> None:
         """While they live: a rank that dies with the worker leaves nothing to ask."""
@@ -130,18 +155,52 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM."""
 
 
-def supervise(plan: Plan, run: RunDirectory, display: Display) -> Outcome:
-    """Start a worker, let it evaluate, and stop it; an interruption is an Outcome too."""
-    worker: Worker | None = None
-    try:
-        with interruptible():
-            worker = Worker(plan, run.engine_log)
-            return worker.evaluate(run, display)
-    except Interrupted:
-        return _ended(run, State.INTERRUPTED, "interrupted")
-    finally:
+class Supervisor:
+    """Keeps one worker, for as long as runs want the same engine."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self._worker: Worker | None = None
+        self._engine = ""
+
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def evaluate(self, plan: Plan, run: RunDirectory, display: Display) -> Outcome:
+        """Evaluate on the engine that is there, or on a new one; an interruption is an Outcome too.
+
+        After anything but a whole run, or a refusal, the worker is not trusted again.
+        """
+        try:
+            with interruptible():
+                outcome = self._worker_for(plan, run).evaluate(run, display)
+        except Interrupted:
+            outcome = _ended(run, State.INTERRUPTED, "interrupted")
+        except BaseException:
+            self.stop()
+            raise
+        if outcome.state not in (State.COMPLETED, State.REFUSED):
+            self.stop()
+        return outcome
+
+    def stop(self) -> None:
+        """End the worker, if there is one; an interruption waits for it."""
+        worker, self._worker = self._worker, None
         if worker is not None:
             worker.stop()
+
+    def _worker_for(self, plan: Plan, run: RunDirectory) -> Worker:
+        worker = self._worker
+        if worker is not None and not (worker.alive and self._engine == plan.engine_fingerprint):
+            self.stop()
+        if self._worker is None:
+            self._worker = Worker(plan, run.engine_log)
+            self._engine = plan.engine_fingerprint
+            self.starts += 1
+        return self._worker
 
 
 def _ended(run: RunDirectory, state: State, reason: str) -> Outcome:
@@ -168,6 +227,21 @@ def interruptible() -> Iterator[None]:
         if signal.getsignal(signal.SIGINT) is interrupt:
             for each, handler in before.items():
                 signal.signal(each, handler)
+
+
+@contextmanager
+def deferring() -> Iterator[None]:
+    """Let what must be finished finish: Ctrl-C and SIGTERM wait, and come afterwards."""
+    came: list[int] = []
+    handlers = [signal.SIGINT, signal.SIGTERM]
+    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in handlers}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def worker_environment(plan: Plan) -> dict[str, str]:

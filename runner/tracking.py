@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from runner.config import RunConfig
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
-from runner.rundir import RunDirectory
+from runner.rundir import RunDirectory, read_json
 from runner.verdict import Status, Verdict
 
 MLFLOW_STATUS = {Status.ERROR: "FAILED", Status.INTERRUPTED: "KILLED"}
@@ -67,6 +68,9 @@ def track(
         experiment_id, start_time=started_ms, run_name=f"{plan.model} {plan.parallel_mode}"
     )
     run_id = created.info.run_id
+    labels = tags(run, plan, environment, outcome, verdict)
+    if config.sweep.id is not None:
+        labels["sweep"] = config.sweep.id
     try:
         client.log_batch(
             run_id,
@@ -75,7 +79,7 @@ def track(
                 for name, value in metrics(outcome, verdict).items()
             ],
             params=[Param(k, v) for k, v in parameters(config, plan).items()],
-            tags=[RunTag(k, v) for k, v in tags(run, plan, environment, outcome, verdict).items()],
+            tags=[RunTag(name, value) for name, value in labels.items()],
         )
         client.log_artifacts(run_id, str(run.path))
     except BaseException:
@@ -201,6 +205,25 @@ def tags(
     values |= {f"version.{name}": version for name, version in environment.packages.items()}
     values |= {f"version.{name}": version for name, version in environment.toolkit.items()}
     return {name: value[:5000] for name, value in values.items()}
+
+
+def retire(run: RunDirectory) -> None:
+    """A run that another attempt replaces no longer counts as its sweep's point.
+
+    A store that is away is left as it is: the comparison reads directories, not MLflow.
+    """
+    if not run.tracked.exists():
+        return
+    tracked: TrackedRun = read_json(run.tracked, TrackedRun)
+    for name, value in IMPATIENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=tracked.uri)
+    with suppress(Exception):
+        sweep = client.get_run(tracked.run_id).data.tags["sweep"]
+        client.set_tag(tracked.run_id, "sweep_earlier", sweep)
+        client.delete_tag(tracked.run_id, "sweep")
 
 
 def run_page(tracked: TrackedRun) -> str:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,17 @@ class Reporter:
         )
 
 
+@dataclass
+class Held:
+    """What the next run finds ready: the supervisor sends no run here that wants another engine."""
+
+    lm: Any = None
+    managers: dict[str | None, Any] = field(default_factory=dict)
+
+
 def main() -> None:
     """Serve runs until told to exit."""
+    held = Held()
     reporter = Reporter(int(sys.argv[1]))
     commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
     signal.signal(signal.SIGTERM, _exit_orderly)
@@ -71,7 +80,7 @@ def main() -> None:
     reporter.send("worker_started", pid=os.getpid())
     while (command := commands.get()) is not None:
         run = RunDirectory(Path(command["run_directory"]))
-        outcome = _run(run, reporter)
+        outcome = _run(run, held, reporter)
         write_json(run.outcome, outcome)
         reporter.send("outcome", state=outcome.state.value)
         if outcome.state is State.INTERRUPTED:
@@ -97,14 +106,14 @@ def _exit_orderly(number: int, frame: Any) -> None:
     raise _Stopped(128 + number)
 
 
-def _run(run: RunDirectory, reporter: Reporter) -> Outcome:
+def _run(run: RunDirectory, held: Held, reporter: Reporter) -> Outcome:
     """Whatever goes wrong ends in an Outcome; what was measured before it stays in it."""
     finished: list[TaskOutcome] = []
     engine: dict[str, Any] = {}
     timings: dict[str, float] = {}
     state, reason = State.COMPLETED, ""
     try:
-        _evaluate_all(run, reporter, finished, engine, timings)
+        _evaluate_all(run, held, reporter, finished, engine, timings)
     except UserError as error:
         state, reason = State.REFUSED, str(error)
     except _Stopped:
@@ -117,6 +126,7 @@ def _run(run: RunDirectory, reporter: Reporter) -> Outcome:
 
 def _evaluate_all(
     run: RunDirectory,
+    held: Held,
     reporter: Reporter,
     finished: list[TaskOutcome],
     engine: dict[str, Any],
@@ -126,20 +136,23 @@ def _evaluate_all(
     reporter.send("stage", stage="loading tasks")
     clock = _Clock(timings)
     from runner.lm.datasets import local_datasets
-    from runner.lm.tasks import load_tasks
+    from runner.lm.tasks import load_tasks, task_manager
 
     with local_datasets(plan.data_dir, plan.data_source):
-        manager, loaded = load_tasks(plan)
+        if plan.include_path not in held.managers:  # it reads every task file of lm-eval
+            held.managers[plan.include_path] = task_manager(plan.include_path)
+        manager = held.managers[plan.include_path]
+        loaded = load_tasks(plan, manager)
         clock.lap("load_tasks_s")
-        reporter.send("stage", stage="checking engine arguments")
         from runner.lm.evaluate import evaluate
-        from runner.lm.models import MODEL_CLASSES
-        from runner.lm.resolved import check_engine_args, resolved_engine
+        from runner.lm.resolved import resolved_engine
         from runner.lm.samples import write_samples
 
-        check_engine_args(plan)
-        reporter.send("stage", stage="starting engine")
-        lm = MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
+        if held.lm is None:
+            held.lm = _start_engine(plan, reporter)
+        else:
+            held.lm.model.reset_prefix_cache()  # a run must not depend on what was asked before it
+        lm = held.lm
         clock.lap("start_engine_s")
         engine.update(resolved_engine(lm.model.llm_engine.vllm_config))
         reporter.send("engine_started", engine=engine)
@@ -154,6 +167,16 @@ def _evaluate_all(
             write_json(run.outcome, Outcome(State.ERROR, "unfinished", tuple(finished), engine))
             reporter.send("task_finished", task=task.evaluation.task, seconds=outcome.seconds)
         clock.lap("evaluate_s")
+
+
+def _start_engine(plan: Plan, reporter: Reporter) -> Any:
+    reporter.send("stage", stage="checking engine arguments")
+    from runner.lm.models import MODEL_CLASSES
+    from runner.lm.resolved import check_engine_args
+
+    check_engine_args(plan)
+    reporter.send("stage", stage="starting engine")
+    return MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
 
 
 class _Clock:

@@ -31,14 +31,18 @@ class LoadedTask:
         )
 
 
-def load_tasks(plan: Plan) -> tuple[TaskManager, list[LoadedTask]]:
+def task_manager(include_path: str | None) -> TaskManager:
+    """All tasks that lm-eval knows, and those of a directory."""
+    return TaskManager(include_path=include_path)
+
+
+def load_tasks(plan: Plan, manager: TaskManager) -> list[LoadedTask]:
     """Build every requested task, its data included.
 
     Raises:
         UserError: for a name that lm-eval does not know, a task that this kind of model cannot
             answer, or a baseline for a metric that the task does not have.
     """
-    manager = TaskManager(include_path=plan.include_path)
     known = tuple(manager.all_tasks)
     problems = [
         f"task.names={each.task}: lm-eval knows no such task.{suggestion(each.task, known)}"
@@ -57,7 +61,7 @@ def load_tasks(plan: Plan) -> tuple[TaskManager, list[LoadedTask]]:
             )
     if problems:
         raise UserError(*problems)
-    return manager, loaded
+    return loaded
 
 
 def _load(manager: TaskManager, evaluation: Evaluation) -> LoadedTask:

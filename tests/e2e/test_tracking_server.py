@@ -48,7 +48,10 @@ def server(tmp_path: Path) -> Iterator[str]:
         yield uri
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def test_a_server_receives_the_whole_run(server: str, default_run: Finished) -> None:

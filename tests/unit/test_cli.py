@@ -297,8 +297,8 @@ def test_a_failure_of_our_own_leaves_its_traceback_and_a_run_that_says_error(
 ) -> None:
     broken = (
         "import sys, runner.supervisor as supervisor\n"
-        "def supervise(*arguments): raise RuntimeError('ours')\n"
-        "supervisor.supervise = supervise\n"
+        "def evaluate(*arguments): raise RuntimeError('ours')\n"
+        "supervisor.Supervisor.evaluate = evaluate\n"
         "from runner.__main__ import main\n"
         "sys.argv[0] = 'runner'\n"
         "main()\n"

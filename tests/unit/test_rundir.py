@@ -34,6 +34,7 @@ def test_the_names_of_the_files(tmp_path: Path) -> None:
         "report.md",
         "engine.log",
         "events.jsonl",
+        "mlflow.json",
     }
 
 

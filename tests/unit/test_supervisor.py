@@ -15,7 +15,12 @@ from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Plan
 from runner.processes import group_members
 from runner.rundir import RunDirectory, read_json, write_json
-from runner.supervisor import supervise
+from runner.supervisor import Display, Supervisor
+
+
+def supervise(plan: Plan, run: RunDirectory, display: Display) -> Outcome:
+    with Supervisor() as supervisor:
+        return supervisor.evaluate(plan, run, display)
 
 
 class Seen:

@@ -1,0 +1,39 @@
+"""One run, to whatever end: a user's mistake is a message, our own failure leaves a traceback."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from runner.errors import UserError
+
+USAGE_ERROR, INFRASTRUCTURE, INTERRUPTED = 1, 2, 130
+
+
+def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str, ...]]:
+    """The exit status, and the problems of a run that was refused; an interruption passes."""
+    try:
+        return action(), ()
+    except UserError as error:
+        complain(error)
+        return USAGE_ERROR, error.problems
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            complain(UserError(f"output_dir={directory}: {error.strerror}; the run ends here"))
+        else:
+            traceback.print_exc()
+            from runner.run import record_failure
+
+            with suppress(OSError):
+                record_failure(directory, error)
+        return INFRASTRUCTURE, ()
+
+
+def complain(error: UserError) -> None:
+    """One message, a line a problem."""
+    for number, problem in enumerate(error.problems):
+        print(f"{'error:' if number == 0 else '      '} {problem}", file=sys.stderr)

@@ -1,0 +1,78 @@
+"""Which axis moves accuracy: every value of every axis against the axis's first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.sweep.answers import Answers
+from runner.sweep.effects import ALPHA, Effect, effect, holm
+from runner.sweep.summary import Axis, MetricId, Sweep, SweptPoint
+
+# By metric and number of the point.
+Asked = Mapping[MetricId, Mapping[int, Answers]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One value of an axis against its reference, in one metric.
+
+    `p_holm` is adjusted for all comparisons of the sweep, `comparisons` in number.
+    """
+
+    metric: MetricId
+    axis: Axis
+    value: str
+    reference: str
+    effect: Effect
+    p_holm: float
+    comparisons: int
+
+    @property
+    def moves(self) -> bool:
+        return self.p_holm < ALPHA
+
+    @property
+    def detectable(self) -> float:
+        return self.effect.detectable(self.comparisons)
+
+
+def compare(sweep: Sweep, asked: Asked) -> tuple[Comparison, ...]:
+    """All comparisons that the sweep's points allow, in the order of metrics, axes and values.
+
+    Two points are a pair if they agree in every override but the axis's. The reference is the first
+    value, as it was asked, that any point was measured with.
+    """
+    found: list[tuple[MetricId, Axis, str, str, Effect]] = []
+    for metric in sweep.compared:
+        answers = asked.get(metric, {})
+        measured = [point for point in sweep.points if point.number in answers]
+        for axis in sweep.axes:
+            there = {point.overrides.get(axis.key) for point in measured}
+            values = [value for value in axis.values if value in there]
+            for value in values[1:]:
+                pairs = [
+                    (answers[first.number], answers[second.number])
+                    for first, second in _pairs(measured, axis, values[0], value)
+                ]
+                if pairs and (judged := effect(pairs)) is not None:
+                    found.append((metric, axis, value, values[0], judged))
+    adjusted = holm([each[-1].p for each in found])
+    return tuple(
+        Comparison(*each, p_holm=p, comparisons=len(found))
+        for each, p in zip(found, adjusted, strict=True)
+    )
+
+
+def _pairs(
+    points: list[SweptPoint], axis: Axis, first: str, second: str
+) -> list[tuple[SweptPoint, SweptPoint]]:
+    def elsewhere(point: SweptPoint) -> frozenset[tuple[str, str]]:
+        return frozenset(item for item in point.overrides.items() if item[0] != axis.key)
+
+    references = {elsewhere(p): p for p in points if p.overrides.get(axis.key) == first}
+    return [
+        (references[place], point)
+        for point in points
+        if point.overrides.get(axis.key) == second and (place := elsewhere(point)) in references
+    ]

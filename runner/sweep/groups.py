@@ -1,0 +1,46 @@
+"""Which points share an engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from runner.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one engine takes of a machine."""
+
+    platform: str
+    ranks: int
+
+
+def engine_key(config: RunConfig) -> str:
+    """Equal for points that one engine can serve, told from the configuration alone.
+
+    The machine adds the same to each of them; the supervisor compares whole fingerprints.
+    """
+    model = asdict(config.model)
+    for name in ("name", "hardware", "source", "ask", "baselines", "by_series"):
+        del model[name]
+    parts = [model, asdict(config.parallelism), asdict(config.engine), asdict(config.source)]
+    return json.dumps([*parts, config.sweep.repeat], sort_keys=True, default=str)
+
+
+def size(config: RunConfig) -> Size:
+    layout = config.parallelism
+    return Size(config.engine.platform, layout.tp * layout.pp * layout.dp)
+
+
+T = TypeVar("T")
+
+
+def grouped(items: Iterable[tuple[RunConfig, T]]) -> list[list[T]]:
+    """Items that share an engine together, engines in the order of their first item."""
+    groups: dict[str, list[T]] = {}
+    for config, item in items:
+        groups.setdefault(engine_key(config), []).append(item)
+    return list(groups.values())

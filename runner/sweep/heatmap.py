@@ -1,0 +1,133 @@
+"""A map of two axes: where in the grid does the score move?"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from runner.sweep.canvas import GREY, INK, PALE, blank, name_columns, thin
+from runner.sweep.summary import Axis, MetricId, Sweep, SweptPoint
+
+MOST_COLUMNS, MOST_ROWS = 14, 24
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Mean value of the points in it and its distance from the reference; None without a value."""
+
+    value: float | None
+    difference: float | None
+    note: str
+
+
+def heat_map(sweep: Sweep, metric: MetricId, rows: Axis, columns: Axis) -> Any:
+    """Values in a grid, coloured by their difference from the baseline, else from the first point.
+
+    The scale is never narrower than two standard errors of one value, so that noise stays pale.
+    """
+    cells = [
+        [_cell(sweep, metric, rows, r, columns, c) for c in columns.values] for r in rows.values
+    ]
+    differences = [[cell.difference for cell in row] for row in cells]
+    told = len(columns.values) <= MOST_COLUMNS and len(rows.values) <= MOST_ROWS
+    cell_height = 0.62 if told else 0.3
+    figure, plot = blank(
+        min(max(5.2, 2.6 + 0.95 * len(columns.values)), 16),
+        min(max(2.8, 1.6 + cell_height * len(rows.values)), 14),
+    )
+    limit = _scale(sweep, metric, differences)
+    image = plot.imshow(
+        [[float("nan") if d is None else d for d in row] for row in differences],
+        cmap=_colours(),
+        vmin=-limit,
+        vmax=limit,
+        aspect="auto",
+    )
+    for y, row in enumerate(cells if told else []):
+        for x, cell in enumerate(row):
+            dark = cell.difference is not None and abs(cell.difference) > 0.6 * limit
+            ink = "white" if dark else INK if cell.value is not None else GREY
+            value = "" if cell.value is None else f"{cell.value:.3f}"
+            plot.text(
+                x,
+                y,
+                "\n".join(part for part in (value, cell.note) if part),
+                ha="center",
+                va="center",
+                color=ink,
+                fontsize=9,
+            )
+    name_columns(plot, columns.names)
+    plot.set_yticks(*thin(rows.names))
+    plot.set_xlabel(columns.short)
+    plot.set_ylabel(rows.short)
+    plot.spines[:].set_visible(False)
+    plot.set_xticks([x - 0.5 for x in range(1, len(columns.values))], minor=True)
+    plot.set_yticks([y - 0.5 for y in range(1, len(rows.values))], minor=True)
+    plot.grid(which="minor", color="white", linewidth=1.5)
+    plot.tick_params(which="both", length=0)
+    against = "baseline" if _has_baseline(sweep, metric) else "the first point"
+    bar = figure.colorbar(image, ax=plot, label=f"difference from {against}", format="{x:+.3f}")
+    bar.outline.set_visible(False)
+    plot.set_title(metric.name, loc="left", fontweight="bold")
+    if len(sweep.axes) > 2:
+        others = ", ".join(axis.short for axis in sweep.axes if axis not in (rows, columns))
+        figure.supxlabel(f"each cell is a mean over {others}", fontsize=7.5, color=GREY)
+    return figure
+
+
+def _cell(
+    sweep: Sweep, metric: MetricId, rows: Axis, row: str, columns: Axis, column: str
+) -> _Cell:
+    inside = [
+        point
+        for point in sweep.points
+        if point.overrides.get(rows.key) == row and point.overrides.get(columns.key) == column
+    ]
+    values = [value for point in inside if (value := _value(point, metric)) is not None]
+    differences = [value for point in inside if (value := _gap(sweep, point, metric)) is not None]
+    ends = {point.state for point in inside if point.state not in ("PASSED", "UNJUDGED")}
+    note = ends.pop().lower() if len(ends) == 1 else "mixed" if ends else ""
+    return _Cell(
+        statistics.fmean(values) if values else None,
+        statistics.fmean(differences) if differences else None,
+        note,
+    )
+
+
+def _value(point: SweptPoint, metric: MetricId) -> float | None:
+    found = point.measured(metric)
+    return found.value if found is not None else None
+
+
+def _gap(sweep: Sweep, point: SweptPoint, metric: MetricId) -> float | None:
+    found = point.measured(metric)
+    if found is None or found.value is None:
+        return None
+    if found.baseline is not None:
+        return found.difference
+    first = next((v for p in sweep.points if (v := _value(p, metric)) is not None), found.value)
+    return found.value - first
+
+
+def _has_baseline(sweep: Sweep, metric: MetricId) -> bool:
+    known = (point.metrics.get(metric) for point in sweep.points)
+    return any(found is not None and found.baseline is not None for found in known)
+
+
+def _scale(sweep: Sweep, metric: MetricId, differences: list[list[float | None]]) -> float:
+    errors = [
+        found.stderr
+        for point in sweep.points
+        if (found := point.metrics.get(metric)) is not None and found.stderr is not None
+    ]
+    widest = max((abs(d) for row in differences for d in row if d is not None), default=0.0)
+    return max(1.2 * widest, 2 * statistics.median(errors) if errors else 0.0, 1e-6)
+
+
+def _colours() -> Any:
+    """Red below, blue above (ColorBrewer's, which colour-blind readers can tell apart)."""
+    from matplotlib import colormaps
+
+    return colormaps["RdBu"].with_extremes(bad=PALE)

@@ -1,0 +1,147 @@
+"""What launchers of ours share: points are composed and noted, and each returns its number."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from runner.attempt import USAGE_ERROR, complain
+from runner.errors import UserError
+from runner.sweep import record
+from runner.sweep.points import Point, compose
+from runner.sweep.record import PointRecord, SweepRecord, axes_of, point_name
+
+
+class SweepLauncher(Launcher):
+    """Composes the points, hands what can run to `run_points`, and returns each one's number."""
+
+    def __init__(self) -> None:
+        self._config: DictConfig | None = None
+        self._context: HydraContext | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self._config, self._context = config, hydra_context
+
+    @abstractmethod
+    def run_points(self, sweep: Path, points: Sequence[Point]) -> None:
+        """Run each to its end, and leave a point.json for it.
+
+        Raises:
+            UserError: if `sweep.strict` is on and a point was refused; nothing was started then.
+            KeyboardInterrupt: after Ctrl-C, with the bookkeeping done.
+        """
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        assert self._config is not None
+        setup_globals()
+        sweep = Path(str(self._config.hydra.sweep.dir))
+        points, refused = self._compose(job_overrides, initial_job_idx)
+        if any(point.config.preflight_only for point in points):
+            return _show_plans(points, refused)
+        sweep.mkdir(parents=True, exist_ok=True)
+        note_points(sweep, job_overrides, initial_job_idx)
+        for number, error in refused.items():
+            refuse(sweep, number, tuple(job_overrides[number - initial_job_idx]), error)
+        if refused and any(point.config.sweep.strict for point in points):
+            raise UserError("sweep.strict=true: a point was refused, so none is run")
+        self.run_points(sweep, points)
+        return self._returns(sweep, points, job_overrides, initial_job_idx)
+
+    def _compose(
+        self, job_overrides: Sequence[Sequence[str]], first: int
+    ) -> tuple[list[Point], dict[int, UserError]]:
+        assert self._config is not None and self._context is not None
+        points, refused = [], {}
+        for number, overrides in enumerate(job_overrides, start=first):
+            try:
+                points.append(compose(self._context, self._config, overrides, number))
+            except UserError as error:
+                refused[number] = error
+        return points, refused
+
+    def _returns(
+        self,
+        sweep: Path,
+        points: Sequence[Point],
+        job_overrides: Sequence[Sequence[str]],
+        first: int,
+    ) -> list[JobReturn]:
+        from runner.sweep.objective import objective
+
+        objectives = {point.number: point.config.objective for point in points}
+        return [
+            _returned(
+                overrides,
+                objective(objectives.get(number, "accuracy"), sweep / str(number)),
+            )
+            for number, overrides in enumerate(job_overrides, start=first)
+        ]
+
+
+def note_points(sweep: Path, job_overrides: Sequence[Sequence[str]], first: int) -> None:
+    """Say in sweep.json what the sweep is; a search adds to it, batch by batch."""
+    known = record.read_known(sweep)
+    batch = {
+        number: PointRecord(number, tuple(overrides))
+        for number, overrides in enumerate(job_overrides, start=first)
+    }
+    before = {point.number: point for point in known.points if first > 0} if known else {}
+    points = {**before, **batch}
+    record.write(
+        sweep,
+        SweepRecord(
+            record.sweep_id(sweep),
+            shlex.join(["python", "-m", "runner", *sys.argv[1:]]),
+            tuple(points[number] for number in sorted(points)),
+        ),
+    )
+
+
+def refuse(sweep: Path, number: int, overrides: tuple[str, ...], error: UserError) -> None:
+    """The point costs itself alone."""
+    known = record.read_known(sweep)
+    name = point_name(overrides, known.axes() if known is not None else ())
+    print(f"point {number} ({name}) is refused:", file=sys.stderr)
+    complain(error)
+    record.write_point(sweep, PointRecord(number, overrides, USAGE_ERROR, error.problems))
+
+
+def _show_plans(points: Sequence[Point], refused: Mapping[int, UserError]) -> list[JobReturn]:
+    from runner.attempt import attempt
+    from runner.run import run
+
+    axes = axes_of([point.overrides for point in points])
+    returns = []
+    statuses.extend(USAGE_ERROR for _ in refused)
+    for error in refused.values():
+        complain(error)
+    for point in points:
+        print(f"\npoint {point.number}: {point_name(point.overrides, axes)}")
+        status, _ = attempt(partial(run, point.config, point.composed, Path()), Path())
+        statuses.append(status)
+        returns.append(_returned(point.overrides, 0.0))
+    return returns + [_returned((), 0.0) for _ in refused]
+
+
+# Of points that leave no directory, because nothing was to be started.
+statuses: list[int] = []
+
+
+def _returned(overrides: Sequence[str], value: Any) -> JobReturn:
+    returned = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+    returned.return_value = value
+    return returned

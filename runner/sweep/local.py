@@ -1,0 +1,90 @@
+"""A sweep on this machine: checked as a whole, then one engine after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from runner import terminal
+from runner.attempt import INTERRUPTED, attempt
+from runner.errors import UserError
+from runner.run import Checked, check, perform
+from runner.supervisor import Supervisor
+from runner.sweep import record, resume
+from runner.sweep.groups import grouped
+from runner.sweep.launcher import refuse
+from runner.sweep.points import Point
+from runner.sweep.record import PointRecord, point_name
+
+
+def run_locally(sweep: Path, points: Sequence[Point]) -> None:
+    """As SweepLauncher.run_points says."""
+    out = terminal.console()
+    ready = check_all(sweep, points, out)
+    done = resume.settle(sweep, {number: checked for number, (_, checked) in ready.items()})
+    for number, status in done.items():
+        record.write_point(sweep, PointRecord(number, ready[number][0].overrides, status))
+    left = [pair for number, pair in ready.items() if number not in done]
+    groups = grouped([(point.config, (point, checked)) for point, checked in left])
+    _announce(out, len(ready), len(done), len(left), len(groups))
+    record.note_starts(sweep, len(groups), len(left) - len(groups))
+    for group in groups:
+        perform_group(sweep, group, out)
+
+
+def check_all(
+    sweep: Path, points: Sequence[Point], out: Console
+) -> dict[int, tuple[Point, Checked]]:
+    """All that can be run, before the first engine starts; the rest is refused.
+
+    Raises:
+        UserError: if `sweep.strict` is on and a point was refused.
+    """
+    ready: dict[int, tuple[Point, Checked]] = {}
+    for point in points:
+        try:
+            ready[point.number] = point, check(point.config, point.composed, out)
+        except UserError as error:
+            refuse(sweep, point.number, point.overrides, error)
+    if len(ready) < len(points) and any(point.config.sweep.strict for point in points):
+        raise UserError("sweep.strict=true: a point was refused, so none is run")
+    return ready
+
+
+def perform_group(sweep: Path, group: Sequence[tuple[Point, Checked]], out: Console) -> None:
+    """Points of one engine, one after the other; each costs itself alone, and has its point.json.
+
+    Raises:
+        KeyboardInterrupt: after the interrupted point's bookkeeping.
+    """
+    known = record.read_known(sweep)
+    axes = known.axes() if known is not None else {}
+    with Supervisor() as engine:
+        for point, checked in group:
+            directory = sweep / str(point.number)
+            resume.make_room(directory)
+            out.print(f"\npoint {point.number}: {point_name(point.overrides, axes)}")
+            status, problems = attempt(
+                partial(_perform, checked, directory, engine, out), directory
+            )
+            record.write_point(sweep, PointRecord(point.number, point.overrides, status, problems))
+            if status == INTERRUPTED:
+                raise KeyboardInterrupt
+
+
+def _perform(checked: Checked, directory: Path, engine: Supervisor, out: Console) -> int:
+    return perform(checked, directory, engine, out).exit_status
+
+
+def _announce(out: Console, points: int, done: int, left: int, engines: int) -> None:
+    parts = [f"{points} points"]
+    if done:
+        parts.append(f"{done} done before")
+    if left:
+        parts.append(f"{left} to run on {engines} engine{'s' if engines > 1 else ''}")
+        if left > engines:
+            parts.append(f"{left - engines} engine starts saved")
+    out.print("sweep: " + ", ".join(parts))

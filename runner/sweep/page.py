@@ -1,0 +1,121 @@
+"""sweep.md: the comparison as a page that can be passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from runner.report import cell, fenced, interval, number, signed
+from runner.sweep.comparison import Comparison
+from runner.sweep.links import Links
+from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained, value_of
+from runner.sweep.summary import Sweep
+from runner.sweep.words import amount, probability
+
+
+def page(
+    sweep: Sweep,
+    comparisons: tuple[Comparison, ...],
+    links: Sequence[Links],
+    figures: Sequence[str] | None = None,
+) -> str:
+    """Sentences first, then the points, the tests, the pictures.
+
+    `figures` are paths in the sweep's directory; None for a page that is read elsewhere, which
+    refers to no file.
+    """
+    ended = ", ".join(f"{count} {state}" for state, count in sweep.counts().items())
+    parts = [
+        f"# Sweep {cell(sweep.id)}: {len(sweep.points)} points, {cell(ended)}",
+        *([fenced(sweep.command, "bash")] if sweep.command else []),
+        "\n".join(
+            f"{'  ' if below else ''}- {cell(line)}"
+            for lines in findings(sweep, comparisons)
+            for below, line in enumerate(lines)
+        ),
+        *([engines(sweep) + "."] if sweep.engine_starts else []),
+        *(
+            f"In MLflow: [the runs]({each.table}) · [charts]({each.chart}) · "
+            f"[compared]({each.compare})"
+            for each in links
+        ),
+        "## Points",
+        _points(sweep, linked=figures is not None),
+        "\n".join(f"- {cell(line)}" for line in unexplained(sweep)),
+        *(_tests(comparisons) if comparisons else []),
+        *(["## Figures"] if figures else []),
+        *(f"![{cell(_alt(each))}]({each})" for each in figures or ()),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _points(sweep: Sweep, linked: bool) -> str:
+    axes = [axis.short for axis in sweep.axes]
+    head = ["", *axes, "Verdict", "Metric", "Value", "95 % interval", "Baseline", "Difference"]
+    rows = []
+    for point in sweep.points:
+        linked_here = linked and point.files.report.is_file()
+        name = f"[{point.number}]({point.number}/report.md)" if linked_here else point.number
+        places = [cell(axis.name(point.overrides.get(axis.key))) for axis in sweep.axes]
+        for metric in sweep.compared_in(point):
+            found = point.metrics[metric] if metric is not None else None
+            value = value_of(point, metric)[0] if metric is not None else ""
+            rows.append(
+                [
+                    str(name),
+                    *places,
+                    point.state,
+                    cell(metric.name) if metric is not None else "",
+                    value,
+                    interval(found.interval, 3) if found is not None else "",
+                    number(found.baseline, 3) if found is not None else "",
+                    signed(found.difference, 3) if found is not None else "",
+                    evaluation(point),
+                    engine_start(point),
+                ]
+            )
+    return _table([*map(cell, head), "Evaluation", "Engine start"], rows)
+
+
+def _tests(comparisons: tuple[Comparison, ...]) -> list[str]:
+    text = (
+        "Points are compared on the same questions, pairwise: two points are a pair if they differ "
+        f"in one axis only. p is adjusted (Holm) for all {len(comparisons)} comparisons here, the "
+        "interval is not. “Would have shown” is the difference that is found with 80 % power."
+    )
+    head = ["Axis", "Metric", "Against", "Pairs", "Questions", "Not paired", "Difference"]
+    head += ["95 % interval", "Up", "Down", "Responses differ", "Test", "p", "p (Holm)"]
+    head += ["Would have shown", "Moves it"]
+    rows = []
+    for each in comparisons:
+        seen = each.effect
+        low_high = [amount(bound, seen.share) for bound in seen.interval or ()]
+        axis = each.axis
+        rows.append(
+            [
+                cell(axis.short),
+                cell(each.metric.name),
+                cell(f"{axis.name(each.value)} against {axis.name(each.reference)}"),
+                *map(str, (seen.pairs, seen.n, seen.unpaired)),
+                amount(seen.difference, seen.share),
+                " to ".join(low_high),
+                *map(str, (seen.up, seen.down, seen.responses_differ)),
+                seen.test,
+                probability(seen.p).removeprefix("p = ").removeprefix("p ").replace("<", "&lt;"),
+                probability(each.p_holm)
+                .removeprefix("p = ")
+                .removeprefix("p ")
+                .replace("<", "&lt;"),
+                amount(each.detectable, seen.share, sign=False),
+                "**yes**" if each.moves else "no",
+            ]
+        )
+    return ["## What moves the score", text, _table(head, rows)]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _alt(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".png").replace(".", " ")

@@ -1,0 +1,69 @@
+"""The points of a sweep: composed, checked, and put in an order in which engines are shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from runner import config as configuration
+from runner.config import RunConfig
+from runner.errors import UserError
+from runner.sweep.record import sweep_id
+from runner.usage import explain, is_usage_error
+
+
+@dataclass(frozen=True)
+class Point:
+    """One composed point; nothing has been looked at but its configuration."""
+
+    number: int
+    overrides: tuple[str, ...]
+    config: RunConfig
+    composed: str
+
+
+def compose(
+    context: HydraContext, sweep: DictConfig, overrides: Sequence[str], number: int
+) -> Point:
+    """What `python -m runner` would run with these overrides.
+
+    Raises:
+        UserError: if they do not compose, or break a rule.
+    """
+    try:
+        composed = context.config_loader.load_sweep_config(sweep, list(overrides))
+    except Exception as error:
+        if not is_usage_error(error):
+            raise
+        raise UserError(explain(error)) from error
+    with open_dict(composed):
+        composed.hydra.job.id, composed.hydra.job.num = str(number), number
+    HydraConfig.instance().set_config(composed)  # what ${hydra:…} is resolved by
+    with open_dict(composed):
+        del composed["hydra"]
+    config = configuration.load(composed)
+    named = replace(config.sweep, id=sweep_id(Path(str(sweep.hydra.sweep.dir))))
+    return Point(
+        number,
+        tuple(overrides),
+        replace(config, sweep=named),
+        OmegaConf.to_yaml(composed, resolve=True),
+    )
+
+
+def same_run(composed: str, other: str) -> bool:
+    """Whether two composed configurations ask for the same, wherever its results go."""
+    return _essence(composed) == _essence(other)
+
+
+def _essence(composed: str) -> object:
+    content = OmegaConf.to_container(OmegaConf.create(composed))
+    assert isinstance(content, dict)
+    repeat = content.pop("sweep", {}).get("repeat")
+    aside = ("output_dir", "tracking", "preflight_only", "objective")
+    return {"repeat": repeat, **{k: v for k, v in content.items() if k not in aside}}

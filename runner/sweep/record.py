@@ -1,0 +1,121 @@
+"""sweep.json, what a sweep was asked, and point.json, how each of its points ended."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runner.rundir import RunDirectory, read_json, write_json
+
+NAME = "sweep.json"
+POINT = "point.json"
+
+
+@dataclass(frozen=True)
+class PointRecord:
+    """One point: its number in the sweep, the overrides that make it, and how it ended.
+
+    `status` is a run's exit status, None while it has not ended; `refused` are the problems of a
+    point that could not be run.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    status: int | None = None
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A sweep as it was started last: the points of its grid, done before or now."""
+
+    id: str
+    command: str
+    points: tuple[PointRecord, ...]
+    engine_starts: int = 0
+    engine_starts_saved: int = 0
+
+    def axes(self) -> dict[str, tuple[str, ...]]:
+        """Keys whose values differ between points, with their values in the order asked."""
+        return axes_of([point.overrides for point in self.points])
+
+
+def axes_of(overrides: Iterable[Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    """As SweepRecord.axes says, of what is given to each point."""
+    seen: dict[str, list[str]] = {}
+    for point in overrides:
+        for override in point:
+            key, _, value = override.lstrip("+~").partition("=")
+            values = seen.setdefault(key, [])
+            if value not in values:
+                values.append(value)
+    return {key: tuple(values) for key, values in seen.items() if len(values) > 1}
+
+
+def point_name(overrides: Iterable[str], axes: Container[str]) -> str:
+    """`tp=2 max_model_len=4096`: what tells a point from the others."""
+    pairs = (override.lstrip("+~").partition("=") for override in overrides)
+    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs if key in axes)
+
+
+def point_directory(sweep: Path, number: int) -> RunDirectory:
+    """Where a point's files lie."""
+    return RunDirectory(sweep / str(number))
+
+
+def write_point(sweep: Path, point: PointRecord) -> None:
+    """Beside the point's own files, by whoever ran it, wherever that was."""
+    directory = sweep / str(point.number)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / POINT, point)
+
+
+def write(sweep: Path, record: SweepRecord) -> None:
+    write_json(sweep / NAME, record)
+
+
+def read(sweep: Path) -> SweepRecord | None:
+    """The sweep with each point as it ended; None where no point has left anything.
+
+    A launcher that is not ours writes no sweep.json: then the points are those that ended.
+    """
+    ended = {point.number: point for point in map(_point, sweep.glob(f"*/{POINT}"))}
+    known = read_known(sweep)
+    if known is not None:
+        return replace(known, points=tuple(ended.get(each.number, each) for each in known.points))
+    if not ended:
+        return None
+    points = tuple(ended[number] for number in sorted(ended))
+    return SweepRecord(sweep_id(sweep), "", points, engine_starts=len(points))
+
+
+def read_known(sweep: Path) -> SweepRecord | None:
+    """sweep.json as it was written."""
+    file = sweep / NAME
+    if not file.is_file():
+        return None
+    known: SweepRecord = read_json(file, SweepRecord)
+    return known
+
+
+def note_starts(sweep: Path, starts: int, saved: int) -> None:
+    """Add what a batch of points needed to what the sweep has had."""
+    known = read_known(sweep)
+    assert known is not None
+    added = replace(
+        known,
+        engine_starts=known.engine_starts + starts,
+        engine_starts_saved=known.engine_starts_saved + saved,
+    )
+    write(sweep, added)
+
+
+def sweep_id(sweep: Path) -> str:
+    """`2026-11-22/22-10-11`: what its runs are tagged with."""
+    return "/".join(sweep.resolve().parts[-2:])
+
+
+def _point(file: Path) -> PointRecord:
+    point: PointRecord = read_json(file, PointRecord)
+    return point

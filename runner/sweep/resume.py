@@ -1,0 +1,89 @@
+"""A sweep that is started again in its directory: what is done stays, the rest makes room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner import tracking
+from runner.plan import Plan
+from runner.run import Checked
+from runner.rundir import RunDirectory, read_json
+from runner.sweep.points import same_run
+from runner.verdict import Status, Verdict
+
+EARLIER = "earlier"
+# Measured and judged; whatever ended otherwise is run again.
+FINAL = (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE, Status.UNJUDGED)
+
+
+def settle(sweep: Path, wanted: Mapping[int, Checked]) -> dict[int, int]:
+    """The exit status of each wanted point that is done; its results then lie under its number.
+
+    A grid that has changed numbers its points anew: results are known by what was asked, not by
+    their number. What is of no use now moves to `earlier/`; nothing is deleted.
+    """
+    runs = [each for each in _run_directories(sweep) if RunDirectory(each).config.exists()]
+    matches: dict[int, Path] = {}
+    for number, checked in wanted.items():
+        runs.sort(key=lambda each, own=sweep / str(number): each != own)  # type: ignore[misc]
+        found = next((each for each in runs if status_of(each, checked) is not None), None)
+        if found is not None:
+            matches[number] = found
+            runs.remove(found)
+    moved = {
+        number: place if place == sweep / str(number) else _set_aside(sweep, place)
+        for number, place in matches.items()
+    }
+    for place in runs:
+        if place.parent == sweep:
+            tracking.retire(RunDirectory(place))
+            _set_aside(sweep, place)
+    for number, place in moved.items():
+        if place != sweep / str(number):
+            place.rename(sweep / str(number))
+    return {number: _status(sweep / str(number)) for number in moved}
+
+
+def make_room(directory: Path) -> None:
+    """Put an attempt that did not come to its end out of the way of the next one."""
+    if RunDirectory(directory).config.exists():
+        tracking.retire(RunDirectory(directory))
+        _set_aside(directory.parent, directory)
+
+
+def status_of(directory: Path, checked: Checked) -> int | None:
+    """The exit status of this very run, where it has come to its end there."""
+    files = RunDirectory(directory)
+    if not (files.verdict.exists() and files.plan.exists()):
+        return None
+    plan: Plan = read_json(files.plan, Plan)
+    verdict: Verdict = read_json(files.verdict, Verdict)
+    found = (plan.engine_fingerprint, plan.evaluation_fingerprint)
+    asked = (checked.plan.engine_fingerprint, checked.plan.evaluation_fingerprint)
+    if verdict.status not in FINAL or found != asked:
+        return None
+    same = same_run(files.config.read_text(encoding="utf-8"), checked.composed)
+    return verdict.exit_status if same else None
+
+
+def _run_directories(sweep: Path) -> list[Path]:
+    places = [*sweep.glob("[0-9]*"), *sweep.glob(f"{EARLIER}/*")]
+    return sorted(each for each in places if each.is_dir())
+
+
+def _set_aside(sweep: Path, directory: Path) -> Path:
+    """Under a name that nothing has yet: `earlier/3`, `earlier/3-2`, …"""
+    place = sweep / EARLIER
+    place.mkdir(exist_ok=True)
+    name, attempt = directory.name.partition("-")[0], 1
+    free = place / name
+    while free.exists():
+        attempt += 1
+        free = place / f"{name}-{attempt}"
+    return directory.rename(free)
+
+
+def _status(directory: Path) -> int:
+    verdict: Verdict = read_json(RunDirectory(directory).verdict, Verdict)
+    return verdict.exit_status

@@ -1,0 +1,117 @@
+"""The comparison in a terminal: a line a point, a few words an axis."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from runner.report import number, signed
+from runner.sweep.comparison import Comparison
+from runner.sweep.summary import MetricId, Sweep, SweptPoint
+from runner.sweep.words import axis_lines
+from runner.verdict import Status
+
+WIDTH = 100
+REASONS, LONGEST_REASON, NUMBERS = 12, 300, 12
+# An engine that an earlier point had started: what is left of its start is a question of it.
+SHARED_BELOW_S = 0.5
+_EXPLAINED_BY_NUMBERS = (Status.PASSED.value, Status.FAILED.value)
+
+
+def show(out: Console, sweep: Sweep, comparisons: tuple[Comparison, ...]) -> None:
+    """The table, why some points have no verdict, and what each axis does."""
+    out.print(_table(sweep), soft_wrap=False, width=min(out.width, WIDTH))
+    for line in unexplained(sweep)[:REASONS]:
+        out.print(line)
+    for head, *below in findings(sweep, comparisons):
+        out.print(head)
+        for line in below:
+            out.print(f"  {line}")
+    if sweep.engine_starts:
+        out.print(engines(sweep))
+
+
+def findings(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[list[str]]:
+    """Of each metric and axis: a line, and what stands below it.
+
+    Where tasks are swept over, no metric spans that axis, and nothing needs to be said of it.
+    """
+    return [
+        axis_lines(sweep, comparisons, axis, metric)
+        for metric in sweep.compared
+        for axis in sweep.axes
+        if len(sweep.compared) == 1 or sweep.spans(metric, axis)
+    ]
+
+
+def engines(sweep: Sweep) -> str:
+    saved = sweep.engine_starts_saved
+    return f"{sweep.engine_starts} engine starts" + (f", {saved} saved" if saved else "")
+
+
+def unexplained(sweep: Sweep) -> list[str]:
+    """Why points have no verdict on their numbers; those that share a reason share a line."""
+    by_reason: dict[tuple[str, str], list[SweptPoint]] = {}
+    for point in sweep.points:
+        if point.state not in _EXPLAINED_BY_NUMBERS:
+            reason = " ".join(point.reason.split())[:LONGEST_REASON]
+            by_reason.setdefault((point.state, reason), []).append(point)
+    return [f"{state} {_which(these)}: {reason}" for (state, reason), these in by_reason.items()]
+
+
+def _which(points: list[SweptPoint]) -> str:
+    if len(points) == 1:
+        return f"{points[0].number} ({points[0].label})"
+    numbers = ", ".join(str(point.number) for point in points[:NUMBERS])
+    return f"{len(points)} points ({numbers}{', …' if len(points) > NUMBERS else ''})"
+
+
+def engine_start(point: SweptPoint) -> str:
+    """Seconds, or `shared` where an earlier point's engine was there."""
+    seconds = point.seconds("start_engine_s")
+    if seconds is None:
+        return ""
+    return "shared" if seconds < SHARED_BELOW_S else f"{seconds:.0f} s"
+
+
+def evaluation(point: SweptPoint) -> str:
+    seconds = point.seconds("evaluate_s")
+    return "" if seconds is None else f"{seconds:.0f} s"
+
+
+def value_of(point: SweptPoint, metric: MetricId) -> tuple[str, str]:
+    """`0.893 ± 0.025` and the difference to the baseline; empty where nothing was measured."""
+    found = point.metrics.get(metric)
+    if found is None or found.value is None:
+        return "", ""
+    pm = "" if found.stderr is None else f" ± {number(found.stderr, 3)}"
+    return f"{number(found.value, 3)}{pm}", signed(found.difference, 3)
+
+
+def _table(sweep: Sweep) -> Table:
+    several = len(sweep.compared) > 1
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("point", overflow="fold", min_width=12)
+    table.add_column("verdict", no_wrap=True, min_width=len("INCONCLUSIVE"))
+    if several:
+        table.add_column("metric", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("diff", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("start", justify="right", no_wrap=True)
+    for point in sweep.points:
+        for row, metric in enumerate(sweep.compared_in(point)):
+            first = row == 0
+            cells = value_of(point, metric) if metric is not None else ("", "")
+            table.add_row(
+                str(point.number) if first else "",
+                point.label if first else "",
+                point.state if first else "",
+                *([metric.name if metric is not None else ""] if several else []),
+                *cells,
+                evaluation(point) if first else "",
+                engine_start(point) if first else "",
+            )
+    return table

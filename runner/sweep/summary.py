@@ -1,0 +1,255 @@
+"""A sweep's directory as it lies on disk → Sweep: each point, its place in the grid, its end.
+
+Nothing is taken from memory: a sweep that was resumed, interrupted or is half done reads the same.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UserError
+from runner.outcome import Outcome
+from runner.plan import Plan
+from runner.rundir import RunDirectory, read_json
+from runner.sweep import record
+from runner.sweep.record import PointRecord
+from runner.tracking import TrackedRun
+from runner.verdict import MetricVerdict, Status, Verdict
+
+NOT_RUN, UNFINISHED = "NOT RUN", "UNFINISHED"
+LONGEST_VALUE = 24
+PATH = re.compile(r"[\w.~/+@-]*[\w.~+@-]/?")
+_BY_EXIT_STATUS = {1: Status.REFUSED, 130: Status.INTERRUPTED}
+
+
+@dataclass(frozen=True)
+class MetricId:
+    """Which of lm-eval's numbers."""
+
+    task: str
+    metric: str
+    filter: str
+
+    @property
+    def name(self) -> str:
+        """`canary acc`, or `gsm8k exact_match (strict-match)`."""
+        return f"{self.task} {self.metric}" + ("" if self.filter == "none" else f" ({self.filter})")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One swept key; `names` are its values as a reader sees them, in the order of `values`."""
+
+    key: str
+    short: str
+    values: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def name(self, value: str | None) -> str:
+        return self.names[self.values.index(value)] if value in self.values else "unset"
+
+
+@dataclass(frozen=True)
+class SweptPoint:
+    """One point. `overrides` are its keys and values; `label` is what tells it from the others."""
+
+    number: int
+    overrides: dict[str, str]
+    label: str
+    state: str
+    reason: str
+    exit_status: int | None
+    files: RunDirectory
+    plan: Plan | None
+    outcome: Outcome | None
+    verdict: Verdict | None
+    tracked: TrackedRun | None
+
+    @property
+    def metrics(self) -> dict[MetricId, MetricVerdict]:
+        found = self.verdict.metrics if self.verdict is not None else ()
+        return {MetricId(each.task, each.metric, each.filter): each for each in found}
+
+    def measured(self, metric: MetricId) -> MetricVerdict | None:
+        """The metric's number; None where it is missing or none (NaN)."""
+        found = self.metrics.get(metric)
+        known = found is not None and found.value is not None and math.isfinite(found.value)
+        return found if known else None
+
+    def seconds(self, lap: str) -> float | None:
+        return self.outcome.timings.get(lap) if self.outcome is not None else None
+
+    def per_second(self, what: str) -> float | None:
+        """`output_tokens` or `evaluated` (samples) a second of evaluation; None where unknown."""
+        tasks = self.outcome.tasks if self.outcome is not None else ()
+        seconds = sum(task.seconds for task in tasks)
+        return sum(getattr(task, what) for task in tasks) / seconds if seconds > 0 else None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All points of a sweep, and `compared`: the metrics that its comparison is about."""
+
+    id: str
+    command: str
+    directory: Path
+    axes: tuple[Axis, ...]
+    points: tuple[SweptPoint, ...]
+    compared: tuple[MetricId, ...]
+    engine_starts: int
+    engine_starts_saved: int
+
+    def counts(self) -> dict[str, int]:
+        """How many points ended in each state, in the order in which the states appear."""
+        states = [point.state for point in self.points]
+        return {state: states.count(state) for state in dict.fromkeys(states)}
+
+    def compared_in(self, point: SweptPoint) -> tuple[MetricId | None, ...]:
+        """A point's rows in a table: what it has of the compared metrics, else one without any.
+
+        A point of one task has nothing to say on the metrics of another.
+        """
+        return tuple(each for each in self.compared if each in point.metrics) or (None,)
+
+    def spans(self, metric: MetricId, axis: Axis) -> bool:
+        """Whether the metric was measured at two values of the axis: not so for each task's own
+        where tasks are swept over."""
+        values = {p.overrides.get(axis.key) for p in self.points if p.measured(metric) is not None}
+        return len(values) > 1
+
+    def higher_is_better(self, metric: MetricId) -> bool:
+        """As lm-eval says; it says nothing for some, whose scores then count as usual."""
+        for point in self.points:
+            for task in point.outcome.tasks if point.outcome is not None else ():
+                for result in task.metrics:
+                    if MetricId(result.task, result.metric, result.filter) == metric:
+                        return result.higher_is_better is not False
+        return True
+
+
+def read_sweep(directory: Path) -> Sweep:
+    """Everything about a sweep but its samples.
+
+    Raises:
+        UserError: if no sweep has been there.
+    """
+    found = record.read(directory)
+    if found is None:
+        raise UserError(f"{directory}: no {record.NAME}; not the directory of a sweep")
+    swept = found.axes()
+    shorts = short_keys(tuple(swept))
+    axes = tuple(
+        Axis(key, short, values, short_values(values))
+        for (key, values), short in zip(swept.items(), shorts, strict=True)
+    )
+    points = tuple(_point(directory, each, axes) for each in found.points)
+    return Sweep(
+        id=found.id,
+        command=found.command,
+        directory=directory,
+        axes=axes,
+        points=points,
+        compared=_compared(points),
+        engine_starts=found.engine_starts,
+        engine_starts_saved=found.engine_starts_saved,
+    )
+
+
+def short_keys(keys: Sequence[str]) -> tuple[str, ...]:
+    """The fewest last parts of each dotted key that tell it from the others: `tp` for
+    `parallelism.tp`."""
+
+    def ends(key: str) -> list[str]:
+        parts = key.split(".")
+        return [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+
+    return tuple(
+        next((end for end in ends(key) if sum(end in ends(other) for other in keys) == 1), key)
+        for key in keys
+    )
+
+
+def short_values(values: Sequence[str]) -> tuple[str, ...]:
+    """Values that fit a column: the last part of a path, the ends of a text; never ambiguous."""
+
+    def short(value: str) -> str:
+        last = value.rstrip("/").rpartition("/")[2] if PATH.fullmatch(value) else value
+        if len(last) <= LONGEST_VALUE:
+            return last
+        half = LONGEST_VALUE // 2 - 1
+        return f"{last[:half]}…{last[-half:]}"
+
+    shortened = tuple(short(value) for value in values)
+    return shortened if len(set(shortened)) == len(set(values)) else tuple(values)
+
+
+def _point(sweep: Path, point: PointRecord, axes: tuple[Axis, ...]) -> SweptPoint:
+    files = record.point_directory(sweep, point.number)
+    overrides = {}
+    for override in point.overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        overrides[key] = value
+    try:
+        plan = _read(files.plan, Plan)
+        outcome = _read(files.outcome, Outcome)
+        verdict = _read(files.verdict, Verdict)
+        tracked = _read(files.tracked, TrackedRun)
+        state, reason = _state(point, files, verdict)
+    except ValueError as error:  # pydantic's; a disk that was full, a file cut by hand
+        plan = outcome = verdict = tracked = None
+        state, reason = Status.ERROR.value, f"unreadable: {str(error).splitlines()[0]}"
+    label = " ".join(f"{axis.short}={axis.name(overrides.get(axis.key))}" for axis in axes)
+    return SweptPoint(
+        number=point.number,
+        overrides=overrides,
+        label=label or f"point {point.number}",
+        state=state,
+        reason=reason,
+        exit_status=point.status,
+        files=files,
+        plan=plan,
+        outcome=outcome,
+        verdict=verdict,
+        tracked=tracked,
+    )
+
+
+def _read(file: Path, kind: type[Any]) -> Any:
+    return read_json(file, kind) if file.is_file() else None
+
+
+def _state(point: PointRecord, files: RunDirectory, verdict: Verdict | None) -> tuple[str, str]:
+    if point.refused:
+        return Status.REFUSED.value, "; ".join(point.refused)
+    if verdict is not None:
+        return verdict.status.value, verdict.reason
+    if point.status is not None:
+        ended = _BY_EXIT_STATUS.get(point.status, Status.ERROR).value
+        return ended, f"ended with status {point.status} before a verdict"
+    if files.config.exists():
+        return UNFINISHED, "began, and has no verdict"
+    return NOT_RUN, "has not been started"
+
+
+def _compared(points: tuple[SweptPoint, ...]) -> tuple[MetricId, ...]:
+    """The judged metrics; where there are none, the first of each task."""
+    judged = [
+        name
+        for point in points
+        for name, metric in point.metrics.items()
+        if metric.baseline is not None
+    ]
+    if judged:
+        return tuple(dict.fromkeys(judged))
+    first = [
+        MetricId(result.task, result.metric, result.filter)
+        for point in points
+        for task in (point.outcome.tasks if point.outcome is not None else ())
+        for result in task.metrics[:1]
+    ]
+    return tuple(dict.fromkeys(first))

@@ -1,0 +1,252 @@
+"""Which points are compared, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.errors import UserError
+from runner.outcome import State
+from runner.sweep.answers import COLUMNS, read_answers
+from runner.sweep.comparison import Comparison, compare
+from runner.sweep.screen import findings, unexplained
+from runner.sweep.summary import MetricId, Sweep, read_sweep, short_keys, short_values
+from runner.sweep.words import amount, probability
+from tests.sweeps import LEAVES, TASK, Asked, Found, build, grid
+
+ACC = MetricId(TASK, "acc", "none")
+TP, LENGTH = "parallelism.tp", "engine.max_model_len"
+Scores = list[float]
+
+
+def right(count: int, of: int = 100) -> Scores:
+    return [1.0] * count + [0.0] * (of - count)
+
+
+def compared(directory: Path, points: list[Asked]) -> tuple[Sweep, tuple[Comparison, ...]]:
+    sweep = read_sweep(build(directory, points))
+    asked = {ACC: {p.number: a for p in sweep.points if (a := read_answers(p, (ACC,)).get(ACC))}}
+    return sweep, compare(sweep, asked)
+
+
+def by_tp(found: Callable[[str], Found | None]) -> list[Asked]:
+    return grid({TP: ["1", "2", "4"]}, lambda chosen: found(chosen[TP]))
+
+
+# Names
+
+
+def test_short_keys_stay_apart() -> None:
+    keys = ("parallelism.tp", "engine.seed", "task.seed", "model")
+    assert short_keys(keys) == ("tp", "engine.seed", "task.seed", "model")
+
+
+def test_short_keys_of_a_key_that_ends_another() -> None:
+    short = short_keys(("tp", "parallelism.tp"))
+    assert len(set(short)) == 2
+
+
+def test_short_values() -> None:
+    assert short_values(["/weights/a", "Qwen/Qwen3-8B"]) == ("a", "Qwen3-8B")
+    assert short_values(["/one/a", "/two/a"]) == ("/one/a", "/two/a")
+    assert all(len(value) < 26 for value in short_values(["x" * 60, "y" * 60]))
+    assert short_values(["a b/c", ""]) == ("a b/c", "")
+
+
+# What lies on disk
+
+
+def test_points_read_as_they_ended(tmp_path: Path) -> None:
+    points = [
+        Asked((f"{TP}=1",), Found(right(80)), 0),
+        Asked((f"{TP}=2",), None, 1, ("too few devices", "and no memory")),
+        Asked((f"{TP}=3",), Found([], state=State.ERROR), 2),
+        Asked((f"{TP}=4",), Found(right(40)), 3),
+        Asked((f"{TP}=5",), None, 130),
+        Asked((f"{TP}=6",), None, 2),
+        Asked((f"{TP}=7",)),
+        Asked((f"{TP}=8",)),
+    ]
+    directory = build(tmp_path, points)
+    (directory / "7").mkdir()
+    (directory / "7" / "config.yaml").write_text("")
+    sweep = read_sweep(directory)
+    assert [point.state for point in sweep.points] == [
+        "PASSED", "REFUSED", "ERROR", "FAILED", "INTERRUPTED", "ERROR", "NOT RUN", "UNFINISHED",
+    ]  # fmt: skip
+    assert [point.label for point in sweep.points][:2] == ["tp=1", "tp=2"]
+    assert sweep.compared == (ACC,)
+    assert unexplained(sweep)[0] == "REFUSED 1 (tp=2): too few devices; and no memory"
+
+
+def test_reasons_that_points_share_are_said_once(tmp_path: Path) -> None:
+    points = [Asked((f"{TP}={n}",), None, 1, ("no such device",)) for n in range(20)]
+    (line,) = unexplained(read_sweep(build(tmp_path, points)))
+    assert line.startswith("REFUSED 20 points (0, 1, ")
+    assert line.endswith("…): no such device")
+
+
+def test_a_file_cut_short_costs_its_point_alone(tmp_path: Path) -> None:
+    directory = build(tmp_path, by_tp(lambda tp: Found(right(80))))
+    (directory / "1" / "verdict.json").write_text('{"status": "PASS')
+    states = [point.state for point in read_sweep(directory).points]
+    assert states == ["PASSED", "ERROR", "PASSED"]
+
+
+def test_not_a_sweep(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no sweep\.json"):
+        read_sweep(tmp_path)
+
+
+def test_without_a_baseline_the_first_metric_is_compared(tmp_path: Path) -> None:
+    sweep = read_sweep(build(tmp_path, by_tp(lambda tp: Found(right(80), baseline=None))))
+    assert sweep.compared == (ACC,)
+
+
+# Samples
+
+
+def test_a_groups_questions_are_its_leaves(tmp_path: Path) -> None:
+    sweep = read_sweep(build(tmp_path, by_tp(lambda tp: Found([1, 0, 1, 1, 0]))))
+    leaf = MetricId(LEAVES[0], "acc", "none")
+    found = read_answers(sweep.points[0], (ACC, leaf))
+    assert [answer.score for answer in found[ACC].values()] == [1, 0, 1, 1, 0]
+    assert [answer.score for answer in found[leaf].values()] == [1, 1, 0]
+    assert read_answers(sweep.points[0], (MetricId(TASK, "f1", "none"),)) == {}
+
+
+def test_the_columns_are_those_that_runs_write() -> None:
+    """Importing runner.lm.samples needs an engine; its source says which columns it writes."""
+    source = (Path(__file__).parents[2] / "runner/lm/samples.py").read_text(encoding="utf-8")
+    assert all(f'("{column}", pa.' in source for column in COLUMNS)
+
+
+def test_a_number_alone_is_no_identity(tmp_path: Path) -> None:
+    """The same places with other documents: another version of the data set."""
+    other = [f"new {place}" if place < 30 else str(place) for place in range(100)]
+    points = by_tp(lambda tp: Found(right(80), documents=other if tp == "2" else None))
+    _, (two, four) = compared(tmp_path, points)
+    assert (two.effect.n, two.effect.unpaired) == (70, 60)
+    assert (four.effect.n, four.effect.unpaired) == (100, 0)
+
+
+# Pairs of points
+
+
+def test_points_that_differ_in_one_axis_are_pairs(tmp_path: Path) -> None:
+    axes = {TP: ["1", "2"], LENGTH: ["512", "1024", "2048"]}
+    _, found = compared(tmp_path, grid(axes, lambda chosen: Found(right(80))))
+    assert [(c.axis.short, c.value, c.effect.pairs) for c in found] == [
+        ("tp", "2", 3),
+        ("max_model_len", "1024", 2),
+        ("max_model_len", "2048", 2),
+    ]
+    assert {c.comparisons for c in found} == {3}
+
+
+def test_missing_points_leave_the_pairs_that_are_there(tmp_path: Path) -> None:
+    axes = {TP: ["1", "2"], LENGTH: ["512", "1024"]}
+
+    def found(chosen: dict[str, str]) -> Found | None:
+        return None if chosen == {TP: "2", LENGTH: "512"} else Found(right(80))
+
+    _, comparisons = compared(tmp_path, grid(axes, found))
+    assert [(c.axis.short, c.effect.pairs) for c in comparisons] == [
+        ("tp", 1),
+        ("max_model_len", 1),
+    ]
+
+
+def test_a_reference_that_was_not_measured_is_replaced(tmp_path: Path) -> None:
+    points = by_tp(lambda tp: None if tp == "1" else Found(right(80)))
+    _, (only,) = compared(tmp_path, points)
+    assert (only.reference, only.value) == ("2", "4")
+
+
+def test_nothing_measured(tmp_path: Path) -> None:
+    sweep, comparisons = compared(tmp_path, by_tp(lambda tp: None))
+    assert (comparisons, sweep.compared) == ((), ())
+
+
+# Words
+
+
+def test_words_of_a_difference(tmp_path: Path) -> None:
+    points = by_tp(lambda tp: Found(right(55 if tp == "4" else 80)))
+    sweep, comparisons = compared(tmp_path, points)
+    ((head, below),) = findings(sweep, comparisons)
+    assert head == "tp: 1 of 2 values differ from 1 in accuracy, 1 give the same answers"
+    # b = 25, c = 0, n = 100: -25/102 ± 1.96 * sqrt(26 - 625/102) / 102
+    assert below == (
+        "4 against 1: −25.0 points (95 % −33.1 to −15.9), 0 answers better, 25 worse, "
+        "p < 0.001 after Holm (exact McNemar): it moves accuracy"
+    )
+
+
+def test_words_of_no_difference(tmp_path: Path) -> None:
+    points = by_tp(lambda tp: Found(right(82 if tp == "2" else 80)))
+    ((_, below),) = findings(*compared(tmp_path, points))
+    # Two comparisons: 2 * 0.5^k <= 0.025 needs seven questions of 100.
+    assert below == (
+        "2 against 1: +2.0 points, 2 answers better, 0 worse, p = 1.00 after Holm (exact McNemar): "
+        "no difference that these 100 questions could show (they would have shown 7.0 points)"
+    )
+
+
+def test_words_of_the_same_answers(tmp_path: Path) -> None:
+    ((only,),) = findings(*compared(tmp_path, by_tp(lambda tp: Found(right(80)))))
+    assert only == "tp: the same 100 answers at all 3 values"
+
+
+def test_words_of_the_same_scores(tmp_path: Path) -> None:
+    def found(chosen: dict[str, str]) -> Found:
+        responses = ["A"] * 99 + [chosen[TP]]
+        return Found(right(80), responses=responses)
+
+    ((only,),) = findings(*compared(tmp_path, grid({TP: ["1", "2"]}, found)))
+    assert only == (
+        "tp: 2 against 1: the same score on all 100 questions, although 1 responses differ"
+    )
+
+
+def test_words_where_less_is_better(tmp_path: Path) -> None:
+    def found(chosen: dict[str, str]) -> Found:
+        return Found(right(80 if chosen[TP] == "1" else 55), higher_is_better=False)
+
+    ((only,),) = findings(*compared(tmp_path, grid({TP: ["1", "2"]}, found)))
+    assert "25 answers better, 0 worse" in only
+
+
+def test_words_of_pairs_and_of_questions_without_one(tmp_path: Path) -> None:
+    def found(chosen: dict[str, str]) -> Found:
+        return Found(right(55 if chosen[TP] == "2" else 80, of=100)[: int(chosen["task.limit"])])
+
+    axes = {TP: ["1", "2"], "task.limit": ["60", "100"]}
+    ((tp,), (limit,)) = findings(*compared(tmp_path, grid(axes, found)))
+    assert tp.startswith("tp: 2 against 1 (2 pairs of points): −")
+    assert limit.endswith("the same 60 answers; 40 questions could not be paired")
+
+
+def test_an_axis_that_no_two_points_stand_for(tmp_path: Path) -> None:
+    points = [
+        Asked((f"{TP}=1", f"{LENGTH}=512"), Found(right(80)), 0),
+        Asked((f"{TP}=2", f"{LENGTH}=1024"), Found(right(80)), 0),
+    ]
+    found = findings(*compared(tmp_path, points))
+    assert [line for (line,) in found] == [
+        f"{axis}: nothing to compare, no two measured points differ in it alone"
+        for axis in ("tp", "max_model_len")
+    ]
+
+
+def test_numbers_in_words() -> None:
+    assert amount(-0.032, share=True) == "−3.2 points"
+    assert amount(-0.00001, share=True) == "0.0 points"
+    assert amount(1.25, share=False) == "+1.25"
+    assert [probability(p) for p in (0.0004, 0.0312, 0.234)] == [
+        "p < 0.001",
+        "p = 0.031",
+        "p = 0.23",
+    ]

@@ -1,0 +1,224 @@
+"""The statistics of a sweep's comparison, against values computed by hand or by other code."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import pytest
+
+from runner.sweep import effects
+from runner.sweep.answers import Answer, Answers
+from runner.sweep.effects import (
+    MCNEMAR,
+    SIGN_FLIP,
+    T_TEST,
+    Effect,
+    effect,
+    holm,
+    matched_proportions,
+    mcnemar,
+    sign_flip,
+)
+
+
+def answers(scores: Sequence[float], responses: Sequence[str] | None = None) -> Answers:
+    said = responses or [str(score) for score in scores]
+    return {
+        str(place): Answer(score, text.encode())
+        for place, (score, text) in enumerate(zip(scores, said, strict=True))
+    }
+
+
+def paired(worse: int, better: int, n: int) -> tuple[Answers, Answers]:
+    """n questions, of which some got worse and some better; the others were and are right."""
+    first = [1.0] * worse + [0.0] * better + [1.0] * (n - worse - better)
+    second = [0.0] * worse + [1.0] * better + [1.0] * (n - worse - better)
+    return answers(first), answers(second)
+
+
+def found(pairs: Sequence[tuple[Answers, Answers]]) -> Effect:
+    result = effect(pairs)
+    assert result is not None
+    return result
+
+
+# One pair of 0/1 scores
+
+
+def test_mcnemar_by_hand() -> None:
+    # 2 of 10 changes went up: 2 * (C(10,0) + C(10,1) + C(10,2)) / 2^10
+    assert mcnemar(8, 2) == pytest.approx(2 * (1 + 10 + 45) / 1024)
+    assert mcnemar(5, 5) == 1
+    assert mcnemar(0, 0) == 1
+
+
+@pytest.mark.parametrize(("worse", "better"), [(6, 0), (31, 12), (3, 4), (0, 17)])
+def test_mcnemar_against_its_definition(worse: int, better: int) -> None:
+    m, k = worse + better, min(worse, better)
+    tail = sum(math.comb(m, i) for i in range(k + 1)) / 2**m
+    assert mcnemar(worse, better) == pytest.approx(min(1, 2 * tail))
+
+
+def test_interval_as_agresti_and_min_compute_it() -> None:
+    # Their R function diffpropci(b=31, c=12, n=600, conflev=.95), worked by hand.
+    stderr, (low, high) = matched_proportions(worse=31, better=12, n=600)
+    assert stderr == pytest.approx(math.sqrt(44 - 19**2 / 602) / 602)
+    assert (low + high) / 2 == pytest.approx(-19 / 602)
+    assert (low, high) == pytest.approx((-0.053008, -0.010115), abs=1e-5)
+
+
+def test_interval_of_no_changes_has_a_width() -> None:
+    _, (low, high) = matched_proportions(0, 0, 600)
+    assert low == -high < 0
+
+
+def test_one_pair_of_binary_scores() -> None:
+    seen = found([paired(31, 12, 600)])
+    assert (seen.test, seen.n, seen.up, seen.down, seen.pairs) == (MCNEMAR, 600, 12, 31, 1)
+    assert seen.difference == pytest.approx(-19 / 600)
+    assert seen.p == pytest.approx(mcnemar(31, 12))
+    assert seen.share and not seen.identical
+
+
+# Several pairs, or scores in between
+
+
+def test_a_question_is_the_unit() -> None:
+    """Ten identical pairs are no more evidence than one."""
+    one, ten = found([paired(31, 12, 600)]), found([paired(31, 12, 600)] * 10)
+    assert (ten.n, ten.up, ten.down) == (600, 12, 31)
+    assert ten.difference == pytest.approx(one.difference)
+    assert ten.test == T_TEST
+    assert ten.p == pytest.approx(one.p, rel=0.5)
+
+
+def test_paired_t_by_hand() -> None:
+    differences = [0.1, 0.3, -0.2, 0.4, 0.2] * 4
+    first = answers([0.5] * 20)
+    seen = found([(first, answers([0.5 + d for d in differences]))])
+    # mean 0.16, sum of squares about it 4 * 0.212; t = 3.3873 with 19 degrees of freedom
+    stderr = math.sqrt(4 * 0.212 / (20 * 19))
+    assert seen.stderr == pytest.approx(stderr)
+    assert seen.interval == pytest.approx(
+        (0.16 - 2.0930 * stderr, 0.16 + 2.0930 * stderr), rel=1e-4
+    )
+    assert seen.test == T_TEST
+    assert seen.p == pytest.approx(0.0031, abs=2e-4)
+
+
+def test_few_changes_are_counted_not_approximated() -> None:
+    """Four changes to one side: 2 of the 16 ways to sign them are as extreme."""
+    seen = found([paired(4, 0, 600), paired(4, 0, 600)])
+    assert seen.test == SIGN_FLIP
+    assert seen.p == pytest.approx(2 / 16)
+
+
+def test_sign_flip_against_scipy() -> None:
+    from scipy.stats import permutation_test
+
+    differences = [0.5, -0.25, 0.75, 0.5, -0.5, 1.0, 0.0, 0.25]
+    theirs = permutation_test(
+        (differences,), lambda x, axis: x.mean(axis=axis), permutation_type="samples",
+        n_resamples=10_000, vectorized=True,
+    )  # fmt: skip
+    assert sign_flip(differences) == pytest.approx(theirs.pvalue)
+
+
+def test_every_question_moved_by_the_same() -> None:
+    seen = found([(answers([0.2] * 30), answers([0.3] * 30))])
+    assert seen.interval is None or seen.interval[0] == pytest.approx(seen.interval[1])
+    assert seen.p < 1e-6
+
+
+# Which questions
+
+
+def test_unpaired_questions_are_counted() -> None:
+    first, second = answers([1, 0, 1, 1]), answers([1, 0, 1, 1, 0])
+    del second["0"]
+    seen = found([(first, second)])
+    assert (seen.n, seen.unpaired) == (3, 2)
+
+
+def test_a_question_counts_wherever_it_was_paired() -> None:
+    small, large = paired(1, 0, 3), paired(2, 0, 6)
+    seen = found([small, large])
+    assert (seen.n, seen.unpaired, seen.down) == (6, 0, 2)
+
+
+def test_nothing_in_common() -> None:
+    assert effect([(answers([1, 0]), {"other": Answer(1, b"")})]) is None
+    assert effect([]) is None
+
+
+def test_identical_to_the_letter_or_in_score_only() -> None:
+    scores = [1.0, 0.0, 1.0]
+    assert found([(answers(scores), answers(scores))]).identical
+    seen = found([(answers(scores, ["A", "B", "C"]), answers(scores, ["A", "D", "C"]))])
+    assert (seen.identical, seen.responses_differ, seen.difference) == (False, 1, 0)
+
+
+# Several comparisons, and what could have been seen
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_detectable_difference_is_millers_formula() -> None:
+    seen = found([paired(31, 12, 600)])
+    assert seen.detectable() == pytest.approx((1.95996 + 0.84162) * seen.stderr, rel=1e-4)
+    assert seen.detectable(10) > seen.detectable()
+
+
+def test_detectable_difference_promises_nothing_an_exact_test_cannot_see() -> None:
+    # Five changes to one side have p = 0.0625, six 0.031.
+    assert mcnemar(5, 0) > 0.05 > mcnemar(6, 0)
+    assert found([paired(0, 0, 600)]).detectable() == pytest.approx(6 / 600)
+
+
+def test_detectable_difference_is_found_as_often_as_it_says() -> None:
+    """A simulation: 10 % of answers change, and their balance is off by the detectable amount."""
+    generator, n, trials = random.Random(4), 600, 300
+    share = 0.1
+    null_stderr = math.sqrt(share / n)
+    normal = NormalDist()
+    effect_size = (normal.inv_cdf(0.975) + normal.inv_cdf(0.8)) * null_stderr
+    up = (share + effect_size) / 2
+    hits = 0
+    for _ in range(trials):
+        draws = [generator.random() for _ in range(n)]
+        better = sum(x < up for x in draws)
+        worse = sum(up <= x < share for x in draws)
+        hits += mcnemar(worse, better) < 0.05
+    assert 0.68 < hits / trials < 0.88  # an exact test is a little below its nominal power
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+@pytest.mark.parametrize("flips", [0.005, 0.05])
+def test_false_alarms(pairs: int, flips: float) -> None:
+    """Without an effect, at most 1 in 20 comparisons is called one; by how much less is luck."""
+    generator, trials, n = random.Random(7), 300, 200
+    alarms = 0
+    for _ in range(trials):
+        truth = [float(generator.random() < 0.5) for _ in range(n)]
+
+        def run(truth: list[float] = truth) -> Answers:
+            return answers([1 - s if generator.random() < flips else s for s in truth])
+
+        alarms += found([(run(), run()) for _ in range(pairs)]).p < 0.05
+    assert alarms / trials < 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_t_alone_would_raise_false_alarms_on_few_changes() -> None:
+    """Why FEW is there: with four changes Student's t says 0.046 where 1 in 8 is the truth."""
+    from scipy.stats import ttest_1samp
+
+    differences = [-1.0] * 4 + [0.0] * 596
+    assert ttest_1samp(differences, 0).pvalue < 0.05 < sign_flip(differences)
+    assert effects.FEW > 4
