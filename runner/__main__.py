@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner import config as configuration
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
 from runner.errors import UserError
-from runner.sweep import launcher, record
+from runner.sweep import launcher, record, search
 from runner.sweep.callback import started_sweep
 from runner.sweep.record import PointRecord
 from runner.usage import explain, is_usage_error
@@ -40,25 +40,28 @@ def _run(composed: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
     sweep = Path(hydra_config.sweep.dir) if hydra_config.mode is RunMode.MULTIRUN else None
+    number = int(hydra_config.job.num) if sweep is not None else 0
+    overrides = tuple(hydra_config.overrides.task)
 
     def action() -> int:
-        from runner.run import run
-
         config = configuration.load(composed)
-        if sweep is not None:
-            config.sweep.id = record.sweep_id(sweep)
-        return run(config, OmegaConf.to_yaml(composed, resolve=True), directory)
+        text = OmegaConf.to_yaml(composed, resolve=True)
+        if sweep is None:
+            from runner.run import run
+
+            return run(config, text, directory)
+        from runner.sweep.job import run_point
+
+        search.check(hydra_config.sweeper, config)
+        return run_point(sweep, PointRecord(number, overrides), config, text)
 
     status, problems = attempt(action, directory)
     if sweep is not None:
-        from runner.sweep.objective import objective
-
-        overrides = tuple(hydra_config.overrides.task)
-        point = PointRecord(int(hydra_config.job.num), overrides, status, problems)
-        record.write_point(sweep, point)
+        record.write_point(sweep, PointRecord(number, overrides, status, problems))
         if status == INTERRUPTED:
             raise KeyboardInterrupt  # no other point starts
-        return objective(str(composed.objective), directory)
+        objective = str(composed.objective)
+        return search.infeasible(objective) if problems else search.number(objective, directory)
     _statuses.append(status)
     _remove_empty(directory)
     return None
@@ -84,11 +87,13 @@ def main() -> None:
     except Exception as error:
         if is_usage_error(error):
             complain(UserError(explain(error)))
+            _statuses.append(USAGE_ERROR)
         elif isinstance(error, OSError):  # Hydra makes the run's directory before it calls us
             complain(UserError(f"output_dir={error.filename}: not writable ({error.strerror})"))
-        else:
-            raise
-        _statuses.append(USAGE_ERROR)
+            _statuses.append(USAGE_ERROR)
+        else:  # ours; or a job of Slurm's was killed, and what the other points found still counts
+            traceback.print_exc()
+            _statuses.append(INFRASTRUCTURE)
     sys.exit(worst([*_statuses, *launcher.statuses, *_finish_sweep()]))
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from runner.attempt import USAGE_ERROR, complain
 from runner.errors import UserError
-from runner.sweep import record
+from runner.sweep import record, search
 from runner.sweep.points import Point, compose
 from runner.sweep.record import PointRecord, SweepRecord, axes_of, point_name
 
@@ -50,6 +50,8 @@ class SweepLauncher(Launcher):
         setup_globals()
         sweep = Path(str(self._config.hydra.sweep.dir))
         points, refused = self._compose(job_overrides, initial_job_idx)
+        for point in points:
+            search.check(self._config.hydra.sweeper, point.config)
         if any(point.config.preflight_only for point in points):
             return _show_plans(points, refused)
         sweep.mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,8 @@ class SweepLauncher(Launcher):
             refuse(sweep, number, tuple(job_overrides[number - initial_job_idx]), error)
         if refused and any(point.config.sweep.strict for point in points):
             raise UserError("sweep.strict=true: a point was refused, so none is run")
-        self.run_points(sweep, points)
+        if points:
+            self.run_points(sweep, points)
         return self._returns(sweep, points, job_overrides, initial_job_idx)
 
     def _compose(
@@ -80,15 +83,15 @@ class SweepLauncher(Launcher):
         job_overrides: Sequence[Sequence[str]],
         first: int,
     ) -> list[JobReturn]:
-        from runner.sweep.objective import objective
-
+        assert self._config is not None
+        otherwise = search.infeasible(str(self._config.objective))  # of what was refused
         objectives = {point.number: point.config.objective for point in points}
+        numbers = {
+            each: search.number(name, sweep / str(each)) for each, name in objectives.items()
+        }
         return [
-            _returned(
-                overrides,
-                objective(objectives.get(number, "accuracy"), sweep / str(number)),
-            )
-            for number, overrides in enumerate(job_overrides, start=first)
+            _returned(overrides, numbers.get(each, otherwise))
+            for each, overrides in enumerate(job_overrides, start=first)
         ]
 
 
@@ -107,6 +110,8 @@ def note_points(sweep: Path, job_overrides: Sequence[Sequence[str]], first: int)
             record.sweep_id(sweep),
             shlex.join(["python", "-m", "runner", *sys.argv[1:]]),
             tuple(points[number] for number in sorted(points)),
+            known.engine_starts if known and before else 0,
+            known.engine_starts_saved if known and before else 0,
         ),
     )
 

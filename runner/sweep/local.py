@@ -24,7 +24,8 @@ def run_locally(sweep: Path, points: Sequence[Point]) -> None:
     """As SweepLauncher.run_points says."""
     out = terminal.console()
     ready = check_all(sweep, points, out)
-    done = resume.settle(sweep, {number: checked for number, (_, checked) in ready.items()})
+    first = min(point.number for point in points)
+    done = resume.settle(sweep, {number: checked for number, (_, checked) in ready.items()}, first)
     for number, status in done.items():
         record.write_point(sweep, PointRecord(number, ready[number][0].overrides, status))
     left = [pair for number, pair in ready.items() if number not in done]

@@ -11,7 +11,7 @@ from runner.verdict import Status, Verdict
 
 
 def objective(name: str, directory: Path) -> float:
-    """Of a point that has ended; NaN, which a search takes for infeasible, unless it is sound.
+    """Of a point that has ended; NaN, which is infeasible to a search, unless it is sound.
 
     `accuracy` is the mean of the judged metrics, or of all where none is judged; `throughput` is
     generated tokens a second, and needs a verdict that did not fail, as `seconds` does.

@@ -17,13 +17,18 @@ EARLIER = "earlier"
 FINAL = (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE, Status.UNJUDGED)
 
 
-def settle(sweep: Path, wanted: Mapping[int, Checked]) -> dict[int, int]:
+def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[int, int]:
     """The exit status of each wanted point that is done; its results then lie under its number.
 
     A grid that has changed numbers its points anew: results are known by what was asked, not by
     their number. What is of no use now moves to `earlier/`; nothing is deleted.
+    Points below `first` belong to an earlier batch of the same search, and stay as they are.
     """
-    runs = [each for each in _run_directories(sweep) if RunDirectory(each).config.exists()]
+    runs = [
+        each
+        for each in _run_directories(sweep)
+        if RunDirectory(each).config.exists() and (each.parent != sweep or int(each.name) >= first)
+    ]
     matches: dict[int, Path] = {}
     for number, checked in wanted.items():
         runs.sort(key=lambda each, own=sweep / str(number): each != own)  # type: ignore[misc]
