@@ -24,6 +24,7 @@ FILES = {
     "report.md",
     "engine.log",
     "events.jsonl",
+    "mlflow.json",
 }
 
 

@@ -288,7 +288,7 @@ def test_an_interruption_before_the_engine_is_130_and_quiet(
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
 
 
 @needs_cpu_build
