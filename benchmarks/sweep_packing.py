@@ -28,8 +28,8 @@ from runner.config import RunConfig, TaskConfig
 from runner.rundir import read_json
 from runner.sweep import record
 from runner.sweep.points import Point
-from runner.sweep.ray import Run
 from runner.sweep.ray_cluster import connected
+from runner.sweep.ray_run import Run
 from runner.sweep.ray_task import ENGINES, EngineRecord
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Need

@@ -144,7 +144,7 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from benchmarks.sweep_packing import sleeper, stand_in
-from runner.sweep.ray import Run
+from runner.sweep.ray_run import Run
 from runner.sweep.ray_cluster import connected
 with connected(sys.argv[1], {}) as cluster:
     jobs = [sleeper(number, 1, 25, points=2) for number in (0, 10, 20, 30)]

@@ -22,8 +22,9 @@ from runner.errors import UserError
 from runner.rundir import RunDirectory, read_json
 from runner.sweep import record
 from runner.sweep.points import Point
-from runner.sweep.ray import Options, Run, run_on_ray
+from runner.sweep.ray import Options, run_on_ray
 from runner.sweep.ray_cluster import Cluster, connected
+from runner.sweep.ray_run import Run
 from runner.sweep.ray_task import ENGINES, Sent, ascending, environment, handed_on
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Need, Node, choose, impossible, jobs, ordered
@@ -34,7 +35,7 @@ A, B = Node("a", "host-a", {"NPU": 8.0}), Node("b", "host-b", {"NPU": 4.0})
 
 
 def wide(number: int, width: int, points: int = 1) -> Job:
-    return sleeper(number, width, 1.0, points)
+    return sleeper(number, width, float(points), points)
 
 
 def ended(sweep: Path, number: int) -> PointRecord:
