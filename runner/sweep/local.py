@@ -87,5 +87,6 @@ def _announce(out: Console, points: int, done: int, left: int, engines: int) -> 
     if left:
         parts.append(f"{left} to run on {engines} engine{'s' if engines > 1 else ''}")
         if left > engines:
-            parts.append(f"{left - engines} engine starts saved")
+            starts = "engine start" if left - engines == 1 else "engine starts"
+            parts.append(f"{left - engines} {starts} saved")
     out.print("sweep: " + ", ".join(parts))

@@ -47,7 +47,8 @@ def findings(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[list[str
 
 def engines(sweep: Sweep) -> str:
     saved = sweep.engine_starts_saved
-    return f"{sweep.engine_starts} engine starts" + (f", {saved} saved" if saved else "")
+    starts = "engine start" if sweep.engine_starts == 1 else "engine starts"
+    return f"{sweep.engine_starts} {starts}" + (f", {saved} saved" if saved else "")
 
 
 def unexplained(sweep: Sweep) -> list[str]:
