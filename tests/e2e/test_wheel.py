@@ -77,8 +77,20 @@ def test_canary_is_packaged(contents: set[str]) -> None:
 
 def test_nothing_else_is_packaged(contents: set[str]) -> None:
     top = {name.split("/")[0] for name in contents}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"runner"}
+    packages = {name for name in top if not name.endswith(".dist-info")}
+    assert packages == {"runner", "hydra_plugins"}
+    # Hydra's plugins share that package: ours is one module in it, and nothing that claims it.
+    ours = {name for name in contents if name.startswith("hydra_plugins/")}
+    assert ours == {"hydra_plugins/accuracy_runner.py"}
     assert not [name for name in contents if "__pycache__" in name]
+
+
+def test_a_sweep_far_from_the_checkout(installed: Path, tmp_path: Path) -> None:
+    """The launcher is found, and so are the ready sweeps."""
+    words = ["sweep=canary", "preflight_only=true", "tracking=off"]
+    done = in_wheel_environment(installed, tmp_path, "-m", "runner", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("nothing started") == 4
 
 
 def test_help_far_from_the_checkout(installed: Path, tmp_path: Path) -> None:
