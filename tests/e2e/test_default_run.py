@@ -112,7 +112,8 @@ def test_mlflow_holds_parameters_metrics_tags_and_artifacts(default_run: Finishe
     assert run.data.tags["evaluation_fingerprint"] == plan["evaluation_fingerprint"]
     assert run.data.tags["version.torch"]
     artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-    assert artifacts == FILES
+    # mlflow.json says where the run went, so it can only be written once it is there.
+    assert artifacts == FILES - {"mlflow.json"}
 
 
 def test_a_wrong_baseline_fails_and_a_second_run_answers_the_same(
