@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from PIL import Image
 from tqdm import tqdm
 from vllm import LLM, SamplingParams
+
+from runner.lm.images import image_hash
 
 # The chosen token and the one behind it: enough for its probability and the margin of a near-tie.
 LOGPROBS = 2
@@ -125,13 +125,6 @@ def prompt_key(prompt: Any) -> Hashable:
         return tuple(prompt["prompt_token_ids"])
     images = (prompt.get("multi_modal_data") or {}).get("image") or []
     return (prompt["prompt"], tuple(image_hash(image) for image in images))
-
-
-def image_hash(image: Image.Image) -> str:
-    """SHA-256 of an image's mode, size and pixels: no encoding, so any mode will do."""
-    digest = hashlib.sha256(f"{image.mode}{image.size}".encode())
-    digest.update(image.tobytes())
-    return digest.hexdigest()
 
 
 def _answer(output: Any) -> Answer:

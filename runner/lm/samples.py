@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from runner.lm.engine import Answer, image_hash
-from runner.lm.tasks import LoadedTask
+from runner.lm.images import image_hash
 from runner.rundir import write_atomic
 
 if TYPE_CHECKING:
+    from runner.lm.engine import Answer
     from runner.lm.models import RecordedModel
+    from runner.lm.tasks import LoadedTask
 
 
 @dataclass(frozen=True)

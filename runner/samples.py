@@ -1,0 +1,96 @@
+"""samples.parquet as plain values: what a run asked, and what it was answered."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Long where answers are long: handed out as views of the column, a Python object a token would
+# take gigabytes for 15,000 reasoned answers.
+TOKEN_LISTS = ("token_ids", "logprobs", "margins")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample under one filter, as runner/lm/samples.py writes it.
+
+    `logprobs` are natural logarithms of the chosen tokens' probabilities, `margins` their lead over
+    the next best token, both as long as `token_ids`; `choice_logprobs` are the log-likelihoods of
+    the scored choices in the order asked. What an older file lacks has its default.
+    """
+
+    task: str
+    doc_id: int
+    filter: str = "none"
+    doc_hash: str = ""
+    prompt_hash: str = ""
+    image_hashes: tuple[str, ...] = ()
+    image_sizes: tuple[str, ...] = ()
+    prompt: str = ""
+    target: str = ""
+    responses: tuple[str, ...] = ()
+    filtered: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    truncated: bool = False
+    prompt_tokens: tuple[int, ...] = ()
+    token_ids: Sequence[int] = ()
+    logprobs: Sequence[float] = ()
+    margins: Sequence[float] = ()
+    finish_reasons: tuple[str, ...] = ()
+    choice_logprobs: tuple[float, ...] = ()
+
+
+def read_samples(file: Path) -> list[Sample]:
+    """All samples in the file's order; columns that this version does not know are left out.
+
+    Raises:
+        UserError: if the file is missing, or is no Parquet file of samples.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = Sample.__dataclass_fields__
+    try:
+        schema = pq.read_schema(file)
+        table = pq.read_table(file, columns=[name for name in schema.names if name in names])
+    except FileNotFoundError:
+        raise UserError(f"{file}: not there; the run has kept no samples") from None
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error
+    if missing := {"task", "doc_id"} - set(table.column_names):
+        raise UserError(f"{file}: holds no samples (no column {', '.join(sorted(missing))})")
+    views: dict[str, Any] = {
+        name: _views(table.column(name)) for name in TOKEN_LISTS if name in table.column_names
+    }
+    rows = table.drop_columns(list(views)).to_pylist()
+    return [
+        Sample(
+            **{name: _plain(name, value) for name, value in row.items() if value is not None},
+            **{name: column[place] for name, column in views.items()},
+        )
+        for place, row in enumerate(rows)
+    ]
+
+
+def _plain(name: str, value: Any) -> Any:
+    if name == "scores":
+        return dict(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _views(column: pa.ChunkedArray) -> list[Sequence[Any]]:
+    """A list column's rows as views of its values; a memoryview compares and indexes as a list."""
+    views: list[Sequence[Any]] = []
+    for chunk in column.chunks:
+        values = memoryview(chunk.values.to_numpy(zero_copy_only=False))
+        offsets = chunk.offsets.to_pylist()
+        views += [values[start:end] for start, end in itertools.pairwise(offsets)]
+    return views
