@@ -170,6 +170,8 @@ class SweepConfig:
     repeat: int = 0
     # The sweep that a point belongs to; set where it is started.
     id: str | None = None
+    # What tells the point from the others (`tp=1 max_model_len=512`); set with the id.
+    point: str | None = None
 
 
 @dataclass

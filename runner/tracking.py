@@ -65,7 +65,9 @@ def track(
         client, experiment, _artifact_location(config.tracking.uri, experiment)
     )
     created = client.create_run(
-        experiment_id, start_time=started_ms, run_name=f"{plan.model} {plan.parallel_mode}"
+        experiment_id,
+        start_time=started_ms,
+        run_name=f"{plan.model} {config.sweep.point or plan.parallel_mode}",
     )
     run_id = created.info.run_id
     labels = tags(run, plan, environment, outcome, verdict)

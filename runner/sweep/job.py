@@ -7,6 +7,8 @@ import logging
 import os
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from runner import terminal
 from runner.config import RunConfig
 from runner.errors import UserError
@@ -31,6 +33,9 @@ def run_point(sweep: Path, point: PointRecord, config: RunConfig, composed: str)
             "launcher out"
         )
     config.sweep.id = record.sweep_id(sweep)
+    said = OmegaConf.load(sweep / "multirun.yaml").hydra.overrides.task
+    keys = record.keys_of_names([point.overrides], said)
+    config.sweep.point = record.point_name(point.overrides, keys) or None
     out = terminal.console()
     checked = check(config, composed, out)
     directory = sweep / str(point.number)

@@ -19,7 +19,7 @@ from runner.attempt import USAGE_ERROR, complain
 from runner.errors import UserError
 from runner.sweep import record, search
 from runner.sweep.points import Point, compose
-from runner.sweep.record import PointRecord, SweepRecord, axes_of, point_name
+from runner.sweep.record import PointRecord, SweepRecord, axes_of, keys_of_names, point_name
 
 
 class SweepLauncher(Launcher):
@@ -69,9 +69,11 @@ class SweepLauncher(Launcher):
     ) -> tuple[list[Point], dict[int, UserError]]:
         assert self._config is not None and self._context is not None
         points, refused = [], {}
+        keys = keys_of_names(job_overrides, self._config.hydra.overrides.task)
         for number, overrides in enumerate(job_overrides, start=first):
+            name = point_name(overrides, keys)
             try:
-                points.append(compose(self._context, self._config, overrides, number))
+                points.append(compose(self._context, self._config, overrides, number, name))
             except UserError as error:
                 refused[number] = error
         return points, refused

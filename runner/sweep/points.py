@@ -28,9 +28,9 @@ class Point:
 
 
 def compose(
-    context: HydraContext, sweep: DictConfig, overrides: Sequence[str], number: int
+    context: HydraContext, sweep: DictConfig, overrides: Sequence[str], number: int, name: str
 ) -> Point:
-    """What `python -m runner` would run with these overrides.
+    """What `python -m runner` would run with these overrides; `name` tells it from the others.
 
     Raises:
         UserError: if they do not compose, or break a rule.
@@ -47,7 +47,8 @@ def compose(
     with open_dict(composed):
         del composed["hydra"]
     config = configuration.load(composed)
-    named = replace(config.sweep, id=sweep_id(Path(str(sweep.hydra.sweep.dir))))
+    place = Path(str(sweep.hydra.sweep.dir))
+    named = replace(config.sweep, id=sweep_id(place), point=name or None)
     return Point(
         number,
         tuple(overrides),

@@ -46,6 +46,15 @@ def read(sweep: Path) -> SweepRecord:
     return found
 
 
+def names(store: str) -> list[str]:
+    """What MLflow calls the runs that are points."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=store)
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    return sorted(run.info.run_name for run in runs if "engine_fingerprint" in run.data.tags)
+
+
 @needs("hydra_plugins.hydra_submitit_launcher", "slurm")
 def test_submitit_runs_points_side_by_side_and_once(tmp_path: Path) -> None:
     """The two make their first store together, which MLflow alone does not survive."""
@@ -56,6 +65,7 @@ def test_submitit_runs_points_side_by_side_and_once(tmp_path: Path) -> None:
     assert [point.status for point in read(sweep).points] == [0, 0]
     runs = [RunDirectory(sweep / str(number)) for number in range(2)]
     assert all(run.verdict.exists() and run.tracked.exists() for run in runs)
+    assert names(store) == ["canary_vl max_model_len=1024", "canary_vl max_model_len=512"]
     assert "max_model_len" in (sweep / "sweep.md").read_text()
 
     before = [run.outcome.read_bytes() for run in runs]
@@ -97,3 +107,4 @@ def test_optuna_searches_batch_by_batch_and_survives_what_is_refused(
     assert best["best_value"] == max(numbers.values())
     assert numbers[str(best["best_params"]["++engine.extra.max_num_seqs"])] == best["best_value"]
     assert "3 engine starts" in done.stdout
+    assert {"canary_vl max_num_seqs=1", "canary_vl max_num_seqs=8"} < set(names(store))

@@ -66,6 +66,21 @@ def test_a_grid_has_no_direction(config: RunConfig) -> None:
 # What is known of a search
 
 
+@pytest.mark.parametrize(
+    ("points", "names"),
+    [
+        ([("model=a", "x.tp=1", "n=4"), ("model=a", "x.tp=2", "n=4")], ["tp=1", "tp=2"]),
+        ([("model=a", "n=4"), ("model=b", "n=4")], ["", ""]),
+        ([("n=4", "++engine.extra.max_num_seqs=8")], ["max_num_seqs=8"]),
+    ],
+)
+def test_a_point_is_called_by_what_it_alone_was_asked(
+    points: list[tuple[str, ...]], names: list[str]
+) -> None:
+    keys = record.keys_of_names(points, ["n=4", "engine.extra.max_num_seqs=choice(1,8)"])
+    assert [record.point_name(overrides, keys) for overrides in points] == names
+
+
 def test_a_batch_adds_to_the_sweep_and_a_new_start_begins_anew(tmp_path: Path) -> None:
     note_points(tmp_path, [["a=1"], ["a=2"]], first=0)
     record.note_starts(tmp_path, 2, 0)
