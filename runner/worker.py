@@ -145,16 +145,15 @@ def _evaluate_all(
         loaded = load_tasks(plan, manager)
         clock.lap("load_tasks_s")
         from runner.lm.evaluate import evaluate
-        from runner.lm.resolved import resolved_engine
         from runner.lm.samples import write_samples
 
         if held.lm is None:
             held.lm = _start_engine(plan, reporter)
         else:
-            held.lm.model.reset_prefix_cache()  # a run must not depend on what was asked before it
+            held.lm.renew()
         lm = held.lm
         clock.lap("start_engine_s")
-        engine.update(resolved_engine(lm.model.llm_engine.vllm_config))
+        engine.update(lm.resolved())
         reporter.send("engine_started", engine=engine)
         rows: list[Any] = []
         reporter.tasks = len(loaded)

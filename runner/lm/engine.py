@@ -4,31 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from tqdm import tqdm
 from vllm import LLM, SamplingParams
 
+from runner.lm.answer import TOO_LONG, Answer
 from runner.lm.images import image_hash
 
 # The chosen token and the one behind it: enough for its probability and the margin of a near-tie.
 LOGPROBS = 2
-TOO_LONG = "prompt_too_long"
 # How vLLM 0.23 to 0.32 says so, for text and for text with images.
 TOO_LONG_SAID = ("maximum context length", "longer than the maximum model length")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the engine returned for one request; log-probabilities are natural logarithms."""
-
-    prompt_tokens: int
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    margins: tuple[float, ...]
-    finish_reason: str
 
 
 class RecordingEngine:

@@ -7,17 +7,19 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from runner.lm.engine import TOO_LONG
-from runner.lm.models import RecordedModel
+from runner.lm.answer import TOO_LONG
 from runner.lm.samples import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
 from runner.outcome import MetricResult, TaskOutcome
 from runner.plan import Plan
+
+if TYPE_CHECKING:
+    from runner.lm.models import RecordedModel
 
 
 def evaluate(
@@ -46,7 +48,7 @@ def evaluate(
     assert results is not None  # None is for ranks other than 0, which lm-eval has under torchrun
     seconds = time.monotonic() - start
     rows = sample_rows(lm, loaded, results["samples"])
-    lm.model.forget()
+    lm.forget()
     return _task_outcome(loaded, results, rows, seconds), rows
 
 

@@ -8,7 +8,9 @@ from lm_eval.models.utils import maybe_truncate
 from lm_eval.models.vllm_causallms import VLLM
 from lm_eval.models.vllm_vlms import VLLM_VLM
 
-from runner.lm.engine import Answer, RecordingEngine, prompt_key
+from runner.lm.answer import Answer
+from runner.lm.engine import RecordingEngine, prompt_key
+from runner.lm.resolved import resolved_engine
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -42,6 +44,18 @@ class RecordedModel(VLLM):
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
         self.progress.begin("loglikelihood_rolling", len(requests))
         return super().loglikelihood_rolling(requests, disable_tqdm=True)
+
+    def resolved(self) -> dict[str, Any]:
+        """What vLLM made of the arguments."""
+        return resolved_engine(self.model.llm_engine.vllm_config)
+
+    def forget(self) -> None:
+        """Drop the answers that nobody took."""
+        self.model.forget()
+
+    def renew(self) -> None:
+        """Before another run on this engine: it must not depend on what was asked before it."""
+        self.model.reset_prefix_cache()
 
     def answer_to(self, request: Instance) -> tuple[Answer | None, bool]:
         """The engine's answer to an asked request, and whether its prompt was cut to fit.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from runner.lm.images import image_hash
 from runner.rundir import write_atomic
 
 if TYPE_CHECKING:
-    from runner.lm.engine import Answer
+    from runner.lm.answer import Answer
     from runner.lm.models import RecordedModel
     from runner.lm.tasks import LoadedTask
 
@@ -27,6 +27,7 @@ class SampleRow:
 
     Token lists hold the concatenated answers of all requests of the sample; `logprobs` are natural
     logarithms of the chosen tokens' probabilities, `margins` their lead over the next best token.
+    `choice_logprobs` are the log-likelihoods that a task scored, in the order of its requests.
     """
 
     task: str
@@ -47,6 +48,7 @@ class SampleRow:
     logprobs: list[float]
     margins: list[float]
     finish_reasons: list[str]
+    choice_logprobs: list[float] = field(default_factory=list)
 
     @property
     def sample(self) -> tuple[str, int]:
@@ -73,6 +75,7 @@ SCHEMA = pa.schema(
         ("logprobs", pa.list_(pa.float32())),
         ("margins", pa.list_(pa.float32())),
         ("finish_reasons", pa.list_(pa.string())),
+        ("choice_logprobs", pa.list_(pa.float64())),
     ]
 )
 
@@ -132,7 +135,19 @@ def _row(name: str, sample: dict[str, Any], answers: list[tuple[Answer | None, b
         logprobs=[value for answer in known for value in answer.logprobs],
         margins=[value for answer in known for value in answer.margins],
         finish_reasons=[answer.finish_reason for answer in known],
+        choice_logprobs=[
+            value
+            for per_request in sample["resps"]
+            for response in per_request
+            if (value := _log_likelihood(response)) is not None
+        ],
     )
+
+
+def _log_likelihood(response: Any) -> float | None:
+    """lm-eval answers a choice with (log-likelihood, greedy?), a rolling one with the number."""
+    value = response[0] if isinstance(response, tuple) else response
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _document_hash(document: dict[str, Any]) -> str:

@@ -101,6 +101,11 @@ def test_generation_and_choices_in_one_run_from_two_local_data_sets(
     assert shots[0]["prompt"].count("<|im_start|>user") == 6, "five examples as turns, and one"
     choice = next(row for row in rows if row["task"] == "ceval-valid_accountant")
     assert len(choice["responses"]) == 4 and len(choice["prompt_tokens"]) == 4
+    assert choice["responses"] == [
+        str((value, text.endswith("True)")))
+        for value, text in zip(choice["choice_logprobs"], choice["responses"], strict=True)
+    ]
+    assert not any(row["choice_logprobs"] for row in shots)
 
 
 def test_prompts_cut_to_fit_are_counted_and_never_pass(run: Run, text_data: Path) -> None:

@@ -31,6 +31,7 @@ ROW = SampleRow(
     logprobs=[-0.5, -0.25, 0.0],
     margins=[1.0, 2.0, float("inf")],
     finish_reasons=["stop"],
+    choice_logprobs=[-12.345678901, -0.5],
 )
 
 
@@ -51,6 +52,7 @@ def test_what_the_worker_wrote_is_read_back_whole(tmp_path: Path) -> None:
         "B",
     )
     assert first.image_hashes == ("i", "j") and first.image_sizes == ("64x48", "28x28")
+    assert first.choice_logprobs == (-12.345678901, -0.5)
     assert first.responses == ("B",) and first.finish_reasons == ("stop",)
     assert list(second.token_ids) == []
     assert read_samples(file)[0] == first
