@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner import preflight, report, sources, supervisor, terminal, tracking
+from runner import preflight, report, sources, supervisor, terminal
 from runner.config import RunConfig
 from runner.digest import digest_directories
 from runner.environment import Environment, collect
@@ -21,6 +21,8 @@ from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
 from runner.progress import ProgressDisplay
 from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.tracking import sender
+from runner.tracking.tracked import run_page
 from runner.verdict import EXIT_STATUS, Status, Verdict, judge
 
 # Versions that can change a number the engine produces.
@@ -182,7 +184,7 @@ def _track(
 ) -> None:
     """The verdict stands on disk: a tracking store that fails costs a warning."""
     try:
-        tracked = tracking.track(
+        tracked = sender.track(
             files, config, plan, environment, outcome, verdict, started, _milliseconds()
         )
     except Exception as error:  # any failure of the store or the network below it
@@ -190,7 +192,7 @@ def _track(
         _warn(f"not recorded in MLflow ({config.tracking.uri}): {reason}; all is in {files.path}")
         return
     write_json(files.tracked, tracked)
-    out.print(f"MLflow: {tracking.run_page(tracked)}")
+    out.print(f"MLflow: {run_page(tracked)}")
     if not tracked.uri.startswith("http"):
         command = f"{sys.executable} -m mlflow ui --backend-store-uri {tracked.uri}"
         out.print(f"        (served by: {command})")

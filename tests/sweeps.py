@@ -18,7 +18,7 @@ from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Plan
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.sweep.record import PointRecord, SweepRecord, point_directory, write
-from runner.tracking import TrackedRun
+from runner.tracking.tracked import TrackedRun
 from runner.verdict import judge
 
 ID = "2026-11-22/22-10-11"

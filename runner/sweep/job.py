@@ -16,7 +16,7 @@ from runner.run import check, perform
 from runner.supervisor import Supervisor
 from runner.sweep import record, resume
 from runner.sweep.record import PointRecord
-from runner.tracking import IMPATIENT
+from runner.tracking.sender import IMPATIENT
 
 SQLITE = "sqlite:///"
 

@@ -95,17 +95,17 @@ def open_stores(points: Sequence[Point]) -> None:
         return
     import mlflow
 
-    from runner import tracking
+    from runner.tracking import sender
 
-    for name, value in tracking.IMPATIENT.items():
+    for name, value in sender.IMPATIENT.items():
         os.environ.setdefault(name, value)
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     for uri, experiment in sorted(wanted):
         with suppress(Exception):
             client = mlflow.MlflowClient(tracking_uri=uri)
-            place = tracking._artifact_location(uri, experiment)
-            tracking._experiment(client, experiment, place)
+            place = sender.artifact_location(uri, experiment)
+            sender.experiment_id_of(client, experiment, place)
 
 
 def _announce(out: Console, cluster: Cluster, points: int, engines: int) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from runner import tracking
 from runner.plan import Plan
 from runner.run import Checked
 from runner.rundir import RunDirectory, read_json
 from runner.sweep.points import same_run
+from runner.tracking import sender
 from runner.verdict import Status, Verdict
 
 EARLIER = "earlier"
@@ -42,7 +42,7 @@ def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[i
     }
     for place in runs:
         if place.parent == sweep:
-            tracking.retire(RunDirectory(place))
+            sender.retire(RunDirectory(place))
             _set_aside(sweep, place)
     for number, place in moved.items():
         if place != sweep / str(number):
@@ -53,7 +53,7 @@ def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[i
 def make_room(directory: Path) -> None:
     """Put an attempt that did not come to its end out of the way of the next one."""
     if RunDirectory(directory).config.exists():
-        tracking.retire(RunDirectory(directory))
+        sender.retire(RunDirectory(directory))
         _set_aside(directory.parent, directory)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from runner.sweep.links import Links, links, share_view
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
-from runner.tracking import IMPATIENT, TrackedRun, metrics
+from runner.tracking.records import metrics
+from runner.tracking.sender import IMPATIENT
+from runner.tracking.tracked import TrackedRun
 
 # Not `sweep`: a table that is filtered by it shows the points and nothing else.
 TAG = "sweep_summary"

@@ -18,7 +18,7 @@ from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
 from runner.sweep import record
 from runner.sweep.record import PointRecord
-from runner.tracking import TrackedRun
+from runner.tracking.tracked import TrackedRun
 from runner.verdict import MetricVerdict, Status, Verdict
 
 NOT_RUN, UNFINISHED = "NOT RUN", "UNFINISHED"

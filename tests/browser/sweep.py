@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 
 from runner import config as configuration
-from runner import report, tracking
+from runner import report
 from runner.config import RunConfig
 from runner.environment import Environment
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
@@ -19,6 +19,8 @@ from runner.plan import Facts, Plan, make_plan
 from runner.platforms import Device
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.sweep.links import share_view, view_key, view_tag
+from runner.tracking import sender
+from runner.tracking.tracked import TrackedRun
 from runner.verdict import judge
 
 SWEEP_ID = "2026-11-20/18-02-11"
@@ -149,9 +151,7 @@ def _config(directory: Path, uri: str, tp: int, length: int) -> RunConfig:
         return configuration.load(hydra.compose("config", overrides))
 
 
-def _track(
-    config: RunConfig, accuracy: float, seconds: float, started_ms: int
-) -> tracking.TrackedRun:
+def _track(config: RunConfig, accuracy: float, seconds: float, started_ms: int) -> TrackedRun:
     """What `python -m runner` leaves of a point, without the engine."""
     facts = Facts(
         versions={"vllm": "0.23.0", "vllm-ascend": "0.23.0rc1", "torch": "2.10.0"},
@@ -171,7 +171,7 @@ def _track(
     write_json(files.outcome, outcome)
     write_json(files.verdict, verdict)
     write_atomic(files.report, report.render(plan, environment, outcome, verdict))
-    return tracking.track(
+    return sender.track(
         files,
         config,
         plan,

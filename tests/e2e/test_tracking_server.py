@@ -14,11 +14,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from runner import config as configuration
-from runner import tracking
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
+from runner.tracking import sender
+from runner.tracking.tracked import run_page
 from runner.verdict import Verdict
 from tests.e2e.conftest import Finished
 
@@ -61,7 +62,7 @@ def test_a_server_receives_the_whole_run(server: str, default_run: Finished) -> 
     configuration.register()
     config = configuration.load(OmegaConf.load(run.config))
     config.tracking.uri = server
-    tracked = tracking.track(
+    tracked = sender.track(
         run,
         config,
         read_json(run.plan, Plan),
@@ -71,7 +72,7 @@ def test_a_server_receives_the_whole_run(server: str, default_run: Finished) -> 
         started_ms=1_000,
         ended_ms=61_000,
     )
-    assert tracking.run_page(tracked).startswith(f"{server}/#/experiments/")
+    assert run_page(tracked).startswith(f"{server}/#/experiments/")
     client = mlflow.MlflowClient(tracking_uri=server)
     kept = client.get_run(tracked.run_id)
     assert kept.info.status == "FINISHED"

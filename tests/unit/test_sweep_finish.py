@@ -16,7 +16,7 @@ from rich.console import Console
 
 from runner.sweep.finish import finish
 from runner.sweep.store import TAG
-from runner.tracking import TrackedRun
+from runner.tracking.tracked import TrackedRun
 from tests.sweeps import ID, Asked, Found, build, grid
 
 TP, LENGTH = "parallelism.tp", "engine.max_model_len"

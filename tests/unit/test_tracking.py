@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from runner import tracking
 from runner.config import RunConfig, VerdictConfig
 from runner.environment import Environment
 from runner.outcome import MetricResult, Outcome, State
 from runner.plan import Facts, Plan, make_plan
 from runner.rundir import RunDirectory, write_atomic, write_json
-from runner.tracking import TrackedRun, metrics, parameters, run_page, tags, track
+from runner.tracking import sender
+from runner.tracking.records import metrics, parameters, tags
+from runner.tracking.sender import track
+from runner.tracking.tracked import TrackedRun, run_page
 from runner.verdict import Status, Verdict, judge
 
 HOSTILE = [
@@ -257,7 +259,7 @@ def record(
     from mlflow import MlflowClient
 
     monkeypatch.chdir(tmp_path)
-    for name in tracking.IMPATIENT:
+    for name in sender.IMPATIENT:
         monkeypatch.delenv(name, raising=False)
     config.tracking.enabled = True
     config.tracking.uri = f"sqlite:///{made_store}"

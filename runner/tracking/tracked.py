@@ -1,0 +1,26 @@
+"""Where MLflow keeps a run that was sent, and the page that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """Where MLflow keeps the run."""
+
+    uri: str
+    experiment: str
+    experiment_id: str
+    run_id: str
+
+
+def run_page(tracked: TrackedRun) -> str:
+    """The run's page: on the server, or on the UI that `mlflow ui` starts for a local store."""
+    server = tracked.uri if tracked.uri.startswith("http") else "http://127.0.0.1:5000"
+    return (
+        f"{server.rstrip('/')}/#/experiments/{quote(tracked.experiment_id)}"
+        # Without it the UI opens its GenAI view.
+        f"/runs/{quote(tracked.run_id)}?workflowType=machine_learning"
+    )
