@@ -21,6 +21,7 @@ class RunDirectory:
         self.environment = path / "environment.json"
         self.outcome = path / "outcome.json"
         self.samples = path / "samples.parquet"
+        self.images = path / "images.parquet"
         self.verdict = path / "verdict.json"
         self.report = path / "report.md"
         self.engine_log = path / "engine.log"

@@ -145,6 +145,7 @@ def _evaluate_all(
         loaded = load_tasks(plan, manager)
         clock.lap("load_tasks_s")
         from runner.lm.evaluate import evaluate
+        from runner.lm.images import Album
         from runner.lm.samples import write_samples
 
         if held.lm is None:
@@ -156,13 +157,15 @@ def _evaluate_all(
         engine.update(lm.resolved())
         reporter.send("engine_started", engine=engine)
         rows: list[Any] = []
+        album = Album()
         reporter.tasks = len(loaded)
         for number, task in enumerate(loaded, start=1):
             reporter.task, reporter.number = task.evaluation.task, number
-            outcome, task_rows = evaluate(lm, manager, task, plan)
+            outcome, task_rows = evaluate(lm, manager, task, plan, album)
             rows += task_rows
             finished.append(outcome)
             write_samples(run.samples, rows)
+            album.write(run.images)
             write_json(run.outcome, Outcome(State.ERROR, "unfinished", tuple(finished), engine))
             reporter.send("task_finished", task=task.evaluation.task, seconds=outcome.seconds)
         clock.lap("evaluate_s")

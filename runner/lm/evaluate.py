@@ -13,6 +13,7 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from runner.lm.answer import TOO_LONG
+from runner.lm.images import Album
 from runner.lm.samples import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
 from runner.outcome import MetricResult, TaskOutcome
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    lm: RecordedModel, manager: TaskManager, loaded: LoadedTask, plan: Plan
+    lm: RecordedModel, manager: TaskManager, loaded: LoadedTask, plan: Plan, album: Album
 ) -> tuple[TaskOutcome, list[SampleRow]]:
-    """Ask, score and aggregate with `lm_eval.simple_evaluate`, seeded, samples kept."""
+    """Ask, score and aggregate with `lm_eval.simple_evaluate`, seeded, samples kept.
+
+    The images that were shown go to the album.
+    """
     asked = loaded.evaluation
     lm.batch_size = asked.batch_size if asked.batch_size == "auto" else int(asked.batch_size)
     start = time.monotonic()
@@ -47,7 +51,7 @@ def evaluate(
     )
     assert results is not None  # None is for ranks other than 0, which lm-eval has under torchrun
     seconds = time.monotonic() - start
-    rows = sample_rows(lm, loaded, results["samples"])
+    rows = sample_rows(lm, loaded, results["samples"], album)
     lm.forget()
     return _task_outcome(loaded, results, rows, seconds), rows
 

@@ -1,12 +1,33 @@
-"""Images as the data set holds them: who they are."""
+"""Images as a data set holds them: who they are, and small copies for whoever reads the run."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import io
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from PIL import Image
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from runner.rundir import write_atomic
+
+# Enough to see what a question is about; the image itself stays in the data set.
+LONGEST_SIDE = 384
+# 8 bits a channel: what WebP takes as it is.
+PLAIN_MODES = ("RGB", "RGBA")
+# One number a pixel, on a scale of its own: 16-bit scans, depth maps, floats.
+UNSCALED_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+SCHEMA = pa.schema(
+    [
+        ("hash", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("thumbnail", pa.binary()),
+    ]
+)
 
 
 def image_hash(image: Image.Image) -> str:
@@ -14,3 +35,66 @@ def image_hash(image: Image.Image) -> str:
     digest = hashlib.sha256(f"{image.mode}{image.size}".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
+
+
+class Album:
+    """Thumbnails of all images that a run has shown, each once, by `image_hash`."""
+
+    def __init__(self) -> None:
+        self._pictures: dict[str, tuple[int, int, bytes]] = {}
+
+    def add(self, image: Image.Image) -> str:
+        """Keep a small copy; the image's hash."""
+        digest = image_hash(image)
+        if digest not in self._pictures:
+            self._pictures[digest] = (image.width, image.height, thumbnail(image))
+        return digest
+
+    def write(self, file: Path) -> None:
+        """Replace the file whole; a run without images has none."""
+        if not self._pictures:
+            return
+        rows = [
+            {"hash": digest, "width": width, "height": height, "thumbnail": picture}
+            for digest, (width, height, picture) in self._pictures.items()
+        ]
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="none")
+        write_atomic(file, sink.getvalue().to_pybytes())
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """WebP, at most 384 pixels a side; empty for what cannot be drawn: no run is lost for that."""
+    scale = min(1.0, LONGEST_SIDE / max(*image.size, 1))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    drawn = io.BytesIO()
+    try:
+        plain = _plain(image)
+        small = plain.resize(size, reducing_gap=2.0) if scale < 1 else plain
+        # No tag of the file's own: the model has seen the pixels as they are.
+        small.save(drawn, "WEBP", quality=80, method=2, exif=b"", icc_profile=None)
+    except (OSError, ValueError, MemoryError):
+        return b""
+    return drawn.getvalue()
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Any mode as RGB, with alpha where there is some."""
+    if image.mode in PLAIN_MODES:
+        return image
+    if image.mode in UNSCALED_MODES:
+        return _scaled(image).convert("RGB")
+    if image.mode == "LAB":  # Pillow converts it only with a colour profile: its lightness will do
+        return image.getchannel("L").convert("RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """The darkest value black, the brightest white; Pillow would clip at 255."""
+    values = np.asarray(image, dtype=np.float64)
+    known = values[np.isfinite(values)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
+    shades = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / (high - low or 1.0)
+    return Image.fromarray((shades * 255).astype(np.uint8))

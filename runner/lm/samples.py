@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from runner.lm.images import image_hash
+from runner.lm.images import Album, image_hash
 from runner.rundir import write_atomic
 
 if TYPE_CHECKING:
@@ -89,9 +89,15 @@ def write_samples(file: Path, rows: list[SampleRow]) -> None:
 
 
 def sample_rows(
-    lm: RecordedModel, loaded: LoadedTask, logged: dict[str, list[dict[str, Any]]]
+    lm: RecordedModel,
+    loaded: LoadedTask,
+    logged: dict[str, list[dict[str, Any]]],
+    album: Album,
 ) -> list[SampleRow]:
-    """Join what lm-eval logged for each document with what the engine answered to its requests."""
+    """Join what lm-eval logged for each document with what the engine answered to its requests.
+
+    The documents' images go to the album.
+    """
     rows = []
     for name, samples in logged.items():
         requests: dict[int, list[Any]] = {}
@@ -101,11 +107,16 @@ def sample_rows(
             doc_id: [lm.answer_to(request) for request in sorted(asked, key=lambda i: i.idx)]
             for doc_id, asked in requests.items()
         }
-        rows += [_row(name, sample, answers.get(sample["doc_id"], [])) for sample in samples]
+        rows += [_row(name, sample, answers.get(sample["doc_id"], []), album) for sample in samples]
     return rows
 
 
-def _row(name: str, sample: dict[str, Any], answers: list[tuple[Answer | None, bool]]) -> SampleRow:
+def _row(
+    name: str,
+    sample: dict[str, Any],
+    answers: list[tuple[Answer | None, bool]],
+    album: Album,
+) -> SampleRow:
     known = [answer for answer, _ in answers if answer is not None]
     arguments = sample["arguments"]
     prompt = str(arguments[0][0])
@@ -116,7 +127,7 @@ def _row(name: str, sample: dict[str, Any], answers: list[tuple[Answer | None, b
         filter=sample["filter"],
         doc_hash=_document_hash(sample["doc"]),
         prompt_hash=hashlib.sha256(prompt.encode()).hexdigest(),
-        image_hashes=[image_hash(image) for image in images],
+        image_hashes=[album.add(image) for image in images],
         image_sizes=[f"{image.width}x{image.height}" for image in images],
         prompt=prompt,
         target=str(sample["target"]),

@@ -20,6 +20,7 @@ FILES = {
     "environment.json",
     "outcome.json",
     "samples.parquet",
+    "images.parquet",
     "verdict.json",
     "report.md",
     "engine.log",

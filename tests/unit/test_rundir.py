@@ -30,6 +30,7 @@ def test_the_names_of_the_files(tmp_path: Path) -> None:
         "environment.json",
         "outcome.json",
         "samples.parquet",
+        "images.parquet",
         "verdict.json",
         "report.md",
         "engine.log",

@@ -1,0 +1,104 @@
+"""Thumbnails: whatever mode an image has, a small copy of it that shows the same."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from runner.lm.images import LONGEST_SIDE, Album, image_hash, thumbnail
+
+MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB"]
+MODES += ["HSV", "I", "F", "I;16", "I;16L", "I;16B"]
+
+
+def halves(mode: str) -> Image.Image:
+    """Left black, right white, in any mode; 16 bits and floats use their whole range."""
+    left_right = np.zeros((40, 60), dtype=np.uint8)
+    left_right[:, 30:] = 255
+    grey = Image.fromarray(left_right)
+    if mode in ("I", "F"):
+        return Image.fromarray(left_right.astype(np.float32 if mode == "F" else np.int32) * 1000)
+    if mode.startswith("I;16"):
+        wide = left_right.astype(">u2" if mode == "I;16B" else "<u2") * 257
+        return Image.frombytes(mode, grey.size, wide.tobytes())
+    if mode == "LAB":
+        flat = Image.new("L", grey.size, 128)
+        return Image.merge("LAB", (grey, flat, flat))
+    if mode == "La":
+        return grey.convert("LA").convert("La")
+    if mode == "RGBa":
+        return grey.convert("RGBA").convert("RGBa")
+    if mode in ("HSV", "YCbCr", "CMYK", "RGBX"):
+        return grey.convert("RGB").convert(mode)
+    if mode == "PA":
+        return grey.convert("P").convert("PA")
+    return grey.convert(mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_is_drawn(mode: str) -> None:
+    image = halves(mode)
+    assert image.mode == mode
+    drawn = Image.open(io.BytesIO(thumbnail(image))).convert("RGB")
+    assert drawn.size == (60, 40)
+    assert max(drawn.getpixel((10, 20))) < 30
+    assert min(drawn.getpixel((50, 20))) > 225
+
+
+def test_transparency_stays(tmp_path: Path) -> None:
+    for image in (Image.new("RGBA", (20, 20), (9, 9, 9, 0)), Image.new("LA", (20, 20), (9, 0))):
+        drawn = Image.open(io.BytesIO(thumbnail(image)))
+        assert drawn.mode == "RGBA" and drawn.getpixel((5, 5))[3] == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1920, 960), (384, 192)),
+        ((384, 20), (384, 20)),
+        ((9000, 3), (384, 1)),
+        ((3, 9000), (1, 384)),
+    ],
+)
+def test_the_longest_side_is_bounded(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    drawn = Image.open(io.BytesIO(thumbnail(Image.new("RGB", size, "red"))))
+    assert drawn.size == expected and max(drawn.size) <= LONGEST_SIDE
+
+
+def test_what_cannot_be_drawn_is_empty() -> None:
+    assert thumbnail(Image.new("RGB", (0, 0))) == b""
+
+
+def test_numbers_that_are_none_are_drawn() -> None:
+    values = np.full((20, 20), np.nan, dtype=np.float32)
+    assert thumbnail(Image.fromarray(values))
+    values[:, 10:] = np.inf
+    values[:, :5] = 7
+    assert thumbnail(Image.fromarray(values))
+
+
+def test_the_pixels_are_drawn_as_the_model_saw_them() -> None:
+    """A tag that turns the picture in a browser would show what the model was not shown."""
+    image, tags = Image.new("RGB", (30, 20)), Image.Exif()
+    tags[0x0112] = 6
+    image.info["exif"] = tags.tobytes()
+    assert not Image.open(io.BytesIO(thumbnail(image))).getexif()
+
+
+def test_an_album_has_every_image_once(tmp_path: Path) -> None:
+    album, file = Album(), tmp_path / "images.parquet"
+    album.write(file)
+    assert not file.exists()
+    images = [Image.new("RGB", (800, 600), "red"), Image.new("L", (20, 10))]
+    assert [album.add(image) for image in [*images, *images]] == 2 * [*map(image_hash, images)]
+    album.write(file)
+    rows = pq.read_table(file).to_pylist()
+    assert [(row["hash"], row["width"], row["height"]) for row in rows] == [
+        (image_hash(image), *image.size) for image in images
+    ]
+    assert [Image.open(io.BytesIO(row["thumbnail"])).format for row in rows] == ["WEBP", "WEBP"]
