@@ -162,6 +162,17 @@ class TrackingConfig:
 
 
 @dataclass
+class LimitsConfig:
+    """When a run is given up, in seconds; null is never. How often it is then tried again."""
+
+    # Until the engine is ready; while it makes no step; all attempts together.
+    start_s: float | None = None
+    stall_s: float | None = None
+    run_s: float | None = None
+    retries: int = 0
+
+
+@dataclass
 class SweepConfig:
     """What concerns the points of a sweep together."""
 
@@ -185,6 +196,7 @@ class RunConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     objective: str = "accuracy"
     output_dir: str = MISSING

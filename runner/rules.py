@@ -103,6 +103,14 @@ def problems(config: RunConfig) -> list[str]:
         "task.batch_size",
         "must be auto or a whole number of at least 1",
     )
+    for name in ("start_s", "stall_s", "run_s"):
+        seconds = getattr(config.limits, name)
+        require(
+            seconds is None or (math.isfinite(seconds) and seconds > 0),
+            f"limits.{name}",
+            "must be above 0 seconds, or null for no limit",
+        )
+    require(config.limits.retries >= 0, "limits.retries", "must be 0 or more")
     rtol = config.verdict.rtol
     require(math.isfinite(rtol) and rtol >= 0, "verdict.rtol", "must be a number, 0 or more")
     require(

@@ -16,6 +16,7 @@ from runner.digest import digest_directories
 from runner.environment import Environment, collect
 from runner.errors import UserError
 from runner.hubs import is_path
+from runner.interruption import deferring
 from runner.outcome import Outcome, State
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
@@ -122,8 +123,8 @@ def perform(
     out.print(f"{plan.model} on {plan.platform} ({plan.parallel_mode}): {tasks}")
     started = _milliseconds()
     with ProgressDisplay(out) as display:
-        outcome = engine.evaluate(plan, files, display)
-    with supervisor.deferring():
+        outcome = engine.evaluate(plan, files, display, config.limits)
+    with deferring():
         verdict = judge(outcome, plan.evaluations, config.verdict)
         write_json(files.verdict, verdict)
         tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""

@@ -8,6 +8,7 @@ ends, the supervisor is gone: the worker kills its process group, engine and all
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import signal
@@ -25,6 +26,8 @@ from runner.plan import Plan
 from runner.processes import group_members, shared_memory_of
 from runner.rundir import RunDirectory, read_json, write_json
 
+HEARTBEAT_S = 1.0
+
 
 @dataclass
 class Reporter:
@@ -36,6 +39,8 @@ class Reporter:
     tasks: int = 0
     done: int = 0
     total: int = 0
+    steps: int = 0
+    beaten: float = -math.inf
 
     def send(self, event: str, **content: Any) -> None:
         line = json.dumps({"event": event, "time": time.time(), **content}) + "\n"
@@ -48,6 +53,17 @@ class Reporter:
     def advance(self, requests: int) -> None:
         self.done += requests
         self._progress()
+
+    def beat(self) -> None:
+        """A step of the engine; the supervisor hears of it once a second."""
+        self.steps += 1
+        now = time.monotonic()
+        if now - self.beaten >= HEARTBEAT_S:
+            self.beaten = now
+            self.send("heartbeat", steps=self.steps)
+
+    def end(self) -> None:
+        self.send("requests_finished", task=self.task, steps=self.steps)
 
     def _progress(self, **content: Any) -> None:
         self.send(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lm_eval.models.utils import maybe_truncate
@@ -23,6 +25,12 @@ class Progress(Protocol):
 
     def advance(self, requests: int) -> None: ...
 
+    def beat(self) -> None:
+        """The engine has made a step."""
+
+    def end(self) -> None:
+        """Every request has its answer; what follows is lm-eval's work, not the engine's."""
+
 
 class RecordedModel(VLLM):
     """What both classes share: a recording engine, quiet loops, and the way back to a request."""
@@ -30,20 +38,27 @@ class RecordedModel(VLLM):
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.progress = progress
+        _beat_with(self.model.llm_engine, progress)
         self.model: RecordingEngine = RecordingEngine(self.model, progress.advance)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        self.progress.begin("generate_until", len(requests))
-        answers: list[str] = super().generate_until(requests, disable_tqdm=True)
+        with self._asking("generate_until", len(requests)):
+            answers: list[str] = super().generate_until(requests, disable_tqdm=True)
         return answers
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        self.progress.begin("loglikelihood", len(requests))
-        return super().loglikelihood(requests, disable_tqdm=True)
+        with self._asking("loglikelihood", len(requests)):
+            return super().loglikelihood(requests, disable_tqdm=True)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        self.progress.begin("loglikelihood_rolling", len(requests))
-        return super().loglikelihood_rolling(requests, disable_tqdm=True)
+        with self._asking("loglikelihood_rolling", len(requests)):
+            return super().loglikelihood_rolling(requests, disable_tqdm=True)
+
+    @contextmanager
+    def _asking(self, kind: str, total: int) -> Iterator[None]:
+        self.progress.begin(kind, total)
+        yield
+        self.progress.end()
 
     def resolved(self) -> dict[str, Any]:
         """What vLLM made of the arguments."""
@@ -85,6 +100,18 @@ class RecordedModel(VLLM):
             longest = self.max_length - 1
             return self.model.take(tuple(tokens[-longest:])), len(tokens) > longest
         return None, False
+
+
+def _beat_with(engine: Any, progress: Progress) -> None:
+    """Let every step of the engine tell that it lives."""
+    step = engine.step
+
+    def beating() -> Any:
+        outputs = step()
+        progress.beat()
+        return outputs
+
+    engine.step = beating
 
 
 class RecordedVLLM(RecordedModel):

@@ -55,6 +55,7 @@ def test_every_group_has_a_choice() -> None:
         "source",
         "verdict",
         "tracking",
+        "limits",
     }
 
 

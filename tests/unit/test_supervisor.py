@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from runner.config import LimitsConfig
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Plan
 from runner.processes import group_members
@@ -18,9 +19,9 @@ from runner.rundir import RunDirectory, read_json, write_json
 from runner.supervisor import Display, Supervisor
 
 
-def supervise(plan: Plan, run: RunDirectory, display: Display) -> Outcome:
+def supervise(plan: Plan, run: RunDirectory, display: Display, **limits: float) -> Outcome:
     with Supervisor() as supervisor:
-        return supervisor.evaluate(plan, run, display)
+        return supervisor.evaluate(plan, run, display, LimitsConfig(**limits))  # type: ignore[arg-type]
 
 
 class Seen:
@@ -45,7 +46,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
     executable = tmp_path / "worker.sh"
     executable.write_text(f'#!/bin/bash\neval "exec 9>&$3"\n{script}\n')
     executable.chmod(0o755)
-    monkeypatch.setattr("runner.supervisor.sys.executable", str(executable))
+    monkeypatch.setattr("runner.worker_process.sys.executable", str(executable))
 
 
 def test_half_a_line_is_the_end_and_what_came_before_is_kept(
@@ -78,7 +79,7 @@ def test_a_child_that_holds_the_pipe_open_delays_nothing_and_is_killed(
 def test_a_worker_deaf_to_signals_is_killed(
     plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.supervisor.ORDERLY_EXIT_S", 0.5)
+    monkeypatch.setattr("runner.worker_process.ORDERLY_EXIT_S", 0.5)
     play(
         monkeypatch,
         tmp_path,
@@ -98,4 +99,44 @@ def test_a_worker_deaf_to_signals_is_killed(
         for each, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
             signal.signal(each, handler)
     assert outcome.state is State.INTERRUPTED
+    assert group_members(int((tmp_path / "leader").read_text())) == []
+
+
+PROGRESS = '{"event": "progress", "task": "gsm8k", "done": 3, "total": 8}'
+
+
+@pytest.mark.parametrize(
+    ("script", "limits", "said"),
+    [
+        ("sleep 600", {"start_s": 0.3}, "limits.start_s=0.3 seconds; last sign of life"),
+        (
+            f"""echo '{{"event": "engine_started"}}' >&9; echo '{PROGRESS}' >&9; sleep 600""",
+            {"start_s": 60, "stall_s": 0.3},
+            "asking gsm8k, 3 of 8 requests answered",
+        ),
+        (
+            f"""while true; do echo '{PROGRESS}' >&9; sleep 0.02; done""",
+            {"start_s": 60, "stall_s": 60, "run_s": 0.3},
+            "limits.run_s=0.3",
+        ),
+    ],
+    ids=["start", "stall", "run"],
+)
+def test_a_broken_limit_is_an_error_and_ends_the_whole_group(
+    plan: Plan,
+    run: RunDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    limits: dict[str, float],
+    said: str,
+) -> None:
+    monkeypatch.setattr("runner.worker_process.ALIVE_CHECK_S", 0.1)
+    monkeypatch.setattr("runner.worker_process.ORDERLY_EXIT_S", 0.5)
+    play(monkeypatch, tmp_path, f"trap '' TERM; echo $$ > leader; sleep 600 & {script}")
+    monkeypatch.chdir(tmp_path)
+    outcome = supervise(plan, run, Seen(), **limits)
+    assert outcome.state is State.ERROR
+    assert said in outcome.reason
+    assert read_json(run.outcome, Outcome) == outcome
     assert group_members(int((tmp_path / "leader").read_text())) == []

@@ -1,0 +1,62 @@
+"""How long one attempt may take: a run's limits against the signs of life of its worker.
+
+Three clocks, all monotonic. `start_s` runs until the engine is ready. `stall_s` runs while the
+engine owes answers, and starts anew with each of its steps and each answer; it stands while lm-eval
+loads tasks, scores and aggregates. `run_s` runs from the first attempt to the end of the last.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from runner.config import LimitsConfig
+
+
+class Watch:
+    """Sees every event of one attempt, and says when a limit is broken."""
+
+    def __init__(self, limits: LimitsConfig, run_began: float) -> None:
+        """`run_began` is the monotonic time at which the run's first attempt began."""
+        self._limits = limits
+        self._run_began = run_began
+        self._began = self._seen = time.monotonic()
+        self._starting, self._asking = True, False
+        self._doing, self._answered, self._steps = "starting the worker", "", 0
+
+    def see(self, event: dict[str, Any]) -> None:
+        """One event of the worker's."""
+        self._seen = time.monotonic()
+        kind = event["event"]
+        if kind == "stage":
+            self._doing = str(event["stage"])
+        elif kind == "engine_started":
+            self._starting, self._doing = False, "engine started"
+        elif kind == "progress":
+            self._asking, self._doing = True, f"asking {event['task']}"
+            self._answered = f", {event['done']} of {event['total']} requests answered"
+        elif kind == "heartbeat":
+            self._steps = int(event["steps"])
+        elif kind == "requests_finished":
+            self._asking, self._answered = False, ""
+            self._doing = f"scoring {event['task']}"
+        elif kind == "task_finished":
+            self._doing = f"{event['task']} finished"
+
+    def broken(self) -> str:
+        """Which limit, and what the last sign of life was; empty while all are kept."""
+        now, limits = time.monotonic(), self._limits
+        if limits.run_s is not None and now - self._run_began > limits.run_s:
+            return self._said("the run was not finished", "run_s", limits.run_s, now)
+        if self._starting and limits.start_s is not None and now - self._began > limits.start_s:
+            return self._said("the engine was not ready", "start_s", limits.start_s, now)
+        if self._asking and limits.stall_s is not None and now - self._seen > limits.stall_s:
+            return self._said("the engine made no step", "stall_s", limits.stall_s, now)
+        return ""
+
+    def _said(self, what: str, name: str, limit: float, now: float) -> str:
+        steps = f", step {self._steps} of the engine" if self._steps else ""
+        return (
+            f"{what} in limits.{name}={limit:g} seconds; last sign of life "
+            f"{now - self._seen:.0f} s before: {self._doing}{self._answered}{steps}"
+        )

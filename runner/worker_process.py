@@ -1,0 +1,171 @@
+"""The worker as the supervisor holds it: started, told what to run, listened to, ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from runner.limits import Watch
+from runner.plan import PLACES, Plan
+from runner.processes import group_members, shared_memory_of
+from runner.rundir import RunDirectory
+
+ORDERLY_EXIT_S = 15.0
+ALIVE_CHECK_S = 1.0
+Event = dict[str, Any]
+
+
+class Worker:
+    """One worker process in a session and process group of its own."""
+
+    def __init__(self, plan: Plan, log: Path) -> None:
+        receiving, sending = os.pipe()
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "runner.worker", str(sending)],
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=worker_environment(plan),
+                pass_fds=(sending,),
+                start_new_session=True,
+            )
+        os.close(sending)
+        self._log = log
+        self._busy = False
+        self._segments: set[Path] = set()
+        self._events: queue.Queue[Event | None] = queue.Queue()
+        threading.Thread(target=self._receive, args=(receiving,), daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def evaluate(self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch) -> str:
+        """Run the plan in the directory: empty once its outcome lies there, else why there is none.
+
+        After a limit was broken the worker still lives, and is the caller's to stop.
+        """
+        with self._log_in(run):
+            return self._evaluate(run, tell, watch)
+
+    def _evaluate(self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch) -> str:
+        self._busy = True
+        self._send({"run_directory": str(run.path.resolve())})
+        for event in self._follow():
+            if event is not None:
+                tell(event)
+                watch.see(event)
+                if event["event"] == "engine_started":
+                    self._note_shared_memory(group_members(self._process.pid))
+                if event["event"] == "outcome":
+                    self._busy = False
+                    return ""
+            if broken := watch.broken():
+                return broken
+        return self._died()
+
+    def stop(self) -> None:
+        """End the worker and its whole group; no process and no shared memory stays."""
+        group = group_members(self._process.pid)
+        self._note_shared_memory(group)
+        if self._process.poll() is None:
+            if self._busy:
+                self._process.terminate()
+            else:
+                self._send({"exit": True})
+            psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
+        for process in group_members(self._process.pid):
+            process.kill()
+        with suppress(subprocess.TimeoutExpired):  # one that hangs in a driver cannot be killed
+            self._process.wait(ORDERLY_EXIT_S)
+        psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
+        for segment in self._segments:
+            segment.unlink(missing_ok=True)
+
+    @contextmanager
+    def _log_in(self, run: RunDirectory) -> Iterator[None]:
+        """What the worker says meanwhile belongs to this run, not to its first one."""
+        if run.engine_log == self._log:
+            yield
+            return
+        before = self._log.stat().st_size
+        try:
+            yield
+        finally:
+            with self._log.open("rb+") as stream, run.engine_log.open("ab") as own:
+                stream.seek(before)
+                shutil.copyfileobj(stream, own)
+                stream.truncate(before)
+
+    def _note_shared_memory(self, group: list[psutil.Process]) -> None:
+        """While they live: a rank that dies with the worker leaves nothing to ask."""
+        self._segments |= shared_memory_of(group)
+
+    def _send(self, command: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            pass  # it is dead: the end of its events says so
+
+    def _receive(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, encoding="utf-8") as stream, suppress(ValueError):
+            for line in stream:
+                self._events.put(json.loads(line))  # a killed worker may leave half a line
+        self._events.put(None)
+
+    def _follow(self) -> Iterator[Event | None]:
+        """Events until the worker is gone, though a child of its own may hold the pipe open.
+
+        None says that a moment has passed without one.
+        """
+        while True:
+            try:
+                event = self._events.get(timeout=ALIVE_CHECK_S)
+            except queue.Empty:
+                if self._process.poll() is not None:
+                    return
+                yield None
+                continue
+            if event is None:
+                return
+            yield event
+
+    def _died(self) -> str:
+        code = self._process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        return f"the worker process died ({how})"
+
+
+def worker_environment(plan: Plan) -> dict[str, str]:
+    """The parent's variables, with what the plan sets for the worker alone."""
+    fixed = {
+        # lm-eval would encode every image as PNG, twice, to hash it; the runner hashes pixels.
+        "LMEVAL_HASHMM": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    places = [plan.engine_args[name] for name in PLACES if name in plan.engine_args]
+    if all(Path(place).is_dir() for place in places) and plan.data_dir is not None:
+        # Nothing is left to fetch: do not wait for a hub that may not answer.
+        fixed |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    package_parent = str(Path(__file__).resolve().parent.parent)
+    merged = {**os.environ, **fixed, **plan.environment}
+    merged["PYTHONPATH"] = os.pathsep.join(
+        entry for entry in (merged.get("PYTHONPATH"), package_parent) if entry
+    )
+    return merged

@@ -1,0 +1,130 @@
+"""When a run is given up: each limit has its own clock, and none runs where it has no right to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from runner import limits
+from runner.config import LimitsConfig, RunConfig
+from runner.errors import UserError
+from runner.limits import Watch
+
+START = {"event": "engine_started"}
+FINISHED = {"event": "requests_finished", "task": "mmmu_val", "steps": 9}
+
+
+def asked(done: int) -> dict[str, object]:
+    return {"event": "progress", "task": "mmmu_val", "done": done, "total": 240}
+
+
+class Clock:
+    """Stands for the module `time`; its wall clock jumps wherever a test wants."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    stopped = Clock()
+    monkeypatch.setattr(limits, "time", stopped)
+    return stopped
+
+
+def watch(clock: Clock, **seconds: float) -> Watch:
+    return Watch(LimitsConfig(**seconds), run_began=clock.now)
+
+
+def test_a_start_that_takes_too_long(clock: Clock) -> None:
+    watched = watch(clock, start_s=60)
+    clock.now += 5
+    watched.see({"event": "stage", "stage": "starting engine"})
+    clock.now += 55
+    assert watched.broken() == ""
+    clock.now += 1
+    assert watched.broken() == (
+        "the engine was not ready in limits.start_s=60 seconds; last sign of life 56 s before: "
+        "starting engine"
+    )
+
+
+def test_an_engine_that_is_ready_in_time_has_no_such_limit(clock: Clock) -> None:
+    watched = watch(clock, start_s=60)
+    watched.see(START)
+    clock.now += 3600
+    assert watched.broken() == ""
+
+
+def test_an_engine_that_owes_answers_and_makes_no_step(clock: Clock) -> None:
+    watched = watch(clock, stall_s=30)
+    for event in (START, asked(0), asked(37), {"event": "heartbeat", "steps": 1234}):
+        watched.see(event)
+        clock.now += 30
+        assert watched.broken() == ""
+    clock.now += 1
+    assert watched.broken() == (
+        "the engine made no step in limits.stall_s=30 seconds; last sign of life 31 s before: "
+        "asking mmmu_val, 37 of 240 requests answered, step 1234 of the engine"
+    )
+
+
+def test_scoring_is_no_stall_and_the_next_requests_may_be_one(clock: Clock) -> None:
+    watched = watch(clock, stall_s=30)
+    for event in (START, asked(0), asked(240), FINISHED):
+        watched.see(event)
+    clock.now += 3600
+    assert watched.broken() == ""
+    watched.see({"event": "task_finished", "task": "mmmu_val"})
+    clock.now += 3600
+    assert watched.broken() == ""
+    watched.see(asked(0))
+    clock.now += 31
+    assert "limits.stall_s=30" in watched.broken()
+
+
+def test_a_run_is_limited_whatever_it_does_and_all_attempts_count(clock: Clock) -> None:
+    began = clock.now
+    clock.now += 50
+    again = Watch(LimitsConfig(run_s=60), run_began=began)
+    again.see(START)
+    again.see(FINISHED)
+    clock.now += 11
+    assert again.broken() == (
+        "the run was not finished in limits.run_s=60 seconds; last sign of life 11 s before: "
+        "scoring mmmu_val"
+    )
+
+
+def test_without_limits_nothing_is_ever_late(clock: Clock) -> None:
+    watched = watch(clock)
+    watched.see(asked(0))
+    clock.now += 1e9
+    assert watched.broken() == ""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "limits.start_s=0",
+        "limits.stall_s=-1",
+        "limits.run_s=.inf",
+        "limits.retries=-1",
+        "limits.retries=1.5",
+        "limits.stall_s=soon",
+    ],
+)
+def test_a_limit_that_means_nothing_is_refused(
+    compose: Callable[..., RunConfig], wrong: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        compose(wrong)
+    assert wrong.partition("=")[0] in str(refused.value)
+
+
+def test_the_usual_limits_and_none(compose: Callable[..., RunConfig]) -> None:
+    assert compose().limits == LimitsConfig(start_s=3600, stall_s=900, run_s=None, retries=1)
+    assert compose("limits=none").limits == LimitsConfig()
