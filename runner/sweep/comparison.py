@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from runner.statistics import ALPHA
+from runner.statistics.several import holm
 from runner.sweep.answers import Answers
-from runner.sweep.effects import ALPHA, Effect, effect, holm
+from runner.sweep.effects import Effect, effect
 from runner.sweep.summary import Axis, MetricId, Sweep, SweptPoint
 
 # By metric and number of the point.

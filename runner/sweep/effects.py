@@ -1,12 +1,8 @@
 """Two ways to serve a model, asked the same questions: does accuracy differ? Pure statistics.
 
 A question is the unit: where several pairs of points stand for the two ways, its differences are
-averaged first (their noise is shared, so the pairs are no independent evidence).
-
-Sources: McNemar 1947 for the exact test of 0/1 scores; Fisher's sign-flip test and Student's paired
-t for others; Agresti & Min, "Simple improved confidence intervals for comparing matched
-proportions", Statistics in Medicine 24 (2005) 729; Holm 1979; Miller, "Adding Error Bars to Evals",
-arXiv 2411.00640, for pairing, clustering by question and power.
+averaged first (their noise is shared, so the pairs are no independent evidence): Miller, "Adding
+Error Bars to Evals", arXiv 2411.00640.
 """
 
 from __future__ import annotations
@@ -17,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from runner.statistics import ALPHA, POWER
+from runner.statistics.flips import matched_proportions, mcnemar
+from runner.statistics.means import t_interval, t_test
+from runner.statistics.resampling import FEW, sign_flip
 from runner.sweep.answers import Answers
 
-ALPHA, POWER = 0.05, 0.8
 MCNEMAR, SIGN_FLIP, T_TEST = "exact McNemar", "exact sign-flip", "paired t"
-# With fewer questions that differ, Student's t raises more false alarms than it says (4 changes to
-# one side have p = 0.046 by it, and happen by chance in 1 of 8); then all 2^n signs are counted.
-FEW = 14
 
 
 @dataclass(frozen=True)
@@ -99,8 +95,8 @@ def effect(pairs: Sequence[tuple[Answers, Answers]]) -> Effect | None:
         stderr, interval = matched_proportions(down, up, n)
     else:
         test = SIGN_FLIP if up + down < FEW else T_TEST
-        p = sign_flip(differences) if test == SIGN_FLIP else _t_test(differences)
-        stderr, interval = _t_interval(differences)
+        p = sign_flip(differences) if test == SIGN_FLIP else _moved(differences)
+        stderr, interval = t_interval(differences)
     return Effect(
         pairs=len(pairs),
         n=n,
@@ -118,61 +114,8 @@ def effect(pairs: Sequence[tuple[Answers, Answers]]) -> Effect | None:
     )
 
 
-def mcnemar(worse: int, better: int) -> float:
-    """Two-sided: under no effect, each change is as likely one way as the other."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0
-
-
-def matched_proportions(worse: int, better: int, n: int) -> tuple[float, tuple[float, float]]:
-    """Standard error and 95 % interval of (better - worse) / n: Agresti & Min's "Wald+2".
-
-    Half a sample is added to each of the four cells, so that no changes at all still leave some
-    width; Wald's own interval would have none.
-    """
-    center = (better - worse) / (n + 2)
-    stderr = math.sqrt((worse + better + 1) - (better - worse) ** 2 / (n + 2)) / (n + 2)
-    half = NormalDist().inv_cdf(1 - ALPHA / 2) * stderr
-    return stderr, (max(center - half, -1.0), min(center + half, 1.0))
-
-
-def sign_flip(differences: Sequence[float]) -> float:
-    """Two-sided: the share of all ways to sign the differences whose sum is as far from zero."""
-    import numpy as np
-
-    moved = np.array([abs(d) for d in differences if d])
-    ways = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved)) & 1
-    sums = np.abs((2 * ways - 1) @ moved)
-    return float(np.mean(sums >= abs(math.fsum(differences)) - 1e-9))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment: the chance of any false alarm among all stays below alpha."""
-    adjusted = [0.0] * len(p_values)
-    running = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return adjusted
-
-
-def _t_test(differences: Sequence[float]) -> float:
-    if len(set(differences)) == 1:  # no spread, no t: every question moved by the same
+def _moved(differences: Sequence[float]) -> float:
+    """Student's t; without spread there is none, and every question moved by the same."""
+    if len(set(differences)) == 1:
         return mcnemar(0, len(differences))
-    from scipy.stats import ttest_1samp
-
-    return float(ttest_1samp(differences, 0).pvalue)
-
-
-def _t_interval(differences: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """Standard error and Student's 95 % interval of the mean; no interval without spread."""
-    n = len(differences)
-    mean = math.fsum(differences) / n
-    stderr = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n * (n - 1)))
-    if stderr == 0:
-        return 0.0, None
-    from scipy.stats import t
-
-    half = float(t.ppf(1 - ALPHA / 2, n - 1)) * stderr
-    return stderr, (mean - half, mean + half)
+    return t_test(differences)

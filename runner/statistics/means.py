@@ -1,0 +1,73 @@
+"""The mean of n numbers: its standard error, clustered or not, and what Student's t says of it.
+
+Source of the errors: Miller, "Adding Error Bars to Evals", arXiv 2411.00640.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+
+from runner.statistics import ALPHA
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """sqrt(sum of squares about the mean / (n (n - 1))); 0 for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return 0.0
+    center = mean(values)
+    return math.sqrt(math.fsum((value - center) ** 2 for value in values) / (n * (n - 1)))
+
+
+def clustered_error(values: Sequence[float], clusters: Sequence[Hashable]) -> float:
+    """Standard error where values of one cluster move together: Miller's formula.
+
+    SE² + 1/n² Σ_c Σ_{i≠j in c} (x_i - x̄)(x_j - x̄): the cross terms of each cluster are the square
+    of its sum less its squares. Values that move against each other may make it 0.
+    """
+    n = len(values)
+    center = mean(values)
+    sums: dict[Hashable, list[float]] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        sums.setdefault(cluster, []).append(value - center)
+    cross = math.fsum(
+        math.fsum(own) ** 2 - math.fsum(each * each for each in own) for own in sums.values()
+    )
+    return math.sqrt(max(standard_error(values) ** 2 + cross / n**2, 0.0))
+
+
+def t_test(values: Sequence[float]) -> float:
+    """Two-sided p of a mean of 0. The values must differ."""
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(values, 0).pvalue)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """Standard error and two-sided 95 % interval of the mean; no interval without spread."""
+    stderr = standard_error(values)
+    if stderr == 0:
+        return 0.0, None
+    from scipy.stats import t
+
+    center, half = mean(values), float(t.ppf(0.975, len(values) - 1)) * stderr
+    return stderr, (center - half, center + half)
+
+
+def above_zero(center: float, stderr: float, freedom: float) -> float:
+    """One-sided p of a true mean of 0 or less, by Student's t; math.inf degrees are normal."""
+    from scipy.stats import t
+
+    return float(t.sf(center / stderr, freedom))
+
+
+def upper(center: float, stderr: float, freedom: float, alpha: float = ALPHA) -> float:
+    """One-sided upper bound of the true mean, by Student's t."""
+    from scipy.stats import t
+
+    return center + float(t.isf(alpha, freedom)) * stderr

@@ -1,0 +1,39 @@
+"""A share of n samples, each 0 or 1: intervals and the exact test against a known share."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from runner.statistics import ALPHA
+
+
+def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Two-sided score interval (Wilson 1927): sound at 0 and 1, where standard errors vanish."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    center = (share + z * z / (2 * n)) / (1 + z * z / n)
+    spread = share * (1 - share) / n + z * z / (4 * n * n)
+    half = z * math.sqrt(max(spread, 0.0)) / (1 + z * z / n)
+    return (max(center - half, 0.0), min(center + half, 1.0))
+
+
+def lower_bound(right: int, n: int, alpha: float = ALPHA) -> float:
+    """One-sided: the true share is below it in at most `alpha` of all cases (Clopper-Pearson 1934).
+
+    It is the share that makes `right` or more of `n` exactly as likely as `alpha`.
+    """
+    from scipy.stats import beta
+
+    return float(beta.ppf(alpha, right, n - right + 1)) if right > 0 else 0.0
+
+
+def upper_bound(right: int, n: int, alpha: float = ALPHA) -> float:
+    """The counterpart of `lower_bound`."""
+    return 1.0 - lower_bound(n - right, n, alpha)
+
+
+def at_most(right: int, n: int, share: float) -> float:
+    """How likely `right` or fewer of `n` are where the true share is `share`: the exact test."""
+    from scipy.stats import binom
+
+    return float(binom.cdf(right, n, min(max(share, 0.0), 1.0)))
