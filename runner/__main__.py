@@ -17,17 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner import config as configuration
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
+from runner.composition import opened
 from runner.errors import UserError
 from runner.sweep import launcher, record, search
 from runner.sweep.callback import started_sweep
 from runner.sweep.record import PointRecord
 from runner.usage import explain, is_usage_error
-
-# Mappings that a user fills: a new key in them needs no plus sign.
-OPEN_MAPPINGS = re.compile(
-    r"(engine\.(extra|env|additional_config)|task\.gen_kwargs"
-    r"|model\.(baselines|by_series|ask|chat_template_args))\."
-)
 
 _statuses: list[int] = []
 
@@ -73,7 +68,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     configuration.register()
-    sys.argv[1:] = [_opened(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [opened(argument) for argument in sys.argv[1:]]
     try:
         _refuse_task_lists(sys.argv[1:])
         _run()
@@ -129,10 +124,6 @@ def worst(statuses: list[int]) -> int:
     """A failed accuracy outweighs a failed engine, that a missing verdict, that a refusal."""
     order = (INTERRUPTED, 3, INFRASTRUCTURE, 4, USAGE_ERROR)
     return next((status for status in order if status in statuses), 0)
-
-
-def _opened(argument: str) -> str:
-    return f"++{argument}" if OPEN_MAPPINGS.match(argument) else argument
 
 
 def _refuse_task_lists(arguments: list[str]) -> None:

@@ -7,12 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import hydra
-
 from runner import config as configuration
 from runner import manifest
-from runner.__main__ import OPEN_MAPPINGS
 from runner.attempt import INTERRUPTED, USAGE_ERROR
+from runner.composition import compose
 from runner.config import RunConfig
 from runner.errors import UserError
 from runner.fetching import (
@@ -25,7 +23,6 @@ from runner.fetching import (
     refuse_strangers,
 )
 from runner.hubs import huggingface, is_path, modelscope
-from runner.usage import explain, is_usage_error
 
 DEFAULT = "prepared"
 HELP = """\
@@ -60,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
     try:
-        prepare(compose(given.overrides, given.config_dir))
+        prepare(composed(given.overrides, given.config_dir))
     except UserError as error:
         for number, problem in enumerate(error.problems):
             print(f"{'error:' if number == 0 else '      '} {problem}", file=sys.stderr)
@@ -71,29 +68,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def compose(overrides: list[str], config_dir: str | None) -> RunConfig:
+def composed(overrides: list[str], config_dir: str | None) -> RunConfig:
     """The configuration that `python -m runner` would run with these overrides.
 
     Raises:
         UserError: as there.
     """
-    configuration.register()
-    opened = [
-        f"++{each}" if OPEN_MAPPINGS.match(each) else each
-        for each in overrides
-        if not each.startswith("tracking")
-    ]
-    opened.append("tracking=off")  # nothing is recorded, and the store's place is Hydra's to know
-    if config_dir is not None:
-        opened.append(f"hydra.searchpath=[file://{Path(config_dir).expanduser().resolve()}]")
-    directory = str(configuration.config_directory())
-    try:
-        with hydra.initialize_config_dir(directory, version_base="1.3"):
-            return configuration.load(hydra.compose("config", opened))
-    except Exception as error:
-        if not is_usage_error(error):
-            raise
-        raise UserError(explain(error)) from error
+    kept = [each for each in overrides if not each.startswith("tracking")]
+    return configuration.load(compose([*kept, "tracking=off"], config_dir))
 
 
 def prepare(config: RunConfig) -> None:

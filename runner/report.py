@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from jinja2 import Environment as Jinja
-from jinja2 import PackageLoader, StrictUndefined
+from jinja2 import PackageLoader, StrictUndefined, Template
 
 from runner.environment import Environment
 from runner.outcome import Outcome
@@ -25,6 +25,20 @@ def render(
     plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict, log_tail: str = ""
 ) -> str:
     """The whole report; `log_tail` is shown where the run did not complete."""
+    return template("report.md.j2").render(
+        plan=plan,
+        environment=environment,
+        outcome=outcome,
+        engine=outcome.engine,
+        verdict=verdict,
+        execution_mode=execution_mode(plan, outcome),
+        version=lambda *names: version(environment, *names),
+        log_tail=log_tail,
+    )
+
+
+def template(name: str) -> Template:
+    """A Markdown template of ours; what it is given must be escaped by its filters."""
     jinja = Jinja(
         loader=PackageLoader("runner"),
         undefined=StrictUndefined,
@@ -41,17 +55,7 @@ def render(
         plus_minus=_pm,
         fenced=fenced,
     )
-    text = jinja.get_template("report.md.j2").render(
-        plan=plan,
-        environment=environment,
-        outcome=outcome,
-        engine=outcome.engine,
-        verdict=verdict,
-        execution_mode=execution_mode(plan, outcome),
-        version=lambda *names: _version(environment, *names),
-        log_tail=log_tail,
-    )
-    return text
+    return jinja.get_template(name)
 
 
 def execution_mode(plan: Plan, outcome: Outcome) -> str:
@@ -103,7 +107,7 @@ def _marked(metric: MetricVerdict) -> str:
     return f"{MARKS[metric.status]}{number(metric.value) or 'missing'}"
 
 
-def _version(environment: Environment, *names: str) -> str:
+def version(environment: Environment, *names: str) -> str:
     """`0.23.0 ([abc1234](…/commit/abc1234))` of the first that is installed."""
     for name in names:
         version = environment.packages.get(name)

@@ -91,18 +91,20 @@ def problems(config: RunConfig) -> list[str]:
     require(
         len(set(config.task.names)) == len(config.task.names), "task.names", "name each task once"
     )
-    shots, limit = config.task.num_fewshot, config.task.limit
-    require(shots is None or shots >= 0, "task.num_fewshot", "must be 0 or more, or null")
-    require(
-        limit is None or 0 < limit < 1 or (limit >= 1 and limit.is_integer()),
-        "task.limit",
-        "must be a share between 0 and 1, or a whole number of samples, or null",
-    )
-    require(
-        config.task.batch_size is None or _is_batch_size(config.task.batch_size),
-        "task.batch_size",
-        "must be auto or a whole number of at least 1",
-    )
+    ways = {f"model.ask.{task}": asked for task, asked in config.model.ask.items()}
+    for where, way in {"task": config.task, **ways}.items():
+        shots, limit, batch = way.num_fewshot, way.limit, way.batch_size
+        require(shots is None or shots >= 0, f"{where}.num_fewshot", "must be 0 or more, or null")
+        require(
+            limit is None or 0 < limit < 1 or (limit >= 1 and limit.is_integer()),
+            f"{where}.limit",
+            "must be a share between 0 and 1, or a whole number of samples, or null",
+        )
+        require(
+            batch is None or _is_batch_size(batch),
+            f"{where}.batch_size",
+            "must be auto or a whole number of at least 1",
+        )
     for name in ("start_s", "stall_s", "run_s"):
         seconds = getattr(config.limits, name)
         require(

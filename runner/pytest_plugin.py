@@ -1,0 +1,194 @@
+"""`pytest -p runner.pytest_plugin`: vllm-ascend's accuracy test, on this runner.
+
+Takes that test's four options and its files as they are, gives a test a file, and collects nothing
+else: neither its test module, whose path may stand on the command line, nor its conftest.
+docs/original.md says what is the same and what is not.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from runner import config as configuration
+from runner import terminal
+from runner.adopt import Adopted, LeftToAnother, adopt
+from runner.composition import quoted
+from runner.errors import UserError
+from runner.original_report import judged, write_report
+from runner.plan import Plan
+from runner.run import check, perform, record_failure
+from runner.rundir import RunDirectory, read_json
+from runner.sources import MODELSCOPE
+from runner.supervisor import Supervisor
+from runner.tracking.tracked import TrackedRun
+from runner.verdict import Status, Verdict
+
+OVERRIDES = "accuracy_overrides"
+DEFAULT_CONFIG = "./tests/e2e/models/configs/Qwen3-8B.yaml"
+
+
+class NotPassed(Exception):
+    """The run has a verdict, and it is another."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("accuracy", "accuracy of a model (ascend-accuracy-runner)")
+    group.addoption("--config", default=DEFAULT_CONFIG, help="the model's YAML file")
+    group.addoption("--config-list-file", help="a file that lists YAML files, beside them")
+    group.addoption("--tp-size", type=int, help="tensor parallel size, instead of the files'")
+    group.addoption("--report-dir", default="./benchmarks/accuracy", help="where reports go")
+    parser.addini(OVERRIDES, "settings of the runner for every file: key=value …", type="args")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    early_config.known_args_namespace.noconftest = True  # the original's has the same options
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.args = []
+    config.pluginmanager.register(Accuracy(config), "accuracy")
+
+
+class Accuracy:
+    """The session: its files, the engine that they share, and what is said at its end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.engine = Supervisor()
+        self.report_dir = Path(config.getoption("--report-dir"))
+        self.output_dir = Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
+        self.lines: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        if isinstance(collector, pytest.Session):
+            files = enumerate(_files(collector.config))
+            report.result = [self._item(collector, place, file) for place, file in files]
+        return report
+
+    def _item(self, session: pytest.Session, place: int, file: Path) -> AccuracyItem:
+        shown = os.path.relpath(file, session.config.rootpath)
+        item: AccuracyItem = AccuracyItem.from_parent(
+            session,
+            name="accuracy",
+            nodeid=f"{shown}::accuracy",
+            file=file,
+            directory=self.output_dir / f"{place}-{file.stem}",
+            accuracy=self,
+        )
+        return item
+
+    def pytest_sessionfinish(self) -> None:
+        self.engine.stop()
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.lines:
+            terminalreporter.section("accuracy")
+            for line in self.lines:
+                terminalreporter.write_line(line)
+
+
+class AccuracyItem(pytest.Item):
+    """One file, through the runner's own way."""
+
+    def __init__(self, *, file: Path, directory: Path, accuracy: Accuracy, **node: Any) -> None:
+        super().__init__(**node)
+        self.file = file
+        self.run = RunDirectory(directory)
+        self.accuracy = accuracy
+        self.extra_keyword_matches.add(file.stem)
+
+    def runtest(self) -> None:
+        try:
+            adopted = adopt(self.file)
+        except LeftToAnother as reason:
+            pytest.skip(str(reason))
+        settings = settings_of(self.run.path, self.config.getoption("--tp-size"), os.environ)
+        self._say([f"warning: {line}" for line in adopted.dropped])
+        # The user's come last, and so have the last word.
+        composed = adopted.compose([*settings, *self.config.getini(OVERRIDES)])
+        config = configuration.load(composed)
+        out = terminal.console()
+        try:
+            checked = check(config, OmegaConf.to_yaml(composed, resolve=True), out)
+            perform(checked, self.run.path, self.accuracy.engine, out)
+        except UserError:
+            raise
+        except Exception as error:
+            record_failure(self.run.path, error)
+            raise
+        finally:
+            if self.run.verdict.exists():
+                self._conclude(adopted)
+        verdict: Verdict = read_json(self.run.verdict, Verdict)
+        if verdict.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        if verdict.status is not Status.PASSED:
+            raise NotPassed(f"{verdict.status.value}: {verdict.reason}\nrun: {self.run.path}")
+
+    def _conclude(self, adopted: Adopted) -> None:
+        """The original's report, and what --junitxml carries."""
+        verdict: Verdict = read_json(self.run.verdict, Verdict)
+        plan: Plan = read_json(self.run.plan, Plan)
+        report = write_report(self.accuracy.report_dir, self.file, adopted, self.run)
+        properties: dict[str, object] = {"verdict": verdict.status.value}
+        for metric in judged(plan, verdict):
+            name = f"{metric.task}/{metric.metric},{metric.filter}"
+            properties[f"{name}/value"] = metric.value
+            properties[f"{name}/stderr"] = metric.stderr
+            properties[f"{name}/baseline"] = metric.baseline
+            properties[f"{name}/verdict"] = metric.status.value
+        properties |= {"report": report, "run_directory": self.run.path}
+        if self.run.tracked.exists():
+            properties["mlflow_run"] = read_json(self.run.tracked, TrackedRun).run_id
+        self.user_properties += [(key, str(value)) for key, value in properties.items()]
+        self._say([f"{verdict.status.value}: {verdict.reason}", f"report: {report}"])
+        self._say([f"run: {self.run.path}"])
+
+    def _say(self, lines: list[str]) -> None:
+        self.accuracy.lines += [f"{self.file.name}: {line}" for line in lines]
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """What a user can mend or must know, without our own frames; a traceback of a bug."""
+        if isinstance(excinfo.value, UserError | NotPassed):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.file, None, self.file.name
+
+
+def settings_of(directory: Path, tp_size: int | None, variables: Mapping[str, str]) -> list[str]:
+    """What the call and its environment say, in our words; they hold for every file."""
+    store = variables.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    settings = [f"output_dir={quoted(str(directory))}", f"tracking.uri={quoted(store)}"]
+    if variables.get(MODELSCOPE, "").lower() == "true":
+        settings.append("source.weights=modelscope")
+    if tp_size is not None:
+        settings.append(f"parallelism.tp={tp_size}")
+    return settings
+
+
+def _files(config: pytest.Config) -> Iterator[Path]:
+    listed = config.getoption("--config-list-file")
+    if listed is None:
+        yield Path(config.getoption("--config")).resolve()
+        return
+    file = Path(listed).resolve()
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise pytest.UsageError(f"--config-list-file={file}: {error.strerror}") from error
+    for line in lines:
+        if line.strip() and not line.startswith("#"):
+            yield file.parent / line.strip()
