@@ -16,7 +16,7 @@ from omegaconf import II, MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.errors import UserError
-from runner.platforms import detect
+from runner.platforms import cuda_or_cpu, detect
 from runner.platforms.additional_config import AdditionalConfig, settled
 from runner.rules import baseline_problems, problems
 from runner.usage import explain
@@ -127,9 +127,10 @@ class ParallelismConfig:
 
 @dataclass
 class EngineConfig:
-    """The vLLM engine and the machine it runs on."""
+    """The engine and the machine it runs on: vLLM, or transformers to hold it against."""
 
     platform: str = MISSING
+    runtime: str = "vllm"
     max_model_len: int | None = II("model.serve.max_model_len")
     dtype: str = II("model.serve.dtype")
     quantization: str | None = II("model.serve.quantization")
@@ -214,6 +215,7 @@ def register() -> None:
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     OmegaConf.register_new_resolver("package_path", lambda path: str(PACKAGE / path), replace=True)
     OmegaConf.register_new_resolver("detected_platform", lambda: detect().name, replace=True)
+    OmegaConf.register_new_resolver("cuda_or_cpu", lambda: cuda_or_cpu().name, replace=True)
     OmegaConf.register_new_resolver(
         "by_platform",
         lambda platform, choices, otherwise: choices.get(platform, otherwise),

@@ -31,6 +31,7 @@ PACKAGES = (
     "torchvision",
     "triton-ascend",
     "transformers",
+    "accelerate",
     "tokenizers",
     "lm-eval",
     "datasets",

@@ -6,12 +6,15 @@ import hashlib
 import json
 import shlex
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from runner.config import AskConfig, ModelConfig, RunConfig, SeriesConfig
+from runner.runtimes import TRANSFORMERS_BATCH_SIZE, anywhere, backend, engine_args
 
 PLACES = ("pretrained", "tokenizer")
+# transformers takes what the weights' generation_config.json says into every answer; vLLM, asked by
+# lm-eval, does not. A repetition penalty (Qwen2.5-VL's is 1.05) also changes greedy answers.
+PLAIN = {"repetition_penalty": 1.0}
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,14 @@ class Plan:
     include_path: str | None
     engine_fingerprint: str
     evaluation_fingerprint: str
+    # What an older run's plan.json does not say was vLLM.
+    runtime: str = "vllm"
 
     @property
     def parallel_mode(self) -> str:
         """`TP2 + PP2 + EP`, as release notes write it."""
+        if self.runtime == "transformers":
+            return "transformers"
         parts = [f"TP{self.engine_args['tensor_parallel_size']}"]
         for short, name in (("PP", "pipeline_parallel_size"), ("DP", "data_parallel_size")):
             if self.engine_args.get(name, 1) > 1:
@@ -104,8 +111,11 @@ class Plan:
             words += ["--limit", repr(evaluation.limit).removesuffix(".0")]
         if self.system_instruction:
             words += ["--system_instruction", self.system_instruction]
-        if self.gen_kwargs:
-            words += ["--gen_kwargs", json.dumps(self.gen_kwargs, ensure_ascii=False)]
+        gen_kwargs = self.gen_kwargs
+        if self.runtime == "transformers":
+            gen_kwargs = {**PLAIN, **gen_kwargs}
+        if gen_kwargs:
+            words += ["--gen_kwargs", json.dumps(gen_kwargs, ensure_ascii=False)]
         words += ["--seed", str(self.seed), "--batch_size", evaluation.batch_size]
         return " ".join(shlex.quote(word) for word in words)
 
@@ -120,7 +130,9 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     evaluations = tuple(_evaluation(config, task, known.baselines) for task in config.task.names)
     engine_fingerprint = _fingerprint(
         {
-            "backend": model.backend,
+            # Left out for vLLM, whose engines had their fingerprints before there was another.
+            **({"runtime": engine.runtime} if engine.runtime != "vllm" else {}),
+            "backend": backend(config),
             "platform": engine.platform,
             # Digests stand for the paths that weights and tokenizer happen to lie at.
             "engine_args": {k: v for k, v in arguments.items() if k not in PLACES},
@@ -143,7 +155,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     }
     return Plan(
         model=model.name,
-        backend=model.backend,
+        backend=backend(config),
         platform=engine.platform,
         hardware=known.hardware,
         baseline_source=known.source,
@@ -154,45 +166,12 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         gen_kwargs=config.task.gen_kwargs,
         seed=config.task.seed,
         data_source=config.source.data,
-        data_dir=_anywhere(config.task.data_dir),
-        include_path=_anywhere(config.task.include_path),
+        data_dir=anywhere(config.task.data_dir),
+        include_path=anywhere(config.task.include_path),
         engine_fingerprint=engine_fingerprint,
         evaluation_fingerprint=_fingerprint(asked),
+        runtime=engine.runtime,
     )
-
-
-def engine_args(config: RunConfig) -> dict[str, Any]:
-    """Keyword arguments of lm-eval's vLLM model class, which hands the rest to vLLM.
-
-    Null means vLLM's or lm-eval's own default and is left out; `engine.extra` has the last word.
-    """
-    model, parallelism, engine = config.model, config.parallelism, config.engine
-    chosen = {
-        "pretrained": _anywhere(model.pretrained),
-        "revision": model.revision,
-        "tokenizer": _anywhere(model.tokenizer),
-        "trust_remote_code": model.trust_remote_code,
-        "max_images": model.max_images if model.backend == "vllm-vlm" else None,
-        "enable_thinking": model.enable_thinking,
-        "think_end_token": model.think_end_token,
-        "chat_template_args": model.chat_template_args or None,
-        "tensor_parallel_size": parallelism.tp,
-        "pipeline_parallel_size": parallelism.pp if parallelism.pp > 1 else None,
-        "data_parallel_size": parallelism.dp if parallelism.dp > 1 else None,
-        "enable_expert_parallel": parallelism.ep or None,
-        "dtype": engine.dtype,
-        "max_model_len": engine.max_model_len,
-        "quantization": engine.quantization,
-        "enforce_eager": engine.enforce_eager,
-        "gpu_memory_utilization": engine.gpu_memory_utilization,
-        "seed": engine.seed,
-    }
-    settled = {key: value for key, value in chosen.items() if value is not None}
-    untested = engine.extra.get("additional_config", {})
-    additional_config = {**engine.additional_config, **untested}
-    if additional_config:
-        return {**settled, **engine.extra, "additional_config": additional_config}
-    return {**settled, **engine.extra}
 
 
 def _known(model: ModelConfig, series: str | None) -> ModelConfig | SeriesConfig:
@@ -220,16 +199,15 @@ def _evaluation(
         apply_chat_template=chat,
         fewshot_as_multiturn=settle("fewshot_as_multiturn", chat),
         limit=settle("limit", None),
-        batch_size=settle("batch_size", "auto"),
+        batch_size=_batch_size(config, settle("batch_size", "auto")),
         baselines=baselines.get(task, {}),
     )
 
 
-def _anywhere(path: str | None) -> str | None:
-    """A local path as it reads from every working directory; a hub id as it is."""
-    if path is None or not Path(path).expanduser().exists():
-        return path
-    return str(Path(path).expanduser().resolve())
+def _batch_size(config: RunConfig, asked: str) -> str:
+    if config.engine.runtime == "transformers" and asked == "auto":
+        return TRANSFORMERS_BATCH_SIZE
+    return asked
 
 
 def _fingerprint(content: dict[str, Any]) -> str:

@@ -59,7 +59,12 @@ class ProgressDisplay:
             engine = event["engine"]
             self._say(
                 f"engine started: {engine['architectures'][0]}, {engine['dtype']}, "
-                f"max_model_len {engine['max_model_len']}, {engine['num_gpu_blocks']} KV blocks"
+                f"max_model_len {engine['max_model_len']}, "
+                + (
+                    f"{engine['num_gpu_blocks']} KV blocks"
+                    if "num_gpu_blocks" in engine
+                    else f"transformers {engine['transformers']}"
+                )
             )
         elif kind == "progress":
             self._progress(event)

@@ -60,7 +60,9 @@ def template(name: str) -> Template:
 
 def execution_mode(plan: Plan, outcome: Outcome) -> str:
     """Eager or graph, as vLLM resolved it; as asked where it never started."""
-    if outcome.engine:
+    if plan.runtime == "transformers":
+        mode, eager = "", True
+    elif outcome.engine:
         mode = outcome.engine["cudagraph_mode"]
         eager = mode == "NONE"
     else:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runner.config import RunConfig
 
 BACKENDS = ("vllm", "vllm-vlm")
+RUNTIMES = ("vllm", "transformers")
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 RULES = ("isclose",)
 # What a search may optimise (runner/sweep/objective.py).
@@ -64,6 +65,7 @@ def problems(config: RunConfig) -> list[str]:
 
     one_of("model.backend", config.model.backend, BACKENDS)
     one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
+    one_of("engine.runtime", config.engine.runtime, RUNTIMES)
     one_of("engine.dtype", config.engine.dtype, DTYPES)
     one_of("verdict.rule", config.verdict.rule, RULES)
     one_of("model.hub", config.model.hub, HUBS)
@@ -119,6 +121,11 @@ def problems(config: RunConfig) -> list[str]:
         not (config.model.enable_thinking and config.model.think_end_token is None),
         "model.think_end_token",
         "required with model.enable_thinking=true (for Qwen3: '</think>')",
+    )
+    require(
+        config.engine.runtime != "transformers" or config.engine.platform in ("cuda", "cpu"),
+        "engine.platform",
+        "transformers runs on cuda or cpu here; use engine=transformers, which takes what there is",
     )
     return found + _additional_config(config) + _secrets(config)
 

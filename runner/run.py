@@ -39,6 +39,8 @@ MOVES_NUMBERS = (
     "driver",
     "firmware",
 )
+# The same where transformers computes, and vLLM may not even be installed.
+MOVES_TRANSFORMERS = ("torch", "torchvision", "transformers", "accelerate", "driver")
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,9 @@ def _facts(config: RunConfig, environment: Environment, found: preflight.Finding
     if tokenizer is not None and is_path(tokenizer):
         tokenizer = digest_directories(tokenizer)
     known = {**environment.packages, **environment.toolkit}
+    moves = MOVES_TRANSFORMERS if config.engine.runtime == "transformers" else MOVES_NUMBERS
     return Facts(
-        versions={name: known[name] for name in MOVES_NUMBERS if name in known},
+        versions={name: known[name] for name in moves if name in known},
         device=environment.chip,
         weights=found.weights.digest if found.weights is not None else "unknown",
         data=data,

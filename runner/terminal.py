@@ -47,8 +47,9 @@ def show_plan(out: Console, plan: Plan, memory: str) -> None:
 def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
     args = plan.engine_args
     yield "model", f"{plan.model}: {args['pretrained']} ({plan.backend})"
-    mode = "eager" if args.get("enforce_eager") else "graph mode"
-    length = args.get("max_model_len", "the model's own")
+    eager = args.get("enforce_eager") or plan.runtime == "transformers"
+    mode = "eager" if eager else "graph mode"
+    length = args.get("max_model_len", args.get("max_length", "the model's own"))
     yield (
         "engine",
         f"{plan.platform}, {plan.parallel_mode}, {mode}, {args['dtype']}, max_model_len {length}",

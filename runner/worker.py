@@ -7,6 +7,7 @@ ends, the supervisor is gone: the worker kills its process group, engine and all
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -27,6 +28,8 @@ from runner.processes import group_members, shared_memory_of
 from runner.rundir import RunDirectory, read_json, write_json
 
 HEARTBEAT_S = 1.0
+# What an engine runs on; one is imported, so that the other need not be installed.
+RUNTIMES = {"vllm": "runner.lm.models", "transformers": "runner.lm.transformers"}
 
 
 @dataclass
@@ -189,12 +192,10 @@ def _evaluate_all(
 
 def _start_engine(plan: Plan, reporter: Reporter) -> Any:
     reporter.send("stage", stage="checking engine arguments")
-    from runner.lm.models import MODEL_CLASSES
-    from runner.lm.resolved import check_engine_args
-
-    check_engine_args(plan)
+    runtime = importlib.import_module(RUNTIMES[plan.runtime])
+    runtime.check_engine_args(plan)
     reporter.send("stage", stage="starting engine")
-    return MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
+    return runtime.MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
 
 
 class _Clock:

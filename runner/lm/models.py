@@ -12,7 +12,7 @@ from lm_eval.models.vllm_vlms import VLLM_VLM
 
 from runner.lm.answer import Answer
 from runner.lm.engine import RecordingEngine, prompt_key
-from runner.lm.resolved import resolved_engine
+from runner.lm.resolved import check_engine_args, resolved_engine
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -130,3 +130,5 @@ class RecordedVLM(RecordedModel, VLLM_VLM):
 
 
 MODEL_CLASSES: dict[str, type[RecordedModel]] = {"vllm": RecordedVLLM, "vllm-vlm": RecordedVLM}
+
+__all__ = ["MODEL_CLASSES", "check_engine_args"]

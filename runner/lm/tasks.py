@@ -54,9 +54,10 @@ def load_tasks(plan: Plan, manager: TaskManager) -> list[LoadedTask]:
     loaded = [_load(manager, evaluation) for evaluation in plan.evaluations]
     for task in loaded:
         problems += _baseline_problems(task)
-        if plan.backend != "vllm-vlm" and any(_has_images(leaf) for leaf in task.leaves.values()):
+        with_images = any(_has_images(leaf) for leaf in task.leaves.values())
+        if plan.backend in ("vllm", "hf") and with_images:
             problems.append(
-                f"model.backend={plan.backend}: {task.evaluation.task} shows images; choose "
+                f"model.backend=vllm: {task.evaluation.task} shows images; choose "
                 "model.backend=vllm-vlm"
             )
     if problems:

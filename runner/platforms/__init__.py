@@ -15,4 +15,10 @@ def detect() -> Platform:
     return next(platform for platform in PLATFORMS.values() if platform.present())
 
 
-__all__ = ["PLATFORMS", "Device", "DeviceProcess", "Platform", "detect"]
+def cuda_or_cpu() -> Platform:
+    """Where transformers runs here: it knows no NPU without torch-npu's help."""
+    cuda = PLATFORMS["cuda"]
+    return cuda if cuda.present() else PLATFORMS["cpu"]
+
+
+__all__ = ["PLATFORMS", "Device", "DeviceProcess", "Platform", "cuda_or_cpu", "detect"]

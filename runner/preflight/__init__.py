@@ -10,10 +10,10 @@ from pathlib import Path
 from runner import sources
 from runner.config import RunConfig
 from runner.errors import UserError
-from runner.platforms import PLATFORMS, compatibility
+from runner.platforms import PLATFORMS, Platform, compatibility
 from runner.platforms.ascend import Ascend
 from runner.platforms.base import installed_version
-from runner.preflight import ascend, layout, memory, store
+from runner.preflight import ascend, layout, memory, store, transformers
 from runner.weights import Weights, find_weights
 
 # Read in vllm 0.23.0 (vllm/envs.py).
@@ -71,6 +71,9 @@ def spans_nodes(config: RunConfig) -> bool:
 
 def _platform(config: RunConfig, found: Findings) -> None:
     platform = PLATFORMS[config.engine.platform]
+    if config.engine.runtime == "transformers":
+        _transformers(config, platform, found)
+        return
     missing = platform.missing()
     found.problems += [f"engine={platform.name}: {line}" for line in missing]
     if config.parallelism.dp > 1 and platform.name != "cuda":
@@ -96,6 +99,15 @@ def _platform(config: RunConfig, found: Findings) -> None:
         told = variables.get(RAY_VARIABLES, "").split(",")
         names = sorted({*config.engine.env, *filter(None, told)} - {RAY_VARIABLES})
         found.environment[RAY_VARIABLES] = ",".join(names)
+
+
+def _transformers(config: RunConfig, platform: Platform, found: Findings) -> None:
+    missing = transformers.missing(config, platform)
+    found.problems += [f"engine=transformers: {line}" for line in missing]
+    found.problems += transformers.problems(config, found.weights)
+    if not missing:
+        variables = platform.worker_environment(1, {**os.environ, **config.engine.env})
+        found.environment = {k: v for k, v in variables.items() if not k.startswith("VLLM_")}
 
 
 def _ascend(

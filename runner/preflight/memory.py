@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from runner.config import RunConfig
 from runner.memory import Layout, Room, describe, estimate, fits, stored_weights
-from runner.plan import engine_args
 from runner.platforms import Device
+from runner.runtimes import engine_args
 from runner.weights import Weights
 
 
@@ -27,6 +27,8 @@ def needed(config: RunConfig, weights: Weights, devices: Sequence[Device]) -> Ne
     """
     if weights.directory is None:
         return Needed("not estimated: the weights are not on this machine")
+    if config.engine.runtime == "transformers":
+        return Needed(_weights_alone(weights))
     arguments = engine_args(config)
     stored, layout = stored_weights(weights.directory), Layout.of(arguments)
     overrides = arguments.get("hf_overrides")
@@ -41,3 +43,9 @@ def needed(config: RunConfig, weights: Weights, devices: Sequence[Device]) -> Ne
     words = describe(estimate(model, stored, layout), layout, room)
     problem = fits(model, stored, layout, room)
     return Needed(words, (problem,) if problem else ())
+
+
+def _weights_alone(weights: Weights) -> str:
+    """transformers sets no KV cache aside, and takes more of the device as it needs it."""
+    size = f"{weights.stored_bytes / 2**30:.2f} GiB" if weights.stored_bytes else "unknown size"
+    return f"weights of {size} as stored; the KV cache grows with the batch, and is not estimated"

@@ -1,0 +1,98 @@
+"""What the reference engine, transformers through lm-eval's hf classes, cannot do."""
+
+from __future__ import annotations
+
+from runner.config import RunConfig
+from runner.platforms import Platform
+from runner.platforms.base import installed_version
+from runner.preflight.ascend import MODELSLIM_FILE
+from runner.runtimes import backend, extra_arguments
+from runner.usage import suggestion
+from runner.weights import Weights
+
+
+def missing(config: RunConfig, platform: Platform) -> list[str]:
+    """What this machine lacks to run the model there; vLLM is not asked for."""
+    lines = []
+    torch = installed_version("torch")
+    needed = ["torch", "accelerate"]
+    if backend(config) == "hf-multimodal":
+        needed.append("torchvision")  # of the image processors
+    absent = [name for name in needed if installed_version(name) is None]
+    if absent:
+        lines.append(
+            f"not installed: {', '.join(absent)}: pip install "
+            "'ascend-accuracy-runner[transformers]'"
+        )
+    if platform.name == "cuda" and not platform.present():
+        lines.append("no NVIDIA GPU: /dev/nvidiactl does not exist; use engine.platform=cpu")
+    elif platform.name == "cuda" and torch is not None and "+cpu" in torch:
+        lines.append(
+            f"torch {torch} knows no GPU; install a CUDA build, or use engine.platform=cpu"
+        )
+    return lines
+
+
+def problems(config: RunConfig, weights: Weights | None) -> list[str]:
+    """A line for each setting that means nothing here; none of them is passed over in silence."""
+    return [
+        *_layout(config),
+        *_quantization(config, weights),
+        *_extra(config),
+        *_settings(config),
+    ]
+
+
+def _layout(config: RunConfig) -> list[str]:
+    layout = config.parallelism
+    found = [
+        f"parallelism.{key}={size}: transformers runs on one device; use parallelism.{key}=1 "
+        "(engine.extra.parallelize=true lays a large model's layers over all GPUs)"
+        for key in ("tp", "pp", "dp")
+        if (size := getattr(layout, key)) > 1
+    ]
+    if layout.ep:
+        found.append(
+            "parallelism.ep=true: transformers runs on one device; use parallelism.ep=false"
+        )
+    return found
+
+
+def _quantization(config: RunConfig, weights: Weights | None) -> list[str]:
+    chosen = config.engine.quantization
+    if chosen is not None:
+        return [
+            f"engine.quantization={chosen}: vLLM's; transformers goes by the weights' config.json. "
+            "Use engine.quantization=null, and weights that are not ModelSlim's"
+        ]
+    directory = weights.directory if weights is not None else None
+    if directory is not None and (directory / MODELSLIM_FILE).is_file():
+        return [
+            f"model.pretrained={directory}: ModelSlim weights ({MODELSLIM_FILE}), which "
+            "transformers cannot read; name the weights that they were made from"
+        ]
+    return []
+
+
+def _extra(config: RunConfig) -> list[str]:
+    known = extra_arguments(config)
+    return [
+        f"engine.extra.{name}: not an argument of lm-eval's {backend(config)}; vLLM's own mean "
+        f"nothing here.{suggestion(name, known)} Known: {', '.join(known)}"
+        for name in config.engine.extra
+        if name not in known
+    ]
+
+
+def _settings(config: RunConfig) -> list[str]:
+    found = []
+    if config.engine.seed != 0:
+        found.append(
+            f"engine.seed={config.engine.seed}: vLLM's; here task.seed seeds what is sampled"
+        )
+    if config.model.tokenizer is not None and backend(config) == "hf-multimodal":
+        found.append(
+            f"model.tokenizer={config.model.tokenizer}: lm-eval's hf-multimodal takes the "
+            "processor that comes with the weights; leave model.tokenizer=null"
+        )
+    return found
