@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -16,10 +15,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from runner import config as configuration
-from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
+from runner.attempt import FULL, INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
 from runner.composition import opened
 from runner.errors import UserError
-from runner.sweep import launcher, record, search
+from runner.rundir import remove_empty
+from runner.sweep import launcher, lock, record, search
 from runner.sweep.callback import started_sweep
 from runner.sweep.record import PointRecord
 from runner.usage import explain, is_usage_error
@@ -58,7 +58,7 @@ def _run(composed: DictConfig) -> float | None:
         objective = str(composed.objective)
         return search.infeasible(objective) if problems else search.number(objective, directory)
     _statuses.append(status)
-    _remove_empty(directory)
+    remove_empty(directory)
     return None
 
 
@@ -84,8 +84,9 @@ def main() -> None:
             complain(UserError(explain(error)))
             _statuses.append(USAGE_ERROR)
         elif isinstance(error, OSError):  # Hydra makes the run's directory before it calls us
-            complain(UserError(f"output_dir={error.filename}: not writable ({error.strerror})"))
-            _statuses.append(USAGE_ERROR)
+            key = "output_dir" if started_sweep() is None else "hydra.sweep.dir"
+            complain(UserError(f"{key}={error.filename}: not writable ({error.strerror})"))
+            _statuses.append(INFRASTRUCTURE if error.errno in FULL else USAGE_ERROR)
         else:  # ours; or a job of Slurm's was killed, and what the other points found still counts
             traceback.print_exc()
             _statuses.append(INFRASTRUCTURE)
@@ -96,6 +97,8 @@ def _finish_sweep() -> list[int]:
     """Compare what the points found, also after an interruption; their exit statuses."""
     sweep = started_sweep()
     found = record.read(sweep) if sweep is not None else None
+    if sweep is not None and found is None:
+        lock.leave(sweep)
     if sweep is None or found is None:
         return []
     from runner.sweep.finish import finish
@@ -108,16 +111,6 @@ def _finish_sweep() -> list[int]:
         traceback.print_exc()
         return [*statuses, INFRASTRUCTURE]
     return statuses
-
-
-def _remove_empty(directory: Path) -> None:
-    """Hydra made it, and the folders above it: where nothing was started, nothing is left."""
-    below = os.path.relpath(directory)
-    with suppress(OSError):
-        if below.startswith(os.pardir):
-            directory.rmdir()
-        else:
-            os.removedirs(below)
 
 
 def worst(statuses: list[int]) -> int:

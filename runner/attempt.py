@@ -12,6 +12,7 @@ from pathlib import Path
 from runner.errors import UserError
 
 USAGE_ERROR, INFRASTRUCTURE, INTERRUPTED = 1, 2, 130
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str, ...]]:
@@ -22,7 +23,7 @@ def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str,
         complain(error)
         return USAGE_ERROR, error.problems
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in FULL:
             complain(UserError(f"output_dir={directory}: {error.strerror}; the run ends here"))
         else:
             traceback.print_exc()

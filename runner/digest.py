@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 # Above this a file is sampled: 16 GB would take longer to hash than to load.
@@ -80,4 +81,13 @@ def git_blob_id(file: Path) -> str:
 
 
 def _content(file: Path) -> bytes:
+    found = file.stat()
+    if found.st_size <= SAMPLE_BYTES:
+        return bytes.fromhex(whole_sha256(file))
+    return _read_once(file, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@cache
+def _read_once(file: Path, *state: int) -> bytes:
+    """The points of a sweep share their weights: only a file that has changed is read again."""
     return bytes.fromhex(sampled_sha256(file) or whole_sha256(file))

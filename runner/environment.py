@@ -11,6 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -137,17 +138,17 @@ def collect(kind: Platform) -> Environment:
         devices=tuple(kind.devices()),
         project_commit=commit,
         project_dirty=dirty,
-        pip_freeze=tuple(
-            sorted(
-                {
-                    f"{distribution.metadata['Name']}=={distribution.version}"
-                    for distribution in importlib.metadata.distributions()
-                }
-            )
-        ),
+        pip_freeze=_installed(),
         variables=telling_variables(os.environ),
         unknown=kind.unknown(),
     )
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """As `pip freeze`; once for all points of a sweep."""
+    found = importlib.metadata.distributions()
+    return tuple(sorted({f"{each.metadata['Name']}=={each.version}" for each in found}))
 
 
 def counted(devices: Iterable[Device]) -> str:

@@ -18,13 +18,18 @@ from rich.progress import (
 
 PLAIN_LINE_EVERY_S = 10.0
 TELLING_SHARE = 0.05
+STARTING = "starting engine"
 
 
 class ProgressDisplay:
-    """Shows the worker's events; use as a context manager, so that the terminal is restored."""
+    """Shows the worker's events; use as a context manager, so that the terminal is restored.
 
-    def __init__(self, console: Console) -> None:
+    In brief only what takes its time: an engine's start and the requests.
+    """
+
+    def __init__(self, console: Console, brief: bool = False) -> None:
         self._console = console
+        self._brief = brief
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
         self._began = 0.0
@@ -53,7 +58,10 @@ class ProgressDisplay:
     def show(self, event: dict[str, Any]) -> None:
         """One event of the worker's."""
         kind = event["event"]
-        if kind == "stage":
+        if self._brief and kind in ("stage", "engine_started", "task_finished"):
+            if event.get("stage") == STARTING:
+                self._say(f"{STARTING} …")
+        elif kind == "stage":
             self._say(f"{event['stage']} …")
         elif kind == "engine_started":
             engine = event["engine"]

@@ -23,7 +23,7 @@ from runner.platforms import PLATFORMS
 from runner.progress import ProgressDisplay
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.tracking import sender
-from runner.tracking.tracked import run_page
+from runner.tracking.tracked import TrackedRun, run_page
 from runner.verdict import EXIT_STATUS, Status, Verdict, judge
 
 # Versions that can change a number the engine produces.
@@ -107,9 +107,15 @@ def check(config: RunConfig, composed: str, out: Console) -> Checked:
 
 
 def perform(
-    checked: Checked, directory: Path, engine: supervisor.Supervisor, out: Console
+    checked: Checked,
+    directory: Path,
+    engine: supervisor.Supervisor,
+    out: Console,
+    brief: bool = False,
 ) -> Verdict:
     """Evaluate on the engine; then judge, report and record, which no interruption cuts short.
+
+    `brief` is for the points of a sweep, whose comparison has the rest.
 
     Raises:
         UserError: if lm-eval or vLLM refuses what only they can judge.
@@ -121,10 +127,11 @@ def perform(
     write_json(files.plan, plan)
     write_json(files.environment, environment)
 
-    tasks = ", ".join(each.task for each in plan.evaluations)
-    out.print(f"{plan.model} on {plan.platform} ({plan.parallel_mode}): {tasks}")
+    if not brief:
+        tasks = ", ".join(each.task for each in plan.evaluations)
+        out.print(f"{plan.model} on {plan.platform} ({plan.parallel_mode}): {tasks}")
     started = _milliseconds()
-    with ProgressDisplay(out) as display:
+    with ProgressDisplay(out, brief) as display:
         outcome = engine.evaluate(plan, files, display, config.limits)
     with deferring():
         verdict = judge(outcome, plan.evaluations, config.verdict)
@@ -133,10 +140,15 @@ def perform(
         write_atomic(files.report, report.render(plan, environment, outcome, verdict, tail))
         if outcome.state is State.REFUSED:
             raise UserError(*outcome.reason.splitlines())
-        terminal.show_verdict(out, plan.model, verdict, tail)
-        out.print(f"report: {files.report}")
+        if brief:
+            terminal.show_point(out, verdict, tail)
+        else:
+            terminal.show_verdict(out, plan.model, verdict, tail)
+            out.print(f"report: {files.report}")
         if config.tracking.enabled:
-            _track(out, files, config, plan, environment, outcome, verdict, started)
+            tracked = _track(files, config, plan, environment, outcome, verdict, started)
+            if tracked is not None and not brief:
+                _show_tracked(out, tracked)
     return verdict
 
 
@@ -177,7 +189,6 @@ def _facts(config: RunConfig, environment: Environment, found: preflight.Finding
 
 
 def _track(
-    out: Console,
     files: RunDirectory,
     config: RunConfig,
     plan: Plan,
@@ -185,7 +196,7 @@ def _track(
     outcome: Outcome,
     verdict: Verdict,
     started: int,
-) -> None:
+) -> TrackedRun | None:
     """The verdict stands on disk: a tracking store that fails costs a warning."""
     try:
         tracked = sender.track(
@@ -194,8 +205,12 @@ def _track(
     except Exception as error:  # any failure of the store or the network below it
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         _warn(f"not recorded in MLflow ({config.tracking.uri}): {reason}; all is in {files.path}")
-        return
+        return None
     write_json(files.tracked, tracked)
+    return tracked
+
+
+def _show_tracked(out: Console, tracked: TrackedRun) -> None:
     out.print(f"MLflow: {run_page(tracked)}")
     if not tracked.uri.startswith("http"):
         command = f"{sys.executable} -m mlflow ui --backend-store-uri {tracked.uri}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,16 @@ class RunDirectory:
             write_atomic(self.config, "")
         except OSError as error:
             raise UserError(f"output_dir={self.path}: not writable ({error.strerror})") from error
+
+
+def remove_empty(directory: Path) -> None:
+    """Hydra made it, and the folders above it: where nothing was started, nothing is left."""
+    below = os.path.relpath(directory)
+    with suppress(OSError):
+        if below.startswith(os.pardir):
+            directory.rmdir()
+        else:
+            os.removedirs(below)
 
 
 def write_atomic(file: Path, content: str | bytes) -> None:

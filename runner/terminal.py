@@ -10,9 +10,10 @@ from rich.table import Table
 
 from runner.plan import Plan
 from runner.report import interval, number, signed
-from runner.verdict import Verdict
+from runner.verdict import MetricVerdict, Status, Verdict
 
 ROWS = 12
+POINT_METRICS = 3
 # A table of nine columns is readable from here on; a log file has no width of its own.
 WIDE_COLUMNS, LOG_COLUMNS = 100, 120
 
@@ -34,6 +35,30 @@ def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> N
     out.print(f"{model}: {verdict.status.value} ({verdict.reason})")
 
 
+def show_point(out: Console, verdict: Verdict, log_tail: str) -> None:
+    """One point of a sweep in a line: what was judged, what failed before the rest."""
+    if log_tail:
+        out.print(log_tail)
+    judged = [metric for metric in verdict.metrics if metric.baseline is not None]
+    judged.sort(key=lambda metric: metric.status is Status.PASSED)
+    if verdict.status not in (Status.PASSED, Status.FAILED) or not judged:
+        out.print(f"{verdict.status.value}: {verdict.reason}")
+        return
+    said = [_judged(metric) for metric in judged[:POINT_METRICS]]
+    if len(judged) > len(said):
+        said.append(f"{len(judged) - len(said)} more in the report")
+    out.print(f"{verdict.status.value}: {'; '.join(said)}")
+
+
+def _judged(metric: MetricVerdict) -> str:
+    """`canary acc 0.893 ± 0.012, baseline 0.893`."""
+    value = number(metric.value, 3) or "missing"
+    if metric.stderr is not None:
+        value += f" ± {number(metric.stderr, 3)}"
+    name = f"{metric.task} {_metric_name(metric)}"
+    return f"{name} {value}, baseline {number(metric.baseline, 3)}"
+
+
 def show_plan(out: Console, plan: Plan, memory: str) -> None:
     """What would run, and what it would take."""
     table = Table.grid(padding=(0, 2))
@@ -42,6 +67,11 @@ def show_plan(out: Console, plan: Plan, memory: str) -> None:
     out.print(table, soft_wrap=False)
     out.print("\nThe same with lm-eval alone:")
     out.print(plan.lm_eval_command())
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 point`, `2 points`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
@@ -72,6 +102,11 @@ def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
     )
 
 
+def _metric_name(metric: MetricVerdict) -> str:
+    """`acc`, or `exact_match,strict-match`: as lm-eval writes it."""
+    return f"{metric.metric},{metric.filter}".removesuffix(",none")
+
+
 def _table(verdict: Verdict, wide: bool) -> Table:
     """What was judged, and the rest as long as it fits a screen; the report has all."""
     shown = sorted(verdict.metrics, key=lambda metric: metric.baseline is None)[:ROWS]
@@ -86,7 +121,7 @@ def _table(verdict: Verdict, wide: bool) -> Table:
     for metric in shown:
         table.add_row(
             metric.task,
-            f"{metric.metric},{metric.filter}".removesuffix(",none"),
+            _metric_name(metric),
             number(metric.value, 3) or "missing",
             number(metric.stderr, 3),
             *([interval(metric.interval, 3)] if wide else []),

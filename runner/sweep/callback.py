@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from runner.attempt import USAGE_ERROR, complain
+from runner.errors import UserError
+from runner.sweep import lock
 
 _started: list[Path] = []
 
@@ -15,7 +20,13 @@ class Remember(Callback):
     """Hydra makes one for each sweep, and tells nobody else its directory."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        _started.append(Path(str(config.hydra.sweep.dir)))
+        sweep = Path(str(config.hydra.sweep.dir))
+        try:
+            lock.take(sweep)
+        except UserError as error:
+            complain(error)
+            sys.exit(USAGE_ERROR)  # Hydra takes an exception of a callback for a warning
+        _started.append(sweep)
 
 
 def started_sweep() -> Path | None:

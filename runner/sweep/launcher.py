@@ -19,7 +19,14 @@ from runner.attempt import USAGE_ERROR, complain
 from runner.errors import UserError
 from runner.sweep import record, search
 from runner.sweep.points import Point, compose
-from runner.sweep.record import PointRecord, SweepRecord, axes_of, keys_of_names, point_name
+from runner.sweep.record import (
+    PointRecord,
+    SweepRecord,
+    axes_of,
+    keys_of_names,
+    point_name,
+    point_title,
+)
 
 
 class SweepLauncher(Launcher):
@@ -121,8 +128,8 @@ def note_points(sweep: Path, job_overrides: Sequence[Sequence[str]], first: int)
 def refuse(sweep: Path, number: int, overrides: tuple[str, ...], error: UserError) -> None:
     """The point costs itself alone."""
     known = record.read_known(sweep)
-    name = point_name(overrides, known.axes() if known is not None else ())
-    print(f"point {number} ({name}) is refused:", file=sys.stderr)
+    title = point_title(number, overrides, known.axes() if known is not None else ())
+    print(f"{title} is refused:", file=sys.stderr)
     complain(error)
     record.write_point(sweep, PointRecord(number, overrides, USAGE_ERROR, error.problems))
 
@@ -137,7 +144,7 @@ def _show_plans(points: Sequence[Point], refused: Mapping[int, UserError]) -> li
     for error in refused.values():
         complain(error)
     for point in points:
-        print(f"\npoint {point.number}: {point_name(point.overrides, axes)}")
+        print(f"\n{point_title(point.number, point.overrides, axes)}")
         status, _ = attempt(partial(run, point.config, point.composed, Path()), Path())
         statuses.append(status)
         returns.append(_returned(point.overrides, 0.0))

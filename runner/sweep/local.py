@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +12,15 @@ from rich.console import Console
 from runner import terminal
 from runner.attempt import INTERRUPTED, attempt
 from runner.errors import UserError
+from runner.interruption import deferring
 from runner.run import Checked, check, perform
 from runner.supervisor import Supervisor
 from runner.sweep import record, resume
 from runner.sweep.groups import grouped
 from runner.sweep.launcher import refuse
 from runner.sweep.points import Point
-from runner.sweep.record import PointRecord, point_name
+from runner.sweep.record import PointRecord, point_title
+from runner.terminal import counted
 
 
 def run_locally(sweep: Path, points: Sequence[Point]) -> None:
@@ -28,6 +31,8 @@ def run_locally(sweep: Path, points: Sequence[Point]) -> None:
     done = resume.settle(sweep, {number: checked for number, (_, checked) in ready.items()}, first)
     for number, status in done.items():
         record.write_point(sweep, PointRecord(number, ready[number][0].overrides, status))
+    if not ready:
+        return
     left = [pair for number, pair in ready.items() if number not in done]
     groups = grouped([(point.config, (point, checked)) for point, checked in left])
     _announce(out, len(ready), len(done), len(left), len(groups))
@@ -67,26 +72,32 @@ def perform_group(sweep: Path, group: Sequence[tuple[Point, Checked]], out: Cons
         for point, checked in group:
             directory = sweep / str(point.number)
             resume.make_room(directory)
-            out.print(f"\npoint {point.number}: {point_name(point.overrides, axes)}")
-            status, problems = attempt(
-                partial(_perform, checked, directory, engine, out), directory
-            )
-            record.write_point(sweep, PointRecord(point.number, point.overrides, status, problems))
-            if status == INTERRUPTED:
+            out.print(f"\n{point_title(point.number, point.overrides, axes)}")
+            ended = PointRecord(point.number, point.overrides, INTERRUPTED)
+            try:
+                action = partial(_perform, checked, directory, engine, out)
+                status, problems = attempt(action, directory)
+                ended = replace(ended, status=status, refused=problems)
+            except KeyboardInterrupt:  # after its verdict, or before anything was asked
+                ended = replace(ended, status=resume.ended(directory, otherwise=INTERRUPTED))
+                raise
+            finally:
+                with deferring():
+                    record.write_point(sweep, ended)
+            if ended.status == INTERRUPTED:
                 raise KeyboardInterrupt
 
 
 def _perform(checked: Checked, directory: Path, engine: Supervisor, out: Console) -> int:
-    return perform(checked, directory, engine, out).exit_status
+    return perform(checked, directory, engine, out, brief=True).exit_status
 
 
 def _announce(out: Console, points: int, done: int, left: int, engines: int) -> None:
-    parts = [f"{points} points"]
+    parts = [counted(points, "point")]
     if done:
         parts.append(f"{done} done before")
     if left:
-        parts.append(f"{left} to run on {engines} engine{'s' if engines > 1 else ''}")
+        parts.append(f"{left} to run on {counted(engines, 'engine')}")
         if left > engines:
-            starts = "engine start" if left - engines == 1 else "engine starts"
-            parts.append(f"{left - engines} {starts} saved")
+            parts.append(f"{counted(left - engines, 'engine start')} saved")
     out.print("sweep: " + ", ".join(parts))

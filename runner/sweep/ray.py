@@ -17,10 +17,11 @@ from runner.sweep import record
 from runner.sweep.launcher import refuse
 from runner.sweep.points import Point
 from runner.sweep.ray_cluster import Cluster, connected
-from runner.sweep.ray_run import Run, counted
+from runner.sweep.ray_run import Run
 from runner.sweep.ray_task import perform_points
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Node, impossible, jobs
+from runner.terminal import counted
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from runner.sweep.ray_cluster import Cluster
 from runner.sweep.ray_task import ENGINES, EngineRecord, Sent, Work, handed_on, task
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Node, choose, impossible, ordered
+from runner.terminal import counted
 from runner.verdict import EXIT_STATUS, Status, Verdict
 
 POLL_S = 0.25
@@ -164,9 +165,7 @@ class Run:
             word = f"status {ended.status}"
         seconds = time.monotonic() - running.since
         place = f" ({running.told.place})" if running.told is not None else ""
-        self._out.print(
-            f"point {point.number} ({self._name(point)}): {word} in {seconds:.0f} s{place}"
-        )
+        self._out.print(f"{self._title(point)}: {word} in {seconds:.0f} s{place}")
 
     def _collect(self) -> list[Job]:
         """Take what Ray has done with off the list; what of it must run again."""
@@ -218,8 +217,8 @@ class Run:
             )
         return [replace(running.job, points=left)] if left else []
 
-    def _name(self, point: Point) -> str:
-        return record.point_name(point.overrides, self._axes)
+    def _title(self, point: Point) -> str:
+        return record.point_title(point.number, point.overrides, self._axes)
 
     def _look_again(self, running: Running) -> None:
         """What it did just before its end."""
@@ -244,9 +243,7 @@ class Run:
         write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
         ended = PointRecord(point.number, point.overrides, INFRASTRUCTURE)
         record.write_point(self._sweep, ended)
-        self._out.print(
-            f"point {point.number} ({self._name(point)}): {Status.ERROR.value}: {reason}"
-        )
+        self._out.print(f"{self._title(point)}: {Status.ERROR.value}: {reason}")
 
     def _cancel(self) -> None:
         """Interrupt every task as Ctrl-C would; kill what has not ended in time."""
@@ -265,10 +262,6 @@ class Run:
         if late:
             ray.wait(late, num_returns=len(late), timeout=POLL_S * 20, fetch_local=False)
         self._look()
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _first_sentence(error: BaseException) -> str:

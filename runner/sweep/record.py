@@ -71,6 +71,12 @@ def point_name(overrides: Iterable[str], axes: Container[str]) -> str:
     return " ".join(f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs if key in axes)
 
 
+def point_title(number: int, overrides: Iterable[str], axes: Container[str]) -> str:
+    """`point 3 (tp=2 max_model_len=4096)`, as a person is told of it."""
+    name = point_name(overrides, axes)
+    return f"point {number} ({name})" if name else f"point {number}"
+
+
 def point_directory(sweep: Path, number: int) -> RunDirectory:
     """Where a point's files lie."""
     return RunDirectory(sweep / str(number))

@@ -72,6 +72,11 @@ def status_of(directory: Path, checked: Checked) -> int | None:
     return verdict.exit_status if same else None
 
 
+def ended(directory: Path, otherwise: int) -> int:
+    """The exit status of a run that came to its verdict, whatever interrupted it afterwards."""
+    return _status(directory) if RunDirectory(directory).verdict.exists() else otherwise
+
+
 def _run_directories(sweep: Path) -> list[Path]:
     places = [*sweep.glob("[0-9]*"), *sweep.glob(f"{EARLIER}/*")]
     return sorted(each for each in places if each.is_dir())

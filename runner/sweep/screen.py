@@ -10,6 +10,7 @@ from runner.report import number, signed
 from runner.sweep.comparison import Comparison
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
 from runner.sweep.words import axis_lines
+from runner.terminal import counted
 from runner.verdict import Status
 
 WIDTH = 100
@@ -47,8 +48,7 @@ def findings(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[list[str
 
 def engines(sweep: Sweep) -> str:
     saved = sweep.engine_starts_saved
-    starts = "engine start" if sweep.engine_starts == 1 else "engine starts"
-    return f"{sweep.engine_starts} {starts}" + (f", {saved} saved" if saved else "")
+    return counted(sweep.engine_starts, "engine start") + (f", {saved} saved" if saved else "")
 
 
 def unexplained(sweep: Sweep) -> list[str]:

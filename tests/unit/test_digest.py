@@ -66,6 +66,18 @@ def test_where_one_file_ends_and_the_next_begins_shows(tmp_path: Path) -> None:
     assert of_files(tmp_path) != before
 
 
+def test_a_large_file_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(digest.SAMPLE_BYTES + 1))
+    first, before = of_files(tmp_path), file.stat()
+    with file.open("rb+") as stream:
+        stream.write(b"changed")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert of_files(tmp_path) == first
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert of_files(tmp_path) != first
+
+
 def test_compiled_files_are_no_content(files: Path) -> None:
     before = digest_directories(str(files))
     (files / "__pycache__").mkdir()

@@ -64,6 +64,21 @@ def test_stages_and_the_engine_are_lines() -> None:
     ]
 
 
+def test_a_point_of_a_sweep_tells_what_takes_its_time(clock: Clock) -> None:
+    console = log()
+    with ProgressDisplay(console, brief=True) as display:
+        display.show({"event": "stage", "stage": "loading tasks"})
+        display.show({"event": "stage", "stage": "starting engine"})
+        display.show(step(0))
+        clock.now += 1
+        display.show(step(100))
+        display.show({"event": "task_finished", "task": "gsm8k", "seconds": 1.0})
+    assert written(console) == [
+        "starting engine …",
+        "gsm8k: 100/100 requests, 100.0 requests/s, 0 s left",
+    ]
+
+
 def test_progress_is_a_line_every_ten_seconds_with_rate_and_time_left(clock: Clock) -> None:
     console = log()
     with ProgressDisplay(console) as display:
