@@ -35,7 +35,8 @@ def run_locally(sweep: Path, points: Sequence[Point]) -> None:
         return
     left = [pair for number, pair in ready.items() if number not in done]
     groups = grouped([(point.config, (point, checked)) for point, checked in left])
-    _announce(out, len(ready), len(done), len(left), len(groups))
+    refused = len(points) - len(ready)
+    _announce(out, len(points), refused, len(done), len(left), len(groups))
     record.note_starts(sweep, len(groups), len(left) - len(groups))
     for group in groups:
         perform_group(sweep, group, out)
@@ -92,8 +93,10 @@ def _perform(checked: Checked, directory: Path, engine: Supervisor, out: Console
     return perform(checked, directory, engine, out, brief=True).exit_status
 
 
-def _announce(out: Console, points: int, done: int, left: int, engines: int) -> None:
+def _announce(out: Console, points: int, refused: int, done: int, left: int, engines: int) -> None:
     parts = [counted(points, "point")]
+    if refused:
+        parts.append(f"{refused} refused")
     if done:
         parts.append(f"{done} done before")
     if left:

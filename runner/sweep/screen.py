@@ -13,7 +13,7 @@ from runner.sweep.words import axis_lines
 from runner.terminal import counted
 from runner.verdict import Status
 
-WIDTH = 100
+WIDTH, WIDEST_WORD = 100, 24
 REASONS, LONGEST_REASON, NUMBERS = 12, 300, 12
 # An engine that an earlier point had started: what is left of its start is a question of it.
 SHARED_BELOW_S = 0.5
@@ -94,8 +94,11 @@ def _table(sweep: Sweep) -> Table:
     several = len(sweep.compared) > 1
     table = Table(box=SIMPLE_HEAD)
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column("point", overflow="fold", min_width=12)
-    table.add_column("verdict", no_wrap=True, min_width=len("INCONCLUSIVE"))
+    words = [word for point in sweep.points for word in point.label.split()]
+    widest = min(max(map(len, words), default=0), WIDEST_WORD)
+    table.add_column("point", overflow="fold", min_width=widest)
+    states = max((len(point.state) for point in sweep.points), default=0)
+    table.add_column("verdict", no_wrap=True, min_width=states)
     if several:
         table.add_column("metric", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
