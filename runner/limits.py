@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from runner.config import LimitsConfig
+from runner.failures import Failure
 
 
 class Watch:
@@ -43,8 +44,11 @@ class Watch:
         elif kind == "task_finished":
             self._doing = f"{event['task']} finished"
 
-    def broken(self) -> str:
-        """Which limit, and what the last sign of life was; empty while all are kept."""
+    def broken(self) -> Failure | None:
+        """Which limit, and what the last sign of life was; None while all are kept.
+
+        A stall may have been the engine's alone. What takes too long will do so again.
+        """
         now, limits = time.monotonic(), self._limits
         if limits.run_s is not None and now - self._run_began > limits.run_s:
             return self._said("the run was not finished", "run_s", limits.run_s, now)
@@ -52,11 +56,12 @@ class Watch:
             return self._said("the engine was not ready", "start_s", limits.start_s, now)
         if self._asking and limits.stall_s is not None and now - self._seen > limits.stall_s:
             return self._said("the engine made no step", "stall_s", limits.stall_s, now)
-        return ""
+        return None
 
-    def _said(self, what: str, name: str, limit: float, now: float) -> str:
+    def _said(self, what: str, name: str, limit: float, now: float) -> Failure:
         steps = f", step {self._steps} of the engine" if self._steps else ""
-        return (
+        return Failure(
             f"{what} in limits.{name}={limit:g} seconds; last sign of life "
-            f"{now - self._seen:.0f} s before: {self._doing}{self._answered}{steps}"
+            f"{now - self._seen:.0f} s before: {self._doing}{self._answered}{steps}",
+            transient=name == "stall_s",
         )

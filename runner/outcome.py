@@ -66,10 +66,14 @@ class TaskOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that a worker found. `reason` says why where the state is not COMPLETED."""
+    """All that a worker found. `reason` says why where the state is not COMPLETED.
+
+    `retries` are the reasons of the attempts before the last, which were transient.
+    """
 
     state: State
     reason: str = ""
     tasks: tuple[TaskOutcome, ...] = ()
     engine: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    retries: tuple[str, ...] = ()

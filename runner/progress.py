@@ -78,6 +78,10 @@ class ProgressDisplay:
             self._progress(event)
         elif kind == "task_finished":
             self._say(f"{event['task']} finished in {event['seconds']:.0f} s")
+        elif kind == "waiting":
+            self._say(event["said"])
+        elif kind == "retry":
+            self._say(f"{event['reason']}; trying again ({event['number']} of {event['of']})")
 
     def _progress(self, event: dict[str, Any]) -> None:
         done, total, now = event["done"], event["total"], time.monotonic()

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from runner import failures
 from runner.config import LimitsConfig
+from runner.failures import Failure
 from runner.interruption import Interrupted, deferring, interruptible
 from runner.limits import Watch
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
+from runner.vacancy import wait_for_memory
 from runner.worker_process import Worker
 
 LOG_TAIL_LINES = 20
+# What nanobind's modules (triton's) say of themselves when Python ends.
+LEAKS = re.compile(r"nanobind: | - leaked | - \.\.\. skipped remainder|See https://nanobind\.")
 
 
 class Display(Protocol):
@@ -31,30 +38,50 @@ class Supervisor:
     def __init__(self) -> None:
         self.starts = 0
         self._worker: Worker | None = None
-        self._engine = ""
+        self._served: Plan | None = None
 
     def __enter__(self) -> Supervisor:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        """Leave the devices as they were found; whoever interrupts has no time for that."""
         self.stop()
+        if self._served is not None and kind is None:
+            with suppress(KeyboardInterrupt):
+                wait_for_memory(self._served, print)
 
     def evaluate(
         self, plan: Plan, run: RunDirectory, display: Display, limits: LimitsConfig
     ) -> Outcome:
         """Evaluate on the engine that is there, or on a new one; an interruption is an Outcome too.
 
-        After anything but a whole run, or a refusal, the worker is not trusted again.
+        What has failed and may do better is tried again, as often as `limits` says. After anything
+        but a whole run, or a refusal, the worker is not trusted again.
         """
+        events = _Events(run, display)
+        began = time.monotonic()
+        retries: list[str] = []
         try:
             with interruptible():
-                return self._attempt(plan, run, display, Watch(limits, time.monotonic()))
+                while failure := self._attempt(plan, run, events, Watch(limits, began)):
+                    self.stop()
+                    if not failure.transient or len(retries) >= limits.retries:
+                        return _ended(run, State.ERROR, failure.reason, retries)
+                    retries.append(failure.reason)
+                    events.tell(
+                        "retry", number=len(retries), of=limits.retries, reason=failure.reason
+                    )
         except Interrupted:
             self.stop()
-            return _ended(run, State.INTERRUPTED, "interrupted")
+            self._served = None
+            return _ended(run, State.INTERRUPTED, "interrupted", retries)
         except BaseException:
             self.stop()
             raise
+        outcome: Outcome = read_json(run.outcome, Outcome)
+        if outcome.state is State.INTERRUPTED:
+            self.stop()
+        return _ended(run, outcome.state, outcome.reason, retries) if retries else outcome
 
     def stop(self) -> None:
         """End the worker, if there is one; an interruption waits for it."""
@@ -63,43 +90,68 @@ class Supervisor:
             if worker is not None:
                 worker.stop()
 
-    def _attempt(self, plan: Plan, run: RunDirectory, display: Display, watch: Watch) -> Outcome:
-        def tell(event: dict[str, Any]) -> None:
-            with run.events.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(event) + "\n")
-            display.show(event)
-
-        broken = self._worker_for(plan, run).evaluate(run, tell, watch)
-        if broken:
-            self.stop()
-            return _ended(run, State.ERROR, broken)
+    def _attempt(
+        self, plan: Plan, run: RunDirectory, events: _Events, watch: Watch
+    ) -> Failure | None:
+        """None where the run has come to an end of its own, which its outcome then tells."""
+        said_before = run.engine_log.stat().st_size if run.engine_log.exists() else 0
+        failure = self._worker_for(plan, run, events).evaluate(run, events.add, watch)
+        log = text_since(run.engine_log, said_before)
+        if failure is not None:
+            return failures.observed(failure, log, plan)
         outcome: Outcome = read_json(run.outcome, Outcome)
-        if outcome.state not in (State.COMPLETED, State.REFUSED):
-            self.stop()
-        return outcome
+        if outcome.state is State.ERROR:
+            return failures.reported(outcome.reason, log, plan)
+        return None
 
-    def _worker_for(self, plan: Plan, run: RunDirectory) -> Worker:
-        worker = self._worker
-        if worker is not None and not (worker.alive and self._engine == plan.engine_fingerprint):
+    def _worker_for(self, plan: Plan, run: RunDirectory, events: _Events) -> Worker:
+        worker, served = self._worker, self._served
+        same = served is not None and served.engine_fingerprint == plan.engine_fingerprint
+        if worker is not None and not (worker.alive and same):
             self.stop()
         if self._worker is None:
+            wait_for_memory(plan, lambda said: events.tell("waiting", said=said))
             self._worker = Worker(plan, run.engine_log)
-            self._engine = plan.engine_fingerprint
+            self._served = plan
             self.starts += 1
         return self._worker
 
 
-def _ended(run: RunDirectory, state: State, reason: str) -> Outcome:
-    """An end that the worker did not report itself; the tasks that it had finished stay."""
+class _Events:
+    """What happens in a run: kept in its directory, and shown."""
+
+    def __init__(self, run: RunDirectory, display: Display) -> None:
+        self._file = run.events
+        self._display = display
+
+    def add(self, event: dict[str, Any]) -> None:
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(event) + "\n")
+        self._display.show(event)
+
+    def tell(self, event: str, **content: Any) -> None:
+        self.add({"event": event, "time": time.time(), **content})
+
+
+def _ended(run: RunDirectory, state: State, reason: str, retries: list[str]) -> Outcome:
+    """An end that the worker could not report itself; the tasks that it had finished stay."""
     found = read_json(run.outcome, Outcome) if run.outcome.exists() else Outcome(state)
-    outcome: Outcome = replace(found, state=state, reason=reason)
+    outcome: Outcome = replace(found, state=state, reason=reason, retries=tuple(retries))
     write_json(run.outcome, outcome)
     return outcome
 
 
+def text_since(log: Path, position: int) -> str:
+    """What the engine's log has got since."""
+    with log.open("rb") as stream:
+        stream.seek(position)
+        return stream.read().decode(errors="replace")
+
+
 def log_tail(log: Path) -> str:
-    """The last lines of the engine's log."""
+    """The last lines of the engine's log, less those that every exit of vLLM's leaves behind."""
     if not log.exists():
         return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    text = log.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.splitlines() if not LEAKS.match(line)]
     return "\n".join(lines[-LOG_TAIL_LINES:])

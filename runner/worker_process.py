@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from runner.failures import Failure
 from runner.limits import Watch
 from runner.plan import PLACES, Plan
 from runner.processes import group_members, shared_memory_of
@@ -53,15 +54,19 @@ class Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def evaluate(self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch) -> str:
-        """Run the plan in the directory: empty once its outcome lies there, else why there is none.
+    def evaluate(
+        self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch
+    ) -> Failure | None:
+        """Run the plan in the directory: None once its outcome lies there, else why there is none.
 
         After a limit was broken the worker still lives, and is the caller's to stop.
         """
         with self._log_in(run):
             return self._evaluate(run, tell, watch)
 
-    def _evaluate(self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch) -> str:
+    def _evaluate(
+        self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch
+    ) -> Failure | None:
         self._busy = True
         self._send({"run_directory": str(run.path.resolve())})
         for event in self._follow():
@@ -72,7 +77,7 @@ class Worker:
                     self._note_shared_memory(group_members(self._process.pid))
                 if event["event"] == "outcome":
                     self._busy = False
-                    return ""
+                    return None
             if broken := watch.broken():
                 return broken
         return self._died()
@@ -145,10 +150,10 @@ class Worker:
                 return
             yield event
 
-    def _died(self) -> str:
+    def _died(self) -> Failure:
         code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        return f"the worker process died ({how})"
+        return Failure(f"the worker process died ({how})", transient=code < 0)
 
 
 def worker_environment(plan: Plan) -> dict[str, str]:

@@ -91,6 +91,7 @@ def tags(
     values = {
         "verdict": verdict.status.value,
         "reason": verdict.reason,
+        "retries": str(len(outcome.retries)),
         "engine_fingerprint": plan.engine_fingerprint,
         "evaluation_fingerprint": plan.evaluation_fingerprint,
         "chip": environment.chip,

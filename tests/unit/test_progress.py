@@ -166,3 +166,13 @@ def test_no_control_characters_in_a_log() -> None:
         display.show(step(0))
         display.show(step(100))
     assert "\x1b" not in "\n".join(written(console))
+
+
+def test_a_wait_and_a_retry_are_lines_of_their_own() -> None:
+    out = log()
+    with ProgressDisplay(out) as display:
+        display.show({"event": "waiting", "said": "waiting for memory"})
+        display.show({"event": "retry", "number": 1, "of": 2, "reason": "the worker died"})
+        display.show({"event": "heartbeat", "steps": 3})
+    assert isinstance(out.file, StringIO)
+    assert out.file.getvalue() == ("waiting for memory\nthe worker died; trying again (1 of 2)\n")

@@ -337,3 +337,13 @@ def test_the_sound_report_is_one_page_for_a_markdown_reader(
     assert html.count("<td") == COLUMNS
     assert html.count("<pre>") == 1
     assert '<code class="language-bash">' in html
+
+
+def test_every_attempt_before_the_last_is_told(
+    plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
+) -> None:
+    again = replace(outcome, retries=("the worker process died (signal SIGKILL)", "a | b"))
+    text = render(plan, environment, again, verdict)
+    assert "- **Tried again** after: the worker process died (signal SIGKILL)\n" in text
+    assert "- **Tried again** after: a \\| b\n" in text
+    assert "Tried again" not in render(plan, environment, outcome, verdict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -140,3 +141,81 @@ def test_a_broken_limit_is_an_error_and_ends_the_whole_group(
     assert said in outcome.reason
     assert read_json(run.outcome, Outcome) == outcome
     assert group_members(int((tmp_path / "leader").read_text())) == []
+
+
+DIES_TWICE = """echo >> starts; echo "attempt $(wc -l < starts)"
+read -r line
+if [ $(wc -l < starts) -le 2 ]; then kill -9 $$; fi
+cat > run/outcome.json <<< '{"state": "COMPLETED", "reason": "", "tasks": []}'
+echo '{"event": "outcome", "state": "COMPLETED"}' >&9
+read -r line"""
+
+
+@pytest.mark.parametrize(("retries", "state", "starts"), [(0, "ERROR", 1), (1, "ERROR", 2)])
+def test_a_worker_that_was_killed_is_tried_again_as_often_as_allowed(
+    plan: Plan,
+    run: RunDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    retries: int,
+    state: str,
+    starts: int,
+) -> None:
+    play(monkeypatch, tmp_path, DIES_TWICE)
+    monkeypatch.chdir(tmp_path)
+    outcome = supervise(plan, run, Seen(), retries=retries)
+    assert outcome.state.value == state
+    assert outcome.retries == ("the worker process died (signal SIGKILL)",) * retries
+    assert len((tmp_path / "starts").read_text().splitlines()) == starts
+
+
+def test_a_retry_that_succeeds_is_the_run_and_is_recorded(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(monkeypatch, tmp_path, DIES_TWICE)
+    monkeypatch.chdir(tmp_path)
+    seen = Seen()
+    outcome = supervise(plan, run, seen, retries=3)
+    assert outcome.state is State.COMPLETED
+    assert len(outcome.retries) == 2
+    assert read_json(run.outcome, Outcome) == outcome
+    again = [event for event in seen.events if event["event"] == "retry"]
+    assert [(event["number"], event["of"]) for event in again] == [(1, 3), (2, 3)]
+    assert [json.loads(line) for line in run.events.read_text().splitlines()] == seen.events
+    assert run.engine_log.read_text() == "attempt 1\nattempt 2\nattempt 3\n"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "exit 7",
+        """read -r line
+        cat > run/outcome.json <<< '{"state": "ERROR", "reason": "KeyError: 1", "tasks": []}'
+        echo '{"event": "outcome", "state": "ERROR"}' >&9""",
+        "sleep 600",
+    ],
+    ids=["exit", "python", "start"],
+)
+def test_what_cannot_become_better_is_not_tried_again(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr("runner.worker_process.ALIVE_CHECK_S", 0.1)
+    monkeypatch.setattr("runner.worker_process.ORDERLY_EXIT_S", 0.5)
+    play(monkeypatch, tmp_path, f"echo >> starts; {script}")
+    monkeypatch.chdir(tmp_path)
+    outcome = supervise(plan, run, Seen(), retries=3, start_s=0.5)
+    assert outcome.state is State.ERROR
+    assert outcome.retries == ()
+    assert len((tmp_path / "starts").read_text().splitlines()) == 1
+
+
+def test_a_stalled_engine_is_killed_and_tried_again(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.worker_process.ALIVE_CHECK_S", 0.1)
+    monkeypatch.setattr("runner.worker_process.ORDERLY_EXIT_S", 0.5)
+    play(monkeypatch, tmp_path, f"echo '{PROGRESS}' >&9; sleep 600")
+    outcome = supervise(plan, run, Seen(), retries=1, stall_s=0.3)
+    assert outcome.state is State.ERROR
+    assert "limits.stall_s=0.3" in outcome.reason
+    assert len(outcome.retries) == 1

@@ -1,0 +1,54 @@
+"""How an attempt failed, in words, and whether another may do better."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from runner import shortage
+from runner.plan import Plan
+from runner.shortage import Shortage
+
+# A process of the engine's has died under it. vllm 0.23 to 0.32: v1/engine/exceptions.py,
+# v1/executor/multiproc_executor.py, and v1/engine/utils.py, which gives a signal as a negative
+# status; where a rank of several died at the start, the core ends with an error of its own.
+DIED = re.compile(
+    r"EngineDeadError|died unexpectedly|Failed core proc\(s\): \{[^}]*: -[0-9]+[^}]*\}"
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt has no result. Only what another attempt may mend is transient."""
+
+    reason: str
+    transient: bool = False
+
+
+def reported(reason: str, log: str, plan: Plan) -> Failure:
+    """What the worker's own last words, and its part of the engine's log, come to.
+
+    Errors of Python's are not transient, nor is memory that ran out where nobody else held any.
+    """
+    found = _shortage(log, plan)
+    if found is not None:
+        return Failure(_said(found), found.taken)
+    return Failure(reason, DIED.search(f"{log}\n{reason}") is not None)
+
+
+def observed(failure: Failure, log: str, plan: Plan) -> Failure:
+    """What was seen from outside, with the cause where the log has it: a rank that is out of memory
+    leaves the others waiting for it.
+    """
+    found = _shortage(log, plan)
+    if found is None:
+        return failure
+    return Failure(f"{failure.reason}; {_said(found)}", failure.transient and found.taken)
+
+
+def _shortage(log: str, plan: Plan) -> Shortage | None:
+    return shortage.find(log, plan.engine_args, plan.platform)
+
+
+def _said(found: Shortage) -> str:
+    return f"out of memory: {found.said}; {found.cure}"

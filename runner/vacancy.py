@@ -1,0 +1,58 @@
+"""Device memory that an ended engine still holds: waited for before the next one starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+
+from runner.plan import Plan
+from runner.platforms import PLATFORMS, Device
+from runner.platforms.ascend import unusable
+from runner.platforms.base import UNKNOWN
+
+# An NPU has been seen to take 50 s (vllm-ascend's tests wait as long, PR 7412).
+LONGEST_S = 90.0
+# npu-smi takes a second or two, and its answer is kept for five (runner.platforms.ascend).
+EVERY_S = 5.0
+
+
+def wait_for_memory(plan: Plan, say: Callable[[str], None]) -> None:
+    """Until the plan's devices have the room that its engine will ask for, or time is up.
+
+    Time that is up is no error here: the engine says best what it lacks.
+    """
+    began = time.monotonic()
+    waiting = False
+    while lacking := _lacking(plan):
+        waited = time.monotonic() - began
+        if waited > LONGEST_S:
+            say(f"no memory came back in {waited:.0f} s; going on")
+            return
+        if not waiting:
+            say(f"waiting for memory, up to {LONGEST_S:.0f} s: {'; '.join(lacking)}")
+        waiting = True
+        time.sleep(EVERY_S)
+    if waiting:
+        say(f"memory is free after {time.monotonic() - began:.0f} s")
+
+
+def _lacking(plan: Plan) -> list[str]:
+    """Each device of this machine's that the engine will use and that has no room for it."""
+    arguments = plan.engine_args
+    if plan.platform == "cpu" or arguments.get("distributed_executor_backend") == "ray":
+        return []  # no device of its own; devices that Ray chooses, on any node
+    ranks = 1
+    for size in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
+        ranks *= int(arguments.get(size, 1))
+    try:
+        seen = PLATFORMS[plan.platform].devices({**os.environ, **plan.environment})
+    except (OSError, subprocess.SubprocessError):
+        return []  # who cannot be asked is not waited for
+    share = float(arguments.get("gpu_memory_utilization", 0.9))
+    return [f"device {each.index}: {why}" for each in seen[:ranks] if (why := _short(each, share))]
+
+
+def _short(device: Device, share: float) -> str | None:
+    return unusable(device, share) if device.health in ("OK", UNKNOWN) else None
