@@ -22,7 +22,8 @@ class State(str, Enum):
 class MetricResult:
     """One number that lm-eval reports.
 
-    `n` is the number of samples behind it; `binary` says that every sample scored 0 or 1.
+    `n` is the number of samples behind it; `binary` says that every sample scored 0 or 1. `luck` is
+    the part of the value that lm-eval's random guesses earned.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -35,6 +36,7 @@ class MetricResult:
     n: int
     higher_is_better: bool | None
     binary: bool
+    luck: float = 0.0
 
     @property
     def name(self) -> str:
@@ -48,7 +50,8 @@ class TaskOutcome:
 
     Counts are samples: `expected` by the task and its limit, `evaluated` by lm-eval;
     `truncated` prompts lost their beginning to max_model_len, `refused` ones never reached the
-    model, `cut_answers` ended at the token limit, `unmatched` have no engine record.
+    model, `cut_answers` ended at the token limit, `unmatched` have no engine record, `unparsable`
+    ones no answer that any of the task's filters could read, `guessed` of these were drawn.
     """
 
     task: str
@@ -59,6 +62,8 @@ class TaskOutcome:
     refused: int = 0
     cut_answers: int = 0
     unmatched: int = 0
+    unparsable: int = 0
+    guessed: int = 0
     seconds: float = 0.0
     output_tokens: int = 0
     prompt_digest: str = ""

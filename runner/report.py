@@ -54,6 +54,7 @@ def template(name: str) -> Template:
         interval=interval,
         plus_minus=_pm,
         fenced=fenced,
+        of=of,
     )
     return jinja.get_template(name)
 
@@ -99,6 +100,11 @@ def signed(value: float | None, digits: int = 4) -> str:
 
 def interval(bounds: tuple[float, float] | None, digits: int = 4) -> str:
     return "" if bounds is None else f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}"
+
+
+def of(count: int, whole: int) -> str:
+    """`12 (2.0 %)`; no share of nothing."""
+    return f"{count} ({count / whole:.1%})".replace("%", " %") if count and whole else str(count)
 
 
 def _pm(stderr: float | None) -> str:

@@ -18,6 +18,7 @@ from runner.lm.samples import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
 from runner.outcome import MetricResult, TaskOutcome
 from runner.plan import Plan
+from runner.unparsable import unparsable
 
 if TYPE_CHECKING:
     from runner.lm.models import RecordedModel
@@ -78,6 +79,7 @@ def _task_outcome(
                 value,
                 [x for leaf in leaves(name) for x in scores.get((leaf, metric, filter_name), [])],
             ),
+            luck=_luck(rows, set(leaves(name)), metric, filter_name),
         )
         for name, values in results["results"].items()
         for metric, filter_name, value in _reported(values)
@@ -99,6 +101,8 @@ def _task_outcome(
         unmatched=sum(
             not row.finish_reasons and row.task not in rolling for row in first_filters.values()
         ),
+        unparsable=len(first_filters.keys() - {row.sample for row in rows if _read(row)}),
+        guessed=len({row.sample for row in rows if row.guessed}),
         seconds=seconds,
         output_tokens=sum(len(row.token_ids) for row in first_filters.values()),
         prompt_digest=_prompt_digest(rows),
@@ -145,6 +149,21 @@ def _is_share(value: float, scores: list[Any]) -> bool:
     if not scores or any(not isinstance(x, int | float) or x not in (0, 1) for x in scores):
         return False
     return math.isclose(value, sum(scores) / len(scores), abs_tol=1e-9)
+
+
+def _luck(rows: list[SampleRow], leaves: set[str], metric: str, filter_name: str) -> float:
+    """What guesses add to the mean of the scores."""
+    behind = [
+        row
+        for row in rows
+        if row.filter == filter_name and row.task in leaves and metric in row.scores
+    ]
+    return sum(row.scores[metric] for row in behind if row.guessed) / max(len(behind), 1)
+
+
+def _read(row: SampleRow) -> bool:
+    """Whether lm-eval read an answer; a prompt that was never asked has none to be read."""
+    return TOO_LONG in row.finish_reasons or not unparsable(row)
 
 
 def _generates(loaded: LoadedTask) -> bool:

@@ -27,7 +27,8 @@ class SampleRow:
 
     Token lists hold the concatenated answers of all requests of the sample; `logprobs` are natural
     logarithms of the chosen tokens' probabilities, `margins` their lead over the next best token.
-    `choice_logprobs` are the log-likelihoods that a task scored, in the order of its requests.
+    `choice_logprobs` are the log-likelihoods that a task scored, in the order of its requests;
+    `guessed` says that lm-eval found no answer in the response, and drew one.
     """
 
     task: str
@@ -49,6 +50,7 @@ class SampleRow:
     margins: list[float]
     finish_reasons: list[str]
     choice_logprobs: list[float] = field(default_factory=list)
+    guessed: bool = False
 
     @property
     def sample(self) -> tuple[str, int]:
@@ -76,6 +78,7 @@ SCHEMA = pa.schema(
         ("margins", pa.list_(pa.float32())),
         ("finish_reasons", pa.list_(pa.string())),
         ("choice_logprobs", pa.list_(pa.float64())),
+        ("guessed", pa.bool_()),
     ]
 )
 
@@ -107,7 +110,11 @@ def sample_rows(
             doc_id: [lm.answer_to(request) for request in sorted(asked, key=lambda i: i.idx)]
             for doc_id, asked in requests.items()
         }
-        rows += [_row(name, sample, answers.get(sample["doc_id"], []), album) for sample in samples]
+        guessed = loaded.guessed[name] or [False] * len(samples)
+        rows += [
+            _row(name, sample, answers.get(sample["doc_id"], []), drawn, album)
+            for sample, drawn in zip(samples, guessed, strict=True)
+        ]
     return rows
 
 
@@ -115,6 +122,7 @@ def _row(
     name: str,
     sample: dict[str, Any],
     answers: list[tuple[Answer | None, bool]],
+    guessed: bool,
     album: Album,
 ) -> SampleRow:
     known = [answer for answer, _ in answers if answer is not None]
@@ -152,6 +160,7 @@ def _row(
             for response in per_request
             if (value := _log_likelihood(response)) is not None
         ],
+        guessed=guessed,
     )
 
 

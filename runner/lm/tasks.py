@@ -11,6 +11,7 @@ from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
 from runner.errors import UserError
+from runner.lm.guesses import watch
 from runner.plan import Evaluation, Plan
 from runner.usage import suggestion
 
@@ -22,6 +23,8 @@ class LoadedTask:
     evaluation: Evaluation
     items: tuple[Task | Group, ...]
     leaves: dict[str, Task]
+    # Whether lm-eval guessed, for every sample that a leaf has scored (runner/lm/guesses.py).
+    guessed: dict[str, list[bool]]
 
     @property
     def expected(self) -> int:
@@ -70,7 +73,8 @@ def _load(manager: TaskManager, evaluation: Evaluation) -> LoadedTask:
     groups = built.get("groups") or {}
     top = groups.get(evaluation.task)
     items: tuple[Any, ...] = (top,) if top is not None else tuple(built["tasks"].values())
-    return LoadedTask(evaluation, items, dict(built["tasks"]))
+    leaves = dict(built["tasks"])
+    return LoadedTask(evaluation, items, leaves, {name: watch(leaves[name]) for name in leaves})
 
 
 def _has_images(task: Task) -> bool:

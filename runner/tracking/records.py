@@ -69,6 +69,11 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
             passed = metric.status is Status.PASSED
             found[f"{task}/passed"] = min(found.get(f"{task}/passed", 1.0), float(passed))
             found.setdefault(f"{task}/baseline", metric.baseline)
+    found |= {
+        f"{in_name(task.task)}/unparsable": task.unparsable / task.evaluated
+        for task in outcome.tasks
+        if task.evaluated
+    }
     found |= {f"perf/{name}": value for name, value in outcome.timings.items()}
     seconds = sum(task.seconds for task in outcome.tasks)
     if seconds > 0:

@@ -73,6 +73,8 @@ def test_no_answer_needs_the_parsers_guess(default_run: Finished) -> None:
     answers = [row["responses"][0] for row in default_run.samples() if len(row["target"]) == 1]
     assert answers
     assert [answer for answer in answers if not re.fullmatch(r"[A-H]", answer)] == []
+    (task,) = default_run.json("outcome.json")["tasks"]
+    assert (task["unparsable"], task["guessed"]) == (0, 0)
 
 
 def test_environment_and_resolved_engine_are_recorded(default_run: Finished) -> None:

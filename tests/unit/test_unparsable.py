@@ -1,63 +1,78 @@
-"""What lm-eval could not read is told as lm-eval tells it: by its own parser."""
+"""An answer that lm-eval had to guess is known as one, whatever task guessed it."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+from lm_eval.tasks.mmmu import utils
 
+from runner.lm.guesses import watch
 from runner.samples import Sample
-from runner.unparsable import MMMU_CHOICE, unparsable
+from runner.unparsable import unparsable
 
-OPTIONS = {"A": "blue", "B": "yellow", "C": "dark green", "D": "white"}
-PROMPT = (
-    "user\n What colour is the shape?\n\n"
-    + "\n".join(f"({letter}) {text}" for letter, text in OPTIONS.items())
-    + f"\n\n{MMMU_CHOICE}\nassistant\n"
-)
-RESPONSES = [
-    "A",
-    "(C)",
-    "B.",
-    "The answer is D",
-    "'D'",
+OPTIONS = ["blue", "yellow", "dark green", "white"]
+QUESTION = {"question_type": "multiple-choice", "options": repr(OPTIONS), "answer": "A"}
+READ = ["A", "(C)", "B.", "The answer is D", "'D'", "it is dark green, I do think"]
+GUESSED = [
+    "",
     "blue",
-    "The colour of the shape is dark green, I think",
-    "The shape has no colour that I could possibly name here",
     "E",
     "ABC",
     "A-B",
     "**B**",
-    "Answer: B\n",
-    "Answer:\nB",
     "I",
     "...",
+    "Answer: B\n",
+    "Answer:\nB",
+    "no idea of any kind at all",
 ]
 
 
-def sample(response: str, prompt: str = PROMPT, **other: object) -> Sample:
-    found = {"responses": (response,), "filtered": response, **other}
-    return Sample("mmmu_val", 0, prompt=prompt, target="A", **found)  # type: ignore[arg-type]
+@pytest.fixture(autouse=True)
+def generator() -> Iterator[None]:
+    before = random.getstate()
+    yield
+    random.setstate(before)
 
 
-@pytest.mark.parametrize("response", RESPONSES)
-def test_a_guess_is_what_lm_evals_parser_draws_at_random(
-    response: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lm_eval.tasks.mmmu import utils
-
-    drawn: list[object] = []
-    monkeypatch.setattr(utils.random, "choice", lambda choices: drawn.append(choices) or "A")
-    utils.parse_multi_choice_response(response, list(OPTIONS), OPTIONS)
-    assert unparsable(sample(response)) is bool(drawn)
+def scoring(process_results: Any, output_type: str = "generate_until") -> Any:
+    return SimpleNamespace(OUTPUT_TYPE=output_type, process_results=process_results)
 
 
-def test_the_marker_is_in_lm_evals_own_prompt() -> None:
-    from lm_eval.tasks.mmmu import utils
+@pytest.mark.parametrize(
+    ("response", "guessed"), [(r, False) for r in READ] + [(r, True) for r in GUESSED]
+)
+def test_mmmus_parser_is_caught_guessing(response: str, guessed: bool) -> None:
+    task = scoring(utils.process_results)
+    drawn = watch(task)
+    scored = task.process_results(QUESTION, [response])
+    assert set(scored) == {"acc"}
+    assert drawn == [guessed]
 
-    assert MMMU_CHOICE in utils.MULTI_CHOICE_EXAMPLE_FORMAT
+
+def test_what_is_scored_stays_what_it_was() -> None:
+    random.seed(7)
+    plain = [utils.process_results(QUESTION, [response]) for response in GUESSED]
+    random.seed(7)
+    task = scoring(utils.process_results)
+    watch(task)
+    assert [task.process_results(QUESTION, [response]) for response in GUESSED] == plain
 
 
-def test_filters_that_found_nothing() -> None:
-    assert unparsable(sample("I don't know", "plain", filtered="[invalid]"))
-    assert unparsable(sample(" ", "plain"))
-    assert not unparsable(sample("72", "plain"))
-    assert not unparsable(sample("(-3.1, False)", "plain", filtered="", choice_logprobs=(-3.1,)))
+def test_a_choice_that_is_scored_is_not_watched() -> None:
+    task = scoring(utils.process_results, "multiple_choice")
+    assert watch(task) == []
+    task.process_results(QUESTION, ["..."])
+    assert task.process_results is utils.process_results
+
+
+def test_what_no_filter_could_read() -> None:
+    assert unparsable(Sample("t", 0, filtered="A", guessed=True))
+    assert unparsable(Sample("t", 0, filtered="[invalid]"))
+    assert unparsable(Sample("t", 0, filtered=" "))
+    assert not unparsable(Sample("t", 0, filtered="72"))
+    assert not unparsable(Sample("t", 0, filtered="(-3.1, False)", choice_logprobs=(-3.1,)))
