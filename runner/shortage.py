@@ -60,11 +60,12 @@ def _cache_too_small(found: re.Match[str], asked: _Asked, log: str) -> Shortage:
         f"one request of max_model_len={length} needs {needed} GiB of KV cache, and there is room "
         f"for {room}"
     )
+    most = float(needed) + 0.005  # vLLM rounds to hundredths
     cures = [f"engine.max_model_len={fits} (what vLLM estimates to fit)"] if fits else []
     if "kv_cache_memory_bytes" in asked.arguments:
-        cures.append(f"engine.extra.kv_cache_memory_bytes={math.ceil(float(needed) * (1 << 30))}")
+        cures.append(f"engine.extra.kv_cache_memory_bytes={math.ceil(most * (1 << 30))}")
     elif asked.platform == "cpu":
-        cures.append(f"engine.env.VLLM_CPU_KVCACHE_SPACE={math.ceil(float(needed))}")
+        cures.append(f"engine.env.VLLM_CPU_KVCACHE_SPACE={math.ceil(most)}")
     else:
         cures += [*_higher_share(asked), asked.more_devices()]
     return Shortage(said, _set(cures))

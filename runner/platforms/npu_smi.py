@@ -154,8 +154,11 @@ def _rows(text: str) -> Iterator[list[str]]:
 
 
 def _first_row(cells: list[str]) -> tuple[int, str, str] | None:
-    """`0  910B4 | OK | …`: id, name and health; a bus id in its place is a chip's second row."""
-    named = re.fullmatch(rf"({NUMBER})\s+(\S.*)", cells[0])
+    """`0  910B4 | OK | …`: id, name and health; a bus id in its place is a chip's second row.
+
+    A name has a letter: `1  0 | 41201 | …` is a process, whose table has lost its head.
+    """
+    named = re.fullmatch(rf"({NUMBER})\s+(\S*[A-Za-z].*)", cells[0])
     if named is None or len(cells) < 2 or ":" in cells[1]:
         return None
     health = cells[1] if cells[1] not in ("", "-", "NA") else UNKNOWN

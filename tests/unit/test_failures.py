@@ -98,7 +98,7 @@ def test_what_ran_out_has_a_setting_that_would_do(log: str, cure: str) -> None:
     ("more", "cure"),
     [
         ({}, "engine.env.VLLM_CPU_KVCACHE_SPACE=3"),
-        ({"kv_cache_memory_bytes": 8_000_000}, "engine.extra.kv_cache_memory_bytes=2415919104"),
+        ({"kv_cache_memory_bytes": 8_000_000}, "engine.extra.kv_cache_memory_bytes=2421287814"),
     ],
 )
 def test_a_cpus_cache_has_a_size_of_its_own(more: dict[str, Any], cure: str) -> None:

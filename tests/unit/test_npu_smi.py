@@ -149,6 +149,13 @@ def test_any_text_is_survived(text: str) -> None:
     assert isinstance(parse(text), Reading)
 
 
+def test_a_process_is_no_device_where_its_table_has_lost_its_head() -> None:
+    lines = npu_smi_info("A2", 2, busy=[1]).splitlines()
+    whole = parse("\n".join(lines))
+    headless = parse("\n".join(line for line in lines if "Process id" not in line))
+    assert [chip.npu for chip in headless.chips] == [chip.npu for chip in whole.chips] == [0, 1]
+
+
 def test_huge_numbers_are_survived() -> None:
     row = f"| {'9' * 5000} 910B3 | OK | 1 |\n| 0 | 0000:41:00.0 | 0 / 0 {'9' * 5000}/ 65536 |\n"
     assert parse(row).chips == ()
