@@ -138,13 +138,14 @@ def perform(
         write_json(files.verdict, verdict)
         tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""
         write_atomic(files.report, report.render(plan, environment, outcome, verdict, tail))
+        _write_page(files, plan, environment, outcome, verdict, tail)
         if outcome.state is State.REFUSED:
             raise UserError(*outcome.reason.splitlines())
         if brief:
             terminal.show_point(out, verdict, tail)
         else:
             terminal.show_verdict(out, plan.model, verdict, tail)
-            out.print(f"report: {files.report}")
+            out.print(f"report: {files.report}, and {files.report_html.name} beside it")
         if config.tracking.enabled:
             tracked = _track(files, config, plan, environment, outcome, verdict, started)
             if tracked is not None and not brief:
@@ -186,6 +187,25 @@ def _facts(config: RunConfig, environment: Environment, found: preflight.Finding
         series=environment.series,
         inherited=environment.moving,
     )
+
+
+def _write_page(
+    files: RunDirectory,
+    plan: Plan,
+    environment: Environment,
+    outcome: Outcome,
+    verdict: Verdict,
+    log_tail: str,
+) -> None:
+    """A view of the other files, of every sample among them: it must not cost the run its end."""
+    from runner.page.render import render
+
+    try:
+        page = render(files, plan, environment, outcome, verdict, log_tail)
+        write_atomic(files.report_html, page)
+    except Exception:
+        traceback.print_exc()
+        _warn(f"{files.report_html} was not written; {files.report} has the numbers")
 
 
 def _track(

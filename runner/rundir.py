@@ -25,6 +25,7 @@ class RunDirectory:
         self.images = path / "images.parquet"
         self.verdict = path / "verdict.json"
         self.report = path / "report.md"
+        self.report_html = path / "report.html"
         self.engine_log = path / "engine.log"
         self.events = path / "events.jsonl"
         self.tracked = path / "mlflow.json"

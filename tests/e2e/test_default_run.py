@@ -23,6 +23,7 @@ FILES = {
     "images.parquet",
     "verdict.json",
     "report.md",
+    "report.html",
     "engine.log",
     "events.jsonl",
     "mlflow.json",

@@ -33,6 +33,7 @@ def test_the_names_of_the_files(tmp_path: Path) -> None:
         "images.parquet",
         "verdict.json",
         "report.md",
+        "report.html",
         "engine.log",
         "events.jsonl",
         "mlflow.json",

@@ -1,0 +1,91 @@
+"""Some answers to look at, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from runner.outcome import TaskOutcome
+from runner.page.subjects import Subjects, ascending, main_metric
+from runner.samples import Sample
+from runner.unparsable import unparsable
+from runner.verdict import Verdict
+
+MOST, MOST_OF_A_KIND = 10, 3
+# Characters of a text that the page shows; samples.parquet has all of it.
+LONGEST = 4000
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One sample, and what is the matter with it."""
+
+    sample: Sample
+    score: float | None
+    why: str
+
+
+def worst(
+    task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample], subjects: Subjects | None
+) -> list[Shown]:
+    """Unreadable answers, then cut ones, then wrong ones: of each subject, the worst first, that
+    which the model was surest of."""
+    metric = main_metric(task, verdict)
+    if metric is None:
+        return []
+    best = max if ascending(task, metric) else min
+    asked = [
+        sample
+        for sample in samples
+        if sample.filter == metric.filter and metric.metric in sample.scores
+    ]
+    if not asked:
+        return []
+    top = best(sample.scores[metric.metric] for sample in asked)
+    wrong = [sample for sample in asked if sample.scores[metric.metric] != top]
+    unread = [sample for sample in asked if unparsable(sample)]
+    cut = [sample for sample in wrong if _cut(sample) and not unparsable(sample)]
+    rest = [sample for sample in wrong if not _cut(sample) and not unparsable(sample)]
+    order = [row.name for row in subjects.rows] if subjects else []
+    chosen = [*unread[:MOST_OF_A_KIND], *cut[:MOST_OF_A_KIND], *_in_turn(rest, order)]
+    return [Shown(each, each.scores[metric.metric], _why(each)) for each in chosen[:MOST]]
+
+
+def shortened(text: str) -> str:
+    """The beginning and the end of what is too long, and how much is left out."""
+    if len(text) <= LONGEST:
+        return text
+    end = LONGEST // 4
+    left_out = len(text) - LONGEST
+    return f"{text[: LONGEST - end]}\n… {left_out} characters are left out …\n{text[-end:]}"
+
+
+def _in_turn(samples: list[Sample], order: list[str]) -> list[Sample]:
+    """One of each subject, then a second of each: the surest first."""
+    by_task: dict[str, list[Sample]] = {name: [] for name in order}
+    for sample in sorted(samples, key=_confidence, reverse=True):
+        by_task.setdefault(sample.task, []).append(sample)
+    rounds = range(max(map(len, by_task.values()), default=0))
+    return [of[turn] for turn in rounds for of in by_task.values() if turn < len(of)]
+
+
+def _confidence(sample: Sample) -> float:
+    """The mean log-probability of the answer's tokens."""
+    return fmean(sample.logprobs) if len(sample.logprobs) else float("-inf")
+
+
+def _cut(sample: Sample) -> bool:
+    return sample.truncated or "length" in sample.finish_reasons
+
+
+def _why(sample: Sample) -> str:
+    if sample.guessed:
+        return "no answer found in it: lm-eval guessed one"
+    if unparsable(sample):
+        return "no answer found in it"
+    if sample.truncated:
+        return "the prompt lost its beginning"
+    if "length" in sample.finish_reasons:
+        return "stopped at the token limit"
+    return "wrong"

@@ -1,0 +1,164 @@
+"""Where the marks of the page's pictures stand; the template draws them.
+
+Drawn by hand and not by a plotting library: the page has light and dark colours, and one size for
+a telephone and a desk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# In units of the drawing.
+WIDTH, HEIGHT = 320.0, 96.0
+MOST_BINS, MOST_POINTS = 24, 160
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A value on its line, with its interval and what it is held against, in per cent of it."""
+
+    at: float
+    low: float
+    high: float
+    mark: float | None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The ends of a line that several strips share."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        """Per cent from the left."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(100 * min(max(share, 0.0), 1.0), 2)
+
+    def strip(
+        self, value: float, interval: tuple[float, float] | None, mark: float | None
+    ) -> Strip:
+        low, high = interval or (value, value)
+        held = None if mark is None else self.place(mark)
+        return Strip(self.place(value), self.place(low), self.place(high), held)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One bar of a histogram: its place and height, and what it counts."""
+
+    x: float
+    width: float
+    height: float
+    told: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many answers there are of each length; `ticks` are places on the axis and their names."""
+
+    bins: tuple[Bin, ...]
+    ticks: tuple[tuple[float, str], ...]
+    said: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Requests answered over time, as points of an SVG line."""
+
+    points: str
+    ticks: tuple[tuple[float, str], ...]
+    said: str
+
+
+def scale(values: Iterable[float], whole: tuple[float, float] | None = None) -> Scale:
+    """A line that shows all the values with some room; within `whole` where there are ends."""
+    known = [value for value in values if math.isfinite(value)] or [0.0]
+    room = 0.08 * (max(known) - min(known)) or max(abs(max(known)), 1.0) * 0.05
+    low, high = min(known) - room, max(known) + room
+    if whole is not None:
+        low, high = max(low, whole[0]), min(high, whole[1])
+    return Scale(low, high)
+
+
+def histogram(values: Sequence[int]) -> Histogram | None:
+    """Bars of equal, round width. None where there is nothing to count."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    size = _round_step(ordered[0], ordered[-1])
+    start = ordered[0] // size
+    counts = [0] * (ordered[-1] // size - start + 1)
+    for value in ordered:
+        counts[value // size - start] += 1
+    width, most = WIDTH / len(counts), max(counts)
+    bins = tuple(
+        Bin(
+            x=round(place * width, 2),
+            width=round(max(width - 1, width * 0.6), 2),
+            # What is there at all can be seen.
+            height=round(max(HEIGHT * count / most, 1.5), 2) if count else 0.0,
+            told=f"{_span((start + place) * size, size)}: {count}",
+        )
+        for place, count in enumerate(counts)
+    )
+    places = sorted({0, len(counts) // 2, len(counts) - 1})
+    ticks = tuple(
+        (round((place + 0.5) * width, 1), _span((start + place) * size, size)) for place in places
+    )
+    return Histogram(bins, ticks, _spread(ordered))
+
+
+def curve(events: Iterable[dict[str, Any]], task: str) -> Curve | None:
+    """Of the worker's progress events. None where there are too few to be a line."""
+    times: list[float] = []
+    answered: list[int] = []
+    before = last = 0
+    for event in events:
+        if event.get("event") != "progress" or event.get("task") != task:
+            continue
+        if event["done"] < last:  # another kind of request begins
+            before += last
+        last = event["done"]
+        times.append(event["time"])
+        answered.append(before + last)
+    if len(times) < 3 or times[-1] <= times[0] or answered[-1] == 0:
+        return None
+    seconds, total = times[-1] - times[0], answered[-1]
+    step = math.ceil(len(times) / MOST_POINTS)
+    kept = [*range(0, len(times) - 1, step), len(times) - 1]
+    points = " ".join(
+        f"{WIDTH * (times[at] - times[0]) / seconds:.1f},{HEIGHT * (1 - answered[at] / total):.1f}"
+        for at in kept
+    )
+    ticks = ((0.0, "0"), (WIDTH / 2, f"{seconds / 2:.3g}"), (WIDTH, f"{seconds:.3g}"))
+    half = next(times[at] - times[0] for at in range(len(times)) if answered[at] >= total / 2)
+    said = (
+        f"{total} requests in {seconds:.0f} s, {total / seconds:.1f} a second; half by {half:.0f} s"
+    )
+    return Curve(points, ticks, said)
+
+
+def _round_step(low: int, high: int) -> int:
+    """1, 2, 5, 10, … : the smallest that needs no more bars than there may be."""
+    power = 1
+    while True:
+        for factor in (1, 2, 5):
+            if high // (factor * power) - low // (factor * power) < MOST_BINS:
+                return factor * power
+        power *= 10
+
+
+def _span(start: int, size: int) -> str:
+    return str(start) if size == 1 else f"{start}–{start + size - 1}"
+
+
+def _spread(ordered: Sequence[int]) -> str:
+    """Of values in order."""
+    count = len(ordered)
+    high = ordered[min(math.ceil(0.95 * count) - 1, count - 1)]
+    half = ordered[(count - 1) // 2]
+    return f"half have at most {half}, 95 % at most {high}, the longest {ordered[-1]}"

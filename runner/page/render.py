@@ -1,0 +1,163 @@
+"""report.html out of a run's directory. What a model wrote is a stranger's text: it is escaped."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment as Jinja
+from jinja2 import PackageLoader, StrictUndefined
+
+from runner.environment import Environment
+from runner.outcome import Outcome, TaskOutcome
+from runner.page import words
+from runner.page.answers import Shown, shortened, worst
+from runner.page.drawing import (
+    HEIGHT,
+    WIDTH,
+    Curve,
+    Histogram,
+    Scale,
+    Strip,
+    curve,
+    histogram,
+    scale,
+)
+from runner.page.subjects import Subjects, by_subject
+from runner.plan import Plan
+from runner.report import execution_mode, number, of, signed, version
+from runner.rundir import RunDirectory
+from runner.samples import Sample, read_samples
+from runner.verdict import MetricVerdict, Verdict
+
+# Control characters but tab and line feed; marks that change a text's direction.
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+LAPS = {
+    "load_tasks_s": "loading tasks",
+    "start_engine_s": "starting the engine",
+    "evaluate_s": "evaluating",
+}
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """One asked task: its parts, the spread of its lengths, its pace, and answers to look at."""
+
+    task: TaskOutcome
+    subjects: Subjects | None
+    answer_tokens: Histogram | None
+    prompt_tokens: Histogram | None
+    pace: Curve | None
+    answers: list[Shown]
+
+
+def render(
+    run: RunDirectory,
+    plan: Plan,
+    environment: Environment,
+    outcome: Outcome,
+    verdict: Verdict,
+    log_tail: str = "",
+) -> str:
+    """The whole page; samples, images and events are read from the run's directory."""
+    samples = read_samples(run.samples) if run.samples.exists() else []
+    events = list(_events(run.events))
+    judged = [each for each in verdict.metrics if each.baseline is not None]
+    line, strips = _strips(judged)
+    return (
+        _jinja()
+        .get_template("report.html.j2")
+        .render(
+            plan=plan,
+            environment=environment,
+            outcome=outcome,
+            verdict=verdict,
+            headline=words.headline(plan, verdict),
+            findings=words.findings(plan, outcome, verdict),
+            execution_mode=execution_mode(plan, outcome),
+            version=lambda *names: version(environment, *names).partition(" (")[0],
+            judged=list(zip(judged, strips, strict=True)),
+            line=line,
+            tasks=[_task(task, verdict, samples, events) for task in outcome.tasks],
+            laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
+            width=WIDTH,
+            height=HEIGHT,
+            pictures={},
+            directory=run.path,
+            log_tail=log_tail,
+        )
+    )
+
+
+def visible(text: object) -> str:
+    """Spell out what cannot be seen, or turns the text around it: `␀`, `⟨U+202E⟩`."""
+
+    def named(match: re.Match[str]) -> str:
+        code = ord(match.group())
+        return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+
+    return UNSEEN.sub(named, str(text))
+
+
+def _task(
+    task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample], events: list[dict[str, Any]]
+) -> TaskPage:
+    names = {task.task, *(metric.task for metric in task.metrics)}
+    own = [sample for sample in samples if sample.task in names]
+    once = list({(sample.task, sample.doc_id): sample for sample in own}.values())
+    generated = any(len(sample.token_ids) for sample in once)
+    subjects = by_subject(task, verdict, own)
+    return TaskPage(
+        task=task,
+        subjects=subjects,
+        # A scored choice is no answer of the model's own length.
+        answer_tokens=histogram([len(sample.token_ids) for sample in once]) if generated else None,
+        prompt_tokens=histogram([max(s.prompt_tokens) for s in once if s.prompt_tokens]),
+        pace=curve(events, task.task),
+        answers=worst(task, verdict, own, subjects),
+    )
+
+
+def _strips(judged: list[MetricVerdict]) -> tuple[Scale | None, list[Strip]]:
+    """On one line where all are shares; else each on its own, and there is no common one."""
+    ends = [
+        [*(each.interval or ()), each.value, each.baseline]
+        for each in judged
+        if each.value is not None
+    ]
+    flat = [end for row in ends for end in row if end is not None]
+    together = bool(flat) and all(0 <= end <= 1 for end in flat)
+    common = scale(flat, (0.0, 1.0)) if together else None
+    strips = []
+    for each in judged:
+        value = each.value if each.value is not None else each.baseline or 0.0
+        own = [*(each.interval or ()), value, each.baseline or 0.0]
+        strips.append((common or scale(own)).strip(value, each.interval, each.baseline))
+    return common, strips
+
+
+def _events(file: Path) -> Iterator[dict[str, Any]]:
+    """What the worker reported; a line that was cut off by its end is left out."""
+    if not file.exists():
+        return
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _jinja() -> Jinja:
+    jinja = Jinja(
+        loader=PackageLoader("runner"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters.update(number=number, of=of, shortened=shortened, signed=signed, visible=visible)
+    return jinja

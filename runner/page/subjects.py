@@ -1,0 +1,92 @@
+"""A task's metrics by subject: which part of it went worst."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.outcome import TaskOutcome
+from runner.page.drawing import Scale, Strip, scale
+from runner.samples import Sample
+from runner.unparsable import unparsable
+from runner.verdict import MetricVerdict, Verdict
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One leaf of a task. `tokens` is the mean length of its answers."""
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    n: int
+    unparsable: int
+    stopped: int
+    tokens: float
+    strip: Strip
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """All leaves of a task, worst first, on one line whose mark is the whole task's value."""
+
+    metric: str
+    scale: Scale
+    rows: tuple[Subject, ...]
+
+
+def main_metric(task: TaskOutcome, verdict: Verdict) -> MetricVerdict | None:
+    """What the task is judged by; where nothing is, its first metric."""
+    own = [each for each in verdict.metrics if each.task == task.task and each.value is not None]
+    return next((each for each in own if each.baseline is not None), own[0] if own else None)
+
+
+def ascending(task: TaskOutcome, metric: MetricVerdict) -> bool:
+    """Whether more is better."""
+    return not any(
+        each.higher_is_better is False
+        for each in task.metrics
+        if (each.metric, each.filter) == (metric.metric, metric.filter)
+    )
+
+
+def by_subject(task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample]) -> Subjects | None:
+    """None for a task without parts, or one whose parts have no value of the main metric."""
+    metric = main_metric(task, verdict)
+    if metric is None or metric.value is None:
+        return None
+    asked: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.filter == metric.filter:
+            asked[sample.task].append(sample)
+    found = [
+        each
+        for each in verdict.metrics
+        if each.task in asked
+        and each.task != task.task
+        and (each.metric, each.filter) == (metric.metric, metric.filter)
+        and each.value is not None
+    ]
+    if len(found) < 2:
+        return None
+    found.sort(key=lambda each: each.value or 0.0, reverse=not ascending(task, metric))
+    ends = [end for each in found for end in (*(each.interval or ()), each.value or 0.0)]
+    shares = all(0 <= end <= 1 for end in ends)
+    line = Scale(0.0, 1.0) if shares else scale([*ends, metric.value])
+    rows = tuple(_subject(each, asked[each.task], line, metric.value) for each in found)
+    return Subjects(metric.metric, line, rows)
+
+
+def _subject(metric: MetricVerdict, samples: list[Sample], line: Scale, whole: float) -> Subject:
+    value = metric.value or 0.0
+    return Subject(
+        name=metric.task,
+        value=value,
+        interval=metric.interval,
+        n=metric.n,
+        unparsable=sum(map(unparsable, samples)),
+        stopped=sum("length" in each.finish_reasons for each in samples),
+        tokens=sum(len(each.token_ids) for each in samples) / max(len(samples), 1),
+        strip=line.strip(value, metric.interval, whole),
+    )

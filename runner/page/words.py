@@ -1,0 +1,79 @@
+"""The page's sentences: the verdict first, then what a reader should know before trusting it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runner.outcome import Outcome, TaskOutcome
+from runner.plan import Plan
+from runner.report import number, of
+from runner.verdict import MetricVerdict, Status, Verdict
+
+SAYING = {
+    Status.PASSED: "scores what it should",
+    Status.FAILED: "does not score what it should",
+    Status.INCONCLUSIVE: "may or may not score what it should",
+    Status.UNJUDGED: "was measured, and there is nothing to judge it by",
+    Status.ERROR: "was not measured: the run broke",
+    Status.REFUSED: "was not measured: the run was refused",
+    Status.INTERRUPTED: "was not measured to the end: the run was interrupted",
+}
+
+
+def headline(plan: Plan, verdict: Verdict) -> str:
+    """One sentence, with the numbers that decide where there are few."""
+    said = f"{plan.model} {SAYING[verdict.status]}"
+    decisive = [each for each in verdict.metrics if each.baseline is not None and each.value]
+    telling = [each for each in decisive if each.status is verdict.status] or decisive
+    if not telling or verdict.status in (Status.ERROR, Status.REFUSED, Status.INTERRUPTED):
+        return f"{said}."
+    numbers = "; ".join(_against(each) for each in telling[:3])
+    more = f"; and {len(telling) - 3} more" if len(telling) > 3 else ""
+    return f"{said}: {numbers}{more}."
+
+
+def _against(metric: MetricVerdict) -> str:
+    error = f" ± {number(metric.stderr, 3)}" if metric.stderr is not None else ""
+    name = f"{metric.task} {metric.metric}" + (
+        "" if metric.filter == "none" else f",{metric.filter}"
+    )
+    return f"{name} {number(metric.value, 3)}{error} against {metric.baseline:g}"
+
+
+def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
+    """What explains the verdict, and what could make the numbers mean something else."""
+    found = [f"{verdict.reason[:1].upper()}{verdict.reason[1:]}."] if verdict.reason else []
+    for task in outcome.tasks:
+        found += _matters(task)
+    if outcome.tasks and not any(list(_matters(task)) for task in outcome.tasks):
+        asked = sum(task.evaluated for task in outcome.tasks)
+        found.append(f"All {asked} questions were asked whole, answered to the end and read.")
+    if plan.engine_args.get("trust_remote_code"):
+        found.append("trust_remote_code was on: code that came with the weights ran in this run.")
+    return found
+
+
+def _matters(task: TaskOutcome) -> Iterator[str]:
+    n = task.evaluated
+    if n != task.expected:
+        yield f"{task.task}: {n} of {task.expected} samples were evaluated."
+    if task.truncated:
+        yield f"{task.task}: {of(task.truncated, n)} prompts lost their beginning to max_model_len."
+    if task.refused:
+        yield f"{task.task}: {of(task.refused, n)} prompts were too long to be asked at all."
+    if task.cut_answers:
+        yield f"{task.task}: {of(task.cut_answers, n)} answers were stopped at the token limit."
+    if task.unparsable:
+        drawn = f", and lm-eval guessed {task.guessed} of them at random" if task.guessed else ""
+        yield (
+            f"{task.task}: in {of(task.unparsable, n)} answers lm-eval found nothing that it could "
+            f"read{drawn}."
+        )
+        lucky = [each for each in task.metrics if each.task == task.task and each.luck]
+        for metric in lucky:
+            yield (
+                f"{task.task}: guessing earned {metric.luck:.3f} of {metric.name}; without it the "
+                f"value is {metric.value - metric.luck:.3f}."
+            )
+    if task.unmatched:
+        yield f"{task.task}: {of(task.unmatched, n)} samples have no record of the engine's answer."

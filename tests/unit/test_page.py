@@ -1,0 +1,294 @@
+"""report.html: the verdict first, every number true, and nothing that a model wrote runs in it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from runner.config import VerdictConfig
+from runner.environment import Environment
+from runner.lm.samples import SampleRow, write_samples
+from runner.outcome import MetricResult, Outcome, State, TaskOutcome
+from runner.page.answers import LONGEST, shortened
+from runner.page.drawing import HEIGHT, MOST_BINS, WIDTH, curve, histogram, scale
+from runner.page.render import render
+from runner.plan import Evaluation, Plan
+from runner.rundir import RunDirectory
+from runner.verdict import Verdict, judge
+
+LEAVES = ("mmmu_val_art", "mmmu_val_physics", "mmmu_val_law")
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</pre></article><h1>owned</h1>",
+    "{{ 7 * 7 }} {% raw %}",
+    "\u202egnp.exe \x00\x1b[2J",
+    "模型 🦙 naïve",
+]
+VOID = {"meta", "line", "rect", "img", "br", "polyline"}
+
+
+class Balanced(HTMLParser):
+    """Fails where an element is closed that is not the open one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def elements(page: str) -> list[str]:
+    parser = Balanced()
+    parser.feed(page)
+    parser.close()
+    assert parser.open == []
+    return parser.seen
+
+
+def text(page: str) -> str:
+    """What a reader sees, spaces run together."""
+    body = page.partition("<body>")[2]
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def row(task: str, place: int, score: float, **other: object) -> SampleRow:
+    found: dict[str, object] = {
+        "doc_hash": f"{task}{place}",
+        "prompt_hash": f"{task}{place}",
+        "image_hashes": [],
+        "image_sizes": [],
+        "prompt": f"question {place} of {task}",
+        "target": "A",
+        "responses": ["A" if score else "B"],
+        "filtered": "A" if score else "B",
+        "scores": {"acc": score},
+        "truncated": False,
+        "prompt_tokens": [40 + place],
+        "token_ids": [1] * (2 + place % 5),
+        "logprobs": [-0.1] * (2 + place % 5),
+        "margins": [1.0] * (2 + place % 5),
+        "finish_reasons": ["stop"],
+        **other,
+    }
+    return SampleRow(task, place, "none", **found)  # type: ignore[arg-type]
+
+
+def of_rows(rows: list[SampleRow], **counts: int) -> TaskOutcome:
+    def metric(name: str) -> MetricResult:
+        scores = [each.scores["acc"] for each in rows if each.task == name or name == "mmmu_val"]
+        value = sum(scores) / len(scores)
+        return MetricResult("mmmu_val", "acc", "none", value, 0.02, len(scores), True, True)
+
+    metrics = tuple(replace(metric(name), task=name) for name in ("mmmu_val", *LEAVES))
+    return TaskOutcome("mmmu_val", metrics, len(rows), len(rows), seconds=10.0, **counts)
+
+
+def asked(baseline: float = 0.5) -> Evaluation:
+    return Evaluation("mmmu_val", 0, True, True, None, "auto", {"acc": {"none": baseline}})
+
+
+@pytest.fixture
+def rows() -> list[SampleRow]:
+    """Physics is worst: a fifth is right there, of the others four in five."""
+    return [
+        row(task, place, float(place % 5 == 0) if "physics" in task else float(place % 5 > 0))
+        for task in LEAVES
+        for place in range(20)
+    ]
+
+
+def page_of(
+    directory: Path,
+    plan: Plan,
+    environment: Environment,
+    rows: list[SampleRow],
+    task: TaskOutcome,
+    baseline: float = 0.6,
+) -> str:
+    run = RunDirectory(directory)
+    run.claim()
+    if rows:
+        write_samples(run.samples, rows)
+    outcome = Outcome(State.COMPLETED, tasks=(task,), timings={"evaluate_s": 10.0})
+    own = replace(plan, evaluations=(asked(baseline),))
+    verdict = judge(outcome, own.evaluations, VerdictConfig())
+    return render(run, own, environment, outcome, verdict)
+
+
+def test_the_verdict_is_the_first_sentence(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    page = page_of(tmp_path, plan, environment, rows, of_rows(rows))
+    said = text(page)
+    assert said.startswith(
+        "PASSED fixed scores what it should: mmmu_val acc 0.600 ± 0.020 against 0.6."
+    )
+    assert "All 60 questions were asked whole, answered to the end and read." in said
+    worse = page_of(tmp_path / "b", plan, environment, rows, of_rows(rows), baseline=0.8)
+    assert text(worse).startswith("FAILED fixed does not score what it should: mmmu_val acc 0.600")
+
+
+def test_parts_come_worst_first_with_their_own_numbers(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    page = page_of(tmp_path, plan, environment, rows, of_rows(rows))
+    table = page.partition("part by part</h2>")[2].partition("</table>")[0]
+    found = re.findall(r'<td class="name">(\w+)</td><td class="n">([\d.]+)</td>', table)
+    assert found[0] == ("mmmu_val_physics", "0.200")
+    assert set(found[1:]) == {("mmmu_val_art", "0.800"), ("mmmu_val_law", "0.800")}
+
+
+def test_what_was_not_answered_is_counted_and_named(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    rows[0] = replace(rows[0], guessed=True, responses=["no idea"], scores={"acc": 1.0})
+    task = of_rows(rows, unparsable=3, guessed=1, cut_answers=2, truncated=1, refused=1)
+    lucky = replace(task.metrics[0], luck=0.017)
+    task = replace(task, metrics=(lucky, *task.metrics[1:]), expected=61)
+    said = text(page_of(tmp_path, plan, environment, rows, task))
+    for sentence in (
+        "mmmu_val: 60 of 61 samples were evaluated.",
+        "mmmu_val: 1 (1.7 %) prompts lost their beginning to max_model_len.",
+        "mmmu_val: 1 (1.7 %) prompts were too long to be asked at all.",
+        "mmmu_val: 2 (3.3 %) answers were stopped at the token limit.",
+        "mmmu_val: in 3 (5.0 %) answers lm-eval found nothing that it could read, and lm-eval "
+        "guessed 1 of them at random.",
+        "guessing earned 0.017 of acc; without it the value is 0.",
+    ):
+        assert sentence in said
+    assert "asked whole" not in said
+    first = said.partition("answers to look at")[2]
+    assert "mmmu_val_art #0 no answer found in it: lm-eval guessed one" in first
+
+
+def test_wrong_answers_come_from_every_part_in_turn(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    sure = replace(rows[27], logprobs=[-0.001] * len(rows[27].logprobs))
+    rows[27] = sure
+    page = page_of(tmp_path, plan, environment, rows, of_rows(rows))
+    heads = re.findall(r"<header><strong>(\w+) #(\d+)</strong>", page)
+    assert heads[0] == ("mmmu_val_physics", str(sure.doc_id))
+    assert {name for name, _ in heads[:3]} == set(LEAVES)
+    assert len(heads) == 10
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_a_model_wrote_is_text(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow], hostile: str
+) -> None:
+    plain = elements(page_of(tmp_path / "plain", plan, environment, rows, of_rows(rows)))
+    wrong = [
+        replace(each, prompt=hostile, responses=[hostile], target=hostile, filtered=hostile)
+        if not each.scores["acc"]
+        else each
+        for each in rows
+    ]
+    page = page_of(
+        tmp_path / "hostile", replace(plan, model=hostile), environment, wrong, of_rows(wrong)
+    )
+    assert elements(page) == plain
+    assert "<script" not in page and "\u202e" not in page and "\x00" not in page
+    if "{{" in hostile:
+        assert "{{ 7 * 7 }}" in text(page)
+
+
+def test_a_huge_answer_does_not_make_a_huge_page(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    wrong = [
+        replace(each, responses=["x" * 3_000_000], prompt="y" * 3_000_000)
+        if not each.scores["acc"]
+        else each
+        for each in rows
+    ]
+    page = page_of(tmp_path, plan, environment, wrong, of_rows(wrong))
+    assert len(page) < 200_000
+    assert "2996000 characters are left out" in page
+
+
+def test_shortened_keeps_both_ends() -> None:
+    assert shortened("x" * LONGEST) == "x" * LONGEST
+    cut = shortened("a" * LONGEST + "b" * LONGEST)
+    assert cut.startswith("aaa") and cut.endswith("bbb")
+    assert f"{LONGEST} characters are left out" in cut
+
+
+def test_a_run_that_broke_has_a_page_with_the_end_of_its_log(
+    tmp_path: Path, plan: Plan, environment: Environment, verdict: Verdict
+) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.claim()
+    run.events.write_text('{"event": "progress", "task": "gsm8k", "done"')
+    broken = Outcome(State.ERROR, "the worker process died (signal SIGKILL)")
+    judged = judge(broken, plan.evaluations, VerdictConfig())
+    page = render(run, plan, environment, broken, judged, "RuntimeError: <boom>")
+    said = text(page)
+    assert said.startswith("ERROR fixed was not measured: the run broke.")
+    assert "The worker process died (signal SIGKILL)." in said
+    assert "RuntimeError: &lt;boom&gt;" in page
+    elements(page)
+
+
+# The pictures
+
+
+def test_a_histogram_counts_every_value_once_and_stays_in_its_frame() -> None:
+    draw = random.Random(1)
+    for _ in range(200):
+        values = [draw.randrange(10 ** draw.randrange(1, 6)) for _ in range(draw.randrange(1, 99))]
+        found = histogram(values)
+        assert found is not None
+        assert len(found.bins) <= MOST_BINS
+        assert sum(int(each.told.rpartition(": ")[2]) for each in found.bins) == len(values)
+        assert max(each.height for each in found.bins) == HEIGHT
+        assert all(each.x >= 0 and each.x + each.width <= WIDTH + 0.1 for each in found.bins)
+
+
+def test_a_histogram_says_its_spread() -> None:
+    found = histogram([*range(1, 101)])
+    assert found is not None
+    assert found.said == "half have at most 50, 95 % at most 95, the longest 100"
+    assert [name for _, name in found.ticks] == ["0–4", "50–54", "100–104"]
+    assert histogram([]) is None
+
+
+def test_a_curve_goes_on_where_another_kind_of_request_begins() -> None:
+    done = [0, 30, 60, 0, 20, 40]
+    events = [
+        {"event": "progress", "task": "t", "done": count, "time": float(second)}
+        for second, count in enumerate(done)
+    ]
+    other = {"event": "progress", "task": "u", "done": 7, "time": 99.0}
+    found = curve([*events, other, {"event": "outcome"}], "t")
+    assert found is not None
+    assert found.said == "100 requests in 5 s, 20.0 a second; half by 2 s"
+    heights = [float(point.partition(",")[2]) for point in found.points.split()]
+    assert heights == sorted(heights, reverse=True)
+    assert (heights[0], heights[-1]) == (HEIGHT, 0.0)
+    assert curve(events[:2], "t") is None
+    json.dumps(found.ticks)
+
+
+def test_a_strip_stays_on_its_line() -> None:
+    line = scale([0.9, 1.0], (0.0, 1.0))
+    assert line.high == 1.0
+    strip = line.strip(0.95, (0.5, 1.2), None)
+    assert (strip.low, strip.high, strip.mark) == (0.0, 100.0, None)
+    assert scale([]).low < scale([]).high
+    assert scale([3.0, 3.0]).low < 3.0 < scale([3.0, 3.0]).high
