@@ -15,7 +15,7 @@ from runner.usage import explain, is_usage_error
 # Mappings that a user fills: a new key in them needs no plus sign.
 OPEN_MAPPINGS = re.compile(
     r"(engine\.(extra|env|additional_config)|task\.gen_kwargs"
-    r"|model\.(baselines|by_series|ask|chat_template_args))\."
+    r"|model\.(baselines|by_series|ask|chat_template_args)|verdict\.metrics)\."
 )
 
 

@@ -20,6 +20,7 @@ from runner.platforms import cuda_or_cpu, detect
 from runner.platforms.additional_config import AdditionalConfig, settled
 from runner.rules import baseline_problems, problems
 from runner.usage import explain
+from runner.verdict_config import MetricRuleConfig, VerdictConfig
 
 PACKAGE = Path(__file__).parent
 
@@ -145,15 +146,6 @@ class EngineConfig:
 
 
 @dataclass
-class VerdictConfig:
-    """How a measured value is judged against its baseline."""
-
-    rule: str = "isclose"
-    rtol: float = 0.05
-    require_baseline: bool = True
-
-
-@dataclass
 class TrackingConfig:
     """Where MLflow keeps what a run found."""
 
@@ -253,12 +245,34 @@ def load(composed: DictConfig) -> RunConfig:
         _typed(AdditionalConfig, config.engine.additional_config, "engine.additional_config")
     )
     broken = baseline_problems(model.baselines, "model.baselines")
+    broken += _typed_overrides(config.verdict)
     for series, known in model.by_series.items():
         broken += baseline_problems(known.baselines, f"model.by_series.{series}.baselines")
     broken = broken or problems(config)
     if broken:
         raise UserError(*broken)
     return config
+
+
+def _typed_overrides(verdict: VerdictConfig) -> list[str]:
+    """`verdict.metrics` typed in place; what is not nested deep enough is named."""
+    problems = []
+    for task, metrics in verdict.metrics.items():
+        nested = isinstance(metrics, dict) and all(
+            isinstance(filters, dict) and all(isinstance(own, dict) for own in filters.values())
+            for filters in metrics.values()
+        )
+        if not nested:
+            problems.append(
+                f"verdict.metrics.{task}: must read <task>.<metric>.<filter>.rule=paired (or rtol, "
+                "margin, higher_is_better); lm-eval's acc,none is acc.none"
+            )
+            continue
+        for metric, filters in metrics.items():
+            for name, own in filters.items():
+                key = f"verdict.metrics.{task}.{metric}.{name}"
+                filters[name] = _typed(MetricRuleConfig, own, key)
+    return problems
 
 
 def _typed(schema: type[Any], value: Any, key: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.config import AskConfig, ModelConfig, RunConfig, SeriesConfig
 from runner.runtimes import TRANSFORMERS_BATCH_SIZE, anywhere, backend, engine_args
+from runner.verdict_config import NO_FIELD
 
 PLACES = ("pretrained", "tokenizer")
 # transformers takes what the weights' generation_config.json says into every answer; vLLM, asked by
@@ -68,6 +69,8 @@ class Plan:
     evaluation_fingerprint: str
     # What an older run's plan.json does not say was vLLM.
     runtime: str = "vllm"
+    # The field of the documents that says which samples share their fate.
+    cluster: str | None = None
 
     @property
     def parallel_mode(self) -> str:
@@ -171,6 +174,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         engine_fingerprint=engine_fingerprint,
         evaluation_fingerprint=_fingerprint(asked),
         runtime=engine.runtime,
+        cluster=config.verdict.cluster if config.verdict.cluster not in NO_FIELD else None,
     )
 
 

@@ -10,7 +10,7 @@ from jinja2 import PackageLoader, StrictUndefined, Template
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
-from runner.verdict import MetricVerdict, Status, Verdict
+from runner.verdict import MetricVerdict, Status, Verdict, words
 
 REPOSITORIES = {
     "vllm": "https://github.com/vllm-project/vllm",
@@ -55,6 +55,8 @@ def template(name: str) -> Template:
         plus_minus=_pm,
         fenced=fenced,
         of=of,
+        beneath=words.beneath,
+        reference=words.reference,
     )
     return jinja.get_template(name)
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import OmegaConf
 
+from runner import verdict_config
 from runner.platforms import PLATFORMS
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 BACKENDS = ("vllm", "vllm-vlm")
 RUNTIMES = ("vllm", "transformers")
 DTYPES = ("auto", "float16", "bfloat16", "float32")
-RULES = ("isclose",)
 # What a search may optimise (runner/sweep/objective.py).
 OBJECTIVES = ("accuracy", "throughput", "seconds")
 HUBS = ("hf", "modelscope")
@@ -67,7 +67,6 @@ def problems(config: RunConfig) -> list[str]:
     one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
     one_of("engine.runtime", config.engine.runtime, RUNTIMES)
     one_of("engine.dtype", config.engine.dtype, DTYPES)
-    one_of("verdict.rule", config.verdict.rule, RULES)
     one_of("model.hub", config.model.hub, HUBS)
     one_of("source.weights", config.source.weights, SOURCES)
     one_of("source.data", config.source.data, SOURCES)
@@ -115,8 +114,6 @@ def problems(config: RunConfig) -> list[str]:
             "must be above 0 seconds, or null for no limit",
         )
     require(config.limits.retries >= 0, "limits.retries", "must be 0 or more")
-    rtol = config.verdict.rtol
-    require(math.isfinite(rtol) and rtol >= 0, "verdict.rtol", "must be a number, 0 or more")
     require(
         not (config.model.enable_thinking and config.model.think_end_token is None),
         "model.think_end_token",
@@ -127,6 +124,7 @@ def problems(config: RunConfig) -> list[str]:
         "engine.platform",
         "transformers runs on cuda or cpu here; use engine=transformers, which takes what there is",
     )
+    found += verdict_config.problems(config.verdict, config.task.names)
     return found + _additional_config(config) + _secrets(config)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner import preflight, report, sources, supervisor, terminal
+from runner import preflight, reference, report, sources, supervisor, terminal
 from runner.config import RunConfig
 from runner.digest import digest_directories
 from runner.environment import Environment, collect
@@ -21,10 +21,13 @@ from runner.outcome import Outcome, State
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
 from runner.progress import ProgressDisplay
+from runner.reference import Reference
 from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.samples import read_samples
 from runner.tracking import sender
 from runner.tracking.tracked import TrackedRun, run_page
 from runner.verdict import EXIT_STATUS, Status, Verdict, judge
+from runner.verdict.rule import needs_samples
 
 # Versions that can change a number the engine produces.
 MOVES_NUMBERS = (
@@ -51,6 +54,7 @@ class Checked:
     composed: str
     plan: Plan
     environment: Environment
+    against: Reference | None = None
 
 
 def run(config: RunConfig, composed: str, directory: Path) -> int:
@@ -75,6 +79,7 @@ def show_plan(config: RunConfig, out: Console) -> None:
         UserError: if something does; the plan is shown all the same.
     """
     found = preflight.look(config)
+    _reference(config, found)
     environment = collect(PLATFORMS[config.engine.platform])
     for warning in found.warnings:
         _warn(warning)
@@ -92,6 +97,7 @@ def check(config: RunConfig, composed: str, out: Console) -> Checked:
         UserError: with a line for each thing that stands in the way.
     """
     found = preflight.look(config)
+    against = _reference(config, found)
     if found.source is not None and not found.problems:
         if sources.fetch(config, found.source, out.print):
             found = preflight.look(config)  # what was an id is a directory now
@@ -103,7 +109,9 @@ def check(config: RunConfig, composed: str, out: Console) -> Checked:
         raise UserError(*found.problems)
     environment = collect(PLATFORMS[config.engine.platform])
     plan = make_plan(found.config, _facts(found.config, environment, found))
-    return Checked(found.config, composed, plan, environment)
+    if against is not None and (unfit := reference.misfits(against, plan)):
+        raise UserError(*unfit)
+    return Checked(found.config, composed, plan, environment, against)
 
 
 def perform(
@@ -134,7 +142,7 @@ def perform(
     with ProgressDisplay(out, brief) as display:
         outcome = engine.evaluate(plan, files, display, config.limits)
     with deferring():
-        verdict = judge(outcome, plan.evaluations, config.verdict)
+        verdict = _judged(checked, outcome, files)
         write_json(files.verdict, verdict)
         tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""
         write_atomic(files.report, report.render(plan, environment, outcome, verdict, tail))
@@ -165,6 +173,32 @@ def record_failure(directory: Path, error: Exception) -> None:
         traceback.print_exception(type(error), error, error.__traceback__, file=log)
     reason = f"{type(error).__name__}: {error}"
     write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
+
+
+def _reference(config: RunConfig, found: preflight.Findings) -> Reference | None:
+    """The run to judge against; what is wrong with it joins the other problems."""
+    name = config.verdict.reference
+    if not name:
+        return None
+    try:
+        return reference.read(name, reference.locate(name, config.tracking.uri))
+    except UserError as error:
+        found.problems += error.problems
+        return None
+
+
+def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
+    """Samples are read where a rule looks at them; a reference that is gone by now has none."""
+    rule, held, against = checked.config.verdict, checked.against, None
+    kept = needs_samples(rule) and files.samples.is_file()
+    if held is not None:
+        try:
+            against = held.against(read_samples(held.files.samples))
+        except UserError as error:
+            _warn("; ".join(error.problems))
+            against = held.against(())
+    samples = read_samples(files.samples) if kept else ()
+    return judge(outcome, checked.plan.evaluations, rule, samples, against)
 
 
 def _facts(config: RunConfig, environment: Environment, found: preflight.Findings) -> Facts:

@@ -24,8 +24,9 @@ class Sample:
 
     `logprobs` are natural logarithms of the chosen tokens' probabilities, `margins` their lead over
     the next best token, both as long as `token_ids`; `choice_logprobs` are the log-likelihoods of
-    the scored choices in the order asked; `guessed` says that lm-eval found no answer and drew one.
-    What an older file lacks has its default.
+    the scored choices in the order asked; `guessed` says that lm-eval found no answer and drew one;
+    `cluster` is the value of the document's field that `verdict.cluster` named. What an older file
+    lacks has its default.
     """
 
     task: str
@@ -48,6 +49,7 @@ class Sample:
     finish_reasons: tuple[str, ...] = ()
     choice_logprobs: tuple[float, ...] = ()
     guessed: bool = False
+    cluster: str = ""
 
 
 def read_samples(file: Path) -> list[Sample]:

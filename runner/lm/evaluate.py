@@ -52,7 +52,7 @@ def evaluate(
     )
     assert results is not None  # None is for ranks other than 0, which lm-eval has under torchrun
     seconds = time.monotonic() - start
-    rows = sample_rows(lm, loaded, results["samples"], album)
+    rows = sample_rows(lm, loaded, results["samples"], album, plan.cluster)
     lm.forget()
     return _task_outcome(loaded, results, rows, seconds), rows
 

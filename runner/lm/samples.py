@@ -29,6 +29,7 @@ class SampleRow:
     logarithms of the chosen tokens' probabilities, `margins` their lead over the next best token.
     `choice_logprobs` are the log-likelihoods that a task scored, in the order of its requests;
     `guessed` says that lm-eval found no answer in the response, and drew one.
+    `cluster` is the value of the document's field that `verdict.cluster` names, if any.
     """
 
     task: str
@@ -51,6 +52,7 @@ class SampleRow:
     finish_reasons: list[str]
     choice_logprobs: list[float] = field(default_factory=list)
     guessed: bool = False
+    cluster: str = ""
 
     @property
     def sample(self) -> tuple[str, int]:
@@ -79,6 +81,7 @@ SCHEMA = pa.schema(
         ("finish_reasons", pa.list_(pa.string())),
         ("choice_logprobs", pa.list_(pa.float64())),
         ("guessed", pa.bool_()),
+        ("cluster", pa.string()),
     ]
 )
 
@@ -96,10 +99,11 @@ def sample_rows(
     loaded: LoadedTask,
     logged: dict[str, list[dict[str, Any]]],
     album: Album,
+    cluster: str | None = None,
 ) -> list[SampleRow]:
     """Join what lm-eval logged for each document with what the engine answered to its requests.
 
-    The documents' images go to the album.
+    The documents' images go to the album; `cluster` is the field that says what they share.
     """
     rows = []
     for name, samples in logged.items():
@@ -112,7 +116,7 @@ def sample_rows(
         }
         guessed = loaded.guessed[name] or [False] * len(samples)
         rows += [
-            _row(name, sample, answers.get(sample["doc_id"], []), drawn, album)
+            _row(name, sample, answers.get(sample["doc_id"], []), drawn, album, cluster)
             for sample, drawn in zip(samples, guessed, strict=True)
         ]
     return rows
@@ -124,6 +128,7 @@ def _row(
     answers: list[tuple[Answer | None, bool]],
     guessed: bool,
     album: Album,
+    cluster: str | None,
 ) -> SampleRow:
     known = [answer for answer, _ in answers if answer is not None]
     arguments = sample["arguments"]
@@ -161,6 +166,7 @@ def _row(
             if (value := _log_likelihood(response)) is not None
         ],
         guessed=guessed,
+        cluster=str(sample["doc"].get(cluster, "")) if cluster else "",
     )
 
 

@@ -64,6 +64,8 @@ def test_every_choice_composes(compose: Compose, choice: str) -> None:
     overrides = [choice]
     if choice == "tracking=mlflow":
         overrides.append("tracking.uri=sqlite:///mlflow.db")  # its default asks hydra.main
+    if choice in ("verdict=paired", "verdict=numerics"):
+        overrides.append("verdict.reference=baseline@canary_vl/canary")
     config = compose(*overrides)
     group, _, name = choice.partition("=")
     if group == "model":

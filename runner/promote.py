@@ -1,0 +1,112 @@
+"""python -m runner.promote RUN: let a run stand for its model and tasks, as others' reference."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from runner import reference
+from runner.attempt import INFRASTRUCTURE, USAGE_ERROR, complain
+from runner.errors import UserError
+from runner.outcome import Outcome
+from runner.rundir import RunDirectory, read_json
+from runner.tracking.tracked import TrackedRun
+from runner.verdict import Status, Verdict
+
+HELP = """\
+Gives a run an alias in MLflow, where a team shares it. Later runs are held against it by
+verdict=paired verdict.reference=baseline@MODEL/TASK. Who bore the alias before loses it.
+
+Exit status: 0 done · 1 refused, with the reason · 2 MLflow failed
+"""
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Promote, or say why not."""
+    parser = argparse.ArgumentParser(
+        "python -m runner.promote",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory, or an MLflow run id")
+    parser.add_argument("--alias", default="baseline", help="its name (default: baseline)")
+    parser.add_argument(
+        "--uri",
+        default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
+        help="where MLflow keeps the runs, if RUN is an id (default: MLFLOW_TRACKING_URI, or "
+        "mlflow.db in the working directory)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="promote a run that FAILED or is incomplete"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        return promote(given.run, given.alias, given.uri, given.force)
+    except UserError as error:
+        complain(UserError(*(line.replace(f"{reference.KEY}=", "") for line in error.problems)))
+        return USAGE_ERROR
+    except SystemExit:
+        raise
+    except Exception as error:  # any failure of the store or the network below it
+        said = (str(error).strip() or repr(error)).splitlines()[0]
+        complain(UserError(f"MLflow at {given.uri} did not take the alias: {said}"))
+        return INFRASTRUCTURE
+
+
+def promote(name: str, alias: str, uri: str, force: bool) -> int:
+    """Set the alias and say what it stands for.
+
+    Raises:
+        UserError: if the run is not in MLflow, is no reference, or only --force would make it one.
+    """
+    if not NAME.fullmatch(alias):
+        raise UserError(f"--alias {alias}: letters, digits, and _ . - after the first")
+    located = reference.locate(name, uri)
+    files = RunDirectory(located.directory)
+    if files.tracked.is_file():
+        tracked: TrackedRun = read_json(files.tracked, TrackedRun)
+        located, uri = replace(located, run_id=tracked.run_id), tracked.uri
+    if located.run_id is None:
+        raise UserError(
+            f"{name}: was not recorded in MLflow, where aliases are kept (it has no "
+            f"{files.tracked.name}); send it with python -m runner.sync"
+        )
+    doubts = _doubts(files)
+    if doubts and not force:
+        raise UserError(*(f"{name}: {line}" for line in doubts), "--force promotes it all the same")
+    for line in doubts:
+        print(f"warning: {name}: {line}; promoted all the same", file=sys.stderr)
+    from runner import aliases
+    from runner.plan import Plan
+
+    plan: Plan = read_json(files.plan, Plan)
+    tasks = [each.task for each in plan.evaluations]
+    since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    before = aliases.give(located.run_id, alias, plan.model, tasks, since, uri)
+    for task in tasks:
+        print(f"{alias}@{plan.model}/{task} is run {located.run_id}")
+    for run_id in before:
+        print(f"run {run_id} no longer bears it")
+    return 0
+
+
+def _doubts(files: RunDirectory) -> list[str]:
+    for needed in (files.plan, files.outcome, files.verdict):
+        if not needed.is_file():
+            raise UserError(f"{files.path}: has no {needed.name}: not a completed run")
+    outcome: Outcome = read_json(files.outcome, Outcome)
+    verdict: Verdict = read_json(files.verdict, Verdict)
+    found = reference.incomplete(outcome)
+    if verdict.status is Status.FAILED:
+        found.append(f"the run FAILED ({verdict.reason})")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""The run that others are held against: found by directory, MLflow run id or alias, and read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UserError
+from runner.outcome import Outcome, State
+from runner.plan import Plan
+from runner.rundir import RunDirectory, read_json
+from runner.samples import Sample
+from runner.verdict import Against, ReferenceUsed
+from runner.verdict.result import Verdict
+
+KEY = "verdict.reference"
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+# What a verdict and a comparison read of a run; its log and its events stay where they are.
+NEEDED = ("plan.json", "outcome.json", "samples.parquet")
+WANTED = ("environment.json", "verdict.json", "config.yaml", "images.parquet")
+
+
+@dataclass(frozen=True)
+class Alias:
+    """`baseline@qwen2_5_vl_7b/mmmu_val`: a name for the run that stands for a model and a task."""
+
+    name: str
+    model: str
+    task: str
+
+    @classmethod
+    def parse(cls, text: str) -> Alias | None:
+        name, at, rest = text.partition("@")
+        model, slash, task = rest.partition("/")
+        return cls(name, model, task) if at and slash and name and model and task else None
+
+
+@dataclass(frozen=True)
+class Located:
+    """A run's directory here, and its id where it came from MLflow."""
+
+    directory: Path
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run that can be judged against: complete, and with its samples."""
+
+    used: ReferenceUsed
+    files: RunDirectory
+    outcome: Outcome
+    asked: dict[str, dict[str, Any]]
+    gen_kwargs: dict[str, Any]
+
+    def against(self, samples: Sequence[Sample]) -> Against:
+        """It and its samples, as a rule wants them."""
+        limits = {task: asked.get("limit") for task, asked in self.asked.items()}
+        return Against(self.used, self.outcome, samples, limits)
+
+
+def locate(name: str, uri: str) -> Located:
+    """The run's directory; what MLflow has of it is copied into the user's cache first.
+
+    Raises:
+        UserError: if there is no such run, or MLflow cannot be asked.
+    """
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return Located(directory.resolve(), _tracked_id(directory))
+    alias = Alias.parse(name)
+    if alias is None and not RUN_ID.fullmatch(name):
+        raise UserError(
+            f"{KEY}={name}: no such directory, and neither an MLflow run id (32 hexadecimal "
+            "digits) nor an alias (NAME@model/task)"
+        )
+    if not uri:
+        raise UserError(f"{KEY}={name}: is kept in MLflow; set tracking.uri, or name a directory")
+    from runner import aliases
+
+    try:
+        run_id = aliases.find(alias, uri) if alias is not None else name
+        return Located(_fetched(run_id, uri), run_id)
+    except UserError:
+        raise
+    except Exception as error:  # any failure of the store or the network below it
+        said = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(
+            f"{KEY}={name}: MLflow at tracking.uri={uri} has no such run, or does not answer "
+            f"({said}); a run directory needs no MLflow"
+        ) from error
+
+
+def read(name: str, located: Located) -> Reference:
+    """What can be said against the run as a reference is said now.
+
+    Raises:
+        UserError: if it did not finish, is incomplete, or has left no samples.
+    """
+    files = RunDirectory(located.directory)
+    for file in NEEDED:
+        if not (located.directory / file).is_file():
+            raise UserError(
+                f"{KEY}={name}: {located.directory} has no {file}: name the directory of a run "
+                "that was completed"
+            )
+    try:
+        plan = json.loads(files.plan.read_text(encoding="utf-8"))
+        outcome: Outcome = read_json(files.outcome, Outcome)
+        verdict: Verdict | None = (
+            read_json(files.verdict, Verdict) if files.verdict.is_file() else None
+        )
+        used = ReferenceUsed(
+            name=name,
+            directory=str(located.directory),
+            run_id=located.run_id,
+            model=plan["model"],
+            platform=plan["platform"],
+            layout=_layout(plan),
+            engine_fingerprint=plan["engine_fingerprint"],
+            evaluation_fingerprint=plan["evaluation_fingerprint"],
+            status=verdict.status.value if verdict is not None else "",
+        )
+        asked = {each["task"]: each for each in plan["evaluations"]}
+        gen_kwargs = plan["gen_kwargs"]
+    except (ValueError, KeyError, TypeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{KEY}={name}: cannot be read as a run of ours ({said})") from error
+    broken = incomplete(outcome) or _lost(files, outcome)
+    if broken:
+        raise UserError(*(f"{KEY}={name}: {line}" for line in broken))
+    return Reference(used, files, outcome, asked, gen_kwargs)
+
+
+def incomplete(outcome: Outcome) -> list[str]:
+    """Why a run does not stand for its tasks; empty where it does."""
+    if outcome.state is not State.COMPLETED:
+        return [f"the run ended with {outcome.state.value}: {outcome.reason}"]
+    if not outcome.tasks:
+        return ["the run evaluated nothing"]
+    return [
+        f"the run evaluated {task.evaluated} of {task.expected} samples of {task.task}"
+        for task in outcome.tasks
+        if task.evaluated != task.expected or not task.expected
+    ]
+
+
+def _lost(files: RunDirectory, outcome: Outcome) -> list[str]:
+    """Whether the file of samples holds what the run counted; answers are left unread."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(files.samples, columns=["task", "doc_id"]).to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        return [f"{files.samples}: cannot be read ({str(error).splitlines()[0]})"]
+    kept = len({(row["task"], row["doc_id"]) for row in rows})
+    counted = sum(task.evaluated for task in outcome.tasks)
+    if kept == counted:
+        return []
+    return [f"{files.samples} holds {kept} samples, and the run counted {counted}"]
+
+
+def misfits(reference: Reference, plan: Plan) -> list[str]:
+    """What makes a comparison with this plan pointless, known before an engine starts."""
+    name = f"{KEY}={reference.used.name}"
+    found = []
+    for each in plan.evaluations:
+        asked = reference.asked.get(each.task)
+        if asked is None or each.task not in {task.task for task in reference.outcome.tasks}:
+            known = ", ".join(reference.asked)
+            found.append(f"{name}: the run did not evaluate {each.task}, only {known}")
+            continue
+        for setting in ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn"):
+            theirs, ours = asked.get(setting), getattr(each, setting)
+            if theirs != ours:
+                found.append(
+                    f"{name}: {each.task} was asked with {setting}={theirs}, and would be asked "
+                    f"with {ours} now: other prompts cannot be paired"
+                )
+        if _smaller(asked.get("limit"), each.limit):
+            found.append(
+                f"{name}: was asked {each.task} with limit={asked['limit']:g}, and this run asks "
+                f"{'all' if each.limit is None else format(each.limit, 'g')}: set "
+                f"task.limit={asked['limit']:g}, or name a reference that was asked as much"
+            )
+    if reference.gen_kwargs != plan.gen_kwargs:
+        found.append(
+            f"{name}: was asked with gen_kwargs={reference.gen_kwargs}, and this run asks with "
+            f"{plan.gen_kwargs}"
+        )
+    return found
+
+
+def _smaller(theirs: float | None, ours: float | None) -> bool:
+    """Whether the reference was surely asked fewer samples; shares and counts don't compare."""
+    if theirs is None:
+        return False
+    if ours is None:
+        return True
+    return (theirs < 1) == (ours < 1) and theirs < ours
+
+
+def _layout(plan: dict[str, Any]) -> str:
+    args = plan["engine_args"]
+    return f"TP{args.get('tensor_parallel_size', 1)}, {args.get('dtype', 'auto')}"
+
+
+def _tracked_id(directory: Path) -> str | None:
+    """Of a directory that was sent to MLflow."""
+    file = RunDirectory(directory).tracked
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _fetched(run_id: str, uri: str) -> Path:
+    """The run's files in the cache: what a run has left does not change."""
+    from runner import aliases
+
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = base / "ascend-accuracy-runner" / "runs" / run_id
+    if not all((directory / name).is_file() for name in NEEDED):
+        aliases.download(run_id, uri, directory, NEEDED, WANTED)
+    return directory

@@ -1,0 +1,53 @@
+"""`isclose`: vllm-ascend's own test, to the letter. One number beside another."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from runner.statistics import POWER
+from runner.verdict.result import Status
+from runner.verdict.rule import Case, Finding
+
+# The original test rounds a measured value to four digits before it compares.
+ROUNDED_DIGITS = 4
+# No task has more samples: a tolerance that would need them is none.
+MANY = 1e9
+
+
+def describe(rtol: float) -> str:
+    return f"np.isclose(baseline, round(value, {ROUNDED_DIGITS}), rtol={rtol:g})"
+
+
+def judge(case: Case) -> Finding:
+    """numpy scales rtol by its second argument, the measured value."""
+    import numpy as np
+
+    value, baseline, rtol = case.result.value, case.baseline, case.settings.rtol
+    assert baseline is not None
+    if not math.isfinite(value):
+        return Finding(Status.FAILED, f"the value is {value}")
+    measured, percent = round(value, ROUNDED_DIGITS), f"{rtol * 100:g}%"
+    detectable, samples = _reach(case)
+    if bool(np.isclose(baseline, measured, rtol=rtol)):
+        status, reason = Status.PASSED, f"within {percent} of {baseline:g}"
+    else:
+        side = "below" if measured < baseline else "above"
+        status, reason = Status.FAILED, f"more than {percent} {side} {baseline:g}"
+    return Finding(status, reason, detectable=detectable, samples_to_decide=samples)
+
+
+def _reach(case: Case) -> tuple[float | None, int | None]:
+    """The drop that fails in 4 of 5 runs; samples with which no drop passes in 19 of 20.
+
+    The tolerance towards smaller values is b - b / (1 + rtol). The rule itself knows no error: the
+    two follow from the value's own.
+    """
+    baseline, error, n = case.baseline, case.result.stderr, case.result.n
+    if not baseline or error is None or not math.isfinite(error) or error <= 0 or n <= 0:
+        return None, None
+    normal = NormalDist()
+    tolerance = abs(baseline - baseline / (1 + case.settings.rtol))
+    detectable = tolerance + normal.inv_cdf(POWER) * error
+    samples = n * (normal.inv_cdf(0.975) * error / max(tolerance, 1e-9)) ** 2
+    return detectable, math.ceil(samples) if samples < MANY else None

@@ -1,0 +1,204 @@
+"""All metrics of a run, each by its rule; tests settled together; the worst is the run's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from runner.outcome import Outcome, State, TaskOutcome
+from runner.pairing import Pairing, pair
+from runner.plan import Evaluation
+from runner.verdict_config import VerdictConfig, BASELINE_RULES, REFERENCE_RULES
+from runner.samples import Sample
+from runner.statistics import ALPHA
+from runner.verdict import isclose, not_worse, numerics, paired
+from runner.verdict.doubts import doubts_of
+from runner.verdict.result import EXIT_STATUS, MetricVerdict, Status, Verdict
+from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
+from runner.verdict.settle import Judged, missing, settled, shown
+
+RULES: Mapping[str, Rule] = {
+    "isclose": isclose.judge,
+    "not_worse": not_worse.judge,
+    "paired": paired.judge,
+}
+
+
+def judge(
+    outcome: Outcome,
+    evaluations: tuple[Evaluation, ...],
+    config: VerdictConfig,
+    samples: Sequence[Sample] = (),
+    against: Against | None = None,
+) -> Verdict:
+    """Judge every metric that its rule has something to hold against; show the others.
+
+    `samples` are all of the run's (`isclose` alone needs none); `against` is the reference run.
+    """
+    by_task = {task.task: task for task in outcome.tasks}
+    found: list[Judged | MetricVerdict] = []
+    for evaluation in evaluations:
+        task = by_task.get(evaluation.task)
+        found += _judge_task(evaluation, task, config, samples, against)
+    metrics = settled(found, config.correction)
+    if outcome.state is State.COMPLETED:
+        status, reason = _whole(metrics, config)
+    else:
+        status, reason = Status(outcome.state.value), outcome.reason
+    nothing_to_judge = status is Status.UNJUDGED and not any(m.judged for m in metrics)
+    excused = nothing_to_judge and not config.require_baseline and not needs_reference(config)
+    return Verdict(
+        status,
+        reason,
+        describe(config),
+        metrics,
+        0 if excused else EXIT_STATUS[status],
+        against.used if against is not None else None,
+    )
+
+
+def describe(config: VerdictConfig) -> str:
+    """The run's rule in a line."""
+    if config.rule == "isclose":
+        return isclose.describe(config.rtol)
+    if config.rule == "numerics":
+        limits = config.numerics
+        named = (("median", limits.median), ("p99", limits.p99), ("worst", limits.worst))
+        said = ", ".join(f"{name} {limit:g}" for name, limit in named if limit is not None)
+        return f"numerics: log-probabilities within {said} of the reference run's"
+    other = (
+        "the baseline" if config.rule == "not_worse" else "the reference run on the same samples"
+    )
+    return f"{config.rule}: no drop against {other}, margin {config.margin:g}, level {ALPHA:g}"
+
+
+def _judge_task(
+    evaluation: Evaluation,
+    task: TaskOutcome | None,
+    config: VerdictConfig,
+    samples: Sequence[Sample],
+    against: Against | None,
+) -> list[Judged | MetricVerdict]:
+    wanted = {
+        (metric, name): value
+        for metric, filters in _wanted(evaluation, config, against).items()
+        for name, value in filters.items()
+    }
+    found: list[Judged | MetricVerdict] = []
+    own = [each for each in samples if task is not None and each.task in _leaves(task)]
+    pairing, limited = _pairing(evaluation, own, against)
+    for result in task.metrics if task is not None else ():
+        assert task is not None
+        key = (result.metric, result.filter)
+        if result.task != evaluation.task or key not in wanted:
+            found.append(shown(result))
+            continue
+        case = Case(
+            result=result,
+            task=task,
+            settings=settings(config, evaluation.task, *key),
+            baseline=wanted.pop(key),
+            samples=[each for each in own if each.filter == result.filter],
+            pairing=_of_filter(pairing, result.filter),
+            limited=limited,
+        )
+        found.append(Judged(case, RULES[case.settings.rule](case), doubts_of(task, result.n)))
+    found += [missing(evaluation.task, *key, value) for key, value in wanted.items()]
+    if config.rule == "numerics" and task is not None:
+        found.append(_numerics(task, pairing, limited, config))
+    return found
+
+
+def _wanted(
+    evaluation: Evaluation, config: VerdictConfig, against: Against | None
+) -> dict[str, dict[str, float]]:
+    """What is judged, and against which number: of baselines, and of the reference run's values."""
+    known = against.outcome.tasks if against is not None else ()
+    measured = [
+        (each.metric, each.filter, each.value)
+        for task in known
+        for each in task.metrics
+        if each.task == task.task == evaluation.task
+    ]
+    listed = [
+        (metric, name, value)
+        for metric, filters in evaluation.baselines.items()
+        for name, value in filters.items()
+    ]
+    wanted: dict[str, dict[str, float]] = {}
+    for metric, name, value in measured:
+        if settings(config, evaluation.task, metric, name).rule == "paired":
+            wanted.setdefault(metric, {})[name] = value
+    for metric, name, value in listed:
+        if settings(config, evaluation.task, metric, name).rule in BASELINE_RULES:
+            wanted.setdefault(metric, {})[name] = value
+    return wanted
+
+
+def _leaves(task: TaskOutcome) -> set[str]:
+    """Names that the task's samples go by: its own, and of a group those below it."""
+    return {task.task, *(result.task for result in task.metrics)}
+
+
+def _pairing(
+    evaluation: Evaluation, own: Sequence[Sample], against: Against | None
+) -> tuple[Pairing | None, bool]:
+    """Reference first; whether this run was asked fewer samples on purpose."""
+    if against is None:
+        return None, False
+    names = {
+        name
+        for task in against.outcome.tasks
+        if task.task == evaluation.task
+        for name in _leaves(task)
+    }
+    theirs = [sample for sample in against.samples if sample.task in names]
+    asked = against.limits.get(evaluation.task)
+    limited = evaluation.limit is not None and evaluation.limit != asked
+    return pair(theirs, own), limited
+
+
+def _of_filter(pairing: Pairing | None, name: str) -> Pairing | None:
+    if pairing is None:
+        return None
+    return Pairing(
+        tuple((first, second) for first, second in pairing.pairs if second.filter == name),
+        tuple(
+            each
+            for each in pairing.unpaired
+            if name in {side.filter for side in (each.first, each.second) if side is not None}
+        ),
+    )
+
+
+def _numerics(
+    task: TaskOutcome, pairing: Pairing | None, limited: bool, config: VerdictConfig
+) -> MetricVerdict:
+    verdict = numerics.judge(task, pairing or Pairing((), ()), limited, config.numerics)
+    doubts = doubts_of(task, task.evaluated)
+    if not doubts:
+        return verdict
+    if verdict.status is Status.PASSED:
+        return replace(verdict, status=Status.INCONCLUSIVE, reason=doubts)
+    return replace(verdict, reason=f"{verdict.reason}; {doubts}")
+
+
+def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[Status, str]:
+    judged = [metric for metric in metrics if metric.judged]
+    for status in (Status.FAILED, Status.INCONCLUSIVE, Status.UNJUDGED):
+        reasons = [_said(metric) for metric in judged if metric.status is status]
+        if reasons:
+            return status, "; ".join(reasons)
+    if judged:
+        return Status.PASSED, f"{len(judged)} of {len(judged)} judged metrics passed"
+    if config.rule in REFERENCE_RULES:
+        return Status.UNJUDGED, "nothing to judge: the reference run measured nothing of this"
+    return (
+        Status.UNJUDGED,
+        "nothing to judge: no baseline for what was measured (set "
+        "model.baselines.<task>.<metric>.<filter>, or verdict.require_baseline=false)",
+    )
+
+
+def _said(metric: MetricVerdict) -> str:
+    return f"{metric.task} {metric.metric},{metric.filter}: {metric.reason}"

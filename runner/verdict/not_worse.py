@@ -1,0 +1,70 @@
+"""`not_worse`: one run against a fixed number, one-sided, with the run's own error."""
+
+from __future__ import annotations
+
+import math
+
+from runner.statistics import drops
+from runner.statistics.drops import Drop
+from runner.verdict.result import Status
+from runner.verdict.rule import Case, Finding, refused
+from runner.verdict.scores import (
+    NoMean,
+    Unusable,
+    cluster_words,
+    clustered,
+    direction,
+    own_scores,
+)
+
+
+def judge(case: Case) -> Finding:
+    """The exact binomial test for 0/1 scores, else Student's t; the baseline is taken as exact.
+
+    A value that is no mean of its samples' scores is judged by lm-eval's own standard error.
+    """
+    value, baseline = case.result.value, case.baseline
+    assert baseline is not None
+    if not math.isfinite(value):
+        return Finding(Status.FAILED, f"the value is {value}")
+    try:
+        sign = direction(case)
+        drop, clusters = _from_samples(case, baseline, sign)
+    except NoMean as no_mean:
+        error = case.result.stderr
+        if case.result.n <= 0 or error is None or not math.isfinite(error) or error <= 0:
+            return refused(f"{no_mean}, and lm-eval gave no standard error")
+        drop = drops.of_estimate(sign * (baseline - value), error, case.result.n)
+        return Finding(drop=drop, evidence=f"by lm-eval's standard error ({no_mean})")
+    except Unusable as unusable:
+        return refused(str(unusable))
+    return Finding(
+        drop=drop,
+        clusters=len(set(clusters)) if clustered(case, clusters) else None,
+        evidence=cluster_words(case, clusters),
+    )
+
+
+def _from_samples(case: Case, baseline: float, sign: int) -> tuple[Drop, tuple[str, ...]]:
+    own = own_scores(case)
+    differences = [sign * (baseline - score) for score in own.values]
+    if own.binary:
+        right = round(math.fsum(own.values))
+        n = len(own.values)
+        drop = (
+            drops.of_share(right, n, baseline)
+            if sign > 0
+            else drops.of_share(n - right, n, 1 - baseline)
+        )
+    else:
+        drop = drops.of_differences(differences, span=_span(own.values, baseline))
+    if clustered(case, own.clusters):
+        tested = case.settings.cluster != "subject"
+        drop = drops.in_clusters(drop, differences, own.clusters, tested)
+    return drop, own.clusters
+
+
+def _span(values: tuple[float, ...], baseline: float) -> float:
+    """How far a score can lie from the baseline: within 0 to 1, or as wide as was seen."""
+    low, high = min(*values, baseline), max(*values, baseline)
+    return 1.0 if low >= 0 and high <= 1 else high - low

@@ -1,0 +1,97 @@
+"""`paired`: the same samples as a reference run's, question by question."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from runner.pairing import Pairing, Reason
+from runner.samples import Sample
+from runner.statistics import drops
+from runner.verdict.result import Status
+from runner.verdict.rule import Case, Finding, refused
+from runner.verdict.scores import (
+    Scores,
+    Unusable,
+    cluster_words,
+    clustered,
+    direction,
+    own_scores,
+    scores,
+)
+
+SAID = {
+    Reason.ONLY_FIRST: "{} only the reference run was asked",
+    Reason.ONLY_SECOND: "{} the reference run was not asked",
+    Reason.PROMPT: "{} with another prompt",
+    Reason.IMAGES: "{} with other images",
+    Reason.DOCUMENT: "{} of another document",
+}
+
+
+def judge(case: Case) -> Finding:
+    """Exact McNemar for 0/1 scores, else Student's t of the differences or what stands in for it.
+
+    Every sample must have its partner: what was not asked of both is no evidence, and leaving it
+    out is how a gate is passed.
+    """
+    if not math.isfinite(case.result.value):
+        return Finding(Status.FAILED, f"the value is {case.result.value}")
+    assert case.pairing is not None
+    lonely = unpaired(case.pairing, case.limited)
+    if lonely:
+        return refused(f"not the samples of the reference run: {lonely}")
+    if not case.pairing.pairs:
+        return refused("no sample was asked of both runs")
+    reference, run = _sides(case.pairing)
+    try:
+        own_scores(case)
+        sign = direction(case)
+        before, after = scores(reference, case, "the reference run"), scores(run, case, "this run")
+    except Unusable as unusable:
+        return refused(str(unusable))
+    differences = [sign * (b - a) for b, a in zip(before.values, after.values, strict=True)]
+    if before.binary and after.binary:
+        worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+        drop = drops.of_flips(worse, better, len(differences))
+    else:
+        drop = drops.of_differences(differences, _span(before, after))
+    grouped = clustered(case, after.clusters)
+    if grouped:
+        tested = case.settings.cluster != "subject"
+        drop = drops.in_clusters(drop, differences, after.clusters, tested)
+    return Finding(
+        drop=drop,
+        baseline=before.value,
+        clusters=len(set(after.clusters)) if grouped else None,
+        evidence="; ".join(
+            filter(None, (_moved(differences), cluster_words(case, after.clusters)))
+        ),
+    )
+
+
+def unpaired(pairing: Pairing, limited: bool) -> str:
+    """Why samples have no partner, in words; what a limited run was not asked is no reason."""
+    found = Counter(
+        each.reason
+        for each in pairing.unpaired
+        if not (limited and each.reason is Reason.ONLY_FIRST)
+    )
+    return ", ".join(SAID[reason].format(count) for reason, count in found.items())
+
+
+def _sides(pairing: Pairing) -> tuple[Sequence[Sample], Sequence[Sample]]:
+    return [first for first, _ in pairing.pairs], [second for _, second in pairing.pairs]
+
+
+def _span(before: Scores, after: Scores) -> float:
+    """The most that one sample can lose: 1 for scores of 0 to 1, else the widest span seen."""
+    values = (*before.values, *after.values)
+    low, high = min(values), max(values)
+    return 1.0 if low >= 0 and high <= 1 else high - low
+
+
+def _moved(differences: Sequence[float]) -> str:
+    worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    return f"{worse} samples worse, {better} better"

@@ -1,0 +1,104 @@
+"""The word on a run and on each of its metrics, as verdict.json holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+
+class Status(str, Enum):
+    """The verdict on a metric or a run; REFUSED and ERROR are for runs alone."""
+
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    UNJUDGED = "UNJUDGED"
+    ERROR = "ERROR"
+    REFUSED = "REFUSED"
+    INTERRUPTED = "INTERRUPTED"
+
+
+EXIT_STATUS = {
+    Status.PASSED: 0,
+    Status.REFUSED: 1,
+    Status.ERROR: 2,
+    Status.FAILED: 3,
+    Status.INCONCLUSIVE: 4,
+    Status.UNJUDGED: 4,
+    Status.INTERRUPTED: 130,
+}
+
+
+@dataclass(frozen=True)
+class MetricVerdict:
+    """One metric beside its baseline, and what the numbers can bear.
+
+    `interval` is the two-sided 95 % confidence interval of the value; `difference` is value minus
+    baseline, in the metric's own unit. `baseline` is the reference run's value on the same samples
+    where a rule compares with one.
+
+    `rule` is empty where the metric was not judged. `drop` is positive where the value is worse;
+    `p` is one-sided, `p_adjusted` is Holm's for all metrics of the run; `upper` is the drop's
+    one-sided 95 % bound, which passes under `margin`. `detectable` is the drop that would have
+    failed in 4 of 5 such runs; `samples_to_decide` makes that the margin. `clusters` is how many
+    groups of samples the errors allow for.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
+
+    task: str
+    metric: str
+    filter: str
+    status: Status
+    value: float | None
+    stderr: float | None
+    interval: tuple[float, float] | None
+    n: int
+    baseline: float | None
+    difference: float | None
+    reason: str
+    rule: str = ""
+    test: str = ""
+    drop: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    margin: float | None = None
+    upper: float | None = None
+    detectable: float | None = None
+    samples_to_decide: int | None = None
+    clusters: int | None = None
+    evidence: str = ""
+
+    @property
+    def judged(self) -> bool:
+        return self.baseline is not None or bool(self.rule)
+
+
+@dataclass(frozen=True)
+class ReferenceUsed:
+    """The run that another was judged against: how it was named, where it is, and what it was."""
+
+    name: str
+    directory: str
+    run_id: str | None
+    model: str
+    platform: str
+    layout: str
+    engine_fingerprint: str
+    evaluation_fingerprint: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The word on a run."""
+
+    status: Status
+    reason: str
+    rule: str
+    metrics: tuple[MetricVerdict, ...]
+    exit_status: int
+    reference: ReferenceUsed | None = None

@@ -1,0 +1,118 @@
+"""What a rule is given, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from runner.outcome import MetricResult, Outcome, TaskOutcome
+from runner.pairing import Pairing
+from runner.verdict_config import VerdictConfig, REFERENCE_RULES
+from runner.samples import Sample
+from runner.statistics.drops import Drop
+from runner.verdict.result import ReferenceUsed, Status
+
+
+@dataclass(frozen=True)
+class Against:
+    """The reference run: who it is, what it found, and how many samples of a task it was asked."""
+
+    used: ReferenceUsed
+    outcome: Outcome
+    samples: Sequence[Sample]
+    limits: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one metric is judged."""
+
+    rule: str
+    rtol: float
+    margin: float
+    higher_is_better: bool | None
+    cluster: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One metric of one task, and all that a rule may judge it by.
+
+    `samples` are the task's own under the metric's filter; `pairing` matches them, as its second,
+    with the reference run's; `limited` says that this run was asked fewer samples on purpose.
+    """
+
+    result: MetricResult
+    task: TaskOutcome
+    settings: Settings
+    baseline: float | None = None
+    samples: Sequence[Sample] = ()
+    pairing: Pairing | None = None
+    limited: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule found.
+
+    A `drop` is settled together with those of the run's other metrics (runner/verdict/judge.py); a
+    rule that answers at once gives `status` and no drop. A finding that is INCONCLUSIVE for what it
+    lacks says so in `reason`.
+    """
+
+    status: Status | None = None
+    reason: str = ""
+    drop: Drop | None = None
+    baseline: float | None = None
+    detectable: float | None = None
+    samples_to_decide: int | None = None
+    clusters: int | None = None
+    evidence: str = ""
+
+
+class Rule(Protocol):
+    """A rule for one metric."""
+
+    def __call__(self, case: Case) -> Finding: ...
+
+
+def refused(reason: str, baseline: float | None = None) -> Finding:
+    """There is nothing to judge by: never PASSED, and no FAILED either."""
+    return Finding(Status.INCONCLUSIVE, reason, baseline=baseline)
+
+
+def settings(config: VerdictConfig, task: str, metric: str, filter_name: str) -> Settings:
+    """The run's rule, and what `verdict.metrics` says of this metric."""
+    own = config.metrics.get(task, {}).get(metric, {}).get(filter_name)
+    given = {} if own is None else {k: v for k, v in vars(own).items() if v is not None}
+    return Settings(
+        **{
+            "rule": config.rule,
+            "rtol": config.rtol,
+            "margin": config.margin,
+            "higher_is_better": None,
+            "cluster": config.cluster,
+            **given,
+        }
+    )
+
+
+def rules_used(config: VerdictConfig) -> set[str]:
+    """The run's rule and those of single metrics."""
+    overrides = (
+        own.rule
+        for metrics in config.metrics.values()
+        for filters in metrics.values()
+        for own in filters.values()
+    )
+    return {config.rule, *filter(None, overrides)}
+
+
+def needs_reference(config: VerdictConfig) -> bool:
+    return not rules_used(config).isdisjoint(REFERENCE_RULES)
+
+
+def needs_samples(config: VerdictConfig) -> bool:
+    """The original's rule looks at values alone: no sample is read again for it."""
+    return rules_used(config) != {"isclose"}

@@ -1,0 +1,147 @@
+"""What rules found → verdicts: tests settled together, values beside what they can bear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from runner.outcome import MetricResult
+from runner.statistics import ALPHA, shares
+from runner.statistics.several import holm
+from runner.verdict.result import MetricVerdict, Status
+from runner.verdict.rule import Case, Finding
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A metric, what its rule found, and why that might still be of something else."""
+
+    case: Case
+    finding: Finding
+    doubts: str
+
+
+def settled(found: Sequence[Judged | MetricVerdict], correction: str) -> tuple[MetricVerdict, ...]:
+    """Tests that can fail the run are corrected together; a pass asks every metric to pass, and
+    needs no correction."""
+    tested = [
+        each.finding.drop
+        for each in found
+        if isinstance(each, Judged) and each.finding.drop is not None
+    ]
+    p_values = [drop.p for drop in tested]
+    corrected = iter(holm(p_values) if correction == "holm" else p_values)
+    alpha = ALPHA / len(tested) if tested and correction == "holm" else ALPHA
+    return tuple(
+        each
+        if isinstance(each, MetricVerdict)
+        else _verdict(each, next(corrected) if each.finding.drop is not None else None, alpha)
+        for each in found
+    )
+
+
+def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVerdict:
+    case, finding, drop = judged.case, judged.finding, judged.finding.drop
+    margin = case.settings.margin
+    result, status, reason = case.result, finding.status, finding.reason
+    detectable, samples = finding.detectable, finding.samples_to_decide
+    if drop is not None:
+        assert p_adjusted is not None
+        detectable, samples = drop.detectable(alpha), drop.samples(margin, alpha)
+        status, reason = _decide(drop.drop, drop.upper, p_adjusted, margin)
+        if status is Status.INCONCLUSIVE:
+            reason += f"; about {samples:,} samples would decide"
+    assert status is not None
+    if status is Status.PASSED and judged.doubts:
+        status, reason = Status.INCONCLUSIVE, judged.doubts
+    elif judged.doubts:
+        reason = f"{reason}; {judged.doubts}"
+    baseline = case.baseline if finding.baseline is None else finding.baseline
+    return MetricVerdict(
+        task=result.task,
+        metric=result.metric,
+        filter=result.filter,
+        status=status,
+        value=result.value,
+        stderr=result.stderr,
+        interval=confidence_interval(result),
+        n=result.n,
+        baseline=baseline,
+        difference=None if baseline is None else result.value - baseline,
+        reason=reason,
+        rule=case.settings.rule,
+        test=drop.test if drop is not None else "",
+        drop=drop.drop if drop is not None else None,
+        p=drop.p if drop is not None else None,
+        p_adjusted=p_adjusted,
+        margin=margin if drop is not None else None,
+        upper=drop.upper if drop is not None else None,
+        detectable=detectable,
+        samples_to_decide=samples,
+        clusters=finding.clusters,
+        evidence=finding.evidence,
+    )
+
+
+def _decide(drop: float, upper: float, p: float, margin: float) -> tuple[Status, str]:
+    """A drop that is surely under the margin passes, even where it is surely there."""
+    said = f"a drop of {drop:.4f}" if drop > 0 else f"a gain of {-drop:.4f}" if drop else "no drop"
+    most = f"at most {upper:.4f}" if upper > 0 else f"a gain of {-upper:.4f} or more"
+    if upper < margin:
+        return Status.PASSED, f"{said}; {most} (95 %), under the margin of {margin:g}"
+    if p <= ALPHA:
+        return Status.FAILED, f"{said} is no accident (p = {p:.2g})"
+    return (
+        Status.INCONCLUSIVE,
+        f"{said} may be an accident (p = {p:.2g}), and one of {upper:.4f} may be there (95 %): "
+        f"above the margin of {margin:g}",
+    )
+
+
+def confidence_interval(result: MetricResult) -> tuple[float, float] | None:
+    """Two-sided 95 % interval of the value, None where there is no standard error.
+
+    Wilson's for 0/1 scores, else value ± 1.96 standard errors.
+    """
+    if not math.isfinite(result.value):
+        return None
+    if result.binary and result.n > 0:
+        return shares.wilson(result.value, result.n)
+    if result.stderr is None or not math.isfinite(result.stderr):
+        return None
+    half = NormalDist().inv_cdf(0.975) * result.stderr
+    return (result.value - half, result.value + half)
+
+
+def shown(result: MetricResult) -> MetricVerdict:
+    return MetricVerdict(
+        task=result.task,
+        metric=result.metric,
+        filter=result.filter,
+        status=Status.UNJUDGED,
+        value=result.value,
+        stderr=result.stderr,
+        interval=confidence_interval(result),
+        n=result.n,
+        baseline=None,
+        difference=None,
+        reason="no baseline",
+    )
+
+
+def missing(task: str, metric: str, filter_name: str, baseline: float) -> MetricVerdict:
+    return MetricVerdict(
+        task=task,
+        metric=metric,
+        filter=filter_name,
+        status=Status.UNJUDGED,
+        value=None,
+        stderr=None,
+        interval=None,
+        n=0,
+        baseline=baseline,
+        difference=None,
+        reason="has a baseline, but was not measured",
+    )

@@ -1,0 +1,112 @@
+"""The schema of `verdict`, and what makes its values legal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# Against a number that is written down; against another run.
+BASELINE_RULES = ("isclose", "not_worse")
+REFERENCE_RULES = ("paired", "numerics")
+RULES = (*BASELINE_RULES, *REFERENCE_RULES)
+CORRECTIONS = ("holm", "none")
+# Values of `cluster` that name no field of the documents.
+NO_FIELD = ("subject", "none")
+
+
+@dataclass
+class NumericsConfig:
+    """How far log-probabilities may lie from the reference run's, in nats; null is no limit."""
+
+    median: float | None = 0.01
+    p99: float | None = 0.2
+    worst: float | None = None
+    # A choice that led by less is one that noise may turn.
+    near_tie: float = 0.25
+
+
+@dataclass
+class MetricRuleConfig:
+    """How one metric is judged otherwise; null leaves it as `verdict` says."""
+
+    rule: str | None = None
+    rtol: float | None = None
+    margin: float | None = None
+    higher_is_better: bool | None = None
+
+
+@dataclass
+class VerdictConfig:
+    """How a measured value is judged, against its baseline or a reference run."""
+
+    rule: str = "isclose"
+    rtol: float = 0.05
+    # The drop that is tolerated, in the metric's own unit.
+    margin: float = 0.02
+    # A run directory, an MLflow run id, or an alias: NAME@model/task.
+    reference: str | None = None
+    # What samples may share their fate by: subject (the subtasks of a group), none, or a field of
+    # the documents.
+    cluster: str = "subject"
+    correction: str = "holm"
+    numerics: NumericsConfig = field(default_factory=NumericsConfig)
+    # As with model.baselines, `load` makes it dict[task, dict[metric, dict[filter, ...]]].
+    metrics: dict[str, Any] = field(default_factory=dict)
+    require_baseline: bool = True
+
+
+def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
+    """Every rule that it breaks; `tasks` are those of the run."""
+    found = [
+        f"{key}={value}: must be one of {', '.join(allowed)}"
+        for key, value, allowed in (
+            ("verdict.rule", verdict.rule, RULES),
+            ("verdict.correction", verdict.correction, CORRECTIONS),
+        )
+        if value not in allowed
+    ]
+    found += _tolerances("verdict", verdict.rtol, verdict.margin)
+    used = {verdict.rule}
+    for task, metrics in verdict.metrics.items():
+        if task not in tasks:
+            known = ", ".join(tasks)
+            found.append(f"verdict.metrics.{task}: not a task of this run, which asks {known}")
+        for metric, filters in metrics.items():
+            for name, own in filters.items():
+                key = f"verdict.metrics.{task}.{metric}.{name}"
+                found += _tolerances(key, own.rtol, own.margin)
+                if own.rule not in (None, *RULES) or own.rule == "numerics":
+                    allowed = ", ".join(rule for rule in RULES if rule != "numerics")
+                    found.append(f"{key}.rule={own.rule}: must be one of {allowed}")
+                used.add(own.rule or verdict.rule)
+    for name in ("median", "p99", "worst", "near_tie"):
+        limit = getattr(verdict.numerics, name)
+        if limit is not None and not (math.isfinite(limit) and limit >= 0):
+            found.append(f"verdict.numerics.{name}={limit}: must be a number, 0 or more")
+    limits = (verdict.numerics.median, verdict.numerics.p99, verdict.numerics.worst)
+    if verdict.rule == "numerics" and limits == (None, None, None):
+        found.append("verdict.numerics: set at least one of median, p99, worst")
+    compares = not used.isdisjoint(REFERENCE_RULES)
+    if compares and not verdict.reference:
+        rule = next(rule for rule in REFERENCE_RULES if rule in used)
+        found.append(
+            f"verdict.reference: verdict.rule={rule} needs a run to compare with: a run directory, "
+            "an MLflow run id, or an alias such as baseline@MODEL/TASK (python -m runner.promote)"
+        )
+    elif verdict.reference and not compares:
+        found.append(
+            f"verdict.reference={verdict.reference}: verdict.rule={verdict.rule} compares with no "
+            f"run; use one of {', '.join(REFERENCE_RULES)}"
+        )
+    return found
+
+
+def _tolerances(key: str, rtol: float | None, margin: float | None) -> list[str]:
+    found = []
+    if rtol is not None and not (math.isfinite(rtol) and rtol >= 0):
+        found.append(f"{key}.rtol={rtol}: must be a number, 0 or more")
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
+        found.append(f"{key}.margin={margin}: must be a number above 0")
+    return found
