@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PREFIX = "alias."
 SINCE = "alias_since."
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
 def find(alias: Alias, uri: str) -> str:
@@ -96,7 +97,7 @@ def download(
 
 
 def _client(uri: str) -> Any:
-    for name, value in IMPATIENT.items():
+    for name, value in {**IMPATIENT, **QUIET}.items():
         os.environ.setdefault(name, value)
     import mlflow
 

@@ -22,6 +22,8 @@ KEY = "verdict.reference"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 # What a verdict and a comparison read of a run; its log and its events stay where they are.
 NEEDED = ("plan.json", "outcome.json", "samples.parquet")
+# Of a plan: with another one, answers are not to the same question.
+SETTINGS = ("gen_kwargs", "system_instruction")
 WANTED = ("environment.json", "verdict.json", "config.yaml", "images.parquet")
 
 
@@ -56,7 +58,7 @@ class Reference:
     files: RunDirectory
     outcome: Outcome
     asked: dict[str, dict[str, Any]]
-    gen_kwargs: dict[str, Any]
+    settings: dict[str, Any]
 
     def against(self, samples: Sequence[Sample]) -> Against:
         """It and its samples, as a rule wants them."""
@@ -81,6 +83,8 @@ def locate(name: str, uri: str) -> Located:
         )
     if not uri:
         raise UserError(f"{KEY}={name}: is kept in MLflow; set tracking.uri, or name a directory")
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise UserError(f"{KEY}={name}: is kept in MLflow, and there is no store at {uri}")
     from runner import aliases
 
     try:
@@ -127,14 +131,14 @@ def read(name: str, located: Located) -> Reference:
             status=verdict.status.value if verdict is not None else "",
         )
         asked = {each["task"]: each for each in plan["evaluations"]}
-        gen_kwargs = plan["gen_kwargs"]
+        settings = {name: plan[name] for name in SETTINGS}
     except (ValueError, KeyError, TypeError) as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"{KEY}={name}: cannot be read as a run of ours ({said})") from error
     broken = incomplete(outcome) or _lost(files, outcome)
     if broken:
         raise UserError(*(f"{KEY}={name}: {line}" for line in broken))
-    return Reference(used, files, outcome, asked, gen_kwargs)
+    return Reference(used, files, outcome, asked, settings)
 
 
 def incomplete(outcome: Outcome) -> list[str]:
@@ -189,11 +193,9 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
                 f"{'all' if each.limit is None else format(each.limit, 'g')}: set "
                 f"task.limit={asked['limit']:g}, or name a reference that was asked as much"
             )
-    if reference.gen_kwargs != plan.gen_kwargs:
-        found.append(
-            f"{name}: was asked with gen_kwargs={reference.gen_kwargs}, and this run asks with "
-            f"{plan.gen_kwargs}"
-        )
+    for setting, theirs in reference.settings.items():
+        if theirs != (ours := getattr(plan, setting)):
+            found.append(f"{name}: was asked with {setting}={theirs}, and this run with {ours}")
     return found
 
 

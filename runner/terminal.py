@@ -11,6 +11,7 @@ from rich.table import Table
 from runner.plan import Plan
 from runner.report import interval, number, signed
 from runner.verdict import MetricVerdict, Status, Verdict
+from runner.verdict.words import beneath
 
 ROWS = 12
 POINT_METRICS = 3
@@ -30,6 +31,9 @@ def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> N
     """The table, the end of the engine's log where there is one to show, and the last word."""
     if verdict.metrics:
         out.print(_table(verdict, wide=out.width >= WIDE_COLUMNS), soft_wrap=False)
+    for metric in verdict.metrics:
+        if metric.rule not in ("", "isclose"):
+            out.print(f"{metric.task} {_metric_name(metric)}: {beneath(metric)}")
     if log_tail:
         out.print(log_tail)
     out.print(f"{model}: {verdict.status.value} ({verdict.reason})")
@@ -39,7 +43,7 @@ def show_point(out: Console, verdict: Verdict, log_tail: str) -> None:
     """One point of a sweep in a line: what was judged, what failed before the rest."""
     if log_tail:
         out.print(log_tail)
-    judged = [metric for metric in verdict.metrics if metric.baseline is not None]
+    judged = [metric for metric in verdict.metrics if metric.judged]
     judged.sort(key=lambda metric: metric.status is Status.PASSED)
     if verdict.status not in (Status.PASSED, Status.FAILED) or not judged:
         out.print(f"{verdict.status.value}: {verdict.reason}")
@@ -56,6 +60,8 @@ def _judged(metric: MetricVerdict) -> str:
     if metric.stderr is not None:
         value += f" ± {number(metric.stderr, 3)}"
     name = f"{metric.task} {_metric_name(metric)}"
+    if metric.baseline is None:
+        return f"{name} {value}"
     return f"{name} {value}, baseline {number(metric.baseline, 3)}"
 
 
@@ -109,7 +115,7 @@ def _metric_name(metric: MetricVerdict) -> str:
 
 def _table(verdict: Verdict, wide: bool) -> Table:
     """What was judged, and the rest as long as it fits a screen; the report has all."""
-    shown = sorted(verdict.metrics, key=lambda metric: metric.baseline is None)[:ROWS]
+    shown = sorted(verdict.metrics, key=lambda metric: not metric.judged)[:ROWS]
     left_out = len(verdict.metrics) - len(shown)
     table = Table(caption=f"{left_out} more in the report" if left_out else None, box=SIMPLE_HEAD)
     table.add_column("task", no_wrap=True)

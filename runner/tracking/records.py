@@ -38,6 +38,7 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
         "seed": config.task.seed,
         "rule": config.verdict.rule,
         "rtol": config.verdict.rtol,
+        "margin": config.verdict.margin,
     }
     for setting in ("num_fewshot", "limit", "batch_size", "apply_chat_template"):
         each = [getattr(evaluation, setting) for evaluation in plan.evaluations]
@@ -60,15 +61,17 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
         if metric.task in asked:
             beside["_n"] = float(metric.n)
             beside["_low"], beside["_high"] = metric.interval or (None, None)
-        if metric.baseline is not None:
+        if metric.judged:
             beside["_passed"] = float(metric.status is Status.PASSED)
             beside["_baseline"] = metric.baseline
             beside["_difference"] = metric.difference
+            beside["_p"] = metric.p
         found |= {f"{base}{end}": value for end, value in beside.items() if value is not None}
-        if metric.baseline is not None:
+        if metric.judged:
             passed = metric.status is Status.PASSED
             found[f"{task}/passed"] = min(found.get(f"{task}/passed", 1.0), float(passed))
-            found.setdefault(f"{task}/baseline", metric.baseline)
+            if metric.baseline is not None:
+                found.setdefault(f"{task}/baseline", metric.baseline)
     found |= {
         f"{in_name(task.task)}/unparsable": task.unparsable / task.evaluated
         for task in outcome.tasks
@@ -108,6 +111,11 @@ def tags(
         "mlflow.user": os.environ.get("USER") or str(os.getuid()),
         "mlflow.note.content": run.report.read_text(encoding="utf-8"),
     }
+    if verdict.reference is not None:
+        used = verdict.reference
+        values |= {"reference": used.name, "reference_run": used.run_id or used.directory}
+        values["reference_engine_fingerprint"] = used.engine_fingerprint
+        values["reference_platform"] = used.platform
     if environment.platform == "ascend":
         values |= {"series": environment.series, "hbm": environment.memory}
     values |= {f"prompts.{in_name(task.task)}": task.prompt_digest for task in outcome.tasks}

@@ -5,6 +5,7 @@ Fails closed: what cannot be judged is never PASSED. docs/verdict.md says what e
 
 from __future__ import annotations
 
+from runner.verdict.isclose import ROUNDED_DIGITS
 from runner.verdict.judging import judge
 from runner.verdict.result import EXIT_STATUS, MetricVerdict, ReferenceUsed, Status, Verdict
 from runner.verdict.rule import Against
@@ -12,6 +13,7 @@ from runner.verdict.settle import confidence_interval
 
 __all__ = [
     "EXIT_STATUS",
+    "ROUNDED_DIGITS",
     "Against",
     "MetricVerdict",
     "ReferenceUsed",

@@ -8,7 +8,6 @@ from dataclasses import replace
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.pairing import Pairing, pair
 from runner.plan import Evaluation
-from runner.verdict_config import VerdictConfig, BASELINE_RULES, REFERENCE_RULES
 from runner.samples import Sample
 from runner.statistics import ALPHA
 from runner.verdict import isclose, not_worse, numerics, paired
@@ -16,6 +15,7 @@ from runner.verdict.doubts import doubts_of
 from runner.verdict.result import EXIT_STATUS, MetricVerdict, Status, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
 from runner.verdict.settle import Judged, missing, settled, shown
+from runner.verdict_config import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
 
 RULES: Mapping[str, Rule] = {
     "isclose": isclose.judge,

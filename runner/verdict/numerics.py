@@ -8,13 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from runner.config import NumericsConfig
 from runner.outcome import TaskOutcome
 from runner.pairing import Pairing
 from runner.samples import Sample
 from runner.verdict.paired import unpaired
 from runner.verdict.result import MetricVerdict, Status
+from runner.verdict_config import NumericsConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # The name that stands where others have a metric.
 METRIC = "logprob_shift"
@@ -30,15 +35,17 @@ class Shifts:
     run's choice led by little.
     """
 
-    values: tuple[float, ...]
+    values: NDArray[np.float64]
     answers: int
     parted: int
     near_ties: int
 
     def percentile(self, percent: float) -> float:
+        """NaN where a value is, or is infinite and next to the percentile."""
         import numpy as np
 
-        return float(np.percentile(self.values, percent))
+        with np.errstate(invalid="ignore"):
+            return float(np.percentile(self.values, percent))
 
 
 def judge(
@@ -84,21 +91,23 @@ def shifts(pairs: Iterable[tuple[Sample, Sample]], near_tie: float) -> Shifts:
     and the second run's by its own, so the distance of the two tokens moved by the sum of both, and
     one of them by half of it at least: that is what the place counts as.
     """
-    values: list[float] = []
+    import numpy as np
+
+    moved: list[NDArray[np.float64]] = []
     answers = parted = near_ties = 0
     for first, second in pairs:
         answers += 1
         if first.choice_logprobs or second.choice_logprobs:
-            values += _apart(first.choice_logprobs, second.choice_logprobs)
+            moved.append(_apart(first.choice_logprobs, second.choice_logprobs))
             continue
         common = _common(first.token_ids, second.token_ids)
-        values += _apart(first.logprobs[:common], second.logprobs[:common])
+        moved.append(_apart(first.logprobs[:common], second.logprobs[:common]))
         if common < min(len(first.token_ids), len(second.token_ids)):
             parted += 1
             lead, other = _margin(first, common), _margin(second, common)
             near_ties += lead < near_tie
-            values.append((lead + other) / 2)
-    return Shifts(tuple(values), answers, parted, near_ties)
+            moved.append(np.array([(lead + other) / 2]))
+    return Shifts(np.concatenate([np.empty(0), *moved]), answers, parted, near_ties)
 
 
 def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
@@ -125,19 +134,23 @@ def _answers(pairing: Pairing) -> Iterable[tuple[Sample, Sample]]:
             yield first, second
 
 
-def _apart(first: Sequence[float], second: Sequence[float]) -> list[float]:
+def _apart(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
     """What one side alone has is as far apart as can be."""
-    moved = [_distance(one, other) for one, other in zip(first, second, strict=False)]
-    return moved + [math.inf] * abs(len(first) - len(second))
+    import numpy as np
 
-
-def _distance(one: float, other: float) -> float:
-    return 0.0 if one == other else abs(one - other)
+    length = min(len(first), len(second))
+    one, other = (np.asarray(each[:length], dtype=np.float64) for each in (first, second))
+    with np.errstate(invalid="ignore"):  # of two infinities
+        moved = np.where(one == other, 0.0, np.abs(one - other))
+    return np.append(moved, [math.inf] * abs(len(first) - len(second)))
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    import numpy as np
+
     length = min(len(first), len(second))
-    return next((place for place in range(length) if first[place] != second[place]), length)
+    differs = np.flatnonzero(np.asarray(first[:length]) != np.asarray(second[:length]))
+    return int(differs[0]) if len(differs) else length
 
 
 def _margin(sample: Sample, place: int) -> float:

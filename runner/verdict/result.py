@@ -74,7 +74,8 @@ class MetricVerdict:
 
     @property
     def judged(self) -> bool:
-        return self.baseline is not None or bool(self.rule)
+        """Log-probabilities have no baseline: they are held against the reference run's own."""
+        return self.baseline is not None or self.rule == "numerics"
 
 
 @dataclass(frozen=True)

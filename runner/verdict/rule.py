@@ -8,10 +8,10 @@ from typing import Protocol
 
 from runner.outcome import MetricResult, Outcome, TaskOutcome
 from runner.pairing import Pairing
-from runner.verdict_config import VerdictConfig, REFERENCE_RULES
 from runner.samples import Sample
 from runner.statistics.drops import Drop
 from runner.verdict.result import ReferenceUsed, Status
+from runner.verdict_config import REFERENCE_RULES, VerdictConfig
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from runner.verdict.result import MetricVerdict, ReferenceUsed
+from runner.verdict.result import MetricVerdict, ReferenceUsed, Status
 
 
 def beneath(metric: MetricVerdict) -> str:
@@ -19,7 +19,7 @@ def beneath(metric: MetricVerdict) -> str:
         parts.append(f"drop {metric.drop:+.4f}, at most {bound} (95 %), margin {metric.margin:g}")
     if metric.detectable:
         parts.append(f"a drop of {metric.detectable:.4f} would have failed in 4 of 5 such runs")
-    if metric.samples_to_decide is not None:
+    if metric.samples_to_decide is not None and metric.status is not Status.FAILED:
         parts.append(_samples(metric))
     return "; ".join([*parts, *filter(None, [metric.evidence])])
 

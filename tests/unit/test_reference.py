@@ -1,0 +1,332 @@
+"""References by directory, id and alias; what is wrong with one is said before an engine starts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from runner import reference
+from runner.config import RunConfig
+from runner.environment import Environment
+from runner.errors import UserError
+from runner.lm.samples import SampleRow, write_samples
+from runner.outcome import Outcome, State
+from runner.plan import Evaluation, Plan
+from runner.promote import main as promote
+from runner.reference import Alias, locate, misfits, read
+from runner.rundir import RunDirectory, write_json
+from runner.tracking import sender
+from runner.verdict import Status, Verdict
+
+Left = Callable[..., RunDirectory]
+
+
+def row(number: int) -> SampleRow:
+    return SampleRow(
+        task="gsm8k", doc_id=number, filter="strict-match", doc_hash=f"d{number}",
+        prompt_hash=f"p{number}", image_hashes=[], image_sizes=[], prompt="?", target="1",
+        responses=["1"], filtered="1", scores={"exact_match": 1.0}, truncated=False,
+        prompt_tokens=[1], token_ids=[1], logprobs=[-0.1], margins=[1.0], finish_reasons=["stop"],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def left(tmp_path: Path, plan: Plan, outcome: Outcome, verdict: Verdict) -> Left:
+    """A run directory of four samples, as a run leaves it."""
+
+    def make(name: str = "run", found: Outcome | None = None, rows: int = 4) -> RunDirectory:
+        files = RunDirectory(tmp_path / name)
+        files.path.mkdir()
+        task = replace(outcome.tasks[0], expected=4, evaluated=4)
+        write_json(files.plan, plan)
+        write_json(files.outcome, found or replace(outcome, tasks=(task,)))
+        write_json(files.verdict, verdict)
+        write_samples(files.samples, [row(number) for number in range(rows)])
+        files.report.write_text("report")
+        return files
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes seconds to make one: every test gets a copy."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def sent(
+    config: RunConfig, plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict,
+    tmp_path: Path, empty_store: Path,
+) -> Callable[[RunDirectory], str]:  # fmt: skip
+    """Records a run in a store of its own; the run's id."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    config.tracking.uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def send(files: RunDirectory) -> str:
+        tracked = sender.track(files, config, plan, environment, outcome, verdict, 0, 1)
+        write_json(files.tracked, tracked)
+        return tracked.run_id
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("baseline@qwen2_5_vl_7b/mmmu_val", Alias("baseline", "qwen2_5_vl_7b", "mmmu_val")),
+        ("gpu@m/group/task", Alias("gpu", "m", "group/task")),
+        ("baseline@m", None),
+        ("@m/t", None),
+        ("baseline", None),
+    ],
+)
+def test_an_alias_is_name_model_and_task(text: str, parsed: Alias | None) -> None:
+    assert Alias.parse(text) == parsed
+
+
+def test_a_directory_is_a_reference(left: Left, plan: Plan) -> None:
+    files = left()
+    found = read("there", locate(str(files.path), uri=""))
+    assert found.used.directory == str(files.path)
+    assert found.used.run_id is None
+    assert (found.used.model, found.used.platform) == ("fixed", "ascend")
+    assert found.used.engine_fingerprint == plan.engine_fingerprint
+    assert found.used.status == "PASSED"
+    assert misfits(found, plan) == []
+    assert found.against(()).limits == {"gsm8k": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere", "no such directory, and neither an MLflow run id"),
+        ("baseline@m/t", "kept in MLflow; set tracking.uri"),
+        ("0" * 32, "kept in MLflow; set tracking.uri"),
+    ],
+)
+def test_what_is_not_there_is_said_with_what_is_allowed(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        locate(name, uri="")
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    store = tmp_path / "mlflow.db"
+    with pytest.raises(UserError, match="there is no store"):
+        locate("baseline@m/t", f"sqlite:///{store}")
+    assert not store.exists()
+
+
+def test_a_server_that_is_away_is_a_message() -> None:
+    with pytest.raises(UserError, match=r"does not answer .*a run directory needs no MLflow"):
+        locate("baseline@m/t", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("name", ["plan.json", "outcome.json", "samples.parquet"])
+def test_a_directory_that_lacks_a_file_is_none(left: Left, name: str) -> None:
+    files = left()
+    (files.path / name).unlink()
+    with pytest.raises(UserError, match=f"has no {name}"):
+        read("x", locate(str(files.path), ""))
+
+
+def test_files_that_cannot_be_read_are_a_message(left: Left) -> None:
+    files = left()
+    files.plan.write_text("{")
+    with pytest.raises(UserError, match="cannot be read as a run of ours"):
+        read("x", locate(str(files.path), ""))
+
+
+@pytest.mark.parametrize(
+    ("state", "counts", "said"),
+    [
+        (State.ERROR, {}, "ended with ERROR: why"),
+        (State.COMPLETED, {"evaluated": 3}, "evaluated 3 of 4 samples"),
+        (State.COMPLETED, {"evaluated": 0, "expected": 0}, "evaluated 0 of 0 samples"),
+    ],
+)
+def test_an_incomplete_run_is_no_reference(
+    left: Left, outcome: Outcome, state: State, counts: dict[str, int], said: str
+) -> None:
+    task = replace(outcome.tasks[0], **{"expected": 4, "evaluated": 4, **counts})
+    files = left(found=Outcome(state, "why", (task,)))
+    with pytest.raises(UserError, match=said):
+        read("x", locate(str(files.path), ""))
+
+
+def test_a_run_that_measured_nothing_is_no_reference(left: Left) -> None:
+    files = left(found=Outcome(State.COMPLETED))
+    with pytest.raises(UserError, match="evaluated nothing"):
+        read("x", locate(str(files.path), ""))
+
+
+def test_samples_that_were_lost_are_missed(left: Left) -> None:
+    files = left(rows=3)
+    with pytest.raises(UserError, match="holds 3 samples, and the run counted 4"):
+        read("x", locate(str(files.path), ""))
+
+
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        ({"num_fewshot": 3}, "num_fewshot=5, and would be asked with 3 now"),
+        ({"apply_chat_template": False}, "apply_chat_template=True"),
+        ({"task": "mmlu"}, "did not evaluate mmlu, only gsm8k"),
+    ],
+)
+def test_what_cannot_be_paired_is_known_before_the_engine_starts(
+    left: Left, plan: Plan, ours: dict[str, object], said: str
+) -> None:
+    found = read("x", locate(str(left().path), ""))
+    evaluation: Evaluation = replace(plan.evaluations[0], **ours)
+    (problem,) = misfits(found, replace(plan, evaluations=(evaluation,)))
+    assert said in problem
+    assert misfits(found, replace(plan, gen_kwargs={"temperature": 1}))
+    assert misfits(found, replace(plan, system_instruction="Be brief."))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "fits"),
+    [(None, 100.0, True), (100.0, 50.0, True), (100.0, None, False), (0.1, 0.5, False),
+     (100.0, 100.0, True), (0.1, 50.0, True)],
+)  # fmt: skip
+def test_a_reference_must_have_been_asked_as_much(
+    left: Left, plan: Plan, theirs: float | None, ours: float | None, fits: bool
+) -> None:
+    files = left()
+    asked = asdict(plan)
+    asked["evaluations"][0]["limit"] = theirs
+    files.plan.write_text(json.dumps(asked))
+    found = read("x", locate(str(files.path), ""))
+    evaluation = replace(plan.evaluations[0], limit=ours)
+    assert (misfits(found, replace(plan, evaluations=(evaluation,))) == []) is fits
+
+
+def test_an_mlflow_run_is_fetched_once_and_read_from_the_cache(
+    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig, cache: Path
+) -> None:
+    run_id = sent(left())
+    located = locate(run_id, config.tracking.uri)
+    assert located.directory.is_relative_to(cache)
+    assert located.run_id == run_id
+    assert read("x", located).used.run_id == run_id
+    assert locate(run_id, config.tracking.uri) == located
+
+
+def test_promoting_moves_the_alias(
+    left: Left,
+    sent: Callable[[RunDirectory], str],
+    config: RunConfig,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = left("first"), left("second")
+    ids = sent(first), sent(second)
+    uri, alias = config.tracking.uri, "baseline@fixed/gsm8k"
+    with pytest.raises(UserError, match=r"no run .* bears this alias.*python -m runner.promote"):
+        locate(alias, uri)
+    assert promote([str(first.path)]) == 0
+    assert f"{alias} is run {ids[0]}" in capsys.readouterr().out
+    assert locate(alias, uri).run_id == ids[0]
+    assert promote([ids[1], "--uri", uri]) == 0
+    assert f"run {ids[0]} no longer bears it" in capsys.readouterr().out
+    assert locate(alias, uri).run_id == ids[1]
+    assert promote([str(first.path), "--alias", "gpu"]) == 0
+    assert locate("gpu@fixed/gsm8k", uri).run_id == ids[0]
+    assert locate(alias, uri).run_id == ids[1], "another name is another alias"
+    with pytest.raises(UserError, match="there is baseline@fixed/gsm8k"):
+        locate("baseline@fixed/mmlu", uri)
+
+
+def test_of_two_that_bear_an_alias_the_later_counts(
+    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig
+) -> None:
+    import mlflow
+
+    first, second = sent(left("first")), sent(left("second"))
+    client = mlflow.MlflowClient(tracking_uri=config.tracking.uri)
+    for run_id, since in ((first, "2026-02"), (second, "2026-01")):
+        client.set_tag(run_id, "alias.baseline", "fixed/gsm8k")
+        client.set_tag(run_id, "alias_since.baseline", since)
+    assert locate("baseline@fixed/gsm8k", config.tracking.uri).run_id == first
+
+
+def test_a_run_of_several_tasks_keeps_those_that_no_other_takes(
+    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig
+) -> None:
+    import mlflow
+
+    first, second = left("first"), left("second")
+    ids = sent(first), sent(second)
+    client = mlflow.MlflowClient(tracking_uri=config.tracking.uri)
+    client.set_tag(ids[0], "alias.baseline", "fixed/gsm8k+mmlu")
+    assert promote([str(second.path)]) == 0
+    assert locate("baseline@fixed/mmlu", config.tracking.uri).run_id == ids[0]
+    assert locate("baseline@fixed/gsm8k", config.tracking.uri).run_id == ids[1]
+
+
+def test_a_failed_or_incomplete_run_wants_a_plain_yes(
+    left: Left,
+    sent: Callable[[RunDirectory], str],
+    verdict: Verdict,
+    outcome: Outcome,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = left()
+    sent(files)
+    write_json(files.verdict, replace(verdict, status=Status.FAILED, reason="below"))
+    task = replace(outcome.tasks[0], expected=4, evaluated=3)
+    write_json(files.outcome, replace(outcome, tasks=(task,)))
+    assert promote([str(files.path)]) == 1
+    said = capsys.readouterr().err
+    assert "the run FAILED (below)" in said
+    assert "evaluated 3 of 4" in said
+    assert "--force" in said
+    assert promote([str(files.path), "--force"]) == 0
+    assert "promoted all the same" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_in_mlflow_cannot_bear_an_alias(
+    left: Left, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert promote([str(left().path)]) == 1
+    assert "was not recorded in MLflow" in capsys.readouterr().err
+
+
+def test_a_name_that_could_be_something_else_is_refused(
+    left: Left, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert promote([str(left().path), "--alias", "a@b/c"]) == 1
+    assert "--alias a@b/c" in capsys.readouterr().err
+
+
+def test_a_store_without_the_runs_files_says_so(
+    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig
+) -> None:
+    files = left()
+    files.samples.unlink()
+    run_id = sent(files)
+    with pytest.raises(UserError, match=r"has no samples.parquet among its artifacts"):
+        locate(run_id, config.tracking.uri)
+
+
+def test_the_reference_is_in_the_verdicts_file(tmp_path: Path, left: Left) -> None:
+    used = read("x", reference.locate(str(left().path), "")).used
+    verdict = Verdict(Status.PASSED, "", "paired", (), 0, used)
+    file = tmp_path / "verdict.json"
+    write_json(file, verdict)
+    assert json.loads(file.read_text())["reference"]["engine_fingerprint"]
