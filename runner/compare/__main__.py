@@ -1,0 +1,144 @@
+"""python -m runner.compare A B: is B worse than A, by how much, on which questions, and why?"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import shlex
+import sys
+import traceback
+from pathlib import Path
+
+from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
+from runner.errors import UserError
+
+HELP = """\
+Compares two runs question by question. A is what B is held against; each is the directory of a run,
+the id of a run in MLflow, or an alias (baseline@MODEL/TASK, see python -m runner.promote). One of
+them may be the directory of a sweep: then each of its points is compared with the other.
+
+Writes compare.html (one page that needs no other file), compare.md and compare.json.
+
+Examples
+  python -m runner.compare outputs/2026-11-25/10-00-00 outputs/2026-11-25/11-00-00
+  python -m runner.compare baseline@qwen2_5_vl_7b/mmmu_val outputs/2026-11-25/11-00-00
+  python -m runner.compare outputs/2026-11-25/10-00-00 multirun/2026-11-25/12-00-00
+
+Exit status: 0 B is no worse · 3 B is worse · 4 it cannot be told, and why · 1 wrong usage
+             2 the comparison itself failed · 130 interrupted
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compare, or say in one message why not."""
+    parser = _parser()
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        given = parser.parse_args(words)
+    except SystemExit as error:
+        return USAGE_ERROR if error.code else 0
+    command = shlex.join(["python", "-m", "runner.compare", *words])
+    try:
+        return _compare(given, command)
+    except UserError as error:
+        complain(error)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        return INFRASTRUCTURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m runner.compare",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("first", metavar="A", help="what is known to be right")
+    parser.add_argument("second", metavar="B", help="the run in question")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where the page goes (default: outputs/DATE/TIME-compare)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=_margin,
+        default=0.02,
+        help="the drop that is tolerated, in the metric's own unit (default: 0.02)",
+    )
+    parser.add_argument(
+        "--uri",
+        default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
+        help="where MLflow keeps the runs (default: MLFLOW_TRACKING_URI, or mlflow.db in the "
+        "working directory)",
+    )
+    return parser
+
+
+def _margin(text: str) -> float:
+    margin = float(text)
+    if not 0 < margin < float("inf"):
+        raise ValueError(text)
+    return margin
+
+
+def _compare(given: argparse.Namespace, command: str) -> int:
+    from runner import terminal
+    from runner.compare.comparison import compare
+    from runner.compare.page import write
+    from runner.compare.screen import show, show_page, show_point
+    from runner.compare.sides import read_side
+    from runner.compare.sweep import compare_sweep, is_sweep
+
+    out = terminal.console()
+    first, second = (_directory(name, given.uri) for name in (given.first, given.second))
+    output = given.output or Path(f"outputs/{datetime.datetime.now():%Y-%m-%d/%H-%M-%S}-compare")
+    _refuse_unwritable(output)
+    sweeps = is_sweep(first), is_sweep(second)
+    if all(sweeps):
+        raise UserError("A and B are both sweeps; compare a sweep with one run")
+    if any(sweeps):
+        run, sweep = (second, first) if sweeps[0] else (first, second)
+        names = (given.second, given.first) if sweeps[0] else (given.first, given.second)
+        reference = read_side(names[0], run)
+        found = compare_sweep(
+            reference, names[1], sweep, output, given.margin, command, lambda p: show_point(out, p)
+        )
+        out.print(f"\n{found.status.value}: {names[1]} against {names[0]}")
+        show_page(out, output)
+        return found.exit_status
+    comparison = compare(
+        read_side(given.first, first), read_side(given.second, second), given.margin
+    )
+    write(output, comparison, command)
+    show(out, comparison)
+    show_page(out, output)
+    return comparison.ruling.exit_status
+
+
+def _directory(name: str, uri: str) -> Path:
+    """Of a run or a sweep; what MLflow has is copied into the user's cache."""
+    from runner import reference
+
+    try:
+        return reference.locate(name, uri).directory
+    except UserError as error:
+        told = (problem.removeprefix(f"{reference.KEY}=") for problem in error.problems)
+        raise UserError(*told) from error
+
+
+def _refuse_unwritable(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output}: not writable ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""One question, two answers: where they part, and what kind of difference that is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from runner import shifts
+from runner.pairing import Reason
+from runner.samples import Sample
+from runner.unparsable import unparsable
+
+# Natural logarithm. Logits of 16 to 32, as large models have them, lie 0.125 apart in bfloat16: two
+# such steps turn a lead of 0.25 into a tie, whatever else is right.
+NEAR_TIE = 0.25
+
+
+class Kind(str, Enum):
+    """Why two answers to one question differ; the first that applies."""
+
+    PROMPT = "prompt rendered differently"
+    IMAGES = "image preprocessed differently"
+    DOCUMENT = "another document"
+    TRUNCATED = "prompt truncated by length"
+    LIMIT = "stopped by the limit"
+    UNPARSABLE = "answer unparsable"
+    RESCORED = "same answer scored differently"
+    NEAR_TIE = "near-tie"
+    DIFFERENT = "answer really different"
+
+
+@dataclass(frozen=True)
+class Change:
+    """How two answers differ.
+
+    `token` is the index of the first token that differs, None where it is not known (several
+    requests a sample) or where no token does. `margins` are the leads of the chosen over the next
+    best at that place, in nats; for scored choices those of the best choice. `apart` is the
+    largest shift of a log-probability in the answer: what noise would have to bridge.
+    """
+
+    kind: Kind
+    token: int | None
+    margins: tuple[float | None, float | None]
+    apart: float | None
+
+
+def explain(first: Sample, second: Sample, reason: Reason | None = None) -> Change | None:
+    """The difference between two answers to a question; None where there is none.
+
+    `reason` says why the two are no pair, where they are none.
+    """
+    if reason is None and answer(first) == answer(second) and first.scores == second.scores:
+        return None
+    token = _parting(first, second)
+    margins = (_margin(first, token), _margin(second, token))
+    distance = _apart(first, second)
+    return Change(_kind(first, second, reason, margins, distance), token, margins, distance)
+
+
+def answer(sample: Sample) -> tuple[str, ...] | int:
+    """What was answered: the texts, or the number of the choice that is likeliest."""
+    if sample.choice_logprobs:
+        return max(range(len(sample.choice_logprobs)), key=sample.choice_logprobs.__getitem__)
+    return sample.responses
+
+
+def _kind(
+    first: Sample,
+    second: Sample,
+    reason: Reason | None,
+    margins: tuple[float | None, float | None],
+    distance: float | None,
+) -> Kind:
+    if reason is Reason.PROMPT:
+        return Kind.PROMPT
+    if reason is Reason.IMAGES:
+        return Kind.IMAGES
+    if reason is Reason.DOCUMENT:
+        return Kind.DOCUMENT
+    if first.truncated != second.truncated:
+        return Kind.TRUNCATED
+    if first.prompt_tokens and second.prompt_tokens and first.prompt_tokens != second.prompt_tokens:
+        # The same text and the same pixels, and yet another number of tokens.
+        return Kind.IMAGES if first.image_hashes else Kind.PROMPT
+    if _cut(first) != _cut(second):
+        return Kind.LIMIT
+    if unparsable(first) != unparsable(second):
+        return Kind.UNPARSABLE
+    if first.choice_logprobs:
+        # A choice by another measure (length-normalised, say) has no margin here: what can be told
+        # is that no choice has moved by more than a near-tie's.
+        near = distance is not None and distance < NEAR_TIE
+    elif first.responses == second.responses:
+        return Kind.RESCORED
+    else:
+        known = [margin for margin in margins if margin is not None]
+        near = bool(known) and max(known) < NEAR_TIE
+    return Kind.NEAR_TIE if near else Kind.DIFFERENT
+
+
+def _cut(sample: Sample) -> bool:
+    return not sample.choice_logprobs and "length" in sample.finish_reasons
+
+
+def _parting(first: Sample, second: Sample) -> int | None:
+    if first.choice_logprobs or not len(first.finish_reasons) == len(second.finish_reasons) == 1:
+        return None
+    return shifts.parting(first.token_ids, second.token_ids)
+
+
+def _margin(sample: Sample, token: int | None) -> float | None:
+    if len(sample.choice_logprobs) > 1:
+        best, second = sorted(sample.choice_logprobs, reverse=True)[:2]
+        return best - second if math.isfinite(best - second) else None
+    return shifts.lead(sample, token)
+
+
+def _apart(first: Sample, second: Sample) -> float | None:
+    choices = bool(first.choice_logprobs)
+    found = shifts.of_choices(first, second) if choices else shifts.of_tokens(first, second)
+    return float(found.max()) if found.size and math.isfinite(found.max()) else None

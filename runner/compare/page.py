@@ -1,0 +1,98 @@
+"""compare.md, compare.html and compare.json.
+
+What a model wrote is a stranger's text: it is escaped, and characters that cannot be seen or that
+turn the text around them are spelled out.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment as Jinja
+from jinja2 import PackageLoader, StrictUndefined
+
+from runner.compare import words
+from runner.compare.comparison import Comparison
+from runner.compare.figures import bars, positions_chart
+from runner.compare.pictures import pictures
+from runner.report import cell, fenced, number
+from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.sweep.words import amount, probability
+
+NAME = "compare"
+# Control characters but tab and line feed; marks that change a text's direction.
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+# Settings beyond that are folded away on the page.
+FOLDED = 12
+
+
+def write(directory: Path, comparison: Comparison, command: str) -> None:
+    """All three, over what an earlier comparison left there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / f"{NAME}.json", comparison)
+    write_atomic(directory / f"{NAME}.md", markdown(comparison, command))
+    write_atomic(directory / f"{NAME}.html", html(comparison, command))
+
+
+def html(comparison: Comparison, command: str) -> str:
+    """One file that needs no other."""
+    wanted = [digest for each in comparison.shown for digest in (*each.images, *each.second_images)]
+    files = [
+        RunDirectory(Path(run.directory)).images for run in (comparison.first, comparison.second)
+    ]
+    return _page("compare.html.j2", comparison, command, pictures=pictures(files, wanted))
+
+
+def markdown(comparison: Comparison, command: str) -> str:
+    """The same without pictures, fit to be pasted into an issue."""
+    return _page("compare.md.j2", comparison, command)
+
+
+def visible(text: str) -> str:
+    """Spell out what cannot be seen: `␀`, `⟨U+202E⟩`."""
+
+    def named(match: re.Match[str]) -> str:
+        code = ord(match.group())
+        return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+
+    return UNSEEN.sub(named, text)
+
+
+def render(template: str, **content: Any) -> str:
+    """A page of ours; what goes into HTML is escaped."""
+    jinja = Jinja(
+        loader=PackageLoader("runner"),
+        autoescape=".html" in template,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    jinja.filters.update(
+        amount=amount,
+        bounds=words.bounds,
+        cell=lambda text: cell(visible(str(text))),
+        fenced=lambda text: fenced(visible(text), "text"),
+        number=number,
+        probability=lambda p: probability(p).removeprefix("p = ").removeprefix("p "),
+        visible=visible,
+    )
+    return jinja.get_template(template).render(**content)
+
+
+def _page(template: str, comparison: Comparison, command: str, **more: Any) -> str:
+    rows = comparison.scores
+    return render(
+        template,
+        c=comparison,
+        command=command,
+        headline=words.headline(comparison),
+        findings=words.findings(comparison),
+        meaning=words.MEANING,
+        rows=list(zip(rows, bars(rows), strict=True)),
+        chart=positions_chart(comparison.numerics.positions),
+        folded=FOLDED,
+        **more,
+    )

@@ -1,0 +1,49 @@
+"""The images of a run's questions, as addresses that hold the picture itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+# A page that can be sent to somebody; what is beyond it is named instead of shown.
+MOST_BYTES = 8_000_000
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image: its own size, and a small copy as data URI (empty where there is none)."""
+
+    width: int
+    height: int
+    address: str
+
+
+def pictures(files: Iterable[Path], wanted: Collection[str]) -> dict[str, Picture]:
+    """By image hash, out of the runs' images.parquet; a run from before there were any has none."""
+    import pyarrow.parquet as pq
+
+    found: dict[str, Picture] = {}
+    room = MOST_BYTES
+    for file in files:
+        missing = [each for each in wanted if each not in found]
+        if not missing or not file.is_file():
+            continue
+        rows = {
+            row["hash"]: row
+            for row in pq.read_table(file, filters=[("hash", "in", missing)]).to_pylist()
+        }
+        for digest in missing:
+            if (row := rows.get(digest)) is not None:
+                address = _address(row["thumbnail"], room)
+                room -= len(address)
+                found[digest] = Picture(row["width"], row["height"], address)
+    return found
+
+
+def _address(thumbnail: bytes, room: int) -> str:
+    if not thumbnail:
+        return ""
+    text = f"data:image/webp;base64,{base64.b64encode(thumbnail).decode()}"
+    return text if len(text) <= room else ""

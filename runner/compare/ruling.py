@@ -1,0 +1,48 @@
+"""The verdict on the second run: that of the rule `paired`, with the first as its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from runner.compare.sides import Side
+from runner.reference import incomplete
+from runner.samples import Sample
+from runner.verdict import EXIT_STATUS, Against, ReferenceUsed, Status, Verdict, judge
+from runner.verdict_config import VerdictConfig
+
+
+def rule(
+    first: Side, second: Side, before: Sequence[Sample], after: Sequence[Sample], margin: float
+) -> Verdict:
+    """PASSED, FAILED or INCONCLUSIVE, never anything else: a run that did not finish is no proof
+    of anything."""
+    limits = {each.task: each.limit for each in first.plan.evaluations}
+    against = Against(_used(first), first.outcome, before, limits)
+    config = VerdictConfig(rule="paired", margin=margin)
+    verdict = judge(second.outcome, second.plan.evaluations, config, after, against)
+    if unfinished := incomplete(first.outcome):
+        return _undecided(verdict, f"of A, {'; '.join(unfinished)}")
+    if verdict.status not in (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE):
+        return _undecided(verdict, f"B ended with {verdict.status.value}: {verdict.reason}")
+    return verdict
+
+
+def _undecided(verdict: Verdict, reason: str) -> Verdict:
+    status = Status.INCONCLUSIVE
+    return replace(verdict, status=status, reason=reason, exit_status=EXIT_STATUS[status])
+
+
+def _used(side: Side) -> ReferenceUsed:
+    plan = side.plan
+    return ReferenceUsed(
+        name=side.name,
+        directory=str(side.files.path),
+        run_id=None,
+        model=plan.model,
+        platform=plan.platform,
+        layout=plan.parallel_mode,
+        engine_fingerprint=plan.engine_fingerprint,
+        evaluation_fingerprint=plan.evaluation_fingerprint,
+        status=side.verdict.status.value if side.verdict is not None else "",
+    )

@@ -1,0 +1,158 @@
+"""The questions whose answers differ: all of them counted by kind, the most telling ones shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from runner.compare.changes import Change, Kind, explain
+from runner.compare.scores import Metric
+from runner.pairing import Pairing, Reason
+from runner.samples import Sample
+
+# More than that nobody looks at; compare.json lists all that changed.
+SHOWN = 60
+# A page stays readable, and small, whatever a model writes.
+LONGEST = 4000
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A question whose answer or score is not the same, or that was not asked the same.
+
+    `paired` says that it was asked the same. `better` is by how much its score got better, in the
+    leading metric of its task; None where it has none.
+    """
+
+    first: Sample
+    second: Sample
+    change: Change
+    better: float | None
+    paired: bool
+
+    @property
+    def flipped(self) -> bool:
+        return bool(self.better)
+
+
+@dataclass(frozen=True)
+class KindCount:
+    """Of one kind: how many answers, and how many of them turned better or worse."""
+
+    kind: Kind
+    n: int
+    better: int
+    worse: int
+
+
+@dataclass(frozen=True)
+class UnpairedCount:
+    """Questions that are no pair, for one reason."""
+
+    reason: Reason
+    n: int
+
+
+def asked_once(pairing: Pairing, metrics: Sequence[Metric]) -> Pairing:
+    """Each question once: under its leading metric's filter, else under the first that it has."""
+    first_filters: dict[str, list[str]] = {}
+    for sample in _every(pairing):
+        known = first_filters.setdefault(sample.task, [])
+        if sample.filter not in known:
+            known.append(sample.filter)
+    leading = [metric for metric in metrics if metric.leading]
+    chosen = {
+        task: next((m.filter for m in leading if task in m.leaves and m.filter in known), known[0])
+        for task, known in first_filters.items()
+    }
+
+    def one(sample: Sample | None) -> bool:
+        return sample is not None and sample.filter == chosen[sample.task]
+
+    return Pairing(
+        tuple(pair for pair in pairing.pairs if one(pair[0])),
+        tuple(each for each in pairing.unpaired if one(each.first or each.second)),
+    )
+
+
+def changed(asked: Pairing, metrics: Sequence[Metric]) -> tuple[Changed, ...]:
+    """All questions that differ, the most telling first: flips before others, those that no noise
+    explains before near-ties, and among these where the engines are furthest apart."""
+    leading = [metric for metric in metrics if metric.leading]
+    found = []
+    for first, second, reason in _both(asked):
+        change = explain(first, second, reason)
+        if change is not None:
+            moves = (metric.moved(first, second) for metric in leading)
+            better = next((move for move in moves if move is not None), None)
+            found.append(Changed(first, second, change, better, reason is None))
+    return tuple(
+        sorted(
+            found,
+            key=lambda each: (
+                not each.flipped,
+                each.change.kind is Kind.NEAR_TIE,
+                -(each.change.apart or 0.0),
+            ),
+        )
+    )
+
+
+def selected(found: Sequence[Changed]) -> tuple[Changed, ...]:
+    """The flips to show, at most `SHOWN`: the most telling of every subject and direction, then
+    the next of each; near-ties after all others."""
+    ranks: Counter[tuple[str, bool, bool]] = Counter()
+    ranked = []
+    for place, each in enumerate(found):
+        if each.flipped:
+            near = each.change.kind is Kind.NEAR_TIE
+            group = (each.first.task, (each.better or 0) > 0, near)
+            ranked.append((near, ranks[group], place))
+            ranks[group] += 1
+    return tuple(found[place] for _, _, place in sorted(ranked)[:SHOWN])
+
+
+def kinds(found: Iterable[Changed]) -> tuple[KindCount, ...]:
+    """In the order in which `Kind` looks for them."""
+    all_of = list(found)
+    return tuple(
+        KindCount(
+            kind,
+            len(these),
+            sum((each.better or 0) > 0 for each in these),
+            sum((each.better or 0) < 0 for each in these),
+        )
+        for kind in Kind
+        if (these := [each for each in all_of if each.change.kind is kind])
+    )
+
+
+def unpaired(asked: Pairing) -> tuple[UnpairedCount, ...]:
+    reasons = [each.reason for each in asked.unpaired]
+    return tuple(UnpairedCount(each, reasons.count(each)) for each in Reason if each in reasons)
+
+
+def clip(text: str, longest: int = LONGEST) -> str:
+    """The text, or its beginning and end where it is long."""
+    if len(text) <= longest:
+        return text
+    head, tail = longest * 2 // 3, longest // 3
+    return f"{text[:head]}\n… {len(text) - head - tail:,} characters left out …\n{text[-tail:]}"
+
+
+def _both(asked: Pairing) -> Iterator[tuple[Sample, Sample, Reason | None]]:
+    for first, second in asked.pairs:
+        yield first, second, None
+    for each in asked.unpaired:
+        if each.first is not None and each.second is not None:
+            yield each.first, each.second, each.reason
+
+
+def _every(pairing: Pairing) -> Iterator[Sample]:
+    for first, _ in pairing.pairs:
+        yield first
+    for each in pairing.unpaired:
+        for sample in (each.first, each.second):
+            if sample is not None:
+                yield sample

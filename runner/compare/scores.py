@@ -1,0 +1,211 @@
+"""What two runs scored on the questions that both were asked, by task and subject."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from runner.compare.sides import Side
+from runner.outcome import MetricResult, TaskOutcome
+from runner.pairing import Pairing
+from runner.samples import Sample
+from runner.statistics import flips, means
+from runner.statistics.drops import Drop, of_differences, of_flips
+from runner.statistics.several import holm
+from runner.verdict import MetricVerdict, Verdict
+
+Pair = tuple[Sample, Sample]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric of a task, or of one of the tasks below it (then `subject`).
+
+    `first` and `second` are the means over the pairs, `difference` is second minus first and
+    `interval` its two-sided 95 % interval. `better` and `worse` are samples whose score moved, as
+    the metric's direction has it; `p` is one-sided, for a drop, and
+    `p_adjusted` Holm's for all that are tested together. `detectable` is the drop that would
+    have been found with 80 % power. `reported` are the values that the runs themselves give, over
+    all their samples. `share` says that scores lie between 0 and 1.
+    """
+
+    task: str
+    metric: str
+    filter: str
+    subject: bool
+    n: int
+    first: float
+    second: float
+    reported: tuple[float | None, float | None]
+    difference: float
+    interval: tuple[float, float] | None
+    better: int
+    worse: int
+    test: str
+    p: float
+    p_adjusted: float
+    detectable: float
+    share: bool
+    higher_is_better: bool
+
+    @property
+    def name(self) -> str:
+        return full_name(self.task, self.metric, self.filter)
+
+    @property
+    def drop(self) -> float:
+        """How much worse the second is."""
+        return -self.difference if self.higher_is_better else self.difference
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric that both runs report, the tasks whose samples stand behind it, and its direction.
+
+    `leading` is the one by which a task's answers are called better or worse.
+    """
+
+    task: str
+    metric: str
+    filter: str
+    subject: bool
+    leading: bool
+    leaves: frozenset[str]
+    higher_is_better: bool
+    reported: tuple[float | None, float | None]
+
+    @property
+    def name(self) -> str:
+        return full_name(self.task, self.metric, self.filter)
+
+    def moved(self, first: Sample, second: Sample) -> float | None:
+        """By how much the score got better; None where it is not of this metric."""
+        if first.task not in self.leaves or first.filter != self.filter:
+            return None
+        before, after = first.scores.get(self.metric), second.scores.get(self.metric)
+        if before is None or after is None or not math.isfinite(before + after):
+            return None
+        return after - before if self.higher_is_better else before - after
+
+
+def full_name(task: str, metric: str, filter_name: str) -> str:
+    """`canary acc`, or `gsm8k exact_match (strict-match)`."""
+    return f"{task} {metric}" + ("" if filter_name == "none" else f" ({filter_name})")
+
+
+def metrics(first: Side, second: Side) -> tuple[Metric, ...]:
+    """What both report, in the first's order."""
+    return tuple(_metrics(first, second))
+
+
+def scores(shared: Sequence[Metric], pairing: Pairing, ruling: Verdict) -> tuple[Scores, ...]:
+    """Every metric in which pairs have scores.
+
+    What the verdict tested has the verdict's own numbers; subjects are tested together.
+    """
+    rows = [row for each in shared if (row := _scores(each, pairing)) is not None]
+    adjusted = iter(holm([row.p for row in rows if row.subject]))
+    rows = [replace(row, p_adjusted=next(adjusted)) if row.subject else row for row in rows]
+    tested = {(each.task, each.metric, each.filter): each for each in ruling.metrics if each.test}
+    return tuple(_as_judged(row, tested.get((row.task, row.metric, row.filter))) for row in rows)
+
+
+def _as_judged(row: Scores, verdict: MetricVerdict | None) -> Scores:
+    if verdict is None or verdict.p is None or verdict.p_adjusted is None:
+        return row
+    seen = row.detectable if verdict.detectable is None else verdict.detectable
+    return replace(
+        row, test=verdict.test, p=verdict.p, p_adjusted=verdict.p_adjusted, detectable=seen
+    )
+
+
+def _scores(metric: Metric, pairing: Pairing) -> Scores | None:
+    found = [
+        (one.scores[metric.metric], other.scores[metric.metric], better)
+        for one, other in pairing.pairs
+        if (better := metric.moved(one, other)) is not None
+    ]
+    if not found:
+        return None
+    before, after = [each[0] for each in found], [each[1] for each in found]
+    drop, interval = _judged(before, after, [-each[2] for each in found])
+    if interval is not None and metric.higher_is_better:
+        interval = (-interval[1], -interval[0])
+    return Scores(
+        task=metric.task,
+        metric=metric.metric,
+        filter=metric.filter,
+        subject=metric.subject,
+        n=len(found),
+        first=means.mean(before),
+        second=means.mean(after),
+        reported=metric.reported,
+        difference=means.mean(after) - means.mean(before),
+        interval=interval,
+        better=sum(each[2] > 0 for each in found),
+        worse=sum(each[2] < 0 for each in found),
+        test=drop.test,
+        p=drop.p,
+        p_adjusted=drop.p,
+        detectable=drop.detectable(),
+        share=all(0 <= score <= 1 for score in (*before, *after)),
+        higher_is_better=metric.higher_is_better,
+    )
+
+
+def _judged(
+    before: Sequence[float], after: Sequence[float], drops: Sequence[float]
+) -> tuple[Drop, tuple[float, float] | None]:
+    """The test for a drop, and the drop's two-sided interval."""
+    n = len(drops)
+    if all(score in (0, 1) for score in (*before, *after)):
+        worse, better = sum(each > 0 for each in drops), sum(each < 0 for each in drops)
+        return of_flips(worse, better, n), flips.matched_proportions(better, worse, n)[1]
+    span = max(*before, *after) - min(*before, *after)
+    return of_differences(drops, span), means.t_interval(drops)[1]
+
+
+def _metrics(first: Side, second: Side) -> Iterator[Metric]:
+    others = {task.task: task for task in second.outcome.tasks}
+    for task in first.outcome.tasks:
+        other = others.get(task.task)
+        if other is None:
+            continue
+        known = {(each.task, each.metric, each.filter): each for each in other.metrics}
+        shared = [
+            (each, partner)
+            for each in task.metrics
+            if (partner := known.get((each.task, each.metric, each.filter)))
+        ]
+        leading = _leading(first, task, [each for each, _ in shared])
+        for each, partner in shared:
+            subject = each.task != task.task
+            yield Metric(
+                task=each.task,
+                metric=each.metric,
+                filter=each.filter,
+                subject=subject,
+                leading=not subject and each is leading,
+                leaves=frozenset((each.task,) if subject else {m.task for m in task.metrics}),
+                higher_is_better=each.higher_is_better is not False,
+                reported=(_finite(each.value), _finite(partner.value)),
+            )
+
+
+def _leading(side: Side, task: TaskOutcome, shared: list[MetricResult]) -> MetricResult | None:
+    """The first that has a baseline, else the first that is reported."""
+    own = [each for each in shared if each.task == task.task]
+    baselines = {
+        (metric, name)
+        for evaluation in side.plan.evaluations
+        if evaluation.task == task.task
+        for metric, filters in evaluation.baselines.items()
+        for name in filters
+    }
+    judged = [each for each in own if (each.metric, each.filter) in baselines]
+    return next(iter([*judged, *own]), None)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

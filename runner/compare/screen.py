@@ -1,0 +1,66 @@
+"""The comparison in a terminal: the verdict, the scores, why, and where the page lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from runner.compare import words
+from runner.compare.comparison import Comparison
+from runner.compare.page import NAME
+from runner.compare.sweep import ComparedPoint
+from runner.report import number
+from runner.sweep.words import amount, probability
+
+# Subjects beyond that are in the page.
+ROWS = 12
+
+
+def show(out: Console, comparison: Comparison) -> None:
+    """Who they are, the table, the findings, and the verdict last."""
+    for letter, run in (("A", comparison.first), ("B", comparison.second)):
+        parts = (run.model, run.layout, run.dtype, run.platform, f"{run.samples} questions")
+        out.print(f"{letter}  {run.name}: {', '.join(part for part in parts if part)}")
+    if comparison.scores:
+        out.print(_table(comparison), soft_wrap=False)
+    for sentence in words.findings(comparison):
+        out.print(f"- {sentence}")
+    out.print(f"\n{comparison.ruling.status.value}: {words.headline(comparison)}")
+
+
+def _table(comparison: Comparison) -> Table:
+    rows = comparison.scores
+    shown = [row for row in rows if not row.subject]
+    subjects = sorted((row for row in rows if row.subject), key=lambda row: row.p_adjusted)
+    shown += subjects[: max(ROWS - len(shown), 0)]
+    left_out = len(rows) - len(shown)
+    table = Table(caption=f"{left_out} more in the page" if left_out else None, box=SIMPLE_HEAD)
+    table.add_column("", overflow="fold")
+    for column in ("A", "B", "B − A", "95 %", "worse", "better", "of", "p"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in sorted(shown, key=rows.index):
+        table.add_row(
+            f"  {row.task}" if row.subject else row.name,
+            number(row.first, 3),
+            number(row.second, 3),
+            amount(row.difference, row.share).removesuffix(" points"),
+            words.bounds(row),
+            str(row.worse),
+            str(row.better),
+            str(row.n),
+            probability(row.p_adjusted).removeprefix("p = ").removeprefix("p "),
+        )
+    return table
+
+
+def show_point(out: Console, point: ComparedPoint) -> None:
+    """A line for each point as soon as it is compared."""
+    out.print(f"{point.number:>3}  {point.status.value:12}  {point.label}: {point.said}")
+
+
+def show_page(out: Console, directory: Path) -> None:
+    """The last line: where to look."""
+    out.print(f"page: {directory / f'{NAME}.html'} (beside it: {NAME}.md, {NAME}.json)")

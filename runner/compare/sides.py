@@ -1,0 +1,81 @@
+"""One of the two runs as it lies on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.environment import Environment
+from runner.errors import UserError
+from runner.outcome import Outcome, State
+from runner.plan import Plan
+from runner.rundir import RunDirectory, read_json
+from runner.samples import Sample, read_samples
+from runner.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Side:
+    """A run by the name that the user gave it; what it has not left is None or empty."""
+
+    name: str
+    files: RunDirectory
+    plan: Plan
+    outcome: Outcome
+    verdict: Verdict | None
+    environment: Environment | None
+    config: dict[str, Any]
+
+    @property
+    def incomplete(self) -> str:
+        """Why its numbers do not stand for the whole task; empty where they do."""
+        if self.outcome.state is not State.COMPLETED:
+            return f"ended with {self.outcome.state.value}: {self.outcome.reason}"
+        return ""
+
+    def samples(self) -> list[Sample]:
+        """All of them; none where the run ended before there were any."""
+        return read_samples(self.files.samples) if self.files.samples.exists() else []
+
+
+def read_side(name: str, directory: Path) -> Side:
+    """What is known of a run but its samples.
+
+    Raises:
+        UserError: if there is no run, one that ended before it measured anything, or one whose
+            files cannot be read.
+    """
+    files = RunDirectory(directory)
+    if not files.plan.is_file():
+        raise UserError(f"{name}: no run in {directory} (it has no {files.plan.name})")
+    if not files.outcome.is_file():
+        raise UserError(f"{name}: the run has measured nothing (it has no {files.outcome.name})")
+    try:
+        return Side(
+            name=name,
+            files=files,
+            plan=read_json(files.plan, Plan),
+            outcome=read_json(files.outcome, Outcome),
+            verdict=_read(files.verdict, Verdict),
+            environment=_read(files.environment, Environment),
+            config=_config(files.config),
+        )
+    except ValueError as error:  # pydantic's: a file of another version, or cut by hand
+        raise UserError(f"{name}: not readable: {' '.join(str(error).split())[:300]}") from error
+
+
+def _read(file: Path, kind: type[Any]) -> Any:
+    return read_json(file, kind) if file.is_file() else None
+
+
+def _config(file: Path) -> dict[str, Any]:
+    import yaml
+
+    if not file.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,237 @@
+"""A comparison in sentences: the verdict first, then why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.compare.changes import Kind
+from runner.compare.comparison import Comparison
+from runner.compare.samples import UnpairedCount
+from runner.compare.scores import Scores
+from runner.statistics import ALPHA
+from runner.sweep.words import amount, probability
+from runner.verdict import Status
+from runner.verdict_config import NumericsConfig
+
+# Subjects and settings that one sentence can bear.
+NAMED = 4
+
+MEANING = {
+    Kind.PROMPT: "The chat template, the system message or the few-shot examples made another "
+    "text (or other tokens) of the same document.",
+    Kind.IMAGES: "Another decoder, or another size: the image has other pixels or became another "
+    "number of tokens.",
+    Kind.DOCUMENT: "The data set has another content at this place, its target for example.",
+    Kind.TRUNCATED: "One run cut the beginning of the prompt, to fit its max_model_len.",
+    Kind.LIMIT: "One answer ended at the limit of tokens, the other came to its own end.",
+    Kind.UNPARSABLE: "One answer could not be read: it was scored as wrong, or guessed.",
+    Kind.RESCORED: "The answers are the same; what was made of them is not.",
+    Kind.NEAR_TIE: "Both runs hesitated between two tokens where the answers part: any rounding "
+    "turns such an answer. Noise.",
+    Kind.DIFFERENT: "At least one run was sure of its token where the answers part: no rounding "
+    "turns such an answer. A finding.",
+}
+
+
+def headline(comparison: Comparison) -> str:
+    """The verdict as one sentence."""
+    ruling, leading = comparison.ruling, leading_scores(comparison)
+    if ruling.status is Status.FAILED and leading:
+        worst = max(leading, key=lambda row: row.drop)
+        where = f" on {worst.name}" if len(leading) > 1 else ""
+        return f"B is worse than A{where} by {by_how_much(worst)}."
+    if ruling.status is Status.PASSED and leading:
+        if comparison.same == comparison.pairs and not comparison.unpaired:
+            return f"B gave the same {comparison.pairs} answers as A."
+        best = min(leading, key=lambda row: row.drop)
+        low, high = best.interval or (0.0, 0.0)
+        if low > 0 or high < 0:
+            return f"B is no worse than A: it is better by {by_how_much(best)}."
+        return f"B is no worse than A: the difference is {with_interval(best)}."
+    if not comparison.pairs and comparison.unpaired:
+        named = _reasons(comparison.unpaired)
+        return f"It cannot be told whether B is worse than A: no question is a pair ({named})."
+    reason = ruling.reason.replace("the reference run", "A").replace("this run", "B")
+    return f"It cannot be told whether B is worse than A: {reason}."
+
+
+def findings(comparison: Comparison) -> list[str]:
+    """Why, a sentence each; what does not apply is left out."""
+    found = [
+        _questions(comparison),
+        _subjects(comparison),
+        _kinds(comparison),
+        _numerics(comparison),
+        _judged_numerics(comparison),
+        _unpaired(comparison),
+        _reported(comparison),
+        _tokens(comparison),
+        *(
+            f"{side} is not whole: it {run.incomplete}."
+            for side, run in (("A", comparison.first), ("B", comparison.second))
+            if run.incomplete
+        ),
+        _settings(comparison),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def leading_scores(comparison: Comparison) -> list[Scores]:
+    """Those of whole tasks by which their answers are called better or worse."""
+    seen: dict[str, Scores] = {}
+    for row in comparison.scores:
+        if not row.subject:
+            seen.setdefault(row.task, row)
+    return list(seen.values())
+
+
+def by_how_much(row: Scores) -> str:
+    """`31.2 points (95 % 26.8 to 35.3)`, whichever direction it is in."""
+    sized = amount(abs(row.difference), row.share, sign=False)
+    bounds = sorted(abs(bound) for bound in row.interval or ())
+    if not bounds or row.interval is None or row.interval[0] * row.interval[1] < 0:
+        return with_interval(row) if row.interval else sized
+    low, high = (amount(bound, row.share, sign=False) for bound in bounds)
+    return f"{sized} (95 % {low.removesuffix(' points')} to {high.removesuffix(' points')})"
+
+
+def with_interval(row: Scores) -> str:
+    """`−31.2 points (95 % −35.3 to −26.8)`."""
+    told = amount(row.difference, row.share)
+    return f"{told} (95 % {bounds(row)})" if row.interval else told
+
+
+def bounds(row: Scores) -> str:
+    """`−35.3 to −26.8`, in points where scores are shares."""
+    low_high = [amount(each, row.share).removesuffix(" points") for each in row.interval or ()]
+    return " to ".join(low_high)
+
+
+def _questions(comparison: Comparison) -> str:
+    rows = leading_scores(comparison)
+    said = []
+    for row in rows[:NAMED]:
+        where = f"{row.name}: " if len(rows) > 1 else ""
+        said.append(
+            f"{where}Of {row.n} questions that both were asked, {row.worse} got worse and "
+            f"{row.better} better ({row.test}, {probability(row.p_adjusted)}); a drop of "
+            f"{amount(row.detectable, row.share, sign=False)} would have been seen in 4 of 5 such "
+            "comparisons."
+        )
+    return " ".join(said)
+
+
+def _subjects(comparison: Comparison) -> str:
+    rows = [row for row in comparison.scores if row.subject]
+    hit = [row for row in rows if row.p_adjusted < ALPHA]
+    if not rows or not comparison.flips:
+        return ""
+    if not hit:
+        return "No subject by itself is shown to be worse."
+    hit.sort(key=lambda row: -row.drop)
+    named = ", ".join(
+        f"{row.task} ({amount(row.difference, row.share).removesuffix(' points')})"
+        for row in hit[:NAMED]
+    )
+    more = f" and {len(hit) - NAMED} more" if len(hit) > NAMED else ""
+    spared = len(rows) - len(hit)
+    rest = f"; {spared} of {len(rows)} subjects are not shown to be" if spared else ""
+    return f"Worse in {named}{more}{rest}."
+
+
+def _kinds(comparison: Comparison) -> str:
+    changed = sum(each.n for each in comparison.kinds)
+    if not changed:
+        return ""
+    several = sorted(comparison.kinds, key=lambda each: -each.n)
+    named = ", ".join(
+        f"{each.kind.value} {each.n}{' (noise)' if each.kind is Kind.NEAR_TIE else ''}"
+        for each in several
+    )
+    return f"{changed} questions were not asked or answered alike, by what explains it: {named}."
+
+
+def _numerics(comparison: Comparison) -> str:
+    found = comparison.numerics
+    said = []
+    for spread, what in (
+        (found.tokens, "Log-probabilities of the tokens"),
+        (found.choices, "Log-likelihoods of the scored choices"),
+    ):
+        if spread is not None and spread.worst == 0:
+            said.append(f"{what} are the same to the last digit.")
+        elif spread is not None:
+            said.append(
+                f"{what} moved by {spread.median:.2g} in the median, {spread.p99:.2g} at the 99th "
+                f"percentile and {spread.worst:.2g} at most ({spread.n:,} compared, in nats)."
+            )
+    return " ".join(said)
+
+
+def _judged_numerics(comparison: Comparison) -> str:
+    """What the rule `numerics` would say with its own limits."""
+    spread, limits = comparison.numerics.tokens or comparison.numerics.choices, NumericsConfig()
+    if spread is None or spread.worst == 0 or limits.median is None or limits.p99 is None:
+        return ""
+    allowed = f"verdict=numerics allows (median {limits.median:g}, 99th percentile {limits.p99:g})"
+    if spread.median <= limits.median and spread.p99 <= limits.p99:
+        return f"That is within what {allowed}."
+    return f"That is more than {allowed}: the two do not compute the same."
+
+
+def _reasons(counts: Sequence[UnpairedCount]) -> str:
+    """`prompt differs 600, only in A 3`."""
+    named = (f"{each.reason.value} {each.n}" for each in counts)
+    return ", ".join(named).replace("in first", "in A").replace("in second", "in B")
+
+
+def _reported(comparison: Comparison) -> str:
+    """The runs' own values, where no pair says anything."""
+    known = [each for each in comparison.reported if None not in (each.first, each.second)]
+    if comparison.scores or not known:
+        return ""
+    named = ", ".join(
+        f"{each.name} {each.first:.3f} (A) and {each.second:.3f} (B)" for each in known
+    )
+    return f"What the runs report themselves is of questions that were not asked alike: {named}."
+
+
+def _unpaired(comparison: Comparison) -> str:
+    counts = comparison.unpaired
+    if not counts:
+        return ""
+    named = _reasons(counts)
+    return f"Not paired: {named}; {comparison.pairs} pairs are left."
+
+
+def _tokens(comparison: Comparison) -> str:
+    if not comparison.other_tokens:
+        return ""
+    return (
+        f"In {comparison.other_tokens} of {comparison.pairs} pairs the same text and pixels became "
+        "another number of prompt tokens: images (or text) were preprocessed differently."
+    )
+
+
+def _settings(comparison: Comparison) -> str:
+    found = comparison.settings
+    keys = [each.key for each in (*found.configuration, *found.engine, *found.environment)]
+    if keys:
+        more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+        return f"The runs differ in {', '.join(keys[:NAMED])}{more}."
+    if found.same_engine and found.same_evaluation:
+        return "Nothing that was recorded differs between the runs."
+    other = _joined(
+        [
+            *([] if found.same_engine else ["engine"]),
+            *([] if found.same_evaluation else ["evaluation"]),
+        ]
+    )
+    return (
+        f"No setting differs, but the {other} fingerprint does: the content of weights, tokenizer "
+        "or data is another."
+    )
+
+
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join(names)

@@ -1,0 +1,66 @@
+"""How far log-probabilities moved between two answers to one prompt, token by token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from runner.samples import Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def of_tokens(first: Sample, second: Sample) -> NDArray[np.float64]:
+    """Absolute differences in nats, one a token, up to the token where the answers part.
+
+    There the two chosen tokens have no log-probability in common. But the first run's led by its
+    margin and the second run's by its own, so the distance of the two moved by the sum of both, and
+    one of them by half of it at least: that is what the place counts as.
+    """
+    import numpy as np
+
+    place = parting(first.token_ids, second.token_ids)
+    common = _apart(first.logprobs[:place], second.logprobs[:place])
+    leads = (lead(first, place), lead(second, place))
+    if place is None or leads[0] is None or leads[1] is None:
+        return common
+    return np.append(common, (leads[0] + leads[1]) / 2)
+
+
+def of_choices(first: Sample, second: Sample) -> NDArray[np.float64]:
+    """Absolute differences in nats of the scored choices; none where these are not as many."""
+    one, other = first.choice_logprobs, second.choice_logprobs
+    return _apart(one, other) if len(one) == len(other) else _apart((), ())
+
+
+def parting(first: Sequence[int], second: Sequence[int]) -> int | None:
+    """Where two lists part, the end of the shorter included; None where they are equal."""
+    import numpy as np
+
+    length = min(len(first), len(second))
+    parted = np.flatnonzero(np.asarray(first[:length]) != np.asarray(second[:length]))
+    if parted.size:
+        return int(parted[0])
+    return length if len(first) != len(second) else None
+
+
+def lead(sample: Sample, place: int | None) -> float | None:
+    """Of the chosen over the next best token there; a sampled token that trails has none."""
+    if place is None or place >= len(sample.margins):
+        return None
+    margin = float(sample.margins[place])
+    return max(margin, 0.0) if math.isfinite(margin) else None
+
+
+def _apart(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
+    """Place by place; two infinities are not apart."""
+    import numpy as np
+
+    length = min(len(first), len(second))
+    one, other = (np.asarray(each[:length], dtype=np.float64) for each in (first, second))
+    with np.errstate(invalid="ignore"):
+        difference: NDArray[np.float64] = np.abs(one - other)
+    return np.where(one == other, 0.0, difference)

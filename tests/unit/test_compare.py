@@ -1,0 +1,430 @@
+"""python -m runner.compare on runs without an engine: its word, its files, its exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from runner.compare.__main__ import main
+from runner.environment import Environment
+from runner.lm.images import image_hash
+from runner.lm.samples import SampleRow
+from runner.outcome import State
+from runner.sweep.record import PointRecord, SweepRecord, write
+from tests.compared import row, rows, write_run
+
+VOID = {"meta", "img", "br", "circle", "line"}
+
+
+def compared(tmp_path: Path, *more: str) -> tuple[int, Path]:
+    output = tmp_path / "page"
+    status = main([str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(output), *more])
+    return status, output
+
+
+def said(output: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((output / "compare.json").read_text())
+    return found
+
+
+# The word
+
+
+def test_a_worse_run_ends_with_3_and_says_by_how_much(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(wrong=10, n=200))
+    write_run(tmp_path / "b", rows(wrong=40, n=200))
+    status, output = compared(tmp_path)
+    printed = capsys.readouterr().out
+    assert status == 3
+    assert "FAILED: B is worse than A by 15.0 points (95 % " in printed
+    assert "Of 200 questions that both were asked, 30 got worse and 0 better" in printed
+    assert f"page: {output}/compare.html" in printed
+    for name in ("compare.html", "compare.md", "compare.json"):
+        assert (output / name).is_file()
+    assert "B is worse than A by 15.0 points" in (output / "compare.md").read_text()
+    assert said(output)["flips"] == 30
+
+
+def test_the_same_answers_end_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "a", rows(wrong=10, n=400))
+    write_run(tmp_path / "b", rows(wrong=10, n=400))
+    status, output = compared(tmp_path)
+    assert status == 0
+    assert "PASSED: B gave the same 400 answers as A." in capsys.readouterr().out
+    assert "Nothing that was recorded differs" in (output / "compare.md").read_text()
+
+
+def test_what_questions_cannot_tell_ends_with_4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(wrong=2, n=40))
+    write_run(tmp_path / "b", rows(wrong=4, n=40))
+    assert compared(tmp_path)[0] == 4
+    printed = capsys.readouterr().out
+    assert "INCONCLUSIVE: It cannot be told whether B is worse than A" in printed
+    assert "would have been seen in 4 of 5 such comparisons" in printed
+
+
+def test_the_margin_is_the_users(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", rows(wrong=2, n=40))
+    write_run(tmp_path / "b", rows(wrong=4, n=40))
+    assert compared(tmp_path, "--margin", "0.5")[0] == 0
+
+
+def test_lower_is_better_turns_the_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "a", rows(wrong=10, n=200), higher_is_better=False)
+    write_run(tmp_path / "b", rows(wrong=40, n=200), higher_is_better=False)
+    assert compared(tmp_path)[0] == 0
+    assert "it is better by 15.0 points (95 % " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (rows(0, 100), rows(0, 80), "only in A 20"),
+        (rows(0, 80), rows(0, 100), "only in B 20"),
+        (
+            rows(0, 100),
+            [replace(each, prompt="System\n", prompt_hash="s") for each in rows(0, 100)],
+            "no question is a pair (prompt differs 100)",
+        ),
+        (
+            [replace(each, image_hashes=["i"]) for each in rows(0, 100)],
+            [replace(each, image_hashes=["j"], doc_hash="j") for each in rows(0, 100)],
+            "no question is a pair (images differ 100)",
+        ),
+    ],
+)
+def test_what_was_not_asked_alike_is_no_evidence(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    first: list[SampleRow],
+    second: list[SampleRow],
+    reason: str,
+) -> None:
+    write_run(tmp_path / "a", first)
+    write_run(tmp_path / "b", second, expected=100)
+    assert compared(tmp_path)[0] == 4
+    assert reason in capsys.readouterr().out
+
+
+def test_a_run_that_broke_proves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(0))
+    write_run(tmp_path / "b", rows(0), state=State.ERROR)
+    assert compared(tmp_path)[0] == 4
+    assert "B ended with ERROR: it broke" in capsys.readouterr().out
+
+
+# The explanations
+
+
+def test_subjects_that_broke_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    healthy = rows(0, 200)
+    broken = [row(place, "B" if place % 2 and place < 120 else "A") for place in range(200)]
+    write_run(tmp_path / "a", healthy)
+    write_run(tmp_path / "b", broken)
+    compared(tmp_path)
+    assert "Worse in mini_shape (−60.0); 1 of 2 subjects are not shown" in capsys.readouterr().out
+
+
+def test_near_ties_are_named_as_noise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tied = {"margins": [0.1, 9.0]}
+    write_run(tmp_path / "a", [row(place, **tied) for place in range(100)])
+    turned = [row(place, "B" if place < 3 else "A", **tied) for place in range(100)]
+    write_run(tmp_path / "b", turned)
+    _, output = compared(tmp_path)
+    assert "near-tie 3 (noise)" in capsys.readouterr().out
+    (kind,) = said(output)["kinds"]  # type: ignore[misc]
+    assert kind == {"kind": "near-tie", "n": 3, "better": 0, "worse": 3}  # type: ignore[comparison-overlap]
+
+
+def test_another_number_of_prompt_tokens_is_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = {"image_hashes": ["i"], "image_sizes": ["8x8"]}
+    write_run(tmp_path / "a", [row(place, **shown) for place in range(100)])
+    resized = [row(place, prompt_tokens=[16], **shown) for place in range(100)]
+    write_run(tmp_path / "b", resized)
+    _, output = compared(tmp_path)
+    assert "In 100 of 100 pairs the same text and pixels became" in capsys.readouterr().out
+    assert said(output)["numerics"]["tokens"] is None  # type: ignore[index]
+
+
+def test_only_settings_that_differ_are_told(tmp_path: Path, environment: Environment) -> None:
+    write_run(
+        tmp_path / "a",
+        rows(0),
+        config="parallelism: {tp: 1}\noutput_dir: /a\ntask: {seed: 1}\n",
+        environment=environment,
+    )
+    write_run(
+        tmp_path / "b",
+        rows(0),
+        config="parallelism: {tp: 2}\noutput_dir: /b\ntask: {seed: 1}\n",
+        environment=replace(environment, packages={**environment.packages, "torch": "2.9.0"}),
+    )
+    _, output = compared(tmp_path)
+    settings = said(output)["settings"]
+    assert settings["configuration"] == [  # type: ignore[index]
+        {"key": "parallelism.tp", "first": "1", "second": "2"}
+    ]
+    assert settings["environment"] == [  # type: ignore[index]
+        {"key": "package torch", "first": "2.10.0", "second": "2.9.0"}
+    ]
+
+
+def test_other_content_behind_equal_settings_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(0))
+    write_run(tmp_path / "b", rows(0), engine_fingerprint="another")
+    compared(tmp_path)
+    assert "No setting differs, but the engine fingerprint does" in capsys.readouterr().out
+
+
+def test_numbers_beneath_equal_answers_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(0))
+    write_run(tmp_path / "b", [replace(each, logprobs=[-0.625, -0.125]) for each in rows(0)])
+    status, output = compared(tmp_path, "--margin", "0.05")
+    assert status == 0
+    assert "more than verdict=numerics allows" in capsys.readouterr().out
+    found = said(output)["numerics"]
+    assert found["tokens"] == {"n": 200, "median": 0.25, "p99": 0.5, "worst": 0.5}  # type: ignore[index]
+    assert [each["spread"]["median"] for each in found["positions"]] == [0.5, 0.0]  # type: ignore[index]
+
+
+# The page
+
+
+class Page(HTMLParser):
+    """The elements of a page, each opened and closed; what it would load or run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        given = dict(attrs)
+        assert not any(name.startswith("on") for name in given)
+        self.loads += [str(given[name]) for name in ("src", "href") if name in given]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+HOSTILE = (
+    "</pre><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }} {% raw %}",
+    "```\n# heading | pipe\n[link](javascript:alert(1))",
+    "مرحبا \u202e gnp.exe",
+    "nul \x00 escape \x1b[31m",
+    "長い答え" * 25_000,
+)
+
+
+def test_a_strangers_text_stays_text(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", rows(0, len(HOSTILE)))
+    answers = [
+        row(place, text, prompt=f"{text} {place}"[:300]) for place, text in enumerate(HOSTILE)
+    ]
+    asked = [row(place, prompt=each.prompt) for place, each in enumerate(answers)]
+    write_run(tmp_path / "c", asked)
+    write_run(tmp_path / "b", answers)
+    output = tmp_path / "page"
+    assert main([str(tmp_path / "c"), str(tmp_path / "b"), "--output", str(output)]) == 3
+    text = (output / "compare.html").read_text()
+    page = Page(text)
+    assert page.open == [] and "script" not in page.tags and page.loads == []
+    shown = "".join(page.text)
+    assert "</pre><script>alert(1)</script>" in shown
+    assert "{{ 7 * 7 }} {% raw %}" in shown
+    assert "⟨U+202E⟩ gnp.exe" in shown and "\u202e" not in text
+    assert "nul ␀ escape ␛[31m" in shown and "\x00" not in text
+    assert "characters left out" in shown and len(text) < 100_000
+    markdown = (output / "compare.md").read_text()
+    assert "<script>" not in markdown and "\x00" not in markdown
+    assert len(markdown) < 20_000
+
+
+def test_images_are_in_the_page(tmp_path: Path) -> None:
+    pictures = [Image.new("RGB", (40 + place, 30), "red") for place in range(4)]
+    shown = [[image_hash(picture)] for picture in pictures]
+    first = [row(place, image_hashes=shown[place]) for place in range(4)]
+    second = [row(place, "B", image_hashes=shown[place]) for place in range(4)]
+    write_run(tmp_path / "a", first, images=pictures[:3])
+    write_run(tmp_path / "b", second, images=pictures[:1])
+    _, output = compared(tmp_path)
+    text = (output / "compare.html").read_text()
+    loads = Page(text).loads
+    assert len(loads) == 3
+    assert all(each.startswith("data:image/webp;base64,") for each in loads)
+    assert "40×30" in text and f"{shown[3][0][:12]}, not kept" in text
+
+
+def test_the_most_telling_flips_come_first_and_near_ties_last(tmp_path: Path) -> None:
+    leads = {0: 1.0, 2: 7.0, 4: 0.1, 6: 3.0}
+    write_run(tmp_path / "a", [row(n, margins=[leads.get(n, 5.0), 9.0]) for n in range(20)])
+    answers = [
+        row(n, "B" if n in leads else "A", margins=[leads.get(n, 5.0), 9.0]) for n in range(20)
+    ]
+    write_run(tmp_path / "b", answers)
+    _, output = compared(tmp_path)
+    shown = said(output)["shown"]
+    assert [each["doc_id"] for each in shown] == [1, 3, 0, 2]  # type: ignore[attr-defined]
+
+
+def test_every_subject_has_its_place_among_many_flips(tmp_path: Path) -> None:
+    """One subject that broke whole must not hide that another broke a little."""
+    write_run(tmp_path / "a", rows(0, 400))
+    loud = {"margins": [20.0, 9.0]}
+    second = [
+        row(n, "B", **loud) if n % 2 == 0 else row(n, "B" if n < 20 else "A") for n in range(400)
+    ]
+    write_run(tmp_path / "b", second)
+    _, output = compared(tmp_path)
+    found = said(output)
+    shown = [each["task"] for each in found["shown"]]  # type: ignore[attr-defined]
+    assert found["flips"] == 210 and len(shown) == 60
+    assert shown.count("mini_shape") == 10
+    assert "150 are left out" in (output / "compare.html").read_text()
+
+
+# Scale
+
+
+def test_many_samples_with_long_answers_take_seconds_and_little_room(tmp_path: Path) -> None:
+    n, length = 600, 100
+    long = {"token_ids": list(range(length)), "logprobs": [-0.5] * length}
+    long["margins"] = [2.0] * length
+    text = "word " * 2000
+    write_run(tmp_path / "a", [row(place, **long) for place in range(n)])
+    other = {**long, "token_ids": [*range(length - 1), -1], "responses": [text]}
+    write_run(
+        tmp_path / "b",
+        [row(place, "B" if place % 5 == 0 else "A", **other) for place in range(n)],
+    )
+    start = time.process_time()
+    status, output = compared(tmp_path)
+    assert status == 3
+    assert time.process_time() - start < 10
+    assert (output / "compare.html").stat().st_size < 500_000
+    assert (output / "compare.json").stat().st_size < 1_000_000
+
+
+# A sweep
+
+
+def test_each_point_of_a_sweep_is_held_against_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(10, 400))
+    sweep = tmp_path / "sweep"
+    points = [
+        PointRecord(number, (f"parallelism.tp={tp}",), status)
+        for number, (tp, status) in enumerate((("1", 0), ("2", 0), ("4", 2)))
+    ]
+    sweep.mkdir()
+    write(sweep, SweepRecord("day/time", "python -m runner --multirun", tuple(points)))
+    write_run(sweep / "0", rows(10, 400))
+    write_run(sweep / "1", rows(60, 400))
+    output = tmp_path / "page"
+    for arguments in ([str(tmp_path / "a"), str(sweep)], [str(sweep), str(tmp_path / "a")]):
+        assert main([*arguments, "--output", str(output)]) == 3
+        printed = capsys.readouterr().out
+        assert "tp=1: B gave the same 400 answers as A." in printed
+        assert "tp=2: B is worse than A by 12.5 points" in printed
+        assert "tp=4: ERROR: " in printed
+    found = said(output)
+    states = [each["status"] for each in found["points"]]  # type: ignore[attr-defined]
+    assert states == ["PASSED", "FAILED", "INCONCLUSIVE"]
+    assert Page((output / "compare.html").read_text()).loads == [
+        "0/compare.html",
+        "1/compare.html",
+    ]
+    assert (output / "1" / "compare.html").is_file()
+    assert main([str(sweep), str(sweep), "--output", str(output)]) == 1
+    assert "both sweeps" in capsys.readouterr().err
+
+
+# Usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: A, B"),
+        (["a"], "the following arguments are required: B"),
+        (["a", "b", "--margin", "-1"], "argument --margin"),
+        (["a", "b", "--colour"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_wrong_usage_ends_with_1(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_no_run_is_said_in_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(0))
+    (tmp_path / "b").mkdir()
+    assert compared(tmp_path)[0] == 1
+    assert re.fullmatch(r"error: .*/b: no run in .*\n", capsys.readouterr().err)
+    assert main([str(tmp_path / "a"), str(tmp_path / "nowhere")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'nowhere'}: no such directory")
+    assert "verdict.reference" not in error and len(error.splitlines()) == 1
+
+
+def test_a_broken_file_is_the_users_to_mend(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(0))
+    write_run(tmp_path / "b", rows(0))
+    (tmp_path / "b" / "plan.json").write_text("{")
+    assert compared(tmp_path)[0] == 1
+    assert "not readable" in capsys.readouterr().err
+
+
+def test_help_is_quick_and_names_the_exit_statuses() -> None:
+    code = (
+        "import sys\nfrom runner.compare.__main__ import main\nmain(['--help'])\n"
+        "heavy = {'numpy', 'scipy', 'pyarrow', 'matplotlib', 'mlflow', 'torch'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert "Exit status: 0 B is no worse" in printed
+    assert printed.splitlines()[-1] == "[]"

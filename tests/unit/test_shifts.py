@@ -1,0 +1,63 @@
+"""How far log-probabilities moved: tokens up to the parting, the parting itself, choices."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from runner import shifts
+from runner.samples import Sample
+
+
+def answered(tokens: list[int], logprobs: list[float], margins: list[float]) -> Sample:
+    return Sample("mini", 0, token_ids=tokens, logprobs=logprobs, margins=margins)
+
+
+def test_equal_tokens_are_compared_one_by_one() -> None:
+    one = answered([5, 6, 2], [-0.5, -0.25, 0.0], [1, 1, 1])
+    other = answered([5, 6, 2], [-0.75, -0.25, -0.5], [1, 1, 1])
+    assert list(shifts.of_tokens(one, other)) == [0.25, 0.0, 0.5]
+
+
+def test_where_answers_part_both_leads_count_by_half() -> None:
+    one = answered([5, 6, 2], [-0.5, -0.25, 0.0], [1, 3.0, 1])
+    other = answered([5, 7, 2], [-0.75, -2.0, -4.0], [1, 1.0, 1])
+    assert list(shifts.of_tokens(one, other)) == [0.25, 2.0]
+
+
+def test_a_token_that_trails_leads_by_nothing() -> None:
+    """Sampling may choose another than the best."""
+    one = answered([5], [-0.5], [-3.0])
+    other = answered([7], [-0.5], [1.0])
+    assert list(shifts.of_tokens(one, other)) == [0.5]
+    assert shifts.lead(one, 0) == 0.0
+
+
+def test_unknown_leads_add_nothing() -> None:
+    one = answered([5, 6], [-0.5, -1.0], [1, math.inf])
+    other = answered([5, 7], [-0.5, -1.0], [1, 1])
+    assert list(shifts.of_tokens(one, other)) == [0.0]
+    assert shifts.lead(one, 1) is None and shifts.lead(one, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([], [], None),
+        ([1, 2], [1, 2], None),
+        ([1, 2], [1, 3], 1),
+        ([1, 2], [1, 2, 3], 2),
+        ([], [1], 0),
+    ],
+)
+def test_parting(first: list[int], second: list[int], expected: int | None) -> None:
+    assert shifts.parting(first, second) == expected
+    assert shifts.parting(second, first) == expected
+
+
+def test_choices_are_compared_where_they_are_as_many() -> None:
+    one = Sample("mini", 0, choice_logprobs=(-1.0, -2.0, -math.inf))
+    other = Sample("mini", 0, choice_logprobs=(-1.5, -2.0, -math.inf))
+    assert list(shifts.of_choices(one, other)) == [0.5, 0.0, 0.0]
+    assert shifts.of_choices(one, Sample("mini", 0, choice_logprobs=(-1.0,))).size == 0
