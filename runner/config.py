@@ -152,6 +152,8 @@ class TrackingConfig:
     enabled: bool = True
     uri: str = MISSING
     experiment: str | None = None
+    # What sending may take of a run's time; past it `python -m runner.sync` sends it later.
+    timeout_s: float = 30.0
 
 
 @dataclass

@@ -12,3 +12,13 @@ class UserError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def cause(error: BaseException) -> str:
+    """The system's own words beneath an error, which libraries wrap several times; or nothing."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return f"{inner.strerror}: {inner.filename}" if inner.filename else inner.strerror
+        inner = inner.__cause__ or (None if inner.__suppress_context__ else inner.__context__)
+    return ""

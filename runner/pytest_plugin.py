@@ -27,6 +27,7 @@ from runner.run import check, perform, record_failure
 from runner.rundir import RunDirectory, read_json
 from runner.sources import MODELSCOPE
 from runner.supervisor import Supervisor
+from runner.tracking.courier import Courier
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import Status, Verdict
 
@@ -62,6 +63,7 @@ class Accuracy:
 
     def __init__(self, config: pytest.Config) -> None:
         self.engine = Supervisor()
+        self.courier = Courier()
         self.report_dir = Path(config.getoption("--report-dir"))
         self.output_dir = Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
         self.lines: list[str] = []
@@ -90,6 +92,7 @@ class Accuracy:
 
     def pytest_sessionfinish(self) -> None:
         self.engine.stop()
+        self.courier.close()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.lines:
@@ -121,7 +124,7 @@ class AccuracyItem(pytest.Item):
         out = terminal.console()
         try:
             checked = check(config, OmegaConf.to_yaml(composed, resolve=True), out)
-            perform(checked, self.run.path, self.accuracy.engine, out)
+            perform(checked, self.run.path, self.accuracy.engine, self.accuracy.courier, out)
         except UserError:
             raise
         except Exception as error:

@@ -114,6 +114,10 @@ def problems(config: RunConfig) -> list[str]:
             "must be above 0 seconds, or null for no limit",
         )
     require(config.limits.retries >= 0, "limits.retries", "must be 0 or more")
+    patience = config.tracking.timeout_s
+    require(
+        math.isfinite(patience) and patience > 0, "tracking.timeout_s", "must be seconds, above 0"
+    )
     require(
         not (config.model.enable_thinking and config.model.think_end_token is None),
         "model.think_end_token",

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from runner import preflight, reference, report, sources, supervisor, terminal
-from runner.config import RunConfig
+from runner.config import RunConfig, TrackingConfig
 from runner.digest import digest_directories
 from runner.environment import Environment, collect
 from runner.errors import UserError
@@ -24,8 +24,9 @@ from runner.progress import ProgressDisplay
 from runner.reference import Reference
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.samples import read_samples
-from runner.tracking import sender
-from runner.tracking.tracked import TrackedRun, run_page
+from runner.tracking import records
+from runner.tracking.courier import Courier, NotSent, warn_pending
+from runner.tracking.tracked import TrackedRun, run_page, ui_command
 from runner.verdict import EXIT_STATUS, Status, Verdict, judge
 from runner.verdict.rule import needs_samples
 
@@ -68,8 +69,8 @@ def run(config: RunConfig, composed: str, directory: Path) -> int:
         show_plan(config, out)
         return 0
     checked = check(config, composed, out)
-    with supervisor.Supervisor() as engine:
-        return perform(checked, directory, engine, out).exit_status
+    with Courier() as courier, supervisor.Supervisor() as engine:
+        return perform(checked, directory, engine, courier, out).exit_status
 
 
 def show_plan(config: RunConfig, out: Console) -> None:
@@ -118,10 +119,11 @@ def perform(
     checked: Checked,
     directory: Path,
     engine: supervisor.Supervisor,
+    courier: Courier,
     out: Console,
     brief: bool = False,
 ) -> Verdict:
-    """Evaluate on the engine; then judge, report and record, which no interruption cuts short.
+    """Evaluate on the engine; then judge and report, which no interruption cuts short; then send.
 
     `brief` is for the points of a sweep, whose comparison has the rest.
 
@@ -138,7 +140,8 @@ def perform(
     if not brief:
         tasks = ", ".join(each.task for each in plan.evaluations)
         out.print(f"{plan.model} on {plan.platform} ({plan.parallel_mode}): {tasks}")
-    started = _milliseconds()
+    if config.tracking.enabled:
+        courier.begin(files, records.begin(config, plan, environment, _milliseconds()))
     with ProgressDisplay(out, brief) as display:
         outcome = engine.evaluate(plan, files, display, config.limits)
     with deferring():
@@ -148,16 +151,17 @@ def perform(
         write_atomic(files.report, report.render(plan, environment, outcome, verdict, tail))
         _write_page(files, plan, environment, outcome, verdict, tail)
         if outcome.state is State.REFUSED:
+            courier.forget(files)
             raise UserError(*outcome.reason.splitlines())
         if brief:
             terminal.show_point(out, verdict, tail)
         else:
             terminal.show_verdict(out, plan.model, verdict, tail)
             out.print(f"report: {files.report}, and {files.report_html.name} beside it")
-        if config.tracking.enabled:
-            tracked = _track(files, config, plan, environment, outcome, verdict, started)
-            if tracked is not None and not brief:
-                _show_tracked(out, tracked)
+    if config.tracking.enabled:
+        tracked = _send(files, courier, config.tracking)
+        if tracked is not None and not brief:
+            _show_tracked(out, tracked)
     return verdict
 
 
@@ -242,33 +246,19 @@ def _write_page(
         _warn(f"{files.report_html} was not written; {files.report} has the numbers")
 
 
-def _track(
-    files: RunDirectory,
-    config: RunConfig,
-    plan: Plan,
-    environment: Environment,
-    outcome: Outcome,
-    verdict: Verdict,
-    started: int,
-) -> TrackedRun | None:
+def _send(run: RunDirectory, courier: Courier, tracking: TrackingConfig) -> TrackedRun | None:
     """The verdict stands on disk: a tracking store that fails costs a warning."""
     try:
-        tracked = sender.track(
-            files, config, plan, environment, outcome, verdict, started, _milliseconds()
-        )
-    except Exception as error:  # any failure of the store or the network below it
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        _warn(f"not recorded in MLflow ({config.tracking.uri}): {reason}; all is in {files.path}")
+        return courier.send(run, tracking.timeout_s)
+    except NotSent as error:
+        warn_pending(run.path, tracking.uri, str(error))
         return None
-    write_json(files.tracked, tracked)
-    return tracked
 
 
 def _show_tracked(out: Console, tracked: TrackedRun) -> None:
     out.print(f"MLflow: {run_page(tracked)}")
     if not tracked.uri.startswith("http"):
-        command = f"{sys.executable} -m mlflow ui --backend-store-uri {tracked.uri}"
-        out.print(f"        (served by: {command})")
+        out.print(f"        (served by: {ui_command(tracked.uri)})")
 
 
 def _warn(text: str) -> None:

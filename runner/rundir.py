@@ -28,6 +28,7 @@ class RunDirectory:
         self.report_html = path / "report.html"
         self.engine_log = path / "engine.log"
         self.events = path / "events.jsonl"
+        self.tracking = path / "tracking.json"
         self.tracked = path / "mlflow.json"
 
     def claim(self) -> None:

@@ -18,6 +18,7 @@ from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Plan
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.sweep.record import PointRecord, SweepRecord, point_directory, write
+from runner.tracking.records import Begun
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import judge
 
@@ -90,7 +91,9 @@ def build(directory: Path, points: Sequence[Asked], sweep_id: str = ID) -> Path:
         if point.found is not None:
             run_directory(point_directory(directory, number), point.found)
         if point.tracked is not None:
-            write_json(point_directory(directory, number).tracked, point.tracked)
+            files = point_directory(directory, number)
+            write_json(files.tracking, begun(number, point.tracked.uri))
+            write_json(files.tracked, point.tracked)
     command = "python -m runner --multirun parallelism.tp=1,2"
     write(directory, SweepRecord(sweep_id, command, tuple(records), len(records), 1))
     return directory
@@ -149,6 +152,23 @@ def _task(found: Found) -> TaskOutcome:
         for name in (found.task, *LEAVES)
     )
     return TaskOutcome(found.task, metrics, n, n, seconds=found.seconds, output_tokens=12 * n)
+
+
+def begun(number: int, uri: str) -> Begun:
+    """What a point says of itself before its engine starts."""
+    return Begun(
+        key=f"{number:032x}",
+        uri=uri,
+        experiment="mini",
+        name="tiny TP1",
+        timeout_s=30.0,
+        started_ms=1000,
+        user="me",
+        host="here",
+        sweep=ID,
+        params={"tp": "1"},
+        tags={},
+    )
 
 
 def _plan(model: str, evaluation: Evaluation) -> Plan:

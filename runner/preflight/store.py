@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
+import threading
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from runner.config import TrackingConfig
+from runner.errors import cause
 
 SERVER_TIMEOUT_S = 3.0
 
@@ -35,19 +37,61 @@ def problems(tracking: TrackingConfig) -> list[str]:
 
 
 def warnings(tracking: TrackingConfig) -> list[str]:
-    """A server that does not answer: the run goes on without it."""
-    parts = urlsplit(tracking.uri)
-    if not tracking.enabled or parts.scheme not in ("http", "https"):
+    """A server that cannot be used: the run goes on without it."""
+    if not tracking.enabled or urlsplit(tracking.uri).scheme not in ("http", "https"):
         return []
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    complaint = _complaint(tracking.uri)
+    if not complaint:
+        return []
+    return [
+        f"tracking.uri={tracking.uri}: {complaint}; the run goes on, and what it finds stays in "
+        "its directory until `python -m runner.sync` sends it"
+    ]
+
+
+@cache  # the points of a sweep are looked at one by one
+def _complaint(uri: str) -> str:
+    """What is wrong with a server, in no more than SERVER_TIMEOUT_S, however slowly it answers."""
+    found = [f"the server does not answer within {SERVER_TIMEOUT_S:g} s"]
+
+    def ask() -> None:
+        found[0] = _asked(uri)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(SERVER_TIMEOUT_S)
+    return found[0]
+
+
+def _asked(uri: str) -> str:
+    """Ask as MLflow does: with its credentials, through the same proxies."""
+    import requests
+
+    given = os.environ
+    name, password = (given.get(f"MLFLOW_TRACKING_{each}") for each in ("USERNAME", "PASSWORD"))
+    token = given.get("MLFLOW_TRACKING_TOKEN")
+    insecure = given.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
     try:
-        socket.create_connection((parts.hostname or "", port), timeout=SERVER_TIMEOUT_S).close()
-    except OSError as error:
-        return [
-            f"tracking.uri={tracking.uri}: the server does not answer ({error}); the run "
-            "goes on, and its results stay in the run directory"
-        ]
-    return []
+        answer = requests.get(
+            f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search",
+            params={"max_results": "1"},
+            auth=(name, password) if name and password else None,
+            headers={"Authorization": f"Bearer {token}"} if token and not password else {},
+            verify=given.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
+            timeout=SERVER_TIMEOUT_S,
+        )
+        if answer.status_code in (401, 403):
+            return (
+                f"the server refuses these credentials (status {answer.status_code}); see "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            )
+        if answer.status_code != 200:
+            return f"the server answers with status {answer.status_code}"
+        return "" if isinstance(answer.json(), dict) else "what answers there is not MLflow"
+    except requests.JSONDecodeError:
+        return "what answers there is not MLflow"
+    except requests.RequestException as error:
+        return f"the server does not answer ({cause(error) or type(error).__name__})"
 
 
 def _sqlite_problems(uri: str) -> list[str]:

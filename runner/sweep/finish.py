@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from runner.rundir import write_atomic
+from runner.rundir import RunDirectory, write_atomic
 from runner.sweep import record, screen, store
 from runner.sweep.answers import Answers, read_answers
-from runner.sweep.comparison import compare
+from runner.sweep.comparison import Comparison, compare
 from runner.sweep.figures import draw
 from runner.sweep.links import Links
 from runner.sweep.page import page
 from runner.sweep.summary import MetricId, Sweep, read_sweep
 from runner.sweep.tables import rows, to_csv, to_parquet
+from runner.tracking.courier import Courier, NotSent, warn_pending
+from runner.tracking.pending import deliver, pending
+from runner.tracking.records import user
+from runner.tracking.tracked import ui_command
 
-FIGURES = "figures"
+PAGE, CSV, PARQUET, FIGURES = "sweep.md", "sweep.csv", "sweep.parquet", "figures"
+# What the comparison may take of MLflow's time, and what MLflow keeps of a description.
+TIMEOUT_S = 30.0
+LONGEST_NOTE = 5000
 LONGEST_LINK = 1500
 
 
@@ -32,30 +39,92 @@ def finish(sweep_directory: Path, out: Console) -> None:
         UserError: if it is not the directory of a sweep.
     """
     sweep = read_sweep(sweep_directory)
-    comparisons = compare(sweep, _answers(sweep))
-    screen.show(out, sweep, comparisons)
-    figures = _write_figures(sweep)
-    table = rows(sweep)
-    csv, parquet = sweep.directory / "sweep.csv", sweep.directory / "sweep.parquet"
-    write_atomic(csv, to_csv(table))
-    write_atomic(parquet, to_parquet(table))
-    markdown = sweep.directory / "sweep.md"
-    paths = [f"{FIGURES}/{file.name}" for file in figures]
+    left = pending(sweep_directory)
+    with Courier() as courier:
+        if left or store.places(sweep):
+            courier.start()
+        comparisons = compare(sweep, _answers(sweep))
+        screen.show(out, sweep, comparisons)
+        figures = _write_figures(sweep)
+        table = rows(sweep)
+        write_atomic(sweep.directory / CSV, to_csv(table))
+        write_atomic(sweep.directory / PARQUET, to_parquet(table))
+        write_atomic(sweep.directory / PAGE, _page(sweep, comparisons, figures))
+        out.print(f"comparison: {sweep.directory / PAGE}")
+        if left:
+            _send(courier, left, sweep.directory)
+            sweep = read_sweep(sweep_directory)  # what has arrived has a link now
+            write_atomic(sweep.directory / PAGE, _page(sweep, comparisons, figures))
+        _record(courier, sweep, comparisons, figures, out)
+
+
+def _page(
+    sweep: Sweep,
+    comparisons: tuple[Comparison, ...],
+    figures: Sequence[Path],
+    links: Sequence[Links] | None = None,
+) -> str:
+    if links is None:
+        links = [store.shown(place, sweep) for place in store.places(sweep)]
+    return page(sweep, comparisons, links, [f"{FIGURES}/{file.name}" for file in figures])
+
+
+def _send(courier: Courier, left: Iterable[RunDirectory], directory: Path) -> None:
+    """Points that did not arrive when they ended, and attempts that others have replaced."""
+    problems = [delivery for delivery in deliver(courier, left) if delivery.problem]
+    if problems:
+        runs = "1 run" if len(problems) == 1 else f"{len(problems)} runs"
+        warn_pending(directory, problems[0].uri, f"{runs}: {problems[0].problem}")
+
+
+def _record(
+    courier: Courier,
+    sweep: Sweep,
+    comparisons: tuple[Comparison, ...],
+    figures: Sequence[Path],
+    out: Console,
+) -> None:
+    """In each experiment that has points: the table's columns, and a run with the comparison."""
     found = store.places(sweep)
-
-    def describe(links: list[Links]) -> None:
-        write_atomic(markdown, page(sweep, comparisons, links, paths))
-
-    describe([store.shown(place, sweep) for place in found])
-    shared = [_shared(place, sweep) for place in found]
-    describe([links for links, _ in shared])
-    out.print(f"comparison: {markdown}")
-    note = page(sweep, comparisons, [links for links, _ in shared])
-    kept = [markdown, csv, parquet, sweep.directory / record.NAME, *figures]
-    for place, (links, reached) in zip(found, shared, strict=True):
-        if reached:
-            _record(place, sweep, note, [file for file in kept if file.is_file()])
-        _show_links(out, place, links, several=len(found) > 1)
+    if not found:
+        return
+    (sweep.directory / store.RECEIPT).unlink(missing_ok=True)
+    links = [store.shown(place, sweep) for place in found]
+    try:
+        for number, place in enumerate(found):
+            view = courier.share_view(
+                TIMEOUT_S,
+                uri=place.uri,
+                experiment_id=place.experiment_id,
+                sweep_id=sweep.id,
+                columns=store.columns(sweep),
+            )
+            links[number] = store.shown(place, sweep, view)
+        write_atomic(sweep.directory / PAGE, _page(sweep, comparisons, figures, links))
+        tags = {
+            "mlflow.note.content": page(sweep, comparisons, links)[:LONGEST_NOTE],
+            "sweep_directory": str(sweep.directory.resolve()),
+            "mlflow.source.name": "python -m runner --multirun",
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": user(),
+        }
+        kept = [sweep.directory / name for name in (PAGE, CSV, PARQUET, record.NAME)]
+        files = {str(file.resolve()): "" for file in kept if file.is_file()}
+        files |= {str(file.resolve()): FIGURES for file in figures}
+        for place in found:
+            courier.send_summary(
+                TIMEOUT_S,
+                uri=place.uri,
+                experiment_id=place.experiment_id,
+                sweep_id=sweep.id,
+                tags=tags,
+                files=files,
+            )
+        store.note_recorded(sweep)
+    except NotSent as error:
+        warn_pending(sweep.directory, place.uri, f"the comparison: {error}")
+    for place, each in zip(found, links, strict=True):
+        _show_links(out, place, each, several=len(found) > 1)
 
 
 def _answers(sweep: Sweep) -> dict[MetricId, dict[int, Answers]]:
@@ -84,37 +153,13 @@ def _write_figures(sweep: Sweep) -> list[Path]:
     return [directory / name for name in drawn]
 
 
-def _shared(place: store.Place, sweep: Sweep) -> tuple[Links, bool]:
-    """The links, and whether the store has answered: one that is away is asked once."""
-    try:
-        return store.shown(place, sweep, store.share(place, sweep)), True
-    except Exception as error:  # any failure of the store or the network below it
-        _not_recorded(place, sweep, error)
-        return store.shown(place, sweep), False
-
-
-def _record(place: store.Place, sweep: Sweep, note: str, files: list[Path]) -> None:
-    try:
-        store.record(place, sweep, note, files)
-    except Exception as error:  # any failure of the store or the network below it
-        _not_recorded(place, sweep, error)
-
-
-def _not_recorded(place: store.Place, sweep: Sweep, error: Exception) -> None:
-    reason = _first_line(error)
-    _warn(f"the comparison is not in MLflow ({place.uri}): {reason}; all is in {sweep.directory}")
-
-
 def _show_links(out: Console, place: store.Place, links: Links, several: bool) -> None:
     out.print(f"MLflow, experiment {place.experiment}:" if several else "MLflow:")
     for name, link in (("runs", links.table), ("charts", links.chart), ("compare", links.compare)):
         # A hundred runs make an address that fills the screen.
         out.print(f"  {name:8}{link if len(link) <= LONGEST_LINK else 'the link is in sweep.md'}")
     if not place.uri.startswith("http"):
-        served = shlex.join(
-            [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", place.uri]
-        )
-        out.print(f"  (served by: {served})")
+        out.print(f"  (served by: {ui_command(place.uri)})")
 
 
 def _first_line(error: Exception) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import logging
-import os
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -16,9 +13,7 @@ from runner.run import check, perform
 from runner.supervisor import Supervisor
 from runner.sweep import record, resume
 from runner.sweep.record import PointRecord
-from runner.tracking.sender import IMPATIENT
-
-SQLITE = "sqlite:///"
+from runner.tracking.courier import Courier
 
 
 def run_point(sweep: Path, point: PointRecord, config: RunConfig, composed: str) -> int:
@@ -45,30 +40,5 @@ def run_point(sweep: Path, point: PointRecord, config: RunConfig, composed: str)
         return status
     resume.make_room(directory)
     record.write_point(sweep, point)  # so that the comparison knows of a job that was killed
-    if config.tracking.enabled:
-        create_store(config.tracking.uri, sweep / ".store.lock")
-    with Supervisor() as engine:
-        return perform(checked, directory, engine, out).exit_status
-
-
-def create_store(uri: str, lock: Path) -> None:
-    """One after the other: jobs that make a SQLite store's tables together break each other's.
-
-    A store that cannot be made costs a warning, when the run is recorded.
-    """
-    if not uri.startswith(SQLITE):
-        return
-    with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        if Path(uri.removeprefix(SQLITE)).exists():
-            return
-        for name, value in IMPATIENT.items():
-            os.environ.setdefault(name, value)
-        import mlflow
-
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        try:
-            mlflow.MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-        except Exception as error:  # any failure of the store
-            print(f"{uri}: {error}")
+    with Courier() as courier, Supervisor() as engine:
+        return perform(checked, directory, engine, courier, out).exit_status

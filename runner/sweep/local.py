@@ -21,6 +21,7 @@ from runner.sweep.launcher import refuse
 from runner.sweep.points import Point
 from runner.sweep.record import PointRecord, point_title
 from runner.terminal import counted
+from runner.tracking.courier import Courier
 
 
 def run_locally(sweep: Path, points: Sequence[Point]) -> None:
@@ -38,8 +39,9 @@ def run_locally(sweep: Path, points: Sequence[Point]) -> None:
     refused = len(points) - len(ready)
     _announce(out, len(points), refused, len(done), len(left), len(groups))
     record.note_starts(sweep, len(groups), len(left) - len(groups))
-    for group in groups:
-        perform_group(sweep, group, out)
+    with Courier() as courier:
+        for group in groups:
+            perform_group(sweep, group, courier, out)
 
 
 def check_all(
@@ -61,7 +63,9 @@ def check_all(
     return ready
 
 
-def perform_group(sweep: Path, group: Sequence[tuple[Point, Checked]], out: Console) -> None:
+def perform_group(
+    sweep: Path, group: Sequence[tuple[Point, Checked]], courier: Courier, out: Console
+) -> None:
     """Points of one engine, one after the other; each costs itself alone, and has its point.json.
 
     Raises:
@@ -76,7 +80,7 @@ def perform_group(sweep: Path, group: Sequence[tuple[Point, Checked]], out: Cons
             out.print(f"\n{point_title(point.number, point.overrides, axes)}")
             ended = PointRecord(point.number, point.overrides, INTERRUPTED)
             try:
-                action = partial(_perform, checked, directory, engine, out)
+                action = partial(_perform, checked, directory, engine, courier, out)
                 status, problems = attempt(action, directory)
                 ended = replace(ended, status=status, refused=problems)
             except KeyboardInterrupt:  # after its verdict, or before anything was asked
@@ -89,8 +93,10 @@ def perform_group(sweep: Path, group: Sequence[tuple[Point, Checked]], out: Cons
                 raise KeyboardInterrupt
 
 
-def _perform(checked: Checked, directory: Path, engine: Supervisor, out: Console) -> int:
-    return perform(checked, directory, engine, out, brief=True).exit_status
+def _perform(
+    checked: Checked, directory: Path, engine: Supervisor, courier: Courier, out: Console
+) -> int:
+    return perform(checked, directory, engine, courier, out, brief=True).exit_status
 
 
 def _announce(out: Console, points: int, refused: int, done: int, left: int, engines: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +20,8 @@ from runner.sweep.ray_task import perform_points
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Node, impossible, jobs
 from runner.terminal import counted
+from runner.tracking.courier import Courier, NotSent
+from runner.tracking.records import experiment_of
 
 
 @dataclass(frozen=True)
@@ -83,30 +83,19 @@ def _refuse_impossible(sweep: Path, able: Sequence[Job], nodes: Sequence[Node]) 
 
 
 def open_stores(points: Sequence[Point]) -> None:
-    """Make local MLflow stores and their experiments once: several first users would break them.
+    """Make local MLflow stores and their experiments once, not on every engine's time.
 
-    What fails here fails again where a point is recorded, and is told there.
+    What fails here fails again where a point is sent, and is told there.
     """
     wanted = {
-        (config.uri, config.experiment or "+".join(point.config.task.names))
+        (config.uri, experiment_of(point.config)): config.timeout_s
         for point in points
         if (config := point.config.tracking).enabled and config.uri.startswith("sqlite:")
     }
-    if not wanted:
-        return
-    import mlflow
-
-    from runner.tracking import sender
-
-    for name, value in sender.IMPATIENT.items():
-        os.environ.setdefault(name, value)
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    for uri, experiment in sorted(wanted):
-        with suppress(Exception):
-            client = mlflow.MlflowClient(tracking_uri=uri)
-            place = sender.artifact_location(uri, experiment)
-            sender.experiment_id_of(client, experiment, place)
+    with Courier() as courier:
+        for (uri, experiment), timeout_s in sorted(wanted.items()):
+            with suppress(NotSent):
+                courier.open(uri, experiment, timeout_s)
 
 
 def _announce(out: Console, cluster: Cluster, points: int, engines: int) -> None:

@@ -71,6 +71,7 @@ def perform_points(sweep: Path, job: Job) -> None:
     from runner.sweep import resume
     from runner.sweep.local import perform_group
     from runner.sweep.points import Point
+    from runner.tracking.courier import Courier
 
     out = terminal.console()
     left: list[tuple[Point, Checked]] = []
@@ -88,7 +89,8 @@ def perform_points(sweep: Path, job: Job) -> None:
         if len(left) == before:  # refused, or done before
             ended = PointRecord(point.number, point.overrides, status, problems)
             record.write_point(sweep, ended)
-    perform_group(sweep, left, out)
+    with Courier() as courier:
+        perform_group(sweep, left, courier, out)
 
 
 def task(sent: Sent, job: Job, work: Work) -> None:

@@ -10,6 +10,8 @@ from runner.rundir import RunDirectory, read_json, write_json
 
 NAME = "sweep.json"
 POINT = "point.json"
+# Where a sweep keeps the attempts that others have replaced.
+EARLIER = "earlier"
 
 
 @dataclass(frozen=True)

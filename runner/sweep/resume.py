@@ -9,10 +9,9 @@ from runner.plan import Plan
 from runner.run import Checked
 from runner.rundir import RunDirectory, read_json
 from runner.sweep.points import same_run
-from runner.tracking import sender
+from runner.sweep.record import EARLIER
 from runner.verdict import Status, Verdict
 
-EARLIER = "earlier"
 # Measured and judged; whatever ended otherwise is run again.
 FINAL = (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE, Status.UNJUDGED)
 
@@ -42,18 +41,16 @@ def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[i
     }
     for place in runs:
         if place.parent == sweep:
-            sender.retire(RunDirectory(place))
             _set_aside(sweep, place)
     for number, place in moved.items():
         if place != sweep / str(number):
-            place.rename(sweep / str(number))
+            _move(place, sweep / str(number))
     return {number: _status(sweep / str(number)) for number in moved}
 
 
 def make_room(directory: Path) -> None:
     """Put an attempt that did not come to its end out of the way of the next one."""
     if RunDirectory(directory).config.exists():
-        sender.retire(RunDirectory(directory))
         _set_aside(directory.parent, directory)
 
 
@@ -91,7 +88,13 @@ def _set_aside(sweep: Path, directory: Path) -> Path:
     while free.exists():
         attempt += 1
         free = place / f"{name}-{attempt}"
-    return directory.rename(free)
+    return _move(directory, free)
+
+
+def _move(directory: Path, place: Path) -> Path:
+    """Pending again: whether a run counts as its sweep's point is told by where it lies."""
+    RunDirectory(directory).tracked.unlink(missing_ok=True)
+    return directory.rename(place)
 
 
 def _status(directory: Path) -> int:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
-from runner.sweep.links import Links, links, share_view
+from runner.rundir import read_json, write_json
+from runner.sweep.links import Links, links
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
-from runner.tracking.records import metrics
-from runner.tracking.sender import IMPATIENT
+from runner.tracking.records import Begun, metrics
 from runner.tracking.tracked import TrackedRun
 
-# Not `sweep`: a table that is filtered by it shows the points and nothing else.
-TAG = "sweep_summary"
-# What MLflow keeps of a description.
-LONGEST_NOTE = 5000
+# What was recorded of a sweep's comparison, and where.
+RECEIPT = "mlflow.json"
 
 
 @dataclass(frozen=True)
@@ -30,6 +22,13 @@ class Place:
     experiment: str
     experiment_id: str
     run_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """mlflow.json: the runs that the recorded comparison is about."""
+
+    places: tuple[Place, ...]
 
 
 def places(sweep: Sweep) -> tuple[Place, ...]:
@@ -49,46 +48,22 @@ def shown(place: Place, sweep: Sweep, view: str | None = None) -> Links:
     return links(place.uri, place.experiment_id, place.run_ids, sweep.id, view)
 
 
-def share(place: Place, sweep: Sweep) -> str | None:
-    """Columns that matter, kept in the store as a view; raises what MLflow raises."""
-    client = _client(place.uri)
-    known = set(client.get_run(place.run_ids[0]).data.params)
-    return share_view(client, place.experiment_id, sweep.id, _columns(sweep, known))
+def is_recorded(sweep: Sweep) -> bool:
+    """Whether MLflow has the comparison of the points that it has."""
+    file = sweep.directory / RECEIPT
+    if not file.is_file():
+        return not places(sweep)
+    receipt: Receipt = read_json(file, Receipt)
+    return receipt.places == places(sweep)
 
 
-def record(place: Place, sweep: Sweep, note: str, files: Iterable[Path]) -> str:
-    """Make the summary run, or bring an earlier one up to date; raises what MLflow raises."""
-    client = _client(place.uri)
-    mine = client.search_runs([place.experiment_id], f"tags.{TAG} = '{sweep.id}'", max_results=1)
-    if mine:
-        run_id = str(mine[0].info.run_id)
-    else:
-        made = client.create_run(
-            place.experiment_id,
-            run_name=f"sweep {sweep.id}",
-            tags={
-                TAG: sweep.id,
-                "mlflow.source.name": "python -m runner --multirun",
-                "mlflow.source.type": "LOCAL",
-                "mlflow.user": os.environ.get("USER") or str(os.getuid()),
-            },
-        )
-        run_id = str(made.info.run_id)
-    status = "FAILED"
-    try:
-        client.set_tag(run_id, "mlflow.note.content", note[:LONGEST_NOTE])
-        client.set_tag(run_id, "sweep_directory", str(sweep.directory.resolve()))
-        for file in files:
-            below = file.parent.relative_to(sweep.directory).as_posix()
-            client.log_artifact(run_id, str(file), None if below == "." else below)
-        status = "FINISHED"
-    finally:
-        client.set_terminated(run_id, status=status, end_time=int(time.time() * 1000))
-    return run_id
+def note_recorded(sweep: Sweep) -> None:
+    write_json(sweep.directory / RECEIPT, Receipt(places(sweep)))
 
 
-def _columns(sweep: Sweep, params: set[str]) -> list[str]:
+def columns(sweep: Sweep) -> list[str]:
     """As a reader wants them: verdict, what was swept, what it scored, how fast."""
+    params = _params(sweep)
     columns = ["tags.verdict"]
     for axis in sweep.axes:
         parts = axis.key.split(".")
@@ -101,19 +76,18 @@ def _columns(sweep: Sweep, params: set[str]) -> list[str]:
     return [*columns, "metrics.perf/evaluate_s", "metrics.perf/output_tokens_per_s"]
 
 
+def _params(sweep: Sweep) -> set[str]:
+    """The names of what a point is recorded with."""
+    for point in sweep.points:
+        if point.tracked is not None and point.files.tracking.is_file():
+            begun: Begun = read_json(point.files.tracking, Begun)
+            return set(begun.params)
+    return set()
+
+
 def _name(point: SweptPoint, metric: MetricId) -> str | None:
     """What the metric is called in MLflow."""
     if point.outcome is None or point.verdict is None:
         return None
     only = replace(point.verdict, metrics=(point.metrics[metric],))
     return next(iter(metrics(point.outcome, only)), None)
-
-
-def _client(uri: str) -> Any:
-    for name, value in IMPATIENT.items():
-        os.environ.setdefault(name, value)
-    import mlflow
-
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    return mlflow.MlflowClient(tracking_uri=uri)

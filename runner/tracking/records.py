@@ -1,20 +1,125 @@
-"""What MLflow shows of a run: parameters, metrics and tags, in names that it takes."""
+"""What MLflow shows of a run, read from its directory alone: what is sent late is the same."""
 
 from __future__ import annotations
 
+import getpass
+import hashlib
+import json
 import os
 import re
-from typing import Any
+import socket
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
 
 from runner.config import RunConfig
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
-from runner.rundir import RunDirectory
+from runner.rundir import RunDirectory, read_json
+from runner.sweep.record import EARLIER
 from runner.verdict import Status, Verdict
 
+MLFLOW_STATUS = {Status.ERROR.value: "FAILED", Status.INTERRUPTED.value: "KILLED"}
+# What a run that left no verdict is called; its process was killed.
+UNFINISHED = Status.ERROR.value
+KILLED_REASON = "the run's process ended before there was a verdict"
+# The tag that a run is found again by, however much of it had arrived.
+KEY = "run_key"
 # What MLflow allows in a metric's name besides letters and digits, its slashes apart.
 NOT_IN_NAMES = re.compile(r"[^\w\-. :]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
+# MLflow takes 250 characters in a metric's name, which has three parts here and an ending.
+LONGEST_PART = 70
+# Of an experiment's or run's name; of a key; of a tag (5000 in servers before 3.0).
+LONGEST_NAME, LONGEST_KEY, LONGEST_TAG = 200, 250, 5000
+LONGEST_PARAM = 6000
+
+
+@dataclass(frozen=True)
+class Begun:
+    """tracking.json: what is known of a run before its engine starts, and where it will be sent."""
+
+    key: str
+    uri: str
+    experiment: str
+    name: str
+    timeout_s: float
+    started_ms: int
+    user: str
+    host: str
+    sweep: str | None
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that MLflow gets of a run besides its files."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
+
+    begun: Begun
+    ended_ms: int
+    status: str
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def begin(config: RunConfig, plan: Plan, environment: Environment, started_ms: int) -> Begun:
+    """What can be said of a run from here on, whatever becomes of it."""
+    return Begun(
+        key=uuid.uuid4().hex,
+        uri=config.tracking.uri,
+        experiment=experiment_of(config),
+        name=_line(f"{plan.model} {config.sweep.point or plan.parallel_mode}"),
+        timeout_s=config.tracking.timeout_s,
+        started_ms=started_ms,
+        user=user(),
+        host=socket.gethostname(),
+        sweep=config.sweep.id,
+        params=parameters(config, plan),
+        tags=_tags_before(plan, environment),
+    )
+
+
+def experiment_of(config: RunConfig) -> str:
+    """The one that is named, or the task's."""
+    return _line(config.tracking.experiment or "+".join(config.task.names))
+
+
+def read_record(run: RunDirectory) -> Record:
+    """What the run's directory holds for MLflow; a run without a verdict was killed.
+
+    Raises:
+        OSError, ValueError: if a file is missing, or written by another version.
+    """
+    begun: Begun = read_json(run.tracking, Begun)
+    if not run.verdict.exists():
+        tags = _tags(run, begun, None, None)
+        return Record(begun, _ended(run, begun), "KILLED", {}, tags)
+    verdict: Verdict = read_json(run.verdict, Verdict)
+    outcome: Outcome | None = read_json(run.outcome, Outcome) if run.outcome.exists() else None
+    return Record(
+        begun,
+        _ended(run, begun),
+        MLFLOW_STATUS.get(verdict.status.value, "FINISHED"),
+        metrics(outcome, verdict) if outcome is not None else {},
+        _tags(run, begun, verdict, outcome),
+    )
+
+
+def _ended(run: RunDirectory, begun: Begun) -> int:
+    """When the run last said something: files that are copied elsewhere lose their own times."""
+    last = begun.started_ms
+    if run.events.exists():
+        for line in run.events.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # the last line may be half written
+                last = max(last, int(json.loads(line)["time"] * 1000))
+    return last
 
 
 def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
@@ -46,7 +151,7 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
     values |= {f"extra.{name}": value for name, value in config.engine.extra.items()}
     values |= {f"additional_config.{k}": v for k, v in config.engine.additional_config.items()}
     values |= {f"env.{name}": value for name, value in config.engine.env.items()}
-    return {name: str(value) for name, value in values.items()}
+    return {_key(name): str(value)[:LONGEST_PARAM] for name, value in values.items()}
 
 
 def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
@@ -89,36 +194,76 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
 
 def in_name(part: str) -> str:
     """A part of a metric's name, which MLflow takes for a part of a path."""
-    return re.sub(r"^\.+|^$", "_", NOT_IN_NAMES.sub("_", part))
+    return _short(re.sub(r"^\.+|^$", "_", NOT_IN_NAMES.sub("_", part)), LONGEST_PART)
 
 
-def tags(
-    run: RunDirectory, plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
-) -> dict[str, str]:
-    """What a team filters its runs by."""
+def _tags_before(plan: Plan, environment: Environment) -> dict[str, str]:
+    """What a team filters its runs by, as far as it is known before the engine starts."""
     values = {
-        "verdict": verdict.status.value,
-        "reason": verdict.reason,
-        "retries": str(len(outcome.retries)),
         "engine_fingerprint": plan.engine_fingerprint,
         "evaluation_fingerprint": plan.evaluation_fingerprint,
         "chip": environment.chip,
         "python": environment.python,
-        "run_directory": str(run.path.resolve()),
         "project_commit": environment.project_commit or "unknown",
+    }
+    if environment.platform == "ascend":
+        values |= {"series": environment.series, "hbm": environment.memory}
+    values |= {f"version.{name}": version for name, version in environment.packages.items()}
+    values |= {f"version.{name}": version for name, version in environment.toolkit.items()}
+    return values
+
+
+def _tags(
+    run: RunDirectory, begun: Begun, verdict: Verdict | None, outcome: Outcome | None
+) -> dict[str, str]:
+    values = begun.tags | {
+        KEY: begun.key,
+        "host": begun.host,
+        "run_directory": str(run.path.resolve()),
+        "verdict": UNFINISHED if verdict is None else verdict.status.value,
+        "reason": KILLED_REASON if verdict is None else verdict.reason,
         "mlflow.source.name": "python -m runner",
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": os.environ.get("USER") or str(os.getuid()),
-        "mlflow.note.content": run.report.read_text(encoding="utf-8"),
+        "mlflow.user": begun.user,
     }
-    if verdict.reference is not None:
+    if run.report.exists():
+        values["mlflow.note.content"] = run.report.read_text(encoding="utf-8")
+    if begun.sweep is not None:
+        # A run that another attempt replaced no longer counts as its sweep's point.
+        replaced = run.path.resolve().parent.name == EARLIER
+        values["sweep_earlier" if replaced else "sweep"] = begun.sweep
+    if verdict is not None and verdict.reference is not None:
         used = verdict.reference
         values |= {"reference": used.name, "reference_run": used.run_id or used.directory}
         values["reference_engine_fingerprint"] = used.engine_fingerprint
         values["reference_platform"] = used.platform
-    if environment.platform == "ascend":
-        values |= {"series": environment.series, "hbm": environment.memory}
-    values |= {f"prompts.{in_name(task.task)}": task.prompt_digest for task in outcome.tasks}
-    values |= {f"version.{name}": version for name, version in environment.packages.items()}
-    values |= {f"version.{name}": version for name, version in environment.toolkit.items()}
-    return {name: value[:5000] for name, value in values.items()}
+    if outcome is not None:
+        values["retries"] = str(len(outcome.retries))
+        for task in outcome.tasks:
+            values[f"prompts.{in_name(task.task)}"] = task.prompt_digest
+    return {_key(name): value[:LONGEST_TAG] for name, value in values.items()}
+
+
+def _key(name: str) -> str:
+    """Of a parameter or a tag."""
+    return _short(re.sub(r"^[./]+|^$", "_", NOT_IN_NAMES.sub("_", name)), LONGEST_KEY)
+
+
+def _line(name: str) -> str:
+    """A name that fits in one line of a table."""
+    return _short(UNPRINTABLE.sub(" ", name).strip() or "unnamed", LONGEST_NAME)
+
+
+def _short(name: str, longest: int) -> str:
+    """Cut, and still different from what begins alike."""
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def user() -> str:
+    """Who runs it, as MLflow shows runs."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return str(os.getuid())

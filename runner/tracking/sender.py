@@ -1,101 +1,162 @@
-"""A run directory, sent: the only module that imports MLflow."""
+"""`python -m runner.tracking.sender`: sends what lies on disk; only here is MLflow imported.
+
+Requests come as JSON lines on standard input, answers leave as JSON lines on the file descriptor
+given as the only argument (MLflow prints on its own). When standard input ends, the process that
+asked is gone, and so is this one, at once: what was half sent is found again by its key.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import logging
 import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runner.config import RunConfig
-from runner.environment import Environment
-from runner.outcome import Outcome
-from runner.plan import Plan
-from runner.rundir import RunDirectory, read_json
-from runner.tracking.records import in_name, metrics, parameters, tags
+from runner.errors import cause
+from runner.hubs import reason
+from runner.rundir import RunDirectory, write_json
+from runner.tracking.records import KEY, MLFLOW_STATUS, Record, in_name, read_record
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import Status, Verdict
 
-MLFLOW_STATUS = {Status.ERROR: "FAILED", Status.INTERRUPTED: "KILLED"}
-# MLflow's own defaults wait four minutes for a server that is away.
+SQLITE = "sqlite:///"
+# MLflow repeats the whole of a server's answer.
+LONGEST_REASON = 200
+# MLflow's own defaults wait four minutes for a server that is away. A request that is repeated
+# where only its answer was lost makes a second run.
 IMPATIENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+# A run has one of them: which, may change when its directory is moved.
+PLACES_IN_SWEEP = ("sweep", "sweep_earlier")
+# Not `sweep`: a table that is filtered by it shows the points and nothing else.
+SUMMARY = "sweep_summary"
 
 
-def track(
-    run: RunDirectory,
-    config: RunConfig,
-    plan: Plan,
-    environment: Environment,
-    outcome: Outcome,
-    verdict: Verdict,
-    started_ms: int,
-    ended_ms: int,
-) -> TrackedRun:
-    """Record parameters, metrics, tags and the whole directory; raises what MLflow raises."""
-    for name, value in IMPATIENT.items():
-        os.environ.setdefault(name, value)
-    import mlflow
-    from mlflow.entities import Metric, Param, RunTag
+def open_experiment(uri: str, experiment: str) -> str:
+    """The experiment's id; store and experiment are made if missing.
 
-    # The first use of a store reports every table that it creates.
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    Runs of this machine that a kill has left RUNNING there are marked as what they were.
+    """
+    client = _client(uri)
+    experiment_id = _experiment_id(client, uri, experiment)
+    with suppress(Exception):  # another time, then
+        _mark_killed(client, experiment_id)
+    return experiment_id
 
-    client = mlflow.MlflowClient(tracking_uri=config.tracking.uri)
-    experiment = config.tracking.experiment or "+".join(config.task.names)
-    experiment_id = experiment_id_of(
-        client, experiment, artifact_location(config.tracking.uri, experiment)
-    )
-    created = client.create_run(
-        experiment_id,
-        start_time=started_ms,
-        run_name=f"{plan.model} {config.sweep.point or plan.parallel_mode}",
-    )
-    run_id = created.info.run_id
-    labels = tags(run, plan, environment, outcome, verdict)
-    if config.sweep.id is not None:
-        labels["sweep"] = config.sweep.id
+
+def send_run(directory: str) -> dict[str, str]:
+    """Parameters, metrics, tags and all files, once: what has arrived before is completed."""
+    run = RunDirectory(Path(directory))
+    record = read_record(run)
+    client = _client(record.begun.uri)
+    experiment_id = _experiment_id(client, record.begun.uri, record.begun.experiment)
+    run_id = _run_id(client, experiment_id, record)
     try:
-        client.log_batch(
-            run_id,
-            metrics=[
-                Metric(name, value, ended_ms, 0)
-                for name, value in metrics(outcome, verdict).items()
-            ],
-            params=[Param(k, v) for k, v in parameters(config, plan).items()],
-            tags=[RunTag(name, value) for name, value in labels.items()],
-        )
+        _send_values(client, run_id, record)
         client.log_artifacts(run_id, str(run.path))
-    except BaseException:
-        client.set_terminated(run_id, status="FAILED", end_time=ended_ms)
-        raise
-    client.set_terminated(
-        run_id, status=MLFLOW_STATUS.get(verdict.status, "FINISHED"), end_time=ended_ms
-    )
-    return TrackedRun(config.tracking.uri, experiment, experiment_id, run_id)
+    finally:
+        client.set_terminated(run_id, status=record.status, end_time=record.ended_ms)
+    tracked = TrackedRun(record.begun.uri, record.begun.experiment, experiment_id, run_id)
+    write_json(run.tracked, tracked)
+    return asdict(tracked)
 
 
-def artifact_location(uri: str, experiment: str) -> str | None:
-    """Beside a local store, whatever the working directory is; a server has its own place."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    store = Path(uri.removeprefix("sqlite:///")).resolve()
-    return (store.parent / "mlruns" / in_name(experiment)).as_uri()
+def share_view(uri: str, experiment_id: str, sweep_id: str, columns: list[str]) -> str:
+    """Columns that matter to a sweep, kept in the store as a view; its key."""
+    from runner.sweep.links import share_view
+
+    return share_view(_client(uri), experiment_id, sweep_id, columns)
 
 
-def experiment_id_of(client: Any, name: str, artifact_location: str | None) -> str:
-    """The experiment's id, made if missing; another process may make it at the same moment."""
+def send_summary(
+    uri: str, experiment_id: str, sweep_id: str, tags: dict[str, str], files: dict[str, str]
+) -> str:
+    """The run that holds a sweep's comparison, made or brought up to date; its id.
+
+    `files` are paths on disk and the folders they are shown in.
+    """
+    client = _client(uri)
+    mine = client.search_runs([experiment_id], f"tags.{SUMMARY} = '{sweep_id}'")
+    for doubled in mine[1:]:
+        client.delete_run(doubled.info.run_id)
+    if mine:
+        run_id = str(mine[0].info.run_id)
+    else:
+        made = client.create_run(
+            experiment_id, run_name=f"sweep {sweep_id}", tags={SUMMARY: sweep_id}
+        )
+        run_id = str(made.info.run_id)
+    status = "FAILED"
+    try:
+        for name, value in tags.items():
+            client.set_tag(run_id, name, value)
+        for file, folder in files.items():
+            client.log_artifact(run_id, file, folder or None)
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run_id, status=status, end_time=int(time.time() * 1000))
+    return run_id
+
+
+REQUESTS: dict[str, Callable[..., Any]] = {
+    each.__name__: each for each in (open_experiment, send_run, share_view, send_summary)
+}
+
+
+def _client(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    if uri.startswith(SQLITE):
+        _make_store(Path(uri.removeprefix(SQLITE)))
+    return MlflowClient(tracking_uri=uri)
+
+
+def _make_store(file: Path) -> None:
+    """Made beside its place and linked there whole: several first users would break its tables."""
+    if file.exists():
+        return
+    from mlflow import MlflowClient
+
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    _unfinished.append(beside)
+    try:
+        MlflowClient(tracking_uri=f"{SQLITE}{beside}").search_experiments(max_results=1)
+        with suppress(FileExistsError):
+            os.link(beside, file)
+    finally:
+        _remove_unfinished()
+
+
+# Stores that are being made.
+_unfinished: list[Path] = []
+
+
+def _remove_unfinished() -> None:
+    for file in _unfinished:
+        for each in (file, file.with_name(f"{file.name}-journal")):
+            each.unlink(missing_ok=True)
+
+
+def _experiment_id(client: Any, uri: str, name: str) -> str:
+    """Made if missing; another process may make it at the same moment."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=artifact_location))
+            return str(client.create_experiment(name, artifact_location=_artifacts(uri, name)))
         except MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -103,20 +164,100 @@ def experiment_id_of(client: Any, name: str, artifact_location: str | None) -> s
     return str(found.experiment_id)
 
 
-def retire(run: RunDirectory) -> None:
-    """A run that another attempt replaces no longer counts as its sweep's point.
+def _artifacts(uri: str, experiment: str) -> str | None:
+    """Beside a local store, whatever the working directory is; a server has its own place."""
+    if not uri.startswith(SQLITE):
+        return None
+    store = Path(uri.removeprefix(SQLITE)).resolve()
+    return (store.parent / "mlruns" / in_name(experiment)).as_uri()
 
-    A store that is away is left as it is: the comparison reads directories, not MLflow.
-    """
-    if not run.tracked.exists():
-        return
-    tracked: TrackedRun = read_json(run.tracked, TrackedRun)
+
+def _run_id(client: Any, experiment_id: str, record: Record) -> str:
+    """The run of an earlier attempt, or a new one."""
+    begun = record.begun
+    found = client.search_runs([experiment_id], f"tags.{KEY} = '{begun.key}'")
+    for doubled in found[1:]:  # the answer to a request was lost, and it was made again
+        client.delete_run(doubled.info.run_id)
+    if not found:
+        created = client.create_run(
+            experiment_id, start_time=begun.started_ms, run_name=begun.name, tags=record.tags
+        )
+        return str(created.info.run_id)
+    run_id = str(found[0].info.run_id)
+    for name in PLACES_IN_SWEEP:
+        if name in found[0].data.tags and name not in record.tags:
+            client.delete_tag(run_id, name)
+    return run_id
+
+
+def _send_values(client: Any, run_id: str, record: Record) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    metrics = [Metric(name, value, record.ended_ms, 0) for name, value in record.metrics.items()]
+    params = [Param(name, value) for name, value in record.begun.params.items()]
+    tags = [RunTag(name, value) for name, value in record.tags.items()]
+    client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
+
+
+def _mark_killed(client: Any, experiment_id: str) -> None:
+    """Runs that were being sent when this machine's process was killed: their tags say the rest."""
+    host = os.uname().nodename
+    query = f"attributes.status = 'RUNNING' and tags.host = '{host}'"
+    for run in client.search_runs([experiment_id], query):
+        tags = run.data.tags
+        if KEY in tags and not _is_held(Path(tags["run_directory"]) / "tracking.json"):
+            client.set_terminated(
+                run.info.run_id, status=MLFLOW_STATUS.get(tags["verdict"], "FINISHED")
+            )
+
+
+def _is_held(file: Path) -> bool:
+    """Whether a process that lives has it (runner/tracking/courier.py)."""
+    try:
+        with file.open("r+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # it is for the process that asks to say
+        signal.signal(number, signal.SIG_IGN)
     for name, value in IMPATIENT.items():
         os.environ.setdefault(name, value)
+    requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     import mlflow
 
-    client = mlflow.MlflowClient(tracking_uri=tracked.uri)
-    with suppress(Exception):
-        sweep = client.get_run(tracked.run_id).data.tags["sweep"]
-        client.set_tag(tracked.run_id, "sweep_earlier", sweep)
-        client.delete_tag(tracked.run_id, "sweep")
+    # The first use of a store reports every table that it creates.
+    for noisy in (mlflow.__name__, "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answers:
+        while True:
+            request = requests.get()
+            answers.write(json.dumps(_answer(request)) + "\n")
+            answers.flush()
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        done = REQUESTS[request["call"]](**request["arguments"])
+    except Exception as error:  # any failure of the store, the network below it, or the disk
+        why = cause(error) or reason(error)[:LONGEST_REASON]
+        return {"number": request["number"], "failed": why}
+    return {"number": request["number"], "done": done}
+
+
+def _listen(requests: queue.Queue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        requests.put(json.loads(line))
+    _remove_unfinished()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

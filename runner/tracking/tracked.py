@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -24,3 +26,9 @@ def run_page(tracked: TrackedRun) -> str:
         # Without it the UI opens its GenAI view.
         f"/runs/{quote(tracked.run_id)}?workflowType=machine_learning"
     )
+
+
+def ui_command(uri: str) -> str:
+    """What shows a local store to this machine alone, whatever MLFLOW_HOST says."""
+    words = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    return shlex.join([sys.executable, *words])

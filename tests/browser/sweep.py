@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from runner.environment import Environment
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import Device
-from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.rundir import RunDirectory, read_json, write_atomic, write_json
 from runner.sweep.links import share_view, view_key, view_tag
-from runner.tracking import sender
+from runner.tracking import records, sender
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import judge
 
@@ -171,16 +172,12 @@ def _track(config: RunConfig, accuracy: float, seconds: float, started_ms: int) 
     write_json(files.outcome, outcome)
     write_json(files.verdict, verdict)
     write_atomic(files.report, report.render(plan, environment, outcome, verdict))
-    return sender.track(
-        files,
-        config,
-        plan,
-        environment,
-        outcome,
-        verdict,
-        started_ms,
-        started_ms + int(seconds * 1000),
-    )
+    write_json(files.tracking, records.begin(config, plan, environment, started_ms))
+    ended = json.dumps({"event": "outcome", "time": started_ms / 1000 + seconds})
+    write_atomic(files.events, f"{ended}\n")
+    sender.send_run(str(files.path))
+    tracked: TrackedRun = read_json(files.tracked, TrackedRun)
+    return tracked
 
 
 def _outcome(plan: Plan, accuracy: float, seconds: float) -> Outcome:

@@ -26,6 +26,7 @@ FILES = {
     "report.html",
     "engine.log",
     "events.jsonl",
+    "tracking.json",
     "mlflow.json",
 }
 

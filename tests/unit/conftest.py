@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import hydra
 import pytest
@@ -162,3 +163,15 @@ def outcome(metric: MetricResult) -> Outcome:
 @pytest.fixture
 def verdict(outcome: Outcome, plan: Plan) -> Verdict:
     return judge(outcome, plan.evaluations, VerdictConfig())
+
+
+@pytest.fixture(scope="session")
+def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its tables: making them takes MLflow seconds."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(file.parent)  # MLflow makes its folder for artifacts where it is
+        MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
+    return file

@@ -18,6 +18,7 @@ from runner.config import RunConfig
 from runner.platforms import ascend, cuda
 from runner.platforms.ascend import Ascend
 from runner.platforms.cpu import Cpu
+from tests.mlflow_server import serving
 
 
 @pytest.fixture
@@ -331,11 +332,32 @@ def test_a_server_that_is_away_is_a_warning(config: RunConfig) -> None:
     assert "does not answer" in warning
 
 
-def test_a_server_that_answers_is_no_warning(config: RunConfig) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        config.tracking.enabled, config.tracking.uri = True, f"http://127.0.0.1:{port}"
-        assert preflight.look(config).warnings == []
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        ("", None),
+        ("silent", "the server does not answer within"),
+        ("dribble", "the server does not answer within"),
+        ("cut", "the server does not answer ("),
+        ("html", "what answers there is not MLflow"),
+        (401, "the server refuses these credentials (status 401)"),
+        (503, "the server answers with status 503"),
+    ],
+)
+def test_a_server_is_asked_in_bounded_time(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch, fault: str | int, complaint: str | None
+) -> None:
+    monkeypatch.setattr(preflight.store, "SERVER_TIMEOUT_S", 0.3 if complaint else 30)
+    with serving() as server:
+        server.misbehave(fault)
+        config.tracking.enabled, config.tracking.uri = True, server.uri
+        said = preflight.store.warnings(config.tracking)
+    if complaint is None:
+        assert said == []
+    else:
+        (warning,) = said
+        assert complaint in warning
+        assert "python -m runner.sync" in warning
 
 
 # All of it

@@ -36,6 +36,7 @@ def test_the_names_of_the_files(tmp_path: Path) -> None:
         "report.html",
         "engine.log",
         "events.jsonl",
+        "tracking.json",
         "mlflow.json",
     }
 

@@ -16,7 +16,6 @@ from runner.errors import UserError
 from runner.outcome import Outcome
 from runner.rundir import RunDirectory, write_json
 from runner.sweep import record, search
-from runner.sweep.job import create_store
 from runner.sweep.launcher import note_points
 from runner.verdict import Status, Verdict
 from tests.extras import needs
@@ -200,29 +199,3 @@ def test_plans_are_shown_here_and_not_in_a_job(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert of(tmp_path, "0/point.json")["refused"][0].startswith("preflight_only=true: ")
-
-
-# The store of jobs that start together
-
-
-def test_only_one_of_many_jobs_makes_the_store(tmp_path: Path) -> None:
-    store = tmp_path / "mlflow.db"
-    code = (
-        "import sys; from pathlib import Path; from runner.sweep.job import create_store;"
-        "create_store(sys.argv[1], Path(sys.argv[2]))"
-    )
-    arguments = [command()[0], "-c", code, f"sqlite:///{store}", str(tmp_path / "lock")]
-    jobs = [
-        subprocess.Popen(
-            arguments, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(3)
-    ]
-    said = [job.communicate(timeout=120)[0] for job in jobs]
-    assert said == [""] * 3
-    assert store.stat().st_size > 0
-
-
-def test_a_server_makes_its_own_store(tmp_path: Path) -> None:
-    create_store("http://127.0.0.1:9", tmp_path / "lock")
-    assert not (tmp_path / "lock").exists()

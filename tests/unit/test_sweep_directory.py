@@ -16,6 +16,7 @@ from runner.run import Checked
 from runner.rundir import RunDirectory, write_json
 from runner.sweep import local, lock, record
 from runner.sweep.points import Point
+from runner.tracking.courier import Courier
 from runner.verdict import Status, Verdict
 from tests.unit.test_cli import CHECKOUT, command, environment, left_behind, runner
 
@@ -124,7 +125,7 @@ def test_a_point_interrupted_in_its_bookkeeping_is_noted_as_it_ended(
         for number in range(2)
     ]
     with pytest.raises(KeyboardInterrupt):
-        local.perform_group(tmp_path, points, Console())
+        local.perform_group(tmp_path, points, Courier(), Console())
     found = record.read(tmp_path)
     assert found is not None
     assert [(point.number, point.status) for point in found.points] == [(0, status)]

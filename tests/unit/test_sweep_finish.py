@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from runner import sync
+from runner.rundir import write_json
 from runner.sweep.finish import finish
-from runner.sweep.store import TAG
+from runner.tracking.sender import SUMMARY
 from runner.tracking.tracked import TrackedRun
-from tests.sweeps import ID, Asked, Found, build, grid
+from tests.sweeps import ID, Asked, Found, begun, build, grid
 
 TP, LENGTH = "parallelism.tp", "engine.max_model_len"
 HOSTILE = ["=cmd|' /C calc'!A0", "$x$ <b>|pipe|</b> [a](b) `tick`", "模型 🦙"]
@@ -222,8 +225,9 @@ def tracked_square(uri: str) -> list[Asked]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def store(tmp_path: Path, made_store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)  # where MLflow would put artifacts of an experiment
+    shutil.copy(made_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
@@ -237,7 +241,7 @@ def test_one_summary_run(tmp_path: Path, store: str) -> None:
     finish(sweep, out)  # brings it up to date
     client = mlflow.MlflowClient(tracking_uri=store)
     experiment = points[0].tracked.experiment_id if points[0].tracked else ""
-    (summary,) = client.search_runs([experiment], f"tags.{TAG} = '{ID}'")
+    (summary,) = client.search_runs([experiment], f"tags.{SUMMARY} = '{ID}'")
     assert summary.info.run_name == f"sweep {ID}"
     assert summary.info.status == "FINISHED"
     note = summary.data.tags["mlflow.note.content"]
@@ -283,6 +287,34 @@ def test_a_store_that_fails_costs_a_warning(
     sweep = build(tmp_path / "sweep", points)
     out, text = screen()
     finish(sweep, out)
-    assert "warning: the comparison is not in MLflow" in capsys.readouterr().err
+    assert "warning: not in MLflow yet" in capsys.readouterr().err
     assert (sweep / "sweep.md").exists() and (sweep / "figures").exists()
     assert "tags.sweep" in text.getvalue()  # the links need no store to be right
+
+
+def test_points_that_did_not_arrive_come_with_the_comparison(
+    tmp_path: Path, store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also an attempt that another replaced; and `python -m runner.sync` finds nothing to do."""
+    import mlflow
+
+    sweep = build(tmp_path / "sweep", square())
+    for number in range(4):
+        write_json(sweep / str(number) / "tracking.json", begun(number, store))
+    shutil.copytree(sweep / "3", sweep / "earlier" / "3")
+    write_json(sweep / "earlier" / "3" / "tracking.json", begun(9, store))
+    finish(sweep, screen()[0])
+    client = mlflow.MlflowClient(tracking_uri=store)
+    experiment = client.get_experiment_by_name("mini").experiment_id
+    counted = client.search_runs([experiment], f"tags.sweep = '{ID}'")
+    assert sorted(run.data.tags["verdict"] for run in counted) == ["FAILED"] * 2 + ["PASSED"] * 2
+    assert len(client.search_runs([experiment], f"tags.sweep_earlier = '{ID}'")) == 1
+    assert len(client.search_runs([experiment], f"tags.{SUMMARY} = '{ID}'")) == 1
+    page = (sweep / "sweep.md").read_text(encoding="utf-8")
+    assert all(run.info.run_id in page for run in counted)
+    assert sync.main([str(sweep)]) == 0
+    assert capsys.readouterr().out == "0 sent, 0 pending\n"
+    (sweep / "mlflow.json").unlink()  # the comparison was cut short
+    assert sync.main([str(sweep)]) == 0
+    assert "comparison: " in capsys.readouterr().out
+    assert len(client.search_runs([experiment], f"tags.{SUMMARY} = '{ID}'")) == 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +18,8 @@ from runner.environment import Environment
 from runner.outcome import MetricResult, Outcome, State
 from runner.plan import Facts, Plan, make_plan
 from runner.rundir import RunDirectory, write_atomic, write_json
-from runner.tracking import sender
-from runner.tracking.records import metrics, parameters, tags
-from runner.tracking.sender import track
+from runner.tracking import records, sender
+from runner.tracking.records import Record, metrics, parameters, read_record
 from runner.tracking.tracked import TrackedRun, run_page
 from runner.verdict import Status, Verdict, judge
 
@@ -37,16 +39,27 @@ HOSTILE = [
 ]
 
 
+Finish = Callable[..., RunDirectory]
+
+
 @pytest.fixture
-def run(tmp_path: Path, plan: Plan, outcome: Outcome, verdict: Verdict) -> RunDirectory:
-    files = RunDirectory(tmp_path / "run")
-    files.claim()
-    write_json(files.plan, plan)
-    write_json(files.outcome, outcome)
-    write_json(files.verdict, verdict)
-    write_atomic(files.report, "# the report\n")
-    write_atomic(files.engine_log, "log\n")
-    return files
+def finish(tmp_path: Path, config: RunConfig, facts: Facts, environment: Environment) -> Finish:
+    """Leave a run's directory as a run does."""
+
+    def finished(outcome: Outcome, verdict: Verdict | None, name: str = "run") -> RunDirectory:
+        files = RunDirectory(tmp_path / name)
+        files.claim()
+        plan = make_plan(config, facts)
+        write_json(files.plan, plan)
+        write_json(files.tracking, records.begin(config, plan, environment, 1000))
+        write_atomic(files.events, '{"event": "outcome", "time": 5.0}\n{"event": "half')
+        write_json(files.outcome, outcome)
+        if verdict is not None:
+            write_json(files.verdict, verdict)
+            write_atomic(files.report, "# the report\n")
+        return files
+
+    return finished
 
 
 def named(verdict: Verdict, name: str) -> Verdict:
@@ -165,10 +178,11 @@ def test_tasks_asked_differently_show_both(config: RunConfig, facts: Facts) -> N
 
 
 def test_tags_name_verdict_fingerprints_and_versions(
-    run: RunDirectory, plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
+    finish: Finish, plan: Plan, outcome: Outcome, verdict: Verdict
 ) -> None:
     outcome = replace(outcome, tasks=(replace(outcome.tasks[0], prompt_digest="abc"),))
-    found = tags(run, plan, environment, outcome, verdict)
+    run = finish(outcome, verdict)
+    found = read_record(run).tags
     expected = {
         "verdict": "PASSED",
         f"prompts.{outcome.tasks[0].task}": "abc",
@@ -208,79 +222,89 @@ def test_the_runs_page_is_the_classic_one(uri: str, page: str) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE, ids=lambda name: repr(name[:20]))
 def test_mlflow_accepts_every_name(
-    config: RunConfig, facts: Facts, outcome: Outcome, verdict: Verdict, name: str
+    finish: Finish, config: RunConfig, outcome: Outcome, verdict: Verdict, name: str
 ) -> None:
-    from mlflow.utils.validation import _validate_metric_name, _validate_param
-
-    for metric in metrics(outcome, named(verdict, name)):
-        _validate_metric_name(metric)
-    config.task.names = [name]
-    config.model.name = name
-    for key, value in parameters(config, make_plan(config, facts)).items():
-        _validate_param(key, value)
+    odd = replace(outcome, tasks=(replace(outcome.tasks[0], task=name),))
+    config.task.names, config.model.name = [name], name
+    config.engine.extra = config.engine.env = {name: name}
+    accepted(read_record(finish(odd, named(verdict, name))))
 
 
-def test_mlflow_accepts_long_values(config: RunConfig, facts: Facts) -> None:
-    from mlflow.utils.validation import _validate_param
-
+def test_mlflow_accepts_long_values(
+    finish: Finish, config: RunConfig, outcome: Outcome, verdict: Verdict
+) -> None:
     config.engine.extra = {"compilation_config": {f"option_{n}": n for n in range(1000)}}
-    for key, value in parameters(config, make_plan(config, facts)).items():
-        _validate_param(key, value)
+    accepted(read_record(finish(outcome, verdict)))
+
+
+def accepted(record: Record) -> None:
+    """By MLflow's own rules."""
+    from mlflow.utils import validation
+
+    for name, value in record.metrics.items():
+        validation._validate_metric(name, value, record.ended_ms, 0)
+    for name, text in record.begun.params.items():
+        assert validation._validate_param(name, text).value == text  # nothing is cut there
+    for name, text in record.tags.items():
+        assert validation._validate_tag(name, text).value == text
+    validation._validate_experiment_name(record.begun.experiment)
+    assert "\n" not in record.begun.experiment + record.begun.name
+
+
+def test_long_names_that_begin_alike_stay_different(outcome: Outcome, verdict: Verdict) -> None:
+    many = [named(verdict, "x" * 300 + end).metrics[0] for end in "ab"]
+    found = metrics(outcome, replace(verdict, metrics=tuple(many)))
+    assert len([name for name in found if name.endswith("_baseline")]) == 2
+
+
+def test_a_run_without_a_verdict_was_killed(finish: Finish, outcome: Outcome) -> None:
+    record = read_record(finish(replace(outcome, state=State.ERROR), None))
+    assert (record.status, record.ended_ms, record.metrics) == ("KILLED", 5000, {})
+    assert record.tags["verdict"] == "ERROR"
+    assert "before there was a verdict" in record.tags["reason"]
+
+
+def test_a_clock_that_went_back(finish: Finish, outcome: Outcome, verdict: Verdict) -> None:
+    run = finish(outcome, verdict)
+    write_atomic(run.events, '{"event": "outcome", "time": 0.5}\n')
+    assert read_record(run).ended_ms == 1000
 
 
 # A real store
 
 
-@pytest.fixture(scope="module")
-def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with its tables: making them takes MLflow seconds."""
-    from mlflow import MlflowClient
-
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(file.parent)  # MLflow makes its folder for artifacts where it is
-        MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
-    return file
-
-
-Record = Callable[..., Any]
+Send = Callable[..., Any]
 
 
 @pytest.fixture
-def record(
+def send(
     made_store: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     config: RunConfig,
-    plan: Plan,
-    environment: Environment,
-    run: RunDirectory,
-) -> Record:
-    """Track a run in the store and read it back as MLflow has it."""
+    finish: Finish,
+) -> Send:
+    """Send a run to the store and read it back as MLflow has it."""
     from mlflow import MlflowClient
 
     monkeypatch.chdir(tmp_path)
-    for name in sender.IMPATIENT:
-        monkeypatch.delenv(name, raising=False)
     config.tracking.enabled = True
     config.tracking.uri = f"sqlite:///{made_store}"
     config.tracking.experiment = tmp_path.name
 
-    def recorded(outcome: Outcome, verdict: Verdict) -> Any:
-        tracked = track(run, config, plan, environment, outcome, verdict, 1000, 5000)
-        client = MlflowClient(tracking_uri=tracked.uri)
-        recorded.artifacts = sorted(  # type: ignore[attr-defined]
-            each.path for each in client.list_artifacts(tracked.run_id)
-        )
-        return client.get_run(tracked.run_id)
+    def sent(outcome: Outcome, verdict: Verdict, name: str = "run") -> Any:
+        tracked = sender.send_run(str(finish(outcome, verdict, name).path))
+        return MlflowClient(tracking_uri=config.tracking.uri).get_run(tracked["run_id"])
 
-    return recorded
+    return sent
 
 
 def test_a_passed_run_in_a_real_store(
-    record: Record, run: RunDirectory, outcome: Outcome, verdict: Verdict
+    send: Send, made_store: Path, tmp_path: Path, outcome: Outcome, verdict: Verdict
 ) -> None:
-    stored = record(outcome, verdict)
+    from mlflow import MlflowClient
+
+    stored = send(outcome, verdict)
     assert stored.info.status == "FINISHED"
     assert (stored.info.start_time, stored.info.end_time) == (1000, 5000)
     assert stored.info.run_name == "fixed TP2"
@@ -292,7 +316,9 @@ def test_a_passed_run_in_a_real_store(
     assert stored.data.tags["verdict"] == "PASSED"
     assert len(stored.data.tags["engine_fingerprint"]) == 16
     assert stored.data.tags["mlflow.note.content"] == "# the report\n"
-    assert record.artifacts == sorted(file.name for file in run.path.iterdir())  # type: ignore[attr-defined]
+    client = MlflowClient(tracking_uri=f"sqlite:///{made_store}")
+    kept = {each.path for each in client.list_artifacts(stored.info.run_id)}
+    assert kept == {file.name for file in (tmp_path / "run").iterdir()} - {"mlflow.json"}
 
 
 @pytest.mark.parametrize(
@@ -300,93 +326,105 @@ def test_a_passed_run_in_a_real_store(
     [(State.ERROR, "FAILED"), (State.INTERRUPTED, "KILLED"), (State.REFUSED, "FINISHED")],
 )
 def test_a_run_that_did_not_finish(
-    record: Record, plan: Plan, outcome: Outcome, state: State, status: str
+    send: Send, plan: Plan, outcome: Outcome, state: State, status: str
 ) -> None:
     ended = replace(outcome, state=state, reason="why\nand more")
-    stored = record(ended, judge(ended, plan.evaluations, VerdictConfig()))
+    stored = send(ended, judge(ended, plan.evaluations, VerdictConfig()))
     assert stored.info.status == status
     assert stored.data.tags["verdict"] == state.value
     assert stored.data.tags["reason"] == "why\nand more"
 
 
 def test_a_failed_accuracy_is_a_finished_run(
-    record: Record, plan: Plan, outcome: Outcome, metric: MetricResult
+    send: Send, plan: Plan, outcome: Outcome, metric: MetricResult
 ) -> None:
     task = replace(outcome.tasks[0], metrics=(replace(metric, value=0.1),))
     wrong = replace(outcome, tasks=(task,))
-    stored = record(wrong, judge(wrong, plan.evaluations, VerdictConfig()))
+    stored = send(wrong, judge(wrong, plan.evaluations, VerdictConfig()))
     assert stored.info.status == "FINISHED"
     assert stored.data.tags["verdict"] == "FAILED"
     assert stored.data.metrics["gsm8k/passed"] == 0
 
 
 def test_no_number_can_be_recorded(
-    record: Record, plan: Plan, outcome: Outcome, metric: MetricResult
+    send: Send, plan: Plan, outcome: Outcome, metric: MetricResult
 ) -> None:
     task = replace(outcome.tasks[0], metrics=(replace(metric, value=float("nan")),))
     odd = replace(outcome, tasks=(task,))
-    stored = record(odd, judge(odd, plan.evaluations, VerdictConfig()))
+    stored = send(odd, judge(odd, plan.evaluations, VerdictConfig()))
     assert stored.data.tags["verdict"] == "FAILED"
     assert stored.data.metrics["gsm8k/passed"] == 0
 
 
 def test_more_metrics_than_one_request_takes(
-    record: Record, outcome: Outcome, verdict: Verdict
+    send: Send, outcome: Outcome, verdict: Verdict
 ) -> None:
     """A group of very many subtasks: MLflow takes 1000 metrics in one batch."""
     many = tuple(
         replace(verdict.metrics[0], task=f"part_{number}", baseline=None) for number in range(510)
     )
-    stored = record(outcome, replace(verdict, metrics=many))
+    stored = send(outcome, replace(verdict, metrics=many))
     assert len(stored.data.metrics) > 1000
 
 
 def test_runs_of_one_experiment_lie_side_by_side(
-    record: Record, outcome: Outcome, verdict: Verdict
+    send: Send, outcome: Outcome, verdict: Verdict
 ) -> None:
-    first, second = record(outcome, verdict), record(outcome, verdict)
+    first, second = send(outcome, verdict), send(outcome, verdict, "another")
     assert first.info.experiment_id == second.info.experiment_id
     assert first.info.run_id != second.info.run_id
 
 
 def test_the_experiment_is_the_task_unless_named(
-    record: Record, config: RunConfig, made_store: Path, outcome: Outcome, verdict: Verdict
+    send: Send, config: RunConfig, made_store: Path, outcome: Outcome, verdict: Verdict
 ) -> None:
     from mlflow import MlflowClient
 
     config.tracking.experiment = None
-    stored = record(outcome, verdict)
+    stored = send(outcome, verdict)
     client = MlflowClient(tracking_uri=f"sqlite:///{made_store}")
     assert client.get_experiment(stored.info.experiment_id).name == "gsm8k"
 
 
-def test_a_run_that_could_not_be_sent_whole_does_not_stay_running(
-    record: Record,
-    made_store: Path,
-    outcome: Outcome,
-    verdict: Verdict,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+def test_sent_twice_it_is_one_run(
+    send: Send, made_store: Path, tmp_path: Path, outcome: Outcome, verdict: Verdict
 ) -> None:
     from mlflow import MlflowClient
 
-    def full(self: Any, *arguments: Any, **options: Any) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(MlflowClient, "log_artifacts", full)
-    with pytest.raises(OSError, match="No space left"):
-        record(outcome, verdict)
+    stored = send(outcome, verdict)
+    again = sender.send_run(str(tmp_path / "run"))
+    assert again["run_id"] == stored.info.run_id
     client = MlflowClient(tracking_uri=f"sqlite:///{made_store}")
-    experiment = client.get_experiment_by_name(tmp_path.name)
-    (left,) = client.search_runs([experiment.experiment_id])
-    assert left.info.status == "FAILED"
+    (only,) = client.search_runs([stored.info.experiment_id])
+    assert only.data.metrics == stored.data.metrics
+    assert len(client.get_metric_history(only.info.run_id, "gsm8k/passed")) == 1
 
 
 def test_a_store_of_another_kind_is_not_changed(
-    record: Record, config: RunConfig, tmp_path: Path, outcome: Outcome, verdict: Verdict
+    send: Send, config: RunConfig, tmp_path: Path, outcome: Outcome, verdict: Verdict
 ) -> None:
     (tmp_path / "other.db").write_bytes(b"not a database" * 100)
     config.tracking.uri = f"sqlite:///{tmp_path / 'other.db'}"
     with pytest.raises((sqlite3.Error, Exception), match="not a database"):
-        record(outcome, verdict)
+        send(outcome, verdict)
     assert (tmp_path / "other.db").read_bytes() == b"not a database" * 100
+
+
+def test_several_first_users_make_one_store(tmp_path: Path) -> None:
+    store = tmp_path / "mlflow.db"
+    code = (
+        "import sys, logging; logging.disable(); from runner.tracking import sender;"
+        "print(sender.open_experiment(sys.argv[1], 'mini'))"
+    )
+    users = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code, f"sqlite:///{store}"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    assert {user.communicate(timeout=120)[0] for user in users} == {"1\n"}
+    assert [each.name for each in tmp_path.iterdir() if each.name != "mlruns"] == ["mlflow.db"]

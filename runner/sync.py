@@ -1,0 +1,99 @@
+"""python -m runner.sync: bring to MLflow what lies on disk and has not arrived there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from runner import terminal
+from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
+from runner.errors import UserError
+from runner.sweep import lock, record, store
+from runner.sweep.finish import finish
+from runner.sweep.summary import read_sweep
+from runner.tracking.courier import Courier
+from runner.tracking.pending import deliver, pending
+from runner.tracking.tracked import run_page
+
+HELP = """\
+Sends every run that could not be sent when it ended, each once, also where an earlier attempt was
+cut short. A run that was killed before its verdict is recorded as KILLED. Sweeps are compared anew,
+so that their pages have links. Without a directory: outputs/ and multirun/.
+
+Exit status: 0 all is sent · 1 wrong usage · 2 a store takes nothing: what is pending is named
+"""
+USUAL = ("outputs", "multirun")
+# A run's files may be many, and who calls this waits for them.
+TIMEOUT_S = 300.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Send, and say what was sent and what was not."""
+    parser = argparse.ArgumentParser(
+        "python -m runner.sync",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "directories", nargs="*", type=Path, metavar="RUN_OR_SWEEP_DIR", help="as a run names it"
+    )
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as error:
+        return USAGE_ERROR if error.code else 0
+    directories = given.directories or [Path(name) for name in USUAL if Path(name).is_dir()]
+    missing = [f"{each}: no such directory" for each in directories if not each.is_dir()]
+    if missing:
+        complain(UserError(*missing))
+        return USAGE_ERROR
+    try:
+        return sync(directories, terminal.console())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def sync(directories: Sequence[Path], out: Console) -> int:
+    """The exit status."""
+    runs = {run.path.resolve(): run for each in directories for run in pending(each)}
+    sent = left = 0
+    with Courier() as courier:
+        for delivery in deliver(courier, runs.values(), TIMEOUT_S):
+            if delivery.tracked is not None:
+                sent += 1
+                out.print(f"sent: {delivery.run.path}  {run_page(delivery.tracked)}")
+            elif delivery.busy:
+                out.print(f"left alone: {delivery.run.path}: {delivery.problem}")
+            else:
+                left += 1
+                where = f" ({delivery.uri})" if delivery.uri else ""
+                out.print(f"pending: {delivery.run.path}{where}: {delivery.problem}")
+    for sweep in _sweeps(directories):
+        try:
+            lock.take(sweep)
+        except UserError as error:
+            out.print(f"left alone: {error}")
+            continue
+        out.print(f"\n{sweep}:")
+        finish(sweep, out)
+        left += not store.is_recorded(read_sweep(sweep))
+    out.print(f"{sent} sent, {left} pending")
+    return INFRASTRUCTURE if left else 0
+
+
+def _sweeps(directories: Sequence[Path]) -> list[Path]:
+    """Those whose comparison is not recorded as it would be now."""
+    # A launcher that is not ours leaves points and no sweep.json.
+    found = {file.parent for each in directories for file in each.rglob(record.NAME)}
+    found |= {
+        file.parent.parent for each in directories for file in each.rglob(f"*/{record.POINT}")
+    }
+    sweeps = [each for each in found if each.name != record.EARLIER]
+    return sorted(each for each in sweeps if not store.is_recorded(read_sweep(each)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What lies on disk and is not in MLflow yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.rundir import RunDirectory, read_json
+from runner.tracking.courier import Busy, Courier, NotSent
+from runner.tracking.records import Begun
+from runner.tracking.tracked import TrackedRun
+
+# A store that has refused this many runs in a row is asked no more.
+PATIENCE = 2
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of a run that was to be sent; `problem` says why it was not."""
+
+    run: RunDirectory
+    uri: str
+    tracked: TrackedRun | None = None
+    problem: str = ""
+    busy: bool = False
+
+
+def pending(directory: Path) -> list[RunDirectory]:
+    """Runs in the directory, however deep, that have no receipt; those that began first are first.
+
+    A file that cannot be read is no reason to leave the others: it comes last.
+    """
+    found = [RunDirectory(file.parent) for file in directory.rglob("tracking.json")]
+    return sorted((run for run in found if not run.tracked.exists()), key=_began)
+
+
+def _began(run: RunDirectory) -> tuple[bool, int, str]:
+    begun = _begun(run)
+    return begun is None, begun.started_ms if begun is not None else 0, str(run.path)
+
+
+def _begun(run: RunDirectory) -> Begun | None:
+    try:
+        begun: Begun = read_json(run.tracking, Begun)
+    except (OSError, ValueError):
+        return None
+    return begun
+
+
+def deliver(
+    courier: Courier, runs: Iterable[RunDirectory], timeout_s: float | None = None
+) -> Iterator[Delivery]:
+    """Send one after the other, each within the limit or its own; a store that is away costs two.
+
+    The deliveries come as they happen.
+    """
+    failures: dict[str, int] = {}
+    for run in runs:
+        begun = _begun(run)
+        if begun is None:
+            yield Delivery(run, "", problem="its tracking.json cannot be read")
+            continue
+        if failures.get(begun.uri, 0) >= PATIENCE:
+            yield Delivery(run, begun.uri, problem="not tried: the store takes nothing")
+            continue
+        try:
+            tracked = courier.send(run, timeout_s or begun.timeout_s)
+        except Busy as error:
+            yield Delivery(run, begun.uri, problem=str(error), busy=True)
+        except NotSent as error:
+            failures[begun.uri] = failures.get(begun.uri, 0) + 1
+            yield Delivery(run, begun.uri, problem=str(error))
+        else:
+            failures[begun.uri] = 0
+            yield Delivery(run, begun.uri, tracked)
