@@ -50,7 +50,7 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
     if drop is not None:
         assert p_adjusted is not None
         detectable, samples = drop.detectable(alpha), drop.samples(margin, alpha)
-        status, reason = _decide(drop.drop, drop.upper, p_adjusted, margin)
+        status, reason = decide(drop.drop, drop.upper, p_adjusted, margin)
         if status is Status.INCONCLUSIVE:
             reason += f"; about {samples:,} samples would decide"
     assert status is not None
@@ -85,7 +85,7 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
     )
 
 
-def _decide(drop: float, upper: float, p: float, margin: float) -> tuple[Status, str]:
+def decide(drop: float, upper: float, p: float, margin: float) -> tuple[Status, str]:
     """A drop that is surely under the margin passes, even where it is surely there."""
     said = f"a drop of {drop:.4f}" if drop > 0 else f"a gain of {-drop:.4f}" if drop else "no drop"
     most = f"at most {upper:.4f}" if upper > 0 else f"a gain of {-upper:.4f} or more"

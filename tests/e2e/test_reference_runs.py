@@ -1,0 +1,93 @@
+"""A damaged engine against a sound one, and references refused before any engine starts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runner.canary import WEIGHTS
+from tests.e2e.conftest import Finished, Run, environment
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The canary's weights with one text attention layer silenced."""
+    from safetensors.torch import load_file, save_file
+
+    directory = tmp_path_factory.mktemp("damaged") / "weights"
+    shutil.copytree(WEIGHTS, directory)
+    tensors = load_file(directory / "model.safetensors")
+    tensors["model.layers.1.self_attn.o_proj.weight"].zero_()
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    return directory
+
+
+def promote(finished: Finished, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "runner.promote", str(finished.directory), *options],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_silenced_attention_layer_fails_against_the_sound_run(
+    run: Run, default_run: Finished, damaged: Path
+) -> None:
+    """By its alias, and by its log-probabilities too; it may not become a reference itself."""
+    promoted = promote(default_run)
+    assert promoted.returncode == 0, promoted.stderr
+    finished = run(
+        f"model.pretrained={damaged}",
+        "verdict=numerics",
+        "verdict.reference=baseline@canary_vl/canary",
+        "verdict.metrics.canary.acc.none.rule=paired",
+    )
+    assert finished.status == 3, finished.printed
+    verdict = finished.json("verdict.json")
+    judged = {metric["metric"]: metric for metric in verdict["metrics"] if metric["rule"]}
+    assert {name: each["status"] for name, each in judged.items()} == {
+        "acc": "FAILED",
+        "logprob_shift": "FAILED",
+    }
+    assert judged["acc"]["test"] == "exact McNemar"
+    assert judged["acc"]["p"] < 1e-20
+    assert judged["acc"]["drop"] == pytest.approx(0.31, abs=0.03)
+    assert judged["acc"]["clusters"] == 6
+    assert verdict["reference"]["run_id"] == default_run.json("mlflow.json")["run_id"]
+    assert "Reference: baseline@canary_vl/canary" in finished.report
+    refused = promote(finished, "--alias", "bad")
+    assert refused.returncode == 1
+    assert "FAILED" in refused.stderr and "--force" in refused.stderr
+
+
+def test_a_reference_that_lost_samples_is_refused_in_seconds(
+    run: Run, default_run: Finished, tmp_path: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    torn = tmp_path / "torn"
+    shutil.copytree(default_run.directory, torn)
+    table = pq.read_table(torn / "samples.parquet")
+    pq.write_table(table.slice(0, 480), torn / "samples.parquet")
+    started = time.monotonic()
+    refused = run("verdict=paired", f"verdict.reference={torn}")
+    assert refused.status == 1
+    assert "holds 480 samples, and the run counted 600" in refused.printed
+    assert time.monotonic() - started < 60
+    other = run(
+        "verdict=paired",
+        f"verdict.reference={default_run.directory}",
+        "task.system_instruction=Be brief.",
+    )
+    assert other.status == 1
+    assert "was asked with system_instruction=None, and this run with Be brief." in other.printed
+    assert not (other.directory / "engine.log").exists()
