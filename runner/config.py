@@ -138,6 +138,8 @@ class EngineConfig:
     enforce_eager: bool = II("model.serve.enforce_eager")
     gpu_memory_utilization: float = II("model.serve.gpu_memory_utilization")
     seed: int = 0
+    # Requests in flight where task.batch_size is auto; null: as many as the engine runs at once.
+    window: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     # `load` checks it against AdditionalConfig; open here, so that only what is set is recorded.

@@ -71,6 +71,8 @@ class Plan:
     runtime: str = "vllm"
     # The field of the documents that says which samples share their fate.
     cluster: str | None = None
+    # Requests in flight; None leaves it to the engine's size.
+    window: int | None = None
 
     @property
     def parallel_mode(self) -> str:
@@ -175,6 +177,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         evaluation_fingerprint=_fingerprint(asked),
         runtime=engine.runtime,
         cluster=config.verdict.cluster if config.verdict.cluster not in NO_FIELD else None,
+        window=engine.window,
     )
 
 

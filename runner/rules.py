@@ -86,6 +86,8 @@ def problems(config: RunConfig) -> list[str]:
     require(
         0 < share <= 1, "engine.gpu_memory_utilization", "must be above 0 and at most 1 (a share)"
     )
+    window = config.engine.window
+    require(window is None or window >= 1, "engine.window", "must be at least 1, or null")
     images = config.model.max_images
     require(images is None or images >= 0, "model.max_images", "must be 0 or more, or null")
     require(bool(config.task.names), "task.names", "name at least one lm-eval task")

@@ -157,6 +157,7 @@ def perform(
             terminal.show_point(out, verdict, tail)
         else:
             terminal.show_verdict(out, plan.model, verdict, tail)
+            terminal.show_matters(out, outcome)
             out.print(f"report: {files.report}, and {files.report_html.name} beside it")
     if config.tracking.enabled:
         tracked = _send(files, courier, config.tracking)

@@ -8,6 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from runner.outcome import Outcome
+from runner.page.words import matters
 from runner.plan import Plan
 from runner.report import interval, number, signed
 from runner.verdict import MetricVerdict, Status, Verdict
@@ -37,6 +39,12 @@ def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> N
     if log_tail:
         out.print(log_tail)
     out.print(f"{model}: {verdict.status.value} ({verdict.reason})")
+
+
+def show_matters(out: Console, outcome: Outcome) -> None:
+    """What should be known before the numbers are trusted."""
+    for sentence in matters(outcome):
+        out.print(f"note: {sentence}")
 
 
 def show_point(out: Console, verdict: Verdict, log_tail: str) -> None:

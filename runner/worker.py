@@ -37,9 +37,8 @@ class Reporter:
     """Events to the supervisor, and the progress of the task at hand."""
 
     descriptor: int
+    names: list[str] = field(default_factory=list)
     task: str = ""
-    number: int = 0
-    tasks: int = 0
     done: int = 0
     total: int = 0
     steps: int = 0
@@ -48,6 +47,9 @@ class Reporter:
     def send(self, event: str, **content: Any) -> None:
         line = json.dumps({"event": event, "time": time.time(), **content}) + "\n"
         os.write(self.descriptor, line.encode())
+
+    def enter(self, task: str) -> None:
+        self.task = task
 
     def begin(self, kind: str, total: int) -> None:
         self.done, self.total = 0, total
@@ -72,8 +74,8 @@ class Reporter:
         self.send(
             "progress",
             task=self.task,
-            number=self.number,
-            tasks=self.tasks,
+            number=self.names.index(self.task) + 1,
+            tasks=len(self.names),
             done=self.done,
             total=self.total,
             **content,
@@ -167,26 +169,24 @@ def _evaluate_all(
         from runner.lm.images import Album
         from runner.lm.samples import write_samples
 
-        if held.lm is None:
-            held.lm = _start_engine(plan, reporter)
-        else:
-            held.lm.renew()
-        lm = held.lm
+        held.lm = lm = held.lm or _start_engine(plan, reporter)
+        lm.begin(plan.window)
         clock.lap("start_engine_s")
         engine.update(lm.resolved())
         reporter.send("engine_started", engine=engine)
         rows: list[Any] = []
         album = Album()
-        reporter.tasks = len(loaded)
-        for number, task in enumerate(loaded, start=1):
-            reporter.task, reporter.number = task.evaluation.task, number
-            outcome, task_rows = evaluate(lm, manager, task, plan, album)
-            rows += task_rows
+
+        def finish(outcome: TaskOutcome, task_rows: list[Any]) -> None:
+            rows.extend(task_rows)
             finished.append(outcome)
             write_samples(run.samples, rows)
             album.write(run.images)
             write_json(run.outcome, Outcome(State.ERROR, "unfinished", tuple(finished), engine))
-            reporter.send("task_finished", task=task.evaluation.task, seconds=outcome.seconds)
+            reporter.send("task_finished", task=outcome.task, seconds=outcome.seconds)
+
+        reporter.names = [task.evaluation.task for task in loaded]
+        evaluate(lm, manager, loaded, plan, album, finish)
         clock.lap("evaluate_s")
 
 

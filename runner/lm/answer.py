@@ -9,10 +9,17 @@ TOO_LONG = "prompt_too_long"
 
 @dataclass(frozen=True)
 class Answer:
-    """Log-probabilities are natural logarithms; `finish_reason` is stop, length or TOO_LONG."""
+    """Log-probabilities are natural logarithms; `finish_reason` is stop, length or TOO_LONG.
+
+    `text` is what was generated; where a given text was scored instead, `scored` is its
+    log-likelihood, and `greedy` says whether the model would have chosen every token of it.
+    """
 
     prompt_tokens: int
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     margins: tuple[float, ...]
     finish_reason: str
+    text: str = ""
+    scored: float | None = None
+    greedy: bool = False

@@ -14,6 +14,7 @@ import datasets
 from runner import manifest
 from runner.errors import UserError
 from runner.hubs import modelscope, reason
+from runner.lm.images import unread
 
 
 @contextmanager
@@ -22,7 +23,8 @@ def local_datasets(data_dir: str | None, source: str = "hf") -> Iterator[None]:
 
     lm-eval's task files name hub ids; this changes where they are read, not what is read. A data
     set that is not there is refused with its id. Local data goes through a private cache that is
-    gone afterwards: the shared one serves what an earlier directory of the same name held.
+    gone afterwards: the shared one serves what an earlier directory of the same name held. Images
+    come unread, wherever they are from.
 
     With `source=modelscope` the directory is ModelScope's cache, filled where it has to be.
     ModelScope's own patch of the hub library is not used: it hands over single files alone.
@@ -51,7 +53,10 @@ def local_datasets(data_dir: str | None, source: str = "hf") -> Iterator[None]:
             except Exception as error:  # network, cache or file: the user's cure is the same
                 raise UserError(_missing(str(path), name, directory, source, error)) from error
 
-        with patch.object(datasets, "load_dataset", load):
+        with (
+            patch.object(datasets, "load_dataset", load),
+            patch.object(datasets.Image, "decode_example", unread),
+        ):
             yield
 
 

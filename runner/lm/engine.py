@@ -1,17 +1,12 @@
-"""The engine boundary: what lm-eval hands to vLLM, and what comes back, kept for every request."""
+"""The engine boundary: the little of vLLM that feeding it takes, and what its outputs say."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from types import SimpleNamespace
-from typing import Any
-
-from tqdm import tqdm
-from vllm import LLM, SamplingParams
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from runner.lm.answer import TOO_LONG, Answer
-from runner.lm.images import image_hash
 
 # The chosen token and the one behind it: enough for its probability and the margin of a near-tie.
 LOGPROBS = 2
@@ -19,103 +14,61 @@ LOGPROBS = 2
 TOO_LONG_SAID = ("maximum context length", "longer than the maximum model length")
 
 
-class RecordingEngine:
-    """Stands where lm-eval expects a `vllm.LLM`, and remembers every answer by its prompt."""
+class Core(Protocol):
+    """`LLM.llm_engine`, from vLLM 0.23 on."""
 
-    def __init__(self, llm: LLM, on_progress: Callable[[int], None]) -> None:
-        """`on_progress(n)` is called whenever n more requests have finished."""
-        self._llm = llm
-        self._on_progress = on_progress
-        self._answers: dict[Hashable, deque[Answer]] = {}
+    def step(self) -> Sequence[Any]: ...
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._llm, name)
-
-    def generate(
-        self,
-        prompts: Sequence[Any],
-        sampling_params: Any = None,
-        use_tqdm: Any = None,
-        lora_request: Any = None,
-    ) -> list[Any]:
-        """vLLM's `generate`; a prompt that cannot fit gets an empty answer instead of an error.
-
-        One such prompt would otherwise end the whole run, after everything else was computed.
-        """
-        many = isinstance(sampling_params, Sequence)
-        params = list(sampling_params) if many else [sampling_params] * len(prompts)
-        for each in {id(each): each for each in params}.values():
-            if each.prompt_logprobs is None:
-                each.logprobs = LOGPROBS
-        outputs = self._generate(list(prompts), params, lora_request)
-        for prompt, output in zip(prompts, outputs, strict=True):
-            self._answers.setdefault(prompt_key(prompt), deque()).append(_answer(output))
-        return outputs
-
-    def take(self, key: Hashable) -> Answer | None:
-        """The next answer to that prompt, in the order asked; None where there was none."""
-        waiting = self._answers.get(key)
-        return waiting.popleft() if waiting else None
-
-    def forget(self) -> None:
-        """Drop what was not taken."""
-        self._answers.clear()
-
-    def _generate(
-        self, prompts: list[Any], params: list[SamplingParams], lora_request: Any
-    ) -> list[Any]:
-        try:
-            return list(
-                self._llm.generate(
-                    prompts,
-                    sampling_params=params,
-                    use_tqdm=self._bar,
-                    lora_request=lora_request,
-                )
-            )
-        except Exception as error:  # ValueError up to vLLM 0.23, a class of its own in 0.32
-            # vLLM refuses a batch for one prompt that is too long, before any of it is computed.
-            if not any(words in str(error) for words in TOO_LONG_SAID):
-                raise
-            if len(prompts) == 1:
-                self._on_progress(1)
-                return [_refused()]
-            half = len(prompts) // 2
-            return self._generate(prompts[:half], params[:half], lora_request) + self._generate(
-                prompts[half:], params[half:], lora_request
-            )
-
-    def _bar(self, *args: Any, **kwargs: Any) -> tqdm[Any]:
-        return _Progress(*args, on_progress=self._on_progress, **kwargs)
+    def abort_request(self, request_ids: list[str], internal: bool = False) -> None: ...
 
 
-class _Progress(tqdm):
-    """vLLM reports finished requests to a tqdm bar; this one draws nothing and passes them on."""
+class Engine(Protocol):
+    """`vllm.LLM`, from vLLM 0.23 on; whatever offers this can stand in for it."""
 
-    def __init__(self, *args: Any, on_progress: Callable[[int], None], **kwargs: Any) -> None:
-        self._requests = kwargs.get("desc") == "Processed prompts"
-        self._on_progress = on_progress
-        super().__init__(*args, **{**kwargs, "bar_format": "", "mininterval": 3600})
+    @property
+    def llm_engine(self) -> Core: ...
 
-    def display(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-    def update(self, n: float | None = 1) -> bool | None:
-        if self._requests:
-            self._on_progress(int(n or 0))
-        redrawn: bool | None = super().update(n)
-        return redrawn
+    def enqueue(
+        self, prompts: Any, sampling_params: Any, *, lora_request: Any, use_tqdm: bool
+    ) -> list[str]: ...
 
 
-def prompt_key(prompt: Any) -> Hashable:
-    """Who a prompt is: its tokens, or its text and the content of its images."""
-    if "prompt_token_ids" in prompt:
-        return tuple(prompt["prompt_token_ids"])
-    images = (prompt.get("multi_modal_data") or {}).get("image") or []
-    return (prompt["prompt"], tuple(image_hash(image) for image in images))
+@dataclass(frozen=True)
+class Question:
+    """One prompt for the engine, and how its output becomes an answer.
+
+    Equal prompts with equal parameters are different questions where `kind` differs; `cut` says
+    that the prompt lost its beginning to the engine's length.
+    """
+
+    prompt: Any
+    params: Any
+    kind: str
+    read: Callable[[Any], Answer]
+    lora: Any = None
+    cut: bool = False
 
 
-def _answer(output: Any) -> Answer:
+def enqueue(engine: Engine, question: Question) -> str | None:
+    """The engine's own id of the request; None for a prompt that it cannot hold."""
+    try:
+        (request,) = engine.enqueue(
+            [question.prompt], question.params, lora_request=question.lora, use_tqdm=False
+        )
+    except Exception as error:  # ValueError up to vLLM 0.23, a class of its own in 0.32
+        if any(words in str(error) for words in TOO_LONG_SAID):
+            return None
+        raise
+    return request
+
+
+def public_id(request: str) -> str:
+    """`enqueue` returns "7-ab12cd34" for what the outputs call "7"."""
+    return request.partition("-")[0]
+
+
+def generated(output: Any) -> Answer:
+    """A generated text, with what is known of each of its tokens."""
     completion = output.outputs[0]
     chosen, margins = [], []
     for token, candidates in zip(completion.token_ids, completion.logprobs or (), strict=False):
@@ -129,9 +82,10 @@ def _answer(output: Any) -> Answer:
         logprobs=tuple(chosen),
         margins=tuple(margins),
         finish_reason=str(completion.finish_reason),
+        text=completion.text,
     )
 
 
-def _refused() -> Any:
-    completion = SimpleNamespace(text="", token_ids=(), logprobs=None, finish_reason=TOO_LONG)
-    return SimpleNamespace(outputs=[completion], prompt_token_ids=(), prompt_logprobs=None)
+def refused() -> Answer:
+    """An empty answer: an error would end the whole run for one prompt that is too long."""
+    return Answer(0, (), (), (), TOO_LONG)

@@ -1,18 +1,20 @@
-"""One lm-eval task on a running engine → TaskOutcome and its samples."""
+"""lm-eval's tasks on a running engine → TaskOutcomes and their samples."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import time
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any
 
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from runner.lm.answer import TOO_LONG
+from runner.lm.answering import Model
 from runner.lm.images import Album
 from runner.lm.samples import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
@@ -20,20 +22,47 @@ from runner.outcome import MetricResult, TaskOutcome
 from runner.plan import Plan
 from runner.unparsable import unparsable
 
-if TYPE_CHECKING:
-    from runner.lm.models import RecordedModel
+Finished = Callable[[TaskOutcome, list[SampleRow]], None]
 
 
 def evaluate(
-    lm: RecordedModel, manager: TaskManager, loaded: LoadedTask, plan: Plan, album: Album
-) -> tuple[TaskOutcome, list[SampleRow]]:
-    """Ask, score and aggregate with `lm_eval.simple_evaluate`, seeded, samples kept.
+    lm: Model,
+    manager: TaskManager,
+    loaded: Sequence[LoadedTask],
+    plan: Plan,
+    album: Album,
+    finished: Finished,
+) -> None:
+    """Ask, score and aggregate every task; `finished` gets each as soon as it is scored.
 
-    The images that were shown go to the album.
+    Tasks whose requests can share a stream do. The images that were shown go to the album.
     """
+    for (batch_size, chat), tasks in groupby(loaded, _way_of_asking):
+        lm.together(
+            [
+                (each.evaluation.task, partial(_evaluate, lm, manager, each, plan, album, finished))
+                for each in tasks
+            ],
+            batch_size,
+            chat,
+        )
+
+
+def _way_of_asking(loaded: LoadedTask) -> tuple[str, bool]:
+    """What lm-eval's model classes know of all their requests, not of each."""
+    return loaded.evaluation.batch_size, loaded.evaluation.apply_chat_template
+
+
+def _evaluate(
+    lm: Model,
+    manager: TaskManager,
+    loaded: LoadedTask,
+    plan: Plan,
+    album: Album,
+    finished: Finished,
+) -> None:
+    """`lm_eval.simple_evaluate`, seeded, samples kept."""
     asked = loaded.evaluation
-    lm.batch_size = asked.batch_size if asked.batch_size == "auto" else int(asked.batch_size)
-    start = time.monotonic()
     results = simple_evaluate(
         model=lm,
         tasks=list(loaded.items),
@@ -51,10 +80,8 @@ def evaluate(
         log_samples=True,
     )
     assert results is not None  # None is for ranks other than 0, which lm-eval has under torchrun
-    seconds = time.monotonic() - start
     rows = sample_rows(lm, loaded, results["samples"], album, plan.cluster)
-    lm.forget()
-    return _task_outcome(loaded, results, rows, seconds), rows
+    finished(_task_outcome(loaded, results, rows, lm.spent()), rows)
 
 
 def _plain(limit: float | None) -> int | float | None:

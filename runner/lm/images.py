@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import ExifTags, Image
 
 from runner.rundir import write_atomic
 
+_decode = datasets.Image.decode_example
 # Enough to see what a question is about; the image itself stays in the data set.
 LONGEST_SIDE = 384
 # 8 bits a channel: what WebP takes as it is.
@@ -32,9 +35,38 @@ SCHEMA = pa.schema(
 
 def image_hash(image: Image.Image) -> str:
     """SHA-256 of an image's mode, size and pixels: no encoding, so any mode will do."""
+    image = opened(image)
     digest = hashlib.sha256(f"{image.mode}{image.size}".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
+
+
+def opened(image: Image.Image) -> Image.Image:
+    """The same image, to be read and dropped.
+
+    Pillow keeps the pixels of an image that was read for as long as it lives, and lm-eval keeps
+    the images of all samples.
+    """
+    held = getattr(image, "fp", None)
+    if not isinstance(held, io.BytesIO) or held.closed:
+        return image
+    fresh = Image.open(io.BytesIO(held.getbuffer()))
+    fresh.load()
+    return fresh
+
+
+def unread(self: Any, value: Any, token_per_repo_id: Any = None) -> Any:
+    """`datasets.Image.decode_example`, which reads the pixels; here that is left to `opened`."""
+    content = value.get("bytes") if isinstance(value, dict) else None
+    if content is None:
+        return _decode(self, value, token_per_repo_id)
+    image = Image.open(io.BytesIO(content))
+    # PNG's own getexif would read the pixels first: this chunk may come after them.
+    turned = b"eXIf" in content if image.format == "PNG" else False
+    turned = turned or Image.Image.getexif(image).get(ExifTags.Base.Orientation) is not None
+    if turned or (self.mode and self.mode != image.mode):
+        return _decode(self, value, token_per_repo_id)
+    return image
 
 
 class Album:
@@ -45,6 +77,7 @@ class Album:
 
     def add(self, image: Image.Image) -> str:
         """Keep a small copy; the image's hash."""
+        image = opened(image)
         digest = image_hash(image)
         if digest not in self._pictures:
             self._pictures[digest] = (image.width, image.height, thumbnail(image))

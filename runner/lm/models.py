@@ -1,134 +1,202 @@
-"""lm-eval's own vLLM model classes, with the engine boundary recorded and progress reported."""
+"""lm-eval's own vLLM model classes, asked one request at a time, many at once.
+
+What happens to a request (tokenising, truncation, stop sequences, images) is lm-eval's code,
+untouched; the stream decides when.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from lm_eval.models.utils import maybe_truncate
 from lm_eval.models.vllm_causallms import VLLM
 from lm_eval.models.vllm_vlms import VLLM_VLM
+from vllm import SamplingParams, TokensPrompt
 
 from runner.lm.answer import Answer
-from runner.lm.engine import RecordingEngine, prompt_key
+from runner.lm.answering import Named, Progress
+from runner.lm.engine import LOGPROBS, Question, generated
+from runner.lm.images import opened
 from runner.lm.resolved import check_engine_args, resolved_engine
+from runner.lm.stream import Stream, Tally
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-
-class Progress(Protocol):
-    """Who is told how far the requests are."""
-
-    def begin(self, kind: str, total: int) -> None: ...
-
-    def advance(self, requests: int) -> None: ...
-
-    def beat(self) -> None:
-        """The engine has made a step."""
-
-    def end(self) -> None:
-        """Every request has its answer; what follows is lm-eval's work, not the engine's."""
+# Requests in flight where the configuration leaves it open: what the engine can run at once, up
+# to a number that keeps it full (docs/performance.md) without holding every image of a task.
+LARGEST_WINDOW = 256
 
 
-class RecordedModel(VLLM):
-    """What both classes share: a recording engine, quiet loops, and the way back to a request."""
+class FedModel(VLLM):
+    """What both classes share: the stream, and the way back from a request to its answers."""
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.progress = progress
-        _beat_with(self.model.llm_engine, progress)
-        self.model: RecordingEngine = RecordingEngine(self.model, progress.advance)
+        self.stream = Stream(self.model, progress)
+        self.model: _Gate = _Gate(self.model, self.stream)
+
+    def begin(self, window: int | None) -> None:
+        """Another run: it must not depend on what this engine was asked before it.
+
+        `window` is the number of requests in flight; None leaves it to the engine's size.
+        """
+        self.model.reset_prefix_cache()
+        largest = self.model.llm_engine.vllm_config.scheduler_config.max_num_seqs
+        self.stream.window = window or min(largest, LARGEST_WINDOW)
+        self.stream.tally = Tally()
+
+    def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
+        """Run tasks with their requests in one stream, or in lm-eval's chunks of a number."""
+        self.chat_applied = chat  # which lm-eval's class for images otherwise never forgets
+        chunk = None if batch_size == "auto" else int(batch_size)
+        # What lm-eval cuts by itself are the windows of a rolling log-likelihood, text by text.
+        self.batch_size = chunk or self.stream.window
+        self.stream.run(tasks, chunk)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        with self._asking("generate_until", len(requests)):
-            answers: list[str] = super().generate_until(requests, disable_tqdm=True)
-        return answers
+        def generate(request: Instance) -> str:
+            text: str
+            (text,) = super(FedModel, self).generate_until([_with_images(request)], True)
+            self._note(request)
+            return text
+
+        return self._each("generate_until", generate, requests)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        with self._asking("loglikelihood", len(requests)):
-            return super().loglikelihood(requests, disable_tqdm=True)
+        def score(request: Instance) -> Any:
+            (scored,) = super(FedModel, self).loglikelihood([request], True)
+            self._note(request)
+            return scored
+
+        return self._each("loglikelihood", score, requests)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        with self._asking("loglikelihood_rolling", len(requests)):
-            return super().loglikelihood_rolling(requests, disable_tqdm=True)
+        def score(request: Instance) -> Any:
+            (scored,) = super(FedModel, self).loglikelihood_rolling([request], True)
+            return scored  # summed over windows, which no single answer stands for
 
-    @contextmanager
-    def _asking(self, kind: str, total: int) -> Iterator[None]:
-        self.progress.begin(kind, total)
-        yield
-        self.progress.end()
+        return self._each("loglikelihood_rolling", score, requests)
+
+    def spent(self) -> float:
+        """Seconds that the task which calls it has taken: its own, and its share of the engine."""
+        return self.stream.spent()
 
     def resolved(self) -> dict[str, Any]:
         """What vLLM made of the arguments."""
         return resolved_engine(self.model.llm_engine.vllm_config)
 
-    def forget(self) -> None:
-        """Drop the answers that nobody took."""
-        self.model.forget()
-
-    def renew(self) -> None:
-        """Before another run on this engine: it must not depend on what was asked before it."""
-        self.model.reset_prefix_cache()
-
     def answer_to(self, request: Instance) -> tuple[Answer | None, bool]:
-        """The engine's answer to an asked request, and whether its prompt was cut to fit.
+        """The engine's answer to an asked request, and whether its prompt was cut to fit."""
+        noted = vars(request).get("noted")
+        return noted[0] if noted else (None, False)
 
-        The prompt is made from the request with the same steps of lm-eval's as when it was asked.
-        """
-        if request.request_type == "generate_until":
-            tokens = self.tok_encode(request.args[0])
-            _, _, room = self.modify_gen_kwargs(
-                request.args[1], default_max_gen_toks=self.max_gen_toks
+    def _each(
+        self, kind: str, function: Callable[[Instance], Any], requests: list[Instance]
+    ) -> list[Any]:
+        """Longest prompts first, as lm-eval has it: what runs out of memory does so at once."""
+        order = sorted(range(len(requests)), key=lambda n: -len(str(requests[n].args[0])))
+        results = self.stream.each(kind, function, [requests[n] for n in order])
+        back = {n: result for n, result in zip(order, results, strict=True)}
+        return [back[n] for n in range(len(requests))]
+
+    def _note(self, request: Instance) -> None:
+        """Keep with the request what the engine answered; once for each of its repeats."""
+        for question, answer in self.stream.asked():
+            vars(request).setdefault("noted", []).append((answer, self._is_cut(request, question)))
+
+    def _is_cut(self, request: Instance, question: Question) -> bool:
+        tokens = question.prompt.get("prompt_token_ids")
+        if tokens is None or question.cut:
+            return question.cut
+        if len(tokens) + question.params.max_tokens < self.max_length:
+            return False
+        return len(self.tok_encode(request.args[0])) > len(tokens)
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """The steps of lm-eval's, side by side, and an output read and dropped as it comes."""
+        longest = self.max_length - 1  # the engine generates one token beside
+        questions = []
+        for _, context, continuation in requests:
+            tokens = context + continuation
+            start = len(context) - max(0, len(tokens) - longest)
+            kept = tokens[-longest:]
+            questions.append(
+                Question(
+                    prompt=TokensPrompt(prompt_token_ids=kept),
+                    params=SamplingParams(
+                        temperature=0, prompt_logprobs=1, max_tokens=1, detokenize=False
+                    ),
+                    kind=f"score from {start}",
+                    read=partial(self._scored, kept, start),
+                    cut=len(kept) < len(tokens),
+                )
             )
-            kept, _ = maybe_truncate(
-                tokens,
-                max_gen_toks=room,
-                max_model_len=self.max_length,
-                side=self.truncation_side,
-                verbose=False,
-            )
-            return self.model.take(tuple(kept)), len(kept) < len(tokens)
-        if request.request_type == "loglikelihood":
-            context, continuation = request.args
-            if context == "":
-                first, rest = [self.prefix_token_id], self.tok_encode(continuation)
-            else:
-                first, rest = self._encode_pair(context, continuation)
-            tokens = list(first) + list(rest)
-            longest = self.max_length - 1
-            return self.model.take(tuple(tokens[-longest:])), len(tokens) > longest
-        return None, False
+        answers = self.stream.ask(questions)
+        return [(answer.scored, answer.greedy) for answer in answers]  # type: ignore[misc]
+
+    def _scored(self, tokens: list[int], start: int, output: Any) -> Answer:
+        scored, greedy = self._parse_logprobs(tokens, output, start)
+        return replace(generated(output), scored=float(scored), greedy=greedy)
 
 
-def _beat_with(engine: Any, progress: Progress) -> None:
-    """Let every step of the engine tell that it lives."""
-    step = engine.step
-
-    def beating() -> Any:
-        outputs = step()
-        progress.beat()
-        return outputs
-
-    engine.step = beating
-
-
-class RecordedVLLM(RecordedModel):
+class FedVLLM(FedModel):
     """lm-eval's `vllm`."""
 
 
-class RecordedVLM(RecordedModel, VLLM_VLM):
+class FedVLM(FedModel, VLLM_VLM):
     """lm-eval's `vllm-vlm`."""
 
-    def answer_to(self, request: Instance) -> tuple[Answer | None, bool]:
-        if request.request_type != "generate_until" or len(request.args) < 3:
-            return super().answer_to(request)
-        context, images = request.args[0], request.args[2]["visual"]
-        (prompt,) = self.tok_batch_multimodal_encode([context], [list(images)])
-        return self.model.take(prompt_key(prompt)), False
+
+class _Gate:
+    """Stands where lm-eval expects a `vllm.LLM`: what it asks goes through the stream."""
+
+    def __init__(self, llm: Any, stream: Stream) -> None:
+        self._llm = llm
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._llm, name)
+
+    def generate(
+        self,
+        prompts: Sequence[Any],
+        sampling_params: Any = None,
+        use_tqdm: Any = None,
+        lora_request: Any = None,
+    ) -> list[_Output]:
+        """vLLM's `generate`, of whose outputs lm-eval reads the text alone."""
+        many = isinstance(sampling_params, Sequence)
+        params = list(sampling_params) if many else [sampling_params] * len(prompts)
+        for each in params:
+            each.logprobs = LOGPROBS
+        questions = [
+            Question(prompt, each, "generate", generated, lora_request)
+            for prompt, each in zip(prompts, params, strict=True)
+        ]
+        return [_Output(answer) for answer in self._stream.ask(questions)]
 
 
-MODEL_CLASSES: dict[str, type[RecordedModel]] = {"vllm": RecordedVLLM, "vllm-vlm": RecordedVLM}
+class _Output:
+    """A `vllm.RequestOutput` as far as lm-eval looks into it."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.outputs = [answer]
+
+
+def _with_images(request: Instance) -> Instance:
+    """The request with images of its own: their pixels go when it does."""
+    if len(request.args) < 3 or "visual" not in request.args[2]:
+        return request
+    context, settings, shown = request.args
+    images = [opened(image) for image in shown["visual"]]
+    return replace(request, arguments=(context, settings, {**shown, "visual": images}))
+
+
+MODEL_CLASSES: dict[str, type[FedModel]] = {"vllm": FedVLLM, "vllm-vlm": FedVLM}
 
 __all__ = ["MODEL_CLASSES", "check_engine_args"]

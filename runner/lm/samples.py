@@ -17,7 +17,7 @@ from runner.rundir import write_atomic
 
 if TYPE_CHECKING:
     from runner.lm.answer import Answer
-    from runner.lm.models import RecordedModel
+    from runner.lm.answering import Model
     from runner.lm.tasks import LoadedTask
 
 
@@ -95,7 +95,7 @@ def write_samples(file: Path, rows: list[SampleRow]) -> None:
 
 
 def sample_rows(
-    lm: RecordedModel,
+    lm: Model,
     loaded: LoadedTask,
     logged: dict[str, list[dict[str, Any]]],
     album: Album,

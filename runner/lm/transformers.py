@@ -21,12 +21,13 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 from runner.errors import UserError
 from runner.lm.answer import TOO_LONG, Answer
+from runner.lm.answering import InTurn
 from runner.lm.generation import Batch, settle
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-    from runner.lm.models import Progress
+    from runner.lm.answering import Progress
     from runner.plan import Plan
 
 
@@ -39,7 +40,7 @@ class Settings:
     sampling: dict[str, Any]
 
 
-class RecordedTransformers(HFLM):
+class RecordedTransformers(InTurn, HFLM):
     """What both classes share.
 
     lm-eval's classes build the model, render the prompts and score choices. Generation is done
@@ -116,9 +117,6 @@ class RecordedTransformers(HFLM):
         """Drop the answers that nobody took."""
         self._answers.clear()
         self.cache_hook.scored.clear()
-
-    def renew(self) -> None:
-        """Nothing is kept from one request to the next."""
 
     def answer_to(self, request: Instance) -> tuple[Answer | None, bool]:
         """What was answered to an asked request, and whether its prompt was cut to fit."""

@@ -136,10 +136,8 @@ def curve(events: Iterable[dict[str, Any]], task: str) -> Curve | None:
     )
     ticks = ((0.0, "0"), (WIDTH / 2, f"{seconds / 2:.3g}"), (WIDTH, f"{seconds:.3g}"))
     half = next(times[at] - times[0] for at in range(len(times)) if answered[at] >= total / 2)
-    said = (
-        f"{total} requests in {seconds:.0f} s, {total / seconds:.1f} a second; half by {half:.0f} s"
-    )
-    return Curve(points, ticks, said)
+    pace = f"{total} requests in {seconds:.3g} s, {total / seconds:.1f} a second"
+    return Curve(points, ticks, f"{pace}; half by {half:.3g} s")
 
 
 def _round_step(low: int, high: int) -> int:

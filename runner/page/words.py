@@ -43,14 +43,19 @@ def _against(metric: MetricVerdict) -> str:
 def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     """What explains the verdict, and what could make the numbers mean something else."""
     found = [f"{verdict.reason[:1].upper()}{verdict.reason[1:]}."] if verdict.reason else []
-    for task in outcome.tasks:
-        found += _matters(task)
-    if outcome.tasks and not any(list(_matters(task)) for task in outcome.tasks):
+    troubles = matters(outcome)
+    found += troubles
+    if outcome.tasks and not troubles:
         asked = sum(task.evaluated for task in outcome.tasks)
         found.append(f"All {asked} questions were asked whole, answered to the end and read.")
     if plan.engine_args.get("trust_remote_code"):
         found.append("trust_remote_code was on: code that came with the weights ran in this run.")
     return found
+
+
+def matters(outcome: Outcome) -> list[str]:
+    """What was not asked, answered or read as it should be: a sentence each."""
+    return [sentence for task in outcome.tasks for sentence in _matters(task)]
 
 
 def _matters(task: TaskOutcome) -> Iterator[str]:

@@ -1,0 +1,170 @@
+"""python -m tests.feeding PLAN_JSON: our model class against lm-eval's own, on one engine.
+
+Prints a JSON object: for each kind of request how many were asked, how many were answered
+differently, and how many steps of the engine each side took. Started with the environment that a
+worker has.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lm_eval.api.instance import Instance
+from lm_eval.models.vllm_vlms import VLLM_VLM
+from PIL import Image
+
+from runner.lm.models import MODEL_CLASSES, FedModel
+from runner.plan import Plan
+from runner.rundir import read_json
+
+CHUNK, WINDOW = 8, 8
+
+
+class Quiet:
+    """Progress that nobody watches."""
+
+    def enter(self, task: str) -> None: ...
+    def begin(self, kind: str, total: int) -> None: ...
+    def advance(self, requests: int) -> None: ...
+    def beat(self) -> None: ...
+    def end(self) -> None: ...
+
+
+class Counted:
+    """An engine whose steps are counted, and its answers kept."""
+
+    def __init__(self, llm: Any) -> None:
+        self.llm, self.steps = llm, 0
+        self.answers: list[tuple[int, ...]] = []
+        self._step = llm.llm_engine.step
+        llm.llm_engine.step = self.step
+
+    def step(self) -> Any:
+        self.steps += 1
+        outputs = self._step()
+        self.answers += [tuple(o.outputs[0].token_ids) for o in outputs if o.finished]
+        return outputs
+
+    def take(self) -> tuple[int, list[tuple[int, ...]]]:
+        found = self.steps, sorted(self.answers)
+        self.steps, self.answers = 0, []
+        self.llm.reset_prefix_cache()
+        return found
+
+
+def theirs(lm: FedModel) -> Any:
+    """lm-eval's own class, with everything that ours has but for the way to the engine."""
+    model = object.__new__(VLLM_VLM)
+    vars(model).update(vars(lm))
+    model.model = lm.stream.engine
+    model.batch_size = CHUNK
+    return model
+
+
+def settings(random: Any, **more: Any) -> dict[str, Any]:
+    return {"until": ["."], "max_gen_toks": int(random.integers(4, 65)), **more}
+
+
+def shown(random: Any) -> list[Instance]:
+    """Questions about images of mixed sizes and modes."""
+    found = []
+    for number in range(24):
+        size = tuple(int(side) for side in random.integers(28, 225, 2))
+        mode = ("RGB", "L", "RGBA", "P", "CMYK")[number % 5]
+        pixels = random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        images = [Image.fromarray(pixels).convert(mode) for _ in range(1 + number % 2)]
+        text = "<image>" * len(images) + f"What is number {number} of the picture?"
+        found.append(("generate_until", (text, settings(random), {"visual": images})))
+    return _instances(found)
+
+
+def written(random: Any, lm: FedModel) -> list[Instance]:
+    """Text alone, one prompt too long for its answer, and one group of settings beside another."""
+    words = [
+        "how",
+        "many",
+        "red",
+        "circles",
+        "are",
+        "there",
+        "left",
+        "of",
+        "the",
+        "big",
+        "blue",
+        "square",
+    ]
+    prompts = [" ".join(random.choice(words, int(random.integers(3, 60)))) for _ in range(24)]
+    prompts[5] = "red " * 2 * lm.max_length
+    more = [{}, {"repetition_penalty": 1.3}]
+    return _instances(
+        [
+            ("generate_until", (prompt, settings(random, **more[number % 2])))
+            for number, prompt in enumerate(prompts)
+        ]
+    )
+
+
+def scored(random: Any, lm: FedModel) -> list[Instance]:
+    """Choices, one without a context and one that does not fit."""
+    contexts = [" ".join(["red", "blue", "square"] * int(n)) for n in random.integers(1, 9, 8)]
+    contexts += ["", "red " * 2 * lm.max_length]
+    choices = (" circle", " blue square", " 7")
+    return _instances(
+        [("loglikelihood", (each, choice)) for each in contexts for choice in choices]
+    )
+
+
+def rolled(random: Any, lm: FedModel) -> list[Instance]:
+    """Documents, one of several windows."""
+    texts = ["a red circle " * int(n) for n in random.integers(1, 20, 9)]
+    texts.append("how many blue squares " * lm.max_length)
+    return _instances([("loglikelihood_rolling", (text,)) for text in texts])
+
+
+def _instances(requests: list[tuple[Any, tuple[Any, ...]]]) -> list[Instance]:
+    return [
+        Instance(kind, {}, arguments, number, metadata=("t", number, 1))
+        for number, (kind, arguments) in enumerate(requests)
+    ]
+
+
+def main() -> None:
+    plan: Plan = read_json(Path(sys.argv[1]), Plan)
+    lm = MODEL_CLASSES["vllm-vlm"](**plan.engine_args, progress=Quiet())
+    engine = Counted(lm.stream.engine)
+    lm.begin(WINDOW)
+    lm.batch_size = WINDOW
+    random = np.random.default_rng(7)
+    asked = {
+        "images": shown(random),
+        "text": written(random, lm),
+        "loglikelihood": scored(random, lm),
+        "rolling": rolled(random, lm),
+    }
+    original = theirs(lm)
+    report = {}
+    for name, requests in asked.items():
+        kind = requests[0].request_type
+        engine.take()
+        expected = getattr(original, kind)(requests)
+        their_steps, their_tokens = engine.take()
+        found = getattr(lm, kind)(requests)
+        our_steps, our_tokens = engine.take()
+        report[name] = {
+            "requests": len(requests),
+            "different": sum(a != b for a, b in zip(expected, found, strict=True)),
+            "same_tokens": their_tokens == our_tokens,
+            "cut": sum(lm.answer_to(request)[1] for request in requests),
+            "steps": [their_steps, our_steps],
+            "window": lm.stream.tally.asked,
+        }
+    print("report: " + json.dumps(report), flush=True)
+
+
+if __name__ == "__main__":
+    main()
