@@ -94,9 +94,14 @@ def _plain(name: str, value: Any) -> Any:
 
 def _views(column: pa.ChunkedArray) -> list[Sequence[Any]]:
     """A list column's rows as views of its values; a memoryview compares and indexes as a list."""
+    import numpy as np
+
     views: list[Sequence[Any]] = []
     for chunk in column.chunks:
-        values = memoryview(chunk.values.to_numpy(zero_copy_only=False))
+        # `to_numpy` would do, and load pandas for it: most of a second.
+        stored, kind = chunk.values, np.dtype(chunk.values.type.to_pandas_dtype())
+        start = stored.offset * kind.itemsize
+        values = memoryview(np.frombuffer(stored.buffers()[1] or b"", kind, len(stored), start))
         offsets = chunk.offsets.to_pylist()
         views += [values[start:end] for start, end in itertools.pairwise(offsets)]
     return views

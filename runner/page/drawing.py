@@ -34,7 +34,9 @@ class Scale:
     high: float
 
     def place(self, value: float) -> float:
-        """Per cent from the left."""
+        """Per cent from the left; what is no number is nowhere, and stands at its end."""
+        if math.isnan(value):
+            return 0.0
         share = (value - self.low) / (self.high - self.low)
         return round(100 * min(max(share, 0.0), 1.0), 2)
 

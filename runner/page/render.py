@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from runner.report import execution_mode, number, of, signed, version
 from runner.rundir import RunDirectory
 from runner.samples import Sample, read_samples
 from runner.verdict import MetricVerdict, Verdict
+from runner.verdict.words import beneath, reference
 
 # Control characters but tab and line feed; marks that change a text's direction.
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -66,7 +68,7 @@ def render(
     """The whole page; samples, images and events are read from the run's directory."""
     samples = read_samples(run.samples) if run.samples.exists() else []
     events = list(_events(run.events))
-    judged = [each for each in verdict.metrics if each.baseline is not None]
+    judged = [each for each in verdict.metrics if each.judged]
     line, strips = _strips(judged)
     return (
         _jinja()
@@ -122,22 +124,26 @@ def _task(
     )
 
 
-def _strips(judged: list[MetricVerdict]) -> tuple[Scale | None, list[Strip]]:
-    """On one line where all are shares; else each on its own, and there is no common one."""
-    ends = [
-        [*(each.interval or ()), each.value, each.baseline]
-        for each in judged
-        if each.value is not None
-    ]
-    flat = [end for row in ends for end in row if end is not None]
+def _strips(judged: list[MetricVerdict]) -> tuple[Scale | None, list[Strip | None]]:
+    """On one line where all are shares; else each on its own, and there is no common one.
+
+    What was not measured has none.
+    """
+    ends = [_ends(each) for each in judged]
+    flat = [end for row in ends for end in row]
     together = bool(flat) and all(0 <= end <= 1 for end in flat)
     common = scale(flat, (0.0, 1.0)) if together else None
-    strips = []
-    for each in judged:
-        value = each.value if each.value is not None else each.baseline or 0.0
-        own = [*(each.interval or ()), value, each.baseline or 0.0]
-        strips.append((common or scale(own)).strip(value, each.interval, each.baseline))
-    return common, strips
+    return common, [
+        (common or scale(own)).strip(each.value, each.interval, each.baseline)
+        if each.value is not None
+        else None
+        for each, own in zip(judged, ends, strict=True)
+    ]
+
+
+def _ends(metric: MetricVerdict) -> list[float]:
+    known = (*(metric.interval or ()), metric.value, metric.baseline)
+    return [end for end in known if end is not None and math.isfinite(end)]
 
 
 def _events(file: Path) -> Iterator[dict[str, Any]]:
@@ -159,5 +165,13 @@ def _jinja() -> Jinja:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters.update(number=number, of=of, shortened=shortened, signed=signed, visible=visible)
+    jinja.filters.update(
+        beneath=beneath,
+        number=number,
+        of=of,
+        reference=reference,
+        shortened=shortened,
+        signed=signed,
+        visible=visible,
+    )
     return jinja

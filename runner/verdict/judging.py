@@ -10,7 +10,7 @@ from runner.pairing import Pairing, pair
 from runner.plan import Evaluation
 from runner.samples import Sample
 from runner.statistics import ALPHA
-from runner.verdict import isclose, not_worse, numerics, paired
+from runner.verdict import isclose, luck, not_worse, numerics, paired
 from runner.verdict.doubts import doubts_of
 from runner.verdict.result import EXIT_STATUS, MetricVerdict, Status, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
@@ -102,7 +102,10 @@ def _judge_task(
             pairing=_of_filter(pairing, result.filter),
             limited=limited,
         )
-        found.append(Judged(case, RULES[case.settings.rule](case), doubts_of(task, result.n)))
+        rule = RULES[case.settings.rule]
+        finding = rule(case)
+        doubts = (doubts_of(task, result.n), luck.doubt(case, rule, finding))
+        found.append(Judged(case, finding, ", ".join(filter(None, doubts))))
     found += [missing(evaluation.task, *key, value) for key, value in wanted.items()]
     if config.rule == "numerics" and task is not None:
         found.append(_numerics(task, pairing, limited, config))

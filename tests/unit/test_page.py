@@ -292,3 +292,24 @@ def test_a_strip_stays_on_its_line() -> None:
     assert (strip.low, strip.high, strip.mark) == (0.0, 100.0, None)
     assert scale([]).low < scale([]).high
     assert scale([3.0, 3.0]).low < 3.0 < scale([3.0, 3.0]).high
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_no_number_is_drawn_nowhere(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow], value: float
+) -> None:
+    task = of_rows(rows)
+    broken = replace(task.metrics[0], value=value)
+    page = page_of(
+        tmp_path, plan, environment, rows, replace(task, metrics=(broken, *task.metrics[1:]))
+    )
+    assert text(page).startswith("FAILED fixed does not score what it should")
+    assert "nan%" not in page and "inf%" not in page
+
+
+def test_what_was_not_measured_is_said(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    task = of_rows(rows)
+    page = page_of(tmp_path, plan, environment, rows, replace(task, metrics=task.metrics[1:]))
+    assert "missing" in text(page)
