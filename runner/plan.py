@@ -102,7 +102,10 @@ class Plan:
 
     def _command(self, evaluation: Evaluation) -> str:
         words = ["lm_eval", "--model", self.backend]
-        words += ["--model_args", json.dumps(self.engine_args, ensure_ascii=False)]
+        arguments = dict(self.engine_args)
+        device = arguments.pop("device", None)  # lm-eval's command line hands its own on, too
+        words += ["--model_args", json.dumps(arguments, ensure_ascii=False)]
+        words += ["--device", device] if device else []
         words += ["--tasks", evaluation.task]
         if self.include_path:
             words += ["--include_path", self.include_path]

@@ -27,7 +27,6 @@ HF_ARGUMENTS = (
     "use_fast_tokenizer",
 )
 HF_MULTIMODAL_ARGUMENTS = (
-    "convert_img_format",
     "image_height",
     "image_max_side",
     "image_string",

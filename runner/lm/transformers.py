@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
 from lm_eval.models.hf_vlms import HFMultimodalLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import (
@@ -23,12 +22,13 @@ from runner.errors import UserError
 from runner.lm.answer import TOO_LONG, Answer
 from runner.lm.answering import InTurn
 from runner.lm.generation import Batch, settle
+from runner.lm.shown import as_vllm_shows
+from runner.lm.transformers_model import check_engine_args, facts
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
     from runner.lm.answering import Progress
-    from runner.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class RecordedTransformers(InTurn, HFLM):
 
     lm-eval's classes build the model, render the prompts and score choices. Generation is done
     here, because theirs differs from what it does with vLLM: they cut prompts through the middle of
-    an image, go on behind a stop text until every row has met the same one, and take sampling
-    settings from the weights.
+    an image, drop an image's transparency, go on behind a stop text until every row has met the
+    same one, and take sampling settings from the weights.
     """
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
@@ -95,19 +95,7 @@ class RecordedTransformers(InTurn, HFLM):
 
     def resolved(self) -> dict[str, Any]:
         """What transformers made of the arguments."""
-        config = self.model.config
-        return {
-            "model": self.pretrained,
-            "architectures": [type(self.model).__name__],
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-            "max_model_len": self.max_length,
-            "transformers": transformers.__version__,
-            "attention": config._attn_implementation,
-            "device": str(self.device),
-            "threads": torch.get_num_threads(),
-            "parameters": self.model.num_parameters(),
-            "whole": str(config),
-        }
+        return {"model": self.pretrained, "max_model_len": self.max_length, **facts(self.model)}
 
     def get_model_info(self) -> dict[str, Any]:
         """Nothing: lm-eval would ask the hub who these weights are, and they have a digest."""
@@ -241,7 +229,9 @@ class RecordedHFMultimodal(RecordedTransformers, HFMultimodalLM):
             return super()._encode(requests, room)
         images = [
             [
-                resize_image(image, self.image_width, self.image_height, self.image_max_side)
+                as_vllm_shows(
+                    resize_image(image, self.image_width, self.image_height, self.image_max_side)
+                )
                 for image in request.args[2]["visual"]
             ]
             for request in requests
@@ -262,41 +252,13 @@ class _Heard:
         self._progress.advance(1)
 
 
+# What the worker asks a runtime for.
+__all__ = ["MODEL_CLASSES", "check_engine_args"]
+
 MODEL_CLASSES: dict[str, type[RecordedTransformers]] = {
     "hf": RecordedHF,
     "hf-multimodal": RecordedHFMultimodal,
 }
-
-
-def check_engine_args(plan: Plan) -> None:
-    """Refuse weights that the plan's model class cannot load, before they are loaded.
-
-    Raises:
-        UserError: with transformers' own reason, or with the class that would do.
-    """
-    args = plan.engine_args
-    where = {k: args[k] for k in ("revision", "trust_remote_code", "subfolder") if k in args}
-    try:
-        config = transformers.AutoConfig.from_pretrained(args["pretrained"], **where)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"engine: transformers refuses these weights: {reason}") from error
-    ours = {"hf": transformers.AutoModelForCausalLM, "hf-multimodal": _with_images()}
-    auto_map = getattr(config, "auto_map", None) or {}
-    wanted = ours[plan.backend]
-    if type(config) in wanted._model_mapping or wanted.__name__ in auto_map:
-        return
-    other = next((name for name, each in ours.items() if type(config) in each._model_mapping), None)
-    cure = {"hf": "model.backend=vllm", "hf-multimodal": "model.backend=vllm-vlm"}
-    does = f"; {cure[other]} does" if other else ""
-    raise UserError(
-        f"model.pretrained={args['pretrained']}: a {config.model_type} model, which transformers' "
-        f"{wanted.__name__} does not load{does}"
-    )
-
-
-def _with_images() -> Any:
-    return HFMultimodalLM.AUTO_MODEL_CLASS
 
 
 def _key(request: Instance) -> Hashable:

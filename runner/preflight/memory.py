@@ -47,5 +47,5 @@ def needed(config: RunConfig, weights: Weights, devices: Sequence[Device]) -> Ne
 
 def _weights_alone(weights: Weights) -> str:
     """transformers sets no KV cache aside, and takes more of the device as it needs it."""
-    size = f"{weights.stored_bytes / 2**30:.2f} GiB" if weights.stored_bytes else "unknown size"
+    size = f"{weights.stored_bytes / 2**30:.3g} GiB" if weights.stored_bytes else "unknown size"
     return f"weights of {size} as stored; the KV cache grows with the batch, and is not estimated"

@@ -13,7 +13,25 @@ from typing import Any
 
 import pytest
 
+from runner.canary import WEIGHTS
+
 PROJECT = Path(__file__).parent.parent.parent
+
+# Sentences of few bytes: the canary's tokenizer spells unknown words letter by letter.
+SUMS = [{"question": f"{a} plus {a}?", "answer": f"{a}+{a}. #### {2 * a}"} for a in range(1, 9)]
+CHOICES = [
+    {
+        "id": number,
+        "question": f"{number}?",
+        "A": "one",
+        "B": "two",
+        "C": "red",
+        "D": "blue",
+        "answer": "ABCD"[number % 4],
+        "explanation": "",
+    }
+    for number in range(8)
+]
 
 
 @dataclass(frozen=True)
@@ -89,3 +107,46 @@ def run(tmp_path_factory: pytest.TempPathFactory, store: str) -> Run:
 def default_run(run: Run) -> Finished:
     """`python -m runner`, and nothing else: shared by every test that only looks."""
     return run()
+
+
+@pytest.fixture(scope="session")
+def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """gsm8k and one subject of C-Eval in the layout of their hub repositories."""
+    root = tmp_path_factory.mktemp("data")
+    _write_repository(root / "openai/gsm8k", {"main": {"train": SUMS, "test": SUMS}})
+    _write_repository(root / "ceval/ceval-exam", {"accountant": {"val": CHOICES, "dev": CHOICES}})
+    return root
+
+
+def _write_repository(
+    repository: Path, configurations: dict[str, dict[str, list[dict[str, Any]]]]
+) -> None:
+    header = ["---", "configs:"]
+    for name, splits in configurations.items():
+        header += [f"- config_name: {name}", "  data_files:"]
+        for split, rows in splits.items():
+            file = repository / name / f"{split}.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            header += [f"  - split: {split}", f"    path: {name}/{split}.jsonl"]
+    (repository / "README.md").write_text("\n".join([*header, "---", ""]))
+
+
+@pytest.fixture(scope="session")
+def ask_text(text_data: Path) -> tuple[str, ...]:
+    """Two tasks of text alone, generation and choices, asked as Qwen3-8B is."""
+    return (
+        "model=qwen3_8b",
+        "task.names=[gsm8k,ceval-valid_accountant]",
+        f"task.data_dir={text_data}",
+        "task.gen_kwargs.max_gen_toks=16",
+        "engine.dtype=float32",
+        "model.baselines.ceval-valid_accountant.acc.none=0.25",
+        "verdict.rtol=100",
+    )
+
+
+@pytest.fixture(scope="session")
+def text_run(run: Run, ask_text: tuple[str, ...]) -> Finished:
+    """Both tasks answered by the canary's weights on vLLM."""
+    return run(*ask_text, f"model.pretrained={WEIGHTS}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,43 +11,6 @@ from runner.canary import WEIGHTS
 from tests.e2e.conftest import Finished, Run
 
 pytestmark = pytest.mark.slow
-
-# Sentences of few bytes: the canary's tokenizer spells unknown words letter by letter.
-SUMS = [{"question": f"{a} plus {a}?", "answer": f"{a}+{a}. #### {2 * a}"} for a in range(1, 9)]
-CHOICES = [
-    {
-        "id": number,
-        "question": f"{number}?",
-        "A": "one",
-        "B": "two",
-        "C": "red",
-        "D": "blue",
-        "answer": "ABCD"[number % 4],
-        "explanation": "",
-    }
-    for number in range(8)
-]
-
-
-@pytest.fixture(scope="session")
-def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """gsm8k and one subject of C-Eval in the layout of their hub repositories."""
-    root = tmp_path_factory.mktemp("data")
-    _write(root / "openai/gsm8k", {"main": {"train": SUMS, "test": SUMS}})
-    _write(root / "ceval/ceval-exam", {"accountant": {"val": CHOICES, "dev": CHOICES}})
-    return root
-
-
-def _write(repository: Path, configurations: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
-    header = ["---", "configs:"]
-    for name, splits in configurations.items():
-        header += [f"- config_name: {name}", "  data_files:"]
-        for split, rows in splits.items():
-            file = repository / name / f"{split}.jsonl"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            header += [f"  - split: {split}", f"    path: {name}/{split}.jsonl"]
-    (repository / "README.md").write_text("\n".join([*header, "---", ""]))
 
 
 def test_tensor_parallel_on_two_cores(run: Run, default_run: Finished) -> None:
@@ -84,19 +45,9 @@ def test_tensor_parallel_on_two_cores(run: Run, default_run: Finished) -> None:
     assert set(os.listdir("/dev/shm")) <= shared_memory, "vLLM's own exit leaves segments behind"
 
 
-def test_generation_and_choices_in_one_run_from_two_local_data_sets(
-    run: Run, text_data: Path
-) -> None:
+def test_generation_and_choices_in_one_run_from_two_local_data_sets(text_run: Finished) -> None:
     """Tasks, few-shot and template as Qwen3-8B is asked, answered by the canary's weights."""
-    finished = run(
-        "model=qwen3_8b",
-        f"model.pretrained={WEIGHTS}",
-        "task.names=[gsm8k,ceval-valid_accountant]",
-        f"task.data_dir={text_data}",
-        "task.gen_kwargs.max_gen_toks=16",
-        "model.baselines.ceval-valid_accountant.acc.none=0.25",
-        "verdict.rtol=100",
-    )
+    finished = text_run
     outcome = finished.json("outcome.json")
     assert [task["task"] for task in outcome["tasks"]] == ["gsm8k", "ceval-valid_accountant"], (
         finished.printed

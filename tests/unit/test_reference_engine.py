@@ -97,6 +97,8 @@ def test_the_command_is_lm_evals_own(reference: RunConfig, facts: Facts) -> None
     words = shlex.split(make_plan(reference, facts).lm_eval_command().splitlines()[-1])
     assert words[:3] == ["lm_eval", "--model", "hf-multimodal"]
     assert json.loads(words[words.index("--gen_kwargs") + 1]) == {"repetition_penalty": 1.0}
+    assert words[words.index("--device") + 1] == PLATFORM
+    assert "device" not in json.loads(words[words.index("--model_args") + 1])
     assert words[-2:] == ["--batch_size", "8"]
     reference.task.gen_kwargs = {"repetition_penalty": 1.2, "max_gen_toks": 9}
     words = shlex.split(make_plan(reference, facts).lm_eval_command().splitlines()[-1])
@@ -138,7 +140,7 @@ def test_the_canary_is_let_through_without_vllm(
     found = preflight.look(reference)
     assert found.problems == []
     assert list(found.environment) == ["PYTHONPATH"]
-    assert "weights of 0.00 GiB as stored" in found.memory
+    assert "GiB as stored; the KV cache grows" in found.memory
 
 
 def test_what_is_missing_is_transformers_own(

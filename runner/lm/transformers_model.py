@@ -1,0 +1,60 @@
+"""transformers' own word on a model: whether the class fits it, and what it was loaded as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+
+from runner.errors import UserError
+from runner.plan import Plan
+
+# What lm-eval's classes load, and the setting of ours that leads to each.
+LOADERS = {
+    "hf": (transformers.AutoModelForCausalLM, "model.backend=vllm"),
+    "hf-multimodal": (transformers.AutoModelForImageTextToText, "model.backend=vllm-vlm"),
+}
+
+
+def check_engine_args(plan: Plan) -> None:
+    """Refuse weights that the plan's model class cannot load, before they are loaded.
+
+    Raises:
+        UserError: with transformers' own reason, or with the class that would do.
+    """
+    args = plan.engine_args
+    where = {k: args[k] for k in ("revision", "trust_remote_code", "subfolder") if k in args}
+    try:
+        config = transformers.AutoConfig.from_pretrained(args["pretrained"], **where)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"engine: transformers refuses these weights: {reason}") from error
+    if _loads(plan.backend, config):
+        return
+    others = [cure for name, (_, cure) in LOADERS.items() if _loads(name, config)]
+    raise UserError(
+        f"model.pretrained={args['pretrained']}: a {config.model_type} model, which transformers' "
+        f"{LOADERS[plan.backend][0].__name__} does not load"
+        + "".join(f"; {cure} takes the class that does" for cure in others)
+    )
+
+
+def facts(model: Any) -> dict[str, Any]:
+    """What the weights were loaded as, and what computes on them."""
+    return {
+        "architectures": [type(model).__name__],
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "transformers": transformers.__version__,
+        "attention": model.config._attn_implementation,
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "parameters": model.num_parameters(),
+        "whole": str(model.config),
+    }
+
+
+def _loads(backend: str, config: Any) -> bool:
+    loader, _ = LOADERS[backend]
+    remote = getattr(config, "auto_map", None) or {}
+    return type(config) in loader._model_mapping or loader.__name__ in remote
