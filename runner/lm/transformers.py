@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from runner.lm.transformers_model import check_engine_args, facts
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-    from runner.lm.answering import Progress
+    from runner.lm.answering import Named, Progress
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,10 @@ class RecordedHF(RecordedTransformers):
 
 class RecordedHFMultimodal(RecordedTransformers, HFMultimodalLM):
     """lm-eval's `hf-multimodal`."""
+
+    def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
+        self.chat_applied = chat  # lm-eval's class would remember it from an earlier task
+        super().together(tasks, batch_size, chat)
 
     def _encode(
         self, requests: list[Instance], room: int

@@ -90,6 +90,11 @@ def _settings(config: RunConfig) -> list[str]:
         found.append(
             f"engine.seed={config.engine.seed}: vLLM's; here task.seed seeds what is sampled"
         )
+    if config.engine.window is not None:
+        found.append(
+            f"engine.window={config.engine.window}: vLLM's; transformers answers in batches of "
+            "task.batch_size"
+        )
     if config.model.tokenizer is not None and backend(config) == "hf-multimodal":
         found.append(
             f"model.tokenizer={config.model.tokenizer}: lm-eval's hf-multimodal takes the "

@@ -172,6 +172,7 @@ def test_a_cpu_build_of_torch_has_no_gpu(
         ("parallelism.pp=2", "parallelism.pp=2: transformers runs on one device"),
         ("parallelism.dp=2", "parallelism.dp=2: transformers runs on one device"),
         ("engine.quantization=ascend", "engine.quantization=ascend: vLLM's"),
+        ("engine.window=4", "engine.window=4: vLLM's; transformers answers in batches"),
         ("engine.seed=7", "engine.seed=7: vLLM's; here task.seed"),
         ("+engine.extra.max_num_seqs=4", "engine.extra.max_num_seqs: not an argument"),
         ("+engine.extra.interleaved=false", "Did you mean 'interleave'?"),
