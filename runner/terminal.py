@@ -34,8 +34,8 @@ def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> N
     if verdict.metrics:
         out.print(_table(verdict, wide=out.width >= WIDE_COLUMNS), soft_wrap=False)
     for metric in verdict.metrics:
-        if metric.rule not in ("", "isclose"):
-            out.print(f"{metric.task} {_metric_name(metric)}: {beneath(metric)}")
+        if metric.rule not in ("", "isclose") and (said := beneath(metric)):
+            out.print(f"{metric.task} {_metric_name(metric)}: {said}")
     if log_tail:
         out.print(log_tail)
     out.print(f"{model}: {verdict.status.value} ({verdict.reason})")

@@ -24,8 +24,8 @@ class Drop:
     """What n samples say: the drop in the metric's unit, a one-sided test for it, and a bound.
 
     `stderr` is the test's standard error, `spread` the bound's, which is larger where clusters
-    count. `flips` are samples that changed, where scores are 0 or 1 and paired; `floor` is the
-    least drop that the test can see at all.
+    count. `flips` are samples that changed, where an exact test counts them, and `step` is by how
+    much: 1 for scores of 0 or 1.
     """
 
     n: int
@@ -36,21 +36,22 @@ class Drop:
     upper: float
     spread: float
     flips: int | None = None
-    floor: float = 0.0
+    step: float = 1.0
 
     def detectable(self, alpha: float = ALPHA) -> float:
         """The drop that the test finds with 80 % power."""
         seen = power.reach(alpha) * self.stderr
         if self.flips is not None:
-            seen = max(seen, power.detectable_flips(self.flips, self.n, alpha))
-        return max(seen, self.floor)
+            seen = max(seen, self.step * power.detectable_flips(self.flips, self.n, alpha))
+        return seen
 
     def samples(self, margin: float, alpha: float = ALPHA) -> int:
         """Samples with which a drop of the margin is found, and none is passed, with 80 % power."""
         needed = power.samples_for_error(max(self.stderr, self.spread), self.n, margin, alpha)
         if self.flips is not None:
-            needed = max(needed, power.samples_for_flips(self.flips, self.n, margin, alpha))
-        return max(needed, math.ceil(self.n * self.floor / margin))
+            share = min(margin / self.step, 1.0)
+            needed = max(needed, power.samples_for_flips(self.flips, self.n, share, alpha))
+        return needed
 
 
 def of_flips(worse: int, better: int, n: int) -> Drop:
@@ -94,12 +95,12 @@ def of_differences(differences: Sequence[float], span: float) -> Drop:
     n, center = len(differences), means.mean(differences)
     stderr = means.standard_error(differences)
     moved = [abs(each) for each in differences if each]
-    floor = 0.0
+    flips, step = None, 1.0
     if len(moved) < resampling.FEW:
         test = SIGN_FLIP
         p = resampling.sign_flip_drop(differences) if moved else 1.0
         upper = shares.upper_bound(sum(each > 0 for each in differences), n) * span
-        floor = power.fewest_flips() * min(moved, default=span) / n
+        flips, step = len(moved), means.mean(moved) if moved else span
     elif stderr == 0:
         test = SIGN_FLIP
         p = 0.5**n if center > 0 else 1.0
@@ -111,7 +112,7 @@ def of_differences(differences: Sequence[float], span: float) -> Drop:
         test = T_TEST
         p = means.above_zero(center, stderr, n - 1)
         upper = means.upper(center, stderr, n - 1)
-    return Drop(n, center, stderr, test, p, upper, stderr, floor=floor)
+    return Drop(n, center, stderr, test, p, upper, stderr, flips, step or 1.0)
 
 
 def of_estimate(drop: float, stderr: float, n: int) -> Drop:

@@ -17,27 +17,52 @@ def reach(alpha: float = ALPHA, power: float = POWER) -> float:
     return normal.inv_cdf(1 - alpha) + normal.inv_cdf(power)
 
 
-def fewest_flips(alpha: float = ALPHA) -> int:
-    """Changes to one side that the exact McNemar test needs: the least k with 0.5^k <= alpha."""
-    return math.ceil(-math.log2(alpha) - 1e-9)
+def power_of_flips(drop: float, share: float, n: int, alpha: float = ALPHA) -> float:
+    """The chance that the one-sided exact McNemar test finds a drop in n samples.
+
+    `share` of the samples changes, or as many as the drop needs. Exact: over every number of
+    changes, how likely it is, and how likely enough of them are for the worse.
+    """
+    import numpy as np
+    from scipy.stats import binom
+
+    changing = max(share, drop)
+    if changing <= 0:
+        return 0.0
+    # Beyond six standard deviations there is one in a billion.
+    reached = n * changing + 6 * math.sqrt(n * changing) + 20
+    changes = np.arange(min(n, int(reached)) + 1)
+    needed = binom.isf(alpha, changes, 0.5) + 1  # the fewest with a p of at most alpha
+    found = binom.sf(needed - 1, changes, (changing + drop) / (2 * changing))
+    return float(binom.pmf(changes, n, changing) @ found)
 
 
 def detectable_flips(flips: int, n: int, alpha: float = ALPHA) -> float:
-    """The drop that the one-sided exact McNemar test finds with 80 % power.
+    """The drop that the one-sided exact McNemar test finds with 80 % power; 1 if it finds none.
 
-    `flips` of n samples changed, and as many are taken to change again. The exact test asks for one
-    flip more than its normal approximation; and it sees nothing below `fewest_flips`.
+    `flips` of n samples changed, and as many are taken to change again.
     """
-    seen = reach(alpha) * math.sqrt(flips) + 1
-    return max(seen, fewest_flips(alpha)) / n
+    from scipy.optimize import brentq
+
+    share = flips / n
+    if power_of_flips(1.0, share, n, alpha) < POWER:
+        return 1.0
+    low = POWER / n / 100  # no test sees less than a sample
+    return float(brentq(lambda d: power_of_flips(d, share, n, alpha) - POWER, low, 1.0, xtol=1e-9))
 
 
 def samples_for_flips(flips: int, n: int, margin: float, alpha: float = ALPHA) -> int:
-    """Samples of which `detectable_flips` is the margin, where the same share of them changes."""
-    share, z = flips / n, reach(alpha)
-    # margin * m - z * sqrt(share * m) - 1 = 0, solved for sqrt(m).
-    root = (z * math.sqrt(share) + math.sqrt(z * z * share + 4 * margin)) / (2 * margin)
-    return max(math.ceil(root * root), math.ceil(fewest_flips(alpha) / margin))
+    """Samples with which `detectable_flips` is the margin, where the same share of them changes."""
+    share, few, many = flips / n, 1, 2
+    while power_of_flips(margin, share, many, alpha) < POWER:
+        few, many = many, 2 * many
+    while many - few > max(many // 1000, 1):
+        middle = (few + many) // 2
+        if power_of_flips(margin, share, middle, alpha) < POWER:
+            few = middle
+        else:
+            many = middle
+    return many
 
 
 def samples_for_error(stderr: float, n: int, margin: float, alpha: float = ALPHA) -> int:

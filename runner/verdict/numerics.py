@@ -79,8 +79,8 @@ def judge(
         difference=None,
         reason=reason,
         rule="numerics",
-        evidence=f"{found.parted} of {found.answers} answers part, {found.near_ties} of them at a "
-        f"near-tie (led by less than {limits.near_tie:g} nats)",
+        evidence=f"{_said(found)}{found.parted} of {found.answers} answers part, "
+        f"{found.near_ties} of them at a near-tie (led by less than {limits.near_tie:g} nats)",
     )
 
 
@@ -112,16 +112,23 @@ def shifts(pairs: Iterable[tuple[Sample, Sample]], near_tie: float) -> Shifts:
 
 def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
     """Every limit that is set; NaN is above all."""
-    said, broken = [], []
+    broken = []
     for name, percent in (("median", 50), ("p99", 99), ("worst", 100)):
         limit: float | None = getattr(limits, name)
         value = found.percentile(percent)
-        said.append(f"{name} {value:.2g}")
         if limit is not None and not value <= limit:
             broken.append(f"{name} {value:.2g} above {limit:g}")
     if broken:
         return Status.FAILED, f"log-probabilities moved: {', '.join(broken)}"
-    return Status.PASSED, f"log-probabilities moved by {', '.join(said)}"
+    return Status.PASSED, "log-probabilities moved within the limits"
+
+
+def _said(found: Shifts) -> str:
+    if not len(found.values):
+        return ""
+    names = (("median", 50), ("p99", 99), ("worst", 100))
+    moved = ", ".join(f"{name} {found.percentile(percent):.2g}" for name, percent in names)
+    return f"|Δ log p|: {moved} of {len(found.values):,}; "
 
 
 def _answers(pairing: Pairing) -> Iterable[tuple[Sample, Sample]]:

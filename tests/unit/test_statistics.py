@@ -280,27 +280,28 @@ def test_reach_is_millers() -> None:
 
 def test_no_power_is_promised_below_what_the_exact_test_can_see() -> None:
     assert flips.mcnemar_drop(4, 0) > ALPHA > flips.mcnemar_drop(5, 0)
-    assert power.fewest_flips() == 5
-    assert power.fewest_flips(0.03125) == 5
-    assert power.detectable_flips(0, 600) == pytest.approx(5 / 600)
+    # Five changes to one side in 4 of 5 runs: a Poisson count of mean 6.72 is at least 5.
+    assert power.detectable_flips(0, 60_000) == pytest.approx(6.721 / 60_000, rel=3e-3)
+    assert power.detectable_flips(0, 5) == pytest.approx(0.8 ** (1 / 5), rel=1e-3)
+    assert power.detectable_flips(0, 4) == 1
 
 
-@pytest.mark.parametrize(("changed", "n"), [(45, 900), (18, 900), (120, 600)])
+@pytest.mark.parametrize(("changed", "n"), [(0, 600), (3, 900), (45, 900), (18, 900), (120, 600)])
 def test_a_detectable_drop_is_found_as_often_as_it_says(changed: int, n: int) -> None:
     drop = power.detectable_flips(changed, n)
-    share = changed / n
+    share = max(changed / n, drop)
     draws = np.random.default_rng(6).multinomial(
         n, [(share + drop) / 2, (share - drop) / 2, 1 - share], TRIALS
     )
     found = np.mean([flips.mcnemar_drop(int(w), int(b)) <= ALPHA for w, b, _ in draws])
-    assert found == pytest.approx(0.8, abs=0.04)
+    assert found == pytest.approx(0.8, abs=sure(0.8))
 
 
 @pytest.mark.parametrize("margin", [0.005, 0.01, 0.02])
 def test_with_the_samples_that_decide_the_margin_is_what_can_be_seen(margin: float) -> None:
     enough = power.samples_for_flips(45, 900, margin)
     changed = round(45 * enough / 900)
-    assert power.detectable_flips(changed, enough) == pytest.approx(margin, rel=0.02)
+    assert power.detectable_flips(changed, enough) == pytest.approx(margin, rel=0.03)
     assert power.samples_for_error(0.01, 900, power.reach() * 0.01) == pytest.approx(900, abs=1)
 
 
@@ -407,9 +408,9 @@ def test_differences_without_spread(differences: Sequence[float]) -> None:
 
 def test_samples_that_decide_shrink_with_the_margin() -> None:
     found = drops.of_flips(20, 20, 900)
-    assert found.samples(found.detectable()) == pytest.approx(900, rel=0.01)
+    assert found.samples(found.detectable()) == pytest.approx(900, rel=0.03)
     assert found.samples(0.01) > found.samples(0.02) > 0
-    assert drops.of_flips(0, 0, 900).samples(0.01) == 500, "five flips are the fewest to be seen"
+    assert drops.of_flips(0, 0, 900).samples(0.01) == pytest.approx(670, abs=5)
 
 
 def test_subjects_widen_the_bound_and_leave_the_test() -> None:
