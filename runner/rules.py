@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
+import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from omegaconf import OmegaConf
 
-from runner import verdict_config
+from runner import secrecy, verdict_config
 from runner.platforms import PLATFORMS
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ OBJECTIVES = ("accuracy", "throughput", "seconds")
 HUBS = ("hf", "modelscope")
 SOURCES = (*HUBS, "local")
 SERIES = ("A2", "A3", "310P", "A5")
-SECRET = re.compile(r"(?i)secret|passw|credential|(^|_)token$|(api|access)_?key$")
 
 
 def baseline_problems(baselines: dict[str, Any], where: str) -> list[str]:
@@ -131,7 +131,12 @@ def problems(config: RunConfig) -> list[str]:
         "transformers runs on cuda or cpu here; use engine=transformers, which takes what there is",
     )
     found += verdict_config.problems(config.verdict, config.task.names)
-    return found + _additional_config(config) + _secrets(config)
+    return (
+        found
+        + _additional_config(config)
+        + _address(config.tracking.uri)
+        + secrecy.problems(asdict(config), os.environ)
+    )
 
 
 def _additional_config(config: RunConfig) -> list[str]:
@@ -152,30 +157,12 @@ def _additional_config(config: RunConfig) -> list[str]:
     return found
 
 
-def _secrets(config: RunConfig) -> list[str]:
-    """The configuration is written to files and to MLflow: no password or token may be in it."""
-    problems = [
-        f"{key}.{name}: looks like a secret, and the configuration is recorded; set it in the "
-        "environment instead, which the worker inherits"
-        for key, values in (
-            ("engine.env", config.engine.env),
-            ("engine.extra", config.engine.extra),
-        )
-        for name in values
-        if SECRET.search(name)
-    ]
+def _address(uri: str) -> list[str]:
     try:
-        address = urlsplit(config.tracking.uri)
-        # A server's user name may be the token itself; a database's is none.
-        named = address.scheme in ("http", "https") and address.username is not None
-        if named or address.password is not None:
-            problems.append(
-                "tracking.uri: holds credentials, and the configuration is recorded; use "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.pgpass for PostgreSQL"
-            )
+        urlsplit(uri)
     except ValueError as error:
-        problems.append(f"tracking.uri={config.tracking.uri}: not an address ({error})")
-    return problems
+        return [f"tracking.uri={uri}: not an address ({error})"]
+    return []
 
 
 def _is_batch_size(text: str) -> bool:

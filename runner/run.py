@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from runner import preflight, reference, report, sources, supervisor, terminal
+from runner import preflight, reference, report, secrecy, sources, supervisor, terminal
 from runner.config import RunConfig, TrackingConfig
 from runner.digest import digest_directories
 from runner.environment import Environment, collect
@@ -145,6 +145,9 @@ def perform(
     with ProgressDisplay(out, brief) as display:
         outcome = engine.evaluate(plan, files, display, config.limits)
     with deferring():
+        for file in (files.engine_log, files.outcome):
+            secrecy.blot(file)
+        outcome = replace(outcome, reason=secrecy.blotted(outcome.reason))
         verdict = _judged(checked, outcome, files)
         write_json(files.verdict, verdict)
         tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from runner import secrecy
 from runner.attempt import attempt
-from runner.environment import ASIDE, CREDENTIALS, TELLING
-from runner.rules import SECRET
+from runner.environment import ASIDE, TELLING
 from runner.rundir import write_json
 from runner.sweep import record
 from runner.sweep.record import PointRecord
@@ -140,8 +140,8 @@ def handed_on(variables: Mapping[str, str]) -> dict[str, str]:
         for name, text in variables.items()
         if TELLING.fullmatch(name)
         and "KEY" not in name
-        and not SECRET.search(name)
-        and not CREDENTIALS.search(text)
+        and not secrecy.NAME.search(name)
+        and not secrecy.USER_INFO.search(text)
         and (name.startswith(HUB) or (not ASIDE.fullmatch(name) and not text.startswith("/")))
     }
 

@@ -1,4 +1,4 @@
-"""`python -m runner.tracking.sender`: sends what lies on disk; only here is MLflow imported.
+"""`python -m runner.tracking.sender`: sends what lies on disk; a run imports MLflow nowhere else.
 
 Requests come as JSON lines on standard input, answers leave as JSON lines on the file descriptor
 given as the only argument (MLflow prints on its own). When standard input ends, the process that
@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from runner import secrecy
 from runner.errors import cause
 from runner.hubs import reason
 from runner.rundir import RunDirectory, write_json
@@ -60,6 +61,7 @@ def send_run(directory: str) -> dict[str, str]:
     """Parameters, metrics, tags and all files, once: what has arrived before is completed."""
     run = RunDirectory(Path(directory))
     record = read_record(run)
+    secrecy.blot(run.engine_log)  # of a run that was killed
     client = _client(record.begun.uri)
     experiment_id = _experiment_id(client, record.begun.uri, record.begun.experiment)
     run_id = _run_id(client, experiment_id, record)

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,36 @@ CHOICES = [
     }
     for number in range(8)
 ]
+
+
+# What is secret has this in it, wherever people keep such things.
+CANARY = "canary-4be1d0a7c2"
+SECRETS = {
+    **{
+        name: f"{CANARY}-{name.lower()}"
+        for name in (
+            "HF_TOKEN",
+            "HUGGING_FACE_HUB_TOKEN",
+            "MLFLOW_TRACKING_PASSWORD",
+            "MLFLOW_TRACKING_TOKEN",
+            "MODELSCOPE_API_TOKEN",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "OPENAI_API_KEY",
+            "VLLM_API_KEY",
+            "WANDB_API_KEY",
+            "GITHUB_TOKEN",
+        )
+    },
+    **{
+        name: f"http://somebody:{CANARY}@127.0.0.1:9"
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "HF_ENDPOINT")
+    },
+    "PIP_INDEX_URL": f"https://{CANARY}@packages.example.org/simple",
+    "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
+}
 
 
 @dataclass(frozen=True)
@@ -84,13 +114,15 @@ Run = Callable[..., Finished]
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, store: str) -> Run:
-    def start(*overrides: str, store: str = store) -> Finished:
+    def start(
+        *overrides: str, store: str = store, variables: Mapping[str, str] | None = None
+    ) -> Finished:
         where = tmp_path_factory.mktemp("run")
         directory = where / "out"
         ended = subprocess.run(
             command(directory, store, *overrides),
             cwd=where,
-            env=environment(),
+            env={**environment(), **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,8 +137,11 @@ def run(tmp_path_factory: pytest.TempPathFactory, store: str) -> Run:
 
 @pytest.fixture(scope="session")
 def default_run(run: Run) -> Finished:
-    """`python -m runner`, and nothing else: shared by every test that only looks."""
-    return run()
+    """`python -m runner`, and nothing else: shared by every test that only looks.
+
+    Its user has secrets, which no test may find anywhere (tests/e2e/test_secrets.py).
+    """
+    return run(variables=SECRETS)
 
 
 @pytest.fixture(scope="session")

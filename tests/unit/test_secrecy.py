@@ -1,0 +1,138 @@
+"""No secret is in what is recorded: refused, left out or blotted out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runner import secrecy
+from runner.environment import telling_variables
+from tests.unit.test_cli import command, environment
+
+TOKEN = "canary-1f6c0e8b"
+# Under which people keep secrets.
+NAMES = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "MODELSCOPE_API_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "OPENAI_API_KEY",
+    "VLLM_API_KEY",
+    "WANDB_API_KEY",
+)
+# Code that comes as data is run by none of these, which ruff does not know (or not yet).
+UNSAFE = re.compile(r"allow_pickle|pickle|shelve|\bdill\b|torch\.load\(|np\.load\(|joblib\.load")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_secrets_name_is_known(name: str) -> None:
+    assert secrecy.held({name: TOKEN}) == {TOKEN: name}
+    (problem,) = secrecy.problems({"engine": {"env": {name: TOKEN}}}, {})
+    assert problem.startswith(f"engine.env.{name}: looks like a secret")
+    (problem,) = secrecy.argument_problems([f"engine.env={{{name}: {TOKEN}}}"], {})
+    assert TOKEN not in problem
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "HF_ENDPOINT", "PIP_INDEX_URL"])
+def test_a_secret_in_an_address_is_known(name: str) -> None:
+    variables = {name: f"https://somebody:{TOKEN}@host.example.org:8080/path"}
+    assert secrecy.held(variables) == {TOKEN: name}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("engine.env.PROXY", f"http://me:{TOKEN}@proxy:3128"),
+        ("engine.env.HARMLESS", TOKEN),
+        ("engine.extra.option", f"prefix {TOKEN} suffix"),
+        ("task.system_instruction", f"The password is {TOKEN}."),
+        ("tracking.uri", f"https://{TOKEN}@mlflow.example.org"),
+        ("tracking.uri", f"postgresql://me:{TOKEN}@host/db"),
+    ],
+)
+def test_what_holds_a_secret_is_refused_and_not_repeated(key: str, value: str) -> None:
+    nested: object = value
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    assert isinstance(nested, dict)
+    variables = {"HF_TOKEN": TOKEN}
+    for found in (
+        secrecy.problems(nested, variables),
+        secrecy.argument_problems([f"++{key}={value}"], variables),
+    ):
+        (problem,) = found
+        assert problem.startswith(f"{key}: ")
+        assert TOKEN not in problem
+
+
+def test_what_is_no_secret_passes() -> None:
+    content = {
+        "model": {"think_end_token": "</think>", "pretrained": "org/model@v1"},
+        "tracking": {"uri": "sqlite:////home/me@work/mlflow.db"},
+        "engine": {"extra": {"tokenizer_mode": "auto", "max_num_batched_tokens": 64, "port": 1}},
+        "task": {"names": ["https://example.org/a@b", "team@host"]},
+    }
+    variables = {"CI_TOKEN": "auto", "HF_TOKEN": "", "DB": "postgresql://team@host/db"}
+    assert secrecy.problems(content, variables) == []
+    assert secrecy.problems({"tracking": {"uri": variables["DB"]}}, variables) == []
+
+
+def test_a_variable_that_holds_a_secret_is_not_recorded() -> None:
+    variables = {
+        "HF_TOKEN": TOKEN,
+        "HF_ENDPOINT": f"https://me:{TOKEN}@hub.example.org",
+        "VLLM_ODD": f"x{TOKEN}",
+        "VLLM_API_KEY": TOKEN,
+        "OMP_NUM_THREADS": "2",
+    }
+    assert telling_variables(variables) == {
+        "HF_ENDPOINT": "https://hub.example.org",
+        "OMP_NUM_THREADS": "2",
+    }
+
+
+def test_a_log_is_blotted_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    log = tmp_path / "engine.log"
+    with log.open("ab", buffering=0) as writing:
+        writing.write(f"hf_token='{TOKEN}' and {TOKEN}".encode())
+        secrecy.blot(log)
+        writing.write(b"\nmore")
+    stars = "*" * len(TOKEN)
+    assert log.read_text() == f"hf_token='{stars}' and {stars}\nmore"
+    assert secrecy.blotted(f"<{TOKEN}>") == f"<{stars}>"
+    secrecy.blot(tmp_path / "none")
+
+
+def test_a_command_line_with_a_secret_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("--multirun", f"engine.env.HF_TOKEN={TOKEN},other", "hydra.sweep.dir=sweep"),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: engine.env.HF_TOKEN: looks like a secret")
+    assert TOKEN not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_that_is_loaded_can_run() -> None:
+    root = Path(__file__).parents[2]
+    found = [
+        f"{file.relative_to(root)}: {line.strip()}"
+        for folder in ("runner", "hydra_plugins", "benchmarks")
+        for file in (root / folder).rglob("*.py")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if UNSAFE.search(line)
+    ]
+    assert found == []
