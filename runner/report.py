@@ -18,6 +18,8 @@ REPOSITORIES = {
     "vllm-ascend": "https://github.com/vllm-project/vllm-ascend",
     "lm-eval": "https://github.com/EleutherAI/lm-evaluation-harness",
 }
+# Control characters but tab and line feed; marks that change a text's direction.
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 MARKS = {Status.PASSED: "✅", Status.FAILED: "❌", Status.INCONCLUSIVE: "❔", Status.UNJUDGED: ""}
 
 
@@ -83,6 +85,16 @@ def cell(value: object) -> str:
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, entity)
     return text
+
+
+def visible(text: object) -> str:
+    """Spell out what cannot be seen, or turns the text around it: `␀`, `⟨U+202E⟩`."""
+
+    def named(match: re.Match[str]) -> str:
+        code = ord(match.group())
+        return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+
+    return UNSEEN.sub(named, str(text))
 
 
 def fenced(text: str, language: str) -> str:

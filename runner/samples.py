@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # Long where answers are long: handed out as views of the column, a Python object a token would
 # take gigabytes for 15,000 reasoned answers.
 TOKEN_LISTS = ("token_ids", "logprobs", "margins")
+# Arrow's types as Python's struct calls them.
+MEMORY: dict[str, Any] = {"int32": "i", "int64": "q", "float": "f", "double": "d"}
 
 
 @dataclass(frozen=True)
@@ -93,15 +96,16 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _views(column: pa.ChunkedArray) -> list[Sequence[Any]]:
-    """A list column's rows as views of its values; a memoryview compares and indexes as a list."""
-    import numpy as np
+    """A list column's rows as views of its values; a memoryview compares and indexes as a list.
 
+    Arrow's own way to NumPy would load pandas for it: most of a second.
+    """
     views: list[Sequence[Any]] = []
     for chunk in column.chunks:
-        # `to_numpy` would do, and load pandas for it: most of a second.
-        stored, kind = chunk.values, np.dtype(chunk.values.type.to_pandas_dtype())
-        start = stored.offset * kind.itemsize
-        values = memoryview(np.frombuffer(stored.buffers()[1] or b"", kind, len(stored), start))
+        stored, code = chunk.values, MEMORY[str(chunk.values.type)]
+        size = struct.calcsize(code)
+        start, end = stored.offset * size, (stored.offset + len(stored)) * size
+        values = memoryview(stored.buffers()[1] or b"")[start:end].cast(code)
         offsets = chunk.offsets.to_pylist()
         views += [values[start:end] for start, end in itertools.pairwise(offsets)]
     return views

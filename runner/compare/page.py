@@ -6,7 +6,6 @@ turn the text around them are spelled out.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,11 @@ from runner.compare import words
 from runner.compare.comparison import Comparison
 from runner.compare.figures import bars, positions_chart
 from runner.compare.pictures import pictures
-from runner.report import cell, fenced, number
+from runner.report import cell, fenced, number, visible
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.sweep.words import amount, probability
 
 NAME = "compare"
-# Control characters but tab and line feed; marks that change a text's direction.
-UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 # Settings beyond that are folded away on the page.
 FOLDED = 12
 
@@ -48,16 +45,6 @@ def html(comparison: Comparison, command: str) -> str:
 def markdown(comparison: Comparison, command: str) -> str:
     """The same without pictures, fit to be pasted into an issue."""
     return _page("compare.md.j2", comparison, command)
-
-
-def visible(text: str) -> str:
-    """Spell out what cannot be seen: `␀`, `⟨U+202E⟩`."""
-
-    def named(match: re.Match[str]) -> str:
-        code = ord(match.group())
-        return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
-
-    return UNSEEN.sub(named, text)
 
 
 def render(template: str, **content: Any) -> str:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # A page that can be sent to somebody; what is beyond it is named instead of shown.
 MOST_BYTES = 8_000_000
@@ -22,23 +23,32 @@ class Picture:
 
 def pictures(files: Iterable[Path], wanted: Collection[str]) -> dict[str, Picture]:
     """By image hash, out of the runs' images.parquet; a run from before there were any has none."""
-    import pyarrow.parquet as pq
-
     found: dict[str, Picture] = {}
     room = MOST_BYTES
     for file in files:
         missing = [each for each in wanted if each not in found]
         if not missing or not file.is_file():
             continue
-        rows = {
-            row["hash"]: row
-            for row in pq.read_table(file, filters=[("hash", "in", missing)]).to_pylist()
-        }
+        rows = _rows(file, missing)
         for digest in missing:
             if (row := rows.get(digest)) is not None:
                 address = _address(row["thumbnail"], room)
                 room -= len(address)
                 found[digest] = Picture(row["width"], row["height"], address)
+    return found
+
+
+def _rows(file: Path, wanted: list[str]) -> dict[str, dict[str, Any]]:
+    """By hash; batch by batch, for a run may have shown tens of thousands of images."""
+    import pyarrow.parquet as pq
+
+    found: dict[str, dict[str, Any]] = {}
+    # read_table with a filter would do, and load pandas for it: most of a second.
+    with pq.ParquetFile(file) as stored:
+        for batch in stored.iter_batches(batch_size=256):
+            for place, digest in enumerate(batch["hash"].to_pylist()):
+                if digest in wanted:
+                    (found[digest],) = batch.slice(place, 1).to_pylist()
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from jinja2 import Environment as Jinja
 from jinja2 import PackageLoader, StrictUndefined
 
+from runner.compare.pictures import pictures
 from runner.environment import Environment
 from runner.outcome import Outcome, TaskOutcome
 from runner.page import words
@@ -30,14 +30,12 @@ from runner.page.drawing import (
 )
 from runner.page.subjects import Subjects, by_subject
 from runner.plan import Plan
-from runner.report import execution_mode, number, of, signed, version
+from runner.report import execution_mode, number, of, signed, version, visible
 from runner.rundir import RunDirectory
 from runner.samples import Sample, read_samples
 from runner.verdict import MetricVerdict, Verdict
 from runner.verdict.words import beneath, reference
 
-# Control characters but tab and line feed; marks that change a text's direction.
-UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 LAPS = {
     "load_tasks_s": "loading tasks",
     "start_engine_s": "starting the engine",
@@ -70,6 +68,8 @@ def render(
     events = list(_events(run.events))
     judged = [each for each in verdict.metrics if each.judged]
     line, strips = _strips(judged)
+    tasks = [_task(task, verdict, samples, events) for task in outcome.tasks]
+    shown = [shown.sample for task in tasks for shown in task.answers]
     return (
         _jinja()
         .get_template("report.html.j2")
@@ -84,25 +84,15 @@ def render(
             version=lambda *names: version(environment, *names).partition(" (")[0],
             judged=list(zip(judged, strips, strict=True)),
             line=line,
-            tasks=[_task(task, verdict, samples, events) for task in outcome.tasks],
+            tasks=tasks,
             laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
             width=WIDTH,
             height=HEIGHT,
-            pictures={},
+            pictures=pictures([run.images], [each for of in shown for each in of.image_hashes]),
             directory=run.path,
             log_tail=log_tail,
         )
     )
-
-
-def visible(text: object) -> str:
-    """Spell out what cannot be seen, or turns the text around it: `␀`, `⟨U+202E⟩`."""
-
-    def named(match: re.Match[str]) -> str:
-        code = ord(match.group())
-        return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
-
-    return UNSEEN.sub(named, str(text))
 
 
 def _task(
