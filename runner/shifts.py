@@ -31,9 +31,8 @@ def of_tokens(first: Sample, second: Sample) -> NDArray[np.float64]:
 
 
 def of_choices(first: Sample, second: Sample) -> NDArray[np.float64]:
-    """Absolute differences in nats of the scored choices; none where these are not as many."""
-    one, other = first.choice_logprobs, second.choice_logprobs
-    return _apart(one, other) if len(one) == len(other) else _apart((), ())
+    """Absolute differences in nats of the scored choices; infinite for one that is missing."""
+    return _apart(first.choice_logprobs, second.choice_logprobs)
 
 
 def parting(first: Sequence[int], second: Sequence[int]) -> int | None:
@@ -55,12 +54,19 @@ def lead(sample: Sample, place: int | None) -> float | None:
     return max(margin, 0.0) if math.isfinite(margin) else None
 
 
+def tied(first: Sample, second: Sample, place: int, near_tie: float) -> bool:
+    """Whether neither side led by as much there: a lead on one side alone no rounding turns."""
+    known = [each for each in (lead(first, place), lead(second, place)) if each is not None]
+    return bool(known) and max(known) < near_tie
+
+
 def _apart(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
-    """Place by place; two infinities are not apart."""
+    """Place by place; two infinities are not apart, and what one side alone has is as far apart as
+    can be."""
     import numpy as np
 
     length = min(len(first), len(second))
     one, other = (np.asarray(each[:length], dtype=np.float64) for each in (first, second))
     with np.errstate(invalid="ignore"):
-        difference: NDArray[np.float64] = np.abs(one - other)
-    return np.where(one == other, 0.0, difference)
+        moved = np.where(one == other, 0.0, np.abs(one - other))
+    return np.append(moved, [math.inf] * abs(len(first) - len(second)))

@@ -23,7 +23,7 @@ class NumericsConfig:
     median: float | None = 0.01
     p99: float | None = 0.2
     worst: float | None = None
-    # A choice that led by less is one that noise may turn.
+    # Where neither of two choices led by as much, noise may have turned one into the other.
     near_tie: float = 0.25
 
 

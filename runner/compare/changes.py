@@ -10,10 +10,11 @@ from runner import shifts
 from runner.pairing import Reason
 from runner.samples import Sample
 from runner.unparsable import unparsable
+from runner.verdict_config import NumericsConfig
 
-# Natural logarithm. Logits of 16 to 32, as large models have them, lie 0.125 apart in bfloat16: two
-# such steps turn a lead of 0.25 into a tie, whatever else is right.
-NEAR_TIE = 0.25
+# As the rule `numerics` has it. Logits of 16 to 32, as large models have them, lie 0.125 apart in
+# bfloat16: two such steps turn a lead of 0.25 into a tie, whatever else is right.
+NEAR_TIE = NumericsConfig().near_tie
 
 
 class Kind(str, Enum):
@@ -56,7 +57,7 @@ def explain(first: Sample, second: Sample, reason: Reason | None = None) -> Chan
     token = _parting(first, second)
     margins = (_margin(first, token), _margin(second, token))
     distance = _apart(first, second)
-    return Change(_kind(first, second, reason, margins, distance), token, margins, distance)
+    return Change(_kind(first, second, reason, token, distance), token, margins, distance)
 
 
 def answer(sample: Sample) -> tuple[str, ...] | int:
@@ -70,7 +71,7 @@ def _kind(
     first: Sample,
     second: Sample,
     reason: Reason | None,
-    margins: tuple[float | None, float | None],
+    token: int | None,
     distance: float | None,
 ) -> Kind:
     if reason is Reason.PROMPT:
@@ -95,8 +96,7 @@ def _kind(
     elif first.responses == second.responses:
         return Kind.RESCORED
     else:
-        known = [margin for margin in margins if margin is not None]
-        near = bool(known) and max(known) < NEAR_TIE
+        near = token is not None and shifts.tied(first, second, token, NEAR_TIE)
     return Kind.NEAR_TIE if near else Kind.DIFFERENT
 
 

@@ -5,11 +5,11 @@ Accuracy does not see weights of 4 bits or a dropped bias; log-probabilities do 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner import shifts
 from runner.outcome import TaskOutcome
 from runner.pairing import Pairing
 from runner.samples import Sample
@@ -29,10 +29,10 @@ ENOUGH = 100
 
 @dataclass(frozen=True)
 class Shifts:
-    """How far log-probabilities moved, in nats, each 0 or more.
+    """How far log-probabilities moved (runner/shifts.py), in nats, each 0 or more.
 
-    `parted` are answers that went different ways, `near_ties` those of them where the reference
-    run's choice led by little.
+    `parted` are answers that went different ways, `near_ties` those of them where neither run's
+    choice led by much.
     """
 
     values: NDArray[np.float64]
@@ -53,7 +53,7 @@ def judge(
 ) -> MetricVerdict:
     """One verdict for the task, named `logprob_shift`; its value is the 99th percentile."""
     lonely = unpaired(pairing, limited)
-    found = shifts(_answers(pairing), limits.near_tie)
+    found = shifts_of(_answers(pairing), limits.near_tie)
     value = None
     if lonely:
         status, reason = (
@@ -84,13 +84,8 @@ def judge(
     )
 
 
-def shifts(pairs: Iterable[tuple[Sample, Sample]], near_tie: float) -> Shifts:
-    """Scored choices, each; else generated tokens up to where the answers part.
-
-    There the two tokens have no log-probability in common. But the first run's led by its margin
-    and the second run's by its own, so the distance of the two tokens moved by the sum of both, and
-    one of them by half of it at least: that is what the place counts as.
-    """
+def shifts_of(pairs: Iterable[tuple[Sample, Sample]], near_tie: float) -> Shifts:
+    """Scored choices, each; else generated tokens up to where the answers part."""
     import numpy as np
 
     moved: list[NDArray[np.float64]] = []
@@ -98,15 +93,13 @@ def shifts(pairs: Iterable[tuple[Sample, Sample]], near_tie: float) -> Shifts:
     for first, second in pairs:
         answers += 1
         if first.choice_logprobs or second.choice_logprobs:
-            moved.append(_apart(first.choice_logprobs, second.choice_logprobs))
+            moved.append(shifts.of_choices(first, second))
             continue
-        common = _common(first.token_ids, second.token_ids)
-        moved.append(_apart(first.logprobs[:common], second.logprobs[:common]))
-        if common < min(len(first.token_ids), len(second.token_ids)):
+        moved.append(shifts.of_tokens(first, second))
+        place = shifts.parting(first.token_ids, second.token_ids)
+        if place is not None:
             parted += 1
-            lead, other = _margin(first, common), _margin(second, common)
-            near_ties += lead < near_tie
-            moved.append(np.array([(lead + other) / 2]))
+            near_ties += shifts.tied(first, second, place, near_tie)
     return Shifts(np.concatenate([np.empty(0), *moved]), answers, parted, near_ties)
 
 
@@ -139,27 +132,3 @@ def _answers(pairing: Pairing) -> Iterable[tuple[Sample, Sample]]:
         if question not in seen:
             seen.add(question)
             yield first, second
-
-
-def _apart(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
-    """What one side alone has is as far apart as can be."""
-    import numpy as np
-
-    length = min(len(first), len(second))
-    one, other = (np.asarray(each[:length], dtype=np.float64) for each in (first, second))
-    with np.errstate(invalid="ignore"):  # of two infinities
-        moved = np.where(one == other, 0.0, np.abs(one - other))
-    return np.append(moved, [math.inf] * abs(len(first) - len(second)))
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    import numpy as np
-
-    length = min(len(first), len(second))
-    differs = np.flatnonzero(np.asarray(first[:length]) != np.asarray(second[:length]))
-    return int(differs[0]) if len(differs) else length
-
-
-def _margin(sample: Sample, place: int) -> float:
-    """A sampled token may trail the best one; a missing margin is none."""
-    return max(sample.margins[place], 0.0) if place < len(sample.margins) else 0.0

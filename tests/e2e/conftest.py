@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -185,3 +186,38 @@ def ask_text(text_data: Path) -> tuple[str, ...]:
 def text_run(run: Run, ask_text: tuple[str, ...]) -> Finished:
     """Both tasks answered by the canary's weights on vLLM."""
     return run(*ask_text, f"model.pretrained={WEIGHTS}")
+
+
+def promote(finished: Finished, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "runner.promote", str(finished.directory), *options],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def damaged_run(
+    run: Run, default_run: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    """The canary with one text attention layer silenced, judged against the sound run by its alias:
+    question by question, and by its log-probabilities."""
+    from safetensors.torch import load_file, save_file
+
+    from runner.canary import WEIGHTS
+
+    weights = tmp_path_factory.mktemp("damaged") / "weights"
+    shutil.copytree(WEIGHTS, weights)
+    tensors = load_file(weights / "model.safetensors")
+    tensors["model.layers.1.self_attn.o_proj.weight"].zero_()
+    save_file(tensors, weights / "model.safetensors", metadata={"format": "pt"})
+    promoted = promote(default_run)
+    assert promoted.returncode == 0, promoted.stderr
+    return run(
+        f"model.pretrained={weights}",
+        "verdict=numerics",
+        "verdict.reference=baseline@canary_vl/canary",
+        "verdict.metrics.canary.acc.none.rule=paired",
+    )

@@ -3,56 +3,22 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from runner.canary import WEIGHTS
-from tests.e2e.conftest import Finished, Run, environment
+from tests.e2e.conftest import Finished, Run, promote
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="session")
-def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The canary's weights with one text attention layer silenced."""
-    from safetensors.torch import load_file, save_file
-
-    directory = tmp_path_factory.mktemp("damaged") / "weights"
-    shutil.copytree(WEIGHTS, directory)
-    tensors = load_file(directory / "model.safetensors")
-    tensors["model.layers.1.self_attn.o_proj.weight"].zero_()
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    return directory
-
-
-def promote(finished: Finished, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "runner.promote", str(finished.directory), *options],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_a_silenced_attention_layer_fails_against_the_sound_run(
-    run: Run, default_run: Finished, damaged: Path
+    default_run: Finished, damaged_run: Finished
 ) -> None:
     """By its alias, and by its log-probabilities too; it may not become a reference itself."""
-    promoted = promote(default_run)
-    assert promoted.returncode == 0, promoted.stderr
-    finished = run(
-        f"model.pretrained={damaged}",
-        "verdict=numerics",
-        "verdict.reference=baseline@canary_vl/canary",
-        "verdict.metrics.canary.acc.none.rule=paired",
-    )
-    assert finished.status == 3, finished.printed
-    verdict = finished.json("verdict.json")
+    assert damaged_run.status == 3, damaged_run.printed
+    verdict = damaged_run.json("verdict.json")
     judged = {metric["metric"]: metric for metric in verdict["metrics"] if metric["rule"]}
     assert {name: each["status"] for name, each in judged.items()} == {
         "acc": "FAILED",
@@ -63,8 +29,8 @@ def test_a_silenced_attention_layer_fails_against_the_sound_run(
     assert judged["acc"]["drop"] == pytest.approx(0.31, abs=0.03)
     assert judged["acc"]["clusters"] == 6
     assert verdict["reference"]["run_id"] == default_run.json("mlflow.json")["run_id"]
-    assert "Reference: baseline@canary_vl/canary" in finished.report
-    refused = promote(finished, "--alias", "bad")
+    assert "Reference: baseline@canary_vl/canary" in damaged_run.report
+    refused = promote(damaged_run, "--alias", "bad")
     assert refused.returncode == 1
     assert "FAILED" in refused.stderr and "--force" in refused.stderr
 

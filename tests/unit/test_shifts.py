@@ -56,8 +56,22 @@ def test_parting(first: list[int], second: list[int], expected: int | None) -> N
     assert shifts.parting(second, first) == expected
 
 
-def test_choices_are_compared_where_they_are_as_many() -> None:
+def test_a_near_tie_is_one_on_both_sides() -> None:
+    one, other = answered([5], [-0.7], [0.1]), answered([7], [-0.7], [0.2])
+    assert shifts.tied(one, other, 0, 0.25)
+    assert not shifts.tied(one, other, 0, 0.15)
+    assert not shifts.tied(other, one, 0, 0.15)
+    assert not shifts.tied(answered([], [], []), answered([], [], []), 0, 0.25)
+
+
+def test_choices_are_compared_and_a_missing_one_is_as_far_as_can_be() -> None:
     one = Sample("mini", 0, choice_logprobs=(-1.0, -2.0, -math.inf))
     other = Sample("mini", 0, choice_logprobs=(-1.5, -2.0, -math.inf))
     assert list(shifts.of_choices(one, other)) == [0.5, 0.0, 0.0]
-    assert shifts.of_choices(one, Sample("mini", 0, choice_logprobs=(-1.0,))).size == 0
+    fewer = Sample("mini", 0, choice_logprobs=(-1.0, -2.0))
+    assert list(shifts.of_choices(one, fewer)) == [0.0, 0.0, math.inf]
+
+
+def test_tokens_without_log_probabilities_on_one_side_are_as_far_as_can_be() -> None:
+    one, other = answered([5], [-0.5], [1.0]), answered([5], [], [])
+    assert list(shifts.of_tokens(one, other)) == [math.inf]
