@@ -8,6 +8,7 @@ from runner.compare.changes import Kind
 from runner.compare.comparison import Comparison
 from runner.compare.samples import UnpairedCount
 from runner.compare.scores import Scores
+from runner.pairing import Reason
 from runner.statistics import ALPHA
 from runner.sweep.words import amount, probability
 from runner.verdict import Status
@@ -15,6 +16,7 @@ from runner.verdict_config import NumericsConfig
 
 # Subjects and settings that one sentence can bear.
 NAMED = 4
+ASKED_OTHERWISE = (Reason.PROMPT, Reason.IMAGES, Reason.DOCUMENT)
 
 MEANING = {
     Kind.PROMPT: "The chat template, the system message or the few-shot examples made another "
@@ -135,7 +137,7 @@ def _subjects(comparison: Comparison) -> str:
     )
     more = f" and {len(hit) - NAMED} more" if len(hit) > NAMED else ""
     spared = len(rows) - len(hit)
-    rest = f"; {spared} of {len(rows)} subjects are not shown to be" if spared else ""
+    rest = f"; not shown for {spared} of {len(rows)} subjects" if spared else ""
     return f"Worse in {named}{more}{rest}."
 
 
@@ -148,7 +150,9 @@ def _kinds(comparison: Comparison) -> str:
         f"{each.kind.value} {each.n}{' (noise)' if each.kind is Kind.NEAR_TIE else ''}"
         for each in several
     )
-    return f"{changed} questions were not asked or answered alike, by what explains it: {named}."
+    if any(each.reason in ASKED_OTHERWISE for each in comparison.unpaired):
+        return f"{changed} questions were not asked or not answered alike: {named}."
+    return f"{changed} answers differ, by what explains them: {named}."
 
 
 def _numerics(comparison: Comparison) -> str:

@@ -137,7 +137,7 @@ def test_subjects_that_broke_are_named(tmp_path: Path, capsys: pytest.CaptureFix
     write_run(tmp_path / "a", healthy)
     write_run(tmp_path / "b", broken)
     compared(tmp_path)
-    assert "Worse in mini_shape (−60.0); 1 of 2 subjects are not shown" in capsys.readouterr().out
+    assert "Worse in mini_shape (−60.0); not shown for 1 of 2 subjects" in capsys.readouterr().out
 
 
 def test_near_ties_are_named_as_noise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
