@@ -16,8 +16,8 @@ from typing import Any
 NAME = re.compile(r"(?i)secret|passw|credential|(^|_)token$|(api|access)_?key(_id)?$")
 # In an address of any scheme, before the host.
 USER_INFO = re.compile(r"(?<=://)[^/\s@]*@")
-# A web server's user name may be the token itself; a database's is none.
-CREDENTIALS = re.compile(r"https?://[^/\s@]+@|\w://[^/\s@:]*:[^/\s@]+@")
+# The password; or the user's name at a web server, where it may be a token. A database's is none.
+CREDENTIALS = re.compile(r"\w://[^/\s@:]*:([^/\s@]+)@|https?://([^/\s@:]+)@")
 # Mappings that users fill with names of their own.
 NAMED_BY_USERS = ("engine.env", "engine.extra")
 # A shorter value is no secret, and may be part of any word.
@@ -30,10 +30,9 @@ def held(variables: Mapping[str, str]) -> dict[str, str]:
     """The secrets in variables, each with the name of one that holds it."""
     found: dict[str, str] = {}
     for name, value in variables.items():
-        if NAME.search(name):
+        if NAME.search(name) and not os.path.exists(value):  # a file that holds some
             found[value] = name
-        for user_info in USER_INFO.findall(value):
-            found |= {part: name for part in user_info.rstrip("@").split(":")}
+        found |= {password or user: name for password, user in CREDENTIALS.findall(value)}
     return {value: name for value, name in found.items() if len(value) >= SHORTEST}
 
 

@@ -41,7 +41,7 @@ def test_terminal_shows_progress_as_plain_lines_and_the_verdict(default_run: Fin
     pace = r"canary: \d+/600 requests, [\d.]+ requests/s, \d+ s left"
     assert re.search(pace, default_run.printed)
     assert "canary_vl: PASSED" in default_run.printed
-    assert "mlflow ui --backend-store-uri" in default_run.printed
+    assert re.search(r"mlflow ui --backend-store-uri .* --host 127.0.0.1", default_run.printed)
     assert "\x1b[" not in default_run.printed
 
 

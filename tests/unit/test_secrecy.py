@@ -77,9 +77,15 @@ def test_what_is_no_secret_passes() -> None:
         "model": {"think_end_token": "</think>", "pretrained": "org/model@v1"},
         "tracking": {"uri": "sqlite:////home/me@work/mlflow.db"},
         "engine": {"extra": {"tokenizer_mode": "auto", "max_num_batched_tokens": 64, "port": 1}},
-        "task": {"names": ["https://example.org/a@b", "team@host"]},
+        "task": {"names": ["https://example.org/a@b", "team@host"], "include_path": __file__},
     }
-    variables = {"CI_TOKEN": "auto", "HF_TOKEN": "", "DB": "postgresql://team@host/db"}
+    variables = {
+        "CI_TOKEN": "auto",
+        "HF_TOKEN": "",
+        "DB": "postgresql://team@host/db",
+        "SSH": "ssh://org/model@v1@host",
+        "AWS_SHARED_CREDENTIALS_FILE": __file__,
+    }
     assert secrecy.problems(content, variables) == []
     assert secrecy.problems({"tracking": {"uri": variables["DB"]}}, variables) == []
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -428,3 +429,22 @@ def test_several_first_users_make_one_store(tmp_path: Path) -> None:
     ]
     assert {user.communicate(timeout=120)[0] for user in users} == {"1\n"}
     assert [each.name for each in tmp_path.iterdir() if each.name != "mlruns"] == ["mlflow.db"]
+
+
+def test_no_name_fails_a_run_or_leaves_its_place(
+    send: Send,
+    made_store: Path,
+    config: RunConfig,
+    outcome: Outcome,
+    verdict: Verdict,
+) -> None:
+    before = {each.name for each in made_store.parent.parent.iterdir()}
+    for number, name in enumerate(HOSTILE):
+        config.model.name, config.task.names, config.tracking.experiment = name, [name], None
+        odd = replace(outcome, tasks=(replace(outcome.tasks[0], task=name),))
+        stored = send(odd, named(verdict, name), str(number))
+        place = Path(unquote(urlsplit(stored.info.artifact_uri).path))
+        assert place.resolve().is_relative_to(made_store.parent / "mlruns")
+        assert (place / "verdict.json").is_file()
+        assert stored.data.tags["verdict"] == "PASSED"
+    assert {each.name for each in made_store.parent.parent.iterdir()} == before
