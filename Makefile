@@ -4,6 +4,8 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 PORT   ?= 5000
 TORCH  := torch==2.13.0+cpu
+# Two processes, whatever the machine has: engines start in both.
+SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
@@ -18,10 +20,10 @@ demo: $(VENV)/.cpu  ## install, then evaluate the canary model on this machine's
 	$(PY) -m runner
 
 test: lint  ## everything that CI runs: ruff, mypy, all tests
-	$(PY) -m pytest
+	$(PY) -m pytest $(SIDE_BY_SIDE)
 
 unit: $(VENV)/.dev  ## the quick tests
-	$(PY) -m pytest tests/unit -m "not slow"
+	$(PY) -m pytest tests/unit -m "not slow" $(SIDE_BY_SIDE)
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	$(PY) -m ruff check .

@@ -86,8 +86,7 @@ def main() -> None:
             complain(UserError(explain(error)))
             _statuses.append(USAGE_ERROR)
         elif isinstance(error, OSError):  # Hydra makes the run's directory before it calls us
-            key = "output_dir" if started_sweep() is None else "hydra.sweep.dir"
-            complain(UserError(f"{key}={error.filename}: not writable ({error.strerror})"))
+            complain(UserError(_not_written(error)))
             _statuses.append(INFRASTRUCTURE if error.errno in FULL else USAGE_ERROR)
         else:  # ours; or a job of Slurm's was killed, and what the other points found still counts
             traceback.print_exc()
@@ -113,6 +112,12 @@ def _finish_sweep() -> list[int]:
         traceback.print_exc()
         return [*statuses, INFRASTRUCTURE]
     return statuses
+
+
+def _not_written(error: OSError) -> str:
+    sweep = started_sweep()
+    key = "output_dir" if sweep is None else "hydra.sweep.dir"
+    return f"{key}={error.filename or sweep}: not writable ({error.strerror})"
 
 
 def worst(statuses: list[int]) -> int:

@@ -1,8 +1,56 @@
-"""What holds for every test: the examples of property tests are the same in every run."""
+"""What tests of several folders share: an order for two processes, and a sweep with a fault."""
 
 from __future__ import annotations
 
-from hypothesis import settings
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-settings.register_profile("steady", derandomize=True, deadline=None, database=None)
-settings.load_profile("steady")
+import psutil
+import pytest
+
+from tests.shared_memory import orphans, segments
+from tests.swept import Swept, wait_for, worker_of
+
+# A fault costs its point: nothing is tried again.
+ASKED = ("sweep=canary", "limits=none", "task.limit=20")
+KILLED = 2  # the first of those with two ranks
+
+
+# Each of these stands for minutes of work: all tests that use one run in one process.
+SHARED = ("canary_sweep", "default_run")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What `-n 2 --dist loadgroup` keeps together: the tests of a file, and of a shared run."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        shared = next((name for name in SHARED if name in names), None)
+        folder = item.path.parent.name
+        group = shared or (folder if folder == "contract" else item.path.name)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@dataclass(frozen=True)
+class CanarySweep:
+    """`sweep=canary` twice in one directory: a worker was killed, and then it was made up for."""
+
+    first: Swept
+    last: Swept
+    left: list[psutil.Process]
+    orphans: set[Path]
+
+
+@pytest.fixture(scope="session")
+def canary_sweep(tmp_path_factory: pytest.TempPathFactory) -> CanarySweep:
+    where = tmp_path_factory.mktemp("canary_sweep")
+    sweep = Swept(where / "sweep", f"sqlite:///{where / 'mlflow.db'}")
+    before = segments()
+    process = sweep.start(*ASKED)
+    wait_for(lambda: "engine_started" in sweep.events(KILLED))
+    worker = worker_of(process)
+    family = [worker, *worker.children(recursive=True)]
+    assert len(family) > 2
+    worker.kill()
+    first = replace(sweep.finish(process))
+    _, left = psutil.wait_procs(family, timeout=20)
+    return CanarySweep(first, sweep.run(*ASKED), left, orphans(before))

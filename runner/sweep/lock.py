@@ -29,6 +29,11 @@ def take(sweep: Path) -> None:
         sweep.mkdir(parents=True, exist_ok=True)
         stream = (sweep / NAME).open("a+", encoding="utf-8")
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _held.append(stream)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+        stream.flush()
     except BlockingIOError:
         stream.seek(0)
         raise UserError(
@@ -36,12 +41,7 @@ def take(sweep: Path) -> None:
             "or leave hydra.sweep.dir out"
         ) from None
     except OSError:
-        return
-    stream.seek(0)
-    stream.truncate()
-    stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-    stream.flush()
-    _held.append(stream)
+        pass
 
 
 def leave(sweep: Path) -> None:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from runner.sweep.links import Links, links
-from tests.browser import sweep as sweeps
-from tests.browser.sweep import StoredSweep
+from runner.sweep.record import sweep_id
+from tests.browser.sweep import StoredSweep, stored
+from tests.conftest import CanarySweep
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -67,11 +68,10 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> StoredSweep:
-    directory = tmp_path_factory.mktemp("browsed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)  # MLflow makes its folder for artifacts where it is
-        return sweeps.make(directory)
+def sweep(canary_sweep: CanarySweep) -> StoredSweep:
+    """Beside it in the store: the attempt that was killed, and the comparison."""
+    swept = canary_sweep.last
+    return stored(swept.store, sweep_id(swept.directory), ("tp", "max_model_len"), "canary/acc")
 
 
 @pytest.fixture(scope="package")

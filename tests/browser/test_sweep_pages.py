@@ -65,6 +65,7 @@ def test_the_run_table_has_verdict_axes_and_accuracy(
     own = ["verdict", *sweep.axes, sweep.metric]
     page.wait_for_function(COLUMNS_BEGIN, arg=["Run Name", "Created", *own])
     for point in sweep.points:
+        expect(page.locator(f'[row-id="{point.run_id}"]').get_by_text(point.name)).to_be_visible()
         expect(cell(page, point.run_id, "tags.`verdict`")).to_have_text(point.verdict)
         for axis in sweep.axes:
             shown = cell(page, point.run_id, f"params.`{axis}`")

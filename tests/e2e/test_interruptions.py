@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -15,6 +14,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import Finished, command, environment
+from tests.shared_memory import orphans, segments
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ class Started:
     def __init__(self, where: Path, store: str, *overrides: str) -> None:
         self.directory = where / "out"
         self.store = store
-        self.shared_memory = set(os.listdir("/dev/shm"))
+        self.shared_memory = segments()
         self.output = where / "printed.txt"
         with self.output.open("w") as stream:
             self.process = subprocess.Popen(
@@ -79,7 +79,7 @@ def started(tmp_path: Path, store: str) -> Iterator[Started]:
 def _nothing_left(started: Started, family: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(family, timeout=20)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
-    assert set(os.listdir("/dev/shm")) <= started.shared_memory
+    assert orphans(started.shared_memory) == set()
 
 
 def _mlflow_statuses(finished: Finished) -> list[str]:
@@ -105,17 +105,6 @@ def test_interrupted_leaves_nothing_behind(started: Started, number: signal.Sign
     assert finished.json("verdict.json")["status"] == "INTERRUPTED"
     _nothing_left(started, family)
     assert _mlflow_statuses(finished) == ["KILLED"]
-
-
-def test_a_killed_worker_is_an_error_with_the_log_in_the_report(started: Started) -> None:
-    family = started.family()
-    os.kill(started.worker, signal.SIGKILL)
-    finished = started.finish()
-    assert finished.status == 2, finished.printed
-    assert "the worker process died (signal SIGKILL)" in finished.report
-    assert "End of the engine's log" in finished.report
-    _nothing_left(started, family)
-    assert _mlflow_statuses(finished) == ["FAILED"]
 
 
 def test_a_killed_parent_takes_the_engine_with_it(started: Started) -> None:

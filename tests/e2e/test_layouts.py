@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from runner.canary import WEIGHTS
 from tests.e2e.conftest import Finished, Run
+from tests.shared_memory import orphans, segments
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ def test_tensor_parallel_on_two_cores(run: Run, default_run: Finished) -> None:
     Held against the run on one rank, question by question: of 120 samples the verdict knows how
     little they can rule out.
     """
-    shared_memory = set(os.listdir("/dev/shm"))
+    shared_memory = segments()
     two = run(
         "parallelism.tp=2",
         "task.limit=20",
@@ -42,7 +42,7 @@ def test_tensor_parallel_on_two_cores(run: Run, default_run: Finished) -> None:
     assert len(rows) == 120
     same = [row["responses"] == alone[row["task"], row["doc_id"]]["responses"] for row in rows]
     assert sum(same) >= 0.97 * len(same)
-    assert set(os.listdir("/dev/shm")) <= shared_memory, "vLLM's own exit leaves segments behind"
+    assert orphans(shared_memory) == set(), "vLLM's own exit leaves segments behind"
 
 
 def test_generation_and_choices_in_one_run_from_two_local_data_sets(text_run: Finished) -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import PROJECT, Finished, Run, command, environment
+from tests.e2e.conftest import PROJECT, Finished, command, environment
 from tests.hub import Hub
 
 pytestmark = pytest.mark.slow
 
 CANARY = PROJECT / "runner" / "canary"
 MODEL, QUESTIONS = "runner-tests/canary.vl", "runner-tests/canary-questions"
-LIMIT = "task.limit=8"
+QUESTIONS_ASKED = 8
+LIMIT = f"task.limit={QUESTIONS_ASKED}"
 NO_HUB = "http://127.0.0.1:1"
 
 
@@ -97,21 +98,26 @@ def run_offline(carried: Carried, where: Path, store: str, *overrides: str) -> F
 
 
 def test_the_run_asks_no_hub_and_answers_as_ever(
-    run: Run, carried: Carried, tmp_path: Path, store: str
+    default_run: Finished, carried: Carried, tmp_path: Path, store: str
 ) -> None:
     assert not (carried.directory / "weights" / MODEL / "pytorch_model.bin").exists()
-    here, there = run(LIMIT), run_offline(carried, tmp_path, store, LIMIT)
-    assert there.status == here.status, there.printed
+    here, there = default_run, run_offline(carried, tmp_path, store, LIMIT)
+    assert there.status in (0, 3), there.printed
     assert "against its manifest" in there.printed
 
-    def answers(finished: Finished) -> dict[tuple[str, int], tuple[str, ...]]:
-        return {(row["task"], row["doc_id"]): tuple(row["responses"]) for row in finished.samples()}
+    def answers(finished: Finished) -> dict[tuple[str, int], tuple[object, ...]]:
+        """The first questions of each kind: what was answered, and what it was worth."""
+        return {
+            (row["task"], row["doc_id"]): (*row["responses"], dict(row["scores"])["acc"])
+            for row in finished.samples()
+            if row["doc_id"] < QUESTIONS_ASKED
+        }
 
-    assert answers(there) == answers(here)
-    assert len(answers(there)) == 48
-    (mine,) = [m for m in there.json("verdict.json")["metrics"] if m["task"] == "canary"]
-    (theirs,) = [m for m in here.json("verdict.json")["metrics"] if m["task"] == "canary"]
-    assert mine == theirs
+    found = answers(there)
+    assert found == answers(here)
+    assert len(found) == 6 * QUESTIONS_ASKED == len(there.samples())
+    (whole,) = [m for m in there.json("verdict.json")["metrics"] if m["task"] == "canary"]
+    assert whole["value"] == pytest.approx(sum(each[-1] for each in found.values()) / len(found))
     plans = there.json("plan.json"), here.json("plan.json")
     assert plans[0]["engine_fingerprint"] == plans[1]["engine_fingerprint"]
 

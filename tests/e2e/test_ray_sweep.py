@@ -26,6 +26,7 @@ SWEEP = (
     "--multirun",
     "hydra/launcher=ray",
     "model=canary_vl",
+    "limits=none",
     "task.limit=4",
     "parallelism.tp=1,2",
 )

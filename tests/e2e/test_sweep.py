@@ -2,151 +2,132 @@
 
 from __future__ import annotations
 
-import json
+import csv
 import re
 import signal
-import subprocess
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from runner.processes import group_members
-from runner.sweep import record
-from runner.sweep.record import SweepRecord
-from tests.e2e.conftest import command, environment
+from runner.rundir import RunDirectory
+from tests.conftest import KILLED, CanarySweep
+from tests.swept import Swept, wait_for, worker_of
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 400.0
-
-
-@dataclass
-class Sweep:
-    """A sweep's directory, and what it printed when it was started last."""
-
-    directory: Path
-    store: str
-    printed: str = ""
-    status: int | None = None
-
-    def start(self, *overrides: str) -> subprocess.Popen[str]:
-        words = [*command(self.directory, self.store, *overrides)[3:]]
-        words = [word for word in words if not word.startswith("output_dir=")]
-        runner = command(self.directory, self.store)[:3]
-        return subprocess.Popen(
-            [*runner, "--multirun", f"hydra.sweep.dir={self.directory}", *words],
-            cwd=self.directory.parent,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, *overrides: str) -> Sweep:
-        return self.finish(self.start(*overrides))
-
-    def finish(self, process: subprocess.Popen[str]) -> Sweep:
-        self.printed, _ = process.communicate(timeout=900)
-        self.status = process.returncode
-        return self
-
-    def read(self) -> SweepRecord:
-        found = record.read(self.directory)
-        assert found is not None
-        return found
-
-    def json(self, number: int, name: str) -> Any:
-        return json.loads((self.directory / str(number) / name).read_text())
-
-    def statuses(self) -> list[int | None]:
-        return [point.status for point in self.read().points]
-
-
-def wait_for(what: Callable[[], Any]) -> Any:
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        if found := what():
-            return found
-        time.sleep(0.5)
-    raise AssertionError("it did not come to that in time")
-
-
-def worker_of(process: subprocess.Popen[str]) -> psutil.Process:
-    """The process that holds the engine."""
-    children = psutil.Process(process.pid).children()
-    (worker,) = [child for child in children if "runner.worker" in " ".join(child.cmdline())]
-    return worker
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Sweep:
-    return Sweep(tmp_path / "sweep", f"sqlite:///{tmp_path / 'mlflow.db'}")
+def sweep(tmp_path: Path) -> Swept:
+    return Swept(tmp_path / "sweep", f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
-# Three points on one engine, and one that cannot be.
-LIMITS = ("task.limit=2,4,6", "verdict.rtol=9", "engine.max_model_len=1024,9999")
+# sweep=canary, of which one engine was killed
 
 
-def test_a_killed_engine_costs_one_point_and_a_second_start_makes_up_for_it(sweep: Sweep) -> None:
-    process = sweep.start(*LIMITS)
-    wait_for((sweep.directory / "0" / "point.json").is_file)
-    wait_for((sweep.directory / "2" / "events.jsonl").is_file)
-    worker_of(process).kill()
-    sweep.finish(process)
-    assert sweep.status == 2, sweep.printed
-    # Points 1, 3 and 5 have a length that the model does not know.
-    assert sweep.statuses() == [0, 1, 2, 1, 0, 1], sweep.printed
-    assert sweep.json(2, "verdict.json")["status"] == "ERROR"
-    assert "the worker process died (signal SIGKILL)" in sweep.printed
-    assert "3 to run on 1 engine, 2 engine starts saved" in sweep.printed
-    for number in (1, 3, 5):
-        assert f"point {number} (limit={number + 1} max_model_len=9999) is refused" in sweep.printed
-
-    kept = sweep.json(0, "outcome.json")
-    assert sweep.run(*LIMITS).status == 1, sweep.printed
-    assert sweep.statuses() == [0, 1, 0, 1, 0, 1]
-    assert "2 done before, 1 to run on 1 engine" in sweep.printed
-    assert sweep.json(0, "outcome.json") == kept
-    assert (sweep.directory / "earlier" / "2" / "verdict.json").is_file()
+def test_a_killed_engine_costs_its_point_alone(canary_sweep: CanarySweep) -> None:
+    first = canary_sweep.first
+    assert first.status == 2, first.printed
+    assert "4 points, 4 to run on 4 engines" in first.printed
+    states = re.findall(r"^  (\d)   tp=.*?(PASSED|ERROR)", first.printed, re.M)
+    assert [state for _, state in sorted(states)] == ["PASSED", "PASSED", "ERROR", "PASSED"]
+    assert "ERROR: the worker process died (signal SIGKILL)" in first.printed
+    assert "Traceback" not in first.printed
+    assert canary_sweep.left == [] and canary_sweep.orphans == set()
 
 
-def test_points_of_one_engine_have_their_own_log_and_start_it_once(sweep: Sweep) -> None:
-    assert sweep.run("task.limit=2,4", "verdict.rtol=9").status == 0, sweep.printed
-    first, second = (sweep.json(number, "outcome.json") for number in (0, 1))
+def test_a_second_start_makes_up_for_it(canary_sweep: CanarySweep) -> None:
+    last = canary_sweep.last
+    assert last.status == 0, last.printed
+    assert "4 points, 3 done before, 1 to run on 1 engine" in last.printed
+    assert last.statuses() == [0, 0, 0, 0]
+    killed = RunDirectory(last.directory / "earlier" / str(KILLED))
+    report = killed.report.read_text()
+    assert "the worker process died (signal SIGKILL)" in report
+    assert "End of the engine's log" in report
+    assert (last.directory / str(KILLED) / "samples.parquet").is_file()
+
+
+def test_it_ends_with_a_table_figures_and_links(canary_sweep: CanarySweep) -> None:
+    last = canary_sweep.last
+    rows = re.findall(r"^  \d   (tp=\d max_model_len=\d+)\s+PASSED\s+0\.\d+ ± ", last.printed, re.M)
+    axes = [(tp, length) for tp in "12" for length in ("512", "1024")]
+    assert rows == [f"tp={tp} max_model_len={length}" for tp, length in axes]
+    assert re.search(r"^tp: 2 against 1 \(2 pairs of points\): ", last.printed, re.M)
+    assert re.search(r"^max_model_len: 1024 against 512 ", last.printed, re.M)
+    for page in ("runs", "charts", "compare"):
+        assert re.search(rf"^  {page} +http://127.0.0.1:5000/#/\S+$", last.printed, re.M)
+    text = (last.directory / "sweep.csv").read_text()
+    table = [row for row in csv.DictReader(text.splitlines()) if row["compared"] == "True"]
+    found = [(row["parallelism.tp"], row["engine.max_model_len"]) for row in table]
+    assert found == axes
+    assert all(float(row["value"]) > 0.8 and row["n"] == "120" for row in table)
+    page = (last.directory / "sweep.md").read_text()
+    pictures = re.findall(r"\]\((figures/\S+\.png)\)", page)
+    assert len(pictures) == 4 and all((last.directory / each).is_file() for each in pictures)
+
+
+def test_mlflow_has_the_points_by_name_and_the_killed_attempt_apart(
+    canary_sweep: CanarySweep,
+) -> None:
+    import mlflow
+
+    last = canary_sweep.last
+    client = mlflow.MlflowClient(tracking_uri=last.store)
+    experiment = client.get_experiment_by_name("canary")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    sweep = "/".join(last.directory.parts[-2:])
+    points = {run.info.run_name: run for run in runs if run.data.tags.get("sweep") == sweep}
+    assert len(points) == 4
+    assert "canary_vl tp=2 max_model_len=1024" in points
+    (killed,) = [run for run in runs if run.data.tags.get("sweep_earlier") == sweep]
+    assert killed.info.status == "FAILED"
+    (summary,) = [run for run in runs if "sweep_summary" in run.data.tags]
+    kept = {each.path for each in client.list_artifacts(summary.info.run_id)}
+    assert {"sweep.md", "sweep.csv", "sweep.parquet", "sweep.json", "figures"} <= kept
+
+
+# Others
+
+
+def test_points_of_one_engine_start_it_once_and_a_refused_one_is_skipped(sweep: Swept) -> None:
+    asked = ("task.limit=2,4", "engine.max_model_len=1024,9999", "verdict.rtol=9")
+    assert sweep.run(*asked).status == 1, sweep.printed
+    assert sweep.statuses() == [0, 1, 0, 1]
+    for number, limit in ((1, 2), (3, 4)):
+        assert f"point {number} (limit={limit} max_model_len=9999) is refused" in sweep.printed
+    assert "4 points, 2 refused, 2 to run on 1 engine, 1 engine start saved" in sweep.printed
+    assert sweep.printed.count("starting engine …") == 1
+    first, second = (sweep.json(number, "outcome.json") for number in (0, 2))
     assert first["timings"]["start_engine_s"] > 5
     assert second["timings"]["start_engine_s"] < 1
-    assert sweep.printed.count("starting engine …") == 1
     assert second["engine"] == first["engine"]
-    logs = [(sweep.directory / number / "engine.log").read_text() for number in ("0", "1")]
+    logs = [(sweep.directory / number / "engine.log").read_text() for number in ("0", "2")]
     assert "Initializing" in logs[0]
     assert "Initializing" not in logs[1]
-    plans = [sweep.json(number, "plan.json") for number in (0, 1)]
+    plans = [sweep.json(number, "plan.json") for number in (0, 2)]
     assert plans[0]["engine_fingerprint"] == plans[1]["engine_fingerprint"]
-    for said in ("sweep.md", "sweep.csv"):
-        assert (sweep.directory / said).is_file()
-    assert re.search(r"compare-runs\?runs=", sweep.printed)
 
 
-def test_one_interruption_finishes_the_point_and_stops_the_sweep(sweep: Sweep) -> None:
+def test_one_interruption_finishes_the_point_and_stops_the_sweep(sweep: Swept) -> None:
+    """Another one, meanwhile, changes nothing."""
     process = sweep.start("task.limit=2,600", "verdict.rtol=9")
-    wait_for((sweep.directory / "1" / "events.jsonl").is_file)
-    time.sleep(2)
+    wait_for(lambda: "progress" in sweep.events(1))
     engine = worker_of(process).pid
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: (sweep.directory / "1" / "outcome.json").is_file())
     process.send_signal(signal.SIGINT)
     sweep.finish(process)
     assert sweep.status == 130, sweep.printed
+    assert "Traceback" not in sweep.printed
     assert sweep.statuses() == [0, 130]
     assert sweep.json(1, "verdict.json")["status"] == "INTERRUPTED"
     assert group_members(engine) == []
     assert (sweep.directory / "sweep.md").is_file()
 
 
-def test_a_strict_sweep_with_a_refused_point_starts_nothing(sweep: Sweep) -> None:
+def test_a_strict_sweep_with_a_refused_point_starts_nothing(sweep: Swept) -> None:
     sweep.run("engine.max_model_len=1024,9999", "sweep.strict=true")
     assert sweep.status == 1, sweep.printed
     assert "sweep.strict=true: a point was refused, so none is run" in sweep.printed

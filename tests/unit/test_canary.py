@@ -188,6 +188,7 @@ def test_images_come_in_sizes_that_the_processor_must_change() -> None:
         assert MIN_PIXELS <= wide * high <= MAX_PIXELS
 
 
+@pytest.mark.slow
 def test_patches_equal_those_of_the_processor() -> None:
     cure_this_process()
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil

@@ -17,6 +17,7 @@ README = b"---\nconfigs:\n- config_name: main\n  data_files: main/*.jsonl\n---\n
 ROW = b'{"question": "1 + 1?", "answer": "2"}\n'
 
 
+@pytest.mark.slow
 def test_groups_tags_and_what_a_group_lays_over_its_tasks(tmp_path: Path) -> None:
     task = "output_type: generate_until\ntest_split: test\ndoc_to_text: q\ndoc_to_target: a\n"
     for name, content in {
@@ -36,6 +37,7 @@ def test_groups_tags_and_what_a_group_lays_over_its_tasks(tmp_path: Path) -> Non
     assert len([name for name in found if name.startswith("ceval-valid_")]) == 52
 
 
+@pytest.mark.slow
 def test_what_cannot_be_prepared_is_named() -> None:
     with pytest.raises(UserError) as caught:
         data_sets(["squadv2", "gsm8k"], None)

@@ -418,6 +418,7 @@ def test_the_canary_needs_nothing(capsys: pytest.CaptureFixture[str], directory:
     assert not directory.exists()
 
 
+@pytest.mark.slow
 def test_as_a_person_starts_it(hub: Hub, directory: Path, tmp_path: Path) -> None:
     hub.datasets[QUESTIONS] = {
         "README.md": b"---\nconfigs:\n- config_name: main\n  data_files: main/*.jsonl\n---\n",

@@ -116,6 +116,7 @@ def of(directory: Path, name: str) -> Any:
     return json.loads((directory / "sweep" / name).read_text())
 
 
+@pytest.mark.slow
 @optuna
 def test_a_search_that_finds_nothing_feasible_ends_with_its_trials(tmp_path: Path) -> None:
     done = searched(
@@ -132,6 +133,7 @@ def test_a_search_that_finds_nothing_feasible_ends_with_its_trials(tmp_path: Pat
     assert best["best_value"] == -math.inf
 
 
+@pytest.mark.slow
 @optuna
 @pytest.mark.parametrize(
     ("arguments", "said"),
@@ -153,6 +155,7 @@ def test_a_search_that_cannot_end_well_does_not_begin(
 # Slurm
 
 
+@pytest.mark.slow
 @slurm
 def test_slurm_gets_a_job_for_each_point_and_their_ends_come_back(tmp_path: Path) -> None:
     tools, cwd = tmp_path / "tools", tmp_path / "cwd"
@@ -187,6 +190,7 @@ def test_slurm_gets_a_job_for_each_point_and_their_ends_come_back(tmp_path: Path
     assert (cwd / "sweep" / "sweep.md").exists()
 
 
+@pytest.mark.slow
 @slurm
 def test_plans_are_shown_here_and_not_in_a_job(tmp_path: Path) -> None:
     done = runner(

@@ -155,7 +155,7 @@ def test_names_break_nothing(tmp_path: Path) -> None:
     assert {row["model"] for row in cells} == {f"'{HOSTILE[0]}", *HOSTILE[1:]}
 
 
-@pytest.mark.parametrize("count", [2, 100])
+@pytest.mark.parametrize("count", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_few_and_many_points(tmp_path: Path, count: int) -> None:
     repeats = {"sweep.repeat": [str(each) for each in range(count)]}
     sweep = build(tmp_path / "sweep", grid(repeats, lambda chosen: Found(right(80))))
@@ -231,6 +231,7 @@ def store(tmp_path: Path, made_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
+@pytest.mark.slow
 def test_one_summary_run(tmp_path: Path, store: str) -> None:
     import mlflow
 
@@ -260,6 +261,7 @@ def test_one_summary_run(tmp_path: Path, store: str) -> None:
     assert "[the runs](http://127.0.0.1:5000/" in page
 
 
+@pytest.mark.slow
 def test_the_view_has_the_columns_that_matter(tmp_path: Path, store: str) -> None:
     import mlflow
 
@@ -279,6 +281,7 @@ def test_the_view_has_the_columns_that_matter(tmp_path: Path, store: str) -> Non
     ]
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_costs_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -226,6 +226,7 @@ def perform(sweep: Path, cluster: Cluster, work: Callable[[Path, Job], None], *a
     return out.export_text()
 
 
+@pytest.mark.slow
 def test_ray_engines_run_side_by_side_and_no_device_is_used_twice(
     tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -258,6 +259,7 @@ def misbehave(sweep: Path, job: Job) -> None:
         record.write_point(sweep, PointRecord(point.number, point.overrides, 0))
 
 
+@pytest.mark.slow
 def test_ray_what_is_lost_runs_again_and_costs_itself_alone(
     tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -278,6 +280,7 @@ def test_ray_what_is_lost_runs_again_and_costs_itself_alone(
     assert "what is missing runs again (1 of 1)" in said
 
 
+@pytest.mark.slow
 def test_ray_what_cannot_fit_is_refused_by_name_and_the_rest_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -335,9 +338,8 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ray_interrupted_once_stops_all_and_leaves_no_process(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -1,0 +1,89 @@
+"""What the runner adds to a point, beyond the engine's start and the requests.
+
+python -m benchmarks.point_overhead. On one side a sweep over the kinds of the canary's questions,
+all on one engine, recorded in MLflow and compared at its end. On the other the least that a person
+would write for the same: lm-eval's own model class, made once, and `simple_evaluate` in a loop,
+which keeps no sample and records nothing. Each is a process of its own, timed whole but for the
+engine's start. What is left between them is composition, checks, samples, verdicts, reports, MLflow
+and the comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+KINDS = ("colour", "shape", "place", "count", "compare", "number")
+
+LOOP = """
+import json, sys, time
+from lm_eval import simple_evaluate
+from lm_eval.api.registry import get_model
+from lm_eval.tasks import TaskManager
+plan, tasks, limit = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+manager = TaskManager(include_path=plan["include_path"])
+lm = get_model(plan["backend"])(**plan["engine_args"], batch_size="auto")
+print("ready", time.time(), flush=True)
+for task in tasks:
+    simple_evaluate(model=lm, tasks=[task], task_manager=manager, limit=limit,
+                    apply_chat_template=True, fewshot_as_multiturn=True, log_samples=False)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--limit", type=int, default=20, help="questions a point")
+    limit = parser.parse_args().limit
+    tasks = [f"canary_{kind}" for kind in KINDS]
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = Path(folder) / "sweep"
+        ours = of_a_sweep(sweep, tasks, limit)
+        plan = json.loads((sweep / "0" / "plan.json").read_text())
+        theirs = of_a_loop(plan, tasks, limit)
+    print(f"{len(tasks)} points in a sweep, without the engine's start: {ours:.1f} s")
+    print(f"{len(tasks)} calls of simple_evaluate:                      {theirs:.1f} s")
+    print(f"what the runner adds to a point: {(ours - theirs) / len(tasks):.2f} s")
+
+
+def of_a_sweep(sweep: Path, tasks: list[str], limit: int) -> float:
+    """Seconds from the command to its end, less those in which its engine was not ready yet."""
+    names = ",".join(f"[{task}]" for task in tasks)
+    words = [f"hydra.sweep.dir={sweep}", f"task.names={names}", f"task.limit={limit}"]
+    words += ["verdict.require_baseline=false", f"tracking.uri=sqlite:///{sweep.parent}/mlflow.db"]
+    began = time.time()
+    finished([sys.executable, "-m", "runner", "--multirun", *words], sweep.parent, {})
+    took = time.time() - began
+    lines = (sweep / "0" / "events.jsonl").read_text().splitlines()
+    times = {event["event"]: event["time"] for event in map(json.loads, lines)}
+    return took - (times["engine_started"] - times["worker_started"])
+
+
+def of_a_loop(plan: dict[str, object], tasks: list[str], limit: int) -> float:
+    """Seconds from the engine's being ready to the end of the process."""
+    words = [sys.executable, "-c", LOOP, json.dumps(plan), json.dumps(tasks), str(limit)]
+    environment = dict(plan["environment"])  # type: ignore[call-overload]
+    # lm-eval would encode every image as PNG, twice, to hash it.
+    environment["LMEVAL_HASHMM"] = "0"
+    said = finished(words, Path(str(plan["data_dir"])), environment)
+    ended = time.time()
+    (ready,) = [line.split()[1] for line in said.splitlines() if line.startswith("ready ")]
+    return ended - float(ready)
+
+
+def finished(words: list[str], directory: Path, environment: dict[str, str]) -> str:
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    variables |= {"PYTHONPATH": str(PROJECT), **environment}
+    done = subprocess.run(words, cwd=directory, env=variables, capture_output=True, text=True)
+    assert done.returncode in (0, 3, 4), done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
