@@ -25,7 +25,7 @@ CLASSIC = {"workflowType": "machine_learning"}
 # The table's own columns: the sweep's stand between the run's name and the times.
 FIRST_COLUMNS = ("attributes.`Run Name`",)
 LAST_COLUMNS = ("runDateAndNestInfo", "duration")
-COLUMN_WIDTH = 120
+COLUMN_WIDTH, NAME_WIDTH = 120, 280
 # All that a view consists of: MLflow 3.10 breaks down over a state with gaps.
 DEFAULTS: dict[str, Any] = {
     "startTime": "ALL",
@@ -116,7 +116,8 @@ def _view(sweep_id: str, columns: Sequence[str]) -> str:
             "runsHiddenMode": "SHOW_ALL",  # else charts show ten runs
             "selectedColumns": shown,
             "columnOrder": [*FIRST_COLUMNS, *shown, *LAST_COLUMNS],
-            "columnWidths": {column: COLUMN_WIDTH for column in shown},
+            "columnWidths": dict.fromkeys(FIRST_COLUMNS, NAME_WIDTH)
+            | dict.fromkeys(shown, COLUMN_WIDTH),
         }
     )
     packed = "deflate;" + base64.b64encode(zlib.compress(_compact(state).encode())).decode()

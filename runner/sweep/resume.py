@@ -59,8 +59,11 @@ def status_of(directory: Path, checked: Checked) -> int | None:
     files = RunDirectory(directory)
     if not (files.verdict.exists() and files.plan.exists()):
         return None
-    plan: Plan = read_json(files.plan, Plan)
-    verdict: Verdict = read_json(files.verdict, Verdict)
+    try:
+        plan: Plan = read_json(files.plan, Plan)
+        verdict: Verdict = read_json(files.verdict, Verdict)
+    except ValueError:  # another version of the runner's
+        return None
     found = (plan.engine_fingerprint, plan.evaluation_fingerprint)
     asked = (checked.plan.engine_fingerprint, checked.plan.evaluation_fingerprint)
     if verdict.status not in FINAL or found != asked:

@@ -129,7 +129,8 @@ def test_a_view_has_a_name_and_the_columns_in_order() -> None:
     assert state(value).items() >= STATE.items()
     order = state(value)["columnOrder"]
     assert order[1:5] == STATE["selectedColumns"]
-    assert set(state(value)["columnWidths"]) == set(STATE["selectedColumns"])
+    widths = state(value)["columnWidths"]
+    assert set(widths) == {*STATE["selectedColumns"], "attributes.`Run Name`"}
 
 
 def test_very_many_columns_are_packed() -> None:

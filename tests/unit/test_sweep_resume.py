@@ -1,0 +1,114 @@
+"""A sweep that is started again: results are known by what was asked, not by their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runner.config import RunConfig
+from runner.plan import Plan
+from runner.run import Checked
+from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.sweep import resume
+from runner.verdict import Status, Verdict
+
+Ask = Callable[..., Checked]
+
+
+@pytest.fixture
+def ask(config: RunConfig, plan: Plan) -> Ask:
+    """A point that asks for a length, and lies on an engine of its own."""
+
+    def asked(length: int, aside: str = "") -> Checked:
+        own = replace(plan, engine_fingerprint=f"engine {length}")
+        composed = f"engine: {{max_model_len: {length}}}\n{aside}"
+        return Checked(config, composed, own, None)  # type: ignore[arg-type]
+
+    return asked
+
+
+def leave(sweep: Path, number: int | str, checked: Checked, status: Status, code: int) -> None:
+    """As a point leaves its directory, with a mark that tells whose it was."""
+    files = RunDirectory(sweep / str(number))
+    files.path.mkdir(parents=True)
+    write_atomic(files.config, checked.composed)
+    write_json(files.plan, checked.plan)
+    write_json(files.verdict, Verdict(status, "", "", (), code))
+    (files.path / "mark").write_text(checked.composed)
+
+
+def mark(directory: Path) -> str:
+    return (directory / "mark").read_text().splitlines()[0]
+
+
+def test_a_larger_grid_takes_its_results_along(tmp_path: Path, ask: Ask) -> None:
+    leave(tmp_path, 0, ask(512), Status.PASSED, 0)
+    leave(tmp_path, 1, ask(2048), Status.FAILED, 3)
+    wanted = {0: ask(256), 1: ask(512), 2: ask(1024), 3: ask(2048)}
+    assert resume.settle(tmp_path, wanted) == {1: 0, 3: 3}
+    assert mark(tmp_path / "1") == "engine: {max_model_len: 512}"
+    assert mark(tmp_path / "3") == "engine: {max_model_len: 2048}"
+    assert not (tmp_path / "0").exists() and not (tmp_path / "2").exists()
+
+
+def test_what_is_wanted_no_more_is_kept_aside_and_found_again(tmp_path: Path, ask: Ask) -> None:
+    leave(tmp_path, 0, ask(512), Status.PASSED, 0)
+    leave(tmp_path, 1, ask(1024), Status.PASSED, 0)
+    assert resume.settle(tmp_path, {0: ask(1024)}) == {0: 0}
+    assert mark(tmp_path / "earlier" / "0") == "engine: {max_model_len: 512}"
+    assert resume.settle(tmp_path, {0: ask(512), 1: ask(1024)}) == {0: 0, 1: 0}
+    assert mark(tmp_path / "0") == "engine: {max_model_len: 512}"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "done"),
+    [
+        (Status.PASSED, 0, True),
+        (Status.FAILED, 3, True),
+        (Status.INCONCLUSIVE, 4, True),
+        (Status.UNJUDGED, 4, True),
+        (Status.ERROR, 2, False),
+        (Status.REFUSED, 1, False),
+        (Status.INTERRUPTED, 130, False),
+    ],
+)
+def test_only_what_was_measured_is_done(
+    tmp_path: Path, ask: Ask, status: Status, code: int, done: bool
+) -> None:
+    leave(tmp_path, 0, ask(512), status, code)
+    assert resume.settle(tmp_path, {0: ask(512)}) == ({0: code} if done else {})
+    assert (tmp_path / "0").exists() is done
+    assert (tmp_path / "earlier" / "0").exists() is not done
+
+
+def test_where_results_go_is_no_difference_and_what_is_asked_is_one(
+    tmp_path: Path, ask: Ask
+) -> None:
+    leave(tmp_path, 0, ask(512, "output_dir: here\n"), Status.PASSED, 0)
+    assert resume.settle(tmp_path, {0: ask(512, "output_dir: there\n")}) == {0: 0}
+    assert resume.settle(tmp_path, {0: ask(512, "verdict: {rtol: 1}\n")}) == {}
+
+
+def test_what_another_version_has_written_is_run_again(tmp_path: Path, ask: Ask) -> None:
+    leave(tmp_path, 0, ask(512), Status.PASSED, 0)
+    RunDirectory(tmp_path / "0").plan.write_text('{"model": "fixed"}')
+    assert resume.settle(tmp_path, {0: ask(512)}) == {}
+    assert mark(tmp_path / "earlier" / "0") == "engine: {max_model_len: 512}"
+
+
+def test_two_attempts_set_aside_do_not_meet(tmp_path: Path, ask: Ask) -> None:
+    for _ in range(3):
+        leave(tmp_path, 0, ask(512), Status.ERROR, 2)
+        resume.make_room(tmp_path / "0")
+    assert sorted(each.name for each in (tmp_path / "earlier").iterdir()) == ["0", "0-2", "0-3"]
+
+
+def test_a_batch_of_a_search_leaves_those_before_it_alone(tmp_path: Path, ask: Ask) -> None:
+    leave(tmp_path, 0, ask(512), Status.PASSED, 0)
+    leave(tmp_path, 1, ask(1024), Status.PASSED, 0)
+    assert resume.settle(tmp_path, {1: ask(512)}, first=1) == {}
+    assert mark(tmp_path / "0") == "engine: {max_model_len: 512}"
+    assert mark(tmp_path / "earlier" / "1") == "engine: {max_model_len: 1024}"
