@@ -12,28 +12,29 @@ from hypothesis import settings
 from tests.shared_memory import orphans, segments
 from tests.swept import Swept, wait_for, worker_of
 
-# How long an example takes says nothing while engines start beside it.
-settings.register_profile("shared machine", deadline=None)
-settings.load_profile("shared machine")
+# The examples of property tests are the same in every run.
+settings.register_profile("steady", derandomize=True, deadline=None, database=None)
+settings.load_profile("steady")
 
 # A fault costs its point: nothing is tried again.
 ASKED = ("sweep=canary", "limits=none", "task.limit=20")
 KILLED = 2  # the first of those with two ranks
 
 
-# Each of these stands for minutes of work: all tests that use one run in one process. So do those
-# of one kind that would get in each other's way.
-SHARED = ("canary_sweep", "default_run")
+# Tests that share a run of minutes stay in one process, and so do those of one kind that would get
+# in each other's way.
+SHARED = {"canary_sweep": "sweep", "default_run": "run", "text_run": "run"}
 KINDS = ("contract", "ray")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What `-n 2 --dist loadgroup` keeps together: the tests of a file, and of a shared run."""
+    """What `-n 2 --dist loadgroup` keeps together; the tests of a file, for the rest."""
     for item in items:
         names = getattr(item, "fixturenames", ())
         place = f"{item.path.parent.name}/{item.path.stem}"
-        groups = [each for each in SHARED if each in names] + [k for k in KINDS if k in place]
-        item.add_marker(pytest.mark.xdist_group((*groups, place)[0]))
+        shared = [group for fixture, group in SHARED.items() if fixture in names]
+        kinds = [kind for kind in KINDS if kind in place]
+        item.add_marker(pytest.mark.xdist_group((*shared, *kinds, place)[0]))
 
 
 @dataclass(frozen=True)
