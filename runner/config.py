@@ -170,6 +170,15 @@ class LimitsConfig:
 
 
 @dataclass
+class JournalConfig:
+    """Where the answers of runs that did not come to their end wait for the next attempt."""
+
+    enabled: bool = True
+    dir: str = "journal"
+    max_gib: float = 4.0
+
+
+@dataclass
 class SweepConfig:
     """What concerns the points of a sweep together."""
 
@@ -194,6 +203,7 @@ class RunConfig:
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    journal: JournalConfig = field(default_factory=JournalConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     objective: str = "accuracy"
     output_dir: str = MISSING

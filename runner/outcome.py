@@ -70,6 +70,23 @@ class TaskOutcome:
 
 
 @dataclass(frozen=True)
+class Feeding:
+    """How the engine was fed: requests in flight at most, its steps, and requests put to it.
+
+    `resumed` requests had been answered in an attempt that died. `busy` is the share of the
+    `seconds` between first request and last answer in which the engine had work; None where it was
+    asked nothing.
+    """
+
+    window: int
+    steps: int
+    asked: int
+    resumed: int
+    seconds: float
+    busy: float | None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """All that a worker found. `reason` says why where the state is not COMPLETED.
 
@@ -82,3 +99,4 @@ class Outcome:
     engine: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     retries: tuple[str, ...] = ()
+    feeding: Feeding | None = None

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shlex
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from runner.config import AskConfig, ModelConfig, RunConfig, SeriesConfig
@@ -48,6 +49,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class JournalPlan:
+    """The directory of this engine's answers, and what all of its kind may take together."""
+
+    directory: str
+    max_gib: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that the worker needs, and nothing that it must guess."""
 
@@ -73,6 +82,7 @@ class Plan:
     cluster: str | None = None
     # Requests in flight; None leaves it to the engine's size.
     window: int | None = None
+    journal: JournalPlan | None = None
 
     @property
     def parallel_mode(self) -> str:
@@ -181,6 +191,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         runtime=engine.runtime,
         cluster=config.verdict.cluster if config.verdict.cluster not in NO_FIELD else None,
         window=engine.window,
+        journal=_journal(config, engine_fingerprint),
     )
 
 
@@ -218,6 +229,15 @@ def _batch_size(config: RunConfig, asked: str) -> str:
     if config.engine.runtime == "transformers" and asked == "auto":
         return TRANSFORMERS_BATCH_SIZE
     return asked
+
+
+def _journal(config: RunConfig, engine_fingerprint: str) -> JournalPlan | None:
+    """Repeats of a run are there to be compared: each has a journal of its own."""
+    journal, repeat = config.journal, config.sweep.repeat
+    if not journal.enabled or config.engine.runtime != "vllm":
+        return None
+    name = f"{engine_fingerprint}-{repeat}" if repeat else engine_fingerprint
+    return JournalPlan(str(Path(journal.dir).expanduser().resolve() / name), journal.max_gib)
 
 
 def _fingerprint(content: dict[str, Any]) -> str:

@@ -74,6 +74,8 @@ class ProgressDisplay:
                     else f"transformers {engine['transformers']}"
                 )
             )
+        elif kind == "warning":
+            self._say(f"warning: {event['text']}")
         elif kind == "progress":
             self._progress(event)
         elif kind == "task_finished":

@@ -88,6 +88,8 @@ def problems(config: RunConfig) -> list[str]:
     )
     window = config.engine.window
     require(window is None or window >= 1, "engine.window", "must be at least 1, or null")
+    most = config.journal.max_gib
+    require(math.isfinite(most) and most > 0, "journal.max_gib", "must be a number above 0")
     images = config.model.max_images
     require(images is None or images >= 0, "model.max_images", "must be 0 or more, or null")
     require(bool(config.task.names), "task.names", "name at least one lm-eval task")

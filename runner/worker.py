@@ -23,7 +23,7 @@ from typing import Any
 
 from runner.errors import UserError
 from runner.outcome import Outcome, State, TaskOutcome
-from runner.plan import Plan
+from runner.plan import JournalPlan, Plan
 from runner.processes import group_members, shared_memory_of
 from runner.rundir import RunDirectory, read_json, write_json
 
@@ -87,6 +87,7 @@ class Held:
     """What the next run finds ready: the supervisor sends no run here that wants another engine."""
 
     lm: Any = None
+    journal: Any = None
     managers: dict[str | None, Any] = field(default_factory=dict)
 
 
@@ -103,6 +104,9 @@ def main() -> None:
         run = RunDirectory(Path(command["run_directory"]))
         outcome = _run(run, held, reporter)
         write_json(run.outcome, outcome)
+        if held.journal is not None:
+            held.journal.close(completed=outcome.state is State.COMPLETED)
+            held.journal = None
         reporter.send("outcome", state=outcome.state.value)
         if outcome.state is State.INTERRUPTED:
             raise SystemExit(128 + signal.SIGTERM)
@@ -142,7 +146,8 @@ def _run(run: RunDirectory, held: Held, reporter: Reporter) -> Outcome:
     except BaseException as error:
         traceback.print_exc()
         state, reason = State.ERROR, f"{type(error).__name__}: {error}"
-    return Outcome(state, reason, tuple(finished), engine, timings)
+    feeding = held.lm.fed() if held.lm is not None else None
+    return Outcome(state, reason, tuple(finished), engine, timings, feeding=feeding)
 
 
 def _evaluate_all(
@@ -170,7 +175,9 @@ def _evaluate_all(
         from runner.lm.samples import write_samples
 
         held.lm = lm = held.lm or _start_engine(plan, reporter)
-        lm.begin(plan.window)
+        if plan.journal is not None:
+            held.journal = _journal(plan.journal, reporter)
+        lm.begin(plan.window, held.journal)
         clock.lap("start_engine_s")
         engine.update(lm.resolved())
         reporter.send("engine_started", engine=engine)
@@ -188,6 +195,15 @@ def _evaluate_all(
         reporter.names = [task.evaluation.task for task in loaded]
         evaluate(lm, manager, loaded, plan, album, finish)
         clock.lap("evaluate_s")
+
+
+def _journal(plan: JournalPlan, reporter: Reporter) -> Any:
+    from runner.lm.journal import Journal
+
+    def warn(text: str) -> None:
+        reporter.send("warning", text=text)
+
+    return Journal(Path(plan.directory), plan.max_gib * 2**30, warn)
 
 
 def _start_engine(plan: Plan, reporter: Reporter) -> Any:

@@ -66,10 +66,11 @@ def theirs(lm: FedModel) -> Any:
 
 
 def settings(random: Any, **more: Any) -> dict[str, Any]:
-    return {"until": ["."], "max_gen_toks": int(random.integers(4, 65)), **more}
+    length = int(random.integers(4, 65))
+    return {"until": ["."], "do_sample": False, "max_gen_toks": length, **more}
 
 
-def shown(random: Any) -> list[Instance]:
+def shown(random: Any, lm: FedModel) -> list[Instance]:
     """Questions about images of mixed sizes and modes."""
     found = []
     for number in range(24):
@@ -78,7 +79,8 @@ def shown(random: Any) -> list[Instance]:
         pixels = random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
         images = [Image.fromarray(pixels).convert(mode) for _ in range(1 + number % 2)]
         text = "<image>" * len(images) + f"What is number {number} of the picture?"
-        found.append(("generate_until", (text, settings(random), {"visual": images})))
+        prompt = lm.apply_chat_template([{"role": "user", "content": text}])
+        found.append(("generate_until", (prompt, settings(random), {"visual": images})))
     return _instances(found)
 
 
@@ -137,11 +139,11 @@ def main() -> None:
     plan: Plan = read_json(Path(sys.argv[1]), Plan)
     lm = MODEL_CLASSES["vllm-vlm"](**plan.engine_args, progress=Quiet())
     engine = Counted(lm.stream.engine)
-    lm.begin(WINDOW)
+    lm.begin(WINDOW, None)
     lm.batch_size = WINDOW
     random = np.random.default_rng(7)
     asked = {
-        "images": shown(random),
+        "images": shown(random, lm),
         "text": written(random, lm),
         "loglikelihood": scored(random, lm),
         "rolling": rolled(random, lm),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.lm.answer import Answer
+
+if TYPE_CHECKING:
+    from runner.lm.journal import Journal
+    from runner.outcome import Feeding
 
 # A task's name, and what runs it to its end.
 Named = tuple[str, Callable[[], None]]
@@ -34,8 +38,11 @@ class Progress(Protocol):
 class Model(Protocol):
     """One of lm-eval's model classes, recorded."""
 
-    def begin(self, window: int | None) -> None:
+    def begin(self, window: int | None, journal: Journal | None) -> None:
         """Another run, with so many requests in flight, or as many as the engine runs at once."""
+
+    def fed(self) -> Feeding | None:
+        """How the engine was fed in this run, where that is the runner's doing."""
 
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
         """Run tasks that ask in chunks of the same size, all with a chat template or without."""
@@ -53,8 +60,11 @@ class InTurn:
     progress: Progress
     _since = 0.0
 
-    def begin(self, window: int | None) -> None:
+    def begin(self, window: int | None, journal: Journal | None) -> None:
         """Nothing is left of a run before."""
+
+    def fed(self) -> Feeding | None:
+        return None
 
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
         self.batch_size: int | str = batch_size if batch_size == "auto" else int(batch_size)

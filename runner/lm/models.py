@@ -21,9 +21,12 @@ from runner.lm.engine import LOGPROBS, Question, generated
 from runner.lm.images import opened
 from runner.lm.resolved import check_engine_args, resolved_engine
 from runner.lm.stream import Stream, Tally
+from runner.outcome import Feeding
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
+
+    from runner.lm.journal import Journal
 
 # Requests in flight where the configuration leaves it open: what the engine can run at once, up
 # to a number that keeps it full (docs/performance.md) without holding every image of a task.
@@ -38,7 +41,7 @@ class FedModel(VLLM):
         self.stream = Stream(self.model, progress)
         self.model: _Gate = _Gate(self.model, self.stream)
 
-    def begin(self, window: int | None) -> None:
+    def begin(self, window: int | None, journal: Journal | None) -> None:
         """Another run: it must not depend on what this engine was asked before it.
 
         `window` is the number of requests in flight; None leaves it to the engine's size.
@@ -47,6 +50,19 @@ class FedModel(VLLM):
         largest = self.model.llm_engine.vllm_config.scheduler_config.max_num_seqs
         self.stream.window = window or min(largest, LARGEST_WINDOW)
         self.stream.tally = Tally()
+        self.stream.journal = journal
+
+    def fed(self) -> Feeding:
+        """How the engine was fed since the run began."""
+        tally = self.stream.tally
+        return Feeding(
+            window=self.stream.window,
+            steps=tally.steps,
+            asked=tally.asked,
+            resumed=tally.resumed,
+            seconds=tally.phase_s,
+            busy=tally.busy_s / tally.phase_s if tally.asked and tally.phase_s else None,
+        )
 
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
         """Run tasks with their requests in one stream, or in lm-eval's chunks of a number."""

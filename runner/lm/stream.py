@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
@@ -22,16 +22,8 @@ from runner.lm.answer import Answer
 from runner.lm.answering import Named, Progress
 from runner.lm.engine import Engine, Question, enqueue, public_id, refused
 
-
-class Kept(Protocol):
-    """The answers of an attempt that died, and the place where this one's are kept."""
-
-    def take(self, question: Question) -> tuple[Hashable, Answer | None]:
-        """The question's key, and the answer that it got before."""
-
-    def keep(self, key: Hashable, answer: Answer) -> None: ...
-
-    def flush(self) -> None: ...
+if TYPE_CHECKING:
+    from runner.lm.journal import Journal
 
 
 @dataclass
@@ -108,7 +100,7 @@ class Stream:
         self.engine = engine
         self.progress = progress
         self.window = window
-        self.kept: Kept | None = None
+        self.journal: Journal | None = None
         self.tally = Tally()
         self._clear()
 
@@ -143,7 +135,7 @@ class Stream:
         assert isinstance(request, _Request), "only a request's own function can ask"
         request.answers = [refused()] * len(questions)
         for place, question in enumerate(questions):
-            key, known = self.kept.take(question) if self.kept is not None else (None, None)
+            key, known = self.journal.take(question) if self.journal is not None else (None, None)
             if known is not None:
                 self.tally.resumed += 1
                 request.answers[place] = known
@@ -204,10 +196,10 @@ class Stream:
             if output.finished:
                 flight = self._flying.pop(output.request_id)
                 answered.append((flight, flight.question.read(output)))
-        if self.kept is not None:
+        if self.journal is not None:
             for flight, answer in answered:
-                self.kept.keep(flight.key, answer)
-            self.kept.flush()
+                self.journal.keep(flight.key, answer)
+            self.journal.flush()
         for flight, answer in answered:
             request = flight.request
             request.answers[flight.place] = answer

@@ -1,0 +1,145 @@
+"""The files of the journal: one an attempt, held by it as long as it lives.
+
+`DIRECTORY/<engine fingerprint>[-<repeat>]/<start>-<pid>.answers`: a line a record, made of a CRC-32
+and what it covers. A file that no living process holds (flock) is an attempt that died, or was
+stopped: the next one takes it over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ENDING, CORRUPT = ".answers", ".corrupt"
+FIRST_LINE = b"answers 1"
+
+
+class CorruptError(ValueError):
+    """A file that is broken before its end, or none of ours."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A file as the list shows it; `state` is running, stopped or corrupt."""
+
+    file: Path
+    state: str
+    size: int
+    changed: float
+
+    @property
+    def engine(self) -> str:
+        return self.file.parent.name
+
+
+def attempts(directory: Path) -> list[Attempt]:
+    """All files of the journal, the oldest first."""
+    found = []
+    for file in directory.glob("*/*"):
+        if file.suffix not in (ENDING, CORRUPT):
+            continue
+        with suppress(FileNotFoundError):  # a run may end meanwhile
+            stat = file.stat()
+            state = "corrupt" if file.suffix == CORRUPT else "running" if held(file) else "stopped"
+            found.append(Attempt(file, state, stat.st_size, stat.st_mtime))
+    return sorted(found, key=lambda each: each.changed)
+
+
+def prune(found: list[Attempt], most_bytes: float, oldest: float = 0.0) -> list[Attempt]:
+    """Remove what no process holds: changed before `oldest`, or, oldest first, above a size."""
+    removed = []
+    size = sum(each.size for each in found)
+    for each in found:
+        if each.state == "running" or not (size > most_bytes or each.changed < oldest):
+            continue
+        descriptor = seize(each.file) if each.state == "stopped" else None
+        if each.state == "stopped" and descriptor is None:
+            continue  # another run has just taken it over
+        each.file.unlink(missing_ok=True)
+        with suppress(OSError):  # others are in it
+            each.file.parent.rmdir()
+        if descriptor is not None:
+            os.close(descriptor)
+        size -= each.size
+        removed.append(each)
+    return removed
+
+
+def create(directory: Path) -> tuple[Path, int]:
+    """A new file that this process holds, open for writing; its name, and the descriptor."""
+    directory.mkdir(parents=True, exist_ok=True)
+    stem = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.getpid()}"
+    for number in range(1000):
+        file = directory / f"{stem}{f'-{number}' if number else ''}{ENDING}"
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+            descriptor = os.open(file, flags, 0o644)
+        except FileExistsError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file, descriptor
+    raise FileExistsError(f"{directory}/{stem}: a thousand attempts in a second")
+
+
+def seize(file: Path, tries: int = 1) -> int | None:
+    """A descriptor that holds the file; None where a living process does, or it is gone.
+
+    Whoever only looks holds a file for a moment: with more `tries`, that is waited for.
+    """
+    for _ in range(tries - 1):
+        if (descriptor := seize(file)) is not None or not file.exists():
+            return descriptor
+        time.sleep(0.05)
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_ino == os.stat(file).st_ino:
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def held(file: Path) -> bool:
+    """Whether a living process holds the file."""
+    descriptor = seize(file)
+    if descriptor is None:
+        return file.exists()
+    os.close(descriptor)
+    return False
+
+
+def line(content: bytes) -> bytes:
+    """A record as it stands in the file; the content has no line break."""
+    return b"%08x %s\n" % (zlib.crc32(content), content)
+
+
+def records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """(offset, content) of each whole record; what a dying process left at the end is passed over.
+
+    Raises:
+        CorruptError: if the first line is not a journal's, or whole records follow a broken one.
+    """
+    offset, broken = 0, -1
+    for number, each in enumerate(lines):
+        checksum, space, record = each.removesuffix(b"\n").partition(b" ")
+        whole = each.endswith(b"\n") and space and checksum == b"%08x" % zlib.crc32(record)
+        if number == 0 and each.endswith(b"\n") and not (whole and record == FIRST_LINE):
+            raise CorruptError("its first line is not a journal's")
+        if whole and broken >= 0:
+            raise CorruptError(f"broken at byte {broken}, and whole again behind it")
+        if not whole and broken < 0:
+            broken = offset
+        if whole and number:
+            yield offset + len(checksum) + 1, record
+        offset += len(each)

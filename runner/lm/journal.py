@@ -1,0 +1,198 @@
+"""A run's journal: what attempts that died were answered, and this one's answers as they come.
+
+It is for going on, no cache: what a run has used and written is removed when it has its result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runner.journal.attempts import (
+    CORRUPT,
+    FIRST_LINE,
+    attempts,
+    create,
+    line,
+    prune,
+    records,
+    seize,
+)
+from runner.lm.answer import Answer
+from runner.lm.engine import Question
+from runner.lm.images import image_hash
+
+Key = tuple[str, int]
+
+
+@dataclass
+class _Taken:
+    """A file taken over: where each of its records lies."""
+
+    file: Path
+    descriptor: int
+    places: dict[Key, tuple[int, int]]
+
+
+class Journal:
+    """Answers by question: equal ones of a run are told apart by their order."""
+
+    def __init__(self, directory: Path, most_bytes: float, warn: Callable[[str], None]) -> None:
+        """Take over what dead attempts left in the directory of an engine.
+
+        The journal as a whole (`directory` and its siblings) keeps to the size.
+        """
+        self._directory = directory
+        self._warn = warn
+        self._taken: list[_Taken] = []
+        self._used: set[Key] = set()
+        self._asked: Counter[str] = Counter()
+        self._pending: list[bytes] = []
+        self._own: tuple[Path, int] | None = None
+        self._written = 0
+        self._open = True
+        for file in sorted(directory.glob("*.answers")):
+            self._take_over(file)
+        self._room = most_bytes
+        try:
+            prune(attempts(directory.parent), most_bytes)
+            self._room -= sum(each.size for each in attempts(directory.parent))
+        except OSError as error:
+            self._give_up(str(error))
+
+    def take(self, question: Question) -> tuple[Hashable, Answer | None]:
+        """The question's key, and the answer that it got in an attempt that died.
+
+        No key for what is drawn without a seed: another attempt would have another answer.
+        """
+        if question.params.temperature > 0 and question.params.seed is None:
+            return None, None
+        digest = identity(question)
+        key = (digest, self._asked[digest])
+        self._asked[digest] += 1
+        for taken in self._taken:
+            if key in taken.places:
+                self._used.add(key)
+                offset, length = taken.places[key]
+                return key, _answer(os.pread(taken.descriptor, length, offset))
+        return key, None
+
+    def keep(self, key: Hashable, answer: Answer) -> None:
+        """Write the answer down with the next `flush`."""
+        if self._open and isinstance(key, tuple):
+            digest, number = key
+            content = json.dumps([digest, number, *astuple(answer)], separators=(",", ":"))
+            self._pending.append(line(content.encode()))
+
+    def flush(self) -> None:
+        """Hand everything to the operating system: from here on no death of a process loses it."""
+        pending, self._pending = b"".join(self._pending), []
+        if not pending or not self._open:
+            return
+        if len(pending) > self._room:
+            self._give_up("journal.max_gib is reached")
+            return
+        try:
+            if self._own is None:
+                self._own = create(self._directory)
+                pending = line(FIRST_LINE) + pending
+            self._write(pending)
+        except OSError as error:
+            self._give_up(str(error))
+
+    def close(self, completed: bool) -> None:
+        """Let go of all files; of a run that completed, nothing stays that it used or wrote."""
+        self._open = False
+        if self._own is not None:
+            file, descriptor = self._own
+            if completed:
+                file.unlink(missing_ok=True)
+            os.close(descriptor)
+        for taken in self._taken:
+            if completed:
+                _drop(taken, self._used)
+            os.close(taken.descriptor)
+        self._own, self._taken = None, []
+        if completed and self._directory.is_dir() and not any(self._directory.iterdir()):
+            self._directory.rmdir()
+
+    def _take_over(self, file: Path) -> None:
+        descriptor = seize(file, tries=5)
+        if descriptor is None:
+            return
+        places = {}
+        try:
+            with os.fdopen(os.dup(descriptor), "rb") as stream:
+                for offset, content in records(stream):
+                    digest, number, *_ = json.loads(content)
+                    places[digest, number] = (offset, len(content))
+        except (ValueError, OSError) as error:
+            os.close(descriptor)
+            aside = file.with_suffix(CORRUPT)
+            with suppress(OSError):
+                file.rename(aside)
+            self._warn(f"journal: {file} is not used ({error}); it is now {aside.name}")
+            return
+        self._taken.append(_Taken(file, descriptor, places))
+
+    def _write(self, content: bytes) -> None:
+        assert self._own is not None
+        _, descriptor = self._own
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError:
+            os.ftruncate(descriptor, self._written)
+            raise
+        self._written += len(content)
+        self._room -= len(content)
+
+    def _give_up(self, reason: str) -> None:
+        self._open = False
+        self._warn(f"journal: {reason}; the run goes on, and its further answers are not kept")
+
+
+def identity(question: Question) -> str:
+    """SHA-256 of all that an answer depends on beside the engine."""
+    prompt = question.prompt
+    if "prompt_token_ids" in prompt:
+        asked: Any = list(prompt["prompt_token_ids"])
+    else:
+        shown = prompt.get("multi_modal_data") or {}
+        asked = [prompt["prompt"], [[kind, _contents(shown[kind])] for kind in sorted(shown)]]
+    params = msgspec.json.encode(question.params, order="deterministic", enc_hook=repr)
+    content = json.dumps([question.kind, asked, params.decode()], separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _contents(items: Any) -> list[str]:
+    return [image_hash(item) for item in (items if isinstance(items, list) else [items])]
+
+
+def _answer(content: bytes) -> Answer:
+    _, _, prompt_tokens, tokens, logprobs, margins, *rest = json.loads(content)
+    return Answer(prompt_tokens, tuple(tokens), tuple(logprobs), tuple(margins), *rest)
+
+
+def _drop(taken: _Taken, used: set[Key]) -> None:
+    """Remove a file, or what of it was used: other tasks of the same engine may need the rest."""
+    left = [place for key, place in taken.places.items() if key not in used]
+    if len(left) == len(taken.places) and left:
+        return
+    if not left:
+        taken.file.unlink(missing_ok=True)
+        return
+    kept = [line(os.pread(taken.descriptor, length, offset)) for offset, length in left]
+    beside = taken.file.with_name(f".{taken.file.name}")
+    beside.write_bytes(line(FIRST_LINE) + b"".join(kept))
+    beside.replace(taken.file)
