@@ -26,6 +26,17 @@ def digest_files(root: Path, files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def last_changes(root: Path) -> str:
+    """SHA-256 over when each file that is only sampled was changed; empty where none is sampled.
+
+    A byte that was changed in place, which samples may not see, is seen here.
+    """
+    large = [file for file in root.rglob("*") if _is_content(file)]
+    stats = [(str(file.relative_to(root)), file.stat()) for file in sorted(large)]
+    times = [(name, stat.st_mtime_ns) for name, stat in stats if stat.st_size > WHOLE_FILE_BYTES]
+    return hashlib.sha256(repr(times).encode()).hexdigest() if times else ""
+
+
 def digest_directories(*directories: str | None) -> str:
     """SHA-256 over every file below the directories; the empty string where there are none.
 

@@ -85,6 +85,19 @@ class Feeding:
     seconds: float
     busy: float | None
 
+    @property
+    def said(self) -> str:
+        """A sentence for people."""
+        requests = f"{self.asked} asked"
+        if self.busy is not None:
+            requests += (
+                f", at most {self.window} at once, in {self.steps} steps of the engine, which had "
+                f"work for {self.busy:.1%} of {self.seconds:.0f} s"
+            )
+        if self.resumed:
+            requests += f"; {self.resumed} answered before, in an attempt that did not end"
+        return requests
+
 
 @dataclass(frozen=True)
 class Outcome:

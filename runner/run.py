@@ -161,6 +161,7 @@ def perform(
         else:
             terminal.show_verdict(out, plan.model, verdict, tail)
             terminal.show_matters(out, outcome)
+            terminal.show_feeding(out, outcome)
             out.print(f"report: {files.report}, and {files.report_html.name} beside it")
     if config.tracking.enabled:
         tracked = _send(files, courier, config.tracking)

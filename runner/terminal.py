@@ -41,6 +41,12 @@ def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> N
     out.print(f"{model}: {verdict.status.value} ({verdict.reason})")
 
 
+def show_feeding(out: Console, outcome: Outcome) -> None:
+    """How full the engine was kept."""
+    if outcome.feeding is not None:
+        out.print(f"requests: {outcome.feeding.said}")
+
+
 def show_matters(out: Console, outcome: Outcome) -> None:
     """What should be known before the numbers are trusted."""
     for sentence in matters(outcome):

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.digest import last_changes
 from runner.errors import UserError
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import JournalPlan, Plan
@@ -176,7 +177,7 @@ def _evaluate_all(
 
         held.lm = lm = held.lm or _start_engine(plan, reporter)
         if plan.journal is not None:
-            held.journal = _journal(plan.journal, reporter)
+            held.journal = _journal(plan, plan.journal, reporter)
         lm.begin(plan.window, held.journal)
         clock.lap("start_engine_s")
         engine.update(lm.resolved())
@@ -197,13 +198,16 @@ def _evaluate_all(
         clock.lap("evaluate_s")
 
 
-def _journal(plan: JournalPlan, reporter: Reporter) -> Any:
+def _journal(plan: Plan, where: JournalPlan, reporter: Reporter) -> Any:
     from runner.lm.journal import Journal
 
     def warn(text: str) -> None:
         reporter.send("warning", text=text)
 
-    return Journal(Path(plan.directory), plan.max_gib * 2**30, warn)
+    weights = Path(plan.engine_args["pretrained"])
+    changed = last_changes(weights)[:8] if weights.is_dir() else ""
+    directory = Path(f"{where.directory}-{changed}" if changed else where.directory)
+    return Journal(directory, where.max_gib * 2**30, warn)
 
 
 def _start_engine(plan: Plan, reporter: Reporter) -> Any:

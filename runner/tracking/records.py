@@ -183,6 +183,12 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
         if task.evaluated
     }
     found |= {f"perf/{name}": value for name, value in outcome.timings.items()}
+    if outcome.feeding is not None:
+        fed = outcome.feeding
+        found |= {"perf/engine_steps": fed.steps, "perf/requests_asked": fed.asked}
+        found["perf/requests_resumed"] = fed.resumed
+        if fed.busy is not None:
+            found["perf/engine_busy"] = fed.busy
     seconds = sum(task.seconds for task in outcome.tasks)
     if seconds > 0:
         tokens = sum(task.output_tokens for task in outcome.tasks)

@@ -56,6 +56,7 @@ def test_every_group_has_a_choice() -> None:
         "verdict",
         "tracking",
         "limits",
+        "journal",
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner import digest
-from runner.digest import digest_directories, digest_files
+from runner.digest import digest_directories, digest_files, last_changes
 
 
 @pytest.fixture
@@ -130,3 +130,17 @@ def test_a_directory_too_large_to_read_is_known_by_names_and_sizes(
     assert digest_directories(str(files)) == before
     (files / "a").write_bytes(b"longer")
     assert digest_directories(str(files)) != before
+
+
+def test_a_sampled_file_that_was_touched_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.digest.WHOLE_FILE_BYTES", 10)
+    (tmp_path / "config.json").write_text("{}")
+    assert last_changes(tmp_path) == ""
+    (tmp_path / "model.safetensors").write_bytes(bytes(20))
+    before = last_changes(tmp_path)
+    os.utime(tmp_path / "config.json", (1, 1))
+    assert last_changes(tmp_path) == before
+    os.utime(tmp_path / "model.safetensors", (1, 1))
+    assert last_changes(tmp_path) != before
