@@ -1,0 +1,203 @@
+"""A window of requests in flight against lm-eval's own way: steps, and seconds.
+
+    python -m benchmarks.keeping_full [--requests 240]
+
+Both sides ask one engine, in this process, the same questions about images of mixed sizes, by
+lm-eval's own class (chunks of 32, and all at once) and by ours (windows of 32 and 128). Answers
+have a given number of tokens. Engine steps are exact and the same on every machine. Padded seconds
+let every step take at least 25 ms, as a large model on an accelerator does; plain ones do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runner.canary import WEIGHTS
+from runner.platforms.cpu import Cpu
+
+PROJECT = Path(__file__).parent.parent
+STEP_S = 0.025
+CHUNK = 32
+LENGTHS = {"4 to 64 tokens": "uniform", "a fifth 128 tokens, the rest 4": "mixed"}
+
+
+def environment() -> dict[str, str]:
+    """A worker's, with the engine in its own process: what is asked and answered is seen there."""
+    chosen = {**os.environ, **Cpu().worker_environment(1)}
+    chosen |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    chosen |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
+    chosen["PYTHONPATH"] += os.pathsep + str(PROJECT)
+    return chosen
+
+
+class Quiet:
+    """Progress that nobody watches."""
+
+    def enter(self, task: str) -> None: ...
+    def begin(self, kind: str, total: int) -> None: ...
+    def advance(self, requests: int) -> None: ...
+    def beat(self) -> None: ...
+    def end(self) -> None: ...
+
+
+class Clock:
+    """Counts and pads an engine's steps."""
+
+    def __init__(self, core: Any) -> None:
+        self.steps, self.slept = 0, 0.0
+        self._step = core.step
+        core.step = self.step
+
+    def step(self) -> Any:
+        began = time.monotonic()
+        outputs = self._step()
+        rest = STEP_S - (time.monotonic() - began)
+        if rest > 0:
+            time.sleep(rest)
+            self.slept += rest
+        self.steps += 1
+        return outputs
+
+
+def model(**arguments: Any) -> Any:
+    """The canary behind our class for images."""
+    from runner.lm.models import MODEL_CLASSES
+
+    return MODEL_CLASSES["vllm-vlm"](
+        pretrained=str(WEIGHTS),
+        dtype="float32",
+        max_model_len=1024,
+        enforce_eager=True,
+        max_num_seqs=256,
+        progress=Quiet(),
+        **arguments,
+    )
+
+
+def lm_evals_own(lm: Any, batch_size: int | str) -> Any:
+    """lm-eval's class with all that ours has but for the way to the engine."""
+    from lm_eval.models.vllm_vlms import VLLM_VLM
+
+    own = object.__new__(VLLM_VLM)
+    vars(own).update(vars(lm))
+    own.model, own.batch_size = lm.stream.engine, batch_size
+    return own
+
+
+def questions(lm: Any, number: int, sides: tuple[int, int], lengths: list[int]) -> list[Any]:
+    """As many, about an image of noise each, with sides between those two."""
+    import numpy as np
+    from lm_eval.api.instance import Instance
+    from PIL import Image
+
+    random = np.random.default_rng(3)
+    found = []
+    for n in range(number):
+        width, height = (int(side) for side in random.integers(sides[0], sides[1] + 1, 2))
+        image = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        text = "<image>What is number " + "one " * int(random.integers(1, 30)) + f"of {n}?"
+        prompt = lm.apply_chat_template([{"role": "user", "content": text}])
+        length = lengths[n]
+        settings = {
+            **{"do_sample": False, "until": [], "max_gen_toks": length},
+            **{"min_tokens": length, "ignore_eos": True},
+        }
+        arguments = (prompt, settings, {"visual": [image]})
+        found.append(Instance("generate_until", {}, arguments, n, metadata=("noise", n, 1)))
+    return found
+
+
+def answer_lengths(kind: str, number: int) -> list[int]:
+    import numpy as np
+
+    random = np.random.default_rng(5)
+    if kind == "uniform":
+        return [int(length) for length in random.integers(4, 65, number)]
+    return [128 if draw < 0.2 else 4 for draw in random.random(number)]
+
+
+def measure(number: int) -> dict[str, Any]:
+    lm = model()
+    clock = Clock(lm.stream.engine.llm_engine)
+    found: dict[str, Any] = {}
+    for name, kind in LENGTHS.items():
+        requests = questions(lm, number, (224, 448), answer_lengths(kind, number))
+        ways: dict[str, Callable[[], list[str]]] = {
+            "chunks of 32": lambda asked=requests: lm_evals_own(lm, CHUNK).generate_until(asked),
+            "window of 32": lambda asked=requests: ours(lm, CHUNK, asked),
+            "all at once": lambda asked=requests: lm_evals_own(lm, "auto").generate_until(asked),
+            "window of 128": lambda asked=requests: ours(lm, 128, asked),
+        }
+        answers: list[list[str]] = []
+        for way, ask in ways.items():
+            lm.begin(1, None)
+            lm.stream.engine.reset_mm_cache()
+            clock.steps, clock.slept = 0, 0.0
+            began = time.monotonic()
+            answers.append(ask())
+            padded = time.monotonic() - began
+            fed = lm.fed()
+            found.setdefault(name, {})[way] = {
+                "steps": clock.steps,
+                "padded_s": padded,
+                "plain_s": padded - clock.slept,
+                "busy": fed.busy if "window" in way else None,
+            }
+            print(f"{name}, {way}: {clock.steps} steps, {padded:.1f} s padded", file=sys.stderr)
+        assert all(each == answers[0] for each in answers), "answers differ"
+    return found
+
+
+def ours(lm: Any, window: int, requests: list[Any]) -> list[str]:
+    lm.begin(window, None)
+    answers: list[str] = []
+    lm.together([("noise", lambda: answers.extend(lm.generate_until(requests)))], "auto", True)
+    return answers
+
+
+def show(found: dict[str, Any]) -> None:
+    """The table, and what was promised beside what was found."""
+    print(
+        "| answers | way | steps | padded, s | plain, s | engine busy |\n|---|---|---|---|---|---|"
+    )
+    for name, ways in found.items():
+        for way, each in ways.items():
+            busy = f"{each['busy']:.1%}" if each["busy"] is not None else ""
+            seconds = f"{each['padded_s']:.1f} | {each['plain_s']:.1f}"
+            print(f"| {name} | {way} | {each['steps']} | {seconds} | {busy} |")
+    for name, ways in found.items():
+        for ours, theirs in (("window of 32", "chunks of 32"), ("window of 128", "all at once")):
+            ratios = (
+                f"{what} {ways[ours][key] / ways[theirs][key]:.2f}"
+                for key, what in (("steps", "steps"), ("padded_s", "padded"), ("plain_s", "plain"))
+            )
+            print(f"{name}: {ours} / {theirs}: {', '.join(ratios)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--requests", type=int, default=240)
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print("measured: " + json.dumps(measure(given.requests)))
+        return
+    command = [sys.executable, "-m", "benchmarks.keeping_full", "--measure"]
+    command += ["--requests", str(given.requests)]
+    ended = subprocess.run(
+        command, env=environment(), cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    (line,) = (each for each in ended.stdout.splitlines() if each.startswith("measured: "))
+    show(json.loads(line.removeprefix("measured: ")))
+
+
+if __name__ == "__main__":
+    main()
