@@ -18,10 +18,12 @@ from safetensors.numpy import save_file
 from runner.canary import WEIGHTS
 from runner.pairing import pair
 from runner.samples import Sample, read_samples
-from tests.e2e.conftest import Finished, Run, environment
+from tests.e2e.conftest import PROJECT, Finished, Run, environment
 
 pytestmark = pytest.mark.slow
 
+# The canary is so small that threads which wait for each other cost more than they compute.
+REFERENCE = ("engine=transformers", "engine.platform=cpu", "engine.env.OMP_NUM_THREADS=1")
 # Of a log-probability, in float32. Measured: 1e-5 over 1,383 tokens (docs/reference_engine.md).
 ROUNDING = 1e-3
 
@@ -29,7 +31,7 @@ ROUNDING = 1e-3
 @pytest.fixture(scope="module")
 def reference(run: Run) -> Finished:
     """120 questions of the canary."""
-    return run("engine=transformers", "engine.platform=cpu", "task.limit=20")
+    return run(*REFERENCE, "task.limit=20")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +55,18 @@ def text_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def text_reference(run: Run, ask_text: tuple[str, ...], text_weights: Path) -> Finished:
-    return run(
-        *ask_text, "engine=transformers", "engine.platform=cpu", f"model.pretrained={text_weights}"
-    )
+def text_reference(
+    run: Run,
+    ask_text: tuple[str, ...],
+    text_weights: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Finished:
+    """In a worker that cannot import vLLM."""
+    absent = tmp_path_factory.mktemp("absent")
+    for name in ("vllm", "ray"):
+        (absent / f"{name}.py").write_text(f'raise ImportError("no {name} here")')
+    path = f"engine.env.PYTHONPATH={absent}:{PROJECT}"
+    return run(*ask_text, *REFERENCE, f"model.pretrained={text_weights}", path)
 
 
 def _float32(bfloat16: bytes) -> np.ndarray:
@@ -96,6 +106,7 @@ def test_who_answered_is_recorded(reference: Finished) -> None:
     assert engine["transformers"] == reference.json("environment.json")["packages"]["transformers"]
     assert [task["unmatched"] for task in outcome["tasks"]] == [0]
     assert f"transformers {engine['transformers']}, sdpa attention" in reference.report
+    assert "vLLM: not used" in reference.report
     assert "canary_vl on cpu (transformers)" in reference.printed
     assert "canary: 120/120 requests" in reference.printed
 
