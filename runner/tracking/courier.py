@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from pydantic import TypeAdapter
 
+from runner.errors import cause
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.tracking.records import Begun
 from runner.tracking.tracked import TrackedRun
@@ -63,8 +64,10 @@ class Courier:
     def begin(self, run: RunDirectory, begun: Begun) -> None:
         """Say on disk where the run will be sent; store and experiment are made meanwhile."""
         write_json(run.tracking, begun)
-        self._hold(run)
-        with suppress(OSError):  # no process to be had: told when the run is to be sent
+        # No lock or process to be had: told when the run is to be sent.
+        with suppress(NotSent):
+            self._hold(run)
+        with suppress(OSError):
             self._running().ask("open_experiment", uri=begun.uri, experiment=begun.experiment)
 
     def open(self, uri: str, experiment: str, timeout_s: float) -> None:
@@ -149,7 +152,11 @@ class Courier:
         """
         if run.path in self._held:
             return
-        stream = run.tracking.open("r+", encoding="utf-8")
+        try:
+            begun: Begun = read_json(run.tracking, Begun)
+            stream = run.tracking.open("r+", encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise NotSent(cause(error) or f"{run.tracking}: cannot be read") from error
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -157,7 +164,6 @@ class Courier:
             raise Busy("it is running, or another process is sending it") from None
         except OSError:
             pass
-        begun: Begun = read_json(run.tracking, Begun)
         self._held[run.path] = Hold(run, begun.uri, stream)
 
     def _release(self, run: RunDirectory) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,5 +111,9 @@ def test_interrupted_leaves_nothing_behind(started: Started, number: signal.Sign
 def test_a_killed_parent_takes_the_engine_with_it(started: Started) -> None:
     family = started.family()
     started.process.kill()
-    started.process.wait()
+    finished = started.finish()
     _nothing_left(started, family)
+    sync = [sys.executable, "-m", "runner.sync", str(started.directory)]
+    done = subprocess.run(sync, env=environment(), capture_output=True, text=True, timeout=120)
+    assert (done.returncode, "1 sent, 0 pending" in done.stdout) == (0, True), done.stdout
+    assert _mlflow_statuses(finished) == ["KILLED"]

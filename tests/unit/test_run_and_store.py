@@ -133,3 +133,24 @@ def test_an_interrupted_run_is_killed_in_mlflow(
 def server() -> Iterator[Server]:
     with serving() as running:
         yield running
+
+
+def test_what_a_user_takes_away_costs_a_warning(
+    tmp_path: Path,
+    checked: Checked,
+    outcome: Outcome,
+    courier: Courier,
+    server: Server,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Careless(Engine):
+        def evaluate(self, plan: Plan, run: RunDirectory, *more: object) -> Outcome:
+            run.tracking.unlink()
+            courier._release(run)
+            return super().evaluate(plan, run)
+
+    checked.config.tracking.uri = server.uri
+    engine: Any = Careless(outcome)
+    verdict = perform(checked, tmp_path / "run", engine, courier, Console(file=io.StringIO()))
+    assert verdict.exit_status == 0
+    assert "No such file or directory" in capsys.readouterr().err
