@@ -71,7 +71,7 @@ def _page(
 
 def _send(courier: Courier, left: Iterable[RunDirectory], directory: Path) -> None:
     """Points that did not arrive when they ended, and attempts that others have replaced."""
-    problems = [delivery for delivery in deliver(courier, left) if delivery.problem]
+    problems = [each for each in deliver(courier, left) if each.problem and not each.busy]
     if problems:
         runs = "1 run" if len(problems) == 1 else f"{len(problems)} runs"
         warn_pending(directory, problems[0].uri, f"{runs}: {problems[0].problem}")

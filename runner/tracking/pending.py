@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.errors import cause
 from runner.rundir import RunDirectory, read_json
 from runner.tracking.courier import Busy, Courier, NotSent
-from runner.tracking.records import Begun
+from runner.tracking.records import Begun, read_record
 from runner.tracking.tracked import TrackedRun
 
 # A store that has refused this many runs in a row is asked no more.
@@ -36,16 +37,11 @@ def pending(directory: Path) -> list[RunDirectory]:
 
 
 def _began(run: RunDirectory) -> tuple[bool, int, str]:
-    begun = _begun(run)
-    return begun is None, begun.started_ms if begun is not None else 0, str(run.path)
-
-
-def _begun(run: RunDirectory) -> Begun | None:
     try:
         begun: Begun = read_json(run.tracking, Begun)
     except (OSError, ValueError):
-        return None
-    return begun
+        return True, 0, str(run.path)
+    return False, begun.started_ms, str(run.path)
 
 
 def deliver(
@@ -57,9 +53,11 @@ def deliver(
     """
     failures: dict[str, int] = {}
     for run in runs:
-        begun = _begun(run)
-        if begun is None:
-            yield Delivery(run, "", problem="its tracking.json cannot be read")
+        try:
+            begun = read_record(run).begun
+        except (OSError, ValueError) as error:
+            why = cause(error) or "a file is cut short, or of another version of the runner"
+            yield Delivery(run, "", problem=why)
             continue
         if failures.get(begun.uri, 0) >= PATIENCE:
             yield Delivery(run, begun.uri, problem="not tried: the store takes nothing")

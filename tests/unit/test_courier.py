@@ -299,13 +299,15 @@ def test_sync_sends_what_is_pending_and_names_what_is_left(
 ) -> None:
     first, second = make("outputs/first"), make("outputs/deep/er/second", finished=False)
     lost = make("outputs/lost", uri="http://127.0.0.1:9")
-    (make("outputs/torn").tracking).write_text('{"key": ')
+    make("outputs/torn").tracking.write_text('{"key": ')
+    for number in range(3):
+        make(f"outputs/{number}").verdict.write_text("{}")
     monkeypatch.chdir(first.path.parent.parent)
     assert sync.main([]) == 2
     said = capsys.readouterr().out
-    assert said.count("sent: ") == 2 and "2 sent, 2 pending" in said
+    assert said.count("sent: ") == 2 and "2 sent, 5 pending" in said
     assert "pending: outputs/lost (http://127.0.0.1:9): " in said
-    assert "pending: outputs/torn: its tracking.json cannot be read" in said
+    assert "pending: outputs/torn: a file is cut short" in said
     assert {run["info"]["status"] for run in server.runs.values()} == {"FINISHED", "KILLED"}
     assert first.tracked.exists() and second.tracked.exists() and not lost.tracked.exists()
 
