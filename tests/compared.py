@@ -98,7 +98,8 @@ def write_run(
     )
     count = len({each.sample for each in samples})
     task = TaskOutcome(TASK, metrics, count if expected is None else expected, count)
-    outcome = Outcome(state, "" if state is State.COMPLETED else "it broke", (task,))
+    reason = "" if state is State.COMPLETED else "it broke"
+    outcome = Outcome(state, reason, (task,) if samples else ())
     write_json(files.outcome, outcome)
     write_samples(files.samples, list(samples))
     if environment is not None:

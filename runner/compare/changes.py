@@ -57,7 +57,7 @@ def explain(first: Sample, second: Sample, reason: Reason | None = None) -> Chan
     token = _parting(first, second)
     margins = (_margin(first, token), _margin(second, token))
     distance = _apart(first, second)
-    return Change(_kind(first, second, reason, token, distance), token, margins, distance)
+    return Change(_kind(first, second, reason, token, margins, distance), token, margins, distance)
 
 
 def answer(sample: Sample) -> tuple[str, ...] | int:
@@ -72,6 +72,7 @@ def _kind(
     second: Sample,
     reason: Reason | None,
     token: int | None,
+    margins: tuple[float | None, float | None],
     distance: float | None,
 ) -> Kind:
     if reason is Reason.PROMPT:
@@ -90,9 +91,13 @@ def _kind(
     if unparsable(first) != unparsable(second):
         return Kind.UNPARSABLE
     if first.choice_logprobs:
-        # A choice by another measure (length-normalised, say) has no margin here: what can be told
-        # is that no choice has moved by more than a near-tie's.
-        near = distance is not None and distance < NEAR_TIE
+        # A choice by another measure (length-normalised, say) has no lead here: what can be told is
+        # that no choice has moved by as much.
+        turned = answer(first) != answer(second)
+        leads = [lead for lead in margins if turned and lead is not None]
+        near = max(leads, default=math.inf) < NEAR_TIE or (
+            distance is not None and distance < NEAR_TIE
+        )
     elif first.responses == second.responses:
         return Kind.RESCORED
     else:

@@ -55,6 +55,11 @@ class Answer:
     tokens: int
     choice_logprobs: tuple[float, ...]
 
+    @property
+    def told(self) -> str:
+        """In one text: what was written, or which choice was likeliest."""
+        return _told(self)
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -172,7 +177,7 @@ def _facts(side: Side, own: Sequence[Sample]) -> RunFacts:
         model=plan.model,
         weights=str(plan.engine_args.get("pretrained", "")),
         platform=plan.platform,
-        hardware=environment.hardware if environment is not None else "unknown",
+        hardware=environment.hardware if environment is not None else "",
         layout=plan.parallel_mode,
         dtype=str(side.outcome.engine.get("dtype") or plan.engine_args.get("dtype", "")),
         versions=", ".join(f"{name} {packages[name]}" for name in told if name in packages),
@@ -227,6 +232,13 @@ def _answer(sample: Sample) -> Answer:
     )
 
 
+def _told(answer: Answer | Sample) -> str:
+    if answer.choice_logprobs:
+        best = max(answer.choice_logprobs)
+        return f"choice {answer.choice_logprobs.index(best)} ({best:.3f})"
+    return "\n".join(answer.responses)
+
+
 def _listed(each: Changed) -> ListedChange:
     first, second = each.first, each.second
     return ListedChange(
@@ -237,6 +249,6 @@ def _listed(each: Changed) -> ListedChange:
         better=each.better,
         token=each.change.token,
         apart=each.change.apart,
-        first=clip("\n".join(first.responses), SHORT),
-        second=clip("\n".join(second.responses), SHORT),
+        first=clip(_told(first), SHORT),
+        second=clip(_told(second), SHORT),
     )

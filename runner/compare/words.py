@@ -11,7 +11,7 @@ from runner.compare.scores import Scores
 from runner.pairing import Reason
 from runner.statistics import ALPHA
 from runner.sweep.words import amount, probability
-from runner.verdict import Status
+from runner.verdict import Status, Verdict
 from runner.verdict_config import NumericsConfig
 
 # Subjects and settings that one sentence can bear.
@@ -30,8 +30,8 @@ MEANING = {
     Kind.RESCORED: "The answers are the same; what was made of them is not.",
     Kind.NEAR_TIE: "Both runs hesitated between two tokens where the answers part: any rounding "
     "turns such an answer. Noise.",
-    Kind.DIFFERENT: "At least one run was sure of its token where the answers part: no rounding "
-    "turns such an answer. A finding.",
+    Kind.DIFFERENT: "At least one run was sure where the answers part: no rounding turns such "
+    "an answer. A finding.",
 }
 
 
@@ -53,8 +53,27 @@ def headline(comparison: Comparison) -> str:
     if not comparison.pairs and comparison.unpaired:
         named = _reasons(comparison.unpaired)
         return f"It cannot be told whether B is worse than A: no question is a pair ({named})."
+    for row in leading:
+        open_question = _open(row, ruling)
+        if open_question:
+            return f"It cannot be told whether B is worse than A: {open_question}."
     reason = ruling.reason.replace("the reference run", "A").replace("this run", "B")
     return f"It cannot be told whether B is worse than A: {reason}."
+
+
+def _open(row: Scores, ruling: Verdict) -> str:
+    """What the numbers leave open; empty where something else than numbers is in the way."""
+    for each in ruling.metrics:
+        mine = (each.task, each.metric, each.filter) == (row.task, row.metric, row.filter)
+        decides = mine and each.reason in ruling.reason
+        if decides and each.upper is not None and each.margin is not None and each.p_adjusted:
+            if each.upper < each.margin or each.p_adjusted <= ALPHA:
+                return ""
+            most = amount(each.upper, row.share, sign=False)
+            told = f"the difference is {with_interval(row)}, and a drop of {most} is not ruled out"
+            samples = each.samples_to_decide
+            return f"{told}; about {samples:,} questions would decide" if samples else told
+    return ""
 
 
 def findings(comparison: Comparison) -> list[str]:

@@ -128,6 +128,27 @@ def test_a_run_that_broke_proves_nothing(
     assert "B ended with ERROR: it broke" in capsys.readouterr().out
 
 
+def test_two_empty_runs_prove_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "a", [])
+    write_run(tmp_path / "b", [])
+    assert compared(tmp_path)[0] == 4
+    assert "It cannot be told whether B is worse than A" in capsys.readouterr().out
+
+
+def test_what_the_numbers_leave_open_is_said_in_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(wrong=10, n=200))
+    write_run(tmp_path / "b", [*rows(4, 10), *rows(5, 190, start=10)])
+    assert compared(tmp_path)[0] == 4
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"the difference is \+0.5 points \(95 % −.* to \+.*\), and a drop of .* points is not "
+        r"ruled out; about [\d,]+ questions would decide\.",
+        printed,
+    ), printed
+
+
 # The explanations
 
 
@@ -206,6 +227,25 @@ def test_numbers_beneath_equal_answers_are_compared(
     found = said(output)["numerics"]
     assert found["tokens"] == {"n": 200, "median": 0.25, "p99": 0.5, "worst": 0.5}  # type: ignore[index]
     assert [each["spread"]["median"] for each in found["positions"]] == [0.5, 0.0]  # type: ignore[index]
+
+
+def test_scored_choices_are_told_by_their_log_likelihoods(tmp_path: Path) -> None:
+    def choosing(*choices: float) -> list[SampleRow]:
+        best = float(choices[0] == max(choices))
+        scored = {"choice_logprobs": list(choices), "scores": {"acc": best}}
+        return [row(place, **scored) for place in range(50)]
+
+    write_run(tmp_path / "a", choosing(-1.0, -3.0))
+    write_run(tmp_path / "b", choosing(-2.5, -2.0))
+    status, output = compared(tmp_path)
+    assert status == 3
+    found = said(output)
+    assert found["numerics"]["choices"]["worst"] == 1.5  # type: ignore[index]
+    assert found["numerics"]["tokens"] is None  # type: ignore[index]
+    assert found["changes"][0]["first"] == "choice 0 (-1.000)"  # type: ignore[index]
+    text = (output / "compare.html").read_text()
+    assert "-1.000 ◂" in text and "lead of the best choice: A 2.00, B 0.50 nats" in text
+    assert "choice 1 (-2.000)" in (output / "compare.md").read_text()
 
 
 # The page

@@ -93,7 +93,11 @@ def test_several_requests_have_no_token_to_name() -> None:
 
 @pytest.mark.parametrize(
     ("choices", "kind"),
-    [((-2.0, -1.9), Kind.NEAR_TIE), ((-2.0, -1.0), Kind.DIFFERENT)],
+    [
+        ((-2.0, -1.9), Kind.NEAR_TIE),
+        ((-5.0, -4.9), Kind.NEAR_TIE),
+        ((-2.0, -1.0), Kind.DIFFERENT),
+    ],
 )
 def test_scored_choices_turn_by_their_log_likelihoods(
     choices: tuple[float, float], kind: Kind
