@@ -14,7 +14,7 @@ from runner.verdict import isclose, luck, not_worse, numerics, paired
 from runner.verdict.doubts import doubts_of
 from runner.verdict.result import EXIT_STATUS, MetricVerdict, Status, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
-from runner.verdict.settle import Judged, missing, settled, shown
+from runner.verdict.settle import Judged, missing, settled, shown, unheld
 from runner.verdict_config import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
 
 RULES: Mapping[str, Rule] = {
@@ -107,9 +107,29 @@ def _judge_task(
         doubts = (doubts_of(task, result.n), luck.doubt(case, rule, finding))
         found.append(Judged(case, finding, ", ".join(filter(None, doubts))))
     found += [missing(evaluation.task, *key, value) for key, value in wanted.items()]
+    found += _unheld(found, evaluation, config)
     if config.rule == "numerics" and task is not None:
         found.append(_numerics(task, pairing, limited, config))
     return found
+
+
+def _unheld(
+    found: Sequence[Judged | MetricVerdict], evaluation: Evaluation, config: VerdictConfig
+) -> list[MetricVerdict]:
+    """Metrics that `verdict.metrics` names, and that there was nothing to hold against."""
+    judged = {
+        (each.case.result.metric, each.case.result.filter)
+        if isinstance(each, Judged)
+        else (each.metric, each.filter)
+        for each in found
+        if isinstance(each, Judged) or each.judged
+    }
+    return [
+        unheld(evaluation.task, metric, name, settings(config, evaluation.task, metric, name).rule)
+        for metric, filters in config.metrics.get(evaluation.task, {}).items()
+        for name in filters
+        if (metric, name) not in judged
+    ]
 
 
 def _wanted(

@@ -53,13 +53,17 @@ def judge(
 ) -> MetricVerdict:
     """One verdict for the task, named `logprob_shift`; its value is the 99th percentile."""
     lonely = unpaired(pairing, limited)
-    found = shifts_of(_answers(pairing), limits.near_tie)
+    pairs = list(_answers(pairing))
+    found = shifts_of(pairs, limits.near_tie)
     value = None
     if lonely:
         status, reason = (
             Status.INCONCLUSIVE,
             f"not the samples of the reference run: {lonely}",
         )
+    elif len(pairs) != task.evaluated:
+        status = Status.INCONCLUSIVE
+        reason = f"{len(pairs)} samples are kept of {task.evaluated} that were evaluated"
     elif len(found.values) < ENOUGH:
         status = Status.INCONCLUSIVE
         reason = f"{len(found.values)} log-probabilities are too few: at least {ENOUGH} are needed"

@@ -74,8 +74,8 @@ class MetricVerdict:
 
     @property
     def judged(self) -> bool:
-        """Log-probabilities have no baseline: they are held against the reference run's own."""
-        return self.baseline is not None or self.rule == "numerics"
+        """With or without a baseline: log-probabilities have none, and a metric may lack one."""
+        return self.baseline is not None or bool(self.rule)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from runner.outcome import MetricResult
@@ -132,6 +132,22 @@ def shown(result: MetricResult) -> MetricVerdict:
 
 
 def missing(task: str, metric: str, filter_name: str, baseline: float) -> MetricVerdict:
+    return replace(
+        _nothing(task, metric, filter_name, "has a baseline, but was not measured"),
+        baseline=baseline,
+    )
+
+
+def unheld(task: str, metric: str, filter_name: str, rule: str) -> MetricVerdict:
+    """A metric that the user named, with nothing to hold it against: never passed over."""
+    lacking = "reference run's value" if rule == "paired" else "baseline"
+    reason = f"verdict.metrics names it, and there is no {lacking} for it"
+    return replace(
+        _nothing(task, metric, filter_name, reason), status=Status.INCONCLUSIVE, rule=rule
+    )
+
+
+def _nothing(task: str, metric: str, filter_name: str, reason: str) -> MetricVerdict:
     return MetricVerdict(
         task=task,
         metric=metric,
@@ -141,7 +157,7 @@ def missing(task: str, metric: str, filter_name: str, baseline: float) -> Metric
         stderr=None,
         interval=None,
         n=0,
-        baseline=baseline,
+        baseline=None,
         difference=None,
-        reason="has a baseline, but was not measured",
+        reason=reason,
     )

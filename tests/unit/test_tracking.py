@@ -105,6 +105,7 @@ def test_what_is_not_known_is_left_out(outcome: Outcome, verdict: Verdict) -> No
         interval=None,
         baseline=None,
         difference=None,
+        rule="",
         status=Status.UNJUDGED,
     )
     idle = replace(outcome, tasks=(replace(outcome.tasks[0], seconds=0.0),), timings={})
@@ -115,7 +116,7 @@ def test_what_is_not_known_is_left_out(outcome: Outcome, verdict: Verdict) -> No
 
 
 def test_a_subtask_is_shown_with_less(outcome: Outcome, verdict: Verdict) -> None:
-    part = replace(verdict.metrics[0], task="gsm8k_part", baseline=None, difference=None)
+    part = replace(verdict.metrics[0], task="gsm8k_part", rule="", baseline=None)
     found = metrics(outcome, replace(verdict, metrics=(*verdict.metrics, part)))
     assert {name for name in found if name.startswith("gsm8k_part")} == {
         "gsm8k_part/exact_match/strict-match",

@@ -470,6 +470,16 @@ def test_one_metric_by_a_rule_of_its_own() -> None:
     assert verdict.status is Status.PASSED
 
 
+@pytest.mark.parametrize("rule", ["paired", "not_worse", "isclose"])
+def test_a_metric_that_is_named_is_never_passed_over(rule: str) -> None:
+    own = questions([1.0, 0.0] * 450)
+    overrides = {TASK: {"accc": {"none": MetricRuleConfig(rule=rule)}}}
+    config = replace(PAIRED, metrics=overrides)
+    verdict = judge(run(own), (asked(),), config, own, against(own))
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "accc,none: verdict.metrics names it, and there is no" in verdict.reason
+
+
 # numerics
 
 
@@ -536,6 +546,15 @@ def test_too_little_to_compare_is_inconclusive() -> None:
     found = shifted(lost, lost[:50])
     assert found.status is Status.INCONCLUSIVE
     assert "10 only the reference run was asked" in found.reason
+
+
+def test_a_limited_run_that_lost_samples_is_missed_by_no_rule() -> None:
+    base = spoken((5, 7), (-0.5, -0.1), (1.0, 3.0), n=400)
+    own, outcome = base[:200], run(base[:300])
+    for rule in (NUMERICS, PAIRED):
+        verdict = judge(outcome, (asked(limit=300.0),), rule, own, against(base))
+        assert verdict.status is Status.INCONCLUSIVE
+        assert "200 samples are kept of 300" in verdict.reason
 
 
 def test_a_question_counts_once_whatever_its_filters() -> None:
