@@ -25,6 +25,7 @@ def test_tensor_parallel_on_two_cores(run: Run, default_run: Finished) -> None:
         "task.limit=20",
         "verdict=paired",
         f"verdict.reference={default_run.directory}",
+        "verdict.cluster=subfield",
     )
     assert two.status in (0, 4), two.printed
     verdict = two.json("verdict.json")
@@ -33,6 +34,8 @@ def test_tensor_parallel_on_two_cores(run: Run, default_run: Finished) -> None:
     assert judged["detectable"] >= 5 / 120, "the exact test sees nothing below five flips"
     assert (judged["status"] == "PASSED") is (judged["upper"] < 0.02)
     assert judged["samples_to_decide"] >= 5 / 0.02
+    assert judged["clusters"] == 6
+    assert "errors clustered by 6 subfield" in two.printed
     one = default_run.json("plan.json")
     assert verdict["reference"]["engine_fingerprint"] == one["engine_fingerprint"]
     assert "would have failed in 4 of 5 such runs" in two.report

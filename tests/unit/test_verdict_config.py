@@ -1,0 +1,83 @@
+"""What `verdict` takes from files and command line, and what it refuses with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from runner.config import RunConfig
+from runner.errors import UserError
+from runner.verdict.rule import needs_reference, needs_samples, settings
+from runner.verdict_config import MetricRuleConfig
+
+Compose = Callable[..., RunConfig]
+REFERENCE = "verdict.reference=baseline@canary_vl/canary"
+
+
+@pytest.mark.parametrize(
+    ("choice", "margin", "reference", "samples"),
+    [
+        ("isclose", 0.02, False, False),
+        ("not_worse", 0.05, False, True),
+        ("paired", 0.02, True, True),
+        ("numerics", 0.02, True, True),
+    ],
+)
+def test_every_rule_is_a_file(
+    compose: Compose, choice: str, margin: float, reference: bool, samples: bool
+) -> None:
+    verdict = compose(f"verdict={choice}", *([REFERENCE] if reference else [])).verdict
+    assert (verdict.rule, verdict.margin) == (choice, margin)
+    assert (verdict.rtol, verdict.cluster, verdict.correction) == (0.05, "subject", "holm")
+    assert needs_reference(verdict) is reference
+    assert needs_samples(verdict) is samples
+
+
+def test_a_metric_has_a_rule_of_its_own_from_the_command_line(compose: Compose) -> None:
+    verdict = compose(
+        "++verdict.metrics.canary.acc.none.rule=paired",
+        "++verdict.metrics.canary.acc.none.margin=0.01",
+        REFERENCE,
+    ).verdict
+    own = verdict.metrics["canary"]["acc"]["none"]
+    assert own == MetricRuleConfig(rule="paired", margin=0.01)
+    found = settings(verdict, "canary", "acc", "none")
+    assert (found.rule, found.margin, found.rtol) == ("paired", 0.01, 0.05)
+    assert settings(verdict, "canary", "acc", "strict").rule == "isclose"
+    assert needs_reference(verdict)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["verdict.rule=close"], "must be one of isclose, not_worse, paired, numerics"),
+        (["verdict=paired"], "verdict.rule=paired needs a run to compare with"),
+        (["verdict=numerics"], "python -m runner.promote"),
+        ([REFERENCE], "verdict.rule=isclose compares with no run; use one of paired, numerics"),
+        (["verdict.margin=0"], "verdict.margin=0.0: must be a number above 0"),
+        (["verdict.margin=nan"], "verdict.margin=nan"),
+        (["verdict.rtol=-1"], "verdict.rtol=-1.0: must be a number, 0 or more"),
+        (["verdict.correction=bonferroni"], "must be one of holm, none"),
+        (["verdict=numerics", REFERENCE, "verdict.numerics.p99=-1"], "verdict.numerics.p99=-1.0"),
+        (
+            ["verdict=numerics", REFERENCE, "verdict.numerics.p99=null",
+             "verdict.numerics.median=null"],
+            "set at least one of median, p99, worst",
+        ),
+        (["++verdict.metrics.mmlu.acc.none.rtol=1"], "not a task of this run, which asks canary"),
+        (["++verdict.metrics.canary.acc.none.rule=numerics"], "isclose, not_worse, paired"),
+        (["++verdict.metrics.canary.acc.none.rule=paired"], "needs a run to compare with"),
+        (["++verdict.metrics.canary.acc.none.margin=-1"], "none.margin=-1.0"),
+        (["++verdict.metrics.canary.acc.none.rtoll=1"], "verdict.metrics.canary.acc.none.rtoll"),
+        (["++verdict.metrics.canary.acc.none.rtol=x"], "verdict.metrics.canary.acc.none.rtol"),
+        (["++verdict.metrics.canary.acc=1"], "must read <task>.<metric>.<filter>.rule=paired"),
+        (["++verdict.metrics.canary.rtol=1"], "must read <task>.<metric>.<filter>.rule=paired"),
+    ],
+)  # fmt: skip
+def test_what_is_not_legal_is_said_with_its_key(
+    compose: Compose, overrides: list[str], said: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        compose(*overrides)
+    assert said in "\n".join(refused.value.problems)
