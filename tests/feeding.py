@@ -80,7 +80,9 @@ def shown(random: Any, lm: FedModel) -> list[Instance]:
         images = [Image.fromarray(pixels).convert(mode) for _ in range(1 + number % 2)]
         text = "<image>" * len(images) + f"What is number {number} of the picture?"
         prompt = lm.apply_chat_template([{"role": "user", "content": text}])
-        found.append(("generate_until", (prompt, settings(random), {"visual": images})))
+        found.append(
+            ("generate_until", (prompt, settings(random, ignore_eos=True), {"visual": images}))
+        )
     return _instances(found)
 
 

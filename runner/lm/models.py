@@ -167,6 +167,11 @@ class FedVLLM(FedModel):
 class FedVLM(FedModel, VLLM_VLM):
     """lm-eval's `vllm-vlm`."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # vLLM's cache of preprocessed images only grows (to 4 GiB in each process), and an
+        # evaluation seldom shows an image twice in a row.
+        super().__init__(*args, **{"mm_processor_cache_gb": 0, **kwargs})
+
 
 class _Gate:
     """Stands where lm-eval expects a `vllm.LLM`: what it asks goes through the stream."""

@@ -1,0 +1,189 @@
+"""Memory: of the engine with images in flight, and of a long run's two processes.
+
+    python -m benchmarks.feeding_memory engine          96 images of 672×672 all at once and by a
+                                                        window of 32, and 1,000 by the window
+    python -m benchmarks.feeding_memory run [--questions 10000]
+
+The engine's memory is the highest resident size of its process while requests are answered, less that
+before the first one; each line has a process of its own. Images come unread, as a data set's do. A run's
+curve has the resident size of parent and worker (with the engine in it) against answered requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.keeping_full import PROJECT, environment, lm_evals_own, model, ours, questions
+
+SIDE, WINDOW = 672, 32
+CASES = {
+    "all at once, 96": ("auto", 96),
+    "window, 96": ("window", 96),
+    "window, 1000": ("window", 1000),
+}
+MIB = 2**20
+TASK = """\
+task: noise
+dataset_path: {data}
+dataset_kwargs: {{data_files: {{validation: validation.parquet}}}}
+test_split: validation
+output_type: generate_until
+doc_to_text: "<image>Which number is {{{{number}}}}?"
+doc_to_image: [image]
+doc_to_target: "{{{{number}}}}"
+generation_kwargs: {{until: ["."], max_gen_toks: 4, do_sample: false}}
+metric_list: [{{metric: exact_match}}]
+"""
+
+
+class Peak:
+    """The highest resident size of this process, looked at every 5 ms."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._before = self.highest = self._process.memory_info().rss
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    @property
+    def growth(self) -> float:
+        """In MiB."""
+        return (self.highest - self._before) / MIB
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.005):
+            self.highest = max(self.highest, self._process.memory_info().rss)
+
+
+def measure(case: str) -> float:
+    from PIL import Image
+
+    way, number = CASES[case]
+    lm = model(max_num_batched_tokens=2048)
+    requests = questions(lm, number + WINDOW, (SIDE, SIDE), [4] * (number + WINDOW))
+    for request in requests:
+        stored = io.BytesIO()
+        request.arguments[2]["visual"][0].save(stored, "PNG", compress_level=1)
+        request.arguments[2]["visual"] = [Image.open(stored)]
+    ours(lm, 1, requests[number:])  # buffers that are there once and for all
+    with Peak() as peak:
+        if way == "auto":
+            lm_evals_own(lm, "auto").generate_until(requests[:number])
+        else:
+            ours(lm, WINDOW, requests[:number])
+    return peak.growth
+
+
+def engine() -> None:
+    found = {}
+    for case in CASES:
+        ended = subprocess.run(
+            [sys.executable, "-m", "benchmarks.feeding_memory", "engine", "--measure", case],
+            env=environment(),
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        (line,) = (each for each in ended.stdout.splitlines() if each.startswith("measured: "))
+        found[case] = float(line.removeprefix("measured: "))
+        print(f"{case}: {found[case]:.0f} MiB", flush=True)
+    print(f"window / all at once: {found['window, 96'] / found['all at once, 96']:.2f}")
+    print(f"1,000 / 96 images: {found['window, 1000'] / found['window, 96']:.2f}")
+
+
+def data_set(folder: Path, number: int) -> None:
+    """Small pictures of noise, and a task that asks about each."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    random = np.random.default_rng(1)
+    pictures = []
+    for _ in range(number):
+        stored = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (56, 56, 3), dtype=np.uint8)).save(stored, "PNG")
+        pictures.append({"bytes": stored.getvalue(), "path": None})
+    features = {"info": {"features": {"image": {"_type": "Image"}}}}
+    features["info"]["features"]["number"] = {"dtype": "int64", "_type": "Value"}
+    table = pa.table({"image": pictures, "number": list(range(number))})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+    (folder / "data").mkdir()
+    pq.write_table(table, folder / "data" / "validation.parquet")
+    (folder / "tasks").mkdir()
+    (folder / "tasks" / "noise.yaml").write_text(TASK.format(data=folder / "data"))
+
+
+def run(number: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data_set(folder, number)
+        command = [sys.executable, "-m", "runner", f"output_dir={folder / 'out'}", "tracking=off"]
+        command += ["task.names=[noise]", f"task.include_path={folder / 'tasks'}"]
+        command += ["task.data_dir=null", "verdict.require_baseline=false"]
+        variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(PROJECT)}
+        with (folder / "printed").open("w") as printed:
+            parent = subprocess.Popen(command, cwd=folder, env=variables, stdout=printed)
+        curve(parent, folder / "out" / "events.jsonl", number)
+        print((folder / "printed").read_text()[-600:])
+
+
+def curve(parent: subprocess.Popen[bytes], events: Path, number: int) -> None:
+    worker, shown, position = None, -1, 0
+    print("| answered | parent, MiB | worker, MiB |\n|---|---|---|")
+    while parent.poll() is None:
+        time.sleep(0.2)
+        if not events.exists():
+            continue
+        with events.open() as stream:
+            stream.seek(position)
+            lines = [line for line in stream.read().split("\n")[:-1] if line]
+            position += sum(len(line.encode()) + 1 for line in lines)
+        told: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        for event in told:
+            if event["event"] == "worker_started":
+                worker = psutil.Process(event["pid"])
+        done = [event["done"] for event in told if event["event"] == "progress"]
+        if worker is not None and done and done[-1] * 10 // number > shown:
+            shown = done[-1] * 10 // number
+            sizes = (psutil.Process(parent.pid).memory_info().rss, worker.memory_info().rss)
+            print(f"| {done[-1]} | {sizes[0] / MIB:.0f} | {sizes[1] / MIB:.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("engine", "run"))
+    parser.add_argument("--questions", type=int, default=10_000)
+    parser.add_argument("--measure", choices=CASES, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print(f"measured: {measure(given.measure)}")
+    elif given.what == "engine":
+        engine()
+    else:
+        run(given.questions)
+
+
+if __name__ == "__main__":
+    main()
