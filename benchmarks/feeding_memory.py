@@ -4,9 +4,10 @@
                                                         window of 32, and 1,000 by the window
     python -m benchmarks.feeding_memory run [--questions 10000]
 
-The engine's memory is the highest resident size of its process while requests are answered, less that
-before the first one; each line has a process of its own. Images come unread, as a data set's do. A run's
-curve has the resident size of parent and worker (with the engine in it) against answered requests.
+The engine's memory is the highest resident size of its process while requests are answered, less
+that before the first one; each line has a process of its own. Images come unread, as a data set's
+do. A run's curve has the resident size of parent and worker (with the engine in it) against
+answered requests.
 """
 
 from __future__ import annotations
