@@ -147,7 +147,7 @@ def _run(run: RunDirectory, held: Held, reporter: Reporter) -> Outcome:
     except BaseException as error:
         traceback.print_exc()
         state, reason = State.ERROR, f"{type(error).__name__}: {error}"
-    feeding = held.lm.fed() if held.lm is not None else None
+    feeding = held.lm.fed() if engine else None  # else what it says is of the run before
     return Outcome(state, reason, tuple(finished), engine, timings, feeding=feeding)
 
 

@@ -228,7 +228,8 @@ class Stream:
 
     def _work(self, task: _Task) -> None:
         """A task's own work, building requests or scoring answers: no sign of the engine's life."""
-        self.progress.end()
+        if self._announced is not None:
+            self.progress.end()
         self._continue(task)
         first = self._batches[0] if self._batches else None
         if first is not None and first is self._announced:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
-from runner.lm.images import LONGEST_SIDE, Album, image_hash, thumbnail
+from runner.lm.images import LONGEST_SIDE, Album, image_hash, opened, thumbnail, unread
 
 MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB"]
 MODES += ["HSV", "I", "F", "I;16", "I;16L", "I;16B"]
@@ -102,3 +104,57 @@ def test_an_album_has_every_image_once(tmp_path: Path) -> None:
         (image_hash(image), *image.size) for image in images
     ]
     assert [Image.open(io.BytesIO(row["thumbnail"])).format for row in rows] == ["WEBP", "WEBP"]
+
+
+def stored(image: Image.Image, kind: str, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    image.save(sink, kind, **options)
+    return sink.getvalue()
+
+
+def is_read(image: Image.Image) -> bool:
+    return image._im is not None
+
+
+def decoded(content: bytes) -> tuple[Image.Image, Image.Image]:
+    """By the runner, and by `datasets` itself."""
+    feature = datasets.Image()
+    value = {"bytes": content, "path": None}
+    return unread(feature, value), feature.decode_example(value)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_an_image_of_a_data_set_is_read_when_it_is_wanted_and_not_kept(kind: str) -> None:
+    content = stored(halves("RGB"), kind)
+    image, expected = decoded(content)
+    assert not is_read(image)
+    for _ in range(2):
+        fresh = opened(image)
+        assert (fresh.mode, fresh.size) == (expected.mode, expected.size)
+        assert fresh.tobytes() == expected.tobytes()
+        assert not is_read(image)
+    assert image_hash(image) == image_hash(expected)
+    Album().add(image)
+    assert not is_read(image)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_an_image_that_says_how_to_turn_it_is_turned(kind: str) -> None:
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = 6
+    image, expected = decoded(stored(halves("RGB"), kind, exif=tags))
+    assert image.size == expected.size == (40, 60)
+    assert opened(image).tobytes() == expected.tobytes()
+
+
+def test_an_image_of_a_file_and_one_in_memory_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(stored(halves("RGB"), "PNG"))
+    value = {"bytes": None, "path": str(tmp_path / "a.png")}
+    assert unread(datasets.Image(), value).tobytes() == halves("RGB").tobytes()
+    image = halves("L")
+    assert opened(image) is image
+
+
+def test_a_data_set_with_a_mode_of_its_own_has_it() -> None:
+    value = {"bytes": stored(halves("L"), "PNG"), "path": None}
+    assert unread(datasets.Image(mode="RGB"), value).mode == "RGB"
