@@ -166,8 +166,10 @@ class RecordedTransformers(InTurn, HFLM):
         inputs, prompts, cut = self._encode(requests, settings.room)
         fits = [len(prompt) < self.max_length for prompt in prompts]
         if not all(fits):
-            self._keep(requests, [Answer(0, (), (), (), TOO_LONG)] * len(requests), cut)
             fitting = [request for request, fit in zip(requests, fits, strict=True) if fit]
+            for request, fit in zip(requests, fits, strict=True):
+                if not fit:
+                    self._answers[_key(request)] = (Answer(0, (), (), (), TOO_LONG), False)
             answered = iter(self._generate(fitting) if fitting else ())
             return [next(answered) if fit else "" for fit in fits]
         batch = Batch(
@@ -187,16 +189,13 @@ class RecordedTransformers(InTurn, HFLM):
                 pad_token_id=self.tokenizer.pad_token_id,
                 **settings.sampling,
             )
-        self._keep(requests, batch.answers(), cut)
+        for request, answer, was_cut in zip(requests, batch.answers(), cut, strict=True):
+            self._answers.setdefault(_key(request), (answer, was_cut))  # the first of repeats
         texts = batch.texts()
         if not self._thinks(requests[0]):
             return texts
         stops = requests[0].args[1].get("until")
         return [postprocess_generated_text(text, stops, self.think_end_token) for text in texts]
-
-    def _keep(self, requests: list[Instance], answers: list[Answer], cut: list[bool]) -> None:
-        for request, answer, was_cut in zip(requests, answers, cut, strict=True):
-            self._answers[_key(request)] = (answer, was_cut)
 
     def _encode(
         self, requests: list[Instance], room: int
