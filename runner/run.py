@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -266,6 +267,7 @@ def _show_tracked(out: Console, tracked: TrackedRun) -> None:
         out.print(f"        (served by: {ui_command(tracked.uri)})")
 
 
+@cache  # the points of a sweep have most of their warnings in common
 def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from runner.sweep.record import (
     keys_of_names,
     point_name,
     point_title,
+    points_title,
 )
 
 
@@ -63,8 +65,15 @@ class SweepLauncher(Launcher):
             return _show_plans(points, refused)
         sweep.mkdir(parents=True, exist_ok=True)
         note_points(sweep, job_overrides, initial_job_idx)
-        for number, error in refused.items():
-            refuse(sweep, number, tuple(job_overrides[number - initial_job_idx]), error)
+        refuse(
+            sweep,
+            [
+                PointRecord(
+                    number, tuple(job_overrides[number - initial_job_idx]), refused=error.problems
+                )
+                for number, error in refused.items()
+            ],
+        )
         if refused and any(point.config.sweep.strict for point in points):
             raise UserError("sweep.strict=true: a point was refused, so none is run")
         if points:
@@ -125,13 +134,17 @@ def note_points(sweep: Path, job_overrides: Sequence[Sequence[str]], first: int)
     )
 
 
-def refuse(sweep: Path, number: int, overrides: tuple[str, ...], error: UserError) -> None:
-    """The point costs itself alone."""
+def refuse(sweep: Path, points: Iterable[PointRecord]) -> None:
+    """Each costs itself alone; those that share a reason share a message."""
     known = record.read_known(sweep)
-    title = point_title(number, overrides, known.axes() if known is not None else ())
-    print(f"{title} is refused:", file=sys.stderr)
-    complain(error)
-    record.write_point(sweep, PointRecord(number, overrides, USAGE_ERROR, error.problems))
+    axes = known.axes() if known is not None else {}
+    by_problems: dict[tuple[str, ...], list[PointRecord]] = {}
+    for point in points:
+        by_problems.setdefault(point.refused, []).append(point)
+        record.write_point(sweep, replace(point, status=USAGE_ERROR))
+    for problems, these in by_problems.items():
+        print(f"{points_title(these, axes)} refused:", file=sys.stderr)
+        complain(UserError(*problems))
 
 
 def _show_plans(points: Sequence[Point], refused: Mapping[int, UserError]) -> list[JobReturn]:

@@ -53,11 +53,13 @@ def check_all(
         UserError: if `sweep.strict` is on and a point was refused.
     """
     ready: dict[int, tuple[Point, Checked]] = {}
+    refused = []
     for point in points:
         try:
             ready[point.number] = point, check(point.config, point.composed, out)
         except UserError as error:
-            refuse(sweep, point.number, point.overrides, error)
+            refused.append(PointRecord(point.number, point.overrides, refused=error.problems))
+    refuse(sweep, refused)
     if len(ready) < len(points) and any(point.config.sweep.strict for point in points):
         raise UserError("sweep.strict=true: a point was refused, so none is run")
     return ready

@@ -71,15 +71,17 @@ def _checked_here(sweep: Path, points: Sequence[Point], out: Console) -> list[Po
 
 def _refuse_impossible(sweep: Path, able: Sequence[Job], nodes: Sequence[Node]) -> list[Job]:
     """Ray would let them wait for ever, without a word."""
-    left = []
-    for job in able:
-        problem = impossible(job, nodes)
-        if problem is None:
-            left.append(job)
-            continue
-        for point in job.points:
-            refuse(sweep, point.number, point.overrides, UserError(problem))
-    return left
+    problems = {job.number: impossible(job, nodes) for job in able}
+    refuse(
+        sweep,
+        [
+            PointRecord(point.number, point.overrides, refused=(problem,))
+            for job in able
+            if (problem := problems[job.number]) is not None
+            for point in job.points
+        ],
+    )
+    return [job for job in able if problems[job.number] is None]
 
 
 def open_stores(points: Sequence[Point]) -> None:

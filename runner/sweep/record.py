@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from runner.rundir import RunDirectory, read_json, write_json
 
 NAME = "sweep.json"
 POINT = "point.json"
+# As many as a line names one by one.
+NUMBERS = 12
 # Where a sweep keeps the attempts that others have replaced.
 EARLIER = "earlier"
 
@@ -77,6 +79,15 @@ def point_title(number: int, overrides: Iterable[str], axes: Container[str]) -> 
     """`point 3 (tp=2 max_model_len=4096)`, as a person is told of it."""
     name = point_name(overrides, axes)
     return f"point {number} ({name})" if name else f"point {number}"
+
+
+def points_title(points: Sequence[PointRecord], axes: Container[str]) -> str:
+    """`point 3 (tp=2) is`, or `4 points (0, 1, 2, 3) are`."""
+    if len(points) == 1:
+        return f"{point_title(points[0].number, points[0].overrides, axes)} is"
+    numbers = ", ".join(str(point.number) for point in points[:NUMBERS])
+    more = ", …" if len(points) > NUMBERS else ""
+    return f"{len(points)} points ({numbers}{more}) are"
 
 
 def point_directory(sweep: Path, number: int) -> RunDirectory:
