@@ -12,9 +12,8 @@ from runner.shortage import Shortage
 # A process of the engine's has died under it. vllm 0.23 to 0.32: v1/engine/exceptions.py,
 # v1/executor/multiproc_executor.py, and v1/engine/utils.py, which gives a signal as a negative
 # status; where a rank of several died at the start, the core ends with an error of its own.
-DIED = re.compile(
-    r"EngineDeadError|died unexpectedly|Failed core proc\(s\): \{[^}]*: -[0-9]+[^}]*\}"
-)
+DIED = re.compile(r"EngineDeadError|Failed core proc\(s\): \{[^}]*: -[0-9]+[^}]*\}")
+OBITUARY = re.compile(r"\w*(?: proc|Proc) \S+ died unexpectedly[^,\n]*")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,10 @@ def reported(reason: str, log: str, plan: Plan) -> Failure:
     found = _shortage(log, plan)
     if found is not None:
         return Failure(_said(found), found.taken)
-    return Failure(reason, DIED.search(f"{log}\n{reason}") is not None)
+    obituary = OBITUARY.search(log)
+    if obituary is not None:
+        return Failure(f"{reason}; {obituary.group()}", transient=True)
+    return Failure(reason, DIED.search(reason) is not None)
 
 
 def observed(failure: Failure, log: str, plan: Plan) -> Failure:

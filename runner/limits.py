@@ -13,6 +13,10 @@ from typing import Any
 from runner.config import LimitsConfig
 from runner.failures import Failure
 
+# A front end of vLLM's (0.32, SyncMPClient) may wait for ever for a core that was killed; one that
+# notices says so at once. Long enough for any single step.
+BEREAVED_S = 60.0
+
 
 class Watch:
     """Sees every event of one attempt, and says when a limit is broken."""
@@ -24,6 +28,7 @@ class Watch:
         self._began = self._seen = time.monotonic()
         self._starting, self._asking = True, False
         self._doing, self._answered, self._steps = "starting the worker", "", 0
+        self._lost = ""
 
     def see(self, event: dict[str, Any]) -> None:
         """One event of the worker's."""
@@ -44,6 +49,10 @@ class Watch:
         elif kind == "task_finished":
             self._doing = f"{event['task']} finished"
 
+    def lose(self, process: str) -> None:
+        """A process that was there when the engine was ready is gone. It may have been a helper."""
+        self._lost = process
+
     def broken(self) -> Failure | None:
         """Which limit, and what the last sign of life was; None while all are kept.
 
@@ -56,12 +65,16 @@ class Watch:
             return self._said("the engine was not ready", "start_s", limits.start_s, now)
         if self._asking and limits.stall_s is not None and now - self._seen > limits.stall_s:
             return self._said("the engine made no step", "stall_s", limits.stall_s, now)
+        if self._asking and self._lost and now - self._seen > BEREAVED_S:
+            said = f"a process of the engine's died ({self._lost}), and no step came after it"
+            return Failure(f"{said}; {self._last_sign(now)}", transient=True)
         return None
 
     def _said(self, what: str, name: str, limit: float, now: float) -> Failure:
+        said = f"{what} in limits.{name}={limit:g} seconds; {self._last_sign(now)}"
+        return Failure(said, transient=name == "stall_s")
+
+    def _last_sign(self, now: float) -> str:
         steps = f", step {self._steps} of the engine" if self._steps else ""
-        return Failure(
-            f"{what} in limits.{name}={limit:g} seconds; last sign of life "
-            f"{now - self._seen:.0f} s before: {self._doing}{self._answered}{steps}",
-            transient=name == "stall_s",
-        )
+        before = f"{now - self._seen:.0f} s before"
+        return f"last sign of life {before}: {self._doing}{self._answered}{steps}"

@@ -22,6 +22,22 @@ def group_members(leader: int) -> list[psutil.Process]:
     return members
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Also where its parent has not asked for its status yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def name_of(process: psutil.Process) -> str:
+    """`VLLM::EngineCore, pid 4711`; what has just ended has no name."""
+    try:
+        return f"{process.name()}, pid {process.pid}"
+    except psutil.Error:
+        return f"pid {process.pid}"
+
+
 def shared_memory_of(processes: list[psutil.Process]) -> set[Path]:
     """What the processes hold in /dev/shm: killed, they cannot unlink it themselves.
 

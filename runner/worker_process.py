@@ -20,7 +20,7 @@ import psutil
 from runner.failures import Failure
 from runner.limits import Watch
 from runner.plan import PLACES, Plan
-from runner.processes import group_members, shared_memory_of
+from runner.processes import group_members, has_ended, name_of, shared_memory_of
 from runner.rundir import RunDirectory
 
 ORDERLY_EXIT_S = 15.0
@@ -47,6 +47,7 @@ class Worker:
         self._log = log
         self._busy = False
         self._segments: set[Path] = set()
+        self._engine: dict[psutil.Process, str] = {}
         self._events: queue.Queue[Event | None] = queue.Queue()
         threading.Thread(target=self._receive, args=(receiving,), daemon=True).start()
 
@@ -70,11 +71,15 @@ class Worker:
         self._busy = True
         self._send({"run_directory": str(run.path.resolve())})
         for event in self._follow():
-            if event is not None:
+            if event is None:
+                self._mourn(watch)
+            else:
                 tell(event)
                 watch.see(event)
                 if event["event"] == "engine_started":
-                    self._note_shared_memory(group_members(self._process.pid))
+                    group = group_members(self._process.pid)
+                    self._note_shared_memory(group)
+                    self._engine = {each: name_of(each) for each in group}
                 if event["event"] == "outcome":
                     self._busy = False
                     return None
@@ -114,6 +119,11 @@ class Worker:
                 stream.seek(before)
                 shutil.copyfileobj(stream, own)
                 stream.truncate(before)
+
+    def _mourn(self, watch: Watch) -> None:
+        for process, name in self._engine.items():
+            if has_ended(process):
+                watch.lose(name)
 
     def _note_shared_memory(self, group: list[psutil.Process]) -> None:
         """While they live: a rank that dies with the worker leaves nothing to ask."""

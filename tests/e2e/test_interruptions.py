@@ -40,10 +40,16 @@ class Started:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )
-        self.worker = self._wait_for("worker_started")["pid"]
+        self._found(self._wait_for("worker_started"))
 
     def wait_for_answers(self) -> None:
-        self._wait_for("progress", lambda event: event["done"] > 0)
+        """Of the worker that was started last."""
+        self._wait_for(
+            "progress", lambda event: event["done"] > 0 and event["time"] > self.worker_since
+        )
+
+    def wait_for_another_worker(self) -> None:
+        self._found(self._wait_for("worker_started", lambda event: event["pid"] != self.worker))
 
     def finish(self, timeout: float = 60) -> Finished:
         status = self.process.wait(timeout)
@@ -53,6 +59,9 @@ class Started:
         """The worker and everything below it."""
         worker = psutil.Process(self.worker)
         return [worker, *worker.children(recursive=True)]
+
+    def _found(self, started: dict[str, Any]) -> None:
+        self.worker, self.worker_since = int(started["pid"]), float(started["time"])
 
     def _wait_for(self, kind: str, when: Any = lambda event: True) -> dict[str, Any]:
         deadline = time.monotonic() + 300
@@ -77,9 +86,13 @@ def started(tmp_path: Path, store: str) -> Iterator[Started]:
         run.process.kill()
 
 
-def _nothing_left(started: Started, family: list[psutil.Process]) -> None:
+def _dead(family: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(family, timeout=20)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def _nothing_left(started: Started, family: list[psutil.Process]) -> None:
+    _dead(family)
     assert orphans(started.shared_memory) == set()
 
 
@@ -106,6 +119,28 @@ def test_interrupted_leaves_nothing_behind(started: Started, number: signal.Sign
     assert finished.json("verdict.json")["status"] == "INTERRUPTED"
     _nothing_left(started, family)
     assert _mlflow_statuses(finished) == ["KILLED"]
+
+
+def test_what_was_killed_is_tried_again_and_then_is_an_error_with_the_log_in_the_report(
+    started: Started,
+) -> None:
+    """First the worker; of the second attempt's engine, one rank."""
+    family = started.family()
+    os.kill(started.worker, signal.SIGKILL)
+    started.wait_for_another_worker()
+    started.wait_for_answers()
+    _dead(family)
+    family = started.family()
+    (rank, _) = [each for each in family if each.name().startswith("VLLM::Worker")]
+    rank.kill()
+    finished = started.finish()
+    assert finished.status == 2, finished.printed
+    assert "the worker process died (signal SIGKILL); trying again (1 of 1)" in finished.printed
+    assert "- **Tried again** after: the worker process died (signal SIGKILL)" in finished.report
+    assert "died unexpectedly (exit code: -9)" in finished.json("verdict.json")["reason"]
+    assert "End of the engine's log" in finished.report
+    _nothing_left(started, family)
+    assert _mlflow_statuses(finished) == ["FAILED"]
 
 
 def test_a_killed_parent_takes_the_engine_with_it(started: Started) -> None:

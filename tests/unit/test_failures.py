@@ -58,6 +58,13 @@ SAMPLER = (
 )
 
 
+# vllm 0.32, v1/executor/multiproc_executor.py.
+RANK_DIED = (
+    "(MainProcess pid=1) ERROR 11-25 15:05:54 [multiproc_executor.py:315] Worker proc VllmWorker-0 "
+    "died unexpectedly (exit code: -9), shutting down executor.\n"
+)
+
+
 @pytest.mark.parametrize(
     ("log", "cure"),
     [
@@ -130,7 +137,7 @@ def test_memory_that_sufficed_is_no_shortage(log: str) -> None:
     ("reason", "log", "again"),
     [
         ("EngineDeadError: EngineCore encountered an issue.", "", True),
-        ("RuntimeError: cancelled", "ERROR Worker proc VllmWorker-1 died unexpectedly", True),
+        ("RuntimeError: cancelled", RANK_DIED, True),
         ("RuntimeError: Failed core proc(s): {'EngineCore_DP0': -9}", "", True),
         ("RuntimeError: Failed core proc(s): {'EngineCore_DP0': 1}", "", False),
         ("RuntimeError: Failed core proc(s): {'EngineCore_DP0': 1}", TAKEN, True),
@@ -155,3 +162,9 @@ def test_a_stall_whose_cause_is_in_the_log_names_it(plan: Plan) -> None:
         "engine.extra.max_num_seqs=128, or parallelism.tp=4"
     )
     assert not found.transient
+
+
+def test_a_rank_that_died_is_named(plan: Plan) -> None:
+    assert failures.reported("RuntimeError: cancelled", RANK_DIED, plan).reason == (
+        "RuntimeError: cancelled; Worker proc VllmWorker-0 died unexpectedly (exit code: -9)"
+    )

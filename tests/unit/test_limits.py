@@ -92,6 +92,33 @@ def test_scoring_is_no_stall_and_the_next_requests_may_be_one(clock: Clock) -> N
     assert "limits.stall_s=30" in reason(watched)
 
 
+def test_an_engine_that_lost_a_process_has_less_time(clock: Clock) -> None:
+    watched = watch(clock, stall_s=900)
+    for event in (START, asked(37), {"event": "heartbeat", "steps": 12}):
+        watched.see(event)
+    watched.lose("VLLM::EngineCore, pid 8634")
+    clock.now += 60
+    assert watched.broken() is None
+    watched.see({"event": "heartbeat", "steps": 13})
+    clock.now += 60
+    assert watched.broken() is None
+    clock.now += 1
+    assert reason(watched) == (
+        "a process of the engine's died (VLLM::EngineCore, pid 8634), and no step came after it; "
+        "last sign of life 61 s before: asking mmmu_val, 37 of 240 requests answered, step 13 of "
+        "the engine"
+    )
+
+
+def test_a_helper_may_end_while_nothing_is_asked(clock: Clock) -> None:
+    watched = watch(clock, stall_s=900)
+    for event in (START, asked(240), FINISHED):
+        watched.see(event)
+    watched.lose("pid 1")
+    clock.now += 3600
+    assert watched.broken() is None
+
+
 def test_a_run_is_limited_whatever_it_does_and_all_attempts_count(clock: Clock) -> None:
     began = clock.now
     clock.now += 50

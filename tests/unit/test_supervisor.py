@@ -219,3 +219,19 @@ def test_a_stalled_engine_is_killed_and_tried_again(
     assert outcome.state is State.ERROR
     assert "limits.stall_s=0.3" in outcome.reason
     assert len(outcome.retries) == 1
+
+
+def test_an_engine_whose_process_was_killed_is_not_waited_for(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.worker_process.ALIVE_CHECK_S", 0.1)
+    monkeypatch.setattr("runner.limits.BEREAVED_S", 0.3)
+    play(
+        monkeypatch,
+        tmp_path,
+        f"""sleep 600 & echo '{{"event": "engine_started"}}' >&9; echo '{PROGRESS}' >&9
+        sleep 0.3; kill -9 $!; exec sleep 600""",
+    )
+    outcome = supervise(plan, run, Seen(), stall_s=600)
+    assert outcome.state is State.ERROR
+    assert outcome.reason.startswith("a process of the engine's died (")
