@@ -5,6 +5,7 @@ Drawn without pyplot: no display, no state that outlives a figure.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import warnings
@@ -19,6 +20,8 @@ from runner.verdict import MetricVerdict
 
 # More lines than this in one picture cannot be told apart: then all are grey and their mean is not.
 MOST_SERIES = len(PALETTE)
+# Bytes of a name in a file's name, which has up to three and 255 bytes.
+LONGEST_NAME = 70
 
 
 def draw(sweep: Sweep) -> dict[str, bytes]:
@@ -129,8 +132,12 @@ def _png(make: Callable[[], Any]) -> bytes:
 
 
 def _file(name: str) -> str:
-    """What of a name may stand in a file's name everywhere."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("_.")
+    """What of a name may stand in a file's name everywhere; a long one ends in a digest."""
+    plain = re.sub(r"[^\w.-]+", "_", name).strip("_.")
+    if len(plain.encode()) <= LONGEST_NAME:
+        return plain
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{plain.encode()[:LONGEST_NAME].decode(errors='ignore')}-{digest}"
 
 
 def _series(

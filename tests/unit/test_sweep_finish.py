@@ -94,6 +94,18 @@ def test_files(tmp_path: Path) -> None:
             picture.verify()
 
 
+@pytest.mark.parametrize("name", ["../../escaped", "long" * 75, "two\nlines", "<script>x</script>"])
+def test_a_tasks_name_leaves_neither_the_directory_nor_its_cell(tmp_path: Path, name: str) -> None:
+    points = grid({TP: ["1", "2"]}, lambda chosen: Found(right(80), task=name))
+    sweep = build(tmp_path / "sweep", points)
+    finish(sweep, screen()[0])
+    assert [each.name for each in tmp_path.iterdir()] == ["sweep"]
+    assert len(list((sweep / "figures").glob("*.by_tp.png"))) == 1
+    page = (sweep / "sweep.md").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert not any(line.startswith("lines") for line in page.splitlines())
+
+
 def test_done_again_it_replaces_what_it_left(tmp_path: Path) -> None:
     """A sweep that was half done, then resumed."""
     half = [

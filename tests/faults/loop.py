@@ -1,0 +1,301 @@
+"""python -m tests.faults.loop WHERE ROUNDS SEED: runs that come to grief, and runs that go on.
+
+Each round starts a run, does it harm at a random moment, starts the same plan again, and holds that
+result against an undisturbed one. Prints a JSON object of what was seen. All runs are forks of this
+process, which has imported everything once; started with the environment that a worker has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import hydra
+
+from runner import config as configuration
+from runner import worker, worker_process
+from runner.attempt import INTERRUPTED, attempt
+from runner.config import RunConfig, TrackingConfig
+from runner.environment import collect
+from runner.outcome import Outcome
+from runner.plan import Facts, Plan, make_plan
+from runner.platforms import PLATFORMS
+from runner.processes import group_members
+from runner.rundir import RunDirectory, read_json
+from runner.verdict import Verdict
+from tests import standin
+from tests.faults.forked import ForkedWorker, fork
+
+OVERRIDES = (
+    "engine=cpu",
+    "tracking=off",
+    "model.backend=vllm",
+    "model.max_images=null",
+    "task.names=[standin_generate,standin_choose]",
+    "task.apply_chat_template=false",
+    "verdict.require_baseline=false",
+)
+# What is done to a run, and the exit statuses that it may end with; 0 where it came too late.
+HARM: dict[str, tuple[int, ...]] = {
+    "worker killed": (2, 0),
+    "parent killed": (-signal.SIGKILL, 0),
+    "both killed": (-signal.SIGKILL, 0),
+    "terminated": (INTERRUPTED, 0),
+    "worker killed, tried again": (0,),
+    "no room for samples": (2,),
+    "disk full": (2,),
+    "clock set back": (0,),
+}
+# Names that a task or a model of a user's may have.
+HOSTILE = ("../../escaped", "long" * 75, "🙂 <script>alert(1)</script>", "two\nlines", "a|b`c`")
+# The worker's largest file where there is "no room for samples", and a disk that a run fills.
+LARGEST_FILE, DISK = 9000, "size=48k"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run found, less what differs between any two runs."""
+
+    tasks: tuple[str, ...]
+    samples: tuple[str, ...]
+
+
+class Rounds:
+    """All rounds, of one plan."""
+
+    def __init__(self, where: Path, seed: int) -> None:
+        self.where = where
+        self.random = random.Random(seed)
+        self.seen: Counter[str] = Counter()
+        self.checked = _checked(_tasks(where / "tasks"))
+        worker.RUNTIMES["standin"] = "tests.standin"
+        standin.make(self.checked.plan)
+        _import_once(self.checked.plan)
+        forking = SimpleNamespace(**{**vars(subprocess), "Popen": ForkedWorker})
+        worker_process.subprocess = forking  # type: ignore[assignment]
+        self.end("warm", self.start("warm"), 0)
+        began = time.monotonic()
+        self.end("undisturbed", self.start("undisturbed"), 0)
+        self.seconds = time.monotonic() - began
+        self.expected = found(self.run("undisturbed"))
+        self.harms = [harm for harm in HARM if harm != "disk full" or _can_mount(where / "disk")]
+
+    def round(self, number: int) -> None:
+        harm = self.harms[number % len(self.harms)]
+        name = f"{number} {harm}"
+        if harm == "disk full":
+            assert _mounted(self.run(name).path)
+        parent = self.start(name, harm)
+        time.sleep(self.random.uniform(0, self.seconds))
+        self._strike(name, parent, harm)
+        status = self.end(name, parent, *HARM[harm])
+        self.seen[f"{harm}: {status}"] += 1
+        if status == 0:
+            assert found(self.run(name)) == self.expected, name
+        if harm == "disk full":
+            assert "No space left on device" in self._printed(name).read_text()
+            _unmount(self.run(name).path)
+        again = f"{name}, again"
+        self.end(again, self.start(again), 0)
+        assert found(self.run(again)) == self.expected, again
+
+    def hostile(self) -> None:
+        """One run of tasks and a model with names that would break out, MLflow and all."""
+        around = sorted(self.where.parent.iterdir()), sorted(self.where.iterdir())
+        status = self.end("hostile", self.start("hostile", "hostile names"), 0)
+        new = {f.name for f in self.where.iterdir()} - {f.name for f in around[1]}
+        assert new <= {"hostile", "hostile.txt", "mlflow.db", "mlruns"}, new
+        assert sorted(self.where.parent.iterdir()) == around[0]
+        assert found(self.run("hostile")).samples
+        assert "<script>alert" not in self.run("hostile").report_html.read_text()
+        self.seen[f"hostile names: {status}"] += 1
+
+    def start(self, name: str, harm: str = "") -> int:
+        """The pid of a process that performs the run."""
+        return fork(lambda: self._perform(name, harm))
+
+    def end(self, name: str, parent: int, *expected: int) -> int:
+        """Its exit status; nothing of it lives on, and what it left behind says so too."""
+        status = os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1])
+        assert status in expected, (status, name, self._printed(name).read_text())
+        run = self.run(name)
+        deadline = time.monotonic() + 20
+        while leaders := [pid for pid in _workers(run) if group_members(pid)]:
+            assert time.monotonic() < deadline, (name, "lives on", leaders)
+            time.sleep(0.02)
+        if run.verdict.exists():
+            verdict: Verdict = read_json(run.verdict, Verdict)
+            assert status in (verdict.exit_status, INTERRUPTED, -signal.SIGKILL), (name, verdict)
+        return status
+
+    def run(self, name: str) -> RunDirectory:
+        return RunDirectory(self.where / name)
+
+    def _printed(self, name: str) -> Path:
+        return self.where / f"{name}.txt"
+
+    def _perform(self, name: str, harm: str) -> int:
+        from runner import terminal
+        from runner.run import perform
+        from runner.supervisor import Supervisor
+        from runner.tracking.courier import Courier
+
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _redirect(self._printed(name))
+        if harm == "no room for samples":
+            os.environ["LARGEST_FILE"] = str(LARGEST_FILE)
+        if harm == "clock set back":
+            _set_back()
+        retries = 2 if harm.endswith("tried again") else 0
+        config = self.checked.config
+        config = replace(config, limits=replace(config.limits, retries=retries))
+        if harm == "hostile names":
+            config = self._hostile(config)
+
+        def action() -> int:
+            checked = replace(self.checked, config=config, plan=_plan(config))
+            out, directory = terminal.console(), self.run(name).path
+            with Courier() as courier, Supervisor() as engine:
+                return perform(checked, directory, engine, courier, out).exit_status
+
+        try:
+            return attempt(action, self.run(name).path)[0]
+        except KeyboardInterrupt:
+            return INTERRUPTED
+
+    def _hostile(self, config: RunConfig) -> RunConfig:
+        return replace(
+            config,
+            model=replace(config.model, name=HOSTILE[0] + "".join(HOSTILE[2:])),
+            task=replace(config.task, names=list(HOSTILE), limit=3),
+            tracking=TrackingConfig(enabled=True, uri=f"sqlite:///{self.where / 'mlflow.db'}"),
+        )
+
+    def _strike(self, name: str, parent: int, harm: str) -> None:
+        if harm.startswith(("worker killed", "both")):
+            for pid in _workers(self.run(name)):
+                _kill(pid, signal.SIGKILL)
+        if harm.startswith(("parent", "both")):
+            _kill(parent, signal.SIGKILL)
+        if harm == "terminated":
+            _kill(parent, signal.SIGTERM)
+
+
+def found(run: RunDirectory) -> Found:
+    """Every metric and every sample of a run that is whole, each once."""
+    import pyarrow.parquet as pq
+
+    outcome: Outcome = read_json(run.outcome, Outcome)
+    assert all(seconds >= 0 for seconds in outcome.timings.values()), outcome.timings
+    rows = sorted(map(repr, pq.read_table(run.samples).to_pylist()))
+    assert len(rows) == len(set(rows)) == sum(task.evaluated for task in outcome.tasks)
+    tasks = [repr({**asdict(task), "seconds": 0}) for task in outcome.tasks]
+    return Found(tuple(tasks), tuple(rows))
+
+
+def _tasks(directory: Path) -> Path:
+    """Those of this folder, and one for each hostile name."""
+    shutil.copytree(Path(__file__).parent / "tasks", directory)
+    template = (directory / "standin_generate.yaml").read_text()
+    for number, name in enumerate(HOSTILE):
+        text = template.replace(
+            "task: standin_generate", f"task: {json.dumps(name, ensure_ascii=False)}"
+        )
+        (directory / f"hostile_{number}.yaml").write_text(text)
+    return directory
+
+
+def _checked(tasks: Path) -> Any:
+    from runner.run import Checked
+
+    configuration.register()
+    with hydra.initialize_config_dir(str(configuration.config_directory()), version_base="1.3"):
+        composed = hydra.compose("config", [*OVERRIDES, f"task.include_path={tasks}"])
+        config = configuration.load(composed)
+    return Checked(config, "", _plan(config), collect(PLATFORMS["cpu"]))
+
+
+def _plan(config: RunConfig) -> Plan:
+    facts = Facts(versions={}, device="made up", weights="0", data="", environment={})
+    return replace(make_plan(config, facts), runtime="standin")
+
+
+def _import_once(plan: Any) -> None:
+    """What a run imports, or reads for seconds, so that its forks have it."""
+    from lm_eval import evaluator
+
+    from runner.lm import tasks
+
+    manager = tasks.task_manager(plan.include_path)
+    tasks.task_manager = lambda include_path: manager
+    # A second a task for a description of the machine, which the runner does not read.
+    evaluator.add_env_info = lambda results: None
+    evaluator.get_git_commit_hash = lambda: ""
+
+
+def _workers(run: RunDirectory) -> list[int]:
+    """The worker processes that a run has started so far."""
+    lines = run.events.read_text().splitlines() if run.events.exists() else []
+    events = [json.loads(line) for line in lines if line.endswith("}")]
+    return [event["pid"] for event in events if event["event"] == "worker_started"]
+
+
+def _set_back() -> None:
+    """The wall clock loses an hour with every look at it; the monotonic one does not."""
+    real, looks = time.time, iter(range(1 << 30))
+    time.time = lambda: real() - 3600 * next(looks)  # type: ignore[assignment]
+
+
+def _mounted(directory: Path) -> bool:
+    """A small disk of its own, where this user may mount one."""
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", DISK, "none", str(directory)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _unmount(directory: Path) -> None:
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def _can_mount(directory: Path) -> bool:
+    mounted = _mounted(directory)
+    if mounted:
+        _unmount(directory)
+    return mounted
+
+
+def _redirect(file: Path) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def main() -> None:
+    where, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    rounds = Rounds(where, seed)
+    for number in range(count):
+        rounds.round(number)
+    rounds.hostile()
+    print("seen: " + json.dumps({"seconds": rounds.seconds, **rounds.seen}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
