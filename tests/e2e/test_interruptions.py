@@ -126,7 +126,7 @@ def test_what_was_killed_is_tried_again_and_then_is_an_error_with_the_log_in_the
 ) -> None:
     """First the worker; of the second attempt's engine, one rank."""
     family = started.family()
-    os.kill(started.worker, signal.SIGKILL)
+    psutil.Process(started.worker).kill()
     started.wait_for_another_worker()
     started.wait_for_answers()
     _dead(family)
