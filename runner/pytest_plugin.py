@@ -131,7 +131,7 @@ class AccuracyItem(pytest.Item):
             record_failure(self.run.path, error)
             raise
         finally:
-            if self.run.verdict.exists():
+            if self.run.verdict.exists() and self.run.outcome.exists():
                 self._conclude(adopted)
         verdict: Verdict = read_json(self.run.verdict, Verdict)
         if verdict.status is Status.INTERRUPTED:

@@ -23,7 +23,9 @@ SAYING = {
 def headline(plan: Plan, verdict: Verdict) -> str:
     """One sentence, with the numbers that decide where there are few."""
     said = f"{plan.model} {SAYING[verdict.status]}"
-    decisive = [each for each in verdict.metrics if each.baseline is not None and each.value]
+    decisive = [
+        each for each in verdict.metrics if each.baseline is not None and each.value is not None
+    ]
     telling = [each for each in decisive if each.status is verdict.status] or decisive
     if not telling or verdict.status in (Status.ERROR, Status.REFUSED, Status.INTERRUPTED):
         return f"{said}."

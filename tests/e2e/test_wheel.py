@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.originals import BARE, write
+
 pytestmark = pytest.mark.slow
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -120,3 +122,14 @@ def test_script_is_installed(installed: Path, tmp_path: Path) -> None:
     done = in_wheel_environment(installed, tmp_path, str(script), "--help")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "python -m runner" in done.stdout
+
+
+def test_the_original_tests_place_is_taken_far_from_the_checkout(
+    installed: Path, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "Bare-1B.yaml", {**BARE, "model_name": "/nowhere"})
+    words = ["-m", "pytest", "-p", "runner.pytest_plugin", "--config", str(file)]
+    done = in_wheel_environment(installed, tmp_path, *words)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "model.pretrained=/nowhere: " in done.stdout
+    assert "1 failed" in done.stdout

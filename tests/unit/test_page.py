@@ -313,3 +313,32 @@ def test_what_was_not_measured_is_said(
     task = of_rows(rows)
     page = page_of(tmp_path, plan, environment, rows, replace(task, metrics=task.metrics[1:]))
     assert "missing" in text(page)
+
+
+def test_of_scored_choices_the_numbers_are_shown(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    scored = [
+        replace(
+            each,
+            choice_logprobs=[-1.5, -2.25],
+            responses=["(-1.5, False)", "(-2.25, False)"],
+            token_ids=[],
+            logprobs=[],
+            margins=[],
+        )
+        for each in rows
+    ]
+    said = text(page_of(tmp_path, plan, environment, scored, of_rows(scored)))
+    assert "Log-likelihood of each choice -1.500, -2.250 Right: A , scored 0" in said
+    assert "Length of the answers" not in said and "Length of the prompts" in said
+
+
+def test_a_value_of_nought_is_a_value(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    wrong = [replace(each, scores={"acc": 0.0}) for each in rows]
+    said = text(page_of(tmp_path, plan, environment, wrong, of_rows(wrong)))
+    assert said.startswith(
+        "FAILED fixed does not score what it should: mmmu_val acc 0.000 ± 0.020 against 0.6."
+    )
