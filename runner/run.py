@@ -26,7 +26,8 @@ from runner.reference import Reference
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.samples import read_samples
 from runner.tracking import records
-from runner.tracking.courier import Courier, NotSent, warn_pending
+from runner.tracking.courier import Courier, warn_pending
+from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun, run_page, ui_command
 from runner.verdict import EXIT_STATUS, Status, Verdict, judge
 from runner.verdict.rule import needs_samples

@@ -17,9 +17,10 @@ from runner.sweep.links import Links
 from runner.sweep.page import page
 from runner.sweep.summary import MetricId, Sweep, read_sweep
 from runner.sweep.tables import rows, to_csv, to_parquet
-from runner.tracking.courier import Courier, NotSent, warn_pending
+from runner.tracking.courier import Courier, warn_pending
 from runner.tracking.pending import deliver, pending
 from runner.tracking.records import user
+from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import ui_command
 
 PAGE, CSV, PARQUET, FIGURES = "sweep.md", "sweep.csv", "sweep.parquet", "figures"

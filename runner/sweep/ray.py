@@ -20,8 +20,9 @@ from runner.sweep.ray_task import perform_points
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Node, impossible, jobs
 from runner.terminal import counted
-from runner.tracking.courier import Courier, NotSent
+from runner.tracking.courier import Courier
 from runner.tracking.records import experiment_of
+from runner.tracking.sender_process import NotSent
 
 
 @dataclass(frozen=True)

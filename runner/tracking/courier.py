@@ -8,14 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import queue
 import shlex
-import subprocess
 import sys
-import tempfile
-import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +20,11 @@ from pydantic import TypeAdapter
 from runner.errors import cause
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.tracking.records import Begun
+from runner.tracking.sender_process import NotSent, SenderProcess
 from runner.tracking.tracked import TrackedRun
 
 # After a failure a sweep's next points wait for a part of the time, until one has arrived again.
 LESS_AFTER_A_FAILURE = 3
-EXIT_S = 2.0
-
-
-class NotSent(Exception):
-    """The store has not taken it, and why; it can be sent another time."""
 
 
 class Busy(NotSent):
@@ -51,7 +41,7 @@ class Courier:
     """One sender process, for as long as there are runs to send."""
 
     def __init__(self) -> None:
-        self._sender: Sender | None = None
+        self._sender: SenderProcess | None = None
         self._held: dict[Path, Hold] = {}
         self._failed = False
 
@@ -122,7 +112,7 @@ class Courier:
             self._sender = None
         for hold in list(self._held.values()):
             if hold.run.verdict.exists():
-                warn_pending(hold.run.path, hold.uri, "interrupted")
+                warn_pending(hold.run.path, hold.uri, "the run broke off before it was sent")
             self._release(hold.run)
 
     def _ask(self, timeout_s: float, call: str, **arguments: Any) -> Any:
@@ -140,9 +130,9 @@ class Courier:
         self._failed = False
         return done
 
-    def _running(self) -> Sender:
+    def _running(self) -> SenderProcess:
         if self._sender is None or not self._sender.alive:
-            self._sender = Sender()
+            self._sender = SenderProcess()
         return self._sender
 
     def _hold(self, run: RunDirectory) -> None:
@@ -179,84 +169,3 @@ class Hold:
     run: RunDirectory
     uri: str
     stream: IO[str]
-
-
-class Sender:
-    """The process: requests go in, answers come out, in order."""
-
-    def __init__(self) -> None:
-        receiving, sending = os.pipe()
-        package_parent = str(Path(__file__).resolve().parent.parent.parent)
-        path = [entry for entry in (os.environ.get("PYTHONPATH"), package_parent) if entry]
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "runner.tracking.sender", str(sending)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._complaints,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-            pass_fds=(sending,),
-            start_new_session=True,  # Ctrl-C is for the runner to heed
-        )
-        os.close(sending)
-        self._asked = 0
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._receive, args=(receiving,), daemon=True).start()
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def ask(self, call: str, **arguments: Any) -> int:
-        """Hand a request in; the number that its answer has."""
-        assert self._process.stdin is not None
-        self._asked += 1
-        request = {"number": self._asked, "call": call, "arguments": arguments}
-        with suppress(BrokenPipeError, ValueError):  # it is dead: the end of its answers says so
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        return self._asked
-
-    def answer(self, number: int, limit_s: float) -> Any:
-        """What the request has come to.
-
-        Raises:
-            NotSent: if it has failed.
-            TimeoutError: if there is no answer within the limit.
-        """
-        until = time.monotonic() + limit_s
-        while True:
-            try:
-                answer = self._answers.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                raise TimeoutError from None
-            if answer is None:
-                raise NotSent(f"the sender died: {self._last_words()}")
-            if answer["number"] == number:
-                if "failed" in answer:
-                    raise NotSent(answer["failed"])
-                return answer["done"]
-
-    def close(self) -> None:
-        """End the process; idle, it ends at once by itself."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(EXIT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._complaints.close()
-
-    def _last_words(self) -> str:
-        code = self._process.wait()
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line), f"exit status {code}")
-
-    def _receive(self, descriptor: int) -> None:
-        with os.fdopen(descriptor, encoding="utf-8") as stream, suppress(ValueError):
-            for line in stream:
-                self._answers.put(json.loads(line))
-        self._answers.put(None)

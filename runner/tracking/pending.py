@@ -8,8 +8,9 @@ from pathlib import Path
 
 from runner.errors import cause
 from runner.rundir import RunDirectory, read_json
-from runner.tracking.courier import Busy, Courier, NotSent
+from runner.tracking.courier import Busy, Courier
 from runner.tracking.records import Begun, read_record
+from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
 
 # A store that has refused this many runs in a row is asked no more.
