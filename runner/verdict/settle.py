@@ -87,16 +87,20 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
 
 def decide(drop: float, upper: float, p: float, margin: float) -> tuple[Status, str]:
     """A drop that is surely under the margin passes, even where it is surely there."""
-    said = f"a drop of {drop:.4f}" if drop > 0 else f"a gain of {-drop:.4f}" if drop else "no drop"
-    most = f"at most {upper:.4f}" if upper > 0 else f"a gain of {-upper:.4f} or more"
+    if abs(drop) < 5e-5:
+        said = "no drop"
+    else:
+        said = f"a drop of {drop:.4f}" if drop > 0 else f"a gain of {-drop:.4f}"
     if upper < margin:
+        most = f"at most {upper:.4f}" if upper > 0 else f"a gain of {-upper:.4f} or more"
         return Status.PASSED, f"{said}; {most} (95 %), under the margin of {margin:g}"
     if p <= ALPHA:
         return Status.FAILED, f"{said} is no accident (p = {p:.2g})"
+    chance = f" may be an accident (p = {p:.2g})" if drop >= 5e-5 else ""
+    most = f"of up to {upper:.4f}" if math.isfinite(upper) else "of any size"
     return (
         Status.INCONCLUSIVE,
-        f"{said} may be an accident (p = {p:.2g}), and one of {upper:.4f} may be there (95 %): "
-        f"above the margin of {margin:g}",
+        f"{said}{chance}; one {most} cannot be ruled out (95 %), and the margin is {margin:g}",
     )
 
 

@@ -39,4 +39,4 @@ def _samples(metric: MetricVerdict) -> str:
     count = f"{metric.samples_to_decide:,} samples"
     if metric.margin is None:
         return f"with {count} a run without a drop passes in 19 of 20"
-    return f"with about {count} a drop of the margin would"
+    return f"about {count} would decide at this margin"
