@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from runner.verdict import MetricVerdict, Verdict
 
 @dataclass(frozen=True)
 class Subject:
-    """One leaf of a task. `tokens` is the mean length of its answers."""
+    """One leaf of a task; `short` is its name without what all begin with.
+
+    `tokens` is the mean length of its answers.
+    """
 
     name: str
+    short: str
     value: float
     interval: tuple[float, float] | None
     n: int
@@ -32,6 +37,7 @@ class Subjects:
     """All leaves of a task, worst first, on one line whose mark is the whole task's value."""
 
     metric: str
+    prefix: str
     scale: Scale
     rows: tuple[Subject, ...]
 
@@ -74,14 +80,28 @@ def by_subject(task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample]) -
     ends = [end for each in found for end in (*(each.interval or ()), each.value or 0.0)]
     shares = all(0 <= end <= 1 for end in ends)
     line = Scale(0.0, 1.0) if shares else scale([*ends, metric.value])
-    rows = tuple(_subject(each, asked[each.task], line, metric.value) for each in found)
-    return Subjects(metric.metric, line, rows)
+    prefix = _prefix([each.task for each in found])
+    rows = tuple(
+        _subject(each, prefix, asked[each.task], line, metric.value or 0.0) for each in found
+    )
+    return Subjects(metric.metric, prefix, line, rows)
 
 
-def _subject(metric: MetricVerdict, samples: list[Sample], line: Scale, whole: float) -> Subject:
+def _prefix(names: list[str]) -> str:
+    """`mmmu_val_`: what all names begin with, up to a mark between words."""
+    first, last = min(names), max(names)
+    pairs = enumerate(zip(first, last, strict=False))
+    alike = next((place for place, (one, other) in pairs if one != other), len(first))
+    return re.sub(r"[^_\W]*$", "", first[:alike])
+
+
+def _subject(
+    metric: MetricVerdict, prefix: str, samples: list[Sample], line: Scale, whole: float
+) -> Subject:
     value = metric.value or 0.0
     return Subject(
         name=metric.task,
+        short=metric.task.removeprefix(prefix),
         value=value,
         interval=metric.interval,
         n=metric.n,

@@ -44,7 +44,7 @@ def _against(metric: MetricVerdict) -> str:
 
 def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     """What explains the verdict, and what could make the numbers mean something else."""
-    found = [f"{verdict.reason[:1].upper()}{verdict.reason[1:]}."] if verdict.reason else []
+    found = [f"{verdict.reason}."] if verdict.reason else []
     troubles = matters(outcome)
     found += troubles
     if outcome.tasks and not troubles:
@@ -71,7 +71,7 @@ def _matters(task: TaskOutcome) -> Iterator[str]:
     if task.cut_answers:
         yield f"{task.task}: {of(task.cut_answers, n)} answers were stopped at the token limit."
     if task.unparsable:
-        drawn = f", and lm-eval guessed {task.guessed} of them at random" if task.guessed else ""
+        drawn = f"; it guessed {task.guessed} of them at random" if task.guessed else ""
         yield (
             f"{task.task}: in {of(task.unparsable, n)} answers lm-eval found nothing that it could "
             f"read{drawn}."
