@@ -92,9 +92,10 @@ def write_run(
     )
     write_json(files.plan, dataclasses.replace(plain, **plan))
     metrics = tuple(
-        _metric(name, [each for each in samples if name in (TASK, each.task)], higher_is_better)
+        _metric(name, metric, own, higher_is_better)
         for name in (TASK, *LEAVES)
-        if any(name in (TASK, each.task) for each in samples)
+        if (own := [each for each in samples if name in (TASK, each.task)])
+        for metric in own[0].scores
     )
     count = len({each.sample for each in samples})
     task = TaskOutcome(TASK, metrics, count if expected is None else expected, count)
@@ -111,12 +112,14 @@ def write_run(
     return directory
 
 
-def _metric(name: str, samples: Sequence[SampleRow], higher_is_better: bool) -> MetricResult:
-    scores = [each.scores["acc"] for each in samples]
+def _metric(
+    name: str, metric: str, samples: Sequence[SampleRow], higher_is_better: bool
+) -> MetricResult:
+    scores = [each.scores[metric] for each in samples]
     stderr = statistics.stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else None
     binary = all(score in (0, 1) for score in scores)
     value = statistics.fmean(scores)
-    return MetricResult(name, "acc", "none", value, stderr, len(scores), higher_is_better, binary)
+    return MetricResult(name, metric, "none", value, stderr, len(scores), higher_is_better, binary)
 
 
 def _digest(text: str) -> str:

@@ -20,7 +20,8 @@ Pair = tuple[Sample, Sample]
 
 @dataclass(frozen=True)
 class Scores:
-    """One metric of a task, or of one of the tasks below it (then `subject`).
+    """One metric of a task, or of one of the tasks below it (then `subject`); `leading` as Metric
+    has it.
 
     `first` and `second` are the means over the pairs, `difference` is second minus first and
     `interval` its two-sided 95 % interval. `better` and `worse` are samples whose score moved, as
@@ -34,6 +35,7 @@ class Scores:
     metric: str
     filter: str
     subject: bool
+    leading: bool
     n: int
     first: float
     second: float
@@ -137,6 +139,7 @@ def _scores(metric: Metric, pairing: Pairing) -> Scores | None:
         metric=metric.metric,
         filter=metric.filter,
         subject=metric.subject,
+        leading=metric.leading,
         n=len(found),
         first=means.mean(before),
         second=means.mean(after),

@@ -11,7 +11,7 @@ from runner.compare.scores import Scores
 from runner.pairing import Reason
 from runner.statistics import ALPHA
 from runner.sweep.words import amount, probability
-from runner.verdict import Status, Verdict
+from runner.verdict import MetricVerdict, Status
 from runner.verdict_config import NumericsConfig
 
 # Subjects and settings that one sentence can bear.
@@ -37,43 +37,78 @@ MEANING = {
 
 def headline(comparison: Comparison) -> str:
     """The verdict as one sentence."""
-    ruling, leading = comparison.ruling, leading_scores(comparison)
-    if ruling.status is Status.FAILED and leading:
-        worst = max(leading, key=lambda row: row.drop)
-        where = f" on {worst.name}" if len(leading) > 1 else ""
-        return f"B is worse than A{where} by {by_how_much(worst)}."
-    if ruling.status is Status.PASSED and leading:
-        if comparison.same == comparison.pairs and not comparison.unpaired:
-            return f"B gave the same {comparison.pairs} answers as A."
-        best = min(leading, key=lambda row: row.drop)
-        low, high = best.interval or (0.0, 0.0)
-        if low > 0 or high < 0:
-            return f"B is no worse than A: it is better by {by_how_much(best)}."
-        return f"B is no worse than A: the difference is {with_interval(best)}."
+    status, cannot = comparison.ruling.status, "It cannot be told whether B is worse than A"
+    if status is Status.FAILED:
+        return _worse(comparison)
+    if status is Status.PASSED:
+        return _no_worse(comparison)
     if not comparison.pairs and comparison.unpaired:
-        named = _reasons(comparison.unpaired)
-        return f"It cannot be told whether B is worse than A: no question is a pair ({named})."
-    for row in leading:
-        open_question = _open(row, ruling)
-        if open_question:
-            return f"It cannot be told whether B is worse than A: {open_question}."
-    reason = ruling.reason.replace("the reference run", "A").replace("this run", "B")
-    return f"It cannot be told whether B is worse than A: {reason}."
+        return f"{cannot}: no question is a pair ({_reasons(comparison.unpaired)})."
+    for row, verdict in _tested(comparison, Status.INCONCLUSIVE):
+        # Where the numbers alone are in the way, and not a doubt about what they are of.
+        if verdict.reason in comparison.ruling.reason and _open(verdict):
+            return f"{cannot}: {_left_open(row, verdict)}."
+    return f"{cannot}: {_reason(comparison)}."
 
 
-def _open(row: Scores, ruling: Verdict) -> str:
-    """What the numbers leave open; empty where something else than numbers is in the way."""
-    for each in ruling.metrics:
-        mine = (each.task, each.metric, each.filter) == (row.task, row.metric, row.filter)
-        decides = mine and each.reason in ruling.reason
-        if decides and each.upper is not None and each.margin is not None and each.p_adjusted:
-            if each.upper < each.margin or each.p_adjusted <= ALPHA:
-                return ""
-            most = amount(each.upper, row.share, sign=False)
-            told = f"the difference is {with_interval(row)}, and a drop of {most} is not ruled out"
-            samples = each.samples_to_decide
-            return f"{told}; about {samples:,} questions would decide" if samples else told
-    return ""
+def _worse(comparison: Comparison) -> str:
+    failed = [row for row, _ in _tested(comparison, Status.FAILED)]
+    if not failed:
+        return f"B is worse than A: {_reason(comparison)}."
+    worst = max(failed, key=lambda row: row.drop)
+    return f"B is worse than A{_where(comparison, worst)} by {by_how_much(worst)}."
+
+
+def _no_worse(comparison: Comparison) -> str:
+    if comparison.same == comparison.pairs and not comparison.unpaired:
+        return f"B gave the same {comparison.pairs} answers as A."
+    tested = _tested(comparison, Status.PASSED)
+    row, verdict = max(tested, key=lambda each: each[0].drop)
+    low, high = row.interval or (0.0, 0.0)
+    where = _where(comparison, row)
+    if low <= 0 <= high:
+        return f"B is no worse than A: the difference{where} is {with_interval(row)}."
+    if row.drop < 0:
+        return f"B is no worse than A: it is better{where} by {by_how_much(row)}."
+    margin = amount(verdict.margin or 0.0, row.share, sign=False)
+    return f"B is worse than A{where} by {by_how_much(row)}: under the margin of {margin}."
+
+
+def _tested(comparison: Comparison, status: Status) -> list[tuple[Scores, MetricVerdict]]:
+    """Metrics of whole tasks that the verdict tested, and that ended so."""
+    verdicts = {(each.task, each.metric, each.filter): each for each in comparison.ruling.metrics}
+    found = (
+        (row, verdicts.get((row.task, row.metric, row.filter)))
+        for row in comparison.scores
+        if not row.subject
+    )
+    return [
+        (row, verdict)
+        for row, verdict in found
+        if verdict is not None and verdict.p is not None and verdict.status is status
+    ]
+
+
+def _where(comparison: Comparison, row: Scores) -> str:
+    several = sum(not each.subject for each in comparison.scores) > 1
+    return f" in {row.name}" if several else ""
+
+
+def _reason(comparison: Comparison) -> str:
+    return comparison.ruling.reason.replace("the reference run", "A").replace("this run", "B")
+
+
+def _open(verdict: MetricVerdict) -> bool:
+    """Neither shown to be there nor ruled out."""
+    p, upper, margin = verdict.p_adjusted, verdict.upper, verdict.margin
+    return p is not None and upper is not None and p > ALPHA and upper >= (margin or 0.0)
+
+
+def _left_open(row: Scores, verdict: MetricVerdict) -> str:
+    most = amount(verdict.upper or 0.0, row.share, sign=False)
+    told = f"the difference is {with_interval(row)}, and a drop of {most} is not ruled out"
+    samples = verdict.samples_to_decide
+    return f"{told}; about {samples:,} questions would decide" if samples else told
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -99,11 +134,7 @@ def findings(comparison: Comparison) -> list[str]:
 
 def leading_scores(comparison: Comparison) -> list[Scores]:
     """Those of whole tasks by which their answers are called better or worse."""
-    seen: dict[str, Scores] = {}
-    for row in comparison.scores:
-        if not row.subject:
-            seen.setdefault(row.task, row)
-    return list(seen.values())
+    return [row for row in comparison.scores if row.leading]
 
 
 def by_how_much(row: Scores) -> str:

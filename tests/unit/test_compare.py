@@ -82,6 +82,29 @@ def test_the_margin_is_the_users(tmp_path: Path) -> None:
     assert compared(tmp_path, "--margin", "0.5")[0] == 0
 
 
+def test_a_sure_drop_under_the_margin_is_told_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(wrong=0, n=400))
+    write_run(tmp_path / "b", rows(wrong=20, n=400))
+    assert compared(tmp_path, "--margin", "0.1")[0] == 0
+    printed = capsys.readouterr().out
+    assert "PASSED: B is worse than A by 5.0 points (95 % " in printed
+    assert "): under the margin of 10.0 points." in printed
+
+
+def test_the_metric_that_failed_is_the_one_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def scored(wrong: int) -> list[SampleRow]:
+        return [row(n, scores={"acc": 1.0, "f1": float(n >= wrong)}) for n in range(200)]
+
+    write_run(tmp_path / "a", scored(10))
+    write_run(tmp_path / "b", scored(40))
+    assert compared(tmp_path)[0] == 3
+    assert "FAILED: B is worse than A in mini f1 by 15.0 points" in capsys.readouterr().out
+
+
 def test_lower_is_better_turns_the_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "a", rows(wrong=10, n=200), higher_is_better=False)
     write_run(tmp_path / "b", rows(wrong=40, n=200), higher_is_better=False)
