@@ -82,14 +82,15 @@ def show_plan(config: RunConfig, out: Console) -> None:
         UserError: if something does; the plan is shown all the same.
     """
     found = preflight.look(config)
-    _reference(config, found)
+    against = _reference(config, found)
     environment = collect(PLATFORMS[config.engine.platform])
     for warning in found.warnings:
         _warn(warning)
     plan = make_plan(found.config, _facts(found.config, environment, found))
-    terminal.show_plan(out, plan, found.memory)
-    if found.problems:
-        raise UserError(*found.problems)
+    terminal.show_plan(out, plan, found.memory, against.used if against is not None else None)
+    unfit = reference.misfits(against, plan) if against is not None else []
+    if problems := [*found.problems, *unfit]:
+        raise UserError(*problems)
     out.print("\nChecked, and nothing started.")
 
 

@@ -12,8 +12,8 @@ from runner.outcome import Outcome
 from runner.page.words import matters
 from runner.plan import Plan
 from runner.report import interval, number, signed
-from runner.verdict import MetricVerdict, Status, Verdict
-from runner.verdict.words import beneath
+from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
+from runner.verdict.words import beneath, reference
 
 ROWS = 12
 POINT_METRICS = 3
@@ -79,11 +79,13 @@ def _judged(metric: MetricVerdict) -> str:
     return f"{name} {value}, baseline {number(metric.baseline, 3)}"
 
 
-def show_plan(out: Console, plan: Plan, memory: str) -> None:
-    """What would run, and what it would take."""
+def show_plan(out: Console, plan: Plan, memory: str, against: ReferenceUsed | None = None) -> None:
+    """What would run, what it would take, and the run that it would be held against."""
     table = Table.grid(padding=(0, 2))
     for name, text in _plan_lines(plan, memory):
         table.add_row(name, text)
+    if against is not None:
+        table.add_row("reference", reference(against))
     out.print(table, soft_wrap=False)
     out.print("\nThe same with lm-eval alone:")
     out.print(plan.lm_eval_command())

@@ -25,7 +25,8 @@ def objective(name: str, directory: Path) -> float:
         return math.nan
     if name == "accuracy":
         judged = [each for each in verdict.metrics if each.baseline is not None]
-        values = [each.value for each in judged or verdict.metrics if each.value is not None]
+        scored = judged or [each for each in verdict.metrics if each.rule != "numerics"]
+        values = [each.value for each in scored if each.value is not None]
         return sum(values) / len(values) if values else math.nan
     seconds = sum(task.seconds for task in outcome.tasks)
     if name == "seconds":
