@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 import traceback
@@ -166,6 +167,9 @@ def perform(
             terminal.show_matters(out, outcome)
             terminal.show_feeding(out, outcome)
             out.print(f"report: {files.report}, and {files.report_html.name} beside it")
+            if verdict.reference is not None:
+                both = shlex.join([verdict.reference.directory, str(files.path)])
+                out.print(f"why: python -m runner.compare {both}")
     if config.tracking.enabled:
         tracked = _send(files, courier, config.tracking)
         if tracked is not None and not brief:

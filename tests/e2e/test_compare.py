@@ -36,9 +36,12 @@ def compare(
 def test_the_page_says_which_kinds_of_question_broke(
     default_run: Finished, damaged_run: Finished, tmp_path: Path
 ) -> None:
-    ended, page = compare(
-        tmp_path, str(default_run.directory), str(damaged_run.directory), default_run.store
-    )
+    """With the command that the damaged run printed."""
+    command = re.search(r"^why: python -m runner.compare (\S+) (\S+)$", damaged_run.printed, re.M)
+    assert command is not None, damaged_run.printed
+    first, second = command.groups()
+    assert second == str(damaged_run.directory)
+    ended, page = compare(tmp_path, first, second, default_run.store)
     assert ended.returncode == 3, ended.stderr
     assert "FAILED: B is worse than A by 31." in ended.stdout
     found = json.loads(page.with_suffix(".json").read_text())
