@@ -97,29 +97,31 @@ def _compare(given: argparse.Namespace, command: str) -> int:
     from runner.compare.sweep import compare_sweep, is_sweep
 
     out = terminal.console()
-    first, second = (_directory(name, given.uri) for name in (given.first, given.second))
     output = given.output or Path(f"outputs/{datetime.datetime.now():%Y-%m-%d/%H-%M-%S}-compare")
-    _refuse_unwritable(output)
-    sweeps = is_sweep(first), is_sweep(second)
+    names = [given.first, given.second]
+    places = [_directory(name, given.uri) for name in names]
+    sweeps = [is_sweep(place) for place in places]
     if all(sweeps):
         raise UserError("A and B are both sweeps; compare a sweep with one run")
+    if sweeps[0]:
+        names.reverse()
+        places.reverse()
+    first = read_side(names[0], places[0])
     if any(sweeps):
-        run, sweep = (second, first) if sweeps[0] else (first, second)
-        names = (given.second, given.first) if sweeps[0] else (given.first, given.second)
-        reference = read_side(names[0], run)
+        _refuse_unwritable(output)
         found = compare_sweep(
-            reference, names[1], sweep, output, given.margin, command, lambda p: show_point(out, p)
+            first, names[1], places[1], output, given.margin, command, lambda p: show_point(out, p)
         )
         out.print(f"\n{found.status.value}: {names[1]} against {names[0]}")
-        show_page(out, output)
-        return found.exit_status
-    comparison = compare(
-        read_side(given.first, first), read_side(given.second, second), given.margin
-    )
-    write(output, comparison, command)
-    show(out, comparison)
+        status = found.exit_status
+    else:
+        comparison = compare(first, read_side(names[1], places[1]), given.margin)
+        _refuse_unwritable(output)
+        write(output, comparison, command)
+        show(out, comparison)
+        status = comparison.ruling.exit_status
     show_page(out, output)
-    return comparison.ruling.exit_status
+    return status
 
 
 def _directory(name: str, uri: str) -> Path:

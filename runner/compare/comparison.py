@@ -140,7 +140,7 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
     Raises:
         UserError: if samples cannot be read.
     """
-    before, after = first.samples(), second.samples()
+    before, after = first.samples, second.samples
     pairing = pair(before, after)
     shared = metrics(first, second)
     asked = questions.asked_once(pairing, shared)

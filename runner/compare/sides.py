@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,13 @@ class Side:
             return f"ended with {self.outcome.state.value}: {self.outcome.reason}"
         return ""
 
+    @cached_property
     def samples(self) -> list[Sample]:
-        """All of them; none where the run ended before there were any."""
+        """All of them; none where the run ended before there were any.
+
+        Raises:
+            UserError: if they cannot be read.
+        """
         return read_samples(self.files.samples) if self.files.samples.exists() else []
 
 

@@ -464,10 +464,21 @@ def test_what_is_no_run_is_said_in_one_message(
     (tmp_path / "b").mkdir()
     assert compared(tmp_path)[0] == 1
     assert re.fullmatch(r"error: .*/b: no run in .*\n", capsys.readouterr().err)
+    assert not (tmp_path / "page").exists()
     assert main([str(tmp_path / "a"), str(tmp_path / "nowhere")]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path / 'nowhere'}: no such directory")
     assert "verdict.reference" not in error and len(error.splitlines()) == 1
+
+
+def test_a_place_that_takes_no_files_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(0))
+    write_run(tmp_path / "b", rows(0))
+    (tmp_path / "page").write_text("a file")
+    assert compared(tmp_path)[0] == 1
+    assert "not writable" in capsys.readouterr().err
 
 
 def test_a_broken_file_is_the_users_to_mend(
