@@ -22,7 +22,7 @@ from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.tracking import records, sender
 from runner.tracking.records import Record, metrics, parameters, read_record
 from runner.tracking.tracked import TrackedRun, run_page
-from runner.verdict import Status, Verdict, judge
+from runner.verdict import ReferenceUsed, Status, Verdict, judge
 
 HOSTILE = [
     "a,b",
@@ -177,6 +177,18 @@ def test_tasks_asked_differently_show_both(config: RunConfig, facts: Facts) -> N
         "5+None",
         "auto",
     )
+
+
+def test_tags_name_the_reference_run(finish: Finish, outcome: Outcome, verdict: Verdict) -> None:
+    used = ReferenceUsed("baseline@m/t", "/a", "f" * 32, "m", "cuda", "TP1", "e1", "v1", "PASSED")
+    found = read_record(finish(outcome, replace(verdict, reference=used))).tags
+    expected = {
+        "reference": "baseline@m/t",
+        "reference_run": "f" * 32,
+        "reference_engine_fingerprint": "e1",
+        "reference_platform": "cuda",
+    }
+    assert expected.items() <= found.items()
 
 
 def test_tags_name_verdict_fingerprints_and_versions(
