@@ -154,6 +154,7 @@ def perform(
         outcome = replace(outcome, reason=secrecy.blotted(outcome.reason))
         verdict = _judged(checked, outcome, files)
         write_json(files.verdict, verdict)
+        engine.recorded()
         tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""
         write_atomic(files.report, report.render(plan, environment, outcome, verdict, tail))
         _write_page(files, plan, environment, outcome, verdict, tail)

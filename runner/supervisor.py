@@ -83,6 +83,11 @@ class Supervisor:
             self.stop()
         return _ended(run, outcome.state, outcome.reason, retries) if retries else outcome
 
+    def recorded(self) -> None:
+        """The verdict is on disk: of the run's answers none is needed for another attempt."""
+        if self._worker is not None:
+            self._worker.recorded()
+
     def stop(self) -> None:
         """End the worker, if there is one; an interruption waits for it."""
         with deferring():

@@ -91,6 +91,12 @@ class Held:
     journal: Any = None
     managers: dict[str | None, Any] = field(default_factory=dict)
 
+    def close_journal(self, completed: bool) -> None:
+        """Let the run's journal go, if there is one."""
+        journal, self.journal = self.journal, None
+        if journal is not None:
+            journal.close(completed=completed)
+
 
 def main() -> None:
     """Serve runs until told to exit."""
@@ -102,15 +108,19 @@ def main() -> None:
     threading.Thread(target=_listen, args=(commands,), daemon=True).start()
     reporter.send("worker_started", pid=os.getpid())
     while (command := commands.get()) is not None:
+        # Without the word that the run before is recorded, its answers stay for another attempt.
+        held.close_journal(completed="recorded" in command)
+        if "run_directory" not in command:
+            continue
         run = RunDirectory(Path(command["run_directory"]))
         outcome = _run(run, held, reporter)
         write_json(run.outcome, outcome)
-        if held.journal is not None:
-            held.journal.close(completed=outcome.state is State.COMPLETED)
-            held.journal = None
+        if outcome.state is not State.COMPLETED:
+            held.close_journal(completed=False)
         reporter.send("outcome", state=outcome.state.value)
         if outcome.state is State.INTERRUPTED:
             raise SystemExit(128 + signal.SIGTERM)
+    held.close_journal(completed=False)
 
 
 def _listen(commands: queue.Queue[dict[str, Any] | None]) -> None:

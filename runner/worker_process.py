@@ -87,6 +87,10 @@ class Worker:
                 return broken
         return self._died()
 
+    def recorded(self) -> None:
+        """The run that was completed last is judged, and its verdict on disk."""
+        self._send({"recorded": True})
+
     def stop(self) -> None:
         """End the worker and its whole group; no process and no shared memory stays."""
         group = group_members(self._process.pid)

@@ -22,8 +22,9 @@ from runner.plan import Plan
 
 STEP_S = 0.002
 LONGEST_ANSWER_STEPS = 5
-# Where every question goes, a line each, as soon as the engine has it.
-ASKED = "STANDIN_ASKED"
+# The variable that names a file. A line goes there for each question when the engine gets it, and
+# one for each answer when the engine is used again: so that who has the answer has dealt with it.
+TOLD = "STANDIN_TOLD"
 
 _made: list[StandInModel] = []
 
@@ -36,6 +37,7 @@ class StandIn:
         self.model_config = None
         self.vllm_config = SimpleNamespace(scheduler_config=SimpleNamespace(max_num_seqs=8))
         self._asked = 0
+        self._given: list[str] = []
         self._flying: dict[str, tuple[int, Any]] = {}
 
     def reset_prefix_cache(self) -> None: ...
@@ -47,19 +49,20 @@ class StandIn:
         tokens = list(prompt["prompt_token_ids"])
         digest = hashlib.sha256(repr(tokens).encode()).digest()
         self._asked += 1
-        if ASKED in os.environ:
-            with Path(os.environ[ASKED]).open("a", encoding="utf-8") as stream:
-                stream.write(f"{digest.hex()}\n")
+        _tell([f"asked {digest.hex()}"])
         steps = 1 + digest[0] % LONGEST_ANSWER_STEPS
         output = _output(str(self._asked), tokens, digest, sampling_params)
         self._flying[f"{self._asked}-standin"] = steps, output
         return [f"{self._asked}-standin"]
 
     def step(self) -> list[Any]:
+        _tell(self._given)
         time.sleep(STEP_S)
         self._flying = {name: (left - 1, each) for name, (left, each) in self._flying.items()}
         done = [name for name, (left, _) in self._flying.items() if left == 0]
-        return [self._flying.pop(name)[1] for name in done]
+        outputs = [self._flying.pop(name)[1] for name in done]
+        self._given = [f"given {output.digest}" for output in outputs]
+        return outputs
 
     def abort_request(self, request_ids: list[str], internal: bool = False) -> None:
         for name in request_ids:
@@ -100,6 +103,12 @@ def _start(*, progress: Any, **arguments: Any) -> StandInModel:
 MODEL_CLASSES = {"vllm": _start}
 
 
+def _tell(lines: list[str]) -> None:
+    if TOLD in os.environ and lines:
+        with Path(os.environ[TOLD]).open("a", encoding="utf-8") as stream:
+            stream.writelines(f"{line}\n" for line in lines)
+
+
 def _output(name: str, tokens: list[int], digest: bytes, params: Any) -> Any:
     answer = [40 + byte % 20 for byte in digest[1 : 2 + digest[1] % 4]]
     completion = SimpleNamespace(
@@ -116,6 +125,7 @@ def _output(name: str, tokens: list[int], digest: bytes, params: Any) -> Any:
         ]
     return SimpleNamespace(
         request_id=name,
+        digest=digest.hex(),
         finished=True,
         outputs=[completion],
         prompt_token_ids=tokens,

@@ -8,6 +8,7 @@ process, which has imported everything once; started with the environment that a
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -29,12 +30,13 @@ from runner import worker, worker_process
 from runner.attempt import INTERRUPTED, attempt
 from runner.config import RunConfig, TrackingConfig
 from runner.environment import collect
+from runner.journal.attempts import records
 from runner.outcome import Outcome
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
 from runner.processes import group_members
 from runner.rundir import RunDirectory, read_json
-from runner.verdict import Verdict
+from runner.verdict import Status, Verdict
 from tests import standin
 from tests.faults.forked import ForkedWorker, fork
 
@@ -54,6 +56,8 @@ HARM: dict[str, tuple[int, ...]] = {
     "both killed": (-signal.SIGKILL, 0),
     "terminated": (INTERRUPTED, 0),
     "worker killed, tried again": (0,),
+    "worker killed, journal torn": (2, 0),
+    "beside another": (0,),
     "no room for samples": (2,),
     "disk full": (2,),
     "clock set back": (0,),
@@ -86,10 +90,11 @@ class Rounds:
         forking = SimpleNamespace(**{**vars(subprocess), "Popen": ForkedWorker})
         worker_process.subprocess = forking  # type: ignore[assignment]
         self.end("warm", self.start("warm"), 0)
-        began = time.monotonic()
+        self.seconds = math.inf
         self.end("undisturbed", self.start("undisturbed"), 0)
-        self.seconds = time.monotonic() - began
+        self.questions = len(self._told("undisturbed", "asked"))
         self.expected = found(self.run("undisturbed"))
+        self._whole("undisturbed, again")
         self.harms = [harm for harm in HARM if harm != "disk full" or _can_mount(where / "disk")]
 
     def round(self, number: int) -> None:
@@ -99,6 +104,8 @@ class Rounds:
             assert _mounted(self.run(name).path)
         parent = self.start(name, harm)
         time.sleep(self.random.uniform(0, self.seconds))
+        if harm == "beside another":
+            self._whole(f"{name}, the other")
         self._strike(name, parent, harm)
         status = self.end(name, parent, *HARM[harm])
         self.seen[f"{harm}: {status}"] += 1
@@ -107,16 +114,60 @@ class Rounds:
         if harm == "disk full":
             assert "No space left on device" in self._printed(name).read_text()
             _unmount(self.run(name).path)
-        again = f"{name}, again"
-        self.end(again, self.start(again), 0)
-        assert found(self.run(again)) == self.expected, again
+        kept = self._kept()
+        if status == 0:
+            assert not kept, (name, "a run that is whole leaves no answers")
+        elif harm != "no room for samples" and not _judged(self.run(name)):
+            assert kept >= len(set(self._told(name, "given"))), (name, "an answer is lost")
+        if harm.endswith("torn") and kept:
+            self._tear()
+            torn, kept = kept, self._kept()
+            assert torn - 3 <= kept <= torn, (name, torn, kept)
+        self._whole(f"{name}, again", kept)
+        self.seen["resumed"] += kept
+
+    def _whole(self, name: str, kept: int = 0) -> None:
+        """A run without harm, which asks what is not kept, and nothing else."""
+        began = time.monotonic()
+        self.end(name, self.start(name), 0)
+        self.seconds = min(self.seconds, time.monotonic() - began)
+        assert found(self.run(name)) == self.expected, name
+        outcome: Outcome = read_json(self.run(name).outcome, Outcome)
+        asked = self._told(name, "asked")
+        assert outcome.feeding is not None
+        assert (outcome.feeding.resumed, outcome.feeding.asked) == (kept, len(asked)), name
+        assert len(asked) == len(set(asked)) == self.questions - kept, name
+        assert self._kept() == 0 or "other" in name, name
+
+    def _told(self, name: str, kind: str) -> list[str]:
+        """The questions that engines of this run were asked, or whose answers they gave."""
+        file = self.where / f"{name}.asked"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [line for line in lines if line.startswith(kind)]
+
+    def _kept(self) -> int:
+        """Answers in the journal."""
+        found = set()
+        for file in self.where.glob("journal/*/*.answers"):
+            with file.open("rb") as stream:
+                found |= {tuple(json.loads(content)[:2]) for _, content in records(stream)}
+        return len(found)
+
+    def _tear(self) -> None:
+        """Cut the end of an attempt's answers off, or let half a line follow."""
+        file = next(self.where.glob("journal/*/*.answers"))
+        content = file.read_bytes()
+        if self.random.random() < 0.5:
+            file.write_bytes(content[: -self.random.randint(1, 300)])
+        else:
+            file.write_bytes(content + b'1234abcd ["0f3a')
 
     def hostile(self) -> None:
         """One run of tasks and a model with names that would break out, MLflow and all."""
         around = sorted(self.where.parent.iterdir()), sorted(self.where.iterdir())
         status = self.end("hostile", self.start("hostile", "hostile names"), 0)
         new = {f.name for f in self.where.iterdir()} - {f.name for f in around[1]}
-        assert new <= {"hostile", "hostile.txt", "mlflow.db", "mlruns"}, new
+        assert new <= {"hostile", "hostile.asked", "hostile.txt", "mlflow.db", "mlruns"}, new
         assert sorted(self.where.parent.iterdir()) == around[0]
         assert found(self.run("hostile")).samples
         assert "<script>alert" not in self.run("hostile").report_html.read_text()
@@ -154,6 +205,7 @@ class Rounds:
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _redirect(self._printed(name))
+        os.environ[standin.TOLD] = str(self.where / f"{name}.asked")
         if harm == "no room for samples":
             os.environ["LARGEST_FILE"] = str(LARGEST_FILE)
         if harm == "clock set back":
@@ -222,7 +274,8 @@ def _checked(tasks: Path) -> Any:
 
     configuration.register()
     with hydra.initialize_config_dir(str(configuration.config_directory()), version_base="1.3"):
-        composed = hydra.compose("config", [*OVERRIDES, f"task.include_path={tasks}"])
+        places = [f"task.include_path={tasks}", f"journal.dir={tasks.parent / 'journal'}"]
+        composed = hydra.compose("config", [*OVERRIDES, *places])
         config = configuration.load(composed)
     return Checked(config, "", _plan(config), collect(PLATFORMS["cpu"]))
 
@@ -243,6 +296,14 @@ def _import_once(plan: Any) -> None:
     # A second a task for a description of the machine, which the runner does not read.
     evaluator.add_env_info = lambda results: None
     evaluator.get_git_commit_hash = lambda: ""
+
+
+def _judged(run: RunDirectory) -> bool:
+    """Whether the harm came when its verdict was on disk already."""
+    if not run.verdict.exists():
+        return False
+    verdict: Verdict = read_json(run.verdict, Verdict)
+    return verdict.status not in (Status.ERROR, Status.INTERRUPTED)
 
 
 def _workers(run: RunDirectory) -> list[int]:

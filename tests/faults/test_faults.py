@@ -29,7 +29,7 @@ ENVIRONMENT = {
 
 def test_what_goes_on_after_any_harm_ends_as_if_there_had_been_none(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.faults.loop", str(tmp_path), "104", "20251125"],
+        [sys.executable, "-m", "tests.faults.loop", str(tmp_path), "100", "20251125"],
         cwd=tmp_path,
         env={**os.environ, **ENVIRONMENT},
         capture_output=True,
@@ -40,7 +40,7 @@ def test_what_goes_on_after_any_harm_ends_as_if_there_had_been_none(tmp_path: Pa
     assert ended.returncode == 0, ended.stdout + ended.stderr
     seen = json.loads(ended.stdout.rpartition("seen: ")[2])
     rounds = {name: count for name, count in seen.items() if ": " in name}
-    assert sum(rounds.values()) == 104 + 1
+    assert sum(rounds.values()) == 100 + 1
     assert seen["hostile names: 0"] == 1
     # The moments are spread over the whole of a run: early enough to break most, not all.
     assert seen["worker killed: 2"] > 4

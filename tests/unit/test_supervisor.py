@@ -235,3 +235,22 @@ def test_an_engine_whose_process_was_killed_is_not_waited_for(
     outcome = supervise(plan, run, Seen(), stall_s=600)
     assert outcome.state is State.ERROR
     assert outcome.reason.startswith("a process of the engine's died (")
+
+
+def test_a_worker_is_told_when_its_runs_verdict_is_on_disk(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(
+        monkeypatch,
+        tmp_path,
+        """read -r line
+        cat > run/outcome.json <<< '{"state": "COMPLETED", "reason": "", "tasks": []}'
+        echo '{"event": "outcome", "state": "COMPLETED"}' >&9
+        read -r line; echo "$line" > told; read -r line; echo "$line" >> told""",
+    )
+    monkeypatch.chdir(tmp_path)
+    with Supervisor() as supervisor:
+        supervisor.recorded()
+        supervisor.evaluate(plan, run, Seen(), LimitsConfig())
+        supervisor.recorded()
+    assert (tmp_path / "told").read_text() == '{"recorded": true}\n{"exit": true}\n'
