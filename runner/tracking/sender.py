@@ -90,7 +90,8 @@ def send_summary(
     `files` are paths on disk and the folders they are shown in.
     """
     client = _client(uri)
-    mine = client.search_runs([experiment_id], f"tags.{SUMMARY} = '{sweep_id}'")
+    mark = '"' if "'" in sweep_id else "'"
+    mine = client.search_runs([experiment_id], f"tags.{SUMMARY} = {mark}{sweep_id}{mark}")
     for doubled in mine[1:]:
         client.delete_run(doubled.info.run_id)
     if mine:
