@@ -14,7 +14,7 @@ MOMENT_S = 5.0
 
 
 def segments() -> set[Path]:
-    return set(SHARED_MEMORY.iterdir())
+    return {each for each in SHARED_MEMORY.iterdir() if not each.is_dir()}
 
 
 def orphans(before: set[Path]) -> set[Path]:

@@ -122,7 +122,6 @@ def test_the_compare_page_shows_what_differs_and_the_accuracy(
         values = rows.filter(has=named).get_by_role("cell")
         expect(values).to_have_text([point.params[axis] for point in sweep.points])
 
-    page.get_by_label("Metrics - Show diff only").click()
     found = page.wait_for_function(VALUES_OF, arg=[sweep.metric, len(sweep.points)])
     shown = [float(text) for text in found.json_value()]
     assert shown == pytest.approx([point.metrics[sweep.metric] for point in sweep.points], abs=1e-3)
@@ -131,7 +130,9 @@ def test_the_compare_page_shows_what_differs_and_the_accuracy(
     screenshot("sweep-compare", height=1340, width=width)
 
 
-def test_the_report_opens(page: Page, server: str, sweep: StoredSweep) -> None:
+def test_the_report_opens(
+    page: Page, server: str, sweep: StoredSweep, screenshot: Screenshot
+) -> None:
     from playwright.sync_api import expect
 
     worst = next((each for each in sweep.points if each.verdict == "FAILED"), sweep.points[0])
@@ -141,9 +142,12 @@ def test_the_report_opens(page: Page, server: str, sweep: StoredSweep) -> None:
     task, _, metric = sweep.metric.partition("/")
     row = page.get_by_role("row").filter(has_text=task).filter(has_text=metric).first
     expect(row).to_contain_text(f"{worst.metrics[sweep.metric]:.4f}")
+    screenshot("sweep-report", height=800)
 
 
-def test_the_figure_opens(page: Page, server: str, sweep: StoredSweep) -> None:
+def test_the_figure_opens(
+    page: Page, server: str, sweep: StoredSweep, screenshot: Screenshot
+) -> None:
     from playwright.sync_api import expect
 
     page.goto(artifact(server, sweep, sweep.figure_run, sweep.figure))
@@ -153,6 +157,7 @@ def test_the_figure_opens(page: Page, server: str, sweep: StoredSweep) -> None:
         "name => [...document.images].some(each => each.alt === name && each.naturalWidth > 100)",
         arg=sweep.figure,
     )
+    screenshot("sweep-figure", height=800)
 
 
 def artifact(server: str, sweep: StoredSweep, run_id: str, path: str) -> str:
