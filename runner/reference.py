@@ -16,6 +16,7 @@ from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
 from runner.samples import Sample
 from runner.verdict import Against, ReferenceUsed
+from runner.verdict.doubts import doubts_of
 from runner.verdict.result import Verdict
 
 KEY = "verdict.reference"
@@ -148,9 +149,9 @@ def incomplete(outcome: Outcome) -> list[str]:
     if not outcome.tasks:
         return ["the run evaluated nothing"]
     return [
-        f"the run evaluated {task.evaluated} of {task.expected} samples of {task.task}"
+        f"of {task.task}, {doubts}"
         for task in outcome.tasks
-        if task.evaluated != task.expected or not task.expected
+        if (doubts := doubts_of(task, task.evaluated))
     ]
 
 

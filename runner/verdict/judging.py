@@ -104,12 +104,17 @@ def _judge_task(
         )
         rule = RULES[case.settings.rule]
         finding = rule(case)
-        doubts = (doubts_of(task, result.n), luck.doubt(case, rule, finding))
+        doubts = (
+            doubts_of(task, result.n),
+            _of_reference(evaluation, case.settings.rule, against),
+            luck.doubt(case, rule, finding),
+        )
         found.append(Judged(case, finding, ", ".join(filter(None, doubts))))
     found += [missing(evaluation.task, *key, value) for key, value in wanted.items()]
     found += _unheld(found, evaluation, config)
     if config.rule == "numerics" and task is not None:
-        found.append(_numerics(task, pairing, limited, config))
+        others = _of_reference(evaluation, "numerics", against)
+        found.append(_numerics(task, pairing, limited, config, others))
     return found
 
 
@@ -194,11 +199,23 @@ def _of_filter(pairing: Pairing | None, name: str) -> Pairing | None:
     )
 
 
+def _of_reference(evaluation: Evaluation, rule: str, against: Against | None) -> str:
+    """What was wrong with the other side: prompts that it could not ask would excuse a drop."""
+    if against is None or rule not in REFERENCE_RULES:
+        return ""
+    doubts = [
+        doubts_of(task, task.evaluated)
+        for task in against.outcome.tasks
+        if task.task == evaluation.task
+    ]
+    return ", ".join(f"of the reference run {each}" for each in doubts if each)
+
+
 def _numerics(
-    task: TaskOutcome, pairing: Pairing | None, limited: bool, config: VerdictConfig
+    task: TaskOutcome, pairing: Pairing | None, limited: bool, config: VerdictConfig, others: str
 ) -> MetricVerdict:
     verdict = numerics.judge(task, pairing or Pairing((), ()), limited, config.numerics)
-    doubts = doubts_of(task, task.evaluated)
+    doubts = ", ".join(filter(None, (doubts_of(task, task.evaluated), others)))
     if not doubts:
         return verdict
     if verdict.status is Status.PASSED:

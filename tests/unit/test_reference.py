@@ -12,7 +12,6 @@ import pytest
 
 from runner import reference
 from runner.config import RunConfig
-from runner.environment import Environment
 from runner.errors import UserError
 from runner.lm.samples import SampleRow, write_samples
 from runner.outcome import Outcome, State
@@ -20,7 +19,7 @@ from runner.plan import Evaluation, Plan
 from runner.promote import main as promote
 from runner.reference import Alias, locate, misfits, read
 from runner.rundir import RunDirectory, write_json
-from runner.tracking import sender
+from runner.tracking.tracked import TrackedRun
 from runner.verdict import Status, Verdict
 
 Left = Callable[..., RunDirectory]
@@ -70,18 +69,20 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sent(
-    config: RunConfig, plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict,
-    tmp_path: Path, empty_store: Path,
-) -> Callable[[RunDirectory], str]:  # fmt: skip
-    """Records a run in a store of its own; the run's id."""
+def sent(config: RunConfig, tmp_path: Path, empty_store: Path) -> Callable[[RunDirectory], str]:
+    """Files in a store of its own, as a run's artifacts are; the run's id."""
+    from mlflow import MlflowClient
+
     shutil.copy(empty_store, tmp_path / "mlflow.db")
-    config.tracking.uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = config.tracking.uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("gsm8k", (tmp_path / "artifacts").as_uri())
 
     def send(files: RunDirectory) -> str:
-        tracked = sender.track(files, config, plan, environment, outcome, verdict, 0, 1)
-        write_json(files.tracked, tracked)
-        return tracked.run_id
+        run_id: str = client.create_run(experiment).info.run_id
+        client.log_artifacts(run_id, str(files.path))
+        write_json(files.tracked, TrackedRun(uri, "gsm8k", experiment, run_id))
+        return run_id
 
     return send
 
@@ -156,8 +157,9 @@ def test_files_that_cannot_be_read_are_a_message(left: Left) -> None:
     ("state", "counts", "said"),
     [
         (State.ERROR, {}, "ended with ERROR: why"),
-        (State.COMPLETED, {"evaluated": 3}, "evaluated 3 of 4 samples"),
-        (State.COMPLETED, {"evaluated": 0, "expected": 0}, "evaluated 0 of 0 samples"),
+        (State.COMPLETED, {"evaluated": 3}, "of gsm8k, 3 of 4 samples evaluated"),
+        (State.COMPLETED, {"refused": 2}, "2 prompts were longer than max_model_len"),
+        (State.COMPLETED, {"evaluated": 0, "expected": 0}, "of gsm8k, 0 of 0 samples evaluated"),
     ],
 )
 def test_an_incomplete_run_is_no_reference(
@@ -294,7 +296,7 @@ def test_a_failed_or_incomplete_run_wants_a_plain_yes(
     assert promote([str(files.path)]) == 1
     said = capsys.readouterr().err
     assert "the run FAILED (below)" in said
-    assert "evaluated 3 of 4" in said
+    assert "3 of 4 samples evaluated" in said
     assert "--force" in said
     assert promote([str(files.path), "--force"]) == 0
     assert "promoted all the same" in capsys.readouterr().err

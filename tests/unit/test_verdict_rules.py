@@ -307,6 +307,16 @@ def test_doubts_never_pass_under_any_rule(rule: VerdictConfig, counts: dict[str,
     assert doubtful.status is Status.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("rule", [PAIRED, NUMERICS])
+def test_a_reference_that_could_not_ask_everything_excuses_no_drop(rule: VerdictConfig) -> None:
+    own = [replace(each, token_ids=(1,), logprobs=(-0.1,), margins=(2.0,)) for each in
+           questions([1.0, 0.0] * 450)]  # fmt: skip
+    theirs = against(own, run(own, refused=7))
+    verdict = judge(run(own), (asked(),), rule, own, theirs)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "of the reference run 7 prompts were longer than max_model_len" in verdict.reason
+
+
 # Clusters
 
 
