@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from runner import failures
+from runner import failures, secrecy
 from runner.config import LimitsConfig
 from runner.failures import Failure
 from runner.interruption import Interrupted, deferring, interruptible
@@ -65,12 +65,11 @@ class Supervisor:
             with interruptible():
                 while failure := self._attempt(plan, run, events, Watch(limits, began)):
                     self.stop()
+                    reason = secrecy.blotted(failure.reason)
                     if not failure.transient or len(retries) >= limits.retries:
-                        return _ended(run, State.ERROR, failure.reason, retries)
-                    retries.append(failure.reason)
-                    events.tell(
-                        "retry", number=len(retries), of=limits.retries, reason=failure.reason
-                    )
+                        return _ended(run, State.ERROR, reason, retries)
+                    retries.append(reason)
+                    events.tell("retry", number=len(retries), of=limits.retries, reason=reason)
         except Interrupted:
             self.stop()
             self._served = None

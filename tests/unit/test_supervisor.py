@@ -254,3 +254,23 @@ def test_a_worker_is_told_when_its_runs_verdict_is_on_disk(
         supervisor.evaluate(plan, run, Seen(), LimitsConfig())
         supervisor.recorded()
     assert (tmp_path / "told").read_text() == '{"recorded": true}\n{"exit": true}\n'
+
+
+def test_no_secret_is_in_a_retrys_reason(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_canarycanarycanary")
+    play(
+        monkeypatch,
+        tmp_path,
+        """read -r line
+        cat > run/outcome.json <<< \
+        '{"state": "ERROR", "reason": "EngineDeadError: hf_canarycanarycanary", "tasks": []}'
+        echo '{"event": "outcome", "state": "ERROR"}' >&9""",
+    )
+    monkeypatch.chdir(tmp_path)
+    seen = Seen()
+    outcome = supervise(plan, run, seen, retries=1)
+    blotted = "EngineDeadError: *********************"
+    assert (outcome.reason, outcome.retries) == (blotted, (blotted,))
+    assert "canarycanary" not in run.events.read_text() + run.outcome.read_text()
