@@ -23,8 +23,10 @@ from runner.tracking.records import Begun
 from runner.tracking.sender_process import NotSent, SenderProcess
 from runner.tracking.tracked import TrackedRun
 
-# After a failure a sweep's next points wait for a part of the time, until one has arrived again.
+# After each failure a sweep's next point waits for a part of the time, until one has arrived again:
+# long enough for a store that is well.
 LESS_AFTER_A_FAILURE = 3
+LEAST_S = 2.0
 
 
 class Busy(NotSent):
@@ -43,7 +45,7 @@ class Courier:
     def __init__(self) -> None:
         self._sender: SenderProcess | None = None
         self._held: dict[Path, Hold] = {}
-        self._failed = False
+        self._failures = 0
 
     def __enter__(self) -> Courier:
         return self
@@ -116,8 +118,9 @@ class Courier:
             self._release(hold.run)
 
     def _ask(self, timeout_s: float, call: str, **arguments: Any) -> Any:
-        limit = timeout_s / LESS_AFTER_A_FAILURE if self._failed else timeout_s
-        self._failed = True
+        less = timeout_s / LESS_AFTER_A_FAILURE**self._failures
+        limit = min(timeout_s, max(less, LEAST_S))
+        self._failures += 1
         try:
             sender = self._running()
         except OSError as error:
@@ -126,8 +129,8 @@ class Courier:
             done = sender.answer(sender.ask(call, **arguments), limit)
         except TimeoutError as error:
             sender.close()
-            raise NotSent(f"no answer within {limit:g} s") from error
-        self._failed = False
+            raise NotSent(f"no answer within {limit:.1f} s") from error
+        self._failures = 0
         return done
 
     def _running(self) -> SenderProcess:
