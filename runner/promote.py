@@ -45,14 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--force", action="store_true", help="promote a run that FAILED or is incomplete"
     )
-    given = parser.parse_args(arguments)
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as error:
+        return USAGE_ERROR if error.code else 0
     try:
         return promote(given.run, given.alias, given.uri, given.force)
     except UserError as error:
         complain(UserError(*(line.replace(f"{reference.KEY}=", "") for line in error.problems)))
         return USAGE_ERROR
-    except SystemExit:
-        raise
     except Exception as error:  # any failure of the store or the network below it
         said = (str(error).strip() or repr(error)).splitlines()[0]
         complain(UserError(f"MLflow at {given.uri} did not take the alias: {said}"))

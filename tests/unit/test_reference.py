@@ -309,6 +309,12 @@ def test_a_run_that_is_not_in_mlflow_cannot_bear_an_alias(
     assert "was not recorded in MLflow" in capsys.readouterr().err
 
 
+def test_wrong_usage_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert promote([]) == 1
+    assert "RUN" in capsys.readouterr().err
+    assert promote(["--help"]) == 0
+
+
 def test_a_name_that_could_be_something_else_is_refused(
     left: Left, capsys: pytest.CaptureFixture[str]
 ) -> None:
