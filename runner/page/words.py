@@ -50,6 +50,7 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     if outcome.tasks and not troubles:
         asked = sum(task.evaluated for task in outcome.tasks)
         found.append(f"All {asked} questions were asked whole, answered to the end and read.")
+    found += [f"An attempt broke, and was made again: {reason}." for reason in outcome.retries]
     if plan.engine_args.get("trust_remote_code"):
         found.append("trust_remote_code was on: code that came with the weights ran in this run.")
     return found

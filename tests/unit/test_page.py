@@ -236,12 +236,14 @@ def test_a_run_that_broke_has_a_page_with_the_end_of_its_log(
     run = RunDirectory(tmp_path / "run")
     run.claim()
     run.events.write_text('{"event": "progress", "task": "gsm8k", "done"')
-    broken = Outcome(State.ERROR, "the worker process died (signal SIGKILL)")
+    died = "the worker process died (signal SIGKILL)"
+    broken = Outcome(State.ERROR, died, retries=("out of memory",))
     judged = judge(broken, plan.evaluations, VerdictConfig())
     page = render(run, plan, environment, broken, judged, "RuntimeError: <boom>")
     said = text(page)
     assert said.startswith("ERROR fixed was not measured: the run broke.")
-    assert "the worker process died (signal SIGKILL)." in said
+    assert f"{died}." in said
+    assert "An attempt broke, and was made again: out of memory." in said
     assert "RuntimeError: &lt;boom&gt;" in page
     elements(page)
 
