@@ -10,6 +10,7 @@ import pytest
 
 from runner import secrecy
 from runner.environment import telling_variables
+from runner.tracking.tracked import ui_command
 from tests.unit.test_cli import command, environment
 
 TOKEN = "canary-1f6c0e8b"
@@ -142,3 +143,12 @@ def test_nothing_that_is_loaded_can_run() -> None:
         if UNSAFE.search(line)
     ]
     assert found == []
+
+
+def test_the_pages_that_we_start_listen_on_this_machine_alone() -> None:
+    root = Path(__file__).parents[2]
+    made = subprocess.run(
+        ["make", "-n", "ui", "PORT=1"], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert "mlflow ui" in made.stdout and "--host 127.0.0.1" in made.stdout
+    assert ui_command("sqlite:///x.db").endswith(" --host 127.0.0.1")
