@@ -5,9 +5,8 @@
     python -m benchmarks.feeding_memory run [--questions 10000]
 
 The engine's memory is the highest resident size of its process while requests are answered, less
-that before the first one; each line has a process of its own. Images come unread, as a data set's
-do. A run's curve has the resident size of parent and worker (with the engine in it) against
-answered requests.
+that before the first one; each line has a process of its own. A run's curve has the resident size
+of parent and worker (with the engine in it) against answered requests.
 """
 
 from __future__ import annotations
@@ -26,7 +25,15 @@ from typing import Any
 
 import psutil
 
-from benchmarks.keeping_full import PROJECT, environment, lm_evals_own, model, ours, questions
+from benchmarks.keeping_full import (
+    PROJECT,
+    Engine,
+    environment,
+    lm_evals_own,
+    model,
+    ours,
+    questions,
+)
 
 SIDE, WINDOW = 672, 32
 CASES = {
@@ -77,15 +84,11 @@ class Peak:
 
 
 def measure(case: str) -> float:
-    from PIL import Image
-
     way, number = CASES[case]
     lm = model(max_num_batched_tokens=2048)
-    requests = questions(lm, number + WINDOW, (SIDE, SIDE), [4] * (number + WINDOW))
-    for request in requests:
-        stored = io.BytesIO()
-        request.arguments[2]["visual"][0].save(stored, "PNG", compress_level=1)
-        request.arguments[2]["visual"] = [Image.open(stored)]
+    engine = Engine(lm.stream.engine.llm_engine, lm.tokenizer.decode)
+    engine.lengths = [4] * (number + WINDOW)
+    requests = questions(lm, number + WINDOW, (SIDE, SIDE))
     ours(lm, 1, requests[number:])  # buffers that are there once and for all
     with Peak() as peak:
         if way == "auto":
@@ -113,36 +116,38 @@ def engine() -> None:
     print(f"1,000 / 96 images: {found['window, 1000'] / found['window, 96']:.2f}")
 
 
-def data_set(folder: Path, number: int) -> None:
-    """Small pictures of noise, and a task that asks about each."""
+def data_set(folder: Path, number: int, side: int) -> list[str]:
+    """Pictures of noise, and a task that asks about each; the settings that ask it."""
+    import datasets
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
     from PIL import Image
 
     random = np.random.default_rng(1)
     pictures = []
     for _ in range(number):
         stored = io.BytesIO()
-        Image.fromarray(random.integers(0, 256, (56, 56, 3), dtype=np.uint8)).save(stored, "PNG")
+        Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(
+            stored, "PNG"
+        )
         pictures.append({"bytes": stored.getvalue(), "path": None})
-    features = {"info": {"features": {"image": {"_type": "Image"}}}}
-    features["info"]["features"]["number"] = {"dtype": "int64", "_type": "Value"}
-    table = pa.table({"image": pictures, "number": list(range(number))})
-    table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+    features = datasets.Features({"image": datasets.Image(), "number": datasets.Value("int64")})
+    columns = {"image": pictures, "number": list(range(number))}
     (folder / "data").mkdir()
-    pq.write_table(table, folder / "data" / "validation.parquet")
+    made = datasets.Dataset.from_dict(columns, features=features)
+    made.to_parquet(folder / "data" / "validation.parquet")
     (folder / "tasks").mkdir()
     (folder / "tasks" / "noise.yaml").write_text(TASK.format(data=folder / "data"))
+    return [
+        *["task.names=[noise]", f"task.include_path={folder / 'tasks'}", "task.data_dir=null"],
+        *["verdict.require_baseline=false", "tracking=off"],
+    ]
 
 
 def run(number: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data_set(folder, number)
-        command = [sys.executable, "-m", "runner", f"output_dir={folder / 'out'}", "tracking=off"]
-        command += ["task.names=[noise]", f"task.include_path={folder / 'tasks'}"]
-        command += ["task.data_dir=null", "verdict.require_baseline=false"]
+        settings = data_set(folder, number, 56)
+        command = [sys.executable, "-m", "runner", f"output_dir={folder / 'out'}", *settings]
         variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(PROJECT)}
         with (folder / "printed").open("w") as printed:
             parent = subprocess.Popen(command, cwd=folder, env=variables, stdout=printed)

@@ -5,14 +5,18 @@
 Both sides ask one engine, in this process, the same questions about images of mixed sizes, by
 lm-eval's own class (chunks of 32, and all at once) and by ours (windows of 32 and 128). Answers
 have a given number of tokens. Engine steps are exact and the same on every machine. Padded seconds
-let every step take at least 25 ms, as a large model on an accelerator does; plain ones do not.
+let every step take at least 25 ms, as a large model on an accelerator does; plain ones do not. The
+engine runs 128 requests at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -48,13 +52,25 @@ class Quiet:
     def end(self) -> None: ...
 
 
-class Clock:
-    """Counts and pads an engine's steps."""
+class Engine:
+    """An engine whose steps are counted and padded, and whose answers have a given length.
 
-    def __init__(self, core: Any) -> None:
+    All questions come with the same settings, as a task's do: lm-eval's class would otherwise put
+    those of each length in chunks of their own.
+    """
+
+    def __init__(self, core: Any, decode: Callable[[Any], str]) -> None:
         self.steps, self.slept = 0, 0.0
-        self._step = core.step
-        core.step = self.step
+        self.lengths: list[int] = []
+        self._step, self._add, self._decode = core.step, core.add_request, decode
+        core.step, core.add_request = self.step, self.add_request
+
+    def add_request(self, name: str, prompt: Any, params: Any, **rest: Any) -> Any:
+        found = re.search(r"of (\d+)\?", self._decode(prompt["prompt_token_ids"]))
+        assert found is not None
+        params = copy.copy(params)
+        params.max_tokens = params.min_tokens = self.lengths[int(found[1])]
+        return self._add(name, prompt, params, **rest)
 
     def step(self) -> Any:
         began = time.monotonic()
@@ -76,7 +92,7 @@ def model(**arguments: Any) -> Any:
         dtype="float32",
         max_model_len=1024,
         enforce_eager=True,
-        max_num_seqs=256,
+        max_num_seqs=128,
         progress=Quiet(),
         **arguments,
     )
@@ -92,8 +108,11 @@ def lm_evals_own(lm: Any, batch_size: int | str) -> Any:
     return own
 
 
-def questions(lm: Any, number: int, sides: tuple[int, int], lengths: list[int]) -> list[Any]:
-    """As many, about an image of noise each, with sides between those two."""
+def questions(lm: Any, number: int, sides: tuple[int, int]) -> list[Any]:
+    """As many, about an image of noise each, with sides between those two.
+
+    Images come unread, as a data set's do.
+    """
     import numpy as np
     from lm_eval.api.instance import Instance
     from PIL import Image
@@ -102,14 +121,13 @@ def questions(lm: Any, number: int, sides: tuple[int, int], lengths: list[int]) 
     found = []
     for n in range(number):
         width, height = (int(side) for side in random.integers(sides[0], sides[1] + 1, 2))
-        image = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        pixels = np.repeat(random.integers(0, 256, (height, width, 1), dtype=np.uint8), 3, axis=2)
+        stored = io.BytesIO()
+        Image.fromarray(pixels).save(stored, "PNG", compress_level=1)
+        image = Image.open(stored)
         text = "<image>What is number " + "one " * int(random.integers(1, 30)) + f"of {n}?"
         prompt = lm.apply_chat_template([{"role": "user", "content": text}])
-        length = lengths[n]
-        settings = {
-            **{"do_sample": False, "until": [], "max_gen_toks": length},
-            **{"min_tokens": length, "ignore_eos": True},
-        }
+        settings = {"do_sample": False, "until": [], "max_gen_toks": 128, "ignore_eos": True}
         arguments = (prompt, settings, {"visual": [image]})
         found.append(Instance("generate_until", {}, arguments, n, metadata=("noise", n, 1)))
     return found
@@ -126,10 +144,11 @@ def answer_lengths(kind: str, number: int) -> list[int]:
 
 def measure(number: int) -> dict[str, Any]:
     lm = model()
-    clock = Clock(lm.stream.engine.llm_engine)
+    engine = Engine(lm.stream.engine.llm_engine, lm.tokenizer.decode)
     found: dict[str, Any] = {}
     for name, kind in LENGTHS.items():
-        requests = questions(lm, number, (224, 448), answer_lengths(kind, number))
+        engine.lengths = answer_lengths(kind, number)
+        requests = questions(lm, number, (224, 448))
         ways: dict[str, Callable[[], list[str]]] = {
             "chunks of 32": lambda asked=requests: lm_evals_own(lm, CHUNK).generate_until(asked),
             "window of 32": lambda asked=requests: ours(lm, CHUNK, asked),
@@ -140,18 +159,18 @@ def measure(number: int) -> dict[str, Any]:
         for way, ask in ways.items():
             lm.begin(1, None)
             lm.stream.engine.reset_mm_cache()
-            clock.steps, clock.slept = 0, 0.0
+            engine.steps, engine.slept = 0, 0.0
             began = time.monotonic()
             answers.append(ask())
             padded = time.monotonic() - began
             fed = lm.fed()
             found.setdefault(name, {})[way] = {
-                "steps": clock.steps,
+                "steps": engine.steps,
                 "padded_s": padded,
-                "plain_s": padded - clock.slept,
+                "plain_s": padded - engine.slept,
                 "busy": fed.busy if "window" in way else None,
             }
-            print(f"{name}, {way}: {clock.steps} steps, {padded:.1f} s padded", file=sys.stderr)
+            print(f"{name}, {way}: {engine.steps} steps, {padded:.1f} s padded", file=sys.stderr)
         assert all(each == answers[0] for each in answers), "answers differ"
     return found
 

@@ -1,10 +1,11 @@
 """A whole run against the lm_eval command line with the same settings, and what resuming takes.
 
-    python -m benchmarks.whole_run [--limit 100]
+    python -m benchmarks.whole_run [--questions 2500]
 
-Both sides ask the canary's six kinds of question of the same model on the same machine, one after
-the other, and keep every sample. The third run is killed, with all its processes, when half of its
-requests are answered; the fourth goes on from the journal.
+Both sides ask the canary as many questions about 224×224 images on the same machine, one after the
+other, and keep every sample. The third run is killed, with all its processes, when half of its
+requests are answered; the fourth goes on from the journal. Beside the wall clock stand the seconds
+of CPU time that all processes of a side took, which other work on the machine moves less.
 """
 
 from __future__ import annotations
@@ -12,46 +13,63 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.feeding_memory import data_set
 from runner.plan import Plan
 from runner.processes import group_members
 from runner.rundir import read_json
 
+SIDE = 224
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds by the clock, and of CPU time."""
+
+    wall: float
+    cpu: float
+
+    def of(self, other: Took) -> str:
+        return f"ratio {self.wall / other.wall:.2f}, of CPU time {self.cpu / other.cpu:.2f}"
+
+    def __str__(self) -> str:
+        return f"{self.wall:.0f} s, {self.cpu:.0f} s of CPU time"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--limit", type=int, default=100, help="questions a kind, 100 at most")
-    limit = parser.parse_args().limit
+    parser.add_argument("--questions", type=int, default=2500)
+    number = parser.parse_args().questions
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        whole, whole_s = run(folder, "whole", limit)
-        theirs_s = lm_eval(folder)
-        killed_at = kill_half_way(folder, limit)
-        resumed, resumed_s = run(folder, "resumed", limit)
-    feeding = {"whole": whole["feeding"], "resumed": resumed["feeding"]}
-    print(f"whole run:         {whole_s:.0f} s; {json.dumps(feeding['whole'])}")
-    print(f"lm_eval:           {theirs_s:.0f} s; ratio {whole_s / theirs_s:.2f}")
-    print(f"killed at:         {killed_at} requests answered")
-    print(f"resumed:           {resumed_s:.0f} s; ratio {resumed_s / whole_s:.2f}; ", end="")
-    print(json.dumps(feeding["resumed"]))
-    again = max(killed_at - resumed["feeding"]["resumed"], 0)
-    print(f"asked again:       {again} of those that were answered")
-    print(f"same metrics:      {metrics(whole) == metrics(resumed)}")
+        settings = [*data_set(folder, number, SIDE), "limits=none"]
+        whole, ours = run(folder, "whole", settings)
+        print(f"whole run:    {ours}; {json.dumps(whole['feeding'])}", flush=True)
+        theirs = lm_eval(folder)
+        print(f"lm_eval:      {theirs}; {ours.of(theirs)}", flush=True)
+        killed_at = kill_half_way(folder, settings)
+        print(f"killed at:    {killed_at} requests answered", flush=True)
+        resumed, again = run(folder, "resumed", settings)
+    print(f"resumed:      {again}; {again.of(ours)}; {json.dumps(resumed['feeding'])}")
+    repeated = max(killed_at - resumed["feeding"]["resumed"], 0)
+    print(f"asked again:  {repeated} of those that were answered")
+    print(f"same metrics: {metrics(whole) == metrics(resumed)}")
 
 
 def metrics(outcome: dict[str, Any]) -> list[tuple[str, float]]:
     return [(m["task"], m["value"]) for task in outcome["tasks"] for m in task["metrics"]]
 
 
-def command(directory: Path, limit: int) -> list[str]:
-    settings = [f"task.limit={limit}", "tracking=off", "limits=none"]
+def command(directory: Path, settings: list[str]) -> list[str]:
     return [sys.executable, "-m", "runner", f"output_dir={directory}", *settings]
 
 
@@ -61,50 +79,46 @@ def variables() -> dict[str, str]:
     return chosen | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
-def run(folder: Path, name: str, limit: int) -> tuple[dict[str, Any], float]:
-    """Its outcome, and its seconds."""
-    seconds = timed(command(folder / name, limit), folder)
+def run(folder: Path, name: str, settings: list[str]) -> tuple[dict[str, Any], Took]:
+    """Its outcome, and its time."""
+    seconds = timed(command(folder / name, settings), folder)
     outcome: dict[str, Any] = json.loads((folder / name / "outcome.json").read_text())
     return outcome, seconds
 
 
-def lm_eval(folder: Path) -> float:
+def lm_eval(folder: Path) -> Took:
     """As the run's report prints it, samples kept."""
     plan: Plan = read_json(folder / "whole" / "plan.json", Plan)
     words = f"{plan.lm_eval_command()} --log_samples --output_path {folder / 'theirs'}"
     return timed(["bash", "-ec", words], folder)
 
 
-def timed(words: list[str], folder: Path) -> float:
-    began = time.monotonic()
+def timed(words: list[str], folder: Path) -> Took:
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(words, cwd=folder, env=variables(), capture_output=True, text=True)
-    assert done.returncode in (0, 3), done.stdout[-3000:] + done.stderr[-3000:]
-    return time.monotonic() - began
+    assert done.returncode in (0, 3, 4), done.stdout[-3000:] + done.stderr[-3000:]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Took(time.monotonic() - began, cpu)
 
 
-def kill_half_way(folder: Path, limit: int) -> int:
+def kill_half_way(folder: Path, settings: list[str]) -> int:
     """Requests that were answered when worker and parent were killed."""
     directory = folder / "killed"
     parent = subprocess.Popen(
-        command(directory, limit), cwd=folder, env=variables(), stdout=subprocess.DEVNULL
+        command(directory, settings), cwd=folder, env=variables(), stdout=subprocess.DEVNULL
     )
-    worker, done = 0, 0
+    file, worker = directory / "events.jsonl", 0
     while parent.poll() is None:
         time.sleep(0.02)
-        for event in events(directory / "events.jsonl"):
-            if event["event"] == "worker_started":
-                worker = event["pid"]
-            if event["event"] == "progress":
-                done = event["done"]
-                if done >= event["total"] / 2:
-                    parent.send_signal(signal.SIGKILL)
-                    for process in group_members(worker):
-                        process.kill()
-                    parent.wait()
-                    last = [
-                        e for e in events(directory / "events.jsonl") if e["event"] == "progress"
-                    ]
-                    return int(last[-1]["done"])
+        told = events(file)
+        worker = next((each["pid"] for each in told if each["event"] == "worker_started"), 0)
+        if any(each["done"] >= each["total"] / 2 for each in told if each["event"] == "progress"):
+            parent.send_signal(signal.SIGKILL)
+            for process in group_members(worker):
+                process.kill()
+            parent.wait()
+            return max(each["done"] for each in events(file) if each["event"] == "progress")
     raise RuntimeError("the run ended before it was killed")
 
 
