@@ -42,7 +42,7 @@ def test_what_goes_on_after_any_harm_ends_as_if_there_had_been_none(tmp_path: Pa
     rounds = {name: count for name, count in seen.items() if ": " in name}
     assert sum(rounds.values()) == 100 + 1
     assert seen["hostile names: 0"] == 1
-    # The moments are spread over the whole of a run: early enough to break most, not all.
-    assert seen["worker killed: 2"] > 4
-    assert seen["parent killed: -9"] > 4
-    assert seen["terminated: 130"] > 4
+    # The moments are spread over a run: many were broken in the middle of their requests.
+    broken = ("worker killed: 2", "parent killed: -9", "both killed: -9", "terminated: 130")
+    assert sum(seen.get(each, 0) for each in broken) > 10
+    assert seen["resumed"] > 10 * 10
