@@ -96,25 +96,30 @@ def settled(config: RunConfig, found: Found) -> RunConfig:
     return replace(config, model=model, task=replace(config.task, data_dir=found.data_dir))
 
 
+_verified: set[tuple[Path, manifest.Repository, bool]] = set()
+
+
 def verify(config: RunConfig, found: Found, tell: Callable[[str], None]) -> None:
-    """Compare what the run takes from `source.dir` with its manifest.
+    """Compare what the run takes from `source.dir` with its manifest; once for a whole sweep.
 
     Raises:
         UserError: with a line for each way in which they differ.
     """
-    if not found.prepared:
-        return
     directory = Path(str(config.source.dir)).expanduser()
-    size = sum(repository.size for repository in found.prepared) / 1e9
-    tell(f"checking {directory} against its manifest: {size:.1f} GB, {config.source.verify} …")
     whole = config.source.verify == "whole"
+    left = [each for each in found.prepared if (directory, each, whole) not in _verified]
+    if not left:
+        return
+    size = sum(repository.size for repository in left) / 1e9
+    tell(f"checking {directory} against its manifest: {size:.1f} GB, {config.source.verify} …")
     problems = [
         problem
-        for repository in found.prepared
+        for repository in left
         for problem in manifest.problems(directory, repository, whole)
     ]
     if problems:
         raise UserError(*problems)
+    _verified.update((directory, each, whole) for each in left)
 
 
 def fetch(config: RunConfig, found: Found, tell: Callable[[str], None]) -> bool:
