@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,7 +52,9 @@ class CanarySweep:
 @pytest.fixture(scope="session")
 def canary_sweep(tmp_path_factory: pytest.TempPathFactory) -> CanarySweep:
     where = tmp_path_factory.mktemp("canary_sweep")
-    sweep = Swept(where / "sweep", f"sqlite:///{where / 'mlflow.db'}")
+    directory = where / time.strftime("multirun/%Y-%m-%d/%H-%M-%S")
+    directory.parent.mkdir(parents=True)
+    sweep = Swept(directory, f"sqlite:///{where / 'mlflow.db'}")
     if os.environ.get("SCREENSHOTS"):  # all questions, and undisturbed: tests/browser
         whole = sweep.run("sweep=canary")
         return CanarySweep(whole, whole, [], set())

@@ -127,7 +127,7 @@ def test_the_compare_page_shows_what_differs_and_the_accuracy(
     assert shown == pytest.approx([point.metrics[sweep.metric] for point in sweep.points], abs=1e-3)
     page.get_by_role("button", name="Run details").click()
     title.scroll_into_view_if_needed()
-    screenshot("sweep-compare", height=1340, width=width)
+    screenshot("sweep-compare", height=1310, width=width)
 
 
 def test_the_report_opens(
