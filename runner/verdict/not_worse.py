@@ -13,8 +13,10 @@ from runner.verdict.scores import (
     Unusable,
     cluster_words,
     clustered,
+    clusters,
     direction,
     own_scores,
+    span,
 )
 
 
@@ -29,7 +31,7 @@ def judge(case: Case) -> Finding:
         return Finding(Status.FAILED, f"the value is {value}")
     try:
         sign = direction(case)
-        drop, clusters = _from_samples(case, baseline, sign)
+        drop, groups = _from_samples(case, baseline, sign)
     except NoMean as no_mean:
         error = case.result.stderr
         if case.result.n <= 0 or error is None or not math.isfinite(error) or error <= 0:
@@ -40,8 +42,8 @@ def judge(case: Case) -> Finding:
         return refused(str(unusable))
     return Finding(
         drop=drop,
-        clusters=len(set(clusters)) if clustered(case, clusters) else None,
-        evidence=cluster_words(case, clusters),
+        clusters=len(set(groups)) if clustered(case, groups) else None,
+        evidence=cluster_words(case, groups),
     )
 
 
@@ -57,14 +59,9 @@ def _from_samples(case: Case, baseline: float, sign: int) -> tuple[Drop, tuple[s
             else drops.of_share(n - right, n, 1 - baseline)
         )
     else:
-        drop = drops.of_differences(differences, span=_span(own.values, baseline))
-    if clustered(case, own.clusters):
+        drop = drops.of_differences(differences, span=span((*own.values, baseline)))
+    groups = clusters(case.samples, case)
+    if clustered(case, groups):
         tested = case.settings.cluster != "subject"
-        drop = drops.in_clusters(drop, differences, own.clusters, tested)
-    return drop, own.clusters
-
-
-def _span(values: tuple[float, ...], baseline: float) -> float:
-    """How far a score can lie from the baseline: within 0 to 1, or as wide as was seen."""
-    low, high = min(*values, baseline), max(*values, baseline)
-    return 1.0 if low >= 0 and high <= 1 else high - low
+        drop = drops.in_clusters(drop, differences, groups, tested)
+    return drop, groups

@@ -12,13 +12,14 @@ from runner.statistics import drops
 from runner.verdict.result import Status
 from runner.verdict.rule import Case, Finding, refused
 from runner.verdict.scores import (
-    Scores,
     Unusable,
     cluster_words,
     clustered,
+    clusters,
     direction,
     own_scores,
     scores,
+    span,
 )
 
 SAID = {
@@ -49,6 +50,7 @@ def judge(case: Case) -> Finding:
         own_scores(case)
         sign = direction(case)
         before, after = scores(reference, case, "the reference run"), scores(run, case, "this run")
+        groups = clusters(run, case)
     except Unusable as unusable:
         return refused(str(unusable))
     differences = [sign * (b - a) for b, a in zip(before.values, after.values, strict=True)]
@@ -56,18 +58,16 @@ def judge(case: Case) -> Finding:
         worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
         drop = drops.of_flips(worse, better, len(differences))
     else:
-        drop = drops.of_differences(differences, _span(before, after))
-    grouped = clustered(case, after.clusters)
+        drop = drops.of_differences(differences, span((*before.values, *after.values)))
+    grouped = clustered(case, groups)
     if grouped:
         tested = case.settings.cluster != "subject"
-        drop = drops.in_clusters(drop, differences, after.clusters, tested)
+        drop = drops.in_clusters(drop, differences, groups, tested)
     return Finding(
         drop=drop,
         baseline=before.value,
-        clusters=len(set(after.clusters)) if grouped else None,
-        evidence="; ".join(
-            filter(None, (_moved(differences), cluster_words(case, after.clusters)))
-        ),
+        clusters=len(set(groups)) if grouped else None,
+        evidence="; ".join(filter(None, (_moved(differences), cluster_words(case, groups)))),
     )
 
 
@@ -83,13 +83,6 @@ def unpaired(pairing: Pairing, limited: bool) -> str:
 
 def _sides(pairing: Pairing) -> tuple[Sequence[Sample], Sequence[Sample]]:
     return [first for first, _ in pairing.pairs], [second for _, second in pairing.pairs]
-
-
-def _span(before: Scores, after: Scores) -> float:
-    """The most that one sample can lose: 1 for scores of 0 to 1, else the widest span seen."""
-    values = (*before.values, *after.values)
-    low, high = min(values), max(values)
-    return 1.0 if low >= 0 and high <= 1 else high - low
 
 
 def _moved(differences: Sequence[float]) -> str:

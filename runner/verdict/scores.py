@@ -13,10 +13,9 @@ from runner.verdict_config import NO_FIELD
 
 @dataclass(frozen=True)
 class Scores:
-    """A score a sample, and the cluster of each."""
+    """A score a sample."""
 
     values: tuple[float, ...]
-    clusters: tuple[str, ...]
 
     @property
     def binary(self) -> bool:
@@ -70,10 +69,7 @@ def scores(samples: Sequence[Sample], case: Case, whose: str) -> Scores:
     bad = sum(not math.isfinite(value) for value in values)
     if bad:
         raise Unusable(f"{bad} scores of {whose} are no numbers")
-    clusters = tuple(_cluster(sample, case.settings.cluster) for sample in samples)
-    if "" in clusters:
-        raise Unusable(f"verdict.cluster={case.settings.cluster}: not a field of every document")
-    return Scores(values, clusters)
+    return Scores(values)
 
 
 def own_scores(case: Case) -> Scores:
@@ -93,19 +89,34 @@ def own_scores(case: Case) -> Scores:
     return found
 
 
-def cluster_words(case: Case, clusters: Sequence[str]) -> str:
+def span(values: Sequence[float]) -> float:
+    """The most that one sample can lose: 1 for scores of 0 to 1, else the widest span seen."""
+    low, high = min(values), max(values)
+    return 1.0 if low >= 0 and high <= 1 else high - low
+
+
+def clusters(samples: Sequence[Sample], case: Case) -> tuple[str, ...]:
+    """The group of each sample of this run: what it is worth is this run's to say.
+
+    Raises:
+        Unusable: if `verdict.cluster` names a field that a document lacks.
+    """
+    kind = case.settings.cluster
+    found = tuple(sample.task if kind in NO_FIELD else sample.cluster for sample in samples)
+    if "" in found:
+        raise Unusable(f"verdict.cluster={kind}: not a field of every document")
+    return found
+
+
+def cluster_words(case: Case, groups: Sequence[str]) -> str:
     """What was made of groups, for the report; empty where there are none."""
-    count, kind = len(set(clusters)), case.settings.cluster
-    if not clustered(case, clusters):
+    count, kind = len(set(groups)), case.settings.cluster
+    if not clustered(case, groups):
         return ""
     return f"errors clustered by {count} {'subjects' if kind == 'subject' else kind}"
 
 
-def clustered(case: Case, clusters: Sequence[str]) -> bool:
+def clustered(case: Case, groups: Sequence[str]) -> bool:
     """Whether groups count: a task without subtasks is one subject, which is none."""
     kind = case.settings.cluster
-    return kind not in NO_FIELD or (kind == "subject" and len(set(clusters)) > 1)
-
-
-def _cluster(sample: Sample, kind: str) -> str:
-    return sample.task if kind in NO_FIELD else sample.cluster
+    return kind not in NO_FIELD or (kind == "subject" and len(set(groups)) > 1)
