@@ -345,9 +345,9 @@ def _clustered(generator: np.random.Generator, drop: float) -> drops.Drop:
 KINDS = {
     "flips": (_binary_flips, 0.02, TRIALS),
     "share": (_share, 0.04, TRIALS),
-    "symmetric": (_symmetric, 0.03, TRIALS),
+    "symmetric": (_symmetric, 0.03, 800),
     "skewed": (_skewed, 0.05, 400),
-    "rare": (_rare, 0.005, TRIALS),
+    "rare": (_rare, 0.005, 1000),
     "clustered": (_clustered, 0.04, 600),
 }
 
