@@ -28,6 +28,7 @@ import psutil
 from benchmarks.keeping_full import (
     PROJECT,
     Engine,
+    Quiet,
     environment,
     lm_evals_own,
     model,
@@ -73,6 +74,10 @@ class Peak:
         self._done.set()
         self._thread.join()
 
+    def restart(self) -> None:
+        """Forget the highest so far."""
+        self.highest = self._process.memory_info().rss
+
     @property
     def growth(self) -> float:
         """In MiB."""
@@ -83,7 +88,22 @@ class Peak:
             self.highest = max(self.highest, self._process.memory_info().rss)
 
 
-def measure(case: str) -> float:
+class ByHundred(Quiet):
+    """The highest growth while each hundred of answers came."""
+
+    def __init__(self, peak: Peak) -> None:
+        self.growths: list[float] = []
+        self._peak, self._answered = peak, 0
+
+    def advance(self, requests: int) -> None:
+        self._answered += requests
+        if requests and self._answered % 100 == 0:
+            self.growths.append(self._peak.growth)
+            self._peak.restart()
+
+
+def measure(case: str) -> list[float]:
+    """MiB for each hundred of images, or for all."""
     way, number = CASES[case]
     lm = model(max_num_batched_tokens=2048)
     engine = Engine(lm.stream.engine.llm_engine, lm.tokenizer.decode)
@@ -93,9 +113,10 @@ def measure(case: str) -> float:
     with Peak() as peak:
         if way == "auto":
             lm_evals_own(lm, "auto").generate_until(requests[:number])
-        else:
-            ours(lm, WINDOW, requests[:number])
-    return peak.growth
+            return [peak.growth]
+        lm.stream.progress = seen = ByHundred(peak)
+        ours(lm, WINDOW, requests[:number])
+    return seen.growths or [peak.growth]
 
 
 def engine() -> None:
@@ -110,10 +131,9 @@ def engine() -> None:
             check=True,
         )
         (line,) = (each for each in ended.stdout.splitlines() if each.startswith("measured: "))
-        found[case] = float(line.removeprefix("measured: "))
-        print(f"{case}: {found[case]:.0f} MiB", flush=True)
-    print(f"window / all at once: {found['window, 96'] / found['all at once, 96']:.2f}")
-    print(f"1,000 / 96 images: {found['window, 1000'] / found['window, 96']:.2f}")
+        found[case] = json.loads(line.removeprefix("measured: "))
+        print(f"{case}: {', '.join(f'{growth:.0f}' for growth in found[case])} MiB", flush=True)
+    print(f"window / all at once: {found['window, 96'][0] / found['all at once, 96'][0]:.2f}")
 
 
 def data_set(folder: Path, number: int, side: int) -> list[str]:
