@@ -82,6 +82,14 @@ def fork(work: Callable[[], int], *, session: bool = False) -> int:
         os._exit(status)
 
 
+def redirect(file: Path) -> None:
+    """Let this process's output go to the file."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
 def _work(commands: int, log: int, events: int, env: Mapping[str, str]) -> int:
     from runner import worker
 

@@ -11,13 +11,11 @@ import json
 import math
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +36,19 @@ from runner.processes import group_members
 from runner.rundir import RunDirectory, read_json
 from runner.verdict import Status, Verdict
 from tests import standin
-from tests.faults.forked import ForkedWorker, fork
+from tests.faults.forked import ForkedWorker, fork, redirect
+from tests.faults.harm import (
+    HARM,
+    HOSTILE,
+    LARGEST_FILE,
+    can_mount,
+    kill,
+    mounted,
+    set_back_clock,
+    tasks_below,
+    tear,
+    unmount,
+)
 
 OVERRIDES = (
     "engine=cpu",
@@ -49,23 +59,6 @@ OVERRIDES = (
     "task.apply_chat_template=false",
     "verdict.require_baseline=false",
 )
-# What is done to a run, and the exit statuses that it may end with; 0 where it came too late.
-HARM: dict[str, tuple[int, ...]] = {
-    "worker killed": (2, 0),
-    "parent killed": (-signal.SIGKILL, 0),
-    "both killed": (-signal.SIGKILL, 0),
-    "terminated": (INTERRUPTED, 0),
-    "worker killed, tried again": (0,),
-    "worker killed, journal torn": (2, 0),
-    "beside another": (0,),
-    "no room for samples": (2,),
-    "disk full": (2,),
-    "clock set back": (0,),
-}
-# Names that a task or a model of a user's may have.
-HOSTILE = ("../../escaped", "long" * 75, "🙂 <script>alert(1)</script>", "two\nlines", "a|b`c`")
-# The worker's largest file where there is "no room for samples", and a disk that a run fills.
-LARGEST_FILE, DISK = 9000, "size=48k"
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ class Rounds:
         self.where = where
         self.random = random.Random(seed)
         self.seen: Counter[str] = Counter()
-        self.checked = _checked(_tasks(where / "tasks"))
+        self.checked = _checked(tasks_below(where / "tasks"))
         worker.RUNTIMES["standin"] = "tests.standin"
         standin.make(self.checked.plan)
         _import_once(self.checked.plan)
@@ -95,13 +88,13 @@ class Rounds:
         self.questions = len(self._told("undisturbed", "asked"))
         self.expected = found(self.run("undisturbed"))
         self._whole("undisturbed, again")
-        self.harms = [harm for harm in HARM if harm != "disk full" or _can_mount(where / "disk")]
+        self.harms = [harm for harm in HARM if harm != "disk full" or can_mount(where / "disk")]
 
     def round(self, number: int) -> None:
         harm = self.harms[number % len(self.harms)]
         name = f"{number} {harm}"
         if harm == "disk full":
-            assert _mounted(self.run(name).path)
+            assert mounted(self.run(name).path)
         parent = self.start(name, harm)
         time.sleep(self.random.uniform(0, self.seconds))
         if harm == "beside another":
@@ -113,14 +106,14 @@ class Rounds:
             assert found(self.run(name)) == self.expected, name
         if harm == "disk full":
             assert "No space left on device" in self._printed(name).read_text()
-            _unmount(self.run(name).path)
+            unmount(self.run(name).path)
         kept = self._kept()
         if status == 0:
             assert not kept, (name, "a run that is whole leaves no answers")
         elif harm != "no room for samples" and not _judged(self.run(name)):
             assert kept >= len(set(self._told(name, "given"))), (name, "an answer is lost")
         if harm.endswith("torn") and kept:
-            self._tear()
+            tear(next(self.where.glob("journal/*/*.answers")), self.random)
             torn, kept = kept, self._kept()
             assert torn - 3 <= kept <= torn, (name, torn, kept)
         self._whole(f"{name}, again", kept)
@@ -152,15 +145,6 @@ class Rounds:
             with file.open("rb") as stream:
                 found |= {tuple(json.loads(content)[:2]) for _, content in records(stream)}
         return len(found)
-
-    def _tear(self) -> None:
-        """Cut the end of an attempt's answers off, or let half a line follow."""
-        file = next(self.where.glob("journal/*/*.answers"))
-        content = file.read_bytes()
-        if self.random.random() < 0.5:
-            file.write_bytes(content[: -self.random.randint(1, 300)])
-        else:
-            file.write_bytes(content + b'1234abcd ["0f3a')
 
     def hostile(self) -> None:
         """One run of tasks and a model with names that would break out, MLflow and all."""
@@ -204,12 +188,12 @@ class Rounds:
         from runner.tracking.courier import Courier
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        _redirect(self._printed(name))
+        redirect(self._printed(name))
         os.environ[standin.TOLD] = str(self.where / f"{name}.asked")
         if harm == "no room for samples":
             os.environ["LARGEST_FILE"] = str(LARGEST_FILE)
         if harm == "clock set back":
-            _set_back()
+            set_back_clock()
         retries = 2 if harm.endswith("tried again") else 0
         config = self.checked.config
         config = replace(config, limits=replace(config.limits, retries=retries))
@@ -238,11 +222,11 @@ class Rounds:
     def _strike(self, name: str, parent: int, harm: str) -> None:
         if harm.startswith(("worker killed", "both")):
             for pid in _workers(self.run(name)):
-                _kill(pid, signal.SIGKILL)
+                kill(pid, signal.SIGKILL)
         if harm.startswith(("parent", "both")):
-            _kill(parent, signal.SIGKILL)
+            kill(parent, signal.SIGKILL)
         if harm == "terminated":
-            _kill(parent, signal.SIGTERM)
+            kill(parent, signal.SIGTERM)
 
 
 def found(run: RunDirectory) -> Found:
@@ -255,18 +239,6 @@ def found(run: RunDirectory) -> Found:
     assert len(rows) == len(set(rows)) == sum(task.evaluated for task in outcome.tasks)
     tasks = [repr({**asdict(task), "seconds": 0}) for task in outcome.tasks]
     return Found(tuple(tasks), tuple(rows))
-
-
-def _tasks(directory: Path) -> Path:
-    """Those of this folder, and one for each hostile name."""
-    shutil.copytree(Path(__file__).parent / "tasks", directory)
-    template = (directory / "standin_generate.yaml").read_text()
-    for number, name in enumerate(HOSTILE):
-        text = template.replace(
-            "task: standin_generate", f"task: {json.dumps(name, ensure_ascii=False)}"
-        )
-        (directory / f"hostile_{number}.yaml").write_text(text)
-    return directory
 
 
 def _checked(tasks: Path) -> Any:
@@ -311,42 +283,6 @@ def _workers(run: RunDirectory) -> list[int]:
     lines = run.events.read_text().splitlines() if run.events.exists() else []
     events = [json.loads(line) for line in lines if line.endswith("}")]
     return [event["pid"] for event in events if event["event"] == "worker_started"]
-
-
-def _set_back() -> None:
-    """The wall clock loses an hour with every look at it; the monotonic one does not."""
-    real, looks = time.time, iter(range(1 << 30))
-    time.time = lambda: real() - 3600 * next(looks)  # type: ignore[assignment]
-
-
-def _mounted(directory: Path) -> bool:
-    """A small disk of its own, where this user may mount one."""
-    directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", DISK, "none", str(directory)]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _unmount(directory: Path) -> None:
-    subprocess.run(["umount", str(directory)], check=True)
-
-
-def _can_mount(directory: Path) -> bool:
-    mounted = _mounted(directory)
-    if mounted:
-        _unmount(directory)
-    return mounted
-
-
-def _redirect(file: Path) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-
-
-def _kill(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 def main() -> None:
