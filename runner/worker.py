@@ -89,7 +89,7 @@ class Held:
 
     lm: Any = None
     journal: Any = None
-    managers: dict[str | None, Any] = field(default_factory=dict)
+    managers: Any = field(default_factory=dict)
 
     def close_journal(self, completed: bool) -> None:
         """Let the run's journal go, if there is one."""
@@ -176,9 +176,8 @@ def _evaluate_all(
     from runner.lm.tasks import load_tasks, task_manager
 
     with local_datasets(plan.data_dir, plan.data_source):
-        if plan.include_path not in held.managers:  # it reads every task file of lm-eval
-            held.managers[plan.include_path] = task_manager(plan.include_path)
-        manager = held.managers[plan.include_path]
+        names = [each.task for each in plan.evaluations]
+        manager = task_manager(plan.include_path, names, held.managers)
         loaded = load_tasks(plan, manager)
         clock.lap("load_tasks_s")
         from runner.lm.evaluate import evaluate

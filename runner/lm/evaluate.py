@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
+from unittest.mock import patch
 
-from lm_eval import simple_evaluate
+from lm_eval import evaluator, simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from runner.lm.answer import TOO_LONG
@@ -37,15 +38,17 @@ def evaluate(
 
     Tasks whose requests can share a stream do. The images that were shown go to the album.
     """
-    for (batch_size, chat), tasks in groupby(loaded, _way_of_asking):
-        lm.together(
-            [
+    # A second a task for a description of the machine, which the run's own stands for.
+    with (
+        patch.object(evaluator, "add_env_info", lambda results: None),
+        patch.object(evaluator, "get_git_commit_hash", lambda: ""),
+    ):
+        for (batch_size, chat), tasks in groupby(loaded, _way_of_asking):
+            named = [
                 (each.evaluation.task, partial(_evaluate, lm, manager, each, plan, album, finished))
                 for each in tasks
-            ],
-            batch_size,
-            chat,
-        )
+            ]
+            lm.together(named, batch_size, chat)
 
 
 def _way_of_asking(loaded: LoadedTask) -> tuple[str, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +35,35 @@ class LoadedTask:
         )
 
 
-def task_manager(include_path: str | None) -> TaskManager:
-    """All tasks that lm-eval knows, and those of a directory."""
-    return TaskManager(include_path=include_path)
+# By directory, and whether lm-eval's own tasks are in it too.
+Managers = dict[tuple[str | None, bool], TaskManager]
+
+
+def task_manager(include_path: str | None, names: Sequence[str], held: Managers) -> TaskManager:
+    """One that knows the tasks; made once, and then held.
+
+    Where a directory has them all, lm-eval's own, thousands of files, are not read.
+    """
+    for defaults in (False, True):
+        if include_path is None and not defaults:
+            continue
+        if (include_path, defaults) not in held:
+            held[include_path, defaults] = TaskManager(
+                include_path=include_path, include_defaults=defaults
+            )
+        manager = held[include_path, defaults]
+        if all(_is_whole(manager, name) for name in names):
+            break
+    return manager
+
+
+def _is_whole(manager: TaskManager, name: Any) -> bool:
+    """Whether the name, and all that it is made of, is known; a tag may have tasks elsewhere."""
+    entry = manager.task_index.get(name) if isinstance(name, str) else None
+    if entry is None or entry.kind.name == "TAG":
+        return False
+    members = entry.cfg["task"] if entry.kind.name == "GROUP" else []
+    return all(_is_whole(manager, member) for member in members)
 
 
 def load_tasks(plan: Plan, manager: TaskManager) -> list[LoadedTask]:

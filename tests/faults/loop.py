@@ -259,15 +259,12 @@ def _plan(config: RunConfig) -> Plan:
 
 def _import_once(plan: Any) -> None:
     """What a run imports, or reads for seconds, so that its forks have it."""
-    from lm_eval import evaluator
+    from runner.lm import evaluate, tasks
 
-    from runner.lm import tasks
-
-    manager = tasks.task_manager(plan.include_path)
-    tasks.task_manager = lambda include_path: manager
-    # A second a task for a description of the machine, which the runner does not read.
-    evaluator.add_env_info = lambda results: None
-    evaluator.get_git_commit_hash = lambda: ""
+    assert evaluate.evaluate
+    names = [each.task for each in plan.evaluations]
+    manager = tasks.task_manager(plan.include_path, names, {})
+    tasks.task_manager = lambda *given: manager
 
 
 def _judged(run: RunDirectory) -> bool:

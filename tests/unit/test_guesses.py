@@ -78,7 +78,7 @@ def found() -> tuple[TaskOutcome, list[SampleRow]]:
     kept: list[tuple[TaskOutcome, list[SampleRow]]] = []
     with local_datasets(plan.data_dir, plan.data_source), pytest.MonkeyPatch.context() as patch:
         patch.setattr("lm_eval.evaluator.LMEVAL_HASHMM", False)  # as a worker's environment has it
-        manager = task_manager(plan.include_path)
+        manager = task_manager(plan.include_path, [each.task for each in plan.evaluations], {})
         loaded = load_tasks(plan, manager)
         evaluate(Rambling(), manager, loaded, plan, Album(), lambda *each: kept.append(each))
     (only,) = kept
