@@ -11,9 +11,7 @@ import socket
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from pydantic import ConfigDict
+from typing import Any
 
 from runner.config import RunConfig
 from runner.environment import Environment
@@ -59,8 +57,6 @@ class Begun:
 @dataclass(frozen=True)
 class Record:
     """All that MLflow gets of a run besides its files."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
 
     begun: Begun
     ended_ms: int
