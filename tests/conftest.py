@@ -25,7 +25,13 @@ KILLED = 2  # the first of those with two ranks
 
 # Tests that share a run of minutes stay in one process, and so do those of one kind that would get
 # in each other's way.
-SHARED = {"canary_sweep": "sweep", "default_run": "run", "text_run": "run"}
+SHARED = {
+    "canary_sweep": "sweep",
+    "default_run": "run",
+    "text_run": "run",
+    "reference_run": "run",
+    "text_reference_run": "run",
+}
 KINDS = ("contract", "ray")
 
 

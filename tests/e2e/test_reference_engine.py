@@ -29,7 +29,7 @@ ROUNDING = 1e-3
 
 
 @pytest.fixture(scope="module")
-def reference(run: Run) -> Finished:
+def reference_run(run: Run) -> Finished:
     """120 questions of the canary."""
     return run(*REFERENCE, "task.limit=20")
 
@@ -55,7 +55,7 @@ def text_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def text_reference(
+def text_reference_run(
     run: Run,
     ask_text: tuple[str, ...],
     text_weights: Path,
@@ -82,10 +82,10 @@ def paired(one: Finished, other: Finished) -> Sequence[tuple[Sample, Sample]]:
 
 
 def test_every_sample_is_asked_the_same_and_answered_the_same(
-    reference: Finished, default_run: Finished
+    reference_run: Finished, default_run: Finished
 ) -> None:
-    assert reference.status in (0, 3), reference.printed
-    pairs = paired(reference, default_run)
+    assert reference_run.status in (0, 3), reference_run.printed
+    pairs = paired(reference_run, default_run)
     assert len(pairs) == 120
     for ours, vllms in pairs:
         assert list(ours.token_ids) == list(vllms.token_ids)
@@ -97,29 +97,31 @@ def test_every_sample_is_asked_the_same_and_answered_the_same(
         assert list(ours.margins) == pytest.approx(list(vllms.margins), abs=ROUNDING)
 
 
-def test_who_answered_is_recorded(reference: Finished) -> None:
-    outcome, plan = reference.json("outcome.json"), reference.json("plan.json")
+def test_who_answered_is_recorded(reference_run: Finished) -> None:
+    outcome, plan = reference_run.json("outcome.json"), reference_run.json("plan.json")
     assert (plan["runtime"], plan["backend"]) == ("transformers", "hf-multimodal")
     engine = outcome["engine"]
     assert engine["architectures"] == ["Qwen2_5_VLForConditionalGeneration"]
     assert (engine["dtype"], engine["attention"]) == ("float32", "sdpa")
-    assert engine["transformers"] == reference.json("environment.json")["packages"]["transformers"]
+    assert (
+        engine["transformers"] == reference_run.json("environment.json")["packages"]["transformers"]
+    )
     assert [task["unmatched"] for task in outcome["tasks"]] == [0]
-    assert f"transformers {engine['transformers']}, sdpa attention" in reference.report
-    assert "vLLM: not used" in reference.report
-    assert "canary_vl on cpu (transformers)" in reference.printed
-    assert "canary: 120/120 requests" in reference.printed
+    assert f"transformers {engine['transformers']}, sdpa attention" in reference_run.report
+    assert "vLLM: not used" in reference_run.report
+    assert "canary_vl on cpu (transformers)" in reference_run.printed
+    assert "canary: 120/120 requests" in reference_run.printed
 
 
 def test_text_alone_and_choices_are_answered_the_same(
-    text_reference: Finished, text_run: Finished
+    text_reference_run: Finished, text_run: Finished
 ) -> None:
-    outcome = text_reference.json("outcome.json")
-    assert outcome["engine"]["architectures"] == ["Qwen2ForCausalLM"], text_reference.printed
+    outcome = text_reference_run.json("outcome.json")
+    assert outcome["engine"]["architectures"] == ["Qwen2ForCausalLM"], text_reference_run.printed
     assert [task["unmatched"] for task in outcome["tasks"]] == [0, 0]
     assert [task["truncated"] for task in outcome["tasks"]] == [0, 0]
     choices = 0
-    for ours, vllms in paired(text_reference, text_run):
+    for ours, vllms in paired(text_reference_run, text_run):
         assert ours.prompt_tokens == vllms.prompt_tokens
         assert ours.scores == vllms.scores
         assert ours.choice_logprobs == pytest.approx(vllms.choice_logprobs, abs=ROUNDING)
@@ -130,9 +132,11 @@ def test_text_alone_and_choices_are_answered_the_same(
     assert choices == 8 * 4
 
 
-def test_the_reported_command_runs_as_it_stands(text_reference: Finished, tmp_path: Path) -> None:
+def test_the_reported_command_runs_as_it_stands(
+    text_reference_run: Finished, tmp_path: Path
+) -> None:
     """lm-eval itself, without us: its value of the choices is ours."""
-    block = text_reference.report.partition("**Command**:")[2]
+    block = text_reference_run.report.partition("**Command**:")[2]
     lines = block.partition("```bash\n")[2].partition("\n```")[0].splitlines()
     lines = [line for line in lines if "--tasks gsm8k" not in line]
     tool = f"{shlex.quote(sys.executable)} -m lm_eval"
@@ -148,6 +152,6 @@ def test_the_reported_command_runs_as_it_stands(text_reference: Finished, tmp_pa
     assert ended.returncode == 0, ended.stderr[-3000:]
     (file,) = tmp_path.rglob("results_*.json")
     theirs = json.loads(file.read_text())["results"]["ceval-valid_accountant"]
-    metrics = text_reference.json("outcome.json")["tasks"][1]["metrics"]
+    metrics = text_reference_run.json("outcome.json")["tasks"][1]["metrics"]
     ours = {f"{each['metric']},{each['filter']}": each["value"] for each in metrics}
     assert {name: theirs[name] for name in ours} == ours
