@@ -136,8 +136,8 @@ def engine() -> None:
     print(f"window / all at once: {found['window, 96'][0] / found['all at once, 96'][0]:.2f}")
 
 
-def data_set(folder: Path, number: int, side: int) -> list[str]:
-    """Pictures of noise, and a task that asks about each; the settings that ask it."""
+def data_set(folder: Path, number: int, sides: tuple[int, int]) -> list[str]:
+    """Pictures of soft noise, and a task that asks about each; the settings that ask it."""
     import datasets
     import numpy as np
     from PIL import Image
@@ -145,10 +145,10 @@ def data_set(folder: Path, number: int, side: int) -> list[str]:
     random = np.random.default_rng(1)
     pictures = []
     for _ in range(number):
+        width, height = (int(side) for side in random.integers(sides[0], sides[1] + 1, 2))
+        spots = random.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
         stored = io.BytesIO()
-        Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(
-            stored, "PNG"
-        )
+        Image.fromarray(spots).resize((width, height)).save(stored, "PNG")
         pictures.append({"bytes": stored.getvalue(), "path": None})
     features = datasets.Features({"image": datasets.Image(), "number": datasets.Value("int64")})
     columns = {"image": pictures, "number": list(range(number))}
@@ -166,7 +166,7 @@ def data_set(folder: Path, number: int, side: int) -> list[str]:
 def run(number: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = data_set(folder, number, 56)
+        settings = data_set(folder, number, (56, 56))
         command = [sys.executable, "-m", "runner", f"output_dir={folder / 'out'}", *settings]
         variables = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(PROJECT)}
         with (folder / "printed").open("w") as printed:

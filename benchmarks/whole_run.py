@@ -1,11 +1,12 @@
 """A whole run against the lm_eval command line with the same settings, and what resuming takes.
 
-    python -m benchmarks.whole_run [--questions 2500]
+    python -m benchmarks.whole_run [--questions 1500]
 
-Both sides ask the canary as many questions about 224×224 images on the same machine, one after the
-other, and keep every sample. The third run is killed, with all its processes, when half of its
-requests are answered; the fourth goes on from the journal. Beside the wall clock stand the seconds
-of CPU time that all processes of a side took, which other work on the machine moves less.
+Both sides ask the canary as many questions about images of 224 to 448 pixels on the same machine,
+one after the other, and keep every sample. The third run is killed, with all its processes, when
+half of its requests are answered; the fourth goes on from the journal. Beside the wall clock stand
+the seconds of CPU time that all processes of a side took, which other work on the machine moves
+less.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from runner.plan import Plan
 from runner.processes import group_members
 from runner.rundir import read_json
 
-SIDE = 224
+SIDES = (224, 448)
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class Took:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--questions", type=int, default=2500)
+    parser.add_argument("--questions", type=int, default=1500)
     number = parser.parse_args().questions
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = [*data_set(folder, number, SIDE), "limits=none"]
+        settings = [*data_set(folder, number, SIDES), "limits=none"]
         whole, ours = run(folder, "whole", settings)
         print(f"whole run:    {ours}; {json.dumps(whole['feeding'])}", flush=True)
         theirs = lm_eval(folder)
