@@ -9,7 +9,7 @@ import pytest
 
 from runner.config import RunConfig, VerdictConfig
 from runner.environment import Environment
-from runner.outcome import MetricResult, Outcome, State, TaskOutcome
+from runner.outcome import Feeding, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Facts, Plan, make_plan
 from runner.report import execution_mode, interval, number, render, signed
 from runner.verdict import Status, Verdict, judge
@@ -347,3 +347,18 @@ def test_every_attempt_before_the_last_is_told(
     assert "- **Tried again** after: the worker process died (signal SIGKILL)\n" in text
     assert "- **Tried again** after: a \\| b\n" in text
     assert "Tried again" not in render(plan, environment, outcome, verdict)
+
+
+def test_how_full_the_engine_was_kept_is_told(
+    plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
+) -> None:
+    fed = Feeding(window=64, steps=512, asked=700, resumed=0, seconds=61.2, busy=0.9876)
+    text = render(plan, environment, replace(outcome, feeding=fed), verdict)
+    assert (
+        "- **Requests**: 700 asked, at most 64 at once, in 512 steps of the engine, which had work "
+        "for 98.8% of 61 s\n"
+    ) in text
+    resumed = Feeding(window=64, steps=0, asked=0, resumed=700, seconds=0.1, busy=None)
+    text = render(plan, environment, replace(outcome, feeding=resumed), verdict)
+    assert "- **Requests**: 0 asked; 700 answered before, in an attempt that did not end\n" in text
+    assert "**Requests**" not in render(plan, environment, outcome, verdict)

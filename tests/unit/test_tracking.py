@@ -16,7 +16,7 @@ import pytest
 
 from runner.config import RunConfig, VerdictConfig
 from runner.environment import Environment
-from runner.outcome import MetricResult, Outcome, State
+from runner.outcome import Feeding, MetricResult, Outcome, State
 from runner.plan import Facts, Plan, make_plan
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.tracking import records, sender
@@ -87,6 +87,16 @@ def test_metrics_of_a_judged_task(outcome: Outcome, verdict: Verdict) -> None:
     assert found["perf/start_engine_s"] == 42
     assert found["perf/output_tokens_per_s"] == 50
     assert found["perf/samples_per_s"] == 13.19
+
+
+def test_how_full_the_engine_was_kept(outcome: Outcome, verdict: Verdict) -> None:
+    fed = Feeding(window=64, steps=512, asked=700, resumed=30, seconds=61.2, busy=0.9876)
+    found = metrics(replace(outcome, feeding=fed), verdict)
+    assert found["perf/engine_busy"] == 0.9876
+    assert found["perf/engine_steps"] == 512
+    assert (found["perf/requests_asked"], found["perf/requests_resumed"]) == (700, 30)
+    unasked = replace(fed, asked=0, busy=None)
+    assert "perf/engine_busy" not in metrics(replace(outcome, feeding=unasked), verdict)
 
 
 def test_a_metric_without_filter_has_a_short_name(outcome: Outcome, verdict: Verdict) -> None:
