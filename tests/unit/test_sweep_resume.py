@@ -84,6 +84,13 @@ def test_only_what_was_measured_is_done(
     assert (tmp_path / "earlier" / "0").exists() is not done
 
 
+def test_a_point_that_was_killed_with_its_sweep_is_run_again(tmp_path: Path, ask: Ask) -> None:
+    leave(tmp_path, 0, ask(512), Status.PASSED, 0)
+    RunDirectory(tmp_path / "0").verdict.unlink()
+    assert resume.settle(tmp_path, {0: ask(512)}) == {}
+    assert mark(tmp_path / "earlier" / "0") == "engine: {max_model_len: 512}"
+
+
 def test_where_results_go_is_no_difference_and_what_is_asked_is_one(
     tmp_path: Path, ask: Ask
 ) -> None:
