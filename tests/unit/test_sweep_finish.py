@@ -307,6 +307,7 @@ def test_a_store_that_fails_costs_a_warning(
     assert "tags.sweep" in text.getvalue()  # the links need no store to be right
 
 
+@pytest.mark.slow
 def test_points_that_did_not_arrive_come_with_the_comparison(
     tmp_path: Path, store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

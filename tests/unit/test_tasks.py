@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from runner.config import PACKAGE
 from runner.lm.tasks import Managers, task_manager
 
@@ -17,6 +19,7 @@ def test_tasks_of_a_directory_are_found_without_lm_evals_thousands() -> None:
     assert task_manager(CANARY, ["canary_shape"], held) is manager
 
 
+@pytest.mark.slow
 def test_a_group_with_a_member_elsewhere_is_whole(tmp_path: Path) -> None:
     (tmp_path / "group.yaml").write_text("group: ours\ntask: [gsm8k]\n")
     (tmp_path / "task.yaml").write_text("task: mine\ntag: gsm8k_variants\ndataset_path: x\n")

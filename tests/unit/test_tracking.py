@@ -434,6 +434,7 @@ def test_a_store_of_another_kind_is_not_changed(
     assert (tmp_path / "other.db").read_bytes() == b"not a database" * 100
 
 
+@pytest.mark.slow
 def test_several_first_users_make_one_store(tmp_path: Path) -> None:
     store = tmp_path / "mlflow.db"
     code = (
