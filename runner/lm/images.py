@@ -53,7 +53,7 @@ def _stored(image: Image.Image) -> bytes | None:
     held = getattr(image, "fp", None)
     if not isinstance(held, io.BytesIO) or held.closed:
         return None
-    return hashlib.sha256(held.getbuffer()).digest()
+    return hashlib.sha256(held.getvalue()).digest()
 
 
 def opened(image: Image.Image) -> Image.Image:
@@ -65,7 +65,7 @@ def opened(image: Image.Image) -> Image.Image:
     stored = _stored(image)
     if stored is None:
         return image
-    fresh = Image.open(io.BytesIO(image.fp.getbuffer()))
+    fresh = Image.open(io.BytesIO(image.fp.getvalue()))
     fresh.load()
     fresh.stored = stored
     return fresh
