@@ -23,7 +23,7 @@ from runner.lm.answer import TOO_LONG, Answer
 from runner.lm.answering import InTurn
 from runner.lm.generation import Batch, settle
 from runner.lm.shown import as_vllm_shows
-from runner.lm.transformers_model import check_engine_args, facts
+from runner.lm.transformers_model import check_engine_args, facts, said
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -55,6 +55,17 @@ class RecordedTransformers(InTurn, HFLM):
         self.cache_hook = _Heard(progress)
         self._answers: dict[Hashable, tuple[Answer, bool]] = {}
         settle(self.model.generation_config, self.tokenizer)
+
+    def _create_model(self, *args: Any, **kwargs: Any) -> None:
+        """Load the weights.
+
+        Raises:
+            UserError: with transformers' reason, as for an attention that is not installed.
+        """
+        try:
+            super()._create_model(*args, **kwargs)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"engine: transformers refuses this: {said(error)}") from error
 
     @property
     def batch_size(self) -> int | str:

@@ -28,8 +28,7 @@ def check_engine_args(plan: Plan) -> None:
     try:
         config = transformers.AutoConfig.from_pretrained(args["pretrained"], **where)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"engine: transformers refuses these weights: {reason}") from error
+        raise UserError(f"engine: transformers refuses these weights: {said(error)}") from error
     if _loads(plan.backend, config):
         return
     others = [cure for name, (_, cure) in LOADERS.items() if _loads(name, config)]
@@ -52,6 +51,11 @@ def facts(model: Any) -> dict[str, Any]:
         "parameters": model.num_parameters(),
         "whole": str(model.config),
     }
+
+
+def said(error: Exception) -> str:
+    """The first line of what transformers says; some of its messages begin with an empty one."""
+    return next(iter(str(error).strip().splitlines()), repr(error))
 
 
 def _loads(backend: str, config: Any) -> bool:

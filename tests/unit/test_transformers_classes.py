@@ -187,3 +187,10 @@ def test_every_step_is_a_sign_of_life(lm: RecordedHFMultimodal) -> None:
     (answer, _) = lm.answer_to(read(0, "one two three"))
     assert answer is not None
     assert lm.progress.beats - before == len(answer.token_ids) + 1
+
+
+def test_an_attention_that_is_not_there_is_the_users_to_mend() -> None:
+    with pytest.raises(UserError, match=r'refuses this: .*"eagr"'):
+        RecordedHFMultimodal(
+            pretrained=str(WEIGHTS), device="cpu", attn_implementation="eagr", progress=Heard()
+        )
