@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +160,17 @@ def main() -> None:
         their_steps, their_tokens = engine.take()
         found = getattr(lm, kind)(requests)
         our_steps, our_tokens = engine.take()
+        ask = getattr(lm, kind)
+        lm.together([(name, partial(ask, requests))], str(CHUNK), lm.chat_applied)
+        chunked_steps, _ = engine.take()
+        lm.together([], "auto", lm.chat_applied)
         report[name] = {
             "requests": len(requests),
             "different": sum(a != b for a, b in zip(expected, found, strict=True)),
             "same_tokens": their_tokens == our_tokens,
             "cut": sum(lm.answer_to(request)[1] for request in requests),
             "steps": [their_steps, our_steps],
+            "steps_in_chunks": chunked_steps,
             "window": lm.stream.tally.asked,
         }
     print("report: " + json.dumps(report), flush=True)

@@ -36,6 +36,8 @@ LARGEST_WINDOW = 256
 class FedModel(VLLM):
     """What both classes share: the stream, and the way back from a request to its answers."""
 
+    _chunked = False
+
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.stream = Stream(self.model, progress)
@@ -68,6 +70,7 @@ class FedModel(VLLM):
         """Run tasks with their requests in one stream, or in lm-eval's chunks of a number."""
         self.chat_applied = chat  # which lm-eval's class for images otherwise never forgets
         chunk = None if batch_size == "auto" else int(batch_size)
+        self._chunked = chunk is not None
         # What lm-eval cuts by itself are the windows of a rolling log-likelihood, text by text.
         self.batch_size = chunk or self.stream.window
         self.stream.run(tasks, chunk)
@@ -113,10 +116,15 @@ class FedModel(VLLM):
         self, kind: str, function: Callable[[Instance], Any], requests: list[Instance]
     ) -> list[Any]:
         """Longest prompts first, as lm-eval has it: what runs out of memory does so at once."""
-        order = sorted(range(len(requests)), key=lambda n: -len(str(requests[n].args[0])))
+        order = sorted(range(len(requests)), key=lambda n: self._place(requests[n]))
         results = self.stream.each(kind, function, [requests[n] for n in order])
         back = {n: result for n, result in zip(order, results, strict=True)}
         return [back[n] for n in range(len(requests))]
+
+    def _place(self, request: Instance) -> tuple[int, str]:
+        """In chunks, lm-eval's own order, by tokens: they hold the same requests then."""
+        text = "".join(part for part in request.args[:2] if isinstance(part, str))
+        return (-len(self.tok_encode(text)), text) if self._chunked else (-len(text), "")
 
     def _note(self, request: Instance) -> None:
         """Keep with the request what the engine answered; once for each of its repeats."""

@@ -56,6 +56,13 @@ def test_the_window_takes_fewer_steps_than_chunks_of_its_size(
     assert ours < theirs
 
 
+@pytest.mark.parametrize("kind", ["text", "loglikelihood"])
+def test_a_batch_size_makes_lm_evals_own_chunks(
+    compared: dict[str, dict[str, Any]], kind: str
+) -> None:
+    assert compared[kind]["steps_in_chunks"] == compared[kind]["steps"][0]
+
+
 def test_a_run_says_how_full_the_engine_was(default_run: Finished) -> None:
     fed = default_run.json("outcome.json")["feeding"]
     assert fed["resumed"] == 0
