@@ -23,7 +23,9 @@ def axis_lines(
     changed = [each for each in mine if not each.effect.identical]
     against = axis.name(mine[0].reference)
     if not changed:
-        return [f"{name}: the same {mine[0].effect.n} answers at all {len(mine) + 1} values"]
+        counts = sorted({each.effect.n for each in mine})
+        asked = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
+        return [f"{name}: the same {asked} answers at all {len(mine) + 1} values"]
     told = sorted(changed, key=lambda each: (each.p_holm, -abs(each.effect.difference)))
     told = sorted(told[:SPELLED_OUT], key=mine.index)
     moving = sum(each.moves for each in mine)

@@ -200,6 +200,20 @@ def test_words_of_the_same_answers(tmp_path: Path) -> None:
     assert only == "tp: the same 100 answers at all 3 values"
 
 
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [(["100", "60", "20"], "20 or 60"), (["100", "60", "40", "20"], "20 to 60")],
+)
+def test_words_of_the_same_answers_to_some_of_the_questions(
+    tmp_path: Path, limits: list[str], said: str
+) -> None:
+    def found(chosen: dict[str, str]) -> Found:
+        return Found(right(80)[: int(chosen["task.limit"])])
+
+    ((only,),) = findings(*compared(tmp_path, grid({"task.limit": limits}, found)))
+    assert only == f"limit: the same {said} answers at all {len(limits)} values"
+
+
 def test_words_of_the_same_scores(tmp_path: Path) -> None:
     def found(chosen: dict[str, str]) -> Found:
         responses = ["A"] * 99 + [chosen[TP]]
