@@ -58,7 +58,7 @@ class FedModel(VLLM):
         """How the engine was fed since the run began."""
         tally = self.stream.tally
         return Feeding(
-            window=self.stream.window,
+            window=int(self.batch_size) if self._chunked else self.stream.window,
             steps=tally.steps,
             asked=tally.asked,
             resumed=tally.resumed,
