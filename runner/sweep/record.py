@@ -57,14 +57,15 @@ def axes_of(overrides: Iterable[Iterable[str]]) -> dict[str, tuple[str, ...]]:
     return {key: tuple(values) for key, values in seen.items() if len(values) > 1}
 
 
-def keys_of_names(points: Iterable[Iterable[str]], said: Container[str]) -> set[str]:
+def keys_of_names(points: Iterable[Iterable[str]], said: Iterable[str]) -> set[str]:
     """What points are called by in MLflow, after their model.
 
     A search asks for one point at a time, and a Slurm job knows no other: what was chosen for it is
-    what the command line does not say in the same words.
+    what the command line does not say in the same words, but for Hydra's backslashes.
     """
     points = [tuple(overrides) for overrides in points]
-    chosen = {each for overrides in points for each in overrides if each not in said}
+    plain = {each.replace("\\", "") for each in said}
+    chosen = {e for overrides in points for e in overrides if e.replace("\\", "") not in plain}
     keys = axes_of(points) or {each.lstrip("+~").partition("=")[0] for each in chosen}
     return set(keys) - {"model"}
 

@@ -80,6 +80,12 @@ def test_a_point_is_called_by_what_it_alone_was_asked(
     assert [record.point_name(overrides, keys) for overrides in points] == names
 
 
+def test_what_hydra_has_escaped_is_what_was_said() -> None:
+    asked = ("tracking.uri=sqlite\\:////tmp/x.db", "engine.max_model_len=512")
+    said = ["tracking.uri=sqlite:////tmp/x.db", "engine.max_model_len=512,1024"]
+    assert record.keys_of_names([asked], said) == {"engine.max_model_len"}
+
+
 def test_a_batch_adds_to_the_sweep_and_a_new_start_begins_anew(tmp_path: Path) -> None:
     note_points(tmp_path, [["a=1"], ["a=2"]], first=0)
     record.note_starts(tmp_path, 2, 0)
