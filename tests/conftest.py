@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,8 +25,8 @@ ASKED = ("sweep=canary", "limits=none", "task.limit=20")
 KILLED = 2  # the first of those with two ranks
 
 
-# Tests that share a run of minutes stay in one process, and so do those of one kind that would get
-# in each other's way.
+# Files whose tests share a run of minutes stay in one process, and so do those of one kind that
+# would get in each other's way.
 SHARED = {
     "canary_sweep": "sweep",
     "default_run": "run",
@@ -32,17 +34,28 @@ SHARED = {
     "reference_run": "run",
     "text_reference_run": "run",
 }
-KINDS = ("contract", "ray")
+KINDS = {"browser": "sweep", "contract": "contract", "ray": "ray"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What `-n 2 --dist loadgroup` keeps together; the tests of a file, for the rest."""
-    for item in items:
-        names = getattr(item, "fixturenames", ())
-        place = f"{item.path.parent.name}/{item.path.stem}"
-        shared = [group for fixture, group in SHARED.items() if fixture in names]
-        kinds = [kind for kind in KINDS if kind in place]
-        item.add_marker(pytest.mark.xdist_group((*shared, *kinds, place)[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `-n 2`. Not by xdist's own groups, which pytest 9.2 does not let it write into names."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid.partition("::")[0])
+
+    return Together(config, log)
+
+
+@cache
+def group_of(file: str) -> str:
+    """What is run by one process, file after file; the file itself, for the rest."""
+    text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+    shared = [group for fixture, group in SHARED.items() if fixture in text]
+    kinds = [group for kind, group in KINDS.items() if kind in file]
+    return (*shared, *kinds, file)[0]
 
 
 @dataclass(frozen=True)
