@@ -55,5 +55,5 @@ def _rows(file: Path, wanted: list[str]) -> dict[str, dict[str, Any]]:
 def _address(thumbnail: bytes, room: int) -> str:
     if not thumbnail:
         return ""
-    text = f"data:image/webp;base64,{base64.b64encode(thumbnail).decode()}"
+    text = f"data:image/jpeg;base64,{base64.b64encode(thumbnail).decode()}"
     return text if len(text) <= room else ""

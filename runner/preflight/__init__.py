@@ -76,10 +76,11 @@ def _platform(config: RunConfig, found: Findings) -> None:
         return
     missing = platform.missing()
     found.problems += [f"engine={platform.name}: {line}" for line in missing]
-    if config.parallelism.dp > 1 and platform.name != "cuda":
+    if config.parallelism.dp > 1:
         found.problems.append(
-            f"parallelism.dp={config.parallelism.dp}: lm-eval asks Ray for GPUs, which a machine "
-            f"with engine={platform.name} never has, and would wait for ever; use dp=1"
+            f"parallelism.dp={config.parallelism.dp}: lm-eval starts such engines in Ray tasks of "
+            "its own, out of the runner's reach, and where there are no GPUs it waits for them for "
+            "ever; use dp=1, with a larger tp, or points side by side (hydra/launcher=ray)"
         )
     if missing:
         return

@@ -349,7 +349,7 @@ def test_images_are_in_the_page(tmp_path: Path) -> None:
     text = (output / "compare.html").read_text()
     loads = Page(text).loads
     assert len(loads) == 3
-    assert all(each.startswith("data:image/webp;base64,") for each in loads)
+    assert all(each.startswith("data:image/jpeg;base64,") for each in loads)
     assert "40×30" in text and f"{shown[3][0][:12]}, not kept" in text
 
 

@@ -333,4 +333,4 @@ def test_weights_that_have_no_room(
 def test_data_parallel(machine_of: Callable[..., None], canary: Callable[..., Findings]) -> None:
     machine_of("A2")
     (said,) = canary("parallelism.dp=2").problems
-    assert said.startswith("parallelism.dp=2: lm-eval asks Ray for GPUs")
+    assert said.startswith("parallelism.dp=2: lm-eval starts such engines in Ray")
