@@ -107,4 +107,4 @@ def test_optuna_searches_batch_by_batch_and_survives_what_is_refused(
     assert best["best_value"] == max(numbers.values())
     assert numbers[str(best["best_params"]["++engine.extra.max_num_seqs"])] == best["best_value"]
     assert "3 engine starts" in done.stdout
-    assert {"canary_vl max_num_seqs=1", "canary_vl max_num_seqs=8"} < set(names(store))
+    assert {"canary_vl max_num_seqs=1", "canary_vl max_num_seqs=8"} <= set(names(store))
