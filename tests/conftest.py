@@ -13,7 +13,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from tests.shared_memory import orphans, segments
+from runner.processes import shared_memory_of
 from tests.swept import Swept, wait_for, worker_of
 
 # The examples of property tests are the same in every run.
@@ -65,7 +65,7 @@ class CanarySweep:
     first: Swept
     last: Swept
     left: list[psutil.Process]
-    orphans: set[Path]
+    kept: set[Path]
 
 
 @pytest.fixture(scope="session")
@@ -77,13 +77,14 @@ def canary_sweep(tmp_path_factory: pytest.TempPathFactory) -> CanarySweep:
     if os.environ.get("SCREENSHOTS"):  # all questions, and undisturbed: tests/browser
         whole = sweep.run("sweep=canary")
         return CanarySweep(whole, whole, [], set())
-    before = segments()
     process = sweep.start(*ASKED)
     wait_for(lambda: "engine_started" in sweep.events(KILLED))
     worker = worker_of(process)
     family = [worker, *worker.children(recursive=True)]
     assert len(family) > 2
+    held = shared_memory_of(family)
     worker.kill()
     first = replace(sweep.finish(process))
     _, left = psutil.wait_procs(family, timeout=20)
-    return CanarySweep(first, sweep.run(*ASKED), left, orphans(before))
+    kept = {segment for segment in held if segment.exists()}
+    return CanarySweep(first, sweep.run(*ASKED), left, kept)

@@ -33,7 +33,7 @@ def test_a_killed_engine_costs_its_point_alone(canary_sweep: CanarySweep) -> Non
     assert [state for _, state in sorted(states)] == ["PASSED", "PASSED", "ERROR", "PASSED"]
     assert "ERROR: the worker process died (signal SIGKILL)" in first.printed
     assert "Traceback" not in first.printed
-    assert canary_sweep.left == [] and canary_sweep.orphans == set()
+    assert canary_sweep.left == [] and canary_sweep.kept == set()
 
 
 def test_a_second_start_makes_up_for_it(canary_sweep: CanarySweep) -> None:
