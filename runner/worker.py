@@ -186,7 +186,7 @@ def _evaluate_all(
 
         held.lm = lm = held.lm or _start_engine(plan, reporter)
         if plan.journal is not None:
-            held.journal = _journal(plan, plan.journal, reporter)
+            held.journal = _journal(plan, run.path, plan.journal, reporter)
         lm.begin(plan.window, held.journal)
         clock.lap("start_engine_s")
         engine.update(lm.resolved())
@@ -207,7 +207,7 @@ def _evaluate_all(
         clock.lap("evaluate_s")
 
 
-def _journal(plan: Plan, where: JournalPlan, reporter: Reporter) -> Any:
+def _journal(plan: Plan, run: Path, where: JournalPlan, reporter: Reporter) -> Any:
     from runner.lm.journal import Journal
 
     def warn(text: str) -> None:
@@ -216,7 +216,7 @@ def _journal(plan: Plan, where: JournalPlan, reporter: Reporter) -> Any:
     weights = Path(plan.engine_args["pretrained"])
     changed = last_changes(weights)[:8] if weights.is_dir() else ""
     directory = Path(f"{where.directory}-{changed}" if changed else where.directory)
-    return Journal(directory, where.max_gib * 2**30, warn)
+    return Journal(directory, run, where.max_gib * 2**30, warn)
 
 
 def _start_engine(plan: Plan, reporter: Reporter) -> Any:

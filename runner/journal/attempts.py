@@ -1,8 +1,8 @@
 """The files of the journal: one an attempt, held by it as long as it lives.
 
 `DIRECTORY/<engine fingerprint>[-<repeat>]/<start>-<pid>.answers`: a line a record, made of a CRC-32
-and what it covers. A file that no living process holds (flock) is an attempt that died, or was
-stopped: the next one takes it over.
+and what it covers: an answer, or the run that goes on with the file. A file that no living process
+holds (flock) is an attempt that died, or was stopped: the next one takes it over.
 """
 
 from __future__ import annotations

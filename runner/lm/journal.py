@@ -30,6 +30,8 @@ from runner.journal.attempts import (
 from runner.lm.answer import Answer
 from runner.lm.engine import Question
 from runner.lm.images import image_hash
+from runner.rundir import RunDirectory, read_json
+from runner.verdict import FINAL, Verdict
 
 Key = tuple[str, int]
 
@@ -46,12 +48,15 @@ class _Taken:
 class Journal:
     """Answers by question: equal ones of a run are told apart by their order."""
 
-    def __init__(self, directory: Path, most_bytes: float, warn: Callable[[str], None]) -> None:
-        """Take over what dead attempts left in the directory of an engine.
+    def __init__(
+        self, directory: Path, run: Path, most_bytes: float, warn: Callable[[str], None]
+    ) -> None:
+        """Take over what dead attempts left in the directory of an engine, for the run.
 
         The journal as a whole (`directory` and its siblings) keeps to the size.
         """
         self._directory = directory
+        self._claim = line(json.dumps({"run": str(run.resolve())}).encode())
         self._warn = warn
         self._taken: list[_Taken] = []
         self._used: set[Key] = set()
@@ -104,7 +109,7 @@ class Journal:
         try:
             if self._own is None:
                 self._own = create(self._directory)
-                pending = line(FIRST_LINE) + pending
+                pending = line(FIRST_LINE) + self._claim + pending
             self._write(pending)
         except OSError as error:
             self._give_up(str(error))
@@ -129,12 +134,25 @@ class Journal:
         descriptor = seize(file, tries=5)
         if descriptor is None:
             return
-        places = {}
+        places: dict[Key, tuple[int, int]] = {}
+        run, end = "", 0
         try:
             with os.fdopen(os.dup(descriptor), "rb") as stream:
                 for offset, content in records(stream):
-                    digest, number, *_ = json.loads(content)
-                    places[digest, number] = (offset, len(content))
+                    end = offset + len(content) + 1
+                    record = json.loads(content)
+                    if isinstance(record, dict):
+                        run = record["run"]
+                    else:
+                        digest, number, *_ = record
+                        places[digest, number] = (offset, len(content))
+            if not places or _has_result(run):
+                # A worker that was killed behind its last answer could not remove it.
+                file.unlink(missing_ok=True)
+                os.close(descriptor)
+                return
+            os.ftruncate(descriptor, end)
+            os.pwrite(descriptor, self._claim, end)
         except (ValueError, OSError) as error:
             os.close(descriptor)
             aside = file.with_suffix(CORRUPT)
@@ -173,6 +191,12 @@ def identity(question: Question) -> str:
     params = msgspec.json.encode(question.params, order="deterministic", enc_hook=repr)
     content = json.dumps([question.kind, asked, params.decode()], separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _has_result(run: str) -> bool:
+    """Whether the run that held a file last needs no other attempt."""
+    verdict = RunDirectory(Path(run)).verdict
+    return bool(run) and verdict.is_file() and read_json(verdict, Verdict).status in FINAL
 
 
 def _contents(items: Any) -> list[str]:

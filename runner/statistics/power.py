@@ -29,9 +29,9 @@ def power_of_flips(drop: float, share: float, n: int, alpha: float = ALPHA) -> f
     changing = max(share, drop)
     if changing <= 0:
         return 0.0
-    # Beyond six standard deviations there is one in a billion.
-    reached = n * changing + 6 * math.sqrt(n * changing) + 20
-    changes = np.arange(min(n, int(reached)) + 1)
+    # Beyond six standard deviations, either way, there is one in a billion.
+    mean, spread = n * changing, 6 * math.sqrt(n * changing) + 20
+    changes = np.arange(max(0, int(mean - spread)), min(n, int(mean + spread)) + 1)
     needed = binom.isf(alpha, changes, 0.5) + 1  # the fewest with a p of at most alpha
     found = binom.sf(needed - 1, changes, (changing + drop) / (2 * changing))
     return float(binom.pmf(changes, n, changing) @ found)

@@ -10,10 +10,7 @@ from runner.run import Checked
 from runner.rundir import RunDirectory, read_json
 from runner.sweep.points import same_run
 from runner.sweep.record import EARLIER
-from runner.verdict import Status, Verdict
-
-# Measured and judged; whatever ended otherwise is run again.
-FINAL = (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE, Status.UNJUDGED)
+from runner.verdict import FINAL, Verdict
 
 
 def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[int, int]:

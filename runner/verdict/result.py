@@ -21,6 +21,9 @@ class Status(str, Enum):
     INTERRUPTED = "INTERRUPTED"
 
 
+# Measured and judged; whatever ended otherwise is run again.
+FINAL = (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE, Status.UNJUDGED)
+
 EXIT_STATUS = {
     Status.PASSED: 0,
     Status.REFUSED: 1,

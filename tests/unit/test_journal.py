@@ -22,6 +22,8 @@ from runner.journal.attempts import FIRST_LINE, CorruptError, attempts, line, re
 from runner.lm.answer import Answer
 from runner.lm.engine import Question
 from runner.lm.journal import Journal
+from runner.rundir import write_json
+from runner.verdict import Status, Verdict
 
 MIB = 2**20
 
@@ -54,7 +56,7 @@ def warned() -> list[str]:
 @pytest.fixture
 def opened(tmp_path: Path, warned: list[str]) -> Any:
     def start(engine: str = "engine", most: float = 64 * MIB) -> Journal:
-        return Journal(tmp_path / engine, most, warned.append)
+        return Journal(tmp_path / engine, tmp_path / "run", most, warned.append)
 
     return start
 
@@ -198,7 +200,9 @@ import sys
 from pathlib import Path
 from tests.unit.test_journal import answer, question
 from runner.lm.journal import Journal
-journal = Journal(Path(sys.argv[1]), 2**26, print)
+from runner.rundir import write_json
+from runner.verdict import Status, Verdict
+journal = Journal(Path(sys.argv[1]), Path("run"), 2**26, print)
 for number in range(100000):
     key, known = journal.take(question(f"{sys.argv[2]} {number}"))
     if known is None:
@@ -283,6 +287,25 @@ def test_whatever_stands_behind_a_cut_no_answer_is_wrong(cut: int, noise: bytes)
     assert found == [b'["%d",0]' % number for number in range(len(found))]
 
 
+@pytest.mark.parametrize(("status", "used"), [("PASSED", False), ("ERROR", True)])
+def test_what_a_run_with_a_result_left_is_of_no_use(
+    opened: Any, tmp_path: Path, status: str, used: bool
+) -> None:
+    """Its worker was killed after the last answer: a nightly run must not be answered from that."""
+    died = opened()
+    record(died, (question("Q1"), answer()))
+    died.close(completed=False)
+    went_on = opened()
+    assert went_on.take(question("Q1"))[1] == answer()
+    record(went_on, (question("Q2"), answer()))
+    went_on.close(completed=False)
+    (tmp_path / "run").mkdir()
+    write_json(tmp_path / "run" / "verdict.json", Verdict(Status(status), "", "", (), 0))
+    another = opened()
+    assert [another.take(question(each))[1] is not None for each in ("Q1", "Q2")] == [used, used]
+    assert bool(list(tmp_path.glob("engine/*"))) is used
+
+
 def test_a_full_disk_costs_the_journal_and_not_the_run(
     opened: Any, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +330,7 @@ def test_a_directory_that_cannot_be_made_costs_the_journal_and_not_the_run(
     tmp_path: Path, warned: list[str]
 ) -> None:
     (tmp_path / "journal").write_text("a file")
-    journal = Journal(tmp_path / "journal" / "engine", MIB, warned.append)
+    journal = Journal(tmp_path / "journal" / "engine", tmp_path / "run", MIB, warned.append)
     record(journal, (question("Q1"), answer()), (question("Q2"), answer()))
     journal.close(completed=True)
     assert len(warned) == 1 and "journal" in warned[0]
