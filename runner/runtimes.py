@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from runner.config import RunConfig
+from runner.config import ModelConfig, RunConfig
 
 # lm-eval's names of the same two kinds of model, text alone and text with images.
 TRANSFORMERS_BACKENDS = {"vllm": "hf", "vllm-vlm": "hf-multimodal"}
@@ -76,10 +76,9 @@ def anywhere(path: str | None) -> str | None:
     return str(Path(path).expanduser().resolve())
 
 
-def _vllm_args(config: RunConfig) -> dict[str, Any]:
-    """lm-eval hands what it does not know itself to vLLM."""
-    model, parallelism, engine = config.model, config.parallelism, config.engine
-    chosen = {
+def _model_args(model: ModelConfig) -> dict[str, Any]:
+    """What all of lm-eval's classes are told of a model."""
+    return {
         "pretrained": anywhere(model.pretrained),
         "revision": model.revision,
         "tokenizer": anywhere(model.tokenizer),
@@ -88,6 +87,14 @@ def _vllm_args(config: RunConfig) -> dict[str, Any]:
         "enable_thinking": model.enable_thinking,
         "think_end_token": model.think_end_token,
         "chat_template_args": model.chat_template_args or None,
+    }
+
+
+def _vllm_args(config: RunConfig) -> dict[str, Any]:
+    """lm-eval hands what it does not know itself to vLLM."""
+    parallelism, engine = config.parallelism, config.engine
+    chosen = {
+        **_model_args(config.model),
         "tensor_parallel_size": parallelism.tp,
         "pipeline_parallel_size": parallelism.pp if parallelism.pp > 1 else None,
         "data_parallel_size": parallelism.dp if parallelism.dp > 1 else None,
@@ -106,16 +113,9 @@ def _vllm_args(config: RunConfig) -> dict[str, Any]:
 
 
 def _transformers_args(config: RunConfig) -> dict[str, Any]:
-    model, engine = config.model, config.engine
+    engine = config.engine
     chosen = {
-        "pretrained": anywhere(model.pretrained),
-        "revision": model.revision,
-        "tokenizer": anywhere(model.tokenizer),
-        "trust_remote_code": model.trust_remote_code,
-        "max_images": model.max_images if model.backend == "vllm-vlm" else None,
-        "enable_thinking": model.enable_thinking,
-        "think_end_token": model.think_end_token,
-        "chat_template_args": model.chat_template_args or None,
+        **_model_args(config.model),
         "dtype": engine.dtype,
         "max_length": engine.max_model_len,
         "device": engine.platform,
