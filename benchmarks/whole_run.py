@@ -26,8 +26,8 @@ from typing import Any
 
 from benchmarks.feeding_memory import data_set
 from runner.plan import Plan
-from runner.processes import group_members
 from runner.rundir import read_json
+from runner.supervision.processes import group_members
 
 SIDES = (224, 448)
 

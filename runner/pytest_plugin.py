@@ -26,7 +26,7 @@ from runner.plan import Plan
 from runner.run import check, perform, record_failure
 from runner.rundir import RunDirectory, read_json
 from runner.sources import MODELSCOPE
-from runner.supervisor import Supervisor
+from runner.supervision.supervisor import Supervisor
 from runner.tracking.courier import Courier
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import Status, Verdict

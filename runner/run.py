@@ -12,13 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner import preflight, reference, report, secrecy, sources, supervisor, terminal
+from runner import preflight, reference, report, secrecy, sources, terminal
 from runner.config import RunConfig, TrackingConfig
 from runner.digest import digest_directories
 from runner.environment import Environment, collect
 from runner.errors import UserError
 from runner.hubs import is_path
-from runner.interruption import deferring
 from runner.outcome import Outcome, State
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
@@ -26,6 +25,8 @@ from runner.progress import ProgressDisplay
 from runner.reference import Reference
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.samples import read_samples
+from runner.supervision import supervisor
+from runner.supervision.interruption import deferring
 from runner.tracking import records
 from runner.tracking.courier import Courier, warn_pending
 from runner.tracking.sender_process import NotSent

@@ -25,8 +25,8 @@ from runner.digest import last_changes
 from runner.errors import UserError
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import JournalPlan, Plan
-from runner.processes import group_members, shared_memory_of
 from runner.rundir import RunDirectory, read_json, write_json
+from runner.supervision.processes import group_members, shared_memory_of
 
 HEARTBEAT_S = 1.0
 # What an engine runs on; one is imported, so that the other need not be installed.

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from runner.processes import shared_memory_of
+from runner.supervision.processes import shared_memory_of
 from tests.swept import Swept, wait_for, worker_of
 
 # The examples of property tests are the same in every run.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from runner.processes import SHARED_MEMORY, shared_memory_of
+from runner.supervision.processes import SHARED_MEMORY, shared_memory_of
 
 # Between making a segment and mapping it, or unmapping and removing it.
 MOMENT_S = 5.0

@@ -10,7 +10,7 @@ from runner import terminal
 from runner.config import RunConfig
 from runner.errors import UserError
 from runner.run import check, perform
-from runner.supervisor import Supervisor
+from runner.supervision.supervisor import Supervisor
 from runner.sweep import record, resume
 from runner.sweep.record import PointRecord
 from runner.tracking.courier import Courier

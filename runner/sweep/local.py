@@ -12,9 +12,9 @@ from rich.console import Console
 from runner import terminal
 from runner.attempt import INTERRUPTED, attempt
 from runner.errors import UserError
-from runner.interruption import deferring
 from runner.run import Checked, check, perform
-from runner.supervisor import Supervisor
+from runner.supervision.interruption import deferring
+from runner.supervision.supervisor import Supervisor
 from runner.sweep import record, resume
 from runner.sweep.groups import grouped
 from runner.sweep.launcher import refuse

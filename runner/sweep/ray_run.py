@@ -17,8 +17,8 @@ from rich.console import Console
 
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, complain
 from runner.errors import UserError
-from runner.interruption import deferring
 from runner.rundir import RunDirectory, read_json, write_atomic, write_json
+from runner.supervision.interruption import deferring
 from runner.sweep import record
 from runner.sweep.points import Point
 from runner.sweep.ray_cluster import Cluster

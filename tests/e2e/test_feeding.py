@@ -12,7 +12,7 @@ import pytest
 
 from runner.plan import Plan
 from runner.rundir import read_json
-from runner.worker_process import worker_environment
+from runner.supervision.worker_process import worker_environment
 from tests.e2e.conftest import Finished
 
 PROJECT = Path(__file__).parents[2]

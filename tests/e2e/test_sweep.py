@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.processes import group_members
 from runner.rundir import RunDirectory
+from runner.supervision.processes import group_members
 from tests.conftest import KILLED, CanarySweep
 from tests.swept import Swept, wait_for, worker_of
 

@@ -21,7 +21,7 @@ LARGEST_DESCRIPTOR = 4096
 
 
 class ForkedWorker:
-    """Stands for the `subprocess.Popen` with which runner.worker_process starts a worker."""
+    """Stands for the `subprocess.Popen` with which worker_process starts a worker."""
 
     def __init__(
         self,

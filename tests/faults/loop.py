@@ -24,7 +24,7 @@ from typing import Any
 import hydra
 
 from runner import config as configuration
-from runner import worker, worker_process
+from runner import worker
 from runner.attempt import INTERRUPTED, attempt
 from runner.config import RunConfig, TrackingConfig
 from runner.environment import collect
@@ -32,8 +32,9 @@ from runner.journal.attempts import records
 from runner.outcome import Outcome
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
-from runner.processes import group_members
 from runner.rundir import RunDirectory, read_json
+from runner.supervision import worker_process
+from runner.supervision.processes import group_members
 from runner.verdict import Status, Verdict
 from tests import standin
 from tests.faults.forked import ForkedWorker, fork, redirect
@@ -185,7 +186,7 @@ class Rounds:
     def _perform(self, name: str, harm: str) -> int:
         from runner import terminal
         from runner.run import perform
-        from runner.supervisor import Supervisor
+        from runner.supervision.supervisor import Supervisor
         from runner.tracking.courier import Courier
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)

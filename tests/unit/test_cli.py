@@ -134,7 +134,7 @@ def test_help_leaves_nothing_behind(help_page: tuple[str, float, list[str]]) -> 
 def test_nothing_heavy_is_imported_to_start(cwd: Path) -> None:
     code = (
         "import sys, runner.__main__, runner.preflight, runner.plan, runner.environment,"
-        "runner.report, runner.verdict, runner.supervisor, runner.tracking, runner.run;"
+        "runner.report, runner.verdict, runner.supervision.supervisor, runner.tracking, runner.run;"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run(
@@ -296,7 +296,7 @@ def test_a_failure_of_our_own_leaves_its_traceback_and_a_run_that_says_error(
     cwd: Path, model: Path
 ) -> None:
     broken = (
-        "import sys, runner.supervisor as supervisor\n"
+        "import sys, runner.supervision.supervisor as supervisor\n"
         "def evaluate(*arguments): raise RuntimeError('ours')\n"
         "supervisor.Supervisor.evaluate = evaluate\n"
         "from runner.__main__ import main\n"

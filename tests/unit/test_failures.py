@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runner import failures, shortage
-from runner.failures import Failure
 from runner.plan import Plan
+from runner.supervision import failures, shortage
+from runner.supervision.failures import Failure
 
 ARGUMENTS = {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.9, "max_model_len": 4096}
 # vllm 0.32, v1/core/kv_cache_utils.py.

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from runner import limits
 from runner.config import LimitsConfig, RunConfig
 from runner.errors import UserError
-from runner.limits import Watch
+from runner.supervision import limits
+from runner.supervision.limits import Watch
 
 START = {"event": "engine_started"}
 FINISHED = {"event": "requests_finished", "task": "mmmu_val", "steps": 9}

@@ -18,7 +18,7 @@ from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.run import Checked, perform
 from runner.rundir import RunDirectory, read_json, write_json
-from runner.supervisor import Supervisor
+from runner.supervision.supervisor import Supervisor
 from runner.tracking.courier import Courier
 from runner.verdict import Verdict
 from tests.mlflow_server import Server, serving

@@ -15,9 +15,9 @@ import pytest
 from runner.config import LimitsConfig
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Plan
-from runner.processes import group_members
 from runner.rundir import RunDirectory, read_json, write_json
-from runner.supervisor import Display, Supervisor
+from runner.supervision.processes import group_members
+from runner.supervision.supervisor import Display, Supervisor
 
 
 def supervise(plan: Plan, run: RunDirectory, display: Display, **limits: float) -> Outcome:
@@ -47,7 +47,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
     executable = tmp_path / "worker.sh"
     executable.write_text(f'#!/bin/bash\neval "exec 9>&$3"\n{script}\n')
     executable.chmod(0o755)
-    monkeypatch.setattr("runner.worker_process.sys.executable", str(executable))
+    monkeypatch.setattr("runner.supervision.worker_process.sys.executable", str(executable))
 
 
 def test_half_a_line_is_the_end_and_what_came_before_is_kept(
@@ -80,7 +80,7 @@ def test_a_child_that_holds_the_pipe_open_delays_nothing_and_is_killed(
 def test_a_worker_deaf_to_signals_is_killed(
     plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.worker_process.ORDERLY_EXIT_S", 0.5)
+    monkeypatch.setattr("runner.supervision.worker_process.ORDERLY_EXIT_S", 0.5)
     play(
         monkeypatch,
         tmp_path,
@@ -132,8 +132,8 @@ def test_a_broken_limit_is_an_error_and_ends_the_whole_group(
     limits: dict[str, float],
     said: str,
 ) -> None:
-    monkeypatch.setattr("runner.worker_process.ALIVE_CHECK_S", 0.1)
-    monkeypatch.setattr("runner.worker_process.ORDERLY_EXIT_S", 0.5)
+    monkeypatch.setattr("runner.supervision.worker_process.ALIVE_CHECK_S", 0.1)
+    monkeypatch.setattr("runner.supervision.worker_process.ORDERLY_EXIT_S", 0.5)
     play(monkeypatch, tmp_path, f"trap '' TERM; echo $$ > leader; sleep 600 & {script}")
     monkeypatch.chdir(tmp_path)
     outcome = supervise(plan, run, Seen(), **limits)
@@ -199,8 +199,8 @@ def test_a_retry_that_succeeds_is_the_run_and_is_recorded(
 def test_what_cannot_become_better_is_not_tried_again(
     plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    monkeypatch.setattr("runner.worker_process.ALIVE_CHECK_S", 0.1)
-    monkeypatch.setattr("runner.worker_process.ORDERLY_EXIT_S", 0.5)
+    monkeypatch.setattr("runner.supervision.worker_process.ALIVE_CHECK_S", 0.1)
+    monkeypatch.setattr("runner.supervision.worker_process.ORDERLY_EXIT_S", 0.5)
     play(monkeypatch, tmp_path, f"echo >> starts; {script}")
     monkeypatch.chdir(tmp_path)
     outcome = supervise(plan, run, Seen(), retries=3, start_s=0.5)
@@ -212,8 +212,8 @@ def test_what_cannot_become_better_is_not_tried_again(
 def test_a_stalled_engine_is_killed_and_tried_again(
     plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.worker_process.ALIVE_CHECK_S", 0.1)
-    monkeypatch.setattr("runner.worker_process.ORDERLY_EXIT_S", 0.5)
+    monkeypatch.setattr("runner.supervision.worker_process.ALIVE_CHECK_S", 0.1)
+    monkeypatch.setattr("runner.supervision.worker_process.ORDERLY_EXIT_S", 0.5)
     play(monkeypatch, tmp_path, f"echo '{PROGRESS}' >&9; sleep 600")
     outcome = supervise(plan, run, Seen(), retries=1, stall_s=0.3)
     assert outcome.state is State.ERROR
@@ -224,8 +224,8 @@ def test_a_stalled_engine_is_killed_and_tried_again(
 def test_an_engine_whose_process_was_killed_is_not_waited_for(
     plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.worker_process.ALIVE_CHECK_S", 0.1)
-    monkeypatch.setattr("runner.limits.BEREAVED_S", 0.3)
+    monkeypatch.setattr("runner.supervision.worker_process.ALIVE_CHECK_S", 0.1)
+    monkeypatch.setattr("runner.supervision.limits.BEREAVED_S", 0.3)
     play(
         monkeypatch,
         tmp_path,

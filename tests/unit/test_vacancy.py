@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import vacancy
 from runner.plan import Plan
 from runner.platforms import PLATFORMS
 from runner.platforms.ascend import Ascend
+from runner.supervision import vacancy
 from tests.imitation import Imitation, imitate, npu_smi_info
 
 

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from runner.config import LimitsConfig
-from runner.failures import Failure
+from runner.supervision.failures import Failure
 
 # A front end of vLLM's (0.32, SyncMPClient) may wait for ever for a core that was killed; one that
 # notices says so at once. Long enough for any single step.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from runner import shortage
 from runner.plan import Plan
-from runner.shortage import Shortage
+from runner.supervision import shortage
+from runner.supervision.shortage import Shortage
 
 # A process of the engine's has died under it. vllm 0.23 to 0.32: v1/engine/exceptions.py,
 # v1/executor/multiproc_executor.py, and v1/engine/utils.py, which gives a signal as a negative

@@ -17,11 +17,11 @@ from typing import Any
 
 import psutil
 
-from runner.failures import Failure
-from runner.limits import Watch
 from runner.plan import PLACES, Plan
-from runner.processes import group_members, has_ended, name_of, shared_memory_of
 from runner.rundir import RunDirectory
+from runner.supervision.failures import Failure
+from runner.supervision.limits import Watch
+from runner.supervision.processes import group_members, has_ended, name_of, shared_memory_of
 
 ORDERLY_EXIT_S = 15.0
 ALIVE_CHECK_S = 1.0
@@ -182,7 +182,7 @@ def worker_environment(plan: Plan) -> dict[str, str]:
     if all(Path(place).is_dir() for place in places) and plan.data_dir is not None:
         # Nothing is left to fetch: do not wait for a hub that may not answer.
         fixed |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    package_parent = str(Path(__file__).resolve().parent.parent)
+    package_parent = str(Path(__file__).resolve().parents[2])
     merged = {**os.environ, **fixed, **plan.environment}
     merged["PYTHONPATH"] = os.pathsep.join(
         entry for entry in (merged.get("PYTHONPATH"), package_parent) if entry

@@ -10,16 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from runner import failures, secrecy
+from runner import secrecy
 from runner.config import LimitsConfig
-from runner.failures import Failure
-from runner.interruption import Interrupted, deferring, interruptible
-from runner.limits import Watch
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
-from runner.vacancy import wait_for_memory
-from runner.worker_process import Worker
+from runner.supervision import failures
+from runner.supervision.failures import Failure
+from runner.supervision.interruption import Interrupted, deferring, interruptible
+from runner.supervision.limits import Watch
+from runner.supervision.vacancy import wait_for_memory
+from runner.supervision.worker_process import Worker
 
 LOG_TAIL_LINES = 20
 # What nanobind's modules (triton's) say of themselves when Python ends.

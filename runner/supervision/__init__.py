@@ -1,0 +1,1 @@
+"""The worker process from outside: started, watched, limited, killed, and tried again."""
