@@ -3,49 +3,41 @@
 The tag `alias.baseline` of a run holds `model/task+task`: the tasks that the run stands for. A name
 belongs to one run a model and task: who is promoted takes it from who had it. Two people who
 promote at one moment may leave it with two; then the later promotion counts.
+
+All this runs in the process that imports MLflow (runner/tracking/sender.py).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runner.errors import UserError
-from runner.tracking.sender import IMPATIENT
-
-if TYPE_CHECKING:
-    from runner.reference import Alias
 
 PREFIX = "alias."
 SINCE = "alias_since."
-QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
-def find(alias: Alias, uri: str) -> str:
+def find_alias(name: str, model: str, task: str, uri: str) -> str:
     """The id of the run that bears the alias.
 
     Raises:
         UserError: if none does; others of that name are listed.
     """
-    bearers = list(_bearers(_client(uri), alias.name))
-    fitting = [
-        run for run, model, tasks in bearers if (model, True) == (alias.model, alias.task in tasks)
-    ]
+    bearers = list(_bearers(_client(uri), name))
+    fitting = [run for run, its_model, tasks in bearers if its_model == model and task in tasks]
     if not fitting:
-        known = sorted(f"{alias.name}@{m}/{task}" for _, m, tasks in bearers for task in tasks)
+        known = sorted(f"{name}@{m}/{each}" for _, m, tasks in bearers for each in tasks)
         raise UserError(
-            f"verdict.reference={alias.name}@{alias.model}/{alias.task}: no run at "
-            f"tracking.uri={uri} bears this alias; set it with python -m runner.promote RUN "
-            f"--alias {alias.name} (there is {', '.join(known) or 'none of that name'})"
+            f"verdict.reference={name}@{model}/{task}: no run at tracking.uri={uri} bears this "
+            f"alias; set it with python -m runner.promote RUN --alias {name} "
+            f"(there is {', '.join(known) or 'none of that name'})"
         )
-    latest = max(fitting, key=lambda run: run.data.tags.get(f"{SINCE}{alias.name}", ""))
+    latest = max(fitting, key=lambda run: run.data.tags.get(f"{SINCE}{name}", ""))
     return str(latest.info.run_id)
 
 
-def give(
+def give_alias(
     run_id: str, name: str, model: str, tasks: Sequence[str], since: str, uri: str
 ) -> list[str]:
     """Let the run bear the name for the model and tasks; the ids of the runs that lose it.
@@ -71,9 +63,9 @@ def give(
 
 
 def download(
-    run_id: str, uri: str, directory: Path, needed: Iterable[str], wanted: Iterable[str]
-) -> None:
-    """Copy a run's files; each is whole or not there. Raises what MLflow raises.
+    run_id: str, uri: str, directory: str, needed: Iterable[str], wanted: Iterable[str]
+) -> list[str]:
+    """Copy those of a run's files that there are; their names.
 
     Raises:
         UserError: if the run has no such file among its artifacts.
@@ -85,23 +77,16 @@ def download(
             f"verdict.reference: MLflow's run {run_id} has no {', '.join(missing)} among its "
             "artifacts; a reference is a completed run of ours"
         )
-    part = directory.with_name(f".{directory.name}.{os.getpid()}")
-    part.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in (*wanted, *needed):
-        if name in there:
-            client.download_artifacts(run_id, name, str(part))
-            (part / name).replace(directory / name)
-    with suppress(OSError):
-        part.rmdir()
+    found = [name for name in (*wanted, *needed) if name in there]
+    for name in found:
+        client.download_artifacts(run_id, name, directory)
+    return found
 
 
 def _client(uri: str) -> Any:
-    for name, value in {**IMPATIENT, **QUIET}.items():
-        os.environ.setdefault(name, value)
-    import mlflow
+    from mlflow import MlflowClient
 
-    return mlflow.MlflowClient(tracking_uri=uri)
+    return MlflowClient(tracking_uri=uri)
 
 
 def _bearers(client: Any, name: str) -> Iterable[tuple[Any, str, list[str]]]:

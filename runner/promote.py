@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner import reference
-from runner.attempt import INFRASTRUCTURE, USAGE_ERROR, complain
+from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
 from runner.errors import UserError
 from runner.outcome import Outcome
 from runner.rundir import RunDirectory, read_json
+from runner.tracking.courier import Courier
+from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import Status, Verdict
 
@@ -23,6 +25,7 @@ Gives a run an alias in MLflow, where a team shares it. Later runs are held agai
 verdict=paired verdict.reference=baseline@MODEL/TASK. Who bore the alias before loses it.
 
 Exit status: 0 done · 1 refused, with the reason · 2 MLflow failed
+             130 interrupted
 """
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
@@ -50,25 +53,33 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
     try:
-        return promote(given.run, given.alias, given.uri, given.force)
+        with Courier() as courier:
+            return promote(given.run, given.alias, given.uri, given.force, courier)
     except UserError as error:
         complain(UserError(*(line.replace(f"{reference.KEY}=", "") for line in error.problems)))
         return USAGE_ERROR
-    except Exception as error:  # any failure of the store or the network below it
-        said = (str(error).strip() or repr(error)).splitlines()[0]
-        complain(UserError(f"MLflow at {given.uri} did not take the alias: {said}"))
+    except NotSent as error:
+        complain(UserError(f"MLflow did not take the alias: {error}"))
         return INFRASTRUCTURE
+    except ValueError as error:  # pydantic's: a file of another version, or cut short
+        said = " ".join(str(error).split())[:200]
+        complain(UserError(f"{given.run}: cannot be read as a run of ours ({said})"))
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
-def promote(name: str, alias: str, uri: str, force: bool) -> int:
+def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> int:
     """Set the alias and say what it stands for.
 
     Raises:
         UserError: if the run is not in MLflow, is no reference, or only --force would make it one.
+        NotSent: if MLflow does not take it.
     """
     if not NAME.fullmatch(alias):
         raise UserError(f"--alias {alias}: letters, digits, and _ . - after the first")
-    located = reference.locate(name, uri)
+    located = reference.locate(name, uri, courier)
     files = RunDirectory(located.directory)
     if files.tracked.is_file():
         tracked: TrackedRun = read_json(files.tracked, TrackedRun)
@@ -83,13 +94,20 @@ def promote(name: str, alias: str, uri: str, force: bool) -> int:
         raise UserError(*(f"{name}: {line}" for line in doubts), "--force promotes it all the same")
     for line in doubts:
         print(f"warning: {name}: {line}; promoted all the same", file=sys.stderr)
-    from runner import aliases
     from runner.plan import Plan
 
     plan: Plan = read_json(files.plan, Plan)
     tasks = [each.task for each in plan.evaluations]
     since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-    before = aliases.give(located.run_id, alias, plan.model, tasks, since, uri)
+    before = courier.give_alias(
+        reference.LOOKUP_S,
+        run_id=located.run_id,
+        name=alias,
+        model=plan.model,
+        tasks=tasks,
+        since=since,
+        uri=uri,
+    )
     for task in tasks:
         print(f"{alias}@{plan.model}/{task} is run {located.run_id}")
     for run_id in before:

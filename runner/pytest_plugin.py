@@ -123,8 +123,9 @@ class AccuracyItem(pytest.Item):
         config = configuration.load(composed)
         out = terminal.console()
         try:
-            checked = check(config, OmegaConf.to_yaml(composed, resolve=True), out)
-            perform(checked, self.run.path, self.accuracy.engine, self.accuracy.courier, out)
+            courier = self.accuracy.courier
+            checked = check(config, OmegaConf.to_yaml(composed, resolve=True), courier, out)
+            perform(checked, self.run.path, self.accuracy.engine, courier, out)
         except UserError:
             raise
         except Exception as error:

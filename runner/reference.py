@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.errors import UserError
+from runner.errors import UserError, cause
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
 from runner.samples import Sample
+from runner.tracking.courier import Courier
+from runner.tracking.sender_process import NotSent
 from runner.verdict import Against, ReferenceUsed
 from runner.verdict.doubts import doubts_of
 from runner.verdict.result import Verdict
@@ -25,6 +28,8 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 NEEDED = ("plan.json", "outcome.json", "samples.parquet")
 # Of a plan: with another one, answers are not to the same question.
 SETTINGS = ("gen_kwargs", "system_instruction")
+# What MLflow may take in all to say which run is meant, and to hand over its files.
+LOOKUP_S, DOWNLOAD_S = 60.0, 300.0
 WANTED = ("environment.json", "verdict.json", "config.yaml", "images.parquet")
 
 
@@ -67,8 +72,10 @@ class Reference:
         return Against(self.used, self.outcome, samples, limits)
 
 
-def locate(name: str, uri: str) -> Located:
+def locate(name: str, uri: str, courier: Courier) -> Located:
     """The run's directory; what MLflow has of it is copied into the user's cache first.
+
+    MLflow is asked through the courier, and waited for as long as LOOKUP_S and DOWNLOAD_S say.
 
     Raises:
         UserError: if there is no such run, or MLflow cannot be asked.
@@ -86,18 +93,19 @@ def locate(name: str, uri: str) -> Located:
         raise UserError(f"{KEY}={name}: is kept in MLflow; set tracking.uri, or name a directory")
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         raise UserError(f"{KEY}={name}: is kept in MLflow, and there is no store at {uri}")
-    from runner import aliases
-
+    run_id = name
     try:
-        run_id = aliases.find(alias, uri) if alias is not None else name
-        return Located(_fetched(run_id, uri), run_id)
-    except UserError:
-        raise
-    except Exception as error:  # any failure of the store or the network below it
-        said = (str(error).strip() or repr(error)).splitlines()[0]
+        if alias is not None:
+            run_id = courier.find_alias(LOOKUP_S, **asdict(alias), uri=uri)
+        return Located(_fetched(run_id, uri, courier), run_id)
+    except NotSent as error:
         raise UserError(
             f"{KEY}={name}: MLflow at tracking.uri={uri} has no such run, or does not answer "
-            f"({said}); a run directory needs no MLflow"
+            f"({error}); name the run's directory instead: that needs no MLflow"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{KEY}={name}: no place for its files ({cause(error)}); XDG_CACHE_HOME names another"
         ) from error
 
 
@@ -223,12 +231,18 @@ def _tracked_id(directory: Path) -> str | None:
         return None
 
 
-def _fetched(run_id: str, uri: str) -> Path:
-    """The run's files in the cache: what a run has left does not change."""
-    from runner import aliases
-
+def _fetched(run_id: str, uri: str, courier: Courier) -> Path:
+    """The run's files in the cache, whole or not there: what a run has left does not change."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = base / "ascend-accuracy-runner" / "runs" / run_id
-    if not all((directory / name).is_file() for name in NEEDED):
-        aliases.download(run_id, uri, directory, NEEDED, WANTED)
+    if all((directory / name).is_file() for name in NEEDED):
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{run_id}.", dir=directory.parent) as part:
+        found = courier.download(
+            DOWNLOAD_S, run_id=run_id, uri=uri, directory=part, needed=NEEDED, wanted=WANTED
+        )
+        directory.mkdir(exist_ok=True)
+        for name in found:
+            Path(part, name).replace(directory / name)
     return directory

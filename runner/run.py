@@ -69,22 +69,23 @@ def run(config: RunConfig, composed: str, directory: Path) -> int:
         UserError: if the configuration or the machine rules it out; no engine was started then.
     """
     out = terminal.console()
-    if config.preflight_only:
-        show_plan(config, out)
-        return 0
-    checked = check(config, composed, out)
-    with Courier() as courier, supervisor.Supervisor() as engine:
-        return perform(checked, directory, engine, courier, out).exit_status
+    with Courier() as courier:
+        if config.preflight_only:
+            show_plan(config, courier, out)
+            return 0
+        checked = check(config, composed, courier, out)
+        with supervisor.Supervisor() as engine:
+            return perform(checked, directory, engine, courier, out).exit_status
 
 
-def show_plan(config: RunConfig, out: Console) -> None:
+def show_plan(config: RunConfig, courier: Courier, out: Console) -> None:
     """What would run, and what stands in its way.
 
     Raises:
         UserError: if something does; the plan is shown all the same.
     """
     found = preflight.look(config)
-    against = _reference(config, found)
+    against = _reference(config, found, courier)
     environment = collect(PLATFORMS[config.engine.platform])
     for warning in found.warnings:
         _warn(warning)
@@ -96,14 +97,14 @@ def show_plan(config: RunConfig, out: Console) -> None:
     out.print("\nChecked, and nothing started.")
 
 
-def check(config: RunConfig, composed: str, out: Console) -> Checked:
+def check(config: RunConfig, composed: str, courier: Courier, out: Console) -> Checked:
     """All that can be looked at before an engine starts; what must be here is fetched.
 
     Raises:
         UserError: with a line for each thing that stands in the way.
     """
     found = preflight.look(config)
-    against = _reference(config, found)
+    against = _reference(config, found, courier)
     if found.source is not None and not found.problems:
         if sources.fetch(config, found.source, out.print):
             found = preflight.look(config)  # what was an id is a directory now
@@ -193,13 +194,13 @@ def record_failure(directory: Path, error: Exception) -> None:
     write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
 
 
-def _reference(config: RunConfig, found: preflight.Findings) -> Reference | None:
+def _reference(config: RunConfig, found: preflight.Findings, courier: Courier) -> Reference | None:
     """The run to judge against; what is wrong with it joins the other problems."""
     name = config.verdict.reference
     if not name:
         return None
     try:
-        return reference.read(name, reference.locate(name, config.tracking.uri))
+        return reference.read(name, reference.locate(name, config.tracking.uri, courier))
     except UserError as error:
         found.problems += error.problems
         return None

@@ -89,7 +89,9 @@ class Server:
             return 200, {"run": self.runs[run_id]}
         if path == "runs/search":
             return 200, {"runs": [run for run in self.runs.values() if self._matches(run, asked)]}
-        run = self.runs[_one(asked.get("run_id") or asked["run_uuid"])]
+        run = self.runs.get(_one(asked.get("run_id") or asked["run_uuid"]))
+        if run is None:
+            return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such run"}
         if path == "runs/get":
             return 200, {"run": run}
         if path == "runs/delete":

@@ -9,9 +9,13 @@ import shlex
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
 from runner.errors import UserError
+
+if TYPE_CHECKING:
+    from runner.tracking.courier import Courier
 
 HELP = """\
 Compares two runs question by question. A is what B is held against; each is the directory of a run,
@@ -95,11 +99,13 @@ def _compare(given: argparse.Namespace, command: str) -> int:
     from runner.compare.screen import show, show_page, show_point
     from runner.compare.sides import read_side
     from runner.compare.sweep import compare_sweep, is_sweep
+    from runner.tracking.courier import Courier
 
     out = terminal.console()
     output = given.output or Path(f"outputs/{datetime.datetime.now():%Y-%m-%d/%H-%M-%S}-compare")
     names = [given.first, given.second]
-    places = [_directory(name, given.uri) for name in names]
+    with Courier() as courier:
+        places = [_directory(name, given.uri, courier) for name in names]
     sweeps = [is_sweep(place) for place in places]
     if all(sweeps):
         raise UserError("A and B are both sweeps; compare a sweep with one run")
@@ -124,12 +130,12 @@ def _compare(given: argparse.Namespace, command: str) -> int:
     return status
 
 
-def _directory(name: str, uri: str) -> Path:
+def _directory(name: str, uri: str, courier: Courier) -> Path:
     """Of a run or a sweep; what MLflow has is copied into the user's cache."""
     from runner import reference
 
     try:
-        return reference.locate(name, uri).directory
+        return reference.locate(name, uri, courier).directory
     except UserError as error:
         told = (problem.removeprefix(f"{reference.KEY}=") for problem in error.problems)
         raise UserError(*told) from error

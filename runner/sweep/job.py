@@ -32,13 +32,14 @@ def run_point(sweep: Path, point: PointRecord, config: RunConfig, composed: str)
     keys = record.keys_of_names([point.overrides], said)
     config.sweep.point = record.point_name(point.overrides, keys) or None
     out = terminal.console()
-    checked = check(config, composed, out)
-    directory = sweep / str(point.number)
-    status = resume.status_of(directory, checked)
-    if status is not None:
-        out.print(f"point {point.number}: done before")
-        return status
-    resume.make_room(directory)
-    record.write_point(sweep, point)  # so that the comparison knows of a job that was killed
-    with Courier() as courier, Supervisor() as engine:
-        return perform(checked, directory, engine, courier, out).exit_status
+    with Courier() as courier:
+        checked = check(config, composed, courier, out)
+        directory = sweep / str(point.number)
+        status = resume.status_of(directory, checked)
+        if status is not None:
+            out.print(f"point {point.number}: done before")
+            return status
+        resume.make_room(directory)
+        record.write_point(sweep, point)  # so that the comparison knows of a job that was killed
+        with Supervisor() as engine:
+            return perform(checked, directory, engine, courier, out).exit_status

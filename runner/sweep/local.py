@@ -27,7 +27,12 @@ from runner.tracking.courier import Courier
 def run_locally(sweep: Path, points: Sequence[Point]) -> None:
     """As SweepLauncher.run_points says."""
     out = terminal.console()
-    ready = check_all(sweep, points, out)
+    with Courier() as courier:
+        _run(sweep, points, courier, out)
+
+
+def _run(sweep: Path, points: Sequence[Point], courier: Courier, out: Console) -> None:
+    ready = check_all(sweep, points, courier, out)
     first = min(point.number for point in points)
     done = resume.settle(sweep, {number: checked for number, (_, checked) in ready.items()}, first)
     for number, status in done.items():
@@ -39,13 +44,12 @@ def run_locally(sweep: Path, points: Sequence[Point]) -> None:
     refused = len(points) - len(ready)
     _announce(out, len(points), refused, len(done), len(left), len(groups))
     record.note_starts(sweep, len(groups), len(left) - len(groups))
-    with Courier() as courier:
-        for group in groups:
-            perform_group(sweep, group, courier, out)
+    for group in groups:
+        perform_group(sweep, group, courier, out)
 
 
 def check_all(
-    sweep: Path, points: Sequence[Point], out: Console
+    sweep: Path, points: Sequence[Point], courier: Courier, out: Console
 ) -> dict[int, tuple[Point, Checked]]:
     """All that can be run, before the first engine starts; the rest is refused.
 
@@ -56,7 +60,7 @@ def check_all(
     refused = []
     for point in points:
         try:
-            ready[point.number] = point, check(point.config, point.composed, out)
+            ready[point.number] = point, check(point.config, point.composed, courier, out)
         except UserError as error:
             refused.append(PointRecord(point.number, point.overrides, refused=error.problems))
     refuse(sweep, refused)

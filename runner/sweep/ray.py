@@ -59,7 +59,8 @@ def _checked_here(sweep: Path, points: Sequence[Point], out: Console) -> list[Po
     from runner.sweep import resume
     from runner.sweep.local import check_all
 
-    ready = check_all(sweep, points, out)
+    with Courier() as courier:
+        ready = check_all(sweep, points, courier, out)
     wanted = {number: checked for number, (_, checked) in ready.items()}
     first = min((point.number for point in points), default=0)
     done = resume.settle(sweep, wanted, first)

@@ -76,20 +76,20 @@ def perform_points(sweep: Path, job: Job) -> None:
     out = terminal.console()
     left: list[tuple[Point, Checked]] = []
 
-    def look(point: Point) -> int:
-        checked = check(point.config, point.composed, out)
+    def look(point: Point, courier: Courier) -> int:
+        checked = check(point.config, point.composed, courier, out)
         status = resume.status_of(sweep / str(point.number), checked)
         if status is None:
             left.append((point, checked))
         return status or 0
 
-    for point in job.points:
-        before = len(left)
-        status, problems = attempt(partial(look, point), sweep / str(point.number))
-        if len(left) == before:  # refused, or done before
-            ended = PointRecord(point.number, point.overrides, status, problems)
-            record.write_point(sweep, ended)
     with Courier() as courier:
+        for point in job.points:
+            before = len(left)
+            status, problems = attempt(partial(look, point, courier), sweep / str(point.number))
+            if len(left) == before:  # refused, or done before
+                ended = PointRecord(point.number, point.overrides, status, problems)
+                record.write_point(sweep, ended)
         perform_group(sweep, left, courier, out)
 
 

@@ -97,6 +97,18 @@ class Courier:
         """As runner.tracking.sender.send_summary says; raises NotSent."""
         return str(self._ask(timeout_s, "send_summary", **arguments))
 
+    def find_alias(self, timeout_s: float, **arguments: Any) -> str:
+        """As runner.aliases.find_alias says; raises NotSent."""
+        return str(self._ask(timeout_s, "find_alias", **arguments))
+
+    def give_alias(self, timeout_s: float, **arguments: Any) -> list[str]:
+        """As runner.aliases.give_alias says; raises NotSent."""
+        return list(self._ask(timeout_s, "give_alias", **arguments))
+
+    def download(self, timeout_s: float, **arguments: Any) -> list[str]:
+        """As runner.aliases.download says; raises NotSent."""
+        return list(self._ask(timeout_s, "download", **arguments))
+
     def start(self) -> None:
         """Let the sender import MLflow meanwhile."""
         with suppress(OSError):  # no process to be had: told when something is to be sent
@@ -130,6 +142,9 @@ class Courier:
         except TimeoutError as error:
             sender.close()
             raise NotSent(f"no answer within {limit:.1f} s") from error
+        except KeyboardInterrupt:  # nobody waits for it any more
+            sender.close()
+            raise
         self._failures = 0
         return done
 

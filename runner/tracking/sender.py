@@ -1,4 +1,4 @@
-"""`python -m runner.tracking.sender`: sends what lies on disk; a run imports MLflow nowhere else.
+"""`python -m runner.tracking.sender`: all that is asked of MLflow; it is imported nowhere else.
 
 Requests come as JSON lines on standard input, answers leave as JSON lines on the file descriptor
 given as the only argument (MLflow prints on its own). When standard input ends, the process that
@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from runner import secrecy
-from runner.errors import cause
+from runner.aliases import download, find_alias, give_alias
+from runner.errors import UserError, cause
 from runner.hubs import reason
 from runner.rundir import RunDirectory, write_json
 from runner.tracking.records import KEY, MLFLOW_STATUS, Record, in_name, read_record
@@ -114,7 +115,16 @@ def send_summary(
 
 
 REQUESTS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (open_experiment, send_run, share_view, send_summary)
+    each.__name__: each
+    for each in (
+        open_experiment,
+        send_run,
+        share_view,
+        send_summary,
+        find_alias,
+        give_alias,
+        download,
+    )
 }
 
 
@@ -249,6 +259,8 @@ def main() -> None:
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         done = REQUESTS[request["call"]](**request["arguments"])
+    except UserError as error:
+        return {"number": request["number"], "refused": error.problems}
     except Exception as error:  # any failure of the store, the network below it, or the disk
         why = cause(error) or reason(error)[:LONGEST_REASON]
         return {"number": request["number"], "failed": why}

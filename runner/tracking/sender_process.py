@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runner.errors import UserError
+
 # It ends at once when its input does; unless it cannot be scheduled.
 EXIT_S = 2.0
 
@@ -63,6 +65,7 @@ class SenderProcess:
 
         Raises:
             NotSent: if it has failed.
+            UserError: if what was asked is the user's to mend.
             TimeoutError: if there is no answer within the limit.
         """
         until = time.monotonic() + limit_s
@@ -74,6 +77,8 @@ class SenderProcess:
             if answer is None:
                 raise NotSent(f"the sender died: {self._last_words()}")
             if answer["number"] == number:
+                if "refused" in answer:
+                    raise UserError(*answer["refused"])
                 if "failed" in answer:
                     raise NotSent(answer["failed"])
                 return answer["done"]

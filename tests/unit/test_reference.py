@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from runner import reference
+from runner import promote, reference
 from runner.config import RunConfig
 from runner.errors import UserError
 from runner.lm.samples import SampleRow, write_samples
 from runner.outcome import Outcome, State
 from runner.plan import Evaluation, Plan
-from runner.promote import main as promote
-from runner.reference import Alias, locate, misfits, read
+from runner.reference import Alias, Located, misfits, read
 from runner.rundir import RunDirectory, write_json
+from runner.tracking.courier import Courier
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import Status, Verdict
+from tests.mlflow_server import Server, serving, wait_until
+
+PROJECT = Path(__file__).parents[2]
 
 Left = Callable[..., RunDirectory]
 
@@ -56,6 +64,24 @@ def left(tmp_path: Path, plan: Plan, outcome: Outcome, verdict: Verdict) -> Left
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Courier]:
+    """Its process imports MLflow once for all tests."""
+    with Courier() as courier:
+        yield courier
+
+
+@pytest.fixture
+def courier(shared: Courier) -> Courier:
+    shared._failures = 0
+    return shared
+
+
+def locate(name: str, uri: str, courier: Courier | None = None) -> Located:
+    with Courier() as own:
+        return reference.locate(name, uri, courier or own)
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +160,78 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_away_is_a_message() -> None:
-    with pytest.raises(UserError, match=r"does not answer .*a run directory needs no MLflow"):
+    with pytest.raises(
+        UserError, match=r"does not answer .*Connection refused.*name the run.s directory"
+    ):
         locate("baseline@m/t", "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("baseline@m/t", "silent"),
+        ("0" * 32, "dribble"),
+        ("baseline@m/t", 500),
+        ("0" * 32, "html"),
+        ("baseline@m/t", "cut"),
+    ],
+)
+def test_a_server_that_misbehaves_costs_seconds_and_a_message(
+    server: Server,
+    courier: Courier,
+    monkeypatch: pytest.MonkeyPatch,
+    cache: Path,
+    name: str,
+    fault: str | int,
+) -> None:
+    monkeypatch.setattr(reference, "LOOKUP_S", 3.0)
+    monkeypatch.setattr(reference, "DOWNLOAD_S", 3.0)
+    server.misbehave(fault)
+    began = time.monotonic()
+    with pytest.raises(UserError) as refused:
+        locate(name, server.uri, courier)
+    assert time.monotonic() - began < 6
+    (said,) = refused.value.problems
+    assert "\n" not in said
+    assert said.startswith(f"verdict.reference={name}: MLflow at tracking.uri={server.uri} ")
+    assert said.endswith("name the run's directory instead: that needs no MLflow")
+    assert ("(no answer within 3.0 s)" in said) == (fault in ("silent", "dribble"))
+    assert list(cache.rglob("*.*")) == []
+
+
+def test_whoever_looks_an_alias_up_imports_no_mlflow(server: Server) -> None:
+    code = (
+        "import sys; from runner.reference import locate; "
+        "from runner.tracking.courier import Courier\n"
+        "with Courier() as courier:\n"
+        "    try: locate('baseline@m/t', sys.argv[1], courier)\n"
+        "    except Exception as error: print(error, 'mlflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, server.uri],
+        cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "no run at" in done.stdout and done.stdout.endswith("none of that name) False\n")
+
+
+def test_ctrl_c_ends_a_look_up(server: Server) -> None:
+    server.misbehave("silent")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner.compare", "baseline@m/t", "--uri", server.uri, "."],
+        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    wait_until(lambda: server.asked, 60)
+    senders = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=10)
+    assert (process.returncode, said) == (130, "interrupted\n")
+    assert psutil.wait_procs(senders, timeout=5)[1] == []
 
 
 @pytest.mark.parametrize("name", ["plan.json", "outcome.json", "samples.parquet"])
@@ -220,42 +316,47 @@ def test_a_reference_must_have_been_asked_as_much(
 
 
 def test_an_mlflow_run_is_fetched_once_and_read_from_the_cache(
-    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig, cache: Path
+    left: Left,
+    sent: Callable[[RunDirectory], str],
+    config: RunConfig,
+    cache: Path,
+    courier: Courier,
 ) -> None:
     run_id = sent(left())
-    located = locate(run_id, config.tracking.uri)
+    located = locate(run_id, config.tracking.uri, courier)
     assert located.directory.is_relative_to(cache)
     assert located.run_id == run_id
     assert read("x", located).used.run_id == run_id
-    assert locate(run_id, config.tracking.uri) == located
+    assert locate(run_id, config.tracking.uri, courier) == located
 
 
 def test_promoting_moves_the_alias(
     left: Left,
     sent: Callable[[RunDirectory], str],
     config: RunConfig,
+    courier: Courier,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     first, second = left("first"), left("second")
     ids = sent(first), sent(second)
     uri, alias = config.tracking.uri, "baseline@fixed/gsm8k"
     with pytest.raises(UserError, match=r"no run .* bears this alias.*python -m runner.promote"):
-        locate(alias, uri)
-    assert promote([str(first.path)]) == 0
+        locate(alias, uri, courier)
+    assert promote.main([str(first.path)]) == 0
     assert f"{alias} is run {ids[0]}" in capsys.readouterr().out
-    assert locate(alias, uri).run_id == ids[0]
-    assert promote([ids[1], "--uri", uri]) == 0
+    assert locate(alias, uri, courier).run_id == ids[0]
+    assert promote.promote(ids[1], "baseline", uri, False, courier) == 0
     assert f"run {ids[0]} no longer bears it" in capsys.readouterr().out
-    assert locate(alias, uri).run_id == ids[1]
-    assert promote([str(first.path), "--alias", "gpu"]) == 0
-    assert locate("gpu@fixed/gsm8k", uri).run_id == ids[0]
-    assert locate(alias, uri).run_id == ids[1], "another name is another alias"
+    assert locate(alias, uri, courier).run_id == ids[1]
+    assert promote.promote(str(first.path), "gpu", uri, False, courier) == 0
+    assert locate("gpu@fixed/gsm8k", uri, courier).run_id == ids[0]
+    assert locate(alias, uri, courier).run_id == ids[1], "another name is another alias"
     with pytest.raises(UserError, match="there is baseline@fixed/gsm8k"):
-        locate("baseline@fixed/mmlu", uri)
+        locate("baseline@fixed/mmlu", uri, courier)
 
 
 def test_of_two_that_bear_an_alias_the_later_counts(
-    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig
+    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig, courier: Courier
 ) -> None:
     import mlflow
 
@@ -264,11 +365,11 @@ def test_of_two_that_bear_an_alias_the_later_counts(
     for run_id, since in ((first, "2026-02"), (second, "2026-01")):
         client.set_tag(run_id, "alias.baseline", "fixed/gsm8k")
         client.set_tag(run_id, "alias_since.baseline", since)
-    assert locate("baseline@fixed/gsm8k", config.tracking.uri).run_id == first
+    assert locate("baseline@fixed/gsm8k", config.tracking.uri, courier).run_id == first
 
 
 def test_a_run_of_several_tasks_keeps_those_that_no_other_takes(
-    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig
+    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig, courier: Courier
 ) -> None:
     import mlflow
 
@@ -276,9 +377,9 @@ def test_a_run_of_several_tasks_keeps_those_that_no_other_takes(
     ids = sent(first), sent(second)
     client = mlflow.MlflowClient(tracking_uri=config.tracking.uri)
     client.set_tag(ids[0], "alias.baseline", "fixed/gsm8k+mmlu")
-    assert promote([str(second.path)]) == 0
-    assert locate("baseline@fixed/mmlu", config.tracking.uri).run_id == ids[0]
-    assert locate("baseline@fixed/gsm8k", config.tracking.uri).run_id == ids[1]
+    assert promote.promote(str(second.path), "baseline", "", False, courier) == 0
+    assert locate("baseline@fixed/mmlu", config.tracking.uri, courier).run_id == ids[0]
+    assert locate("baseline@fixed/gsm8k", config.tracking.uri, courier).run_id == ids[1]
 
 
 def test_a_failed_or_incomplete_run_wants_a_plain_yes(
@@ -293,47 +394,47 @@ def test_a_failed_or_incomplete_run_wants_a_plain_yes(
     write_json(files.verdict, replace(verdict, status=Status.FAILED, reason="below"))
     task = replace(outcome.tasks[0], expected=4, evaluated=3)
     write_json(files.outcome, replace(outcome, tasks=(task,)))
-    assert promote([str(files.path)]) == 1
+    assert promote.main([str(files.path)]) == 1
     said = capsys.readouterr().err
     assert "the run FAILED (below)" in said
     assert "3 of 4 samples evaluated" in said
     assert "--force" in said
-    assert promote([str(files.path), "--force"]) == 0
+    assert promote.main([str(files.path), "--force"]) == 0
     assert "promoted all the same" in capsys.readouterr().err
 
 
 def test_a_run_that_is_not_in_mlflow_cannot_bear_an_alias(
     left: Left, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert promote([str(left().path)]) == 1
+    assert promote.main([str(left().path)]) == 1
     assert "was not recorded in MLflow" in capsys.readouterr().err
 
 
 def test_wrong_usage_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert promote([]) == 1
+    assert promote.main([]) == 1
     assert "RUN" in capsys.readouterr().err
-    assert promote(["--help"]) == 0
+    assert promote.main(["--help"]) == 0
 
 
 def test_a_name_that_could_be_something_else_is_refused(
     left: Left, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert promote([str(left().path), "--alias", "a@b/c"]) == 1
+    assert promote.main([str(left().path), "--alias", "a@b/c"]) == 1
     assert "--alias a@b/c" in capsys.readouterr().err
 
 
 def test_a_store_without_the_runs_files_says_so(
-    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig
+    left: Left, sent: Callable[[RunDirectory], str], config: RunConfig, courier: Courier
 ) -> None:
     files = left()
     files.samples.unlink()
     run_id = sent(files)
     with pytest.raises(UserError, match=r"has no samples.parquet among its artifacts"):
-        locate(run_id, config.tracking.uri)
+        locate(run_id, config.tracking.uri, courier)
 
 
 def test_the_reference_is_in_the_verdicts_file(tmp_path: Path, left: Left) -> None:
-    used = read("x", reference.locate(str(left().path), "")).used
+    used = read("x", locate(str(left().path), "")).used
     verdict = Verdict(Status.PASSED, "", "paired", (), 0, used)
     file = tmp_path / "verdict.json"
     write_json(file, verdict)
