@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from runner import diagnosis, doctor, probes
-from runner.diagnosis import Diagnosis
+from runner.doctor import __main__ as doctor
+from runner.doctor import diagnosis, probes
+from runner.doctor.diagnosis import Diagnosis
+from runner.doctor.probes import Cache, Hub, Store
 from runner.platforms import ascend, npu_smi
 from runner.platforms.base import DeviceProcess
 from runner.platforms.cuda import Cuda
-from runner.probes import Cache, Hub, Store
 from tests.imitation import Imitation, imitate
 
 SOUND_HUBS = [
@@ -113,7 +114,7 @@ def test_json_is_one_object_and_nothing_else(tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     code = (
-        "import sys; from runner.doctor import main; main(['--json']);"
+        "import sys; from runner.doctor.__main__ import main; main(['--json']);"
         "heavy = ('torch', 'torch_npu', 'vllm', 'mlflow', 'lm_eval', 'datasets', 'ray');"
         "print([m for m in heavy if m in sys.modules], file=sys.stderr)"
     )

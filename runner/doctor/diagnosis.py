@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 from packaging.specifiers import SpecifierSet
 
-from runner import probes
+from runner.doctor import probes
+from runner.doctor.probes import Cache, Hub, Store
 from runner.environment import counted
 from runner.platforms import PLATFORMS, Device, Platform, compatibility, detect, npu_smi
 from runner.platforms.ascend import VISIBLE, Ascend, Machine, unusable, visible
 from runner.platforms.base import UNKNOWN, installed_version
 from runner.platforms.cpu import Cpu, cpu_name
 from runner.preflight.ascend import build_problems
-from runner.probes import Cache, Hub, Store
 
 # What an engine asks for unless a configuration says otherwise (engine.gpu_memory_utilization).
 SHARE = 0.9

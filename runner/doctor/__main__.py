@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from runner import terminal
-from runner.diagnosis import Diagnosis, examine
+from runner.doctor.diagnosis import Diagnosis, examine
 from runner.platforms import Device
 from runner.platforms.ascend import VISIBLE
 

@@ -1,0 +1,1 @@
+"""This machine, its devices, versions, hubs and stores: what is wrong, and how it is cured."""
