@@ -21,11 +21,11 @@ from runner import terminal
 from runner.adopt import Adopted, LeftToAnother, adopt
 from runner.composition import quoted
 from runner.errors import UserError
+from runner.inputs.sources import MODELSCOPE
 from runner.original_report import judged, write_report
 from runner.plan import Plan
 from runner.run import check, perform, record_failure
 from runner.rundir import RunDirectory, read_json
-from runner.sources import MODELSCOPE
 from runner.supervision.supervisor import Supervisor
 from runner.tracking.courier import Courier
 from runner.tracking.tracked import TrackedRun

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner import preflight, reference, report, secrecy, sources, terminal
+from runner import preflight, reference, report, secrecy, terminal
 from runner.config import RunConfig, TrackingConfig
-from runner.digest import digest_directories
 from runner.environment import Environment, collect
 from runner.errors import UserError
 from runner.hubs import is_path
+from runner.inputs import sources
+from runner.inputs.digest import digest_directories
 from runner.outcome import Outcome, State
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS

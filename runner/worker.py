@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.digest import last_changes
 from runner.errors import UserError
+from runner.inputs.digest import last_changes
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import JournalPlan, Plan
 from runner.rundir import RunDirectory, read_json, write_json

@@ -11,9 +11,9 @@ from unittest.mock import patch
 
 import datasets
 
-from runner import manifest
 from runner.errors import UserError
 from runner.hubs import modelscope, reason
+from runner.inputs import manifest
 from runner.lm.images import unread
 
 

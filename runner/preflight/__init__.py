@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner import sources
 from runner.config import RunConfig
 from runner.errors import UserError
+from runner.inputs import sources
+from runner.inputs.weights import Weights, find_weights
 from runner.platforms import PLATFORMS, Platform, compatibility
 from runner.platforms.ascend import Ascend
 from runner.platforms.base import installed_version
 from runner.preflight import ascend, layout, memory, store, transformers
-from runner.weights import Weights, find_weights
 
 # Read in vllm 0.23.0 (vllm/envs.py).
 RAY_VARIABLES = "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"

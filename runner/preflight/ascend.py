@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from runner.config import RunConfig
+from runner.inputs.weights import Weights
 from runner.memory.architecture import expert_count, text_config
 from runner.platforms.ascend import Machine, unusable, visible
-from runner.weights import Weights
 
 # NPUPlatform.supported_quantization of vllm-ascend 0.23.0.
 QUANTIZATIONS = ("ascend", "compressed-tensors", "fp8", "deepseek_v4_fp8")

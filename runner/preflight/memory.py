@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.config import RunConfig
+from runner.inputs.weights import Weights
 from runner.memory import Layout, Room, describe, estimate, fits, stored_weights
 from runner.platforms import Device
 from runner.runtimes import engine_args
-from runner.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from runner.config import RunConfig
+from runner.inputs.weights import Weights
 from runner.platforms import Platform
 from runner.platforms.base import installed_version
 from runner.preflight.ascend import MODELSLIM_FILE
 from runner.runtimes import backend, extra_arguments
 from runner.usage import suggestion
-from runner.weights import Weights
 
 
 def missing(config: RunConfig, platform: Platform) -> list[str]:

@@ -16,11 +16,11 @@ import hydra
 from runner import canary
 from runner import config as configuration
 from runner.config import RunConfig
+from runner.inputs.weights import Weights
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms.ascend import Machine
 from runner.platforms.base import Device
 from runner.preflight import ascend, layout
-from runner.weights import Weights
 
 MODELS = Path(__file__).parent / "models"
 CANARY = Path(canary.__file__).parent / "weights"

@@ -7,11 +7,11 @@ from pathlib import Path
 import datasets
 import pytest
 
-from runner import manifest
 from runner.errors import UserError
+from runner.inputs import manifest
+from runner.inputs.manifest import Manifest
 from runner.lm.dataset_ids import data_sets
 from runner.lm.datasets import local_datasets
-from runner.manifest import Manifest
 
 README = b"---\nconfigs:\n- config_name: main\n  data_files: main/*.jsonl\n---\n"
 ROW = b'{"question": "1 + 1?", "answer": "2"}\n'

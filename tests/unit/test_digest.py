@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import digest
-from runner.digest import digest_directories, digest_files, last_changes
+from runner.inputs import digest
+from runner.inputs.digest import digest_directories, digest_files, last_changes
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_sampled_file_shows_its_size(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_directory_too_large_to_read_is_known_by_names_and_sizes(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.digest.WHOLE_DIRECTORY_BYTES", 5)
+    monkeypatch.setattr("runner.inputs.digest.WHOLE_DIRECTORY_BYTES", 5)
     before = digest_directories(str(files))
     (files / "a").write_bytes(b"FIRST")
     assert digest_directories(str(files)) == before
@@ -135,7 +135,7 @@ def test_a_directory_too_large_to_read_is_known_by_names_and_sizes(
 def test_a_sampled_file_that_was_touched_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.digest.WHOLE_FILE_BYTES", 10)
+    monkeypatch.setattr("runner.inputs.digest.WHOLE_FILE_BYTES", 10)
     (tmp_path / "config.json").write_text("{}")
     assert last_changes(tmp_path) == ""
     (tmp_path / "model.safetensors").write_bytes(bytes(20))

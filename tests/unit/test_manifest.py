@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runner import digest, manifest
 from runner.errors import UserError
-from runner.manifest import Manifest, Repository
+from runner.inputs import digest, manifest
+from runner.inputs.manifest import Manifest, Repository
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 400, "code/model.py": b"x"}
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from runner import manifest, prepare, sources
 from runner.config import RunConfig
 from runner.errors import UserError
 from runner.hubs import modelscope as hub_client
-from runner.weights import find_weights
+from runner.inputs import manifest, sources
+from runner.inputs.weights import find_weights
+from runner.prepare import __main__ as prepare
 from tests.modelscope import ModelScope
 
 client = pytest.importorskip("modelscope_hub", reason="the package modelscope is not installed")

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from runner.config import RunConfig
+from runner.inputs.weights import Weights
 from runner.platforms import Device
 from runner.platforms.ascend import Machine
 from runner.platforms.base import DeviceProcess
 from runner.preflight import Findings, look
 from runner.preflight.ascend import problems, warnings
-from runner.weights import Weights
 from tests.imitation import imitate
 
 GIB = 1 << 30

@@ -15,7 +15,9 @@ import pytest
 from huggingface_hub import constants
 from safetensors.numpy import save
 
-from runner import fetching, manifest, prepare
+from runner.inputs import manifest
+from runner.prepare import __main__ as prepare
+from runner.prepare import fetching
 from tests.hub import Cut, Hang, Hub, Other, Short, Status
 
 SLEEP = time.sleep

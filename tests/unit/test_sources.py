@@ -13,13 +13,13 @@ import pytest
 from huggingface_hub import constants
 from safetensors.numpy import save, save_file
 
-from runner import manifest, sources
 from runner.config import RunConfig
 from runner.errors import UserError
 from runner.hubs import modelscope
 from runner.hubs.cache import cached_on_modelscope
-from runner.manifest import Manifest, Repository
-from runner.weights import find_weights
+from runner.inputs import manifest, sources
+from runner.inputs.manifest import Manifest, Repository
+from runner.inputs.weights import find_weights
 from tests.hub import Hub
 
 MODEL, TOKENIZER, QUESTIONS = "owner/Some-1.5B", "owner/tokenizer", "owner/questions"

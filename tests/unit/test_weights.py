@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 from runner.config import ModelConfig, RunConfig, SourceConfig
 from runner.errors import UserError
-from runner.weights import Weights
-from runner.weights import find_weights as find_weights_of
+from runner.inputs.weights import Weights
+from runner.inputs.weights import find_weights as find_weights_of
 
 
 @pytest.fixture

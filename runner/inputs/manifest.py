@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runner.digest import sampled_sha256, whole_sha256
 from runner.errors import UserError
+from runner.inputs.digest import sampled_sha256, whole_sha256
 from runner.rundir import read_json, write_json
 
 NAME = "manifest.json"

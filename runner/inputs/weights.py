@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from runner.config import RunConfig
-from runner.digest import digest_files
 from runner.errors import UserError
 from runner.hubs import huggingface, is_path, modelscope, reason, weight_bytes
 from runner.hubs.cache import cached_on_hf, cached_on_modelscope
+from runner.inputs.digest import digest_files
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Weights:
 
 
 def find_weights(config: RunConfig) -> Weights:
-    """The model of a configuration whose places are settled (`runner.sources`).
+    """The model of a configuration whose places are settled (`runner.inputs.sources`).
 
     A local directory, else the hub's cache, else the hub itself.
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runner import manifest
 from runner.config import RunConfig
 from runner.errors import UserError
 from runner.hubs import is_path, modelscope
 from runner.hubs.cache import cached_on_hf, cached_on_modelscope
-from runner.manifest import Manifest, Repository
+from runner.inputs import manifest
+from runner.inputs.manifest import Manifest, Repository
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 MODELSCOPE = "VLLM_USE_MODELSCOPE"

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner import config as configuration
-from runner import manifest
 from runner.attempt import INTERRUPTED, USAGE_ERROR
 from runner.composition import compose
 from runner.config import RunConfig
 from runner.errors import UserError
-from runner.fetching import (
+from runner.hubs import huggingface, is_path, modelscope
+from runner.inputs import manifest
+from runner.prepare.fetching import (
     Wanted,
     begun,
     fetch,
@@ -22,7 +23,6 @@ from runner.fetching import (
     refuse_full_disk,
     refuse_strangers,
 )
-from runner.hubs import huggingface, is_path, modelscope
 
 DEFAULT = "prepared"
 HELP = """\

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import manifest
 from runner.errors import UserError
 from runner.hubs import Listing, RemoteFile, huggingface, modelscope, needed
-from runner.manifest import Manifest, Repository
+from runner.inputs import manifest
+from runner.inputs.manifest import Manifest, Repository
 from runner.platforms.base import installed_version
 
 

@@ -1,0 +1,1 @@
+"""What a run is fed, weights and data sets: where they lie, whether whole, and who they are."""
