@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError, cause
+from runner.evidence.samples import Sample
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
-from runner.samples import Sample
 from runner.tracking.courier import Courier
 from runner.tracking.sender_process import NotSent
 from runner.verdict import Against, ReferenceUsed

@@ -16,6 +16,7 @@ from runner import preflight, reference, report, secrecy, terminal
 from runner.config import RunConfig, TrackingConfig
 from runner.environment import Environment, collect
 from runner.errors import UserError
+from runner.evidence.samples import read_samples
 from runner.hubs import is_path
 from runner.inputs import sources
 from runner.inputs.digest import digest_directories
@@ -25,7 +26,6 @@ from runner.platforms import PLATFORMS
 from runner.progress import ProgressDisplay
 from runner.reference import Reference
 from runner.rundir import RunDirectory, write_atomic, write_json
-from runner.samples import read_samples
 from runner.supervision import supervisor
 from runner.supervision.interruption import deferring
 from runner.tracking import records

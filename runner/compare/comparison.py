@@ -16,8 +16,8 @@ from runner.compare.samples import Changed, KindCount, UnpairedCount, clip
 from runner.compare.scores import Scores, metrics, scores
 from runner.compare.settings import Settings, differences
 from runner.compare.sides import Side
-from runner.pairing import Pairing, Reason, pair
-from runner.samples import Sample
+from runner.evidence.pairing import Pairing, Reason, pair
+from runner.evidence.samples import Sample
 from runner.verdict import Verdict
 
 # What one answer to a question may hold, in a list of all that changed.

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runner import shifts
-from runner.samples import Sample
+from runner.evidence import shifts
+from runner.evidence.samples import Sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

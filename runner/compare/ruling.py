@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.compare.sides import Side
+from runner.evidence.samples import Sample
 from runner.reference import incomplete
-from runner.samples import Sample
 from runner.verdict import EXIT_STATUS, Against, ReferenceUsed, Status, Verdict, judge
 from runner.verdict_config import VerdictConfig
 

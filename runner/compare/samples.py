@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from runner.compare.changes import Change, Kind, explain
 from runner.compare.scores import Metric
-from runner.pairing import Pairing, Reason
-from runner.samples import Sample
+from runner.evidence.pairing import Pairing, Reason
+from runner.evidence.samples import Sample
 
 # More than that nobody looks at; compare.json lists all that changed.
 SHOWN = 60

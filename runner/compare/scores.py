@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from runner.compare.sides import Side
+from runner.evidence.pairing import Pairing
+from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, TaskOutcome
-from runner.pairing import Pairing
-from runner.samples import Sample
 from runner.statistics import flips, means
 from runner.statistics.drops import Drop, of_differences, of_flips
 from runner.statistics.several import holm

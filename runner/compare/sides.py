@@ -9,10 +9,10 @@ from typing import Any
 
 from runner.environment import Environment
 from runner.errors import UserError
+from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
-from runner.samples import Sample, read_samples
 from runner.verdict import Verdict
 
 

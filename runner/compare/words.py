@@ -8,7 +8,7 @@ from runner.compare.changes import Kind
 from runner.compare.comparison import Comparison
 from runner.compare.samples import UnpairedCount
 from runner.compare.scores import Scores
-from runner.pairing import Reason
+from runner.evidence.pairing import Reason
 from runner.statistics import ALPHA
 from runner.sweep.words import amount, probability
 from runner.verdict import MetricVerdict, Status

@@ -14,6 +14,7 @@ from unittest.mock import patch
 from lm_eval import evaluator, simple_evaluate
 from lm_eval.tasks import TaskManager
 
+from runner.evidence.unparsable import unparsable
 from runner.lm.answer import TOO_LONG
 from runner.lm.answering import Model
 from runner.lm.images import Album
@@ -21,7 +22,6 @@ from runner.lm.samples import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
 from runner.outcome import MetricResult, TaskOutcome
 from runner.plan import Plan
-from runner.unparsable import unparsable
 
 Finished = Callable[[TaskOutcome, list[SampleRow]], None]
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from runner.evidence.samples import Sample
+from runner.evidence.unparsable import unparsable
 from runner.outcome import TaskOutcome
 from runner.page.subjects import Subjects, ascending, main_metric
-from runner.samples import Sample
-from runner.unparsable import unparsable
 from runner.verdict import Verdict
 
 MOST, MOST_OF_A_KIND = 10, 3

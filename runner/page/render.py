@@ -14,6 +14,7 @@ from jinja2 import PackageLoader, StrictUndefined
 
 from runner.compare.pictures import pictures
 from runner.environment import Environment
+from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, TaskOutcome
 from runner.page import words
 from runner.page.answers import Shown, shortened, worst
@@ -32,7 +33,6 @@ from runner.page.subjects import Subjects, by_subject
 from runner.plan import Plan
 from runner.report import execution_mode, number, of, signed, version, visible
 from runner.rundir import RunDirectory
-from runner.samples import Sample, read_samples
 from runner.verdict import MetricVerdict, Verdict
 from runner.verdict.words import beneath, reference
 

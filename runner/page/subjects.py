@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runner.evidence.samples import Sample
+from runner.evidence.unparsable import unparsable
 from runner.outcome import TaskOutcome
 from runner.page.drawing import Scale, Strip, scale
-from runner.samples import Sample
-from runner.unparsable import unparsable
 from runner.verdict import MetricVerdict, Verdict
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from runner.evidence.pairing import Pairing, pair
+from runner.evidence.samples import Sample
 from runner.outcome import Outcome, State, TaskOutcome
-from runner.pairing import Pairing, pair
 from runner.plan import Evaluation
-from runner.samples import Sample
 from runner.statistics import ALPHA
 from runner.verdict import isclose, luck, not_worse, numerics, paired
 from runner.verdict.doubts import doubts_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runner.pairing import Pairing
-from runner.samples import Sample
+from runner.evidence.pairing import Pairing
+from runner.evidence.samples import Sample
 from runner.verdict.result import Status
 from runner.verdict.rule import Case, Finding, Rule
 

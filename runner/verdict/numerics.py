@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runner import shifts
+from runner.evidence import shifts
+from runner.evidence.pairing import Pairing
+from runner.evidence.samples import Sample
 from runner.outcome import TaskOutcome
-from runner.pairing import Pairing
-from runner.samples import Sample
 from runner.verdict.paired import unpaired
 from runner.verdict.result import MetricVerdict, Status
 from runner.verdict_config import NumericsConfig
@@ -29,7 +29,7 @@ ENOUGH = 100
 
 @dataclass(frozen=True)
 class Shifts:
-    """How far log-probabilities moved (runner/shifts.py), in nats, each 0 or more.
+    """How far log-probabilities moved (runner/evidence/shifts.py), in nats, each 0 or more.
 
     `parted` are answers that went different ways, `near_ties` those of them where neither run's
     choice led by much.

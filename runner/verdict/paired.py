@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from runner.pairing import Pairing, Reason
-from runner.samples import Sample
+from runner.evidence.pairing import Pairing, Reason
+from runner.evidence.samples import Sample
 from runner.statistics import drops
 from runner.verdict.result import Status
 from runner.verdict.rule import Case, Finding, refused

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from runner.evidence.pairing import Pairing
+from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, Outcome, TaskOutcome
-from runner.pairing import Pairing
-from runner.samples import Sample
 from runner.statistics.drops import Drop
 from runner.verdict.result import ReferenceUsed, Status
 from runner.verdict_config import REFERENCE_RULES, VerdictConfig

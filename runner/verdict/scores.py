@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.samples import Sample
+from runner.evidence.samples import Sample
 from runner.verdict.rule import Case
 from runner.verdict_config import NO_FIELD
 

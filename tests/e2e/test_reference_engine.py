@@ -16,8 +16,8 @@ from safetensors import deserialize
 from safetensors.numpy import save_file
 
 from runner.canary import WEIGHTS
-from runner.pairing import pair
-from runner.samples import Sample, read_samples
+from runner.evidence.pairing import pair
+from runner.evidence.samples import Sample, read_samples
 from tests.e2e.conftest import PROJECT, Finished, Run, environment
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from runner.compare.changes import NEAR_TIE, Kind, explain
-from runner.pairing import Reason
-from runner.samples import Sample
+from runner.evidence.pairing import Reason
+from runner.evidence.samples import Sample
 
 ONE = Sample(
     "mini",

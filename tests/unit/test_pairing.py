@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from runner.pairing import Reason, pair
-from runner.samples import Sample
+from runner.evidence.pairing import Reason, pair
+from runner.evidence.samples import Sample
 
 
 def asked(place: int, **other: object) -> Sample:

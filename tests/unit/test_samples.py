@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.errors import UserError
+from runner.evidence.samples import read_samples
 from runner.lm.samples import SampleRow, write_samples
-from runner.samples import read_samples
 
 ROW = SampleRow(
     task="mini_colour",

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from runner import shifts
-from runner.samples import Sample
+from runner.evidence import shifts
+from runner.evidence.samples import Sample
 
 
 def answered(tokens: list[int], logprobs: list[float], margins: list[float]) -> Sample:

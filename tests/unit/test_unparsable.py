@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from lm_eval.tasks.mmmu import utils
 
+from runner.evidence.samples import Sample
+from runner.evidence.unparsable import unparsable
 from runner.lm.guesses import watch
-from runner.samples import Sample
-from runner.unparsable import unparsable
 
 OPTIONS = ["blue", "yellow", "dark green", "white"]
 QUESTION = {"question_type": "multiple-choice", "options": repr(OPTIONS), "answer": "A"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
-from runner.samples import Sample
 from runner.verdict import Against, ReferenceUsed, Status, Verdict, judge
 from runner.verdict_config import VerdictConfig
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
-from runner.samples import Sample
 from runner.statistics import ALPHA, drops
 from runner.statistics.flips import mcnemar_drop, upper_drop
 from runner.statistics.shares import lower_bound

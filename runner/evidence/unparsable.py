@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runner.evidence.samples import Sample
     from runner.lm.samples import SampleRow
-    from runner.samples import Sample
 
 # What lm-eval's regular-expression filters put where they found nothing.
 INVALID = "[invalid]"

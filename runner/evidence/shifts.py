@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from runner.samples import Sample
+from runner.evidence.samples import Sample
 
 if TYPE_CHECKING:
     import numpy as np

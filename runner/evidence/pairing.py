@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from runner.samples import Sample
+from runner.evidence.samples import Sample
 
 
 class Reason(str, Enum):

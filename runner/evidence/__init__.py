@@ -1,0 +1,1 @@
+"""What a run asked and was answered, sample by sample: read back, paired, held side by side."""
