@@ -102,8 +102,8 @@ def _finish_sweep() -> list[int]:
         lock.leave(sweep)
     if sweep is None or found is None:
         return []
+    from runner.report.terminal import console
     from runner.sweep.finish import finish
-    from runner.terminal import console
 
     statuses = [point.status for point in found.points if point.status is not None]
     try:

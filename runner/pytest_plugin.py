@@ -17,13 +17,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from runner import config as configuration
-from runner import terminal
 from runner.adopt import Adopted, LeftToAnother, adopt
 from runner.composition import quoted
 from runner.errors import UserError
 from runner.inputs.sources import MODELSCOPE
-from runner.original_report import judged, write_report
 from runner.plan import Plan
+from runner.report import terminal
+from runner.report.original import judged, write_report
 from runner.run import check, perform, record_failure
 from runner.rundir import RunDirectory, read_json
 from runner.supervision.supervisor import Supervisor

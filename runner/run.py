@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner import preflight, reference, report, secrecy, terminal
+from runner import preflight, reference, secrecy
 from runner.config import RunConfig, TrackingConfig
 from runner.environment import Environment, collect
 from runner.errors import UserError
@@ -23,8 +23,9 @@ from runner.inputs.digest import digest_directories
 from runner.outcome import Outcome, State
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
-from runner.progress import ProgressDisplay
 from runner.reference import Reference
+from runner.report import markdown, terminal
+from runner.report.progress import ProgressDisplay
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.supervision import supervisor
 from runner.supervision.interruption import deferring
@@ -159,7 +160,7 @@ def perform(
         write_json(files.verdict, verdict)
         engine.recorded()
         tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""
-        write_atomic(files.report, report.render(plan, environment, outcome, verdict, tail))
+        write_atomic(files.report, markdown.render(plan, environment, outcome, verdict, tail))
         _write_page(files, plan, environment, outcome, verdict, tail)
         if outcome.state is State.REFUSED:
             courier.forget(files)
@@ -252,7 +253,7 @@ def _write_page(
     log_tail: str,
 ) -> None:
     """A view of the other files, of every sample among them: it must not cost the run its end."""
-    from runner.page.render import render
+    from runner.report.page import render
 
     try:
         page = render(files, plan, environment, outcome, verdict, log_tail)

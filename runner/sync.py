@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner import terminal
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
 from runner.errors import UserError
+from runner.report import terminal
 from runner.sweep import lock, record, store
 from runner.sweep.finish import finish
 from runner.sweep.summary import read_sweep

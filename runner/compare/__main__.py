@@ -93,12 +93,12 @@ def _margin(text: str) -> float:
 
 
 def _compare(given: argparse.Namespace, command: str) -> int:
-    from runner import terminal
     from runner.compare.comparison import compare
     from runner.compare.page import write
     from runner.compare.screen import show, show_page, show_point
     from runner.compare.sides import read_side
     from runner.compare.sweep import compare_sweep, is_sweep
+    from runner.report import terminal
     from runner.tracking.courier import Courier
 
     out = terminal.console()

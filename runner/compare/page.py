@@ -9,14 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment as Jinja
-from jinja2 import PackageLoader, StrictUndefined
-
 from runner.compare import words
 from runner.compare.comparison import Comparison
 from runner.compare.figures import bars, positions_chart
 from runner.compare.pictures import pictures
-from runner.report import cell, fenced, number, visible
+from runner.report.formats import cell, fenced, number, visible
+from runner.report.template import template
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.sweep.words import amount, probability
 
@@ -47,17 +45,10 @@ def markdown(comparison: Comparison, command: str) -> str:
     return _page("compare.md.j2", comparison, command)
 
 
-def render(template: str, **content: Any) -> str:
-    """A page of ours; what goes into HTML is escaped."""
-    jinja = Jinja(
-        loader=PackageLoader("runner"),
-        autoescape=".html" in template,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    jinja.filters.update(
+def render(name: str, **content: Any) -> str:
+    """A page of ours; a stranger's text in it cannot be mistaken for ours."""
+    page = template(
+        name,
         amount=amount,
         bounds=words.bounds,
         cell=lambda text: cell(visible(str(text))),
@@ -66,7 +57,7 @@ def render(template: str, **content: Any) -> str:
         probability=lambda p: probability(p).removeprefix("p = ").removeprefix("p "),
         visible=visible,
     )
-    return jinja.get_template(template).render(**content)
+    return page.render(**content)
 
 
 def _page(template: str, comparison: Comparison, command: str, **more: Any) -> str:

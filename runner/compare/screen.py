@@ -12,7 +12,7 @@ from runner.compare import words
 from runner.compare.comparison import Comparison
 from runner.compare.page import NAME
 from runner.compare.sweep import ComparedPoint
-from runner.report import number
+from runner.report.formats import number
 from runner.sweep.words import amount, probability
 
 # Subjects beyond that are in the page.

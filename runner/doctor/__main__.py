@@ -12,10 +12,10 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from runner import terminal
 from runner.doctor.diagnosis import Diagnosis, examine
 from runner.platforms import Device
 from runner.platforms.ascend import VISIBLE
+from runner.report import terminal
 
 HELP = """\
 Looks at devices, versions, hubs, caches and the MLflow store, and names what is wrong with its

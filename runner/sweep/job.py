@@ -6,9 +6,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from runner import terminal
 from runner.config import RunConfig
 from runner.errors import UserError
+from runner.report import terminal
 from runner.run import check, perform
 from runner.supervision.supervisor import Supervisor
 from runner.sweep import record, resume

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner import terminal
 from runner.attempt import INTERRUPTED, attempt
 from runner.errors import UserError
+from runner.report import terminal
+from runner.report.terminal import counted
 from runner.run import Checked, check, perform
 from runner.supervision.interruption import deferring
 from runner.supervision.supervisor import Supervisor
@@ -20,7 +21,6 @@ from runner.sweep.groups import grouped
 from runner.sweep.launcher import refuse
 from runner.sweep.points import Point
 from runner.sweep.record import PointRecord, point_title
-from runner.terminal import counted
 from runner.tracking.courier import Courier
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from runner.report import cell, fenced, interval, number, signed
+from runner.report.formats import cell, fenced, interval, number, signed
 from runner.sweep.comparison import Comparison
 from runner.sweep.links import Links
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained, value_of

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner import terminal
 from runner.errors import UserError
+from runner.report import terminal
+from runner.report.terminal import counted
 from runner.sweep import record
 from runner.sweep.launcher import refuse
 from runner.sweep.points import Point
@@ -19,7 +20,6 @@ from runner.sweep.ray_run import Run
 from runner.sweep.ray_task import perform_points
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Node, impossible, jobs
-from runner.terminal import counted
 from runner.tracking.courier import Courier
 from runner.tracking.records import experiment_of
 from runner.tracking.sender_process import NotSent

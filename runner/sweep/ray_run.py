@@ -17,6 +17,7 @@ from rich.console import Console
 
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, complain
 from runner.errors import UserError
+from runner.report.terminal import counted
 from runner.rundir import RunDirectory, read_json, write_atomic, write_json
 from runner.supervision.interruption import deferring
 from runner.sweep import record
@@ -25,7 +26,6 @@ from runner.sweep.ray_cluster import Cluster
 from runner.sweep.ray_task import ENGINES, EngineRecord, Sent, Work, handed_on, task
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Node, choose, impossible, ordered
-from runner.terminal import counted
 from runner.verdict import EXIT_STATUS, Status, Verdict
 
 POLL_S = 0.25

@@ -66,7 +66,7 @@ def perform_points(sweep: Path, job: Job) -> None:
     Raises:
         KeyboardInterrupt: after the interrupted point's bookkeeping.
     """
-    from runner import terminal
+    from runner.report import terminal
     from runner.run import Checked, check
     from runner.sweep import resume
     from runner.sweep.local import perform_group

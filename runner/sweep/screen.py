@@ -6,11 +6,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from runner.report import number, signed
+from runner.report.formats import number, signed
+from runner.report.terminal import counted
 from runner.sweep.comparison import Comparison
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
 from runner.sweep.words import axis_lines
-from runner.terminal import counted
 from runner.verdict import Status
 
 WIDTH, WIDEST_WORD = 100, 24

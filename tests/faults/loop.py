@@ -184,7 +184,7 @@ class Rounds:
         return self.where / f"{name}.txt"
 
     def _perform(self, name: str, harm: str) -> int:
-        from runner import terminal
+        from runner.report import terminal
         from runner.run import perform
         from runner.supervision.supervisor import Supervisor
         from runner.tracking.courier import Courier

@@ -15,10 +15,10 @@ from runner.config import VerdictConfig
 from runner.environment import Environment
 from runner.lm.samples import SampleRow, write_samples
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
-from runner.page.answers import LONGEST, shortened
-from runner.page.drawing import HEIGHT, MOST_BINS, WIDTH, curve, histogram, scale
-from runner.page.render import render
 from runner.plan import Evaluation, Plan
+from runner.report.answers import LONGEST, shortened
+from runner.report.drawing import HEIGHT, MOST_BINS, WIDTH, curve, histogram, scale
+from runner.report.page import render
 from runner.rundir import RunDirectory
 from runner.verdict import Verdict, judge
 

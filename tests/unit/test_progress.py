@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from runner import progress
-from runner.progress import ProgressDisplay
+from runner.report import progress
+from runner.report.progress import ProgressDisplay
 
 ENGINE = {
     "architectures": ["Qwen3ForCausalLM"],

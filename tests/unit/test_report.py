@@ -11,7 +11,9 @@ from runner.config import RunConfig, VerdictConfig
 from runner.environment import Environment
 from runner.outcome import Feeding, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Facts, Plan, make_plan
-from runner.report import execution_mode, interval, number, render, signed
+from runner.report.formats import interval, number, signed
+from runner.report.markdown import render
+from runner.report.stack import execution_mode
 from runner.verdict import Status, Verdict, judge
 
 COLUMNS = 9

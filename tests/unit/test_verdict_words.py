@@ -10,8 +10,8 @@ from rich.console import Console
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
-from runner.report import render
-from runner.terminal import show_verdict
+from runner.report.markdown import render
+from runner.report.terminal import show_verdict
 from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
 from runner.verdict.words import beneath, reference
 

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment as Jinja
-from jinja2 import PackageLoader, StrictUndefined
-
 from runner.compare.pictures import pictures
 from runner.environment import Environment
 from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, TaskOutcome
-from runner.page import words
-from runner.page.answers import Shown, shortened, worst
-from runner.page.drawing import (
+from runner.plan import Plan
+from runner.report import words
+from runner.report.answers import Shown, shortened, worst
+from runner.report.drawing import (
     HEIGHT,
     WIDTH,
     Curve,
@@ -29,9 +27,10 @@ from runner.page.drawing import (
     histogram,
     scale,
 )
-from runner.page.subjects import Subjects, by_subject
-from runner.plan import Plan
-from runner.report import execution_mode, number, of, signed, version, visible
+from runner.report.formats import number, of, signed, visible
+from runner.report.stack import execution_mode, version
+from runner.report.subjects import Subjects, by_subject
+from runner.report.template import template
 from runner.rundir import RunDirectory
 from runner.verdict import MetricVerdict, Verdict
 from runner.verdict.words import beneath, reference
@@ -70,28 +69,34 @@ def render(
     line, strips = _strips(judged)
     tasks = [_task(task, verdict, samples, events) for task in outcome.tasks]
     shown = [shown.sample for task in tasks for shown in task.answers]
-    return (
-        _jinja()
-        .get_template("report.html.j2")
-        .render(
-            plan=plan,
-            environment=environment,
-            outcome=outcome,
-            verdict=verdict,
-            headline=words.headline(plan, verdict),
-            findings=words.findings(plan, outcome, verdict),
-            execution_mode=execution_mode(plan, outcome),
-            version=lambda *names: version(environment, *names).partition(" (")[0],
-            judged=list(zip(judged, strips, strict=True)),
-            line=line,
-            tasks=tasks,
-            laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
-            width=WIDTH,
-            height=HEIGHT,
-            pictures=pictures([run.images], [each for of in shown for each in of.image_hashes]),
-            directory=run.path,
-            log_tail=log_tail,
-        )
+    page = template(
+        "report.html.j2",
+        beneath=beneath,
+        number=number,
+        of=of,
+        reference=reference,
+        shortened=shortened,
+        signed=signed,
+        visible=visible,
+    )
+    return page.render(
+        plan=plan,
+        environment=environment,
+        outcome=outcome,
+        verdict=verdict,
+        headline=words.headline(plan, verdict),
+        findings=words.findings(plan, outcome, verdict),
+        execution_mode=execution_mode(plan, outcome),
+        version=lambda *names: version(environment, *names).partition(" (")[0],
+        judged=list(zip(judged, strips, strict=True)),
+        line=line,
+        tasks=tasks,
+        laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
+        width=WIDTH,
+        height=HEIGHT,
+        pictures=pictures([run.images], [each for of in shown for each in of.image_hashes]),
+        directory=run.path,
+        log_tail=log_tail,
     )
 
 
@@ -145,23 +150,3 @@ def _events(file: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except ValueError:
             continue
-
-
-def _jinja() -> Jinja:
-    jinja = Jinja(
-        loader=PackageLoader("runner"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    jinja.filters.update(
-        beneath=beneath,
-        number=number,
-        of=of,
-        reference=reference,
-        shortened=shortened,
-        signed=signed,
-        visible=visible,
-    )
-    return jinja

@@ -12,7 +12,10 @@ from runner.adopt import Adopted
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
-from runner.report import MARKS, execution_mode, template, version
+from runner.report.formats import cell, fenced, plus_minus
+from runner.report.markdown import MARKS
+from runner.report.stack import execution_mode, version
+from runner.report.template import template
 from runner.rundir import RunDirectory, read_json, write_atomic
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import ROUNDED_DIGITS, MetricVerdict, Verdict
@@ -67,7 +70,8 @@ def _render(file: Path, adopted: Adopted, run: RunDirectory, plan: Plan) -> str:
         }
         for metric in judged(plan, verdict)
     ]
-    return template("original.md.j2").render(
+    page = template("original.md.j2", cell=cell, fenced=fenced, plus_minus=plus_minus)
+    return page.render(
         model_name=adopted.model_name,
         plan=plan,
         environment=environment,

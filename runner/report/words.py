@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
-from runner.report import number, of
+from runner.report.formats import number, of
 from runner.verdict import MetricVerdict, Status, Verdict
 
 SAYING = {

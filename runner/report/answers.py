@@ -9,7 +9,7 @@ from statistics import fmean
 from runner.evidence.samples import Sample
 from runner.evidence.unparsable import unparsable
 from runner.outcome import TaskOutcome
-from runner.page.subjects import Subjects, ascending, main_metric
+from runner.report.subjects import Subjects, ascending, main_metric
 from runner.verdict import Verdict
 
 MOST, MOST_OF_A_KIND = 10, 3

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from runner.outcome import Outcome
-from runner.page.words import matters
 from runner.plan import Plan
-from runner.report import interval, number, signed
+from runner.report.formats import interval, number, signed
+from runner.report.words import matters
 from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
 from runner.verdict.words import beneath, reference
 

@@ -1,0 +1,46 @@
+"""Verdict → Markdown, fit to be pasted into a release note."""
+
+from __future__ import annotations
+
+from runner.environment import Environment
+from runner.outcome import Outcome
+from runner.plan import Plan
+from runner.report.formats import cell, fenced, interval, number, of, plus_minus, signed
+from runner.report.stack import execution_mode, version
+from runner.report.template import template
+from runner.verdict import MetricVerdict, Status, Verdict, words
+
+MARKS = {Status.PASSED: "✅", Status.FAILED: "❌", Status.INCONCLUSIVE: "❔", Status.UNJUDGED: ""}
+
+
+def render(
+    plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict, log_tail: str = ""
+) -> str:
+    """The whole report; `log_tail` is shown where the run did not complete."""
+    page = template(
+        "report.md.j2",
+        beneath=words.beneath,
+        cell=cell,
+        fenced=fenced,
+        interval=interval,
+        marked=_marked,
+        number=number,
+        of=of,
+        plus_minus=plus_minus,
+        reference=words.reference,
+        signed=signed,
+    )
+    return page.render(
+        plan=plan,
+        environment=environment,
+        outcome=outcome,
+        engine=outcome.engine,
+        verdict=verdict,
+        execution_mode=execution_mode(plan, outcome),
+        version=lambda *names: version(environment, *names),
+        log_tail=log_tail,
+    )
+
+
+def _marked(metric: MetricVerdict) -> str:
+    return f"{MARKS[metric.status]}{number(metric.value) or 'missing'}"
