@@ -24,7 +24,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner.config import RunConfig, TaskConfig
+from runner.config.schema import RunConfig, TaskConfig
 from runner.rundir import read_json
 from runner.sweep import record
 from runner.sweep.points import Point

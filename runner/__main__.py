@@ -14,23 +14,21 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from runner import config as configuration
 from runner import secrecy
 from runner.attempt import FULL, INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
-from runner.composition import opened
+from runner.config import loading
+from runner.config.composition import opened
+from runner.config.usage import explain, is_usage_error
 from runner.errors import UserError
 from runner.rundir import remove_empty
 from runner.sweep import launcher, lock, record, search
 from runner.sweep.callback import started_sweep
 from runner.sweep.record import PointRecord
-from runner.usage import explain, is_usage_error
 
 _statuses: list[int] = []
 
 
-@hydra.main(
-    config_path=str(configuration.config_directory()), config_name="config", version_base="1.3"
-)
+@hydra.main(config_path=str(loading.config_directory()), config_name="config", version_base="1.3")
 def _run(composed: DictConfig) -> float | None:
     """One run; or one point of a sweep, where the launcher is not one of ours."""
     hydra_config = HydraConfig.get()
@@ -40,7 +38,7 @@ def _run(composed: DictConfig) -> float | None:
     overrides = tuple(hydra_config.overrides.task)
 
     def action() -> int:
-        config = configuration.load(composed)
+        config = loading.load(composed)
         text = OmegaConf.to_yaml(composed, resolve=True)
         if sweep is None:
             from runner.run import run
@@ -68,7 +66,7 @@ def main() -> None:
     # Hydra would print our users' mistakes its own way and swallow our tracebacks.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    configuration.register()
+    loading.register()
     sys.argv[1:] = [opened(argument) for argument in sys.argv[1:]]
     try:
         _refuse_task_lists(sys.argv[1:])

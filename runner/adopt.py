@@ -18,11 +18,11 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from runner import config as configuration
 from runner.attempt import USAGE_ERROR, complain
-from runner.composition import compose
+from runner.config import loading
+from runner.config.composition import compose
+from runner.config.rules import BACKENDS
 from runner.errors import UserError
-from runner.rules import BACKENDS
 
 HELP = """\
 Prints a model file of vllm-ascend's accuracy test (tests/e2e/models/configs/*.yaml) as a model file
@@ -252,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE_ERROR if error.code else 0
     try:
         adopted = adopt(given.file)
-        configuration.load(adopted.compose(["tracking=off"]))
+        loading.load(adopted.compose(["tracking=off"]))
         for line in adopted.dropped:
             print(f"{given.file.name}: {line}", file=sys.stderr)
         _write(adopted.text, given.output)

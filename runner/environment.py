@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from runner import secrecy
-from runner.config import PACKAGE
+from runner.config.loading import PACKAGE
 from runner.platforms import Device, Platform
 from runner.platforms.ascend import series_of
 from runner.platforms.base import UNKNOWN, installed_version

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.config import AskConfig, ModelConfig, RunConfig, SeriesConfig
+from runner.config.schema import AskConfig, ModelConfig, RunConfig, SeriesConfig
+from runner.config.verdict import NO_FIELD
 from runner.runtimes import TRANSFORMERS_BATCH_SIZE, anywhere, backend, engine_args
-from runner.verdict_config import NO_FIELD
 
 PLACES = ("pretrained", "tokenizer")
 # transformers takes what the weights' generation_config.json says into every answer; vLLM, asked by

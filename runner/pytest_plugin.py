@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from runner import config as configuration
 from runner.adopt import Adopted, LeftToAnother, adopt
-from runner.composition import quoted
+from runner.config import loading
+from runner.config.composition import quoted
 from runner.errors import UserError
 from runner.inputs.sources import MODELSCOPE
 from runner.plan import Plan
@@ -120,7 +120,7 @@ class AccuracyItem(pytest.Item):
         self._say([f"warning: {line}" for line in adopted.dropped])
         # The user's come last, and so have the last word.
         composed = adopted.compose([*settings, *self.config.getini(OVERRIDES)])
-        config = configuration.load(composed)
+        config = loading.load(composed)
         out = terminal.console()
         try:
             courier = self.accuracy.courier

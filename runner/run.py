@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from runner import preflight, reference, secrecy
-from runner.config import RunConfig, TrackingConfig
+from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import Environment, collect
 from runner.errors import UserError
 from runner.evidence.samples import read_samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from runner.config import ModelConfig, RunConfig
+from runner.config.schema import ModelConfig, RunConfig
 
 # lm-eval's names of the same two kinds of model, text alone and text with images.
 TRANSFORMERS_BACKENDS = {"vllm": "hf", "vllm-vlm": "hf-multimodal"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from runner.config import VerdictConfig
+from runner.config.verdict import VerdictConfig
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Plan
 from runner.rundir import RunDirectory, write_atomic, write_json

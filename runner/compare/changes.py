@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
+from runner.config.verdict import NumericsConfig
 from runner.evidence import shifts
 from runner.evidence.pairing import Reason
 from runner.evidence.samples import Sample
 from runner.evidence.unparsable import unparsable
-from runner.verdict_config import NumericsConfig
 
 # As the rule `numerics` has it. Logits of 16 to 32, as large models have them, lie 0.125 apart in
 # bfloat16: two such steps turn a lead of 0.25 into a tie, whatever else is right.

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.compare.sides import Side
+from runner.config.verdict import VerdictConfig
 from runner.evidence.samples import Sample
 from runner.reference import incomplete
 from runner.verdict import EXIT_STATUS, Against, ReferenceUsed, Status, Verdict, judge
-from runner.verdict_config import VerdictConfig
 
 
 def rule(

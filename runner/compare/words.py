@@ -8,11 +8,11 @@ from runner.compare.changes import Kind
 from runner.compare.comparison import Comparison
 from runner.compare.samples import UnpairedCount
 from runner.compare.scores import Scores
+from runner.config.verdict import NumericsConfig
 from runner.evidence.pairing import Reason
 from runner.statistics import ALPHA
 from runner.sweep.words import amount, probability
 from runner.verdict import MetricVerdict, Status
-from runner.verdict_config import NumericsConfig
 
 # Subjects and settings that one sentence can bear.
 NAMED = 4

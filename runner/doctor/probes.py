@@ -15,12 +15,12 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from runner import config as configuration
-from runner.config import TrackingConfig
+from runner.config import loading
+from runner.config.schema import TrackingConfig
+from runner.config.usage import explain, is_usage_error
 from runner.hubs import reason
 from runner.preflight import store
 from runner.secrecy import without_user
-from runner.usage import explain, is_usage_error
 
 TIME_LIMIT_S = 3.0
 # What a proxy says in a hub's place; any other status is the hub's own answer.
@@ -125,8 +125,8 @@ def tracking() -> Store:
 
 def default_tracking_uri() -> str:
     """As conf/ composes it in this working directory and with these variables."""
-    configuration.register()
-    directory = str(configuration.config_directory())
+    loading.register()
+    directory = str(loading.config_directory())
     known = HydraConfig.instance()
     before = known.cfg
     with hydra.initialize_config_dir(directory, version_base="1.3"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.hubs import huggingface, is_path, modelscope, reason, weight_bytes
 from runner.hubs.cache import cached_on_hf, cached_on_modelscope

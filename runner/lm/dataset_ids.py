@@ -8,8 +8,8 @@ from typing import Any
 
 from lm_eval.tasks import TaskManager
 
+from runner.config.usage import suggestion
 from runner.errors import UserError
-from runner.usage import suggestion
 
 # Readers of `datasets` that take files, not the name of a repository.
 FILE_READERS = ("json", "csv", "parquet", "arrow", "text", "xml", "webdataset", "imagefolder")

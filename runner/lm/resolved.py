@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from runner.config.usage import suggestion
 from runner.errors import UserError
 from runner.plan import Plan
-from runner.usage import suggestion
 
 # Arguments of lm-eval's model classes that it does not pass on to vLLM.
 LM_EVAL_ARGUMENTS = (

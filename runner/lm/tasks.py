@@ -11,10 +11,10 @@ from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
+from runner.config.usage import suggestion
 from runner.errors import UserError
 from runner.lm.guesses import watch
 from runner.plan import Evaluation, Plan
-from runner.usage import suggestion
 
 
 @dataclass(frozen=True)

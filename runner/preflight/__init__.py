@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.inputs import sources
 from runner.inputs.weights import Weights, find_weights

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
 from runner.memory.architecture import expert_count, text_config
 from runner.platforms.ascend import Machine, unusable, visible

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.memory.architecture import (
     expert_count,
     longest,

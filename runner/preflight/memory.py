@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
 from runner.memory import Layout, Room, describe, estimate, fits, stored_weights
 from runner.platforms import Device

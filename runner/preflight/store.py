@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from runner.config import TrackingConfig
+from runner.config.schema import TrackingConfig
 from runner.errors import cause
 
 SERVER_TIMEOUT_S = 3.0

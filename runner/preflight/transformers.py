@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
+from runner.config.usage import suggestion
 from runner.inputs.weights import Weights
 from runner.platforms import Platform
 from runner.platforms.base import installed_version
 from runner.preflight.ascend import MODELSLIM_FILE
 from runner.runtimes import backend, extra_arguments
-from runner.usage import suggestion
 
 
 def missing(config: RunConfig, platform: Platform) -> list[str]:

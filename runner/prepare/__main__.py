@@ -7,10 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from runner import config as configuration
 from runner.attempt import INTERRUPTED, USAGE_ERROR
-from runner.composition import compose
-from runner.config import RunConfig
+from runner.config import loading
+from runner.config.composition import compose
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.hubs import huggingface, is_path, modelscope
 from runner.inputs import manifest
@@ -75,7 +75,7 @@ def composed(overrides: list[str], config_dir: str | None) -> RunConfig:
         UserError: as there.
     """
     kept = [each for each in overrides if not each.startswith("tracking")]
-    return configuration.load(compose([*kept, "tracking=off"], config_dir))
+    return loading.load(compose([*kept, "tracking=off"], config_dir))
 
 
 def prepare(config: RunConfig) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from runner.config import LimitsConfig
+from runner.config.schema import LimitsConfig
 from runner.supervision.failures import Failure
 
 # A front end of vLLM's (0.32, SyncMPClient) may wait for ever for a core that was killed; one that

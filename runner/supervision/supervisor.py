@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runner import secrecy
-from runner.config import LimitsConfig
+from runner.config.schema import LimitsConfig
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json

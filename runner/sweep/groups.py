@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 
 
 @dataclass(frozen=True)

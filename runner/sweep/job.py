@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.report import terminal
 from runner.run import check, perform

@@ -10,11 +10,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from runner import config as configuration
-from runner.config import RunConfig
+from runner.config import loading
+from runner.config.schema import RunConfig
+from runner.config.usage import explain, is_usage_error
 from runner.errors import UserError
 from runner.sweep.record import sweep_id
-from runner.usage import explain, is_usage_error
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def compose(
     HydraConfig.instance().set_config(composed)  # what ${hydra:…} is resolved by
     with open_dict(composed):
         del composed["hydra"]
-    config = configuration.load(composed)
+    config = loading.load(composed)
     place = Path(str(sweep.hydra.sweep.dir))
     named = replace(config.sweep, id=sweep_id(place), point=name or None)
     return Point(

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 
 DIRECTIONS = {"accuracy": "maximize", "throughput": "maximize", "seconds": "minimize"}

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from runner.config.verdict import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing, pair
 from runner.evidence.samples import Sample
 from runner.outcome import Outcome, State, TaskOutcome
@@ -15,7 +16,6 @@ from runner.verdict.doubts import doubts_of
 from runner.verdict.result import EXIT_STATUS, MetricVerdict, Status, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
 from runner.verdict.settle import Judged, missing, settled, shown, unheld
-from runner.verdict_config import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
 
 RULES: Mapping[str, Rule] = {
     "isclose": isclose.judge,

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.config.verdict import NumericsConfig
 from runner.evidence import shifts
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.outcome import TaskOutcome
 from runner.verdict.paired import unpaired
 from runner.verdict.result import MetricVerdict, Status
-from runner.verdict_config import NumericsConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from runner.config.verdict import REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, Outcome, TaskOutcome
 from runner.statistics.drops import Drop
 from runner.verdict.result import ReferenceUsed, Status
-from runner.verdict_config import REFERENCE_RULES, VerdictConfig
 
 
 @dataclass(frozen=True)

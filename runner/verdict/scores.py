@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runner.config.verdict import NO_FIELD
 from runner.evidence.samples import Sample
 from runner.verdict.rule import Case
-from runner.verdict_config import NO_FIELD
 
 
 @dataclass(frozen=True)

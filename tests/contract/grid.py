@@ -14,8 +14,8 @@ from typing import Any
 import hydra
 
 from runner import canary
-from runner import config as configuration
-from runner.config import RunConfig
+from runner.config import loading
+from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms.ascend import Machine
@@ -121,12 +121,12 @@ class Case:
 
 def models() -> list[str]:
     """All that conf/model has."""
-    directory = configuration.config_directory() / "model"
+    directory = loading.config_directory() / "model"
     return sorted(file.stem for file in directory.glob("*.yaml"))
 
 
 def presets() -> list[str]:
-    directory = configuration.config_directory() / "engine"
+    directory = loading.config_directory() / "engine"
     return sorted(file.stem for file in directory.glob("ascend*.yaml"))
 
 
@@ -162,8 +162,8 @@ def _once() -> Iterator[dict[str, Any]]:
 
 @functools.cache
 def _composed(model: str, engine: str) -> RunConfig:
-    configuration.register()
-    directory = str(configuration.config_directory())
+    loading.register()
+    directory = str(loading.config_directory())
     chosen = [f"model={model}", f"engine={engine}", "tracking=off", "output_dir=unused"]
     with hydra.initialize_config_dir(directory, version_base="1.3"):
-        return configuration.load(hydra.compose("config", chosen))
+        return loading.load(hydra.compose("config", chosen))

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import hydra
 import pytest
 
-from runner import config as configuration
+from runner.config import loading
 from runner.errors import UserError
 from runner.platforms import additional_config as schema
 from tests.contract.client import Upstream
@@ -115,8 +115,8 @@ def test_a_typing_error_is_passed_over_upstream_and_refused_here(
 ) -> None:
     args = {**Case("A2", "qwen3_8b").engine_args(), "additional_config": options}
     assert upstream("A2").ask(args).refused is None
-    configuration.register()
-    directory = str(configuration.config_directory())
+    loading.register()
+    directory = str(loading.config_directory())
     with (
         pytest.raises(UserError, match=r"engine\.additional_config"),
         hydra.initialize_config_dir(directory, version_base="1.3"),
@@ -125,7 +125,7 @@ def test_a_typing_error_is_passed_over_upstream_and_refused_here(
         composed = hydra.compose(
             "config", [*chosen, f"+engine.additional_config={_hydra(options)}"]
         )
-        configuration.load(composed)
+        loading.load(composed)
 
 
 @pytest.mark.slow

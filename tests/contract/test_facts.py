@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from runner import rules
-from runner.config import PACKAGE
+from runner.config import rules
+from runner.config.loading import PACKAGE
 from runner.preflight import ascend
 from tests.contract.grid import KEPT_BY_LM_EVAL, Case
 from tests.contract.wheels import WHEELS

@@ -23,10 +23,10 @@ from typing import Any
 
 import hydra
 
-from runner import config as configuration
 from runner import worker
 from runner.attempt import INTERRUPTED, attempt
-from runner.config import RunConfig, TrackingConfig
+from runner.config import loading
+from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import collect
 from runner.journal.attempts import records
 from runner.outcome import Outcome
@@ -246,11 +246,11 @@ def found(run: RunDirectory) -> Found:
 def _checked(tasks: Path) -> Any:
     from runner.run import Checked
 
-    configuration.register()
-    with hydra.initialize_config_dir(str(configuration.config_directory()), version_base="1.3"):
+    loading.register()
+    with hydra.initialize_config_dir(str(loading.config_directory()), version_base="1.3"):
         places = [f"task.include_path={tasks}", f"journal.dir={tasks.parent / 'journal'}"]
         composed = hydra.compose("config", [*OVERRIDES, *places])
-        config = configuration.load(composed)
+        config = loading.load(composed)
     return Checked(config, "", _plan(config), collect(PLATFORMS["cpu"]))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import hydra
 import pytest
 
-from runner import config as configuration
-from runner.config import (
+from runner.config import loading
+from runner.config.schema import (
     AskConfig,
     EngineConfig,
     ModelConfig,
@@ -17,14 +17,14 @@ from runner.config import (
     RunConfig,
     TaskConfig,
     TrackingConfig,
-    VerdictConfig,
 )
+from runner.config.usage import explain, is_usage_error
+from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.errors import UserError
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import Device
-from runner.usage import explain, is_usage_error
 from runner.verdict import Verdict, judge
 
 # What a test leaves open: no machine of its own, and no store.
@@ -34,15 +34,15 @@ NEUTRAL = ("engine=cpu", "tracking=off")
 @pytest.fixture
 def compose() -> Callable[..., RunConfig]:
     """Compose and check conf/ with overrides; every complaint comes as UserError, as in `main`."""
-    configuration.register()
+    loading.register()
 
     def composed(*overrides: str) -> RunConfig:
         chosen = {override.partition("=")[0] for override in overrides}
         neutral = [each for each in NEUTRAL if each.partition("=")[0] not in chosen]
-        directory = str(configuration.config_directory())
+        directory = str(loading.config_directory())
         try:
             with hydra.initialize_config_dir(directory, version_base="1.3"):
-                return configuration.load(hydra.compose("config", [*neutral, *overrides]))
+                return loading.load(hydra.compose("config", [*neutral, *overrides]))
         except Exception as error:
             if not is_usage_error(error):
                 raise

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from runner import config as configuration
 from runner.adopt import Adopted, LeftToAnother, adopt, main
-from runner.composition import compose
-from runner.config import AskConfig, RunConfig
+from runner.config import loading
+from runner.config.composition import compose
+from runner.config.schema import AskConfig, RunConfig
 from runner.errors import UserError
 from tests.originals import BARE, TEXT, write
 
@@ -19,7 +19,7 @@ NEUTRAL = ["engine=ascend", "tracking=off"]
 
 
 def load(adopted: Adopted, *overrides: str) -> RunConfig:
-    return configuration.load(adopted.compose([*NEUTRAL, *overrides]))
+    return loading.load(adopted.compose([*NEUTRAL, *overrides]))
 
 
 def problems(file: Path) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config import RunConfig, config_directory, load, register
+from runner.config.loading import config_directory, load, register
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 
 Compose = Callable[..., RunConfig]

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from runner import sync
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.config import LimitsConfig, RunConfig
+from runner.config.schema import LimitsConfig, RunConfig
 from runner.errors import UserError
 from runner.supervision import limits
 from runner.supervision.limits import Watch

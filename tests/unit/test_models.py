@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import RunConfig, config_directory
+from runner.config.loading import config_directory
+from runner.config.schema import RunConfig
 
 Compose = Callable[..., RunConfig]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.hubs import modelscope as hub_client
 from runner.inputs import manifest, sources

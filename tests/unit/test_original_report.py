@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.adopt import Adopted
-from runner.config import VerdictConfig
+from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.outcome import MetricResult, Outcome, State
 from runner.plan import Evaluation, Plan

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import VerdictConfig
+from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.lm.samples import SampleRow, write_samples
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runner.config import AskConfig, RunConfig, SeriesConfig
+from runner.config.schema import AskConfig, RunConfig, SeriesConfig
 from runner.plan import Facts, Plan, make_plan
 from runner.rundir import read_json, write_json
 

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from runner import preflight
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.platforms import ascend, cuda
 from runner.platforms.ascend import Ascend
 from runner.platforms.cpu import Cpu

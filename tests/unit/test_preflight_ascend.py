@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
 from runner.platforms import Device
 from runner.platforms.ascend import Machine

@@ -15,21 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config import (
-    EngineConfig,
-    ParallelismConfig,
-    RunConfig,
-    config_directory,
-    load,
-    register,
-)
+from runner.config.loading import config_directory, load, register
+from runner.config.schema import EngineConfig, ParallelismConfig, RunConfig
+from runner.config.usage import schema_keys
 from runner.errors import UserError
 from runner.plan import Facts, make_plan
 from runner.platforms import cann, npu_smi
 from runner.platforms.base import UNKNOWN
 from runner.platforms.places import ROOT_VARIABLE
 from runner.statistics import flips, power, resampling, shares
-from runner.usage import schema_keys
 from tests.imitation import imitate, npu_smi_info
 
 # A fixture that is made once and only read may be shared by all examples.

@@ -10,8 +10,8 @@ from pathlib import Path
 import hydra
 import pytest
 
-from runner import config as configuration
-from runner.config import RunConfig
+from runner.config import loading
+from runner.config.schema import RunConfig
 
 PROJECT = Path(__file__).parent.parent.parent
 README = (PROJECT / "README.md").read_text()
@@ -44,14 +44,12 @@ def test_the_readmes_model_file_works_from_a_directory_of_ones_own(tmp_path: Pat
     (tmp_path / "model" / "my_model.yaml").write_text(found.group(1))
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "arc_easy.yaml").write_text("names: [arc_easy]\n")
-    configuration.register()
+    loading.register()
     search = f"hydra.searchpath=[file://{tmp_path}]"
-    directory = str(configuration.config_directory())
+    directory = str(loading.config_directory())
     with hydra.initialize_config_dir(directory, version_base="1.3"):
-        own = configuration.load(
-            hydra.compose("config", [search, "model=my_model", "tracking=off"])
-        )
-        other = configuration.load(
+        own = loading.load(hydra.compose("config", [search, "model=my_model", "tracking=off"]))
+        other = loading.load(
             hydra.compose("config", [search, "model=my_model", "task=arc_easy", "tracking=off"])
         )
     assert own.task.names == ["gsm8k"]

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from runner import promote, reference
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.lm.samples import SampleRow, write_samples
 from runner.outcome import Outcome, State

@@ -11,7 +11,7 @@ import pytest
 
 from runner import preflight
 from runner.canary import WEIGHTS
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms.base import installed_version

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from runner.config import RunConfig, VerdictConfig
+from runner.config.schema import RunConfig
+from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.outcome import Feeding, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Facts, Plan, make_plan

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.environment import Environment
 from runner.errors import UserError
 from runner.outcome import Outcome, State

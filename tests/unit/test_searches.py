@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.outcome import Outcome
 from runner.rundir import RunDirectory, write_json

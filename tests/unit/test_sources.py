@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 from safetensors.numpy import save, save_file
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.hubs import modelscope
 from runner.hubs.cache import cached_on_modelscope

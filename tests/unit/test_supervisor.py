@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runner.config import LimitsConfig
+from runner.config.schema import LimitsConfig
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks.sweep_packing import sleeper, stand_in, timeline, used_twice
 from runner.attempt import INFRASTRUCTURE
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.rundir import RunDirectory, read_json
 from runner.sweep import record

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
 from runner.plan import Plan
 from runner.run import Checked
 from runner.rundir import RunDirectory, write_atomic, write_json

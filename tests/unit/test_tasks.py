@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.config import PACKAGE
+from runner.config.loading import PACKAGE
 from runner.lm.tasks import Managers, task_manager
 
 CANARY = str(PACKAGE / "canary" / "tasks")

@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from runner.config import RunConfig, VerdictConfig
+from runner.config.schema import RunConfig
+from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.outcome import Feeding, MetricResult, Outcome, State
 from runner.plan import Facts, Plan, make_plan

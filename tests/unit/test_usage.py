@@ -21,15 +21,15 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from runner import config as configuration
-from runner.config import RunConfig
-from runner.usage import explain, is_usage_error, schema_keys, suggestion
+from runner.config import loading
+from runner.config.schema import RunConfig
+from runner.config.usage import explain, is_usage_error, schema_keys, suggestion
 
 
 @pytest.fixture(autouse=True)
 def hydra_is_ready() -> Iterator[None]:
-    configuration.register()
-    with hydra.initialize_config_dir(str(configuration.config_directory()), version_base="1.3"):
+    loading.register()
+    with hydra.initialize_config_dir(str(loading.config_directory()), version_base="1.3"):
         yield
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from runner.config import VerdictConfig
+from runner.config.verdict import VerdictConfig
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.verdict import EXIT_STATUS, Status, Verdict, confidence_interval, judge

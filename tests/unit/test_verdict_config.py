@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.config import RunConfig
+from runner.config.schema import RunConfig
+from runner.config.verdict import MetricRuleConfig
 from runner.errors import UserError
 from runner.verdict.rule import needs_reference, needs_samples, settings
-from runner.verdict_config import MetricRuleConfig
 
 Compose = Callable[..., RunConfig]
 REFERENCE = "verdict.reference=baseline@canary_vl/canary"

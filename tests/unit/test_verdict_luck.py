@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from runner.config.verdict import VerdictConfig
 from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.verdict import Against, ReferenceUsed, Status, Verdict, judge
-from runner.verdict_config import VerdictConfig
 
 N = 400
 RULES = [

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from runner.config.verdict import MetricRuleConfig, NumericsConfig, VerdictConfig
 from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
@@ -16,7 +17,6 @@ from runner.statistics.flips import mcnemar_drop, upper_drop
 from runner.statistics.shares import lower_bound
 from runner.verdict import Against, MetricVerdict, ReferenceUsed, Status, Verdict, judge
 from runner.verdict.words import beneath
-from runner.verdict_config import MetricRuleConfig, NumericsConfig, VerdictConfig
 
 NOT_WORSE = VerdictConfig(rule="not_worse", margin=0.05)
 PAIRED = VerdictConfig(rule="paired", margin=0.02, reference="other")

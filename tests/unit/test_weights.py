@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from runner.config import ModelConfig, RunConfig, SourceConfig
+from runner.config.schema import ModelConfig, RunConfig, SourceConfig
 from runner.errors import UserError
 from runner.inputs.weights import Weights
 from runner.inputs.weights import find_weights as find_weights_of

@@ -8,9 +8,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from runner import config as configuration
+from runner.config import loading
+from runner.config.usage import explain, is_usage_error
 from runner.errors import UserError
-from runner.usage import explain, is_usage_error
 
 # Mappings that a user fills: a new key in them needs no plus sign.
 OPEN_MAPPINGS = re.compile(
@@ -27,11 +27,11 @@ def compose(overrides: list[str], config_dir: str | Path | None = None) -> DictC
     Raises:
         UserError: as there.
     """
-    configuration.register()
+    loading.register()
     chosen = [opened(each) for each in overrides]
     if config_dir is not None:
         chosen.append(f"hydra.searchpath=[file://{Path(config_dir).expanduser().resolve()}]")
-    directory = str(configuration.config_directory())
+    directory = str(loading.config_directory())
     try:
         with hydra.initialize_config_dir(directory, version_base="1.3"):
             return hydra.compose("config", chosen)

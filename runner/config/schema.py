@@ -1,4 +1,4 @@
-"""The typed schema of conf/, and a composed configuration checked against it.
+"""The typed schema of conf/.
 
 Hydra merges the group files into `RunConfig`. A default that reads `${model.serve.…}` means "as the
 model is usually served": the model file states it once, a group file or the command line overrides
@@ -8,21 +8,11 @@ it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import II, MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import II, MISSING
 
-from runner.errors import UserError
-from runner.platforms import cuda_or_cpu, detect
-from runner.platforms.additional_config import AdditionalConfig, settled
-from runner.rules import baseline_problems, problems
-from runner.usage import explain
-from runner.verdict_config import MetricRuleConfig, VerdictConfig
-
-PACKAGE = Path(__file__).parent
+from runner.config.verdict import VerdictConfig
 
 
 @dataclass
@@ -72,7 +62,7 @@ class ModelConfig:
     serve: ServeConfig = field(default_factory=ServeConfig)
     hardware: str | None = None
     source: str | None = None
-    # OmegaConf cannot add to typed nested mappings from the command line: `load` makes these
+    # OmegaConf cannot add to typed nested mappings from the command line: `loading` makes these
     # dict[task, AskConfig] and dict[task, dict[metric, dict[filter, float]]].
     ask: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, Any] = field(default_factory=dict)
@@ -142,7 +132,7 @@ class EngineConfig:
     window: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
-    # `load` checks it against AdditionalConfig; open here, so that only what is set is recorded.
+    # `loading` checks it against AdditionalConfig; open here, so that only what is set is recorded.
     additional_config: dict[str, Any] = field(default_factory=dict)
     allow_untested: bool = False
 
@@ -208,94 +198,3 @@ class RunConfig:
     objective: str = "accuracy"
     output_dir: str = MISSING
     preflight_only: bool = False
-
-
-def config_directory() -> Path:
-    """conf/ inside the package in a wheel, beside it in a checkout or editable install."""
-    packaged = PACKAGE / "conf"
-    return packaged if packaged.is_dir() else PACKAGE.parent / "conf"
-
-
-def register() -> None:
-    """Make the schema and the resolvers known to Hydra; call once, before it composes."""
-    ConfigStore.instance().store(name="run_schema", node=RunConfig)
-    OmegaConf.register_new_resolver("package_path", lambda path: str(PACKAGE / path), replace=True)
-    OmegaConf.register_new_resolver("detected_platform", lambda: detect().name, replace=True)
-    OmegaConf.register_new_resolver("cuda_or_cpu", lambda: cuda_or_cpu().name, replace=True)
-    OmegaConf.register_new_resolver(
-        "by_platform",
-        lambda platform, choices, otherwise: choices.get(platform, otherwise),
-        replace=True,
-    )
-
-
-def load(composed: DictConfig) -> RunConfig:
-    """Check the composed whole against the schema and the rules.
-
-    `+a.b=1` slips past Hydra's own check: the plain content is merged into the schema again.
-
-    Raises:
-        UserError: with one line for every key that is unknown, mistyped or out of range.
-    """
-    try:
-        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
-        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), plain)
-        missing = sorted(OmegaConf.missing_keys(merged))
-        if missing:
-            raise UserError(*(f"{key}: a value is required" for key in missing))
-        config = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise UserError(explain(error)) from error
-    assert isinstance(config, RunConfig)
-    model = config.model
-    model.ask = {
-        task: _typed(AskConfig, value, f"model.ask.{task}") for task, value in model.ask.items()
-    }
-    model.by_series = {
-        series: _typed(SeriesConfig, value, f"model.by_series.{series}")
-        for series, value in model.by_series.items()
-    }
-    config.engine.additional_config = settled(
-        _typed(AdditionalConfig, config.engine.additional_config, "engine.additional_config")
-    )
-    broken = baseline_problems(model.baselines, "model.baselines")
-    broken += _typed_overrides(config.verdict)
-    for series, known in model.by_series.items():
-        broken += baseline_problems(known.baselines, f"model.by_series.{series}.baselines")
-    broken = broken or problems(config)
-    if broken:
-        raise UserError(*broken)
-    return config
-
-
-def _typed_overrides(verdict: VerdictConfig) -> list[str]:
-    """`verdict.metrics` typed in place; what is not nested deep enough is named."""
-    problems = []
-    for task, metrics in verdict.metrics.items():
-        nested = isinstance(metrics, dict) and all(
-            isinstance(filters, dict) and all(isinstance(own, dict) for own in filters.values())
-            for filters in metrics.values()
-        )
-        if not nested:
-            problems.append(
-                f"verdict.metrics.{task}: must read <task>.<metric>.<filter>.rule=paired (or rtol, "
-                "margin, higher_is_better); lm-eval's acc,none is acc.none"
-            )
-            continue
-        for metric, filters in metrics.items():
-            for name, own in filters.items():
-                key = f"verdict.metrics.{task}.{metric}.{name}"
-                filters[name] = _typed(MetricRuleConfig, own, key)
-    return problems
-
-
-def _typed(schema: type[Any], value: Any, key: str) -> Any:
-    """A value below an open mapping, as its own schema has it."""
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), value)
-        missing = sorted(OmegaConf.missing_keys(merged))
-        if missing:
-            raise UserError(*(f"{key}.{name}: a value is required" for name in missing))
-        return OmegaConf.to_object(merged)
-    except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(explain(error, key)) from error

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from omegaconf import OmegaConf
 
-from runner import secrecy, verdict_config
+from runner import secrecy
+from runner.config import verdict
+from runner.config.schema import RunConfig
 from runner.platforms import PLATFORMS
-
-if TYPE_CHECKING:
-    from runner.config import RunConfig
 
 BACKENDS = ("vllm", "vllm-vlm")
 RUNTIMES = ("vllm", "transformers")
@@ -132,7 +131,7 @@ def problems(config: RunConfig) -> list[str]:
         "engine.platform",
         "transformers runs on cuda or cpu here; use engine=transformers, which takes what there is",
     )
-    found += verdict_config.problems(config.verdict, config.task.names)
+    found += verdict.problems(config.verdict, config.task.names)
     return (
         found
         + _additional_config(config)

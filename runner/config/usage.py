@@ -15,6 +15,8 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from runner.config.schema import RunConfig
+
 
 def explain(error: Exception, where: str = "") -> str:
     """One message, no traceback: what is wrong, at which key (below `where`), what is allowed."""
@@ -71,8 +73,6 @@ def _schema_error(error: OmegaConfBaseException, where: str) -> str:
 
 
 def _unknown_key(key: str, known: tuple[str, ...]) -> str:
-    from runner.config import RunConfig
-
     if not known:
         known = schema_keys(RunConfig)
         return f"{key}: no such key.{suggestion(key, known)} `python -m runner --help` shows them"

@@ -1,0 +1,111 @@
+"""conf/ found and made known to Hydra; a composed configuration checked against its schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.config.rules import baseline_problems, problems
+from runner.config.schema import AskConfig, RunConfig, SeriesConfig
+from runner.config.usage import explain
+from runner.config.verdict import MetricRuleConfig, VerdictConfig
+from runner.errors import UserError
+from runner.platforms import cuda_or_cpu, detect
+from runner.platforms.additional_config import AdditionalConfig, settled
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def config_directory() -> Path:
+    """conf/ inside the package in a wheel, beside it in a checkout or editable install."""
+    packaged = PACKAGE / "conf"
+    return packaged if packaged.is_dir() else PACKAGE.parent / "conf"
+
+
+def register() -> None:
+    """Make the schema and the resolvers known to Hydra; call once, before it composes."""
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+    OmegaConf.register_new_resolver("package_path", lambda path: str(PACKAGE / path), replace=True)
+    OmegaConf.register_new_resolver("detected_platform", lambda: detect().name, replace=True)
+    OmegaConf.register_new_resolver("cuda_or_cpu", lambda: cuda_or_cpu().name, replace=True)
+    OmegaConf.register_new_resolver(
+        "by_platform",
+        lambda platform, choices, otherwise: choices.get(platform, otherwise),
+        replace=True,
+    )
+
+
+def load(composed: DictConfig) -> RunConfig:
+    """Check the composed whole against the schema and the rules.
+
+    `+a.b=1` slips past Hydra's own check: the plain content is merged into the schema again.
+
+    Raises:
+        UserError: with one line for every key that is unknown, mistyped or out of range.
+    """
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), plain)
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise UserError(*(f"{key}: a value is required" for key in missing))
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+    assert isinstance(config, RunConfig)
+    model = config.model
+    model.ask = {
+        task: _typed(AskConfig, value, f"model.ask.{task}") for task, value in model.ask.items()
+    }
+    model.by_series = {
+        series: _typed(SeriesConfig, value, f"model.by_series.{series}")
+        for series, value in model.by_series.items()
+    }
+    config.engine.additional_config = settled(
+        _typed(AdditionalConfig, config.engine.additional_config, "engine.additional_config")
+    )
+    broken = baseline_problems(model.baselines, "model.baselines")
+    broken += _typed_overrides(config.verdict)
+    for series, known in model.by_series.items():
+        broken += baseline_problems(known.baselines, f"model.by_series.{series}.baselines")
+    broken = broken or problems(config)
+    if broken:
+        raise UserError(*broken)
+    return config
+
+
+def _typed_overrides(verdict: VerdictConfig) -> list[str]:
+    """`verdict.metrics` typed in place; what is not nested deep enough is named."""
+    problems = []
+    for task, metrics in verdict.metrics.items():
+        nested = isinstance(metrics, dict) and all(
+            isinstance(filters, dict) and all(isinstance(own, dict) for own in filters.values())
+            for filters in metrics.values()
+        )
+        if not nested:
+            problems.append(
+                f"verdict.metrics.{task}: must read <task>.<metric>.<filter>.rule=paired (or rtol, "
+                "margin, higher_is_better); lm-eval's acc,none is acc.none"
+            )
+            continue
+        for metric, filters in metrics.items():
+            for name, own in filters.items():
+                key = f"verdict.metrics.{task}.{metric}.{name}"
+                filters[name] = _typed(MetricRuleConfig, own, key)
+    return problems
+
+
+def _typed(schema: type[Any], value: Any, key: str) -> Any:
+    """A value below an open mapping, as its own schema has it."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), value)
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise UserError(*(f"{key}.{name}: a value is required" for name in missing))
+        return OmegaConf.to_object(merged)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(explain(error, key)) from error
