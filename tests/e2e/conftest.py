@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from runner.canary import WEIGHTS
+from tests.secret_names import NAMES
 
 PROJECT = Path(__file__).parent.parent.parent
 
@@ -38,23 +39,7 @@ CHOICES = [
 # What is secret has this in it, wherever people keep such things.
 CANARY = "canary-4be1d0a7c2"
 SECRETS = {
-    **{
-        name: f"{CANARY}-{name.lower()}"
-        for name in (
-            "HF_TOKEN",
-            "HUGGING_FACE_HUB_TOKEN",
-            "MLFLOW_TRACKING_PASSWORD",
-            "MLFLOW_TRACKING_TOKEN",
-            "MODELSCOPE_API_TOKEN",
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-            "AWS_SESSION_TOKEN",
-            "OPENAI_API_KEY",
-            "VLLM_API_KEY",
-            "WANDB_API_KEY",
-            "GITHUB_TOKEN",
-        )
-    },
+    **{name: f"{CANARY}-{name.lower()}" for name in NAMES},
     **{
         name: f"http://somebody:{CANARY}@127.0.0.1:9"
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "HF_ENDPOINT")

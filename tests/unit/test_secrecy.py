@@ -11,23 +11,10 @@ import pytest
 from runner import secrecy
 from runner.environment import telling_variables
 from runner.tracking.tracked import ui_command
+from tests.secret_names import NAMES
 from tests.unit.test_cli import command, environment
 
 TOKEN = "canary-1f6c0e8b"
-# Under which people keep secrets.
-NAMES = (
-    "HF_TOKEN",
-    "HUGGING_FACE_HUB_TOKEN",
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-    "MODELSCOPE_API_TOKEN",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "OPENAI_API_KEY",
-    "VLLM_API_KEY",
-    "WANDB_API_KEY",
-)
 # Code that comes as data is run by none of these, which ruff does not know (or not yet).
 UNSAFE = re.compile(r"allow_pickle|pickle|shelve|\bdill\b|torch\.load\(|np\.load\(|joblib\.load")
 

@@ -1,0 +1,16 @@
+"""Variables under which people keep secrets."""
+
+NAMES = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "MODELSCOPE_API_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "OPENAI_API_KEY",
+    "VLLM_API_KEY",
+    "WANDB_API_KEY",
+    "GITHUB_TOKEN",
+)
