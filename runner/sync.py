@@ -16,7 +16,7 @@ from runner.sweep import lock, record, store
 from runner.sweep.finish import finish
 from runner.sweep.summary import read_sweep
 from runner.tracking.courier import Courier
-from runner.tracking.pending import deliver, pending
+from runner.tracking.pending import deliver, own, pending
 from runner.tracking.tracked import run_page
 
 HELP = """\
@@ -87,9 +87,9 @@ def sync(directories: Sequence[Path], out: Console) -> int:
 def _sweeps(directories: Sequence[Path]) -> list[Path]:
     """Those whose comparison is not recorded as it would be now."""
     # A launcher that is not ours leaves points and no sweep.json.
-    found = {file.parent for each in directories for file in each.rglob(record.NAME)}
+    found = {file.parent for each in directories for file in own(each.rglob(record.NAME))}
     found |= {
-        file.parent.parent for each in directories for file in each.rglob(f"*/{record.POINT}")
+        file.parent.parent for each in directories for file in own(each.rglob(f"*/{record.POINT}"))
     }
     sweeps = [each for each in found if each.name != record.EARLIER]
     return sorted(each for each in sweeps if not store.is_recorded(read_sweep(each)))

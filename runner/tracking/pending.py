@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from runner.tracking.tracked import TrackedRun
 
 # A store that has refused this many runs in a row is asked no more.
 PATIENCE = 2
+# In a folder of this name, MLflow keeps a run's files: `mlruns/gsm8k/<run id>/artifacts`.
+MLFLOW_RUN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,18 @@ def pending(directory: Path) -> list[RunDirectory]:
 
     A file that cannot be read is no reason to leave the others: it comes last.
     """
-    found = [RunDirectory(file.parent) for file in directory.rglob("tracking.json")]
+    found = [RunDirectory(file.parent) for file in own(directory.rglob("tracking.json"))]
     return sorted((run for run in found if not run.tracked.exists()), key=_began)
+
+
+def own(files: Iterable[Path]) -> list[Path]:
+    """Those that a run or a sweep wrote itself: MLflow's copies of them may lie below as well."""
+    places = {file: file.parent.resolve() for file in files}
+    return [
+        file
+        for file, place in places.items()
+        if place.name != "artifacts" or not MLFLOW_RUN.fullmatch(place.parent.name)
+    ]
 
 
 def _began(run: RunDirectory) -> tuple[bool, int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_atomic, write_json
+from runner.sweep import record
+from runner.sweep.record import PointRecord, SweepRecord
 from runner.tracking import records
 from runner.tracking.courier import Busy, Courier
 from runner.tracking.pending import deliver, pending
@@ -311,6 +314,25 @@ def test_sync_sends_what_is_pending_and_names_what_is_left(
     assert "pending: outputs/torn: a file is cut short" in said
     assert {run["info"]["status"] for run in server.runs.values()} == {"FINISHED", "KILLED"}
     assert first.tracked.exists() and second.tracked.exists() and not lost.tracked.exists()
+
+
+def test_what_mlflow_keeps_below_is_nobodys_to_send(
+    make: Make, config: RunConfig, tmp_path: Path, made_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `hydra.sweep.dir=` the store's copies lie in the sweep's own directory."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(made_store, "mlflow.db")
+    config.sweep.id = "sweep"
+    run = make("0", uri=f"sqlite:///{tmp_path}/mlflow.db")
+    record.write(Path(), SweepRecord("sweep", "python -m runner", (PointRecord(0, ()),)))
+    record.write_point(Path(), PointRecord(0, (), 0))
+    assert sync.main(["."]) == 0
+    copies = {file.name for file in Path("mlruns").rglob("*.json")}
+    assert copies >= {"tracking.json", "sweep.json", "point.json"}
+    assert pending(Path()) == []
+    assert sync._sweeps([Path()]) == []
+    run.tracked.unlink()
+    assert [each.path.resolve() for each in pending(Path())] == [run.path]
 
 
 def test_sync_with_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
