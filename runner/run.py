@@ -171,7 +171,10 @@ def perform(
             terminal.show_verdict(out, plan.model, verdict, tail)
             terminal.show_matters(out, outcome)
             terminal.show_feeding(out, outcome)
-            out.print(f"report: {files.report}, and {files.report_html.name} beside it")
+            page = (
+                f", and {files.report_html.name} beside it" if files.report_html.is_file() else ""
+            )
+            out.print(f"report: {files.report}{page}")
             if verdict.reference is not None:
                 both = shlex.join([verdict.reference.directory, str(files.path)])
                 out.print(f"why: python -m runner.compare {both}")
@@ -258,9 +261,11 @@ def _write_page(
     try:
         page = render(files, plan, environment, outcome, verdict, log_tail)
         write_atomic(files.report_html, page)
-    except Exception:
-        traceback.print_exc()
-        _warn(f"{files.report_html} was not written; {files.report} has the numbers")
+    except Exception as error:
+        why = f" ({error.strerror})" if isinstance(error, OSError) else ""
+        if not why:
+            traceback.print_exc()
+        _warn(f"{files.report_html} was not written{why}; {files.report} has the numbers")
 
 
 def _send(run: RunDirectory, courier: Courier, tracking: TrackingConfig) -> TrackedRun | None:

@@ -53,11 +53,10 @@ def checked(config: RunConfig, plan: Plan, environment: Environment) -> Checked:
 
 
 def performed(
-    checked: Checked, directory: Path, outcome: Outcome, courier: Courier
+    checked: Checked, directory: Path, engine: Any, courier: Courier
 ) -> tuple[Verdict, str]:
     """The verdict, and what was printed."""
     text = io.StringIO()
-    engine: Any = Engine(outcome)
     out = Console(file=text, width=120, soft_wrap=True)
     return perform(checked, directory, cast(Supervisor, engine), courier, out), text.getvalue()
 
@@ -74,11 +73,11 @@ def test_a_run_is_the_same_with_any_server(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     checked.config.tracking.enabled = False
-    alone, _ = performed(checked, tmp_path / "alone", outcome, courier)
+    alone, _ = performed(checked, tmp_path / "alone", Engine(outcome), courier)
     checked.config.tracking.enabled = True
     with serving() as server:
         checked.config.tracking.uri = server.uri
-        verdict, said = performed(checked, tmp_path / "well", outcome, courier)
+        verdict, said = performed(checked, tmp_path / "well", Engine(outcome), courier)
         assert verdict == alone
         assert f"MLflow: {server.uri}/#/experiments/" in said
         assert capsys.readouterr().err == ""
@@ -86,7 +85,7 @@ def test_a_run_is_the_same_with_any_server(
             for after in (0, 5):
                 server.misbehave(fault, after)
                 place = tmp_path / f"{fault}-{after}"
-                verdict, said = performed(checked, place, outcome, courier)
+                verdict, said = performed(checked, place, Engine(outcome), courier)
                 assert verdict == alone
                 assert files(place) == files(tmp_path / "alone")
                 assert "MLflow: " not in said
@@ -94,6 +93,29 @@ def test_a_run_is_the_same_with_any_server(
                 assert warning.startswith(f"warning: not in MLflow yet ({server.uri}): ")
                 assert warning.endswith(f"; later: python -m runner.sync {place}")
                 server.behave()
+
+
+def test_the_last_words_name_what_is_there(
+    tmp_path: Path,
+    checked: Checked,
+    outcome: Outcome,
+    courier: Courier,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class InTheWay(Engine):
+        def evaluate(self, plan: Plan, run: RunDirectory, *more: object) -> Outcome:
+            run.report_html.mkdir()
+            return super().evaluate(plan, run)
+
+    checked.config.tracking.enabled = False
+    _, said = performed(checked, tmp_path / "well", Engine(outcome), courier)
+    assert f"report: {tmp_path / 'well' / 'report.md'}, and report.html beside it\n" in said
+    verdict, said = performed(checked, tmp_path / "run", InTheWay(outcome), courier)
+    assert f"report: {tmp_path / 'run' / 'report.md'}\n" in said
+    assert "report.html" not in said
+    assert verdict.exit_status == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "report.html was not written (Is a directory); " in warning
 
 
 def test_a_server_that_never_answers_costs_the_time_that_it_may(
@@ -105,7 +127,7 @@ def test_a_server_that_never_answers_costs_the_time_that_it_may(
         checked.config.tracking.timeout_s = 2.0
         server.misbehave("dribble", after=3)
         began = time.monotonic()
-        verdict, _ = performed(checked, tmp_path / "run", outcome, courier)
+        verdict, _ = performed(checked, tmp_path / "run", Engine(outcome), courier)
         assert time.monotonic() - began < 6
     assert verdict.exit_status == 0
     assert "no answer within 2.0 s" in capsys.readouterr().err
@@ -117,7 +139,7 @@ def test_what_was_refused_is_no_run(
     checked.config.tracking.uri = server.uri
     refused = Outcome(State.REFUSED, "engine.extra: no such option")
     with pytest.raises(UserError):
-        performed(checked, tmp_path / "run", refused, courier)
+        performed(checked, tmp_path / "run", Engine(refused), courier)
     assert not (tmp_path / "run" / "tracking.json").exists()
     assert server.runs == {}
 
@@ -127,7 +149,7 @@ def test_an_interrupted_run_is_killed_in_mlflow(
 ) -> None:
     checked.config.tracking.uri = server.uri
     stopped = Outcome(State.INTERRUPTED, "interrupted", outcome.tasks)
-    verdict, _ = performed(checked, tmp_path / "run", stopped, courier)
+    verdict, _ = performed(checked, tmp_path / "run", Engine(stopped), courier)
     assert verdict == read_json(tmp_path / "run" / "verdict.json", Verdict)
     assert [run["info"]["status"] for run in server.runs.values()] == ["KILLED"]
 
