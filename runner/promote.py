@@ -10,10 +10,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from runner import reference
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
 from runner.errors import UserError
 from runner.outcome import Outcome
+from runner.reference import locating
+from runner.reference.reading import incomplete
 from runner.rundir import RunDirectory, read_json
 from runner.tracking.courier import Courier
 from runner.tracking.sender_process import NotSent
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         with Courier() as courier:
             return promote(given.run, given.alias, given.uri, given.force, courier)
     except UserError as error:
-        complain(UserError(*(line.replace(f"{reference.KEY}=", "") for line in error.problems)))
+        complain(UserError(*(line.replace(f"{locating.KEY}=", "") for line in error.problems)))
         return USAGE_ERROR
     except NotSent as error:
         complain(UserError(f"MLflow did not take the alias: {error}"))
@@ -79,7 +80,7 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
     """
     if not NAME.fullmatch(alias):
         raise UserError(f"--alias {alias}: letters, digits, and _ . - after the first")
-    located = reference.locate(name, uri, courier)
+    located = locating.locate(name, uri, courier)
     files = RunDirectory(located.directory)
     if files.tracked.is_file():
         tracked: TrackedRun = read_json(files.tracked, TrackedRun)
@@ -100,7 +101,7 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
     tasks = [each.task for each in plan.evaluations]
     since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
     before = courier.give_alias(
-        reference.LOOKUP_S,
+        locating.LOOKUP_S,
         run_id=located.run_id,
         name=alias,
         model=plan.model,
@@ -121,7 +122,7 @@ def _doubts(files: RunDirectory) -> list[str]:
             raise UserError(f"{files.path}: has no {needed.name}: not a completed run")
     outcome: Outcome = read_json(files.outcome, Outcome)
     verdict: Verdict = read_json(files.verdict, Verdict)
-    found = reference.incomplete(outcome)
+    found = incomplete(outcome)
     if verdict.status is Status.FAILED:
         found.append(f"the run FAILED ({verdict.reason})")
     return found

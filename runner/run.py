@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner import preflight, reference, secrecy
+from runner import preflight, secrecy
 from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import Environment, collect
 from runner.errors import UserError
@@ -23,7 +23,8 @@ from runner.inputs.digest import digest_directories
 from runner.outcome import Outcome, State
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
-from runner.reference import Reference
+from runner.reference.locating import locate
+from runner.reference.reading import Reference, misfits, read
 from runner.report import markdown, terminal
 from runner.report.progress import ProgressDisplay
 from runner.rundir import RunDirectory, write_atomic, write_json
@@ -93,7 +94,7 @@ def show_plan(config: RunConfig, courier: Courier, out: Console) -> None:
         _warn(warning)
     plan = make_plan(found.config, _facts(found.config, environment, found))
     terminal.show_plan(out, plan, found.memory, against.used if against is not None else None)
-    unfit = reference.misfits(against, plan) if against is not None else []
+    unfit = misfits(against, plan) if against is not None else []
     if problems := [*found.problems, *unfit]:
         raise UserError(*problems)
     out.print("\nChecked, and nothing started.")
@@ -118,7 +119,7 @@ def check(config: RunConfig, composed: str, courier: Courier, out: Console) -> C
         raise UserError(*found.problems)
     environment = collect(PLATFORMS[config.engine.platform])
     plan = make_plan(found.config, _facts(found.config, environment, found))
-    if against is not None and (unfit := reference.misfits(against, plan)):
+    if against is not None and (unfit := misfits(against, plan)):
         raise UserError(*unfit)
     return Checked(found.config, composed, plan, environment, against)
 
@@ -205,7 +206,7 @@ def _reference(config: RunConfig, found: preflight.Findings, courier: Courier) -
     if not name:
         return None
     try:
-        return reference.read(name, reference.locate(name, config.tracking.uri, courier))
+        return read(name, locate(name, config.tracking.uri, courier))
     except UserError as error:
         found.problems += error.problems
         return None

@@ -132,12 +132,12 @@ def _compare(given: argparse.Namespace, command: str) -> int:
 
 def _directory(name: str, uri: str, courier: Courier) -> Path:
     """Of a run or a sweep; what MLflow has is copied into the user's cache."""
-    from runner import reference
+    from runner.reference import locating
 
     try:
-        return reference.locate(name, uri, courier).directory
+        return locating.locate(name, uri, courier).directory
     except UserError as error:
-        told = (problem.removeprefix(f"{reference.KEY}=") for problem in error.problems)
+        told = (problem.removeprefix(f"{locating.KEY}=") for problem in error.problems)
         raise UserError(*told) from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from runner.compare.sides import Side
 from runner.config.verdict import VerdictConfig
 from runner.evidence.samples import Sample
-from runner.reference import incomplete
+from runner.reference.reading import incomplete
 from runner.verdict import EXIT_STATUS, Against, ReferenceUsed, Status, Verdict, judge
 
 

@@ -98,15 +98,15 @@ class Courier:
         return str(self._ask(timeout_s, "send_summary", **arguments))
 
     def find_alias(self, timeout_s: float, **arguments: Any) -> str:
-        """As runner.aliases.find_alias says; raises NotSent."""
+        """As runner.tracking.aliases.find_alias says; raises NotSent."""
         return str(self._ask(timeout_s, "find_alias", **arguments))
 
     def give_alias(self, timeout_s: float, **arguments: Any) -> list[str]:
-        """As runner.aliases.give_alias says; raises NotSent."""
+        """As runner.tracking.aliases.give_alias says; raises NotSent."""
         return list(self._ask(timeout_s, "give_alias", **arguments))
 
     def download(self, timeout_s: float, **arguments: Any) -> list[str]:
-        """As runner.aliases.download says; raises NotSent."""
+        """As runner.tracking.aliases.download says; raises NotSent."""
         return list(self._ask(timeout_s, "download", **arguments))
 
     def start(self) -> None:

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from runner import secrecy
-from runner.aliases import download, find_alias, give_alias
 from runner.errors import UserError, cause
 from runner.hubs import reason
 from runner.rundir import RunDirectory, write_json
+from runner.tracking.aliases import download, find_alias, give_alias
 from runner.tracking.records import KEY, MLFLOW_STATUS, Record, in_name, read_record
 from runner.tracking.tracked import TrackedRun
 

@@ -15,13 +15,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runner import promote, reference
+from runner import promote
 from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.lm.samples import SampleRow, write_samples
 from runner.outcome import Outcome, State
 from runner.plan import Evaluation, Plan
-from runner.reference import Alias, Located, misfits, read
+from runner.reference import locating
+from runner.reference.locating import Alias, Located
+from runner.reference.reading import misfits, read
 from runner.rundir import RunDirectory, write_json
 from runner.tracking.courier import Courier
 from runner.tracking.tracked import TrackedRun
@@ -81,7 +83,7 @@ def courier(shared: Courier) -> Courier:
 
 def locate(name: str, uri: str, courier: Courier | None = None) -> Located:
     with Courier() as own:
-        return reference.locate(name, uri, courier or own)
+        return locating.locate(name, uri, courier or own)
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +192,8 @@ def test_a_server_that_misbehaves_costs_seconds_and_a_message(
     name: str,
     fault: str | int,
 ) -> None:
-    monkeypatch.setattr(reference, "LOOKUP_S", 3.0)
-    monkeypatch.setattr(reference, "DOWNLOAD_S", 3.0)
+    monkeypatch.setattr(locating, "LOOKUP_S", 3.0)
+    monkeypatch.setattr(locating, "DOWNLOAD_S", 3.0)
     server.misbehave(fault)
     began = time.monotonic()
     with pytest.raises(UserError) as refused:
@@ -207,7 +209,7 @@ def test_a_server_that_misbehaves_costs_seconds_and_a_message(
 
 def test_whoever_looks_an_alias_up_imports_no_mlflow(server: Server) -> None:
     code = (
-        "import sys; from runner.reference import locate; "
+        "import sys; from runner.reference.locating import locate; "
         "from runner.tracking.courier import Courier\n"
         "with Courier() as courier:\n"
         "    try: locate('baseline@m/t', sys.argv[1], courier)\n"

@@ -1,0 +1,109 @@
+"""Where a run lies: in a directory, or in MLflow by its id or an alias; then it is copied here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from runner.errors import UserError, cause
+from runner.rundir import RunDirectory
+from runner.tracking.courier import Courier
+from runner.tracking.sender_process import NotSent
+
+KEY = "verdict.reference"
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+# What a verdict and a comparison read of a run; its log and its events stay where they are.
+NEEDED = ("plan.json", "outcome.json", "samples.parquet")
+WANTED = ("environment.json", "verdict.json", "config.yaml", "images.parquet")
+# What MLflow may take in all to say which run is meant, and to hand over its files.
+LOOKUP_S, DOWNLOAD_S = 60.0, 300.0
+
+
+@dataclass(frozen=True)
+class Alias:
+    """`baseline@qwen2_5_vl_7b/mmmu_val`: a name for the run that stands for a model and a task."""
+
+    name: str
+    model: str
+    task: str
+
+    @classmethod
+    def parse(cls, text: str) -> Alias | None:
+        name, at, rest = text.partition("@")
+        model, slash, task = rest.partition("/")
+        return cls(name, model, task) if at and slash and name and model and task else None
+
+
+@dataclass(frozen=True)
+class Located:
+    """A run's directory here, and its id where it came from MLflow."""
+
+    directory: Path
+    run_id: str | None = None
+
+
+def locate(name: str, uri: str, courier: Courier) -> Located:
+    """The run's directory; what MLflow has of it is copied into the user's cache first.
+
+    MLflow is asked through the courier, and waited for as long as LOOKUP_S and DOWNLOAD_S say.
+
+    Raises:
+        UserError: if there is no such run, or MLflow cannot be asked.
+    """
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return Located(directory.resolve(), _tracked_id(directory))
+    alias = Alias.parse(name)
+    if alias is None and not RUN_ID.fullmatch(name):
+        raise UserError(
+            f"{KEY}={name}: no such directory, and neither an MLflow run id (32 hexadecimal "
+            "digits) nor an alias (NAME@model/task)"
+        )
+    if not uri:
+        raise UserError(f"{KEY}={name}: is kept in MLflow; set tracking.uri, or name a directory")
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        raise UserError(f"{KEY}={name}: is kept in MLflow, and there is no store at {uri}")
+    run_id = name
+    try:
+        if alias is not None:
+            run_id = courier.find_alias(LOOKUP_S, **asdict(alias), uri=uri)
+        return Located(_fetched(run_id, uri, courier), run_id)
+    except NotSent as error:
+        raise UserError(
+            f"{KEY}={name}: MLflow at tracking.uri={uri} has no such run, or does not answer "
+            f"({error}); name the run's directory instead: that needs no MLflow"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{KEY}={name}: no place for its files ({cause(error)}); XDG_CACHE_HOME names another"
+        ) from error
+
+
+def _tracked_id(directory: Path) -> str | None:
+    """Of a directory that was sent to MLflow."""
+    file = RunDirectory(directory).tracked
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _fetched(run_id: str, uri: str, courier: Courier) -> Path:
+    """The run's files in the cache, whole or not there: what a run has left does not change."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = base / "ascend-accuracy-runner" / "runs" / run_id
+    if all((directory / name).is_file() for name in NEEDED):
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{run_id}.", dir=directory.parent) as part:
+        found = courier.download(
+            DOWNLOAD_S, run_id=run_id, uri=uri, directory=part, needed=NEEDED, wanted=WANTED
+        )
+        directory.mkdir(exist_ok=True)
+        for name in found:
+            Path(part, name).replace(directory / name)
+    return directory
