@@ -56,7 +56,7 @@ class Case:
 class Finding:
     """What a rule found.
 
-    A `drop` is settled together with those of the run's other metrics (runner/verdict/judge.py); a
+    A `drop` is settled together with those of the run's other metrics (runner/verdict/settle.py); a
     rule that answers at once gives `status` and no drop. A finding that is INCONCLUSIVE for what it
     lacks says so in `reason`.
     """

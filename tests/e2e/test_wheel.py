@@ -108,7 +108,7 @@ def test_packaged_configuration_is_used(installed: Path, tmp_path: Path) -> None
         installed,
         tmp_path,
         "-c",
-        "import runner; from runner.config import config_directory as directory;"
+        "import runner; from runner.config.loading import config_directory as directory;"
         "print(runner.__file__, directory(), sep='\\n')",
     )
     assert done.returncode == 0, done.stderr
