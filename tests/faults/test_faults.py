@@ -1,4 +1,4 @@
-"""A hundred runs that come to grief at random moments, and the runs that go on after them."""
+"""Runs that come to grief, at random moments and at named ones, and the runs after them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ ENVIRONMENT = {
 }
 
 
-def test_what_goes_on_after_any_harm_ends_as_if_there_had_been_none(tmp_path: Path) -> None:
+def seen(module: str, where: Path, *arguments: str) -> dict[str, int]:
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.faults.loop", str(tmp_path), "100", "20251125"],
-        cwd=tmp_path,
+        [sys.executable, "-m", f"tests.faults.{module}", str(where), *arguments],
+        cwd=where,
         env={**os.environ, **ENVIRONMENT},
         capture_output=True,
         text=True,
@@ -38,11 +38,28 @@ def test_what_goes_on_after_any_harm_ends_as_if_there_had_been_none(tmp_path: Pa
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    seen = json.loads(ended.stdout.rpartition("seen: ")[2])
-    rounds = {name: count for name, count in seen.items() if ": " in name}
+    found: dict[str, int] = json.loads(ended.stdout.rpartition("seen: ")[2])
+    return found
+
+
+def test_what_goes_on_after_any_harm_ends_as_if_there_had_been_none(tmp_path: Path) -> None:
+    found = seen("loop", tmp_path, "100", "20251125")
+    rounds = {name: count for name, count in found.items() if ": " in name}
     assert sum(rounds.values()) == 100 + 1
-    assert seen["hostile names: 0"] == 1
+    assert found["hostile names: 0"] == 1
     # The moments are spread over a run: many were broken in the middle of their requests.
     broken = ("worker killed: 2", "parent killed: -9", "both killed: -9", "terminated: 130")
-    assert sum(seen.get(each, 0) for each in broken) > 10
-    assert seen["resumed"] > 10 * 10
+    assert sum(found.get(each, 0) for each in broken) > 10
+    assert found["resumed"] > 10 * 10
+
+
+def test_a_run_that_is_stopped_at_a_named_moment_is_interrupted_and_the_next_is_whole(
+    tmp_path: Path,
+) -> None:
+    assert seen("moments", tmp_path) == {
+        "the engine starts": 130,
+        "samples are written": 130,
+        "the report is written": 130,
+        "it is sent, SIGINT": 130,
+        "it is sent, SIGTERM": 130,
+    }
