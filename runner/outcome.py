@@ -75,7 +75,7 @@ class Feeding:
 
     `resumed` requests had been answered in an attempt that died. `busy` is the share of the
     `seconds` between first request and last answer in which the engine had work; None where it was
-    asked nothing.
+    asked nothing, or feeding is not the runner's doing.
     """
 
     window: int
@@ -89,11 +89,10 @@ class Feeding:
     def said(self) -> str:
         """A sentence for people."""
         requests = f"{self.asked} asked"
+        if self.asked:
+            requests += f", at most {self.window} at once, in {self.steps} steps of the engine"
         if self.busy is not None:
-            requests += (
-                f", at most {self.window} at once, in {self.steps} steps of the engine, which had "
-                f"work for {self.busy:.1%} of {self.seconds:.0f} s"
-            )
+            requests += f", which had work for {self.busy:.1%} of {self.seconds:.0f} s"
         if self.resumed:
             requests += f"; {self.resumed} answered before, in an attempt that did not end"
         return requests

@@ -234,7 +234,7 @@ def _batch_size(config: RunConfig, asked: str) -> str:
 def _journal(config: RunConfig, engine_fingerprint: str) -> JournalPlan | None:
     """Repeats of a run are there to be compared: each has a journal of its own."""
     journal, repeat = config.journal, config.sweep.repeat
-    if not journal.enabled or config.engine.runtime != "vllm":
+    if not journal.enabled:
         return None
     name = f"{engine_fingerprint}-{repeat}" if repeat else engine_fingerprint
     return JournalPlan(str(Path(journal.dir).expanduser().resolve() / name), journal.max_gib)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from runner.lm.answer import TOO_LONG, Answer
 
 # The chosen token and the one behind it: enough for its probability and the margin of a near-tie.
@@ -47,6 +49,17 @@ class Question:
     read: Callable[[Any], Answer]
     lora: Any = None
     cut: bool = False
+
+    @property
+    def settings(self) -> str:
+        """All sampling parameters, in an order of their own."""
+        encoded = msgspec.json.encode(self.params, order="deterministic", enc_hook=repr)
+        return encoded.decode()
+
+    @property
+    def drawn(self) -> bool:
+        """Whether chance, without a seed of the request's own, decides on the answer."""
+        return bool(self.params.temperature > 0 and self.params.seed is None)
 
 
 def enqueue(engine: Engine, question: Question) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
@@ -13,6 +15,7 @@ from transformers import (
     StoppingCriteria,
 )
 
+from runner.errors import UserError
 from runner.lm.answer import Answer
 
 # What the weights' generation_config.json may set and vLLM does not heed when lm-eval asks it: a
@@ -38,6 +41,48 @@ def settle(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None
     own = config.eos_token_id
     ends = {*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id}
     config.eos_token_id = sorted(end for end in ends if end is not None)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How requests want to be answered: tokens at most, what ends an answer, how it is drawn.
+
+    `thoughts` ends the thoughts before an answer, if they are to be taken out; what then ends the
+    answer itself is `until`.
+    """
+
+    room: int
+    stops: list[str]
+    sampling: dict[str, Any]
+    until: Any
+    thoughts: str | None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether chance decides on the answers."""
+        return bool(self.sampling.get("do_sample"))
+
+
+def settled(given: dict[str, Any], room: int, eos: str, thoughts: str | None) -> Settings:
+    """lm-eval's reading of a task's settings, as for vLLM; `room` is for want of a setting.
+
+    Raises:
+        UserError: for a setting that transformers does not know.
+    """
+    kwargs = normalize_gen_kwargs(given, room)
+    until = kwargs.pop("until", None)
+    stops = handle_stop_sequences(until, eos=eos)
+    if thoughts is not None:
+        stops = [eos]  # the task's own may stand in the thoughts
+    room = kwargs.pop("max_gen_toks")
+    if not kwargs.get("do_sample"):
+        kwargs.pop("temperature", None)
+    unknown = [name for name in kwargs if not hasattr(GenerationConfig(), name)]
+    if unknown:
+        raise UserError(
+            *(f"task.gen_kwargs.{name}: transformers has no such setting" for name in unknown)
+        )
+    return Settings(room, stops, kwargs, until, thoughts)
 
 
 class Batch(StoppingCriteria):
@@ -92,15 +137,12 @@ class Batch(StoppingCriteria):
                 logprobs=tuple(logprob for logprob, _ in row[: len(tokens)]),
                 margins=tuple(margin for _, margin in row[: len(tokens)]),
                 finish_reason=end or "length",
+                text=self._text(prompt, tokens),
             )
             for prompt, tokens, row, end in zip(
                 self._prompts, self._rows, numbers, self._ended, strict=True
             )
         ]
-
-    def texts(self) -> list[str]:
-        """The answers as text, without what ended them; special tokens in them are spelled out."""
-        return [self._text(*row) for row in zip(self._prompts, self._rows, strict=True)]
 
     def _end(self, row: int) -> str | None:
         tokens = self._rows[row]
@@ -113,6 +155,7 @@ class Batch(StoppingCriteria):
         return "length" if len(tokens) >= self._rooms[row] else None
 
     def _text(self, prompt: Sequence[int], tokens: list[int]) -> str:
+        """Without what ended it; special tokens in it are spelled out."""
         if tokens and tokens[-1] in self._ends:
             tokens = tokens[:-1]
         # Behind the prompt's last token: alone, a first token loses the space that it begins with.

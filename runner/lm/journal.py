@@ -13,9 +13,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from typing import Any, Protocol
 
 from runner.journal.attempts import (
     CORRUPT,
@@ -28,12 +26,32 @@ from runner.journal.attempts import (
     seize,
 )
 from runner.lm.answer import Answer
-from runner.lm.engine import Question
 from runner.lm.images import image_hash
 from runner.rundir import RunDirectory, read_json
 from runner.verdict import FINAL, Verdict
 
 Key = tuple[str, int]
+
+
+class Asked(Protocol):
+    """A question, as far as the journal must know it.
+
+    `prompt` is what vLLM takes: text with images, or token ids. `settings` spells out all that the
+    answer depends on beside prompt, engine and `kind`; `drawn` says that another attempt would
+    have another answer.
+    """
+
+    @property
+    def prompt(self) -> Any: ...
+
+    @property
+    def settings(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def drawn(self) -> bool: ...
 
 
 @dataclass
@@ -74,12 +92,12 @@ class Journal:
         except OSError as error:
             self._give_up(str(error))
 
-    def take(self, question: Question) -> tuple[Hashable, Answer | None]:
+    def take(self, question: Asked) -> tuple[Hashable, Answer | None]:
         """The question's key, and the answer that it got in an attempt that died.
 
-        No key for what is drawn without a seed: another attempt would have another answer.
+        No key for what is drawn: another attempt would have another answer.
         """
-        if question.params.temperature > 0 and question.params.seed is None:
+        if question.drawn:
             return None, None
         digest = identity(question)
         key = (digest, self._asked[digest])
@@ -180,7 +198,7 @@ class Journal:
         self._warn(f"journal: {reason}; the run goes on, and its further answers are not kept")
 
 
-def identity(question: Question) -> str:
+def identity(question: Asked) -> str:
     """SHA-256 of all that an answer depends on beside the engine."""
     prompt = question.prompt
     if "prompt_token_ids" in prompt:
@@ -188,8 +206,7 @@ def identity(question: Question) -> str:
     else:
         shown = prompt.get("multi_modal_data") or {}
         asked = [prompt["prompt"], [[kind, _contents(shown[kind])] for kind in sorted(shown)]]
-    params = msgspec.json.encode(question.params, order="deterministic", enc_hook=repr)
-    content = json.dumps([question.kind, asked, params.decode()], separators=(",", ":"))
+    content = json.dumps([question.kind, asked, question.settings], separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
 

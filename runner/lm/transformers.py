@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lm_eval.models.hf_vlms import HFMultimodalLM
-from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import (
-    handle_stop_sequences,
-    normalize_gen_kwargs,
-    postprocess_generated_text,
-    resize_image,
-)
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from lm_eval.models.utils import postprocess_generated_text, resize_image
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from runner.errors import UserError
 from runner.lm.answer import TOO_LONG, Answer
-from runner.lm.answering import InTurn
-from runner.lm.generation import Batch, settle
+from runner.lm.answering import Request
+from runner.lm.generation import Batch, Settings, settle, settled
+from runner.lm.scoring import Scoring
 from runner.lm.shown import as_vllm_shows
 from runner.lm.transformers_model import check_engine_args, facts, said
 
@@ -31,16 +26,7 @@ if TYPE_CHECKING:
     from runner.lm.answering import Named, Progress
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How requests want to be answered: tokens at most, what ends an answer, how it is drawn."""
-
-    room: int
-    stops: list[str]
-    sampling: dict[str, Any]
-
-
-class RecordedTransformers(InTurn, HFLM):
+class RecordedTransformers(Scoring):
     """What both classes share.
 
     lm-eval's classes build the model, render the prompts and score choices. Generation is done
@@ -49,10 +35,10 @@ class RecordedTransformers(InTurn, HFLM):
     same one, and take sampling settings from the weights.
     """
 
+    chat_applied = False
+
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.progress = progress
-        self.cache_hook = _Heard(progress)
+        super().__init__(*args, progress=progress, **kwargs)
         self._answers: dict[Hashable, tuple[Answer, bool]] = {}
         settle(self.model.generation_config, self.tokenizer)
 
@@ -76,33 +62,21 @@ class RecordedTransformers(InTurn, HFLM):
     def batch_size(self, size: int | str) -> None:
         self.batch_size_per_gpu = size
 
+    def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
+        # Of an earlier task, lm-eval's class for images would remember it.
+        self.chat_applied = chat
+        super().together(tasks, batch_size, chat)
+
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         texts = [""] * len(requests)
-        with self._asking("generate_until", len(requests)):
+        with self.asking("generate_until", len(requests)):
             for places in self._chunks(requests):
-                answered = self._generate([requests[place] for place in places])
-                for place, text in zip(places, answered, strict=True):
-                    texts[place] = text
+                chunk = [requests[place] for place in places]
+                for place, answered in zip(places, self._generated(chunk), strict=True):
+                    texts[place] = answered[0].text
+                    self._answers.setdefault(_key(requests[place]), answered)  # first of repeats
                 self.progress.advance(len(places))
         return texts
-
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        with self._asking("loglikelihood", len(requests)):
-            return super().loglikelihood(requests, disable_tqdm=True)
-
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        with self._asking("loglikelihood_rolling", len(requests)):
-            return super().loglikelihood_rolling(requests)
-
-    @contextmanager
-    def _asking(self, kind: str, total: int) -> Iterator[None]:
-        self.progress.begin(kind, total)
-        yield
-        self.progress.end()
-
-    def _model_call(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.progress.beat()
-        return super()._model_call(*args, **kwargs)
 
     def resolved(self) -> dict[str, Any]:
         """What transformers made of the arguments."""
@@ -114,27 +88,14 @@ class RecordedTransformers(InTurn, HFLM):
 
     def forget(self) -> None:
         """Drop the answers that nobody took."""
+        super().forget()
         self._answers.clear()
-        self.cache_hook.scored.clear()
 
     def answer_to(self, request: Instance) -> tuple[Answer | None, bool]:
         """What was answered to an asked request, and whether its prompt was cut to fit."""
         if request.request_type == "generate_until":
             return self._answers.get(_key(request), (None, False))
-        if request.request_type != "loglikelihood" or request.args not in self.cache_hook.scored:
-            return None, False
-        context, continuation = request.args
-        if context == "":
-            tokens = [
-                self.prefix_token_id,
-                *self.tok_encode(continuation, add_special_tokens=False),
-            ]
-        else:
-            first, rest = self._encode_pair(context, continuation)
-            tokens = [*first, *rest]
-        # The last token is scored, and never read.
-        longest = self.max_length + 1
-        return Answer(min(len(tokens), longest), (), (), (), "length"), len(tokens) > longest
+        return super().answer_to(request)
 
     def _chunks(self, requests: list[Instance]) -> Iterator[list[int]]:
         """Places of requests that can share a batch: alike in settings, and nearly in length."""
@@ -146,50 +107,55 @@ class RecordedTransformers(InTurn, HFLM):
             places.sort(key=lambda place: -len(requests[place].args[0]))
             yield from (places[start : start + size] for start in range(0, len(places), size))
 
-    def _settings(self, request: Instance) -> Settings:
-        """lm-eval's reading of a task's settings, as for vLLM.
-
-        Raises:
-            UserError: for a setting that transformers does not know.
-        """
-        kwargs = normalize_gen_kwargs(request.args[1], self.max_gen_toks)
+    def _generated(self, requests: list[Instance]) -> list[tuple[Answer, bool]]:
+        """A chunk's answers, each with whether its prompt was cut; the new ones are kept."""
+        given = requests[0].args[1]
         eos = self.tok_decode([self.eot_token_id], skip_special_tokens=False)
-        stops = handle_stop_sequences(kwargs.pop("until", None), eos=eos)
-        if self._thinks(request):
-            stops = [eos]  # the task's own may stand in the thoughts
-        room = kwargs.pop("max_gen_toks")
-        if not kwargs.get("do_sample"):
-            kwargs.pop("temperature", None)
-        unknown = [name for name in kwargs if not hasattr(GenerationConfig(), name)]
-        if unknown:
-            raise UserError(
-                *(f"task.gen_kwargs.{name}: transformers has no such setting" for name in unknown)
-            )
-        return Settings(room, stops, kwargs)
+        thoughts = self.think_end_token if len(requests[0].args) < 3 else None
+        settings = settled(given, self.max_gen_toks, eos, thoughts)
+        spelled = json.dumps(given, sort_keys=True, default=repr)
+        kind = "generate, chat" if self.chat_applied else "generate"
+        asked = [
+            Request(self._prompt(request), kind, spelled, settings.drawn) for request in requests
+        ]
+        recalled = [self.recall(each) for each in asked]
+        missing = [place for place, (_, known) in enumerate(recalled) if known is None]
+        answers = {place: known for place, (_, known) in enumerate(recalled) if known is not None}
+        if missing:
+            new = self._generate([asked[place].prompt for place in missing], settings)
+            answers |= zip(missing, new, strict=True)
+            self.keep([(recalled[place][0], answers[place]) for place in missing])
+        return [
+            (answers[place], self._is_cut(each.prompt, settings.room, answers[place]))
+            for place, each in enumerate(asked)
+        ]
 
-    def _thinks(self, request: Instance) -> bool:
-        """lm-eval takes thoughts out of answers about text alone, with vLLM too."""
-        return self.think_end_token is not None and len(request.args) < 3
+    def _prompt(self, request: Instance) -> dict[str, Any]:
+        """Text, and the images as the model is to see them."""
+        return {"prompt": request.args[0]}
 
-    def _generate(self, requests: list[Instance]) -> list[str]:
+    def _is_cut(self, prompt: dict[str, Any], room: int, answer: Answer) -> bool:
+        """Whether a prompt has lost its beginning; one with images never does."""
+        if "multi_modal_data" in prompt or answer.prompt_tokens < self.max_length - room:
+            return False
+        return len(self.tok_encode(prompt["prompt"])) > answer.prompt_tokens
+
+    def _generate(self, asked: list[dict[str, Any]], settings: Settings) -> list[Answer]:
         """One batch; a prompt that cannot fit gets an empty answer, as from vLLM."""
-        settings = self._settings(requests[0])
-        inputs, prompts, cut = self._encode(requests, settings.room)
+        inputs = self._encode(asked, settings.room)
+        prompts = _prompts(inputs)
         fits = [len(prompt) < self.max_length for prompt in prompts]
         if not all(fits):
-            fitting = [request for request, fit in zip(requests, fits, strict=True) if fit]
-            for request, fit in zip(requests, fits, strict=True):
-                if not fit:
-                    self._answers[_key(request)] = (Answer(0, (), (), (), TOO_LONG), False)
-            answered = iter(self._generate(fitting) if fitting else ())
-            return [next(answered) if fit else "" for fit in fits]
+            fitting = [each for each, fit in zip(asked, fits, strict=True) if fit]
+            answered = iter(self._generate(fitting, settings) if fitting else ())
+            return [next(answered) if fit else Answer(0, (), (), (), TOO_LONG) for fit in fits]
         batch = Batch(
             self.tokenizer,
             self.model.generation_config.eos_token_id,
             settings.stops,
             prompts,
             [min(settings.room, self.max_length - len(prompt)) for prompt in prompts],
-            self.progress.beat,
+            self.step,
         )
         with torch.inference_mode():
             self.model.generate(
@@ -200,29 +166,27 @@ class RecordedTransformers(InTurn, HFLM):
                 pad_token_id=self.tokenizer.pad_token_id,
                 **settings.sampling,
             )
-        for request, answer, was_cut in zip(requests, batch.answers(), cut, strict=True):
-            self._answers.setdefault(_key(request), (answer, was_cut))  # the first of repeats
-        texts = batch.texts()
-        if not self._thinks(requests[0]):
-            return texts
-        stops = requests[0].args[1].get("until")
-        return [postprocess_generated_text(text, stops, self.think_end_token) for text in texts]
+        answers = batch.answers()
+        if settings.thoughts is None:
+            return answers
+        return [
+            replace(
+                each, text=postprocess_generated_text(each.text, settings.until, settings.thoughts)
+            )
+            for each in answers
+        ]
 
-    def _encode(
-        self, requests: list[Instance], room: int
-    ) -> tuple[dict[str, torch.Tensor], list[list[int]], list[bool]]:
-        """What the model gets, padded on the left; each prompt's tokens; whether it was cut."""
-        ids, mask = self.tok_batch_encode([request.args[0] for request in requests])
+    def _encode(self, asked: list[dict[str, Any]], room: int) -> dict[str, torch.Tensor]:
+        """What the model gets: prompts padded on the left, and cut there to leave room."""
+        ids, mask = self.tok_batch_encode([each["prompt"] for each in asked])
         longest = self.max_length - room
         if longest < 1:
             raise UserError(
                 f"engine.max_model_len={self.max_length}: no room for a prompt beside an answer of "
                 f"{room} tokens; raise it, or lower task.gen_kwargs.max_gen_toks"
             )
-        cut = [length > longest for length in mask.sum(dim=1).tolist()]
         inputs = {"input_ids": ids[:, -longest:], "attention_mask": mask[:, -longest:]}
-        moved = {name: tensor.to(self.device) for name, tensor in inputs.items()}
-        return moved, _prompts(inputs), cut
+        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
 
 class RecordedHF(RecordedTransformers):
@@ -232,38 +196,22 @@ class RecordedHF(RecordedTransformers):
 class RecordedHFMultimodal(RecordedTransformers, HFMultimodalLM):
     """lm-eval's `hf-multimodal`."""
 
-    def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
-        self.chat_applied = chat  # lm-eval's class would remember it from an earlier task
-        super().together(tasks, batch_size, chat)
-
-    def _encode(
-        self, requests: list[Instance], room: int
-    ) -> tuple[dict[str, torch.Tensor], list[list[int]], list[bool]]:
-        if len(requests[0].args) < 3:
-            return super()._encode(requests, room)
+    def _prompt(self, request: Instance) -> dict[str, Any]:
+        if len(request.args) < 3:
+            return super()._prompt(request)
         images = [
-            [
-                as_vllm_shows(
-                    resize_image(image, self.image_width, self.image_height, self.image_max_side)
-                )
-                for image in request.args[2]["visual"]
-            ]
-            for request in requests
+            as_vllm_shows(
+                resize_image(image, self.image_width, self.image_height, self.image_max_side)
+            )
+            for image in request.args[2]["visual"]
         ]
-        inputs = self.tok_batch_multimodal_encode([request.args[0] for request in requests], images)
-        return dict(inputs), _prompts(inputs), [False] * len(requests)
+        return {"prompt": request.args[0], "multi_modal_data": {"image": images}}
 
-
-class _Heard:
-    """Stands where lm-eval has its response cache, which is told of every scored request."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self.scored: set[Hashable] = set()
-
-    def add_partial(self, kind: str, request: Hashable, answer: Any) -> None:
-        self.scored.add(request)
-        self._progress.advance(1)
+    def _encode(self, asked: list[dict[str, Any]], room: int) -> dict[str, torch.Tensor]:
+        if "multi_modal_data" not in asked[0]:
+            return super()._encode(asked, room)
+        images = [each["multi_modal_data"]["image"] for each in asked]
+        return dict(self.tok_batch_multimodal_encode([each["prompt"] for each in asked], images))
 
 
 # What the worker asks a runtime for.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,58 +12,14 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.conftest import Finished, command, environment
-from tests.shared_memory import orphans, segments
+from tests.e2e.conftest import Finished, environment
+from tests.e2e.started import Started
+from tests.shared_memory import orphans
 
 pytestmark = pytest.mark.slow
 
 # Two ranks are processes of their own, with shared memory between them.
 TWO_RANKS = ("parallelism.tp=2", "task.limit=100")
-
-
-class Started:
-    """A run in the middle of its requests."""
-
-    def __init__(self, where: Path, store: str, *overrides: str) -> None:
-        self.directory = where / "out"
-        self.store = store
-        self.shared_memory = segments()
-        self.output = where / "printed.txt"
-        with self.output.open("w") as stream:
-            self.process = subprocess.Popen(
-                command(self.directory, store, *overrides),
-                cwd=where,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-            )
-        self.worker = self.wait_for("worker_started")["pid"]
-
-    def wait_for_answers(self) -> None:
-        self.wait_for("progress", lambda event: event["done"] > 0)
-
-    def finish(self, timeout: float = 60) -> Finished:
-        status = self.process.wait(timeout)
-        return Finished(status, self.output.read_text(), self.directory, self.store)
-
-    def family(self) -> list[psutil.Process]:
-        """The worker and everything below it."""
-        worker = psutil.Process(self.worker)
-        return [worker, *worker.children(recursive=True)]
-
-    def wait_for(self, kind: str, when: Any = lambda event: True) -> dict[str, Any]:
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.output.read_text()
-            events = self.directory / "events.jsonl"
-            lines = events.read_text().splitlines() if events.exists() else []
-            for line in lines:
-                event: dict[str, Any] = json.loads(line)
-                if event["event"] == kind and when(event):
-                    return event
-            time.sleep(0.2)
-        raise AssertionError(f"no {kind} in time")
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from safetensors import deserialize
 from safetensors.numpy import save_file
@@ -18,12 +20,16 @@ from safetensors.numpy import save_file
 from runner.canary import WEIGHTS
 from runner.evidence.pairing import pair
 from runner.evidence.samples import Sample, read_samples
-from tests.e2e.conftest import PROJECT, Finished, Run, environment
+from runner.journal.attempts import records
+from tests.e2e.conftest import PROJECT, Finished, Run, command, environment
+from tests.e2e.started import Started
 
 pytestmark = pytest.mark.slow
 
 # The canary is so small that threads which wait for each other cost more than they compute.
 REFERENCE = ("engine=transformers", "engine.platform=cpu", "engine.env.OMP_NUM_THREADS=1")
+# 120 questions in 60 batches: enough for a run to be killed between two of them.
+IN_PAIRS = ("task.limit=20", "task.batch_size=2")
 # Of a log-probability, in float32. Measured: 1e-5 over 1,383 tokens (docs/reference_engine.md).
 ROUNDING = 1e-3
 
@@ -31,7 +37,7 @@ ROUNDING = 1e-3
 @pytest.fixture(scope="module")
 def reference_run(run: Run) -> Finished:
     """120 questions of the canary."""
-    return run(*REFERENCE, "task.limit=20")
+    return run(*REFERENCE, *IN_PAIRS)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,42 @@ def test_every_sample_is_asked_the_same_and_answered_the_same(
         assert ours.scores == vllms.scores
         assert list(ours.logprobs) == pytest.approx(list(vllms.logprobs), abs=ROUNDING)
         assert list(ours.margins) == pytest.approx(list(vllms.margins), abs=ROUNDING)
+
+
+def test_a_run_that_was_killed_asks_what_is_missing_and_ends_as_if_nothing_had_been(
+    reference_run: Finished, tmp_path: Path, store: str
+) -> None:
+    killed = Started(tmp_path, store, *REFERENCE, *IN_PAIRS)
+    worker = psutil.Process(killed.worker)
+    killed.wait_for_answers()
+    killed.process.kill()
+    with suppress(psutil.NoSuchProcess):  # it ends itself when its parent is gone
+        worker.kill()
+    psutil.wait_procs([worker], timeout=20)
+    (file,) = (tmp_path / "journal").rglob("*.answers")
+    with file.open("rb") as lines:
+        answered = sum(content.startswith(b"[") for _, content in records(lines))
+    again = tmp_path / "again"
+    ended = subprocess.run(
+        command(again, store, *REFERENCE, *IN_PAIRS),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    finished = Finished(ended.returncode, ended.stdout, again, store)
+    assert finished.status == reference_run.status, finished.printed
+    fed = finished.json("outcome.json")["feeding"]
+    assert 0 < answered < 120
+    assert (fed["resumed"], fed["asked"]) == (answered, 120 - answered)
+    assert f"{answered} answered before, in an attempt that did not end" in finished.report
+    # To the last bit of every log-probability: the batches are the same.
+    assert finished.samples() == reference_run.samples()
+    metrics = reference_run.json("outcome.json")["tasks"][0]["metrics"]
+    assert finished.json("outcome.json")["tasks"][0]["metrics"] == metrics
+    assert not list((tmp_path / "journal").rglob("*.answers"))
 
 
 def test_who_answered_is_recorded(reference_run: Finished) -> None:

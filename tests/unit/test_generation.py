@@ -74,7 +74,7 @@ def test_an_answer_ends_with_its_end_token_and_keeps_no_padding() -> None:
     first, second = batch.answers()
     assert first.token_ids == (*red, END) and second.token_ids == (*blue, END)
     assert first.finish_reason == second.finish_reason == "stop"
-    assert batch.texts() == ["red", "blue and red"]
+    assert [answer.text for answer in batch.answers()] == ["red", "blue and red"]
     assert len(first.logprobs) == len(first.margins) == len(first.token_ids)
 
 
@@ -82,7 +82,7 @@ def test_an_answer_ends_behind_a_stop_text_that_spans_tokens() -> None:
     """Each row by its own: lm-eval's criteria would let both go on until one text ends them all."""
     one, other = tokens("A red one.\n\nQuestion"), tokens("B #### blue and more")
     batch, took = generated([one, other], stops=["", "\n\n", "####"])
-    assert batch.texts() == ["A red one.", "B "]
+    assert [answer.text for answer in batch.answers()] == ["A red one.", "B "]
     assert took[0] < len(one) and took[1] < len(other)
     assert [answer.finish_reason for answer in batch.answers()] == ["stop", "stop"]
     assert TOKENIZER.decode(batch.answers()[0].token_ids).endswith("\n\n")
@@ -98,14 +98,14 @@ def test_an_answer_without_room_ends_for_its_length() -> None:
 
 def test_a_first_token_keeps_the_space_that_it_begins_with() -> None:
     batch, _ = generated([[*tokens(" red"), END]])
-    assert batch.texts() == [" red"]
+    assert [answer.text for answer in batch.answers()] == [" red"]
 
 
 def test_special_tokens_in_an_answer_are_spelled_out() -> None:
     """As vLLM does for lm-eval; an answer that holds an image's placeholder is not a clean one."""
     placeholder = TOKENIZER.convert_tokens_to_ids("<|image_pad|>")
     batch, _ = generated([[*tokens("A"), placeholder, END]])
-    assert batch.texts() == ["A<|image_pad|>"]
+    assert [answer.text for answer in batch.answers()] == ["A<|image_pad|>"]
 
 
 def test_log_probabilities_are_of_the_chosen_token_and_its_lead_over_the_best_other() -> None:

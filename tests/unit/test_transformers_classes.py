@@ -61,6 +61,7 @@ def loaded() -> Iterator[RecordedHFMultimodal]:
 @pytest.fixture
 def lm(loaded: RecordedHFMultimodal) -> RecordedHFMultimodal:
     """With room for LONG tokens, and nothing asked."""
+    loaded.begin(None, None)
     loaded.forget()
     loaded._max_length = LONG
     loaded.chat_applied = True
