@@ -124,7 +124,7 @@ def questions(lm: Any, number: int, sides: tuple[int, int]) -> list[Any]:
         pixels = np.repeat(random.integers(0, 256, (height, width, 1), dtype=np.uint8), 3, axis=2)
         stored = io.BytesIO()
         Image.fromarray(pixels).save(stored, "PNG", compress_level=1)
-        image = Image.open(stored)
+        image = Image.open(io.BytesIO(stored.getvalue()))
         text = "<image>What is number " + "one " * int(random.integers(1, 30)) + f"of {n}?"
         prompt = lm.apply_chat_template([{"role": "user", "content": text}])
         settings = {"do_sample": False, "until": [], "max_gen_toks": 128, "ignore_eos": True}

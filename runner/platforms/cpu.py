@@ -17,6 +17,12 @@ from runner.platforms.base import Device, Platform, installed_version
 BIND = "VLLM_CPU_OMP_THREADS_BIND"
 SITE = Path(__file__).parent / "cpu_site"
 
+# oneDNN compiles each operation for the very number of tokens in a step, and keeps the last 1,024
+# (https://oneapi-src.github.io/oneDNN/dev_guide_primitive_cache.html), about 70 KiB each in the
+# canary. Steps seldom have equal sizes, so memory grew with every request and nothing was faster
+# for it (docs/performance.md).
+PRIMITIVES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
+
 
 class Cpu(Platform):
     name = "cpu"
@@ -41,6 +47,7 @@ class Cpu(Platform):
         memory_share: float = 0.9,
     ) -> dict[str, str]:
         chosen = {"PYTHONPATH": os.pathsep.join(_python_path(variables))}
+        chosen |= {name: value for name, value in PRIMITIVES.items() if name not in variables}
         if ranks > 1 and BIND not in variables:
             chosen[BIND] = "|".join(core_lists(ranks))
         return chosen

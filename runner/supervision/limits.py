@@ -1,8 +1,11 @@
 """How long one attempt may take: a run's limits against the signs of life of its worker.
 
 Three clocks, all monotonic. `start_s` runs until the engine is ready. `stall_s` runs while the
-engine owes answers, and starts anew with each of its steps and each answer; it stands while lm-eval
+engine owes answers, and starts anew with each token and each answer; it stands while lm-eval
 loads tasks, scores and aggregates. `run_s` runs from the first attempt to the end of the last.
+
+A step stands for a token: vLLM's core, in a process of its own, sends word only of steps that
+brought one (v1/engine/core.py, `_process_engine_step`), so one that steps in vain stalls too.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ class Watch:
         if self._starting and limits.start_s is not None and now - self._began > limits.start_s:
             return self._said("the engine was not ready", "start_s", limits.start_s, now)
         if self._asking and limits.stall_s is not None and now - self._seen > limits.stall_s:
-            return self._said("the engine made no step", "stall_s", limits.stall_s, now)
+            return self._said("the engine brought no token", "stall_s", limits.stall_s, now)
         if self._asking and self._lost and now - self._seen > BEREAVED_S:
             said = f"a process of the engine's died ({self._lost}), and no step came after it"
             return Failure(f"{said}; {self._last_sign(now)}", transient=True)

@@ -81,6 +81,10 @@ def test_generation_and_choices_in_one_run_from_two_local_data_sets(text_run: Fi
 
 
 def test_prompts_cut_to_fit_are_counted_and_never_pass(run: Run, text_data: Path) -> None:
+    """With the engine in a process of its own, besides, and prompts that it reads in four steps.
+
+    It is heard of only where a step brings a token: one that brings none stalls (limits.stall_s).
+    """
     finished = run(
         "model=qwen3_8b",
         f"model.pretrained={WEIGHTS}",
@@ -90,9 +94,14 @@ def test_prompts_cut_to_fit_are_counted_and_never_pass(run: Run, text_data: Path
         # The canary scores 0 here, which alone would pass.
         "model.baselines.gsm8k.exact_match.strict-match=0",
         "model.baselines.gsm8k.exact_match.flexible-extract=0",
+        "engine.env.VLLM_ENABLE_V1_MULTIPROCESSING='1'",
+        "engine.window=1",
+        "engine.extra.max_num_batched_tokens=32",
     )
     assert finished.status == 4, finished.printed
     assert finished.json("outcome.json")["tasks"][0]["truncated"] == 8
+    tokens = {row["doc_id"]: len(row["token_ids"]) for row in finished.samples()}
+    assert finished.json("outcome.json")["feeding"]["steps"] == sum(tokens.values())
     assert "8 prompts were cut to fit max_model_len" in finished.report
 
 

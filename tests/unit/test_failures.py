@@ -153,11 +153,11 @@ def test_only_what_another_attempt_may_mend_is_tried_again(
 
 
 def test_a_stall_whose_cause_is_in_the_log_names_it(plan: Plan) -> None:
-    stalled = Failure("the engine made no step", transient=True)
+    stalled = Failure("the engine brought no token", transient=True)
     assert failures.observed(stalled, "all is well", plan) == stalled
     found = failures.observed(stalled, LOADED + NPU, replace(plan, engine_args=ARGUMENTS))
     assert found.reason == (
-        "the engine made no step; out of memory: 3.47 GiB more could not be had of the device "
+        "the engine brought no token; out of memory: 3.47 GiB more could not be had of the device "
         "beside weights and KV cache; set engine.gpu_memory_utilization=0.86, or "
         "engine.extra.max_num_seqs=128, or parallelism.tp=4"
     )

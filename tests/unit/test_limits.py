@@ -73,7 +73,7 @@ def test_an_engine_that_owes_answers_and_makes_no_step(clock: Clock) -> None:
         assert watched.broken() is None
     clock.now += 1
     assert reason(watched) == (
-        "the engine made no step in limits.stall_s=30 seconds; last sign of life 31 s before: "
+        "the engine brought no token in limits.stall_s=30 seconds; last sign of life 31 s before: "
         "asking mmmu_val, 37 of 240 requests answered, step 1234 of the engine"
     )
 

@@ -182,6 +182,12 @@ def test_ranks_are_bound_only_where_there_are_several(monkeypatch: pytest.Monkey
     assert Cpu().worker_environment(2)["VLLM_CPU_OMP_THREADS_BIND"] == "0,1|2,3"
 
 
+def test_compiled_operations_are_few_unless_the_user_says_otherwise() -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    assert Cpu().worker_environment(1, {})[name] == "64"
+    assert name not in Cpu().worker_environment(1, {name: "1024"})
+
+
 def test_the_site_goes_ahead_of_an_inherited_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/mine", "", "/yours"]))
     path = Cpu().worker_environment(1)["PYTHONPATH"].split(os.pathsep)
