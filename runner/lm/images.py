@@ -18,6 +18,7 @@ from runner.rundir import write_atomic
 _decode = datasets.Image.decode_example
 # `image_hash` of each image that was read, by its `_stored`.
 _hashes: dict[bytes, str] = {}
+UPRIGHT = 1  # the Exif standard's orientation of an image that needs no turning
 # Enough to see what a question is about; the image itself stays in the data set.
 LONGEST_SIDE = 384
 # One number a pixel, on a scale of its own: 16-bit scans, depth maps, floats.
@@ -34,13 +35,19 @@ SCHEMA = pa.schema(
 
 
 def image_hash(image: Image.Image) -> str:
-    """SHA-256 of an image's mode, size and pixels: no encoding, so any mode will do."""
+    """SHA-256 of an image's mode, size and pixels: no encoding, so any mode will do.
+
+    Colours that pixels only refer to count, and so does a tag that says how to turn them.
+    """
     stored = getattr(image, "stored", None) or _stored(image)
     if stored is not None and stored in _hashes:
         return _hashes[stored]
     image = opened(image)
-    digest = hashlib.sha256(f"{image.mode}{image.size}".encode())
-    digest.update(image.tobytes())
+    turn = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    said = f"{image.mode}{image.size}" + (f"turned {turn}" if turn != UPRIGHT else "")
+    digest = hashlib.sha256(said.encode())
+    refers = "P" in image.mode or "transparency" in image.info
+    digest.update((image.convert("RGBA") if refers else image).tobytes())
     if stored is not None:
         _hashes[stored] = digest.hexdigest()
     return digest.hexdigest()

@@ -84,6 +84,25 @@ def test_numbers_that_are_none_are_drawn() -> None:
     assert thumbnail(Image.fromarray(values))
 
 
+def test_an_image_is_another_where_its_colours_are() -> None:
+    """Equal pixels, which refer to another palette, let colours through, or are to be turned."""
+    red, blue = Image.new("P", (8, 8)), Image.new("P", (8, 8))
+    red.putpalette([255, 0, 0])
+    blue.putpalette([0, 0, 255])
+    clear = red.copy()
+    clear.info["transparency"] = 0
+    assert red.tobytes() == blue.tobytes() == clear.tobytes()
+    upright = Image.new("RGB", (8, 8))
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = 6
+    turned = Image.open(io.BytesIO(stored(upright, "PNG", exif=tags)))
+    images = [red, blue, clear, upright, turned]
+    assert len({image_hash(image) for image in images}) == len(images)
+    tags[ExifTags.Base.Orientation] = 1
+    tagged = Image.open(io.BytesIO(stored(upright, "PNG", exif=tags)))
+    assert image_hash(tagged) == image_hash(upright)
+
+
 def test_the_pixels_are_drawn_as_the_model_saw_them() -> None:
     """A tag that turns the picture in a browser would show what the model was not shown."""
     image, tags = Image.new("RGB", (30, 20)), Image.Exif()
