@@ -84,12 +84,7 @@ def load_tasks(plan: Plan, manager: TaskManager) -> list[LoadedTask]:
     loaded = [_load(manager, evaluation) for evaluation in plan.evaluations]
     for task in loaded:
         problems += _baseline_problems(task)
-        with_images = any(_has_images(leaf) for leaf in task.leaves.values())
-        if plan.backend in ("vllm", "hf") and with_images:
-            problems.append(
-                f"model.backend=vllm: {task.evaluation.task} shows images; choose "
-                "model.backend=vllm-vlm"
-            )
+        problems += _image_problems(task, plan.backend)
     if problems:
         raise UserError(*problems)
     return loaded
@@ -104,8 +99,18 @@ def _load(manager: TaskManager, evaluation: Evaluation) -> LoadedTask:
     return LoadedTask(evaluation, items, leaves, {name: watch(leaves[name]) for name in leaves})
 
 
-def _has_images(task: Task) -> bool:
-    return bool(getattr(task, "MULTIMODAL", False))
+def _image_problems(loaded: LoadedTask, backend: str) -> list[str]:
+    shown = [leaf for leaf in loaded.leaves.values() if getattr(leaf, "MULTIMODAL", False)]
+    name = loaded.evaluation.task
+    if shown and backend in ("vllm", "hf"):
+        return [f"model.backend=vllm: {name} shows images; choose model.backend=vllm-vlm"]
+    scored = sorted({leaf.OUTPUT_TYPE for leaf in shown} - {"generate_until"})
+    if scored:
+        return [
+            f"task.names={name}: {', '.join(scored)} about images, which lm-eval's {backend} "
+            "cannot score; choose a task that generates its answers (output_type: generate_until)"
+        ]
+    return []
 
 
 def _baseline_problems(loaded: LoadedTask) -> list[str]:
