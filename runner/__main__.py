@@ -19,7 +19,7 @@ from runner.attempt import FULL, INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attem
 from runner.config import loading
 from runner.config.composition import opened
 from runner.config.usage import explain, is_usage_error
-from runner.errors import UserError
+from runner.errors import UserError, cause
 from runner.rundir import remove_empty
 from runner.sweep import launcher, lock, record, search
 from runner.sweep.callback import started_sweep
@@ -95,7 +95,11 @@ def main() -> None:
 def _finish_sweep() -> list[int]:
     """Compare what the points found, also after an interruption; their exit statuses."""
     sweep = started_sweep()
-    found = record.read(sweep) if sweep is not None else None
+    try:
+        found = record.read(sweep) if sweep is not None else None
+    except UserError as error:
+        complain(error)
+        return [INFRASTRUCTURE]
     if sweep is not None and found is None:
         lock.leave(sweep)
     if sweep is None or found is None:
@@ -106,6 +110,9 @@ def _finish_sweep() -> list[int]:
     statuses = [point.status for point in found.points if point.status is not None]
     try:
         finish(sweep, console())
+    except OSError as error:
+        complain(UserError(f"{sweep}: the comparison was not written: {cause(error)}"))
+        return [*statuses, INFRASTRUCTURE]
     except Exception:  # ours; what the points found stands in their own directories
         traceback.print_exc()
         return [*statuses, INFRASTRUCTURE]

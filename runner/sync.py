@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
-from runner.errors import UserError
+from runner.errors import UserError, cause
 from runner.report import terminal
 from runner.sweep import lock, record, store
 from runner.sweep.finish import finish
@@ -73,26 +73,38 @@ def sync(directories: Sequence[Path], out: Console) -> int:
                 out.print(f"pending: {delivery.run.path}{where}: {delivery.problem}")
     for sweep in _sweeps(directories):
         try:
-            lock.take(sweep)
-        except UserError as error:
-            out.print(f"left alone: {error}")
-            continue
-        out.print(f"\n{sweep}:")
-        finish(sweep, out)
-        left += not store.is_recorded(read_sweep(sweep))
+            if not store.is_recorded(read_sweep(sweep)):
+                left += not _compare(sweep, out)
+        except UserError as error:  # a file cannot be read
+            left += 1
+            out.print(f"pending: {error}")
+        except OSError as error:
+            left += 1
+            out.print(f"pending: {sweep}: the comparison was not written: {cause(error)}")
     out.print(f"{sent} sent, {left} pending")
     return INFRASTRUCTURE if left else 0
 
 
+def _compare(sweep: Path, out: Console) -> bool:
+    """Anew; whether nothing is left to be sent by this process."""
+    try:
+        lock.take(sweep)
+    except UserError as error:
+        out.print(f"left alone: {error}")
+        return True
+    out.print(f"\n{sweep}:")
+    finish(sweep, out)
+    return store.is_recorded(read_sweep(sweep))
+
+
 def _sweeps(directories: Sequence[Path]) -> list[Path]:
-    """Those whose comparison is not recorded as it would be now."""
+    """All that have been started, earlier attempts at a point apart."""
     # A launcher that is not ours leaves points and no sweep.json.
     found = {file.parent for each in directories for file in own(each.rglob(record.NAME))}
     found |= {
         file.parent.parent for each in directories for file in own(each.rglob(f"*/{record.POINT}"))
     }
-    sweeps = [each for each in found if each.name != record.EARLIER]
-    return sorted(each for each in sweeps if not store.is_recorded(read_sweep(each)))
+    return sorted(each for each in found if each.name != record.EARLIER)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class Server:
     - silent: takes the request and never answers
     - dribble: answers a byte a second
     - html: a page with status 200, as a captive portal does
+    - garbage: bytes that are no text, with status 200
     - cut: closes the connection without an answer
     - lost: does what it is told, and then closes the connection without an answer
     """
@@ -175,6 +176,8 @@ def serving() -> Iterator[Server]:
                 self.close_connection = True
             elif fault == "html":
                 self._reply(200, b"<!doctype html><title>Sign in</title>", "text/html")
+            elif fault == "garbage":
+                self._reply(200, bytes(range(256)), "application/json")
             elif isinstance(fault, int):
                 self._reply(fault, b"<h1>no</h1>", "text/html")
             else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
-from runner.errors import UserError
+from runner.errors import UserError, cause
 
 if TYPE_CHECKING:
     from runner.tracking.courier import Courier
@@ -51,6 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:
+        complain(UserError(f"the comparison was not written: {cause(error)}"))
+        return INFRASTRUCTURE
     except Exception:
         traceback.print_exc()
         return INFRASTRUCTURE

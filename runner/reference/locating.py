@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from runner import secrecy
 from runner.errors import UserError, cause
 from runner.rundir import RunDirectory
 from runner.tracking.courier import Courier
@@ -74,8 +75,8 @@ def locate(name: str, uri: str, courier: Courier) -> Located:
         return Located(_fetched(run_id, uri, courier), run_id)
     except NotSent as error:
         raise UserError(
-            f"{KEY}={name}: MLflow at tracking.uri={uri} has no such run, or does not answer "
-            f"({error}); name the run's directory instead: that needs no MLflow"
+            f"{KEY}={name}: MLflow at tracking.uri={secrecy.without_user(uri)} has no such run, or "
+            f"does not answer ({error}); name the run's directory instead: that needs no MLflow"
         ) from error
     except OSError as error:
         raise UserError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from runner.errors import UserError
 from runner.rundir import RunDirectory, read_json, write_json
 
 NAME = "sweep.json"
@@ -127,7 +129,7 @@ def read_known(sweep: Path) -> SweepRecord | None:
     file = sweep / NAME
     if not file.is_file():
         return None
-    known: SweepRecord = read_json(file, SweepRecord)
+    known: SweepRecord = _read(file, SweepRecord)
     return known
 
 
@@ -149,5 +151,12 @@ def sweep_id(sweep: Path) -> str:
 
 
 def _point(file: Path) -> PointRecord:
-    point: PointRecord = read_json(file, PointRecord)
+    point: PointRecord = _read(file, PointRecord)
     return point
+
+
+def _read(file: Path, kind: type[Any]) -> Any:
+    try:
+        return read_json(file, kind)
+    except ValueError as error:
+        raise UserError(f"{file}: is cut short, or of another version of the runner") from error

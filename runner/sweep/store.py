@@ -53,7 +53,10 @@ def is_recorded(sweep: Sweep) -> bool:
     file = sweep.directory / RECEIPT
     if not file.is_file():
         return not places(sweep)
-    receipt: Receipt = read_json(file, Receipt)
+    try:
+        receipt: Receipt = read_json(file, Receipt)
+    except ValueError:  # cut short: it is written anew
+        return False
     return receipt.places == places(sweep)
 
 

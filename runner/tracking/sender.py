@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ from typing import Any
 from runner import secrecy
 from runner.errors import UserError, cause
 from runner.hubs import reason
+from runner.report.formats import visible
 from runner.rundir import RunDirectory, write_json
 from runner.tracking.aliases import download, find_alias, give_alias
 from runner.tracking.records import KEY, MLFLOW_STATUS, Record, in_name, read_record
@@ -33,6 +35,7 @@ from runner.tracking.tracked import TrackedRun
 SQLITE = "sqlite:///"
 # MLflow repeats the whole of a server's answer.
 LONGEST_REASON = 200
+CAUSED = re.compile(r"\(Caused by (.+)\)$")
 # MLflow's own defaults wait four minutes for a server that is away. A request that is repeated
 # where only its answer was lost makes a second run.
 IMPATIENT = {
@@ -262,9 +265,16 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     except UserError as error:
         return {"number": request["number"], "refused": error.problems}
     except Exception as error:  # any failure of the store, the network below it, or the disk
-        why = cause(error) or reason(error)[:LONGEST_REASON]
-        return {"number": request["number"], "failed": why}
+        return {"number": request["number"], "failed": cause(error) or _said(error)}
     return {"number": request["number"], "done": done}
+
+
+def _said(error: Exception) -> str:
+    """The library's words, which end with the cause; of a server's, nothing that cannot be seen."""
+    text = reason(error)
+    caused = CAUSED.search(text)
+    words = visible(caused[1] if caused else text).split()
+    return " ".join(words)[:LONGEST_REASON]
 
 
 def _listen(requests: queue.Queue[dict[str, Any]]) -> None:

@@ -502,3 +502,14 @@ def test_help_is_quick_and_names_the_exit_statuses() -> None:
     ).stdout
     assert "Exit status: 0 B is no worse" in printed
     assert printed.splitlines()[-1] == "[]"
+
+
+def test_a_page_that_cannot_be_written_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(wrong=10, n=20))
+    write_run(tmp_path / "b", rows(wrong=10, n=20))
+    (tmp_path / "page" / "compare.md").mkdir(parents=True)
+    assert compared(tmp_path)[0] == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: the comparison was not written: Is a directory")

@@ -316,6 +316,52 @@ def test_sync_sends_what_is_pending_and_names_what_is_left(
     assert first.tracked.exists() and second.tracked.exists() and not lost.tracked.exists()
 
 
+def swept(directory: Path, make: Make, config: RunConfig) -> Path:
+    """A sweep of one point, which is not in MLflow yet."""
+    config.sweep.id = "sweep"
+    make(f"{directory.name}/0")
+    record.write(directory, SweepRecord("sweep", "python -m runner", (PointRecord(0, ()),)))
+    record.write_point(directory, PointRecord(0, (), 0))
+    return directory
+
+
+@pytest.mark.parametrize("file", ["sweep.json", "0/point.json"])
+def test_sync_names_the_file_of_a_sweep_that_cannot_be_read_and_goes_on(
+    make: Make, config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    sweep = swept(tmp_path / "sweep", make, config)
+    (sweep / file).write_text("{")
+    assert sync.main([str(sweep)]) == 2
+    *_, said, last = capsys.readouterr().out.splitlines()
+    assert said == f"pending: {sweep / file}: is cut short, or of another version of the runner"
+    assert last == "1 sent, 1 pending"
+
+
+def test_sync_ends_with_a_message_where_a_comparison_cannot_be_written(
+    make: Make, config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = swept(tmp_path / "sweep", make, config)
+    (sweep / "sweep.csv").mkdir()
+    assert sync.main([str(sweep)]) == 2
+    *_, said, last = capsys.readouterr().out.splitlines()
+    assert said.startswith(f"pending: {sweep}: the comparison was not written: Is a directory")
+    assert last == "1 sent, 1 pending"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("garbage", "not in a valid JSON format. Response body: '␀␁"), (500, "500")]
+)
+def test_why_it_was_not_sent_can_be_read(
+    server: Server, courier: Courier, make: Make, fault: str | int, said: str
+) -> None:
+    run = make()
+    server.misbehave(fault)
+    with pytest.raises(NotSent) as refused:
+        courier.send(run, PATIENCE_S)
+    assert said in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
 def test_what_mlflow_keeps_below_is_nobodys_to_send(
     make: Make, config: RunConfig, tmp_path: Path, made_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,7 +376,7 @@ def test_what_mlflow_keeps_below_is_nobodys_to_send(
     copies = {file.name for file in Path("mlruns").rglob("*.json")}
     assert copies >= {"tracking.json", "sweep.json", "point.json"}
     assert pending(Path()) == []
-    assert sync._sweeps([Path()]) == []
+    assert sync._sweeps([Path()]) == [Path()]
     run.tracked.unlink()
     assert [each.path.resolve() for each in pending(Path())] == [run.path]
 

@@ -207,6 +207,11 @@ def test_a_server_that_misbehaves_costs_seconds_and_a_message(
     assert list(cache.rglob("*.*")) == []
 
 
+def test_a_password_in_an_address_is_not_shown() -> None:
+    with pytest.raises(UserError, match=r"tracking.uri=http://127.0.0.1:9 "):
+        locate("baseline@m/t", "http://somebody:secret@127.0.0.1:9")
+
+
 def test_whoever_looks_an_alias_up_imports_no_mlflow(server: Server) -> None:
     code = (
         "import sys; from runner.reference.locating import locate; "

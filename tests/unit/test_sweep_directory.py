@@ -129,3 +129,14 @@ def test_a_point_interrupted_in_its_bookkeeping_is_noted_as_it_ended(
     found = record.read(tmp_path)
     assert found is not None
     assert [(point.number, point.status) for point in found.points] == [(0, status)]
+
+
+def test_a_comparison_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    (sweep / "sweep.csv").mkdir(parents=True)
+    asked = ("--multirun", f"hydra.sweep.dir={sweep}", "engine=ascend_eager", "parallelism.tp=1,2")
+    done = runner(tmp_path, *asked)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    said = f"error: {sweep}: the comparison was not written: Is a directory"
+    assert done.stderr.splitlines()[-1].startswith(said)
