@@ -49,7 +49,11 @@ def _run(composed: DictConfig) -> float | None:
         search.check(hydra_config.sweeper, config)
         return run_point(sweep, PointRecord(number, overrides), config, text)
 
-    status, problems = attempt(action, directory)
+    try:
+        status, problems = attempt(action, directory)
+    finally:
+        if sweep is None:
+            remove_empty(directory)
     if sweep is not None:
         record.write_point(sweep, PointRecord(number, overrides, status, problems))
         if status == INTERRUPTED:
@@ -57,7 +61,6 @@ def _run(composed: DictConfig) -> float | None:
         objective = str(composed.objective)
         return search.infeasible(objective) if problems else search.number(objective, directory)
     _statuses.append(status)
-    remove_empty(directory)
     return None
 
 

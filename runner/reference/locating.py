@@ -21,7 +21,7 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 NEEDED = ("plan.json", "outcome.json", "samples.parquet")
 WANTED = ("environment.json", "verdict.json", "config.yaml", "images.parquet")
 # What MLflow may take in all to say which run is meant, and to hand over its files.
-LOOKUP_S, DOWNLOAD_S = 60.0, 300.0
+LOOKUP_S, DOWNLOAD_S = 30.0, 300.0
 
 
 @dataclass(frozen=True)

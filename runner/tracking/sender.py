@@ -14,6 +14,7 @@ import os
 import queue
 import re
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -270,8 +271,11 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _said(error: Exception) -> str:
-    """The library's words, which end with the cause; of a server's, nothing that cannot be seen."""
-    text = reason(error)
+    """The database's words, or the library's, which end with the cause; all of it can be seen."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, sqlite3.Error):
+        inner = inner.__cause__ or inner.__context__
+    text = reason(inner or error)
     caused = CAUSED.search(text)
     words = visible(caused[1] if caused else text).split()
     return " ".join(words)[:LONGEST_REASON]

@@ -290,6 +290,7 @@ def test_an_interruption_before_the_engine_is_130_and_quiet(
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert time.monotonic() - began < 15
+    assert left_behind(cwd) == []
 
 
 @needs_cpu_build

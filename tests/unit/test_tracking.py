@@ -435,6 +435,17 @@ def test_a_store_of_another_kind_is_not_changed(
     assert (tmp_path / "other.db").read_bytes() == b"not a database" * 100
 
 
+def test_of_a_database_that_cannot_be_written_its_own_words_are_said() -> None:
+    """SQLAlchemy's begin with what a programmer might change."""
+    try:
+        try:
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+        except sqlite3.Error as error:
+            raise RuntimeError("(raised as a result of Query-invoked autoflush)") from error
+    except RuntimeError as error:
+        assert sender._said(error) == "attempt to write a readonly database"
+
+
 @pytest.mark.slow
 def test_several_first_users_make_one_store(tmp_path: Path) -> None:
     store = tmp_path / "mlflow.db"
