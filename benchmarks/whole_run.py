@@ -1,12 +1,12 @@
 """A whole run against the lm_eval command line with the same settings, and what resuming takes.
 
-    python -m benchmarks.whole_run [--questions 1500]
+    python -m benchmarks.whole_run [--questions 1500] [--tokens 4]
 
 Both sides ask the canary as many questions about images of 224 to 448 pixels on the same machine,
-one after the other, and keep every sample. The third run is killed, with all its processes, when
-half of its requests are answered; the fourth goes on from the journal. Beside the wall clock stand
-the seconds of CPU time that all processes of a side took, which other work on the machine moves
-less.
+one after the other, for answers of that many tokens, and keep every sample. The third run is
+killed, with all its processes, when half of its requests are answered; the fourth goes on from the
+journal. Beside the wall clock stand the seconds of CPU time that all processes of a side took:
+other work on the machine moves them less.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ class Took:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--questions", type=int, default=1500)
-    number = parser.parse_args().questions
+    parser.add_argument("--tokens", type=int, default=4)
+    given = parser.parse_args()
+    answers = f"task.gen_kwargs={{until:[],ignore_eos:true,max_gen_toks:{given.tokens}}}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = [*data_set(folder, number, SIDES), "limits=none"]
+        settings = [*data_set(folder, given.questions, SIDES), answers, "limits=none"]
         whole, ours = run(folder, "whole", settings)
         print(f"whole run:    {ours}; {json.dumps(whole['feeding'])}", flush=True)
         theirs = lm_eval(folder)

@@ -15,7 +15,7 @@ from runner.errors import UserError
 # Mappings that a user fills: a new key in them needs no plus sign.
 OPEN_MAPPINGS = re.compile(
     r"(engine\.(extra|env|additional_config)|task\.gen_kwargs"
-    r"|model\.(baselines|by_series|ask|chat_template_args)|verdict\.metrics)\."
+    r"|model\.(baselines|by_series|ask|chat_template_args)|verdict\.metrics)[.=]"
 )
 
 

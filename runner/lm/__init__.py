@@ -1,1 +1,1 @@
-"""Between lm-eval and the vLLM engine. Imported in the worker alone: everything here is heavy."""
+"""Between lm-eval and the engine. Imported in the worker alone: everything here is heavy."""

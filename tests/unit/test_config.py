@@ -11,6 +11,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from runner.config import composition
 from runner.config.loading import config_directory, load, register
 from runner.config.schema import RunConfig
 from runner.errors import UserError
@@ -224,6 +225,14 @@ def test_everything_the_original_test_could_say(compose: Compose) -> None:
     assert config.engine.additional_config == {"weight_nz_mode": 2}
     assert config.engine.env["VLLM_USE_MODELSCOPE"] == "True"
     assert config.verdict.rtol == 0.03
+
+
+@pytest.mark.parametrize(
+    "override", ["task.gen_kwargs.max_gen_toks=5", "task.gen_kwargs={max_gen_toks: 5}"]
+)
+def test_a_mapping_is_filled_without_a_plus_by_the_entry_or_whole(override: str) -> None:
+    config = load(composition.compose([override, "tracking=off"]))
+    assert config.task.gen_kwargs == {"max_gen_toks": 5}
 
 
 @pytest.mark.parametrize(
