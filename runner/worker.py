@@ -7,6 +7,7 @@ ends, the supervisor is gone: the worker kills its process group, engine and all
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import math
@@ -121,6 +122,18 @@ def main() -> None:
         if outcome.state is State.INTERRUPTED:
             raise SystemExit(128 + signal.SIGTERM)
     held.close_journal(completed=False)
+    _leave()
+
+
+def _leave() -> None:
+    """End as Python does, the engine's own farewell included, but leave its memory to the system.
+
+    Taking it apart object by object took two of a small run's seventeen seconds.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _listen(commands: queue.Queue[dict[str, Any] | None]) -> None:

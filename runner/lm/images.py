@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ def image_hash(image: Image.Image) -> str:
     digest.update((image.convert("RGBA") if refers else image).tobytes())
     if stored is not None:
         _hashes[stored] = digest.hexdigest()
+        _copies.keep(digest.hexdigest(), image)  # opening it again would take longer than the rest
     return digest.hexdigest()
 
 
@@ -90,27 +93,65 @@ def unread(self: Any, value: Any, token_per_repo_id: Any = None) -> Any:
     return image
 
 
+class _Copies:
+    """Thumbnails of the images that this process has opened, by `image_hash`.
+
+    On disk: they are made while the engine is at work, when memory must not grow with the answers.
+    """
+
+    def __init__(self) -> None:
+        self._file: io.FileIO | None = None
+        self._places: dict[str, tuple[int, int]] = {}
+
+    def keep(self, digest: str, image: Image.Image) -> None:
+        """Once; a disk that takes no more costs the picture, not the run."""
+        if digest in self._places:
+            return
+        copy, place, written = thumbnail(image), 0, 0
+        with suppress(OSError):
+            if (
+                self._file is None
+            ):  # it is unlinked from the start: nothing stays of a killed worker
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+            place = self._file.seek(0, io.SEEK_END)
+            written = self._file.write(copy)
+        self._places[digest] = (place, len(copy) if written == len(copy) else 0)
+
+    def has(self, digest: str) -> bool:
+        return digest in self._places
+
+    def read(self, digest: str) -> bytes:
+        place, size = self._places[digest]
+        if self._file is None or not size:
+            return b""
+        self._file.seek(place)
+        return self._file.read(size)
+
+
+_copies = _Copies()
+
+
 class Album:
     """Thumbnails of all images that a run has shown, each once, by `image_hash`."""
 
     def __init__(self) -> None:
-        self._pictures: dict[str, tuple[int, int, bytes]] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
 
     def add(self, image: Image.Image) -> str:
-        """Keep a small copy; the image's hash."""
+        """See that there is a small copy; the image's hash."""
         digest = image_hash(image)
-        if digest not in self._pictures:
-            image = opened(image)
-            self._pictures[digest] = (image.width, image.height, thumbnail(image))
+        if not _copies.has(digest):
+            _copies.keep(digest, opened(image))
+        self._sizes[digest] = image.size
         return digest
 
     def write(self, file: Path) -> None:
         """Replace the file whole; a run without images has none."""
-        if not self._pictures:
+        if not self._sizes:
             return
         rows = [
-            {"hash": digest, "width": width, "height": height, "thumbnail": picture}
-            for digest, (width, height, picture) in self._pictures.items()
+            {"hash": digest, "width": width, "height": height, "thumbnail": _copies.read(digest)}
+            for digest, (width, height) in self._sizes.items()
         ]
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="none")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +126,44 @@ def test_an_album_has_every_image_once(tmp_path: Path) -> None:
         (image_hash(image), *image.size) for image in images
     ]
     assert [Image.open(io.BytesIO(row["thumbnail"])).format for row in rows] == ["JPEG", "JPEG"]
+
+
+def test_an_image_is_opened_once_for_its_hash_and_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, _ = decoded(stored(Image.new("RGB", (80, 60), "green"), "PNG"))
+    digest = image_hash(image)
+    monkeypatch.setattr("runner.lm.images.opened", None)
+    album = Album()
+    assert album.add(image) == digest
+    album.write(tmp_path / "images.parquet")
+    (row,) = pq.read_table(tmp_path / "images.parquet").to_pylist()
+    assert (row["width"], row["height"]) == (80, 60)
+    drawn = Image.open(io.BytesIO(row["thumbnail"]))
+    assert drawn.getpixel((40, 30)) == pytest.approx((0, 128, 0), abs=2)
+
+
+@pytest.mark.parametrize("limit", [0, 100], ids=["full", "nearly full"])
+def test_a_disk_that_takes_no_more_costs_the_picture(tmp_path: Path, limit: int) -> None:
+    """The real limit of a process on the size of its files stands for the disk."""
+    code = f"""
+import io, resource, signal, sys
+from pathlib import Path
+from PIL import Image
+from runner.lm.images import Album
+album = Album()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+first, second = (Image.new("RGB", (80, 60), colour) for colour in ("red", "blue"))
+hashes = [album.add(first), album.add(second)]
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+hashes.append(album.add(Image.new("RGB", (80, 60), "green")))
+assert len(set(hashes)) == 3
+album.write(Path("images.parquet"))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=os.environ)
+    rows = pq.read_table(tmp_path / "images.parquet").to_pylist()
+    assert [len(row["thumbnail"]) > 0 for row in rows] == [False, False, True]
 
 
 def stored(image: Image.Image, kind: str, **options: Any) -> bytes:
