@@ -1,8 +1,7 @@
 """Memory: of the engine with images in flight, and of a long run's two processes.
 
     python -m benchmarks.feeding_memory engine          96 images of 672×672 all at once and by a
-                                                        window of 32, and 1,000 by the window,
-                                                        once more with malloc_trim each hundred
+                                                        window of 32, and 1,000 by the window
     python -m benchmarks.feeding_memory run [--questions 10000]
 
 The engine's memory is the highest resident size of its process while requests are answered, less
@@ -13,7 +12,6 @@ of parent and worker (with the engine in it) against answered requests.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import io
 import json
 import os
@@ -43,7 +41,6 @@ CASES = {
     "all at once, 96": ("auto", 96),
     "window, 96": ("window", 96),
     "window, 1000": ("window", 1000),
-    "window, 1000, freed memory given back": ("given back", 1000),
 }
 MIB = 2**20
 TASK = """\
@@ -94,17 +91,14 @@ class Peak:
 class ByHundred(Quiet):
     """The highest growth while each hundred of answers came."""
 
-    def __init__(self, peak: Peak, give_back: bool) -> None:
-        """`give_back` has glibc return what was freed, which it would keep for the next request."""
+    def __init__(self, peak: Peak) -> None:
         self.growths: list[float] = []
-        self._peak, self._answered, self._give_back = peak, 0, give_back
+        self._peak, self._answered = peak, 0
 
     def advance(self, requests: int) -> None:
         self._answered += requests
         if requests and self._answered % 100 == 0:
             self.growths.append(self._peak.growth)
-            if self._give_back:
-                ctypes.CDLL("libc.so.6").malloc_trim(0)
             self._peak.restart()
 
 
@@ -120,7 +114,7 @@ def measure(case: str) -> list[float]:
         if way == "auto":
             lm_evals_own(lm, "auto").generate_until(requests[:number])
             return [peak.growth]
-        lm.stream.progress = seen = ByHundred(peak, way == "given back")
+        lm.stream.progress = seen = ByHundred(peak)
         ours(lm, WINDOW, requests[:number])
     return seen.growths or [peak.growth]
 

@@ -1,6 +1,6 @@
 """A whole run against the lm_eval command line with the same settings, and what resuming takes.
 
-    python -m benchmarks.whole_run [--questions 1500] [--tokens 4]
+    python -m benchmarks.whole_run [--questions 1500] [--tokens 4] [--at-once 256]
 
 Both sides ask the canary as many questions about images of 224 to 448 pixels on the same machine,
 one after the other, for answers of that many tokens, and keep every sample. The third run is
@@ -50,11 +50,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--questions", type=int, default=1500)
     parser.add_argument("--tokens", type=int, default=4)
+    parser.add_argument("--at-once", type=int, default=256, help="the engine's max_num_seqs")
     given = parser.parse_args()
     answers = f"task.gen_kwargs={{until:[],ignore_eos:true,max_gen_toks:{given.tokens}}}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = [*data_set(folder, given.questions, SIDES), answers, "limits=none"]
+        settings.append(f"engine.extra.max_num_seqs={given.at_once}")
         whole, ours = run(folder, "whole", settings)
         print(f"whole run:    {ours}; {json.dumps(whole['feeding'])}", flush=True)
         theirs = lm_eval(folder)

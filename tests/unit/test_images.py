@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import ExifTags, Image
 
 from runner.lm.images import LONGEST_SIDE, Album, image_hash, opened, thumbnail, unread
 
+PROJECT = Path(__file__).parents[2]
 MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB"]
 MODES += ["HSV", "I", "F", "I;16", "I;16L", "I;16B"]
 
@@ -159,10 +159,11 @@ hashes = [album.add(first), album.add(second)]
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 hashes.append(album.add(Image.new("RGB", (80, 60), "green")))
 assert len(set(hashes)) == 3
-album.write(Path("images.parquet"))
+album.write(Path(sys.argv[1]))
 """
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=os.environ)
-    rows = pq.read_table(tmp_path / "images.parquet").to_pylist()
+    file = tmp_path / "images.parquet"
+    subprocess.run([sys.executable, "-c", code, str(file)], cwd=PROJECT, check=True)
+    rows = pq.read_table(file).to_pylist()
     assert [len(row["thumbnail"]) > 0 for row in rows] == [False, False, True]
 
 
