@@ -52,7 +52,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4)
     parser.add_argument("--at-once", type=int, default=256, help="the engine's max_num_seqs")
     given = parser.parse_args()
-    answers = f"task.gen_kwargs={{until:[],ignore_eos:true,max_gen_toks:{given.tokens}}}"
+    length = given.tokens
+    answers = f"task.gen_kwargs={{max_gen_toks:{length},min_tokens:{length},ignore_eos:true}}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = [*data_set(folder, given.questions, SIDES), answers, "limits=none"]
