@@ -1,12 +1,15 @@
 """A whole run against the lm_eval command line with the same settings, and what resuming takes.
 
-    python -m benchmarks.whole_run [--questions 1500] [--tokens 4] [--at-once 256]
+    python -m benchmarks.whole_run [--questions 1500] [--tokens 64] [--at-once 32]
 
 Both sides ask the canary as many questions about images of 224 to 448 pixels on the same machine,
 one after the other, for answers of that many tokens, and keep every sample. The third run is
 killed, with all its processes, when half of its requests are answered; the fourth goes on from the
-journal. Beside the wall clock stand the seconds of CPU time that all processes of a side took:
+journal. Beside the wall clock stand the seconds of CPU time that all processes of a side took, as
 other work on the machine moves them less.
+
+All of it twice: as the CPU has it, and with every step of the engine padded to 25 ms, which is what
+a large model on an accelerator takes.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.feeding_memory import data_set
+from benchmarks.keeping_full import STEP_S
 from runner.plan import Plan
 from runner.rundir import read_json
 from runner.supervision.processes import group_members
@@ -49,34 +53,99 @@ class Took:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--questions", type=int, default=1500)
-    parser.add_argument("--tokens", type=int, default=4)
-    parser.add_argument("--at-once", type=int, default=256, help="the engine's max_num_seqs")
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--at-once", type=int, default=32, help="the engine's max_num_seqs")
     given = parser.parse_args()
     length = given.tokens
     answers = f"task.gen_kwargs={{max_gen_toks:{length},min_tokens:{length},ignore_eos:true}}"
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        settings = [*data_set(folder, given.questions, SIDES), answers, "limits=none"]
-        settings.append(f"engine.extra.max_num_seqs={given.at_once}")
-        whole, ours = run(folder, "whole", settings)
-        print(f"whole run:    {ours}; {json.dumps(whole['feeding'])}", flush=True)
-        theirs = lm_eval(folder)
-        print(f"lm_eval:      {theirs}; {ours.of(theirs)}", flush=True)
-        killed_at = kill_half_way(folder, settings)
-        print(f"killed at:    {killed_at} requests answered", flush=True)
-        resumed, again = run(folder, "resumed", settings)
-    print(f"resumed:      {again}; {again.of(ours)}; {json.dumps(resumed['feeding'])}")
-    repeated = max(killed_at - resumed["feeding"]["resumed"], 0)
-    print(f"asked again:  {repeated} of those that were answered")
-    print(f"same metrics: {metrics(whole) == metrics(resumed)}")
+        data = data_set(Path(name), given.questions, SIDES)
+        concurrency = f"engine.extra.max_num_seqs={given.at_once}"
+        settings = [*data, answers, concurrency, "limits=none"]
+        for kind, environment in (("plain", variables()), ("padded", padded())):
+            folder = Path(name) / kind
+            folder.mkdir()
+            print(f"{kind}:", flush=True)
+            Sides(folder, settings, environment).measure()
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The four runs, in a folder of theirs."""
+
+    folder: Path
+    settings: list[str]
+    environment: dict[str, str]
+
+    def measure(self) -> None:
+        whole, ours = self.run("whole")
+        print(f"  whole run:    {ours}; {fed(whole)}", flush=True)
+        theirs = self.lm_eval()
+        print(f"  lm_eval:      {theirs}; ours is {ours.of(theirs)}", flush=True)
+        killed_at = self.kill_half_way()
+        print(f"  killed at:    {killed_at} requests answered", flush=True)
+        resumed, again = self.run("resumed")
+        print(f"  resumed:      {again}; {again.of(ours)}; {fed(resumed)}")
+        repeated = max(killed_at - resumed["feeding"]["resumed"], 0)
+        print(f"  asked again:  {repeated} of those that were answered")
+        print(f"  same metrics: {metrics(whole) == metrics(resumed)}", flush=True)
+
+    def run(self, name: str) -> tuple[dict[str, Any], Took]:
+        """Its outcome, and its time."""
+        took = self.timed(self.command(name))
+        outcome: dict[str, Any] = json.loads((self.folder / name / "outcome.json").read_text())
+        return outcome, took
+
+    def lm_eval(self) -> Took:
+        """As the run's report prints it, samples kept."""
+        plan: Plan = read_json(self.folder / "whole" / "plan.json", Plan)
+        words = f"{plan.lm_eval_command()} --log_samples --output_path {self.folder / 'theirs'}"
+        return self.timed(["bash", "-ec", words])
+
+    def kill_half_way(self) -> int:
+        """Requests that were answered when worker and parent were killed."""
+        parent = subprocess.Popen(
+            self.command("killed"),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+        )
+        file, worker = self.folder / "killed" / "events.jsonl", 0
+        while parent.poll() is None:
+            time.sleep(0.02)
+            told = events(file)
+            worker = next((each["pid"] for each in told if each["event"] == "worker_started"), 0)
+            progress = [each for each in told if each["event"] == "progress"]
+            if any(each["done"] >= each["total"] / 2 for each in progress):
+                parent.send_signal(signal.SIGKILL)
+                for process in group_members(worker):
+                    process.kill()
+                parent.wait()
+                return max(each["done"] for each in events(file) if each["event"] == "progress")
+        raise RuntimeError("the run ended before it was killed")
+
+    def command(self, name: str) -> list[str]:
+        output = f"output_dir={self.folder / name}"
+        return [sys.executable, "-m", "runner", output, *self.settings]
+
+    def timed(self, words: list[str]) -> Took:
+        began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            words, cwd=self.folder, env=self.environment, capture_output=True, text=True
+        )
+        assert done.returncode in (0, 3, 4), done.stdout[-3000:] + done.stderr[-3000:]
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Took(time.monotonic() - began, cpu)
+
+
+def fed(outcome: dict[str, Any]) -> str:
+    feeding = outcome["feeding"]
+    return "{asked} asked, {resumed} resumed, {steps} steps, busy {busy:.1%}".format(**feeding)
 
 
 def metrics(outcome: dict[str, Any]) -> list[tuple[str, float]]:
     return [(m["task"], m["value"]) for task in outcome["tasks"] for m in task["metrics"]]
-
-
-def command(directory: Path, settings: list[str]) -> list[str]:
-    return [sys.executable, "-m", "runner", f"output_dir={directory}", *settings]
 
 
 def variables() -> dict[str, str]:
@@ -85,47 +154,10 @@ def variables() -> dict[str, str]:
     return chosen | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
-def run(folder: Path, name: str, settings: list[str]) -> tuple[dict[str, Any], Took]:
-    """Its outcome, and its time."""
-    seconds = timed(command(folder / name, settings), folder)
-    outcome: dict[str, Any] = json.loads((folder / name / "outcome.json").read_text())
-    return outcome, seconds
-
-
-def lm_eval(folder: Path) -> Took:
-    """As the run's report prints it, samples kept."""
-    plan: Plan = read_json(folder / "whole" / "plan.json", Plan)
-    words = f"{plan.lm_eval_command()} --log_samples --output_path {folder / 'theirs'}"
-    return timed(["bash", "-ec", words], folder)
-
-
-def timed(words: list[str], folder: Path) -> Took:
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(words, cwd=folder, env=variables(), capture_output=True, text=True)
-    assert done.returncode in (0, 3, 4), done.stdout[-3000:] + done.stderr[-3000:]
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Took(time.monotonic() - began, cpu)
-
-
-def kill_half_way(folder: Path, settings: list[str]) -> int:
-    """Requests that were answered when worker and parent were killed."""
-    directory = folder / "killed"
-    parent = subprocess.Popen(
-        command(directory, settings), cwd=folder, env=variables(), stdout=subprocess.DEVNULL
-    )
-    file, worker = directory / "events.jsonl", 0
-    while parent.poll() is None:
-        time.sleep(0.02)
-        told = events(file)
-        worker = next((each["pid"] for each in told if each["event"] == "worker_started"), 0)
-        if any(each["done"] >= each["total"] / 2 for each in told if each["event"] == "progress"):
-            parent.send_signal(signal.SIGKILL)
-            for process in group_members(worker):
-                process.kill()
-            parent.wait()
-            return max(each["done"] for each in events(file) if each["event"] == "progress")
-    raise RuntimeError("the run ended before it was killed")
+def padded() -> dict[str, str]:
+    chosen = variables()
+    path = os.pathsep.join((str(Path(__file__).parent / "padding"), chosen["PYTHONPATH"]))
+    return chosen | {"PYTHONPATH": path, "PADDED_STEP_S": str(STEP_S)}
 
 
 def events(file: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,56 @@
+"""Lets each step of vLLM's engine take at least `PADDED_STEP_S` seconds, as a large model's would.
+
+Python imports this at its start where the folder is on PYTHONPATH: the way into a worker, and into
+`lm_eval`, from outside.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.machinery
+import os
+import sys
+import time
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+MODULE = "vllm.v1.engine.llm_engine"
+STEP_S = float(os.environ["PADDED_STEP_S"])
+
+
+class _Padded(importlib.abc.Loader):
+    def __init__(self, real: importlib.abc.Loader) -> None:
+        self._real = real
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._real.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._real.exec_module(module)
+        step = module.LLMEngine.step
+
+        @functools.wraps(step)
+        def padded(engine: Any) -> Any:
+            began = time.monotonic()
+            outputs = step(engine)
+            time.sleep(max(0.0, STEP_S - (time.monotonic() - began)))
+            return outputs
+
+        module.LLMEngine.step = padded  # type: ignore[attr-defined]
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != MODULE:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Padded(spec.loader)
+        return spec
+
+
+sys.meta_path.insert(0, _Finder())
