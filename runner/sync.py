@@ -60,6 +60,8 @@ def sync(directories: Sequence[Path], out: Console) -> int:
     """The exit status."""
     runs = {run.path.resolve(): run for each in directories for run in pending(each)}
     sent = left = 0
+    if runs:  # a slow server takes its time over the first one, without a word of its own
+        out.print(f"to send: {len(runs)}, in at most {TIMEOUT_S:g} seconds each")
     with Courier() as courier:
         for delivery in deliver(courier, runs.values(), TIMEOUT_S):
             if delivery.tracked is not None:

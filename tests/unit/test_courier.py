@@ -332,7 +332,8 @@ def test_sync_names_the_file_of_a_sweep_that_cannot_be_read_and_goes_on(
     sweep = swept(tmp_path / "sweep", make, config)
     (sweep / file).write_text("{")
     assert sync.main([str(sweep)]) == 2
-    *_, said, last = capsys.readouterr().out.splitlines()
+    first, *_, said, last = capsys.readouterr().out.splitlines()
+    assert first == "to send: 1, in at most 300 seconds each"
     assert said == f"pending: {sweep / file}: is cut short, or of another version of the runner"
     assert last == "1 sent, 1 pending"
 
