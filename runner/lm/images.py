@@ -109,9 +109,7 @@ class _Copies:
             return
         copy, place, written = thumbnail(image), 0, 0
         with suppress(OSError):
-            if (
-                self._file is None
-            ):  # it is unlinked from the start: nothing stays of a killed worker
+            if self._file is None:  # unlinked from the start: nothing stays of a killed worker
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
             place = self._file.seek(0, io.SEEK_END)
             written = self._file.write(copy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
@@ -25,6 +25,7 @@ from runner.errors import UserError
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import Device
+from runner.tracking.courier import Courier
 from runner.verdict import Verdict, judge
 
 # What a test leaves open: no machine of its own, and no store.
@@ -175,3 +176,16 @@ def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(file.parent)  # MLflow makes its folder for artifacts where it is
         MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
     return file
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Courier]:
+    """Its process imports MLflow once for all tests of a module, and survives their faults."""
+    with Courier() as courier:
+        yield courier
+
+
+@pytest.fixture
+def courier(shared: Courier) -> Courier:
+    shared._failures = 0
+    return shared

@@ -69,19 +69,6 @@ def server() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Courier]:
-    """For faults that its process survives."""
-    with Courier() as courier:
-        yield courier
-
-
-@pytest.fixture
-def courier(shared: Courier) -> Courier:
-    shared._failures = 0
-    return shared
-
-
 def begun(run: RunDirectory) -> Begun:
     found: Begun = read_json(run.tracking, Begun)
     return found

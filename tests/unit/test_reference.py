@@ -68,19 +68,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Courier]:
-    """Its process imports MLflow once for all tests."""
-    with Courier() as courier:
-        yield courier
-
-
-@pytest.fixture
-def courier(shared: Courier) -> Courier:
-    shared._failures = 0
-    return shared
-
-
 def locate(name: str, uri: str, courier: Courier | None = None) -> Located:
     with Courier() as own:
         return locating.locate(name, uri, courier or own)

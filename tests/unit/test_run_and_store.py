@@ -40,12 +40,6 @@ class Engine:
         pass
 
 
-@pytest.fixture(scope="module")
-def courier() -> Iterator[Courier]:
-    with Courier() as one:
-        yield one
-
-
 @pytest.fixture
 def checked(config: RunConfig, plan: Plan, environment: Environment) -> Checked:
     config.tracking.enabled, config.tracking.timeout_s = True, PATIENCE_S
