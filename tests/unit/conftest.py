@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -167,8 +168,8 @@ def verdict(outcome: Outcome, plan: Plan) -> Verdict:
 
 
 @pytest.fixture(scope="session")
-def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with its tables: making them takes MLflow seconds."""
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its tables, to be copied: making them takes MLflow seconds."""
     from mlflow import MlflowClient
 
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
@@ -176,6 +177,13 @@ def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(file.parent)  # MLflow makes its folder for artifacts where it is
         MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
     return file
+
+
+@pytest.fixture
+def store_file(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A test's own store, in the working directory: what another sent is not in it."""
+    monkeypatch.chdir(tmp_path)  # where MLflow would put artifacts of an experiment
+    return Path(shutil.copy(empty_store, tmp_path / "mlflow.db"))
 
 
 @pytest.fixture(scope="module")

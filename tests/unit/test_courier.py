@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -351,13 +350,11 @@ def test_why_it_was_not_sent_can_be_read(
 
 
 def test_what_mlflow_keeps_below_is_nobodys_to_send(
-    make: Make, config: RunConfig, tmp_path: Path, made_store: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, config: RunConfig, store_file: Path
 ) -> None:
     """With `hydra.sweep.dir=` the store's copies lie in the sweep's own directory."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(made_store, "mlflow.db")
     config.sweep.id = "sweep"
-    run = make("0", uri=f"sqlite:///{tmp_path}/mlflow.db")
+    run = make("0", uri=f"sqlite:///{store_file}")
     record.write(Path(), SweepRecord("sweep", "python -m runner", (PointRecord(0, ()),)))
     record.write_point(Path(), PointRecord(0, (), 0))
     assert sync.main(["."]) == 0

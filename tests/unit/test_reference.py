@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -73,23 +72,12 @@ def locate(name: str, uri: str, courier: Courier | None = None) -> Located:
         return locating.locate(name, uri, courier or own)
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes seconds to make one: every test gets a copy."""
-    import mlflow
-
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    mlflow.MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture
-def sent(config: RunConfig, tmp_path: Path, empty_store: Path) -> Callable[[RunDirectory], str]:
+def sent(config: RunConfig, tmp_path: Path, store_file: Path) -> Callable[[RunDirectory], str]:
     """Files in a store of its own, as a run's artifacts are; the run's id."""
     from mlflow import MlflowClient
 
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    uri = config.tracking.uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = config.tracking.uri = f"sqlite:///{store_file}"
     client = MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment("gsm8k", (tmp_path / "artifacts").as_uri())
 

@@ -237,10 +237,8 @@ def tracked_square(uri: str) -> list[Asked]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, made_store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(tmp_path)  # where MLflow would put artifacts of an experiment
-    shutil.copy(made_store, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
+def store(store_file: Path) -> str:
+    return f"sqlite:///{store_file}"
 
 
 @pytest.mark.slow

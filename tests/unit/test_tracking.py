@@ -302,20 +302,13 @@ Send = Callable[..., Any]
 
 
 @pytest.fixture
-def send(
-    made_store: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    config: RunConfig,
-    finish: Finish,
-) -> Send:
+def send(store_file: Path, config: RunConfig, finish: Finish) -> Send:
     """Send a run to the store and read it back as MLflow has it."""
     from mlflow import MlflowClient
 
-    monkeypatch.chdir(tmp_path)
     config.tracking.enabled = True
-    config.tracking.uri = f"sqlite:///{made_store}"
-    config.tracking.experiment = tmp_path.name
+    config.tracking.uri = f"sqlite:///{store_file}"
+    config.tracking.experiment = "an experiment"
 
     def sent(outcome: Outcome, verdict: Verdict, name: str = "run") -> Any:
         tracked = sender.send_run(str(finish(outcome, verdict, name).path))
@@ -325,7 +318,7 @@ def send(
 
 
 def test_a_passed_run_in_a_real_store(
-    send: Send, made_store: Path, tmp_path: Path, outcome: Outcome, verdict: Verdict
+    send: Send, store_file: Path, tmp_path: Path, outcome: Outcome, verdict: Verdict
 ) -> None:
     from mlflow import MlflowClient
 
@@ -341,7 +334,7 @@ def test_a_passed_run_in_a_real_store(
     assert stored.data.tags["verdict"] == "PASSED"
     assert len(stored.data.tags["engine_fingerprint"]) == 16
     assert stored.data.tags["mlflow.note.content"] == "# the report\n"
-    client = MlflowClient(tracking_uri=f"sqlite:///{made_store}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{store_file}")
     kept = {each.path for each in client.list_artifacts(stored.info.run_id)}
     assert kept == {file.name for file in (tmp_path / "run").iterdir()} - {"mlflow.json"}
 
@@ -401,25 +394,25 @@ def test_runs_of_one_experiment_lie_side_by_side(
 
 
 def test_the_experiment_is_the_task_unless_named(
-    send: Send, config: RunConfig, made_store: Path, outcome: Outcome, verdict: Verdict
+    send: Send, config: RunConfig, store_file: Path, outcome: Outcome, verdict: Verdict
 ) -> None:
     from mlflow import MlflowClient
 
     config.tracking.experiment = None
     stored = send(outcome, verdict)
-    client = MlflowClient(tracking_uri=f"sqlite:///{made_store}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{store_file}")
     assert client.get_experiment(stored.info.experiment_id).name == "gsm8k"
 
 
 def test_sent_twice_it_is_one_run(
-    send: Send, made_store: Path, tmp_path: Path, outcome: Outcome, verdict: Verdict
+    send: Send, store_file: Path, tmp_path: Path, outcome: Outcome, verdict: Verdict
 ) -> None:
     from mlflow import MlflowClient
 
     stored = send(outcome, verdict)
     again = sender.send_run(str(tmp_path / "run"))
     assert again["run_id"] == stored.info.run_id
-    client = MlflowClient(tracking_uri=f"sqlite:///{made_store}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{store_file}")
     (only,) = client.search_runs([stored.info.experiment_id])
     assert only.data.metrics == stored.data.metrics
     assert len(client.get_metric_history(only.info.run_id, "gsm8k/passed")) == 1
@@ -469,18 +462,18 @@ def test_several_first_users_make_one_store(tmp_path: Path) -> None:
 
 def test_no_name_fails_a_run_or_leaves_its_place(
     send: Send,
-    made_store: Path,
+    store_file: Path,
     config: RunConfig,
     outcome: Outcome,
     verdict: Verdict,
 ) -> None:
-    before = {each.name for each in made_store.parent.parent.iterdir()}
+    before = {each.name for each in store_file.parent.parent.iterdir()}
     for number, name in enumerate(HOSTILE):
         config.model.name, config.task.names, config.tracking.experiment = name, [name], None
         odd = replace(outcome, tasks=(replace(outcome.tasks[0], task=name),))
         stored = send(odd, named(verdict, name), str(number))
         place = Path(unquote(urlsplit(stored.info.artifact_uri).path))
-        assert place.resolve().is_relative_to(made_store.parent / "mlruns")
+        assert place.resolve().is_relative_to(store_file.parent / "mlruns")
         assert (place / "verdict.json").is_file()
         assert stored.data.tags["verdict"] == "PASSED"
-    assert {each.name for each in made_store.parent.parent.iterdir()} == before
+    assert {each.name for each in store_file.parent.parent.iterdir()} == before
