@@ -9,6 +9,7 @@ from pathlib import Path
 import hydra
 import pytest
 
+from runner import run
 from runner.config import loading
 from runner.config.schema import (
     AskConfig,
@@ -25,12 +26,21 @@ from runner.environment import Environment
 from runner.errors import UserError
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Facts, Plan, make_plan
-from runner.platforms import Device
+from runner.platforms import PLATFORMS, Device
+from runner.preflight import store
 from runner.tracking.courier import Courier
 from runner.verdict import Verdict, judge
 
 # What a test leaves open: no machine of its own, and no store.
 NEUTRAL = ("engine=cpu", "tracking=off")
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process looks at or says once for all points of a sweep, it does in each test."""
+    monkeypatch.setattr(PLATFORMS["ascend"], "_kept", None)
+    store._complaint.cache_clear()
+    run._warn.cache_clear()
 
 
 @pytest.fixture
