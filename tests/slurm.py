@@ -7,12 +7,13 @@ from pathlib import Path
 
 SBATCH = """#!/bin/sh
 for script; do :; done
-cp "$script" "$(dirname "$0")/submitted.sh"
+copy=$(dirname "$0")/submitted.sh
+cp "$script" "$copy"
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
 for task in $(seq 0 "${last:-0}"); do
   SLURM_JOB_ID=7$task SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task SLURM_JOB_NODELIST=node \\
   SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 \\
-    sh "$script" </dev/null >/dev/null 2>&1 &
+    sh "$copy" </dev/null >/dev/null 2>&1 &
 done
 echo "Submitted batch job 7"
 """
