@@ -28,8 +28,8 @@ class Sample:
     `logprobs` are natural logarithms of the chosen tokens' probabilities, `margins` their lead over
     the next best token, both as long as `token_ids`; `choice_logprobs` are the log-likelihoods of
     the scored choices in the order asked; `guessed` says that lm-eval found no answer and drew one;
-    `cluster` is the value of the document's field that `verdict.cluster` named. What an older file
-    lacks has its default.
+    `cluster` is the value of the document's field that `verdict.cluster` named; `seconds` is how
+    long the engine had each request. What an older file lacks has its default.
     """
 
     task: str
@@ -53,6 +53,7 @@ class Sample:
     choice_logprobs: tuple[float, ...] = ()
     guessed: bool = False
     cluster: str = ""
+    seconds: tuple[float, ...] = ()
 
 
 def read_samples(file: Path) -> list[Sample]:

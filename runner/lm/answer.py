@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 TOO_LONG = "prompt_too_long"
 
@@ -13,6 +13,8 @@ class Answer:
 
     `text` is what was generated; where a given text was scored instead, `scored` is its
     log-likelihood, and `greedy` says whether the model would have chosen every token of it.
+    `seconds` passed from when the engine got the request to its last token; answers that took
+    another time are equal.
     """
 
     prompt_tokens: int
@@ -23,3 +25,4 @@ class Answer:
     text: str = ""
     scored: float | None = None
     greedy: bool = False
+    seconds: float | None = field(default=None, compare=False)

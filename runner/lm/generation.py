@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,8 @@ class Batch(StoppingCriteria):
         self._prompts = prompts
         self._rooms = rooms
         self._on_step = on_step
+        self._began = time.monotonic()
+        self._seconds = [0.0 for _ in rooms]
         self._rows: list[list[int]] = [[] for _ in rooms]
         self._ended: list[str | None] = [None] * len(rooms)
         self._numbers: list[torch.Tensor] = []
@@ -123,6 +126,7 @@ class Batch(StoppingCriteria):
             if self._ended[row] is None:
                 self._rows[row].append(token)
                 self._ended[row] = self._end(row)
+                self._seconds[row] = time.monotonic() - self._began
         self._on_step()
         done = [end is not None for end in self._ended]
         return torch.tensor(done, device=input_ids.device)
@@ -138,9 +142,10 @@ class Batch(StoppingCriteria):
                 margins=tuple(margin for _, margin in row[: len(tokens)]),
                 finish_reason=end or "length",
                 text=self._text(prompt, tokens),
+                seconds=seconds,
             )
-            for prompt, tokens, row, end in zip(
-                self._prompts, self._rows, numbers, self._ended, strict=True
+            for prompt, tokens, row, end, seconds in zip(
+                self._prompts, self._rows, numbers, self._ended, self._seconds, strict=True
             )
         ]
 

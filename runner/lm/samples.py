@@ -28,7 +28,8 @@ class SampleRow:
     Token lists hold the concatenated answers of all requests of the sample; `logprobs` are natural
     logarithms of the chosen tokens' probabilities, `margins` their lead over the next best token.
     `choice_logprobs` are the log-likelihoods that a task scored, in the order of its requests;
-    `guessed` says that lm-eval found no answer in the response, and drew one.
+    `guessed` says that lm-eval found no answer in the response, and drew one. `seconds` is how long
+    the engine had each request, where it said.
     `cluster` is the value of the document's field that `verdict.cluster` names, if any.
     """
 
@@ -53,6 +54,7 @@ class SampleRow:
     choice_logprobs: list[float] = field(default_factory=list)
     guessed: bool = False
     cluster: str = ""
+    seconds: list[float] = field(default_factory=list)
 
     @property
     def sample(self) -> tuple[str, int]:
@@ -82,6 +84,7 @@ SCHEMA = pa.schema(
         ("choice_logprobs", pa.list_(pa.float64())),
         ("guessed", pa.bool_()),
         ("cluster", pa.string()),
+        ("seconds", pa.list_(pa.float32())),
     ]
 )
 
@@ -167,6 +170,7 @@ def _row(
         ],
         guessed=guessed,
         cluster=str(sample["doc"].get(cluster, "")) if cluster else "",
+        seconds=[answer.seconds for answer in known if answer.seconds is not None],
     )
 
 

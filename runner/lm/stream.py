@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
@@ -90,6 +90,7 @@ class _Flight:
     question: Question
     key: Hashable
     engine_id: str
+    since: float
 
 
 class Stream:
@@ -143,7 +144,7 @@ class Stream:
             self.tally.asked += 1
             engine_id = enqueue(self.engine, question)
             if engine_id is not None:
-                flight = _Flight(request, place, question, key, engine_id)
+                flight = _Flight(request, place, question, key, engine_id, time.monotonic())
                 self._flying[public_id(engine_id)] = flight
                 request.missing += 1
         if request.missing:
@@ -191,11 +192,13 @@ class Stream:
         self.tally.steps += 1
         self._charge()
         self.progress.beat()
+        now = time.monotonic()
         answered: list[tuple[_Flight, Answer]] = []
         for output in outputs:
             if output.finished:
                 flight = self._flying.pop(output.request_id)
-                answered.append((flight, flight.question.read(output)))
+                answer = flight.question.read(output)
+                answered.append((flight, replace(answer, seconds=now - flight.since)))
         if self.journal is not None:
             for flight, answer in answered:
                 self.journal.keep(flight.key, answer)

@@ -60,7 +60,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many answers there are of each length; `ticks` are places on the axis and their names."""
+    """How many values there are in each span; `ticks` are places on the axis and their names."""
 
     bins: tuple[Bin, ...]
     ticks: tuple[tuple[float, str], ...]

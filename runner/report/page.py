@@ -44,12 +44,13 @@ LAPS = {
 
 @dataclass(frozen=True)
 class TaskPage:
-    """One asked task: its parts, the spread of its lengths, its pace, and answers to look at."""
+    """One asked task: its parts, the spread of its lengths and times, and answers to look at."""
 
     task: TaskOutcome
     subjects: Subjects | None
     answer_tokens: Histogram | None
     prompt_tokens: Histogram | None
+    answer_times: Histogram | None
     pace: Curve | None
     answers: list[Shown]
 
@@ -114,6 +115,7 @@ def _task(
         # A scored choice is no answer of the model's own length.
         answer_tokens=histogram([len(sample.token_ids) for sample in once]) if generated else None,
         prompt_tokens=histogram([max(s.prompt_tokens) for s in once if s.prompt_tokens]),
+        answer_times=histogram([round(1000 * max(s.seconds)) for s in once if s.seconds]),
         pace=curve(events, task.task),
         answers=worst(task, verdict, own, subjects),
     )

@@ -154,6 +154,18 @@ def test_parts_come_worst_first_with_their_own_numbers(
     assert "Names without what they begin with, mmmu_val_ ." in text(page)
 
 
+def test_how_long_the_answers_took_is_a_picture(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    """A sample takes as long as the last of its requests."""
+    timed = [replace(each, seconds=[0.1, 0.2 + place / 50]) for place, each in enumerate(rows)]
+    said = text(page_of(tmp_path / "timed", plan, environment, timed, of_rows(timed)))
+    spread = "half have at most 780, 95 % at most 1320, the longest 1380"
+    assert f"milliseconds in the engine: {spread}" in said
+    untold = text(page_of(tmp_path / "untold", plan, environment, rows, of_rows(rows)))
+    assert "Time of the answers" not in untold
+
+
 def test_what_was_not_answered_is_counted_and_named(
     tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
 ) -> None:

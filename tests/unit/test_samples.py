@@ -32,6 +32,7 @@ ROW = SampleRow(
     margins=[1.0, 2.0, float("inf")],
     finish_reasons=["stop"],
     choice_logprobs=[-12.345678901, -0.5],
+    seconds=[0.25],
 )
 
 
@@ -54,6 +55,7 @@ def test_what_the_worker_wrote_is_read_back_whole(tmp_path: Path) -> None:
     assert first.image_hashes == ("i", "j") and first.image_sizes == ("64x48", "28x28")
     assert first.choice_logprobs == (-12.345678901, -0.5)
     assert first.responses == ("B",) and first.finish_reasons == ("stop",)
+    assert first.seconds == (0.25,)
     assert list(second.token_ids) == []
     assert read_samples(file)[0] == first
 
@@ -63,7 +65,7 @@ def test_columns_that_an_older_file_lacks_have_their_defaults(tmp_path: Path) ->
     pq.write_table(pa.table({"task": ["mini"], "doc_id": [1], "of_the_future": [True]}), file)
     (sample,) = read_samples(file)
     assert (sample.filter, sample.choice_logprobs, sample.scores) == ("none", (), {})
-    assert list(sample.logprobs) == []
+    assert list(sample.logprobs) == [] and sample.seconds == ()
 
 
 def test_a_file_of_many_row_groups_is_read_in_order(tmp_path: Path) -> None:

@@ -120,6 +120,15 @@ def test_a_short_answer_makes_room_at_once(stream: Stream, engine: Engine) -> No
     assert engine.steps == 20
 
 
+def test_an_answer_says_how_long_the_engine_had_its_request(
+    stream: Stream, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One second a step; the last two wait their turn outside, which does not count."""
+    monkeypatch.setattr("runner.lm.stream.time.monotonic", lambda: float(engine.steps))
+    answers = stream.each("generate_until", ask(stream), [5, 3, 1, 2, 7, 2, 101])
+    assert [each.seconds for each in answers] == [5.0, 3.0, 1.0, 2.0, 7.0, 2.0, None]
+
+
 def test_a_chunk_waits_for_its_longest(stream: Stream, engine: Engine) -> None:
     stream.run([("a", lambda: stream.each("x", ask(stream), [20, *[1] * 6]) and None)], chunk=3)
     assert engine.steps == 20 + 1 + 1

@@ -133,6 +133,15 @@ def test_each_request_is_answered_by_its_own_settings(lm: RecordedHFMultimodal) 
     assert answers[0] == answers[2]
 
 
+def test_an_answer_took_as_long_as_its_own_steps(lm: RecordedHFMultimodal) -> None:
+    asked = [read(place, text) for place, text in enumerate(("one two three", "four"))]
+    lm.generate_until(asked)
+    long, short = (lm.answer_to(each)[0] for each in asked)
+    assert long is not None and short is not None and long.seconds and short.seconds
+    assert len(long.token_ids) > len(short.token_ids)
+    assert long.seconds > short.seconds > 0
+
+
 def test_the_batch_moves_no_answer(lm: RecordedHFMultimodal) -> None:
     requests = [seen(number, size=40 + 20 * number) for number in range(5)]
     together = lm.generate_until(requests)
