@@ -95,6 +95,7 @@ class Ascend(Platform):
         variables: Mapping[str, str] = os.environ,
         *,
         memory_share: float = 0.9,
+        eager: bool = False,
     ) -> dict[str, str]:
         """As the base class says; steers the engine past devices that are ill or taken."""
         devices = self.devices(variables)

@@ -56,11 +56,12 @@ class Platform(ABC):
         variables: Mapping[str, str] = os.environ,
         *,
         memory_share: float = 0.9,
+        eager: bool = False,
     ) -> dict[str, str]:
         """Variables for the worker alone, for an engine of so many ranks.
 
         `variables` are those that the worker would start with, `memory_share` the part of each
-        device's memory that its engine will ask for.
+        device's memory that its engine will ask for; an `eager` engine compiles no graph.
 
         Raises:
             UserError: if this machine cannot hold so many.

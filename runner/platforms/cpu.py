@@ -23,6 +23,11 @@ SITE = Path(__file__).parent / "cpu_site"
 # for it (docs/performance.md).
 PRIMITIVES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 
+# vLLM compiles one function of an eager engine all the same: the one that ranks a token among the
+# log-probabilities (v1/sample/ops/logprobs.py). That takes a C++ compiler, which slim images lack
+# and die without, and two seconds of every engine.
+UNCOMPILED = {"TORCH_COMPILE_DISABLE": "1"}
+
 
 class Cpu(Platform):
     name = "cpu"
@@ -45,9 +50,11 @@ class Cpu(Platform):
         variables: Mapping[str, str] = os.environ,
         *,
         memory_share: float = 0.9,
+        eager: bool = False,
     ) -> dict[str, str]:
         chosen = {"PYTHONPATH": os.pathsep.join(_python_path(variables))}
-        chosen |= {name: value for name, value in PRIMITIVES.items() if name not in variables}
+        defaults = PRIMITIVES | (UNCOMPILED if eager else {})
+        chosen |= {name: value for name, value in defaults.items() if name not in variables}
         if ranks > 1 and BIND not in variables:
             chosen[BIND] = "|".join(core_lists(ranks))
         return chosen

@@ -42,6 +42,7 @@ class Cuda(Platform):
         variables: Mapping[str, str] = os.environ,
         *,
         memory_share: float = 0.9,
+        eager: bool = False,
     ) -> dict[str, str]:
         available = len(self.devices(variables))
         if ranks > available:

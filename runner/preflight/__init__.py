@@ -90,7 +90,10 @@ def _platform(config: RunConfig, found: Findings) -> None:
     here = 0 if spans_nodes(config) else ranks(config)
     try:
         found.environment = platform.worker_environment(
-            here, variables, memory_share=config.engine.gpu_memory_utilization
+            here,
+            variables,
+            memory_share=config.engine.gpu_memory_utilization,
+            eager=config.engine.enforce_eager,
         )
     except UserError as error:
         if not isinstance(platform, Ascend):  # whose own rules have said it already

@@ -188,6 +188,13 @@ def test_compiled_operations_are_few_unless_the_user_says_otherwise() -> None:
     assert name not in Cpu().worker_environment(1, {name: "1024"})
 
 
+def test_an_eager_engine_on_a_cpu_compiles_nothing() -> None:
+    name = "TORCH_COMPILE_DISABLE"
+    assert Cpu().worker_environment(1, {}, eager=True)[name] == "1"
+    assert name not in Cpu().worker_environment(1, {})
+    assert name not in Cpu().worker_environment(1, {name: "0"}, eager=True)
+
+
 def test_the_site_goes_ahead_of_an_inherited_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/mine", "", "/yours"]))
     path = Cpu().worker_environment(1)["PYTHONPATH"].split(os.pathsep)
