@@ -124,7 +124,7 @@ def engine() -> None:
     for case in CASES:
         ended = subprocess.run(
             [sys.executable, "-m", "benchmarks.feeding_memory", "engine", "--measure", case],
-            env=environment(),
+            env=environment(apart=False),
             cwd=PROJECT,
             stdout=subprocess.PIPE,
             text=True,

@@ -2,11 +2,14 @@
 
     python -m benchmarks.keeping_full [--requests 240]
 
-Both sides ask one engine, in this process, the same questions about images of mixed sizes, by
-lm-eval's own class (chunks of 32, and all at once) and by ours (windows of 32 and 128). Answers
-have a given number of tokens. Engine steps are exact and the same on every machine. Padded seconds
-let every step take at least 25 ms, as a large model on an accelerator does; plain ones do not. The
-engine runs 128 requests at once.
+Both sides ask one engine the same questions about images of mixed sizes, by lm-eval's own class
+(chunks of 32, and all at once) and by ours (windows of 32 and 128). Answers have a given number of
+tokens. Engine steps are exact and the same on every machine. Padded seconds let every step take at
+least 25 ms, as a large model on an accelerator does; plain ones do not. The engine runs 128
+requests at once.
+
+First with the engine in the process that feeds it, where every step is seen; then, padded, with
+the engine in a process of its own, as it is on an accelerator.
 """
 
 from __future__ import annotations
@@ -28,17 +31,22 @@ from runner.canary import WEIGHTS
 from runner.platforms.cpu import Cpu
 
 PROJECT = Path(__file__).parent.parent
+PADDING = Path(__file__).parent / "padding"
 STEP_S = 0.025
 CHUNK = 32
+PAIRS = (("window of 32", "chunks of 32"), ("window of 128", "all at once"))
 LENGTHS = {"4 to 64 tokens": "uniform", "a fifth 128 tokens, the rest 4": "mixed"}
 
 
-def environment() -> dict[str, str]:
-    """A worker's, with the engine in its own process: what is asked and answered is seen there."""
-    chosen = {**os.environ, **Cpu().worker_environment(1)}
+def environment(apart: bool) -> dict[str, str]:
+    """A worker's: the engine in the same process, or apart in one that pads its steps itself."""
+    chosen = {**os.environ, **Cpu().worker_environment(1, eager=True)}
     chosen |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
-    chosen |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
+    chosen |= {"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(apart)), "VLLM_NO_USAGE_STATS": "1"}
     chosen["PYTHONPATH"] += os.pathsep + str(PROJECT)
+    if apart:
+        chosen["PYTHONPATH"] += os.pathsep + str(PADDING)  # behind our own, which calls it
+        chosen |= {"PADDED_STEP_S": str(STEP_S), "PADDED_CLASS": "EngineCore"}
     return chosen
 
 
@@ -53,13 +61,14 @@ class Quiet:
 
 
 class Engine:
-    """An engine whose steps are counted and padded, and whose answers have a given length.
+    """An engine whose steps are counted and may be padded, and whose answers have a given length.
 
     All questions come with the same settings, as a task's do: lm-eval's class would otherwise put
     those of each length in chunks of their own.
     """
 
-    def __init__(self, core: Any, decode: Callable[[Any], str]) -> None:
+    def __init__(self, core: Any, decode: Callable[[Any], str], step_s: float = STEP_S) -> None:
+        self._step_s = step_s
         self.steps, self.slept = 0, 0.0
         self.lengths: list[int] = []
         self._step, self._add, self._decode = core.step, core.add_request, decode
@@ -75,7 +84,7 @@ class Engine:
     def step(self) -> Any:
         began = time.monotonic()
         outputs = self._step()
-        rest = STEP_S - (time.monotonic() - began)
+        rest = self._step_s - (time.monotonic() - began)
         if rest > 0:
             time.sleep(rest)
             self.slept += rest
@@ -142,9 +151,10 @@ def answer_lengths(kind: str, number: int) -> list[int]:
     return [128 if draw < 0.2 else 4 for draw in random.random(number)]
 
 
-def measure(number: int) -> dict[str, Any]:
-    lm = model()
-    engine = Engine(lm.stream.engine.llm_engine, lm.tokenizer.decode)
+def measure(number: int, apart: bool) -> dict[str, Any]:
+    # EngineCore.step is all of a step where none is scheduled ahead.
+    lm = model(**({"async_scheduling": False} if apart else {}))
+    engine = Engine(lm.stream.engine.llm_engine, lm.tokenizer.decode, 0.0 if apart else STEP_S)
     found: dict[str, Any] = {}
     for name, kind in LENGTHS.items():
         engine.lengths = answer_lengths(kind, number)
@@ -193,7 +203,7 @@ def show(found: dict[str, Any]) -> None:
             seconds = f"{each['padded_s']:.1f} | {each['plain_s']:.1f}"
             print(f"| {name} | {way} | {each['steps']} | {seconds} | {busy} |")
     for name, ways in found.items():
-        for ours, theirs in (("window of 32", "chunks of 32"), ("window of 128", "all at once")):
+        for ours, theirs in PAIRS:
             ratios = (
                 f"{what} {ways[ours][key] / ways[theirs][key]:.2f}"
                 for key, what in (("steps", "steps"), ("padded_s", "padded"), ("plain_s", "plain"))
@@ -201,21 +211,39 @@ def show(found: dict[str, Any]) -> None:
             print(f"{name}: {ours} / {theirs}: {', '.join(ratios)}")
 
 
+def show_padded(found: dict[str, Any]) -> None:
+    """Seconds and their ratios; the steps are made, and not seen, elsewhere."""
+    for name, ways in found.items():
+        for ours, theirs in PAIRS:
+            one, other = ways[ours]["padded_s"], ways[theirs]["padded_s"]
+            print(f"{name}: {ours} {one:.1f} s, {theirs} {other:.1f} s: {one / other:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=240)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        print("measured: " + json.dumps(measure(given.requests)))
+        print("measured: " + json.dumps(measure(given.requests, given.apart)))
         return
+    print("engine in the same process:")
+    show(measured(given.requests, apart=False))
+    print("engine in a process of its own:")
+    show_padded(measured(given.requests, apart=True))
+
+
+def measured(number: int, apart: bool) -> dict[str, Any]:
+    """What `measure` finds, in a process with the right environment."""
     command = [sys.executable, "-m", "benchmarks.keeping_full", "--measure"]
-    command += ["--requests", str(given.requests)]
+    command += ["--requests", str(number), *(["--apart"] if apart else [])]
     ended = subprocess.run(
-        command, env=environment(), cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True
+        command, env=environment(apart), cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True
     )
     (line,) = (each for each in ended.stdout.splitlines() if each.startswith("measured: "))
-    show(json.loads(line.removeprefix("measured: ")))
+    found: dict[str, Any] = json.loads(line.removeprefix("measured: "))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Lets each step of vLLM's engine take at least `PADDED_STEP_S` seconds, as a large model's would.
 
-Python imports this at its start where the folder is on PYTHONPATH: the way into a worker, and into
-`lm_eval`, from outside.
+Python imports this at its start where the folder is on PYTHONPATH: the way into a worker, into
+`lm_eval`, and into the engine's own process, from outside. `PADDED_CLASS` is whose step it is:
+LLMEngine, where requests are handed over, or EngineCore, which may be in a process of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-MODULE = "vllm.v1.engine.llm_engine"
+CLASS = os.environ.get("PADDED_CLASS", "LLMEngine")
+MODULE = {"LLMEngine": "vllm.v1.engine.llm_engine", "EngineCore": "vllm.v1.engine.core"}[CLASS]
 STEP_S = float(os.environ["PADDED_STEP_S"])
 
 
@@ -29,7 +31,8 @@ class _Padded(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._real.exec_module(module)
-        step = module.LLMEngine.step
+        engine_class = getattr(module, CLASS)
+        step = engine_class.step
 
         @functools.wraps(step)
         def padded(engine: Any) -> Any:
@@ -38,7 +41,7 @@ class _Padded(importlib.abc.Loader):
             time.sleep(max(0.0, STEP_S - (time.monotonic() - began)))
             return outputs
 
-        module.LLMEngine.step = padded  # type: ignore[attr-defined]
+        engine_class.step = padded
 
 
 class _Finder(importlib.abc.MetaPathFinder):
