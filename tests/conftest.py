@@ -20,8 +20,9 @@ from tests.swept import Swept, wait_for, worker_of
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
 settings.load_profile("steady")
 
-# A fault costs its point: nothing is tried again.
-ASKED = ("sweep=canary", "limits=none", "task.limit=20")
+# A fault costs its point: nothing is tried again. With two questions at a time an engine is at them
+# for seconds, and a test that waits for it does not come too late.
+ASKED = ("sweep=canary", "limits=none", "task.limit=20", "engine.window=2")
 KILLED = 2  # the first of those with two ranks
 
 
@@ -80,6 +81,7 @@ def canary_sweep(tmp_path_factory: pytest.TempPathFactory) -> CanarySweep:
     process = sweep.start(*ASKED)
     wait_for(lambda: "engine_started" in sweep.events(KILLED))
     worker = worker_of(process)
+    worker.suspend()
     family = [worker, *worker.children(recursive=True)]
     assert len(family) > 2
     held = shared_memory_of(family)

@@ -72,7 +72,7 @@ def wait_for(what: Callable[[], Any]) -> Any:
     while time.monotonic() < until:
         if found := what():
             return found
-        time.sleep(0.2)
+        time.sleep(0.05)
     raise AssertionError("it did not come to that in time")
 
 

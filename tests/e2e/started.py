@@ -55,5 +55,5 @@ class Started:
                 event: dict[str, Any] = json.loads(line)
                 if event["event"] == kind and when(event):
                     return event
-            time.sleep(0.2)
+            time.sleep(0.05)
         raise AssertionError(f"no {kind} in time")

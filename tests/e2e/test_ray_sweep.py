@@ -27,7 +27,8 @@ SWEEP = (
     "hydra/launcher=ray",
     "model=canary_vl",
     "limits=none",
-    "task.limit=4",
+    "task.limit=20",
+    "engine.window=2",
     "parallelism.tp=1,2",
 )
 ENDED = (0, 3, 4)  # passed, failed, or no verdict from so few samples
@@ -47,7 +48,7 @@ class Started:
             if found := there():
                 return found
             assert self.process.poll() is None, self.output.read_text()
-            time.sleep(0.2)
+            time.sleep(0.05)
         raise AssertionError(f"not in time:\n{self.output.read_text()}")
 
     def worker(self, number: int) -> int | None:
@@ -104,6 +105,7 @@ def test_a_killed_engine_costs_its_point_and_the_next_start_does_what_is_missing
     where = (f"hydra.sweep.dir={tmp_path / 'sweep'}", f"tracking.uri={store}")
     first = start("-m", "runner", *SWEEP, *where)
     worker = psutil.Process(first.wait_for(lambda: first.worker(1)))
+    worker.suspend()
     family = [
         worker,
         *worker.children(recursive=True),
