@@ -70,7 +70,7 @@ def test_interrupted_leaves_nothing_behind(started: Started, number: signal.Sign
 def test_a_killed_engine_is_tried_again_and_costs_nothing_but_time(
     default_run: Finished, tmp_path: Path, store: str
 ) -> None:
-    started = Started(tmp_path, store, "engine.window=4")  # many steps, to be killed between two
+    started = Started(tmp_path, store, "engine.window=1")  # many steps, to be killed between two
     begun = started.wait_for("progress")
     started.wait_for("progress", lambda event: event["done"] > begun["total"] // 2)
     family = started.family()
