@@ -15,7 +15,7 @@ import psutil
 
 from runner.sweep import record
 from runner.sweep.record import SweepRecord
-from tests.e2e.conftest import environment
+from tests.e2e.conftest import unhurried
 
 PATIENCE_S = 400.0
 
@@ -34,7 +34,7 @@ class Swept:
         return subprocess.Popen(
             [sys.executable, "-m", "runner", "--multirun", *where, *overrides],
             cwd=self.directory.parent,
-            env=environment(),
+            env=unhurried(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

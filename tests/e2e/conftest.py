@@ -85,13 +85,19 @@ def command(directory: Path, store: str, *overrides: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """A user's own: no hub, and the checkout found from anywhere.
+    """A user's own: no hub, no C++ compiler, and the checkout found from anywhere."""
+    absent = {
+        "HF_HUB_OFFLINE": "1",
+        "CXX": "no-compiler",
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+    }
+    return {**os.environ, **absent, "PYTHONPATH": str(PROJECT)}
 
-    An engine compiles before its first answer, as where a user wants that: tests that kill one
-    have these seconds too.
-    """
-    chosen = {"HF_HUB_OFFLINE": "1", "TORCH_COMPILE_DISABLE": "0"}
-    return {**os.environ, **chosen, "PYTHONPATH": str(PROJECT)}
+
+def unhurried(step_s: float = 0.2) -> dict[str, str]:
+    """The same, where an engine's steps take so long: a test that is to kill one comes in time."""
+    path = os.pathsep.join((str(PROJECT / "benchmarks" / "padding"), str(PROJECT)))
+    return {**environment(), "PYTHONPATH": path, "PADDED_STEP_S": str(step_s)}
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from tests.e2e.conftest import Finished, command, environment
+from tests.e2e.conftest import Finished, command, unhurried
 from tests.shared_memory import segments
 
 
@@ -26,7 +26,7 @@ class Started:
             self.process = subprocess.Popen(
                 command(self.directory, store, *overrides),
                 cwd=where,
-                env=environment(),
+                env=unhurried(),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.sweep_packing import timeline, used_twice
 from runner.sweep.ray_task import ENGINES
-from tests.e2e.conftest import environment
+from tests.e2e.conftest import unhurried
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +27,8 @@ SWEEP = (
     "hydra/launcher=ray",
     "model=canary_vl",
     "limits=none",
-    "task.limit=50",
-    "engine.window=1",
+    "task.limit=20",
+    "engine.window=8",
     "parallelism.tp=1,2",
 )
 ENDED = (0, 3, 4)  # passed, failed, or no verdict from so few samples
@@ -75,7 +75,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
             process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=tmp_path,
-                env=environment(),
+                env=unhurried(),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
