@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.feeding_memory import data_set
-from benchmarks.keeping_full import STEP_S
+from benchmarks.keeping_full import PADDING, STEP_S
 from runner.plan import Plan
 from runner.rundir import read_json
 from runner.supervision.processes import group_members
@@ -156,7 +156,7 @@ def variables() -> dict[str, str]:
 
 def padded() -> dict[str, str]:
     chosen = variables()
-    path = os.pathsep.join((str(Path(__file__).parent / "padding"), chosen["PYTHONPATH"]))
+    path = os.pathsep.join((str(PADDING), chosen["PYTHONPATH"]))
     return chosen | {"PYTHONPATH": path, "PADDED_STEP_S": str(STEP_S)}
 
 

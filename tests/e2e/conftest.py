@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.keeping_full import PADDING
 from runner.canary import WEIGHTS
 from tests.secret_names import NAMES
 
@@ -94,10 +95,10 @@ def environment() -> dict[str, str]:
     return {**os.environ, **absent, "PYTHONPATH": str(PROJECT)}
 
 
-def unhurried(step_s: float = 0.2) -> dict[str, str]:
-    """The same, where an engine's steps take so long: a test that is to kill one comes in time."""
-    path = os.pathsep.join((str(PROJECT / "benchmarks" / "padding"), str(PROJECT)))
-    return {**environment(), "PYTHONPATH": path, "PADDED_STEP_S": str(step_s)}
+def unhurried() -> dict[str, str]:
+    """The same, where an engine takes its time: a test that is to kill one is not too late."""
+    path = os.pathsep.join((str(PADDING), str(PROJECT)))
+    return {**environment(), "PYTHONPATH": path, "PADDED_STEP_S": "0.2"}
 
 
 @pytest.fixture(scope="session")
