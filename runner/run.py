@@ -151,9 +151,9 @@ def perform(
         out.print(f"{plan.model} on {plan.platform} ({plan.parallel_mode}): {tasks}")
     if config.tracking.enabled:
         courier.begin(files, records.begin(config, plan, environment, _milliseconds()))
-    with ProgressDisplay(out, brief) as display:
-        outcome = engine.evaluate(plan, files, display, config.limits)
-    with deferring():
+    with deferring():  # but for what `evaluate` lets be interrupted
+        with ProgressDisplay(out, brief) as display:
+            outcome = engine.evaluate(plan, files, display, config.limits)
         for file in (files.engine_log, files.outcome):
             secrecy.blot(file)
         outcome = replace(outcome, reason=secrecy.blotted(outcome.reason))

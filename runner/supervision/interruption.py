@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+# What came during each `deferring` that is open, the innermost last.
+_deferred: list[list[int]] = []
+
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM."""
@@ -14,7 +17,10 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into one `Interrupted`; after it, both wait for the cleaning up."""
+    """Turn Ctrl-C and SIGTERM into one `Interrupted`; after it, both wait for the cleaning up.
+
+    Within `deferring`, what came before this raises at once.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -23,6 +29,8 @@ def interruptible() -> Iterator[None]:
 
     before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
+        if _deferred and _deferred[-1]:
+            interrupt(_deferred[-1].pop(), None)
         yield
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:
@@ -34,12 +42,18 @@ def interruptible() -> Iterator[None]:
 def deferring() -> Iterator[None]:
     """Let what must be finished finish: Ctrl-C and SIGTERM wait, and come afterwards."""
     came: list[int] = []
-    handlers = [signal.SIGINT, signal.SIGTERM]
-    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in handlers}
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {each: signal.signal(each, wait) for each in (signal.SIGINT, signal.SIGTERM)}
+    _deferred.append(came)
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        _deferred.pop()
+        if signal.getsignal(signal.SIGINT) is wait:
+            for each, handler in before.items():
+                signal.signal(each, handler)
     if came:
         signal.raise_signal(came[0])

@@ -26,6 +26,7 @@ from runner.lm import samples
 from runner.outcome import Outcome, State
 from runner.report import markdown
 from runner.rundir import read_json
+from runner.supervision import supervisor
 from runner.verdict import Status, Verdict
 from tests import standin
 from tests.faults.harm import kill
@@ -67,6 +68,8 @@ MOMENTS = {
     "the engine starts": Moment(standin.MODEL_CLASSES, "vllm", 1, State.INTERRUPTED),
     # Those of both tasks: the last answer was given.
     "samples are written": Moment(vars(samples), "write_samples", 2, State.INTERRUPTED),
+    # Its outcome is read, by which nothing is left to be interrupted.
+    "the evaluation is over": Moment(vars(supervisor), "read_json", 2, State.COMPLETED, waits=True),
     "the report is written": Moment(vars(markdown), "render", 1, State.COMPLETED, waits=True),
 }
 

@@ -59,6 +59,7 @@ def test_a_run_that_is_stopped_at_a_named_moment_is_interrupted_and_the_next_is_
     assert seen("moments", tmp_path) == {
         "the engine starts": 130,
         "samples are written": 130,
+        "the evaluation is over": 130,
         "the report is written": 130,
         "it is sent, SIGINT": 130,
         "it is sent, SIGTERM": 130,
