@@ -22,19 +22,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import hydra
+import psutil
 
 from runner import worker
 from runner.attempt import INTERRUPTED, attempt
 from runner.config import loading
 from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import collect
-from runner.journal.attempts import records
+from runner.journal.attempts import held, records
 from runner.outcome import Outcome
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
 from runner.rundir import RunDirectory, read_json
 from runner.supervision import worker_process
-from runner.supervision.processes import group_members
+from runner.supervision.processes import group_members, has_ended
 from runner.verdict import Status, Verdict
 from tests import standin
 from tests.faults.forked import ForkedWorker, fork, redirect
@@ -100,8 +101,9 @@ class Rounds:
         time.sleep(self.random.uniform(0, self.seconds))
         if harm == "beside another":
             self._whole(f"{name}, the other")
-        self._strike(name, parent, harm)
+        workers = self._strike(parent, harm)
         status = self.end(name, parent, *HARM[harm])
+        self._wait_for_the_end_of(workers)
         self.seen[f"{harm}: {status}"] += 1
         if status == 0:
             assert found(self.run(name)) == self.expected, name
@@ -109,12 +111,12 @@ class Rounds:
             assert "No space left on device" in self._printed(name).read_text()
             unmount(self.run(name).path)
         kept = self._kept()
-        if status == 0:
+        if _judged(self.run(name)):
             kept = 0  # what a worker that was killed at its end could not remove is of no use
-        elif harm != "no room for samples" and not _judged(self.run(name)):
+        elif harm != "no room for samples":
             assert kept >= len(set(self._told(name, "given"))), (name, "an answer is lost")
         if harm.endswith("torn") and kept:
-            tear(next(self.where.glob("journal/*/*.answers")), self.random)
+            tear(self._files()[0], self.random)
             torn, kept = kept, self._kept()
             assert torn - 3 <= kept <= torn, (name, torn, kept)
         self._whole(f"{name}, again", kept)
@@ -129,7 +131,8 @@ class Rounds:
         outcome: Outcome = read_json(self.run(name).outcome, Outcome)
         asked = self._told(name, "asked")
         assert outcome.feeding is not None
-        assert (outcome.feeding.resumed, outcome.feeding.asked) == (kept, len(asked)), name
+        fed = outcome.feeding.resumed, outcome.feeding.asked
+        assert fed == (kept, len(asked)), (name, fed, kept, len(asked))
         assert len(asked) == len(set(asked)) == self.questions - kept, name
         assert self._kept() == 0 or "other" in name, name
 
@@ -142,7 +145,7 @@ class Rounds:
     def _kept(self) -> int:
         """Answers in the journal."""
         found = set()
-        for file in self.where.glob("journal/*/*.answers"):
+        for file in self._files():
             with file.open("rb") as stream:
                 contents = [json.loads(content) for _, content in records(stream)]
             found |= {tuple(each[:2]) for each in contents if isinstance(each, list)}
@@ -221,14 +224,32 @@ class Rounds:
             tracking=TrackingConfig(enabled=True, uri=f"sqlite:///{self.where / 'mlflow.db'}"),
         )
 
-    def _strike(self, name: str, parent: int, harm: str) -> None:
+    def _strike(self, parent: int, harm: str) -> list[psutil.Process]:
+        """The workers that there were."""
+        kill(parent, signal.SIGSTOP)  # it starts none that is not seen here
+        workers = psutil.Process(parent).children()
         if harm.startswith(("worker killed", "both")):
-            for pid in _workers(self.run(name)):
-                kill(pid, signal.SIGKILL)
+            for each in workers:
+                kill(each.pid, signal.SIGKILL)
         if harm.startswith(("parent", "both")):
             kill(parent, signal.SIGKILL)
         if harm == "terminated":
             kill(parent, signal.SIGTERM)
+        kill(parent, signal.SIGCONT)
+        return workers
+
+    def _wait_for_the_end_of(self, workers: list[psutil.Process]) -> None:
+        """Also of one that its parent was killed too early to tell of.
+
+        One whose leader has ended may have threads that still are to, and hold its file till then.
+        """
+        deadline = time.monotonic() + 60
+        while not all(map(has_ended, workers)) or any(map(held, self._files())):
+            assert time.monotonic() < deadline, "a worker lives on"
+            time.sleep(0.02)
+
+    def _files(self) -> list[Path]:
+        return list(self.where.glob("journal/*/*.answers"))
 
 
 def found(run: RunDirectory) -> Found:
