@@ -20,8 +20,8 @@ from tests.swept import Swept, wait_for, worker_of
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
 settings.load_profile("steady")
 
-# A fault costs its point: nothing is tried again. A window of eight takes forty steps for them.
-ASKED = ("sweep=canary", "limits=none", "task.limit=20", "engine.window=8")
+# A fault costs its point: nothing is tried again.
+ASKED = ("sweep=canary", "limits=none", "task.limit=20")
 KILLED = 2  # the first of those with two ranks
 
 

@@ -101,8 +101,9 @@ class Worker:
             else:
                 self._send({"exit": True})
             psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
-        for process in group_members(self._process.pid):
-            process.kill()
+        # All at once: a rank that outlives its resource tracker starts another, which fails aloud.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):  # one that hangs in a driver cannot be killed
             self._process.wait(ORDERLY_EXIT_S)
         psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)

@@ -95,10 +95,15 @@ def environment() -> dict[str, str]:
     return {**os.environ, **absent, "PYTHONPATH": str(PROJECT)}
 
 
-def unhurried() -> dict[str, str]:
-    """The same, where an engine takes its time: a test that is to kill one is not too late."""
+def unhurried(step_s: float = 2.0) -> dict[str, str]:
+    """The same, where an engine's steps take so long: a test that is to kill one is not too late.
+
+    Ranks wait for their next step with sched_yield for a second (busy_loop_s in vLLM's
+    shm_broadcast.py), in which nobody else may get a turn on a busy machine: seconds of theirs
+    passed unseen. Behind that second they sleep.
+    """
     path = os.pathsep.join((str(PADDING), str(PROJECT)))
-    return {**environment(), "PYTHONPATH": path, "PADDED_STEP_S": "0.2"}
+    return {**environment(), "PYTHONPATH": path, "PADDED_STEP_S": str(step_s)}
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from tests.shared_memory import segments
 class Started:
     """A run in the middle of its requests."""
 
-    def __init__(self, where: Path, store: str, *overrides: str) -> None:
+    def __init__(self, where: Path, store: str, *overrides: str, step_s: float = 2.0) -> None:
         self.directory = where / "out"
         self.store = store
         self.shared_memory = segments()
@@ -26,7 +26,7 @@ class Started:
             self.process = subprocess.Popen(
                 command(self.directory, store, *overrides),
                 cwd=where,
-                env=unhurried(),
+                env=unhurried(step_s),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,

@@ -19,7 +19,7 @@ from tests.shared_memory import orphans
 pytestmark = pytest.mark.slow
 
 # Two ranks are processes of their own, with shared memory between them.
-TWO_RANKS = ("parallelism.tp=2", "engine.window=8")
+TWO_RANKS = ("parallelism.tp=2", "task.limit=100")
 
 
 @pytest.fixture
@@ -69,7 +69,8 @@ def test_interrupted_leaves_nothing_behind(started: Started, number: signal.Sign
 def test_a_killed_engine_is_tried_again_and_costs_nothing_but_time(
     default_run: Finished, tmp_path: Path, store: str
 ) -> None:
-    started = Started(tmp_path, store, "engine.window=32")  # many steps, to be killed between two
+    # Many steps, to be killed between two.
+    started = Started(tmp_path, store, "engine.window=32", step_s=0.2)
     begun = started.wait_for("progress")
     started.wait_for("progress", lambda event: event["done"] > begun["total"] // 2)
     family = started.family()

@@ -27,8 +27,7 @@ SWEEP = (
     "hydra/launcher=ray",
     "model=canary_vl",
     "limits=none",
-    "task.limit=20",
-    "engine.window=8",
+    "task.limit=4",
     "parallelism.tp=1,2",
 )
 ENDED = (0, 3, 4)  # passed, failed, or no verdict from so few samples

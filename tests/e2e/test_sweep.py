@@ -113,7 +113,7 @@ def test_points_of_one_engine_start_it_once_and_a_refused_one_is_skipped(sweep: 
 
 def test_one_interruption_finishes_the_point_and_stops_the_sweep(sweep: Swept) -> None:
     """Another one, meanwhile, changes nothing."""
-    process = sweep.start("task.limit=2,600", "engine.window=8", "verdict.rtol=9")
+    process = sweep.start("task.limit=2,600", "verdict.rtol=9")
     wait_for(lambda: "progress" in sweep.events(1))
     engine = worker_of(process).pid
     process.send_signal(signal.SIGINT)
