@@ -9,8 +9,8 @@ import psutil
 
 from runner.supervision.processes import SHARED_MEMORY, shared_memory_of
 
-# Another test's ranks may have ended, and who removes their segments may be slow to get his turn.
-MOMENT_S = 60.0
+# Between making a segment and mapping it, or unmapping and removing it.
+MOMENT_S = 5.0
 
 
 def segments() -> set[Path]:

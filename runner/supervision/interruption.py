@@ -7,12 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# What came during each `deferring` that is open, the innermost last.
-_deferred: list[list[int]] = []
-
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM."""
+
+
+class _Waiting:
+    """The handler of signals that wait."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came.append(number)
 
 
 @contextmanager
@@ -29,8 +36,9 @@ def interruptible() -> Iterator[None]:
 
     before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        if _deferred and _deferred[-1]:
-            interrupt(_deferred[-1].pop(), None)
+        waiting = before[signal.SIGINT]
+        if isinstance(waiting, _Waiting) and waiting.came:
+            interrupt(waiting.came.pop(), None)
         yield
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:
@@ -41,19 +49,13 @@ def interruptible() -> Iterator[None]:
 @contextmanager
 def deferring() -> Iterator[None]:
     """Let what must be finished finish: Ctrl-C and SIGTERM wait, and come afterwards."""
-    came: list[int] = []
-
-    def wait(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-
-    before = {each: signal.signal(each, wait) for each in (signal.SIGINT, signal.SIGTERM)}
-    _deferred.append(came)
+    waiting = _Waiting()
+    before = {each: signal.signal(each, waiting) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        _deferred.pop()
-        if signal.getsignal(signal.SIGINT) is wait:
+        if signal.getsignal(signal.SIGINT) is waiting:
             for each, handler in before.items():
                 signal.signal(each, handler)
-    if came:
-        signal.raise_signal(came[0])
+    if waiting.came:
+        signal.raise_signal(waiting.came[0])

@@ -72,14 +72,14 @@ class Worker:
         self._send({"run_directory": str(run.path.resolve())})
         for event in self._follow():
             if event is None:
-                self._mourn(watch)
+                self._look_after(watch)
             else:
-                tell(event)
-                watch.see(event)
                 if event["event"] == "engine_started":
                     group = group_members(self._process.pid)
                     self._note_shared_memory(group)
                     self._engine = {each: name_of(each) for each in group}
+                tell(event)
+                watch.see(event)
                 if event["event"] == "outcome":
                     self._busy = False
                     return None
@@ -125,7 +125,9 @@ class Worker:
                 shutil.copyfileobj(stream, own)
                 stream.truncate(before)
 
-    def _mourn(self, watch: Watch) -> None:
+    def _look_after(self, watch: Watch) -> None:
+        if not self._engine:  # its ranks hold shared memory long before it has started
+            self._note_shared_memory(group_members(self._process.pid))
         for process, name in self._engine.items():
             if has_ended(process):
                 watch.lose(name)

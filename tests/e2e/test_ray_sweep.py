@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from benchmarks.sweep_packing import timeline, used_twice
+from runner.supervision.processes import shared_memory_of
 from runner.sweep.ray_task import ENGINES
 from tests.e2e.conftest import unhurried
 
@@ -105,11 +106,9 @@ def test_a_killed_engine_costs_its_point_and_the_next_start_does_what_is_missing
     first = start("-m", "runner", *SWEEP, *where)
     worker = psutil.Process(first.wait_for(lambda: first.worker(1)))
     worker.suspend()
-    family = [
-        worker,
-        *worker.children(recursive=True),
-        *psutil.Process(first.process.pid).children(),
-    ]
+    engine = [worker, *worker.children(recursive=True)]
+    family = [*engine, *psutil.Process(first.process.pid).children()]
+    held = shared_memory_of(engine)
     worker.kill()
     status, said = first.finish()
 
@@ -121,6 +120,7 @@ def test_a_killed_engine_costs_its_point_and_the_next_start_does_what_is_missing
     assert "Traceback" not in said
     _, alive = psutil.wait_procs(family, timeout=20)
     assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
+    assert [segment for segment in held if segment.exists()] == []
 
     second = start("-m", "runner", *SWEEP, *where)
     status, said = second.finish()

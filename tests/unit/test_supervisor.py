@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from runner.config.schema import LimitsConfig
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
-from runner.supervision.processes import group_members
+from runner.supervision.processes import SHARED_MEMORY, group_members
 from runner.supervision.supervisor import Display, Supervisor
 
 
@@ -235,6 +236,49 @@ def test_an_engine_whose_process_was_killed_is_not_waited_for(
     outcome = supervise(plan, run, Seen(), stall_s=600)
     assert outcome.state is State.ERROR
     assert outcome.reason.startswith("a process of the engine's died (")
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "sleep 1",
+        """echo '{"event": "engine_started"}' >&9; until [ -e shown ]; do sleep 0.01; done""",
+    ],
+    ids=["as it starts", "as soon as anybody knows of it"],
+)
+def test_no_shared_memory_stays_of_an_engine_that_dies_with_all_its_processes(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    segment = SHARED_MEMORY / f"{tmp_path.name}-{os.getpid()}"
+    rank = tmp_path / "rank.py"
+    rank.write_text(
+        "import mmap, pathlib, time\n"
+        f"held = open({str(segment)!r}, 'w+b')\n"
+        "held.truncate(4096)\n"
+        "mapped = mmap.mmap(held.fileno(), 4096)\n"
+        "pathlib.Path('mapped').touch()\n"
+        "time.sleep(600)\n"
+    )
+    script = f"""echo $$ > leader; {sys.executable} {rank} &
+        until [ -e mapped ]; do sleep 0.01; done; {then}; kill -9 $! && wait $!; kill -9 $$"""
+    monkeypatch.setattr("runner.supervision.worker_process.ALIVE_CHECK_S", 0.1)
+    play(monkeypatch, tmp_path, script)
+    monkeypatch.chdir(tmp_path)
+
+    class Late(Seen):
+        """Shows an event for as long as anybody lives."""
+
+        def show(self, event: dict[str, Any]) -> None:
+            Path("shown").touch()
+            while group_members(int(Path("leader").read_text())):
+                time.sleep(0.01)
+
+    try:
+        outcome = supervise(plan, run, Late())
+        assert outcome.reason == "the worker process died (signal SIGKILL)"
+        assert Path("mapped").exists() and not segment.exists()
+    finally:
+        segment.unlink(missing_ok=True)
 
 
 def test_a_worker_is_told_when_its_runs_verdict_is_on_disk(
