@@ -27,7 +27,7 @@ from runner.inputs.digest import last_changes
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import JournalPlan, Plan
 from runner.rundir import RunDirectory, read_json, write_json
-from runner.supervision.processes import group_members, shared_memory_of
+from runner.supervision.processes import group_members, remove_scratch, shared_memory_of
 
 HEARTBEAT_S = 1.0
 # What an engine runs on; one is imported, so that the other need not be installed.
@@ -144,6 +144,7 @@ def _listen(commands: queue.Queue[dict[str, Any] | None]) -> None:
             return
     for segment in shared_memory_of(group_members(os.getpgrp())):
         segment.unlink(missing_ok=True)
+    remove_scratch(os.getpid())
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 

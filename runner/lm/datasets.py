@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from runner.errors import UserError
 from runner.hubs import modelscope, reason
 from runner.inputs import manifest
 from runner.lm.images import unread
+from runner.supervision.processes import SCRATCH
 
 
 @contextmanager
@@ -33,7 +35,7 @@ def local_datasets(data_dir: str | None, source: str = "hf") -> Iterator[None]:
     served: dict[Path, str] = {}
     original = datasets.load_dataset
 
-    with tempfile.TemporaryDirectory(prefix="runner-datasets-") as cache:
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as cache:
 
         def load(path: str | None = None, name: str | None = None, **options: Any) -> Any:
             directory: Path | None = None

@@ -21,7 +21,13 @@ from runner.plan import PLACES, Plan
 from runner.rundir import RunDirectory
 from runner.supervision.failures import Failure
 from runner.supervision.limits import Watch
-from runner.supervision.processes import group_members, has_ended, name_of, shared_memory_of
+from runner.supervision.processes import (
+    group_members,
+    has_ended,
+    name_of,
+    remove_scratch,
+    shared_memory_of,
+)
 
 ORDERLY_EXIT_S = 15.0
 ALIVE_CHECK_S = 1.0
@@ -92,7 +98,7 @@ class Worker:
         self._send({"recorded": True})
 
     def stop(self) -> None:
-        """End the worker and its whole group; no process and no shared memory stays."""
+        """End the worker and its whole group; no process, shared memory or file stays."""
         group = group_members(self._process.pid)
         self._note_shared_memory(group)
         if self._process.poll() is None:
@@ -109,6 +115,7 @@ class Worker:
         psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
         for segment in self._segments:
             segment.unlink(missing_ok=True)
+        remove_scratch(self._process.pid)
 
     @contextmanager
     def _log_in(self, run: RunDirectory) -> Iterator[None]:
