@@ -20,9 +20,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from runner.canary import WEIGHTS
 from runner.memory import Layout, estimate, stored_weights
 from runner.platforms.cpu import Cpu
+from runner.supervision.processes import shared_memory_of
 
 PROJECT = Path(__file__).parent.parent
 LENGTH = 2048  # tokens of the one sequence that must fit
@@ -250,6 +253,8 @@ def measure(case: str) -> dict[str, Any]:
         )
         ranks = engine.collective_rpc("memory")
         cache = engine.llm_engine.vllm_config.cache_config
+        pool_bytes_per_token = 1024**3 / (cache.num_gpu_blocks * cache.block_size)
+        end(engine)
     return {
         "case": case,
         "tp": tp,
@@ -260,9 +265,17 @@ def measure(case: str) -> dict[str, Any]:
             "reported": ranks[0]["per_token"],
         },
         "kv_sequence": {"estimated": estimated.kv_bytes, "reported": ranks[0]["sequence"]},
-        "pool_bytes_per_token": 1024**3 / (cache.num_gpu_blocks * cache.block_size),
+        "pool_bytes_per_token": pool_bytes_per_token,
         "notes": estimated.notes,
     }
+
+
+def end(engine: Any) -> None:
+    """Shut it down, and remove the shared memory of ranks so slow to end that vLLM kills them."""
+    held = shared_memory_of(psutil.Process().children(recursive=True))
+    engine.llm_engine.engine_core.shutdown()
+    for segment in held:
+        segment.unlink(missing_ok=True)
 
 
 def error(pair: dict[str, float]) -> float:

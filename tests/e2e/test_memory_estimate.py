@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import PROJECT
+from tests.shared_memory import orphans, segments
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +21,7 @@ STATED_ERROR = 0.005
 @pytest.fixture(scope="module")
 def measured() -> list[dict[str, Any]]:
     """Latent attention with experts, and a vision-language model shared by two ranks."""
+    shared_memory = segments()
     command = [sys.executable, "-m", "benchmarks.memory_estimate", "--json"]
     ended = subprocess.run(
         [*command, "deepseek_v2", "qwen2_5_vl-tp2"],
@@ -30,6 +32,7 @@ def measured() -> list[dict[str, Any]]:
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-6000:]
+    assert orphans(shared_memory) == set()
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
