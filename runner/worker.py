@@ -1,8 +1,9 @@
 """The only place where an engine lives: `python -m runner.worker`, started by the supervisor.
 
 Commands come as JSON lines on standard input, events leave as JSON lines on the file descriptor
-given as the only argument; standard output and error are the engine's log. When standard input
-ends, the supervisor is gone: the worker kills its process group, engine and all.
+given as the first argument; standard output and error are the engine's log. The second argument is
+a directory for what nobody needs afterwards, which the supervisor removes. When standard input
+ends, the supervisor is gone: the worker does that, and kills its process group, engine and all.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import math
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -27,7 +29,7 @@ from runner.inputs.digest import last_changes
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import JournalPlan, Plan
 from runner.rundir import RunDirectory, read_json, write_json
-from runner.supervision.processes import group_members, remove_scratch, shared_memory_of
+from runner.supervision.processes import group_members, shared_memory_of
 
 HEARTBEAT_S = 1.0
 # What an engine runs on; one is imported, so that the other need not be installed.
@@ -88,6 +90,7 @@ class Reporter:
 class Held:
     """What the next run finds ready: the supervisor sends no run here that wants another engine."""
 
+    scratch: str
     lm: Any = None
     journal: Any = None
     managers: Any = field(default_factory=dict)
@@ -101,12 +104,12 @@ class Held:
 
 def main() -> None:
     """Serve runs until told to exit."""
-    held = Held()
+    held = Held(scratch=sys.argv[2])
     reporter = Reporter(int(sys.argv[1]))
     commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
     signal.signal(signal.SIGTERM, _exit_orderly)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_listen, args=(commands,), daemon=True).start()
+    threading.Thread(target=_listen, args=(commands, held.scratch), daemon=True).start()
     reporter.send("worker_started", pid=os.getpid())
     while (command := commands.get()) is not None:
         # Without the word that the run before is recorded, its answers stay for another attempt.
@@ -136,7 +139,7 @@ def _leave() -> None:
     os._exit(0)
 
 
-def _listen(commands: queue.Queue[dict[str, Any] | None]) -> None:
+def _listen(commands: queue.Queue[dict[str, Any] | None], scratch: str) -> None:
     for line in sys.stdin:
         command = json.loads(line)
         commands.put(None if command.get("exit") else command)
@@ -144,7 +147,7 @@ def _listen(commands: queue.Queue[dict[str, Any] | None]) -> None:
             return
     for segment in shared_memory_of(group_members(os.getpgrp())):
         segment.unlink(missing_ok=True)
-    remove_scratch(os.getpid())
+    shutil.rmtree(scratch, ignore_errors=True)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
@@ -189,7 +192,7 @@ def _evaluate_all(
     from runner.lm.datasets import local_datasets
     from runner.lm.tasks import load_tasks, task_manager
 
-    with local_datasets(plan.data_dir, plan.data_source):
+    with local_datasets(plan.data_dir, plan.data_source, held.scratch):
         names = [each.task for each in plan.evaluations]
         manager = task_manager(plan.include_path, names, held.managers)
         loaded = load_tasks(plan, manager)

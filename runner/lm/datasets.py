@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,17 +15,18 @@ from runner.errors import UserError
 from runner.hubs import modelscope, reason
 from runner.inputs import manifest
 from runner.lm.images import unread
-from runner.supervision.processes import SCRATCH
 
 
 @contextmanager
-def local_datasets(data_dir: str | None, source: str = "hf") -> Iterator[None]:
+def local_datasets(
+    data_dir: str | None, source: str = "hf", scratch: str | None = None
+) -> Iterator[None]:
     """Answer `datasets.load_dataset(ID, …)` from `data_dir/ID`, or from `data_dir` itself.
 
     lm-eval's task files name hub ids; this changes where they are read, not what is read. A data
-    set that is not there is refused with its id. Local data goes through a private cache that is
-    gone afterwards: the shared one serves what an earlier directory of the same name held. Images
-    come unread, wherever they are from.
+    set that is not there is refused with its id. Local data goes through a private cache below
+    `scratch` that is gone afterwards: the shared one serves what an earlier directory of the same
+    name held. Images come unread, wherever they are from.
 
     With `source=modelscope` the directory is ModelScope's cache, filled where it has to be.
     ModelScope's own patch of the hub library is not used: it hands over single files alone.
@@ -35,7 +35,7 @@ def local_datasets(data_dir: str | None, source: str = "hf") -> Iterator[None]:
     served: dict[Path, str] = {}
     original = datasets.load_dataset
 
-    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as cache:
+    with tempfile.TemporaryDirectory(prefix="datasets-", dir=scratch) as cache:
 
         def load(path: str | None = None, name: str | None = None, **options: Any) -> Any:
             directory: Path | None = None

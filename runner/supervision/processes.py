@@ -1,17 +1,13 @@
-"""The processes of one group, and what they would leave behind."""
+"""The processes of one group, and the shared memory that they would leave behind."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import psutil
 
 SHARED_MEMORY = Path("/dev/shm")
-# A temporary directory of a worker's; its pid follows.
-SCRATCH = "runner-datasets-"
 
 
 def group_members(leader: int) -> list[psutil.Process]:
@@ -59,9 +55,3 @@ def shared_memory_of(processes: list[psutil.Process]) -> set[Path]:
             if name and not name.endswith("(deleted)"):
                 segments.add(SHARED_MEMORY / name)
     return segments
-
-
-def remove_scratch(pid: int) -> None:
-    """Remove the temporary directories of a worker: killed, it cannot; they may hold gigabytes."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{SCRATCH}{pid}-*"):
-        shutil.rmtree(directory, ignore_errors=True)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,13 +22,7 @@ from runner.plan import PLACES, Plan
 from runner.rundir import RunDirectory
 from runner.supervision.failures import Failure
 from runner.supervision.limits import Watch
-from runner.supervision.processes import (
-    group_members,
-    has_ended,
-    name_of,
-    remove_scratch,
-    shared_memory_of,
-)
+from runner.supervision.processes import group_members, has_ended, name_of, shared_memory_of
 
 ORDERLY_EXIT_S = 15.0
 ALIVE_CHECK_S = 1.0
@@ -38,10 +33,12 @@ class Worker:
     """One worker process in a session and process group of its own."""
 
     def __init__(self, plan: Plan, log: Path) -> None:
+        # Ours, not the worker's: killed, it could not remove what it copied, maybe gigabytes.
+        self._scratch = tempfile.mkdtemp(prefix="runner-worker-")
         receiving, sending = os.pipe()
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "runner.worker", str(sending)],
+                [sys.executable, "-m", "runner.worker", str(sending), self._scratch],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -115,7 +112,7 @@ class Worker:
         psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
         for segment in self._segments:
             segment.unlink(missing_ok=True)
-        remove_scratch(self._process.pid)
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     @contextmanager
     def _log_in(self, run: RunDirectory) -> Iterator[None]:

@@ -32,6 +32,7 @@ class Started:
                 stderr=subprocess.STDOUT,
             )
         self.worker = self.wait_for("worker_started")["pid"]
+        self.scratch = Path(psutil.Process(self.worker).cmdline()[-1])
 
     def wait_for_answers(self) -> None:
         self.wait_for("progress", lambda event: event["done"] > 0)

@@ -34,7 +34,9 @@ class ForkedWorker:
     ) -> None:
         reading, writing = os.pipe()
         self.returncode: int | None = None
-        self.pid = fork(lambda: _work(reading, stdout.fileno(), pass_fds[0], env), session=True)
+        self.pid = fork(
+            lambda: _work(reading, stdout.fileno(), pass_fds[0], env, command), session=True
+        )
         os.close(reading)
         self.stdin = os.fdopen(writing, "wb")
 
@@ -91,7 +93,9 @@ def redirect(file: Path) -> None:
     os.close(descriptor)
 
 
-def _work(commands: int, log: int, events: int, env: Mapping[str, str]) -> int:
+def _work(
+    commands: int, log: int, events: int, env: Mapping[str, str], command: Sequence[str]
+) -> int:
     from runner import worker
 
     os.dup2(commands, 0)
@@ -106,6 +110,6 @@ def _work(commands: int, log: int, events: int, env: Mapping[str, str]) -> int:
     sys.stdin = os.fdopen(0, "r", closefd=False)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    sys.argv = ["runner.worker", str(events)]
+    sys.argv = list(command[2:])
     worker.main()
     return 0

@@ -14,6 +14,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -51,7 +52,6 @@ from tests.faults.harm import (
     tear,
     unmount,
 )
-from tests.scratch import scratch
 
 OVERRIDES = (
     "engine=cpu",
@@ -106,7 +106,7 @@ class Rounds:
         status = self.end(name, parent, *HARM[harm])
         self._wait_for_the_end_of(workers)
         if not harm.startswith(("both", "parent")):  # nobody is left, or one who may just make it
-            assert scratch(workers) == [], name
+            assert not any(self._temporary(name).glob("runner-*")), name
         self.seen[f"{harm}: {status}"] += 1
         if status == 0:
             assert found(self.run(name)) == self.expected, name
@@ -186,6 +186,9 @@ class Rounds:
     def run(self, name: str) -> RunDirectory:
         return RunDirectory(self.where / name)
 
+    def _temporary(self, name: str) -> Path:
+        return self.where / "temporary" / name
+
     def _printed(self, name: str) -> Path:
         return self.where / f"{name}.txt"
 
@@ -197,6 +200,8 @@ class Rounds:
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         redirect(self._printed(name))
+        self._temporary(name).mkdir(parents=True)
+        tempfile.tempdir = str(self._temporary(name))
         os.environ[standin.TOLD] = str(self.where / f"{name}.asked")
         if harm == "no room for samples":
             os.environ["LARGEST_FILE"] = str(LARGEST_FILE)
