@@ -52,7 +52,7 @@ def warnings(tracking: TrackingConfig) -> list[str]:
 @cache  # the points of a sweep are looked at one by one
 def _complaint(uri: str) -> str:
     """What is wrong with a server, in no more than SERVER_TIMEOUT_S, however slowly it answers."""
-    found = [f"the server does not answer within {SERVER_TIMEOUT_S:g} s"]
+    found = [_silent()]
 
     def ask() -> None:
         found[0] = _asked(uri)
@@ -88,10 +88,16 @@ def _asked(uri: str) -> str:
         if answer.status_code != 200:
             return f"the server answers with status {answer.status_code}"
         return "" if isinstance(answer.json(), dict) else "what answers there is not MLflow"
+    except requests.Timeout:
+        return _silent()
     except requests.JSONDecodeError:
         return "what answers there is not MLflow"
     except requests.RequestException as error:
         return f"the server does not answer ({cause(error) or type(error).__name__})"
+
+
+def _silent() -> str:
+    return f"the server does not answer within {SERVER_TIMEOUT_S:g} s"
 
 
 def _sqlite_problems(uri: str) -> list[str]:
