@@ -95,7 +95,7 @@ class Worker:
         self._send({"recorded": True})
 
     def stop(self) -> None:
-        """End the worker and its whole group; no process, shared memory or file stays."""
+        """End the worker and its whole group; no process, shared memory or scratch stays."""
         group = group_members(self._process.pid)
         self._note_shared_memory(group)
         if self._process.poll() is None:

@@ -29,14 +29,11 @@ class ForkedWorker:
         *,
         stdout: IO[bytes],
         env: Mapping[str, str],
-        pass_fds: tuple[int],
         **kept: Any,
     ) -> None:
         reading, writing = os.pipe()
         self.returncode: int | None = None
-        self.pid = fork(
-            lambda: _work(reading, stdout.fileno(), pass_fds[0], env, command), session=True
-        )
+        self.pid = fork(lambda: _work(command[2:], reading, stdout.fileno(), env), session=True)
         os.close(reading)
         self.stdin = os.fdopen(writing, "wb")
 
@@ -93,11 +90,10 @@ def redirect(file: Path) -> None:
     os.close(descriptor)
 
 
-def _work(
-    commands: int, log: int, events: int, env: Mapping[str, str], command: Sequence[str]
-) -> int:
+def _work(arguments: Sequence[str], commands: int, log: int, env: Mapping[str, str]) -> int:
     from runner import worker
 
+    events = int(arguments[1])
     os.dup2(commands, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -110,6 +106,6 @@ def _work(
     sys.stdin = os.fdopen(0, "r", closefd=False)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    sys.argv = list(command[2:])
+    sys.argv = list(arguments)
     worker.main()
     return 0
