@@ -17,6 +17,13 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from runner.config.schema import RunConfig
 
+# Choices of Hydra's plugins (docs/searches.md), and the extra of this package that brings them.
+EXTRAS = {
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/sweeper=optuna": "search",
+}
+
 
 def explain(error: Exception, where: str = "") -> str:
     """One message, no traceback: what is wrong, at which key (below `where`), what is allowed."""
@@ -51,6 +58,8 @@ def _unknown_choice(error: MissingConfigException) -> str:
     options = tuple(sorted(error.options or ()))
     if not group:
         return str(error)
+    if extra := EXTRAS.get(f"{group}={name}"):
+        return f"{group}={name}: not installed: pip install 'ascend-accuracy-runner[{extra}]'"
     return f"{group}={name}: no such choice.{suggestion(name, options)} Known: {', '.join(options)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import metadata
 
 import hydra
 import pytest
@@ -23,7 +24,7 @@ from omegaconf.errors import (
 
 from runner.config import loading
 from runner.config.schema import RunConfig
-from runner.config.usage import explain, is_usage_error, schema_keys, suggestion
+from runner.config.usage import EXTRAS, explain, is_usage_error, schema_keys, suggestion
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,15 @@ def test_missing_config_with_options() -> None:
         "model=qwen3_8: no such choice. Did you mean 'qwen3_8b'? "
         f"Known: {', '.join(sorted(error.options or ()))}"
     )
+
+
+@pytest.mark.parametrize(("choice", "extra"), EXTRAS.items())
+def test_a_choice_of_a_plugin_that_is_not_there_names_the_extra(choice: str, extra: str) -> None:
+    absent = MissingConfigException("not there", choice.replace("=", "/"), ["basic"])
+    wanted = f"{choice}: not installed: pip install 'ascend-accuracy-runner[{extra}]'"
+    assert explain(absent) == wanted
+    assert extra in metadata("ascend-accuracy-runner").get_all("Provides-Extra", [])
+    hydra.compose("config", ["engine=cpu", choice], return_hydra_config=True)  # it is one
 
 
 def test_missing_config_without_options_keeps_hydras_words() -> None:
