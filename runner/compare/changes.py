@@ -9,7 +9,7 @@ from enum import Enum
 from runner.config.verdict import NumericsConfig
 from runner.evidence import shifts
 from runner.evidence.pairing import Reason
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, answer
 from runner.evidence.unparsable import unparsable
 
 # As the rule `numerics` has it. Logits of 16 to 32, as large models have them, lie 0.125 apart in
@@ -52,27 +52,22 @@ def explain(first: Sample, second: Sample, reason: Reason | None = None) -> Chan
 
     `reason` says why the two are no pair, where they are none.
     """
-    if reason is None and answer(first) == answer(second) and first.scores == second.scores:
+    if reason is None and _answer(first) == _answer(second) and first.scores == second.scores:
         return None
     token = _parting(first, second)
     margins = (_margin(first, token), _margin(second, token))
     distance = _apart(first, second)
-    return Change(_kind(first, second, reason, token, margins, distance), token, margins, distance)
+    return Change(_kind(first, second, reason, distance), token, margins, distance)
 
 
-def answer(sample: Sample) -> tuple[str, ...] | int:
-    """What was answered: the texts, or the number of the choice that is likeliest."""
-    if sample.choice_logprobs:
-        return max(range(len(sample.choice_logprobs)), key=sample.choice_logprobs.__getitem__)
-    return sample.responses
+def _answer(sample: Sample) -> tuple[str, ...] | int:
+    return answer(sample.responses, sample.choice_logprobs)
 
 
 def _kind(
     first: Sample,
     second: Sample,
     reason: Reason | None,
-    token: int | None,
-    margins: tuple[float | None, float | None],
     distance: float | None,
 ) -> Kind:
     if reason is Reason.PROMPT:
@@ -83,7 +78,7 @@ def _kind(
         return Kind.DOCUMENT
     if first.truncated != second.truncated:
         return Kind.TRUNCATED
-    if first.prompt_tokens and second.prompt_tokens and first.prompt_tokens != second.prompt_tokens:
+    if not shifts.comparable(first, second):
         # The same text and the same pixels, and yet another number of tokens.
         return Kind.IMAGES if first.image_hashes else Kind.PROMPT
     if _cut(first) != _cut(second):
@@ -93,15 +88,14 @@ def _kind(
     if first.choice_logprobs:
         # A choice by another measure (length-normalised, say) has no lead here: what can be told is
         # that no choice has moved by as much.
-        turned = answer(first) != answer(second)
-        leads = [lead for lead in margins if turned and lead is not None]
-        near = max(leads, default=math.inf) < NEAR_TIE or (
+        turned = shifts.parts(first, second)
+        near = (turned and shifts.tied(first, second, NEAR_TIE)) or (
             distance is not None and distance < NEAR_TIE
         )
     elif first.responses == second.responses:
         return Kind.RESCORED
     else:
-        near = token is not None and shifts.tied(first, second, token, NEAR_TIE)
+        near = _parting(first, second) is not None and shifts.tied(first, second, NEAR_TIE)
     return Kind.NEAR_TIE if near else Kind.DIFFERENT
 
 
@@ -116,13 +110,9 @@ def _parting(first: Sample, second: Sample) -> int | None:
 
 
 def _margin(sample: Sample, token: int | None) -> float | None:
-    if len(sample.choice_logprobs) > 1:
-        best, second = sorted(sample.choice_logprobs, reverse=True)[:2]
-        return best - second if math.isfinite(best - second) else None
-    return shifts.lead(sample, token)
+    return shifts.lead_of_choices(sample) if sample.choice_logprobs else shifts.lead(sample, token)
 
 
 def _apart(first: Sample, second: Sample) -> float | None:
-    choices = bool(first.choice_logprobs)
-    found = shifts.of_choices(first, second) if choices else shifts.of_tokens(first, second)
+    found = shifts.of_answers(first, second)
     return float(found.max()) if found.size and math.isfinite(found.max()) else None

@@ -18,6 +18,7 @@ from runner.compare.settings import Settings, differences
 from runner.compare.sides import Side
 from runner.evidence.pairing import Pairing, Reason, pair
 from runner.evidence.samples import Sample
+from runner.plan import Plan
 from runner.verdict import Verdict
 
 # What one answer to a question may hold, in a list of all that changed.
@@ -26,7 +27,8 @@ SHORT = 200
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Who a run is, for a reader who has not seen it."""
+    """Who a run is, for a reader who has not seen it. `limited` names the task.limit of each task
+    that has one; `incomplete` says why the run did not finish."""
 
     name: str
     directory: str
@@ -40,6 +42,7 @@ class RunFacts:
     samples: int
     engine_fingerprint: str
     evaluation_fingerprint: str
+    limited: str
     incomplete: str
 
 
@@ -109,8 +112,8 @@ class Comparison:
     """The second run against the first.
 
     `pairs` are questions that both were asked in the same way, each counted once whatever its
-    filters; `other_tokens` of them had another number of prompt tokens nevertheless. `same` were
-    answered alike. `flips` is how many questions turned, of which `shown` are the most telling.
+    filters; `same` of them were answered alike. `flips` is how many questions turned, of which
+    `shown` are the most telling.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -122,7 +125,6 @@ class Comparison:
     pairs: int
     unpaired: tuple[UnpairedCount, ...]
     other_prompt: str
-    other_tokens: int
     same: int
     reported: tuple[Reported, ...]
     scores: tuple[Scores, ...]
@@ -154,7 +156,6 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
         pairs=len(asked.pairs),
         unpaired=questions.unpaired(asked),
         other_prompt=_other_prompt(asked),
-        other_tokens=sum(one.prompt_tokens != other.prompt_tokens for one, other in asked.pairs),
         same=len(asked.pairs) - sum(each.paired for each in found),
         reported=tuple(Reported(each.name, *each.reported) for each in shared if each.leading),
         scores=scores(shared, pairing, ruling),
@@ -184,8 +185,17 @@ def _facts(side: Side, own: Sequence[Sample]) -> RunFacts:
         samples=len({(each.task, each.doc_id) for each in own}),
         engine_fingerprint=plan.engine_fingerprint,
         evaluation_fingerprint=plan.evaluation_fingerprint,
+        limited=_limits(plan),
         incomplete=side.incomplete,
     )
+
+
+def _limits(plan: Plan) -> str:
+    """`limit 20`, and of several tasks with limits `limit 20 (gsm8k), 50 (canary)`."""
+    limits = {each.task: f"{each.limit:g}" for each in plan.evaluations if each.limit is not None}
+    if len(set(limits.values())) == 1 and len(limits) == len(plan.evaluations):
+        return f"limit {next(iter(limits.values()))}"
+    return "limit " + ", ".join(f"{limits[task]} ({task})" for task in limits) if limits else ""
 
 
 def _other_prompt(asked: Pairing) -> str:

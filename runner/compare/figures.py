@@ -48,6 +48,7 @@ class Chart:
 
 def positions_chart(positions: Sequence[Position]) -> Chart | None:
     """None where there are too few positions to compare, or nothing to see."""
+    positions = [each for each in positions if each.spread.n]
     worst = max((each.spread.worst for each in positions), default=0.0)
     if len(positions) < FEWEST or worst <= 0:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,16 @@ SINGLE = 8
 
 @dataclass(frozen=True)
 class Spread:
-    """Absolute differences of natural log-probabilities."""
+    """Absolute differences of natural log-probabilities: `n` finite ones, out of `pairs` pairs of
+    samples; without any, median and the others are NaN. `lost` more are NaN, or infinite because
+    one side alone has a value."""
 
     n: int
     median: float
     p99: float
     worst: float
+    pairs: int
+    lost: int
 
 
 @dataclass(frozen=True)
@@ -43,74 +48,87 @@ class Position:
 class Numerics:
     """Of generated tokens up to where the answers part, by position too, and of scored choices.
 
-    `samples` are pairs of which tokens were compared; `parted` of them part somewhere, half of
-    these at token `median_parting` or before.
+    Of `pairs` pairs of samples, `other_tokens` are left out because their prompts became different
+    numbers of tokens: that is no question of arithmetic. `answers` of the others have one generated
+    answer each; `parted` of these part somewhere, half of them at token `median_parting` or before.
     """
 
+    pairs: int
+    other_tokens: int
+    answers: int
     tokens: Spread | None
     choices: Spread | None
     positions: tuple[Position, ...]
-    samples: int
     parted: int
     median_parting: float | None
 
+    @property
+    def compared(self) -> int:
+        """Pairs behind the numbers."""
+        return sum(each.pairs for each in (self.tokens, self.choices) if each is not None)
+
 
 def numerics(pairs: Sequence[tuple[Sample, Sample]]) -> Numerics:
-    """Over pairs of samples that were asked the same, each once.
-
-    Token numbers are of pairs of one answer each, to the same number of prompt tokens: what an
-    image became is no question of the arithmetic.
-    """
+    """Over pairs of samples that were asked the same, each once; tokens of pairs of one answer
+    each."""
     import numpy as np
 
-    comparable = [
-        (first, second)
-        for first, second in pairs
-        if len(first.finish_reasons) == len(second.finish_reasons) == 1
-        and first.prompt_tokens == second.prompt_tokens
-        and not first.choice_logprobs
+    comparable = [pair for pair in pairs if shifts.comparable(*pair)]
+    scored = [(one, other) for one, other in comparable if one.choice_logprobs]
+    single = [
+        (one, other)
+        for one, other in comparable
+        if len(one.finish_reasons) == len(other.finish_reasons) == 1 and not one.choice_logprobs
     ]
-    tokens = [shifts.of_tokens(first, second) for first, second in comparable]
+    tokens = [shifts.of_tokens(*pair) for pair in single]
     partings = [
         place
-        for first, second in comparable
-        if (place := shifts.parting(first.token_ids, second.token_ids)) is not None
+        for one, other in single
+        if (place := shifts.parting(one.token_ids, other.token_ids)) is not None
     ]
-    differences = _joined(tokens)
-    position = _joined([np.arange(len(each), dtype=np.int32) for each in tokens])
-    choices = _joined([shifts.of_choices(first, second) for first, second in pairs])
     return Numerics(
-        tokens=_spread(differences),
-        choices=_spread(choices),
-        positions=tuple(_by_position(differences, position)),
-        samples=len(comparable),
+        pairs=len(pairs),
+        other_tokens=len(pairs) - len(comparable),
+        answers=len(single),
+        tokens=_spread(tokens),
+        choices=_spread([shifts.of_choices(*pair) for pair in scored]),
+        positions=tuple(_by_position(tokens)),
         parted=len(partings),
         median_parting=float(np.median(partings)) if partings else None,
     )
 
 
-def _joined(parts: list[Any]) -> NDArray[Any]:
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     import numpy as np
 
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _spread(values: NDArray[Any]) -> Spread | None:
+def _spread(parts: Sequence[NDArray[Any]]) -> Spread | None:
+    """The spread of the values of all pairs; None where there are none."""
     import numpy as np
 
-    known = values[np.isfinite(values)]
-    if not known.size:
+    values = _joined(parts)
+    if not values.size:
         return None
-    median, p99 = np.percentile(known, (50, 99))
-    return Spread(int(known.size), float(median), float(p99), float(known.max()))
+    known = values[np.isfinite(values)]
+    median, p99, worst = np.percentile(known, (50, 99, 100)) if known.size else [math.nan] * 3
+    return Spread(
+        n=int(known.size),
+        median=float(median),
+        p99=float(p99),
+        worst=float(worst),
+        pairs=sum(bool(each.size) for each in parts),
+        lost=int(values.size - known.size),
+    )
 
 
-def _by_position(values: NDArray[Any], position: NDArray[Any]) -> Iterable[Position]:
-    end = int(position.max()) + 1 if position.size else 0
+def _by_position(tokens: Sequence[NDArray[Any]]) -> Iterable[Position]:
+    end = max(map(len, tokens), default=0)
     start, width = 0, 1
     while start < end:
-        inside = (position >= start) & (position < start + width)
-        if (spread := _spread(values[inside])) is not None:
+        inside = [each[start : start + width] for each in tokens]
+        if (spread := _spread(inside)) is not None:
             yield Position(start, min(start + width, end) - 1, spread)
         start += width
         width = 1 if start < SINGLE else start

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from runner.compare.narrowing import narrowed
 from runner.compare.sides import Side
 from runner.config.verdict import VerdictConfig
 from runner.evidence.samples import Sample
@@ -16,11 +17,12 @@ def rule(
     first: Side, second: Side, before: Sequence[Sample], after: Sequence[Sample], margin: float
 ) -> Verdict:
     """PASSED, FAILED or INCONCLUSIVE, never anything else: a run that did not finish is no proof
-    of anything."""
+    of anything. Where one side's task.limit is another, the questions of both are judged."""
     limits = {each.task: each.limit for each in first.plan.evaluations}
     against = Against(_used(first), first.outcome, before, limits)
     config = VerdictConfig(rule="paired", margin=margin)
-    verdict = judge(second.outcome, second.plan.evaluations, config, after, against)
+    found = narrowed(first, second, before, after)
+    verdict = judge(found.outcome, found.evaluations, config, found.samples, against)
     if unfinished := incomplete(first.outcome):
         return _undecided(verdict, f"of A, {'; '.join(unfinished)}")
     if verdict.status not in (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE):

@@ -22,7 +22,8 @@ ROWS = 12
 def show(out: Console, comparison: Comparison) -> None:
     """Who they are, the table, the findings, and the verdict last."""
     for letter, run in (("A", comparison.first), ("B", comparison.second)):
-        parts = (run.model, run.layout, run.dtype, run.platform, f"{run.samples} questions")
+        asked = f"{run.samples} questions"
+        parts = (run.model, run.layout, run.dtype, run.platform, asked, run.limited)
         out.print(f"{letter}  {run.name}: {', '.join(part for part in parts if part)}")
     if comparison.scores:
         out.print(_table(comparison), soft_wrap=False)

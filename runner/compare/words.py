@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from runner.compare.changes import Kind
 from runner.compare.comparison import Comparison
+from runner.compare.numerics import Spread
 from runner.compare.samples import UnpairedCount
 from runner.compare.scores import Scores
 from runner.config.verdict import NumericsConfig
@@ -47,7 +48,7 @@ def headline(comparison: Comparison) -> str:
     for row, verdict in _tested(comparison, Status.INCONCLUSIVE):
         # Where the numbers alone are in the way, and not a doubt about what they are of.
         if verdict.reason in comparison.ruling.reason and _open(verdict):
-            return f"{cannot}: {_left_open(row, verdict)}."
+            return f"{cannot}{_where(comparison, row)}: {_left_open(row, verdict)}."
     return f"{cannot}: {_reason(comparison)}."
 
 
@@ -66,12 +67,22 @@ def _no_worse(comparison: Comparison) -> str:
     row, verdict = max(tested, key=lambda each: each[0].drop)
     low, high = row.interval or (0.0, 0.0)
     where = _where(comparison, row)
-    if low <= 0 <= high:
-        return f"B is no worse than A: the difference{where} is {with_interval(row)}."
-    if row.drop < 0:
+    if row.drop < 0 < low * high:
         return f"B is no worse than A: it is better{where} by {by_how_much(row)}."
+    # The verdict stands on this bound. The table's interval comes from another method, and the two
+    # side by side would seem to contradict each other.
+    most = amount(max(verdict.upper or 0.0, 0.0), row.share, sign=False)
+    if low <= 0 <= high:
+        difference = amount(row.difference, row.share)
+        return (
+            f"B is no worse than A: the difference{where} is {difference}, and a drop of more than "
+            f"{most} is ruled out (95 %, one-sided)."
+        )
     margin = amount(verdict.margin or 0.0, row.share, sign=False)
-    return f"B is worse than A{where} by {by_how_much(row)}: under the margin of {margin}."
+    return (
+        f"B is worse than A{where} by {amount(row.drop, row.share, sign=False)}, and by at most "
+        f"{most} (95 %, one-sided): under the margin of {margin}."
+    )
 
 
 def _tested(comparison: Comparison, status: Status) -> list[tuple[Scores, MetricVerdict]]:
@@ -91,7 +102,15 @@ def _tested(comparison: Comparison, status: Status) -> list[tuple[Scores, Metric
 
 def _where(comparison: Comparison, row: Scores) -> str:
     several = sum(not each.subject for each in comparison.scores) > 1
-    return f" in {row.name}" if several else ""
+    named = f" in {row.name}" if several else ""
+    return (
+        f"{named} on the {row.n} questions that both were asked" if _partly(comparison) else named
+    )
+
+
+def _partly(comparison: Comparison) -> bool:
+    """Whether a side has questions that the numbers are not about."""
+    return bool(comparison.unpaired)
 
 
 def _reason(comparison: Comparison) -> str:
@@ -106,7 +125,10 @@ def _open(verdict: MetricVerdict) -> bool:
 
 def _left_open(row: Scores, verdict: MetricVerdict) -> str:
     most = amount(verdict.upper or 0.0, row.share, sign=False)
-    told = f"the difference is {with_interval(row)}, and a drop of {most} is not ruled out"
+    told = (
+        f"the difference is {amount(row.difference, row.share)}, and a drop of up to {most} is not "
+        "ruled out (95 %, one-sided)"
+    )
     samples = verdict.samples_to_decide
     return f"{told}; about {samples:,} questions would decide" if samples else told
 
@@ -212,14 +234,27 @@ def _numerics(comparison: Comparison) -> str:
         (found.tokens, "Log-probabilities of the tokens"),
         (found.choices, "Log-likelihoods of the scored choices"),
     ):
-        if spread is not None and spread.worst == 0:
-            said.append(f"{what} are the same to the last digit.")
-        elif spread is not None:
-            said.append(
-                f"{what} moved by {spread.median:.2g} in the median, {spread.p99:.2g} at the 99th "
-                f"percentile and {spread.worst:.2g} at most ({spread.n:,} compared, in nats)."
-            )
+        if spread is not None:
+            said.append(f"{what} {_moved(spread, found.pairs)}.")
+    if found.pairs and not said:
+        return "No log-probabilities could be compared."
     return " ".join(said)
+
+
+def _moved(spread: Spread, pairs: int) -> str:
+    """How far, and in how many of the pairs that was looked at."""
+    of = f"{spread.pairs} of {pairs}" if spread.pairs < pairs else f"all {pairs}"
+    lost = f"{spread.lost:,} are NaN, or infinite on one side alone" if spread.lost else ""
+    if not spread.n:
+        told = "cannot be compared"
+    elif spread.worst == 0:
+        told = f"are the same to the last digit ({spread.n:,} compared, in {of} pairs)"
+    else:
+        told = (
+            f"moved by {spread.median:.2g} in the median, {spread.p99:.2g} at the 99th percentile "
+            f"and {spread.worst:.2g} at most ({spread.n:,} compared, in nats, in {of} pairs)"
+        )
+    return f"{told}; {lost}" if lost else told
 
 
 def _judged_numerics(comparison: Comparison) -> str:
@@ -228,7 +263,7 @@ def _judged_numerics(comparison: Comparison) -> str:
     if spread is None or spread.worst == 0 or limits.median is None or limits.p99 is None:
         return ""
     allowed = f"verdict=numerics allows (median {limits.median:g}, 99th percentile {limits.p99:g})"
-    if spread.median <= limits.median and spread.p99 <= limits.p99:
+    if spread.median <= limits.median and spread.p99 <= limits.p99 and not spread.lost:
         return f"That is within what {allowed}."
     return f"That is more than {allowed}: the two do not compute the same."
 
@@ -254,16 +289,20 @@ def _unpaired(comparison: Comparison) -> str:
     counts = comparison.unpaired
     if not counts:
         return ""
-    named = _reasons(counts)
-    return f"Not paired: {named}; {comparison.pairs} pairs are left."
+    sides = (("A", comparison.first), ("B", comparison.second))
+    limits = [f"{letter} was asked with {run.limited}" for letter, run in sides if run.limited]
+    why = f" ({', '.join(limits)})" if limits else ""
+    return f"Not paired: {_reasons(counts)}{why}; {comparison.pairs} pairs are left."
 
 
 def _tokens(comparison: Comparison) -> str:
-    if not comparison.other_tokens:
+    found = comparison.numerics
+    if not found.other_tokens:
         return ""
     return (
-        f"In {comparison.other_tokens} of {comparison.pairs} pairs the same text and pixels became "
-        "another number of prompt tokens: images (or text) were preprocessed differently."
+        f"In {found.other_tokens} of {found.pairs} pairs the same text and pixels became another "
+        "number of prompt tokens: the tokenizer or the image preprocessing differs. Their "
+        "log-probabilities are not compared."
     )
 
 

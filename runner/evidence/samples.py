@@ -56,6 +56,13 @@ class Sample:
     seconds: tuple[float, ...] = ()
 
 
+def answer(responses: Sequence[str], choice_logprobs: Sequence[float]) -> tuple[str, ...] | int:
+    """What was answered: the texts, or the index of the likeliest of the scored choices."""
+    if choice_logprobs:
+        return max(range(len(choice_logprobs)), key=choice_logprobs.__getitem__)
+    return tuple(responses)
+
+
 def read_samples(file: Path) -> list[Sample]:
     """All samples in the file's order; columns that this version does not know are left out.
 

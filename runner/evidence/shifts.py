@@ -6,11 +6,28 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, answer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+def comparable(first: Sample, second: Sample) -> bool:
+    """Whether both prompts became as many tokens, as far as the runs have recorded it.
+
+    Where they did not, the tokenizer or the image preprocessing differs, and log-probabilities say
+    nothing about the arithmetic.
+    """
+    one, other = first.prompt_tokens, second.prompt_tokens
+    return not (one and other) or one == other
+
+
+def of_answers(first: Sample, second: Sample) -> NDArray[np.float64]:
+    """Absolute differences in nats: of the scored choices where there are any, else of the tokens
+    of the answer."""
+    choices = first.choice_logprobs or second.choice_logprobs
+    return of_choices(first, second) if choices else of_tokens(first, second)
 
 
 def of_tokens(first: Sample, second: Sample) -> NDArray[np.float64]:
@@ -54,9 +71,31 @@ def lead(sample: Sample, place: int | None) -> float | None:
     return max(margin, 0.0) if math.isfinite(margin) else None
 
 
-def tied(first: Sample, second: Sample, place: int, near_tie: float) -> bool:
-    """Whether neither side led by as much there: a lead on one side alone no rounding turns."""
-    known = [each for each in (lead(first, place), lead(second, place)) if each is not None]
+def lead_of_choices(sample: Sample) -> float | None:
+    """Of the likeliest choice over the next; None for fewer than two, or without a finite lead."""
+    if len(sample.choice_logprobs) < 2:
+        return None
+    best, second = sorted(sample.choice_logprobs, reverse=True)[:2]
+    return best - second if math.isfinite(best - second) else None
+
+
+def parts(first: Sample, second: Sample) -> bool:
+    """Whether the answers differ: another choice is the likeliest, or a token is another."""
+    if first.choice_logprobs or second.choice_logprobs:
+        ours, theirs = (answer((), each.choice_logprobs) for each in (first, second))
+        return ours != theirs
+    return parting(first.token_ids, second.token_ids) is not None
+
+
+def tied(first: Sample, second: Sample, near_tie: float) -> bool:
+    """Whether neither side led by as much where the answers part: rounding cannot turn a larger
+    lead."""
+    if first.choice_logprobs or second.choice_logprobs:
+        leads = [lead_of_choices(each) for each in (first, second)]
+    else:
+        place = parting(first.token_ids, second.token_ids)
+        leads = [lead(each, place) for each in (first, second)]
+    known = [each for each in leads if each is not None]
     return bool(known) and max(known) < near_tie
 
 

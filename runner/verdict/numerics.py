@@ -5,7 +5,7 @@ Accuracy does not see weights of 4 bits or a dropped bias; log-probabilities do 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,14 +31,16 @@ ENOUGH = 100
 class Shifts:
     """How far log-probabilities moved (runner/evidence/shifts.py), in nats, each 0 or more.
 
-    `parted` are answers that went different ways, `near_ties` those of them where neither run's
-    choice led by much.
+    They come from `answers` pairs. `parted` of these differ (another token, or another likeliest
+    choice), `near_ties` of the parted where neither run's choice led by much. `left_out` are pairs
+    whose prompts became different numbers of tokens.
     """
 
     values: NDArray[np.float64]
     answers: int
     parted: int
     near_ties: int
+    left_out: int
 
     def percentile(self, percent: float) -> float:
         """NaN where a value is, or is infinite and next to the percentile."""
@@ -70,6 +72,10 @@ def judge(
     else:
         value = found.percentile(99)
         status, reason = _against(found, limits)
+    if found.left_out:
+        # Two tokenizers or image processors are no question of arithmetic, and no pass either.
+        status = Status.INCONCLUSIVE if status is Status.PASSED else status
+        reason = f"{_retokenized(found)}; {reason}"
     return MetricVerdict(
         task=task.task,
         metric=METRIC,
@@ -83,28 +89,24 @@ def judge(
         difference=None,
         reason=reason,
         rule="numerics",
-        evidence=f"{_said(found)}{found.parted} of {found.answers} answers part, "
+        evidence=f"{_said(found)}{found.parted} of {found.answers} answers differ, "
         f"{found.near_ties} of them at a near-tie (led by less than {limits.near_tie:g} nats)",
     )
 
 
-def shifts_of(pairs: Iterable[tuple[Sample, Sample]], near_tie: float) -> Shifts:
+def shifts_of(pairs: Sequence[tuple[Sample, Sample]], near_tie: float) -> Shifts:
     """Scored choices, each; else generated tokens up to where the answers part."""
     import numpy as np
 
-    moved: list[NDArray[np.float64]] = []
-    answers = parted = near_ties = 0
-    for first, second in pairs:
-        answers += 1
-        if first.choice_logprobs or second.choice_logprobs:
-            moved.append(shifts.of_choices(first, second))
-            continue
-        moved.append(shifts.of_tokens(first, second))
-        place = shifts.parting(first.token_ids, second.token_ids)
-        if place is not None:
-            parted += 1
-            near_ties += shifts.tied(first, second, place, near_tie)
-    return Shifts(np.concatenate([np.empty(0), *moved]), answers, parted, near_ties)
+    compared = [pair for pair in pairs if shifts.comparable(*pair)]
+    parted = [pair for pair in compared if shifts.parts(*pair)]
+    return Shifts(
+        values=np.concatenate([np.empty(0), *(shifts.of_answers(*pair) for pair in compared)]),
+        answers=len(compared),
+        parted=len(parted),
+        near_ties=sum(shifts.tied(*pair, near_tie) for pair in parted),
+        left_out=len(pairs) - len(compared),
+    )
 
 
 def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
@@ -118,6 +120,15 @@ def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
     if broken:
         return Status.FAILED, f"log-probabilities moved: {', '.join(broken)}"
     return Status.PASSED, "log-probabilities moved within the limits"
+
+
+def _retokenized(found: Shifts) -> str:
+    """Why pairs are left out, and how many."""
+    return (
+        f"{found.left_out} of {found.left_out + found.answers} prompts became another number of "
+        "tokens than in the reference run (another tokenizer or image preprocessing), and their "
+        "log-probabilities are left out"
+    )
 
 
 def _said(found: Shifts) -> str:

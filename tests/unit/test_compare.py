@@ -19,8 +19,9 @@ from runner.environment import Environment
 from runner.lm.images import image_hash
 from runner.lm.samples import SampleRow
 from runner.outcome import State
+from runner.plan import Evaluation
 from runner.sweep.record import PointRecord, SweepRecord, write
-from tests.compared import row, rows, write_run
+from tests.compared import TASK, row, rows, write_run
 
 VOID = {"meta", "img", "br", "circle", "line"}
 
@@ -89,8 +90,11 @@ def test_a_sure_drop_under_the_margin_is_told_as_one(
     write_run(tmp_path / "b", rows(wrong=20, n=400))
     assert compared(tmp_path, "--margin", "0.1")[0] == 0
     printed = capsys.readouterr().out
-    assert "PASSED: B is worse than A by 5.0 points (95 % " in printed
-    assert "): under the margin of 10.0 points." in printed
+    assert re.search(
+        r"PASSED: B is worse than A by 5\.0 points, and by at most [5-9]\.\d points \(95 %, "
+        r"one-sided\): under the margin of 10\.0 points\.",
+        printed,
+    ), printed
 
 
 def test_the_metric_that_failed_is_the_one_that_is_named(
@@ -166,8 +170,8 @@ def test_what_the_numbers_leave_open_is_said_in_numbers(
     assert compared(tmp_path)[0] == 4
     printed = capsys.readouterr().out
     assert re.search(
-        r"the difference is \+0.5 points \(95 % −.* to \+.*\), and a drop of .* points is not "
-        r"ruled out; about [\d,]+ questions would decide\.",
+        r"the difference is \+0.5 points, and a drop of up to .* points is not ruled out \(95 %, "
+        r"one-sided\); about [\d,]+ questions would decide\.",
         printed,
     ), printed
 
@@ -205,6 +209,92 @@ def test_another_number_of_prompt_tokens_is_seen(
     _, output = compared(tmp_path)
     assert "In 100 of 100 pairs the same text and pixels became" in capsys.readouterr().out
     assert said(output)["numerics"]["tokens"] is None  # type: ignore[index]
+
+
+def test_log_probabilities_say_of_how_many_pairs_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", rows(0))
+    other = [
+        row(n, "B" if n >= 30 else "A", prompt_tokens=[20 - 4 * (n >= 30)]) for n in range(100)
+    ]
+    write_run(tmp_path / "b", other)
+    _, output = compared(tmp_path)
+    printed = capsys.readouterr().out
+    assert "the same to the last digit (60 compared, in 30 of 100 pairs)" in printed
+    assert "In 70 of 100 pairs the same text and pixels became another number" in printed
+    assert ">30 of 100</td>" in (output / "compare.html").read_text()
+    assert "Tokens of 30 of 100 pairs." in (output / "compare.md").read_text()
+
+
+def test_nothing_is_the_same_to_the_last_digit_where_nothing_was_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = {"token_ids": [], "logprobs": [], "margins": []}
+    write_run(tmp_path / "a", [row(n, **bare) for n in range(20)])
+    write_run(tmp_path / "b", [row(n, **bare) for n in range(20)])
+    compared(tmp_path)
+    assert "No log-probabilities could be compared." in capsys.readouterr().out
+
+
+def test_values_that_are_not_finite_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A NaN is no agreement."""
+    write_run(tmp_path / "a", rows(0))
+    broken = [row(n, logprobs=[-0.125, float("nan") if n < 2 else -0.125]) for n in range(100)]
+    write_run(tmp_path / "b", broken)
+    compared(tmp_path)
+    printed = capsys.readouterr().out
+    assert "(198 compared, in all 100 pairs); 2 are NaN, or infinite on one side alone" in printed
+
+
+def test_choices_after_other_prompt_tokens_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choices = {"choice_logprobs": [-1.0, -3.0]}
+    write_run(tmp_path / "a", [row(n, **choices) for n in range(50)])
+    moved = {"choice_logprobs": [-2.0, -3.0]}
+    second = [row(n, prompt_tokens=[21, 21], **moved) for n in range(40)]
+    second += [row(n, **choices) for n in range(40, 50)]
+    write_run(tmp_path / "b", second)
+    _, output = compared(tmp_path)
+    assert "the same to the last digit (20 compared, in 10 of 50 pairs)" in capsys.readouterr().out
+    found = said(output)["numerics"]
+    assert (found["choices"]["n"], found["other_tokens"]) == (20, 40)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("limited", ["a", "b"])
+def test_a_limited_run_is_compared_on_the_questions_of_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], limited: str
+) -> None:
+    """Whichever side is the limited one; the rest of the other side does not count."""
+    asked = (Evaluation(TASK, None, True, True, 100.0, "auto", {}),)
+    whole = [*rows(30, 100), *rows(200, 200, start=100)]
+    if limited == "a":
+        write_run(tmp_path / "a", rows(0, 100), evaluations=asked)
+        write_run(tmp_path / "b", whole)
+    else:
+        write_run(tmp_path / "a", [*rows(0, 100), *rows(200, 200, start=100)])
+        write_run(tmp_path / "b", rows(30, 100), evaluations=asked)
+    status, output = compared(tmp_path)
+    assert status == 3
+    printed = capsys.readouterr().out
+    both = "B is worse than A on the 100 questions that both were asked by 30.0 points"
+    assert both in printed
+    other = "B" if limited == "a" else "A"
+    assert (
+        f"Not paired: only in {other} 200 ({limited.upper()} was asked with limit 100)" in printed
+    )
+    (judged,) = [m for m in said(output)["ruling"]["metrics"] if m["rule"]]  # type: ignore[index]
+    assert (judged["value"], judged["baseline"], judged["n"]) == (0.7, 1.0, 100)
+
+
+def test_questions_that_a_limit_does_not_explain_are_missed(tmp_path: Path) -> None:
+    asked = (Evaluation(TASK, None, True, True, 100.0, "auto", {}),)
+    write_run(tmp_path / "a", rows(0, 100), evaluations=asked)
+    write_run(tmp_path / "b", rows(0, 80))
+    assert compared(tmp_path)[0] == 4
 
 
 def test_only_settings_that_differ_are_told(tmp_path: Path, environment: Environment) -> None:
@@ -248,7 +338,8 @@ def test_numbers_beneath_equal_answers_are_compared(
     assert status == 0
     assert "more than verdict=numerics allows" in capsys.readouterr().out
     found = said(output)["numerics"]
-    assert found["tokens"] == {"n": 200, "median": 0.25, "p99": 0.5, "worst": 0.5}  # type: ignore[index]
+    spread = {"n": 200, "median": 0.25, "p99": 0.5, "worst": 0.5, "pairs": 100, "lost": 0}
+    assert found["tokens"] == spread  # type: ignore[index]
     assert [each["spread"]["median"] for each in found["positions"]] == [0.5, 0.0]  # type: ignore[index]
 
 

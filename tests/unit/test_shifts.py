@@ -58,10 +58,10 @@ def test_parting(first: list[int], second: list[int], expected: int | None) -> N
 
 def test_a_near_tie_is_one_on_both_sides() -> None:
     one, other = answered([5], [-0.7], [0.1]), answered([7], [-0.7], [0.2])
-    assert shifts.tied(one, other, 0, 0.25)
-    assert not shifts.tied(one, other, 0, 0.15)
-    assert not shifts.tied(other, one, 0, 0.15)
-    assert not shifts.tied(answered([], [], []), answered([], [], []), 0, 0.25)
+    assert shifts.tied(one, other, 0.25)
+    assert not shifts.tied(one, other, 0.15)
+    assert not shifts.tied(other, one, 0.15)
+    assert not shifts.tied(answered([], [], []), answered([], [], []), 0.25)
 
 
 def test_choices_are_compared_and_a_missing_one_is_as_far_as_can_be() -> None:

@@ -529,7 +529,7 @@ def test_answers_are_compared_up_to_where_they_part_and_the_leads_count_there() 
     assert found.n == 120, "one common token, and the place where they part"
     assert found.value == pytest.approx((3.0 + 1.0) / 2)
     assert found.status is Status.FAILED
-    assert "60 of 60 answers part, 0 of them at a near-tie" in found.evidence
+    assert "60 of 60 answers differ, 0 of them at a near-tie" in found.evidence
     tie = shifted(
         spoken((5, 7), (-0.5, -0.7), (1.0, 0.02)), spoken((5, 8), (-0.5, -0.7), (1.0, 0.04))
     )
@@ -546,6 +546,36 @@ def test_choices_are_compared_by_their_likelihoods() -> None:
     assert shifted(choosing((-1.0, -2.0)), choosing((-1.0, -3.0))).status is Status.FAILED
     assert shifted(choosing((-1.0, -2.0)), choosing((-1.0,))).status is Status.FAILED
     assert shifted(choosing((-1.0, -2.0)), choosing((-1.0, math.nan))).status is Status.FAILED
+
+
+def test_choices_that_turned_are_counted() -> None:
+    def choosing(first: float, second: float) -> list[Sample]:
+        return [replace(each, choice_logprobs=(first, second)) for each in questions([1.0] * 60)]
+
+    found = shifted(choosing(-1.0, -1.1), choosing(-1.1, -1.0), median=9.0, p99=9.0)
+    assert "60 of 60 answers differ, 60 of them at a near-tie" in found.evidence
+    found = shifted(choosing(-1.0, -2.0), choosing(-4.0, -2.0), median=9.0, p99=9.0)
+    assert "60 of 60 answers differ, 0 of them at a near-tie" in found.evidence
+
+
+@pytest.mark.parametrize("choices", [False, True])
+def test_other_prompt_tokens_are_no_question_of_arithmetic(choices: bool) -> None:
+    """They are left out and named; what is left out is no reason to pass."""
+    base = spoken((5, 7), (-0.5, -0.1), (1.0, 3.0), n=120)
+    far = spoken((5, 7), (-4.5, -0.1), (1.0, 3.0), n=120)
+    if choices:
+        base = [replace(each, choice_logprobs=(-1.0, -2.0)) for each in base]
+        far = [replace(each, choice_logprobs=(-4.0, -2.0)) for each in far]
+    base = [replace(each, prompt_tokens=(20,)) for each in base]
+    some = [replace(far[n], prompt_tokens=(21,)) if n < 60 else each for n, each in enumerate(base)]
+    found = shifted(base, some)
+    assert (found.status, found.n) == (Status.INCONCLUSIVE, 120)
+    assert found.reason.startswith("60 of 120 prompts became another number of tokens")
+    every = [replace(each, prompt_tokens=(21,)) for each in far]
+    found = shifted(base, every)
+    assert found.status is Status.INCONCLUSIVE and "120 of 120 prompts became" in found.reason
+    rest = [replace(each, prompt_tokens=(20 + n // 110,)) for n, each in enumerate(far)]
+    assert shifted(base, rest).status is Status.FAILED
 
 
 def test_too_little_to_compare_is_inconclusive() -> None:

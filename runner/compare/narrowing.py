@@ -1,0 +1,82 @@
+"""B cut down to the questions that A was asked, where A's task.limit is another than B's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from runner.compare.sides import Side
+from runner.evidence.pairing import Reason, pair
+from runner.evidence.samples import Sample
+from runner.outcome import MetricResult, Outcome, TaskOutcome
+from runner.plan import Evaluation
+from runner.statistics import means
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """What a rule judges of B."""
+
+    outcome: Outcome
+    evaluations: tuple[Evaluation, ...]
+    samples: Sequence[Sample]
+
+
+def narrowed(
+    first: Side, second: Side, before: Sequence[Sample], after: Sequence[Sample]
+) -> Narrowed:
+    """B without the questions that A's limit left out; its metrics are means over the rest.
+
+    A metric that is no mean of scores keeps its value: the rules refuse one whose samples do not
+    make it.
+    """
+    asked = {each.task: each.limit for each in first.plan.evaluations}
+    evaluations, tasks, samples = [], [], list(after)
+    outcomes = {task.task: task for task in second.outcome.tasks}
+    for evaluation in second.plan.evaluations:
+        limit, task = asked.get(evaluation.task), outcomes.get(evaluation.task)
+        if limit is not None and limit != evaluation.limit and task is not None:
+            names = {task.task, *(metric.task for metric in task.metrics)}
+            beyond = _beyond(names, before, after)
+            task = _without(task, [each for each in after if each.task in names], beyond)
+            samples = [each for each in samples if id(each) not in beyond]
+            evaluation = replace(evaluation, limit=limit)
+        evaluations.append(evaluation)
+        tasks += [task] if task is not None else []
+    return Narrowed(replace(second.outcome, tasks=tuple(tasks)), tuple(evaluations), samples)
+
+
+def _beyond(names: set[str], before: Sequence[Sample], after: Sequence[Sample]) -> set[int]:
+    """Identities of the samples that only B was asked."""
+    theirs, ours = ([each for each in side if each.task in names] for side in (before, after))
+    unpaired = pair(theirs, ours).unpaired
+    return {id(each.second) for each in unpaired if each.reason is Reason.ONLY_SECOND}
+
+
+def _without(task: TaskOutcome, samples: Sequence[Sample], beyond: set[int]) -> TaskOutcome:
+    """The task as if the samples beyond had not been asked; what B lost stays lost."""
+    left = len({(each.task, each.doc_id) for each in samples if id(each) not in beyond})
+    return replace(
+        task,
+        metrics=tuple(_metric(task, each, samples, beyond) for each in task.metrics),
+        evaluated=left,
+        expected=left + task.expected - task.evaluated,
+    )
+
+
+def _metric(
+    task: TaskOutcome, metric: MetricResult, samples: Sequence[Sample], beyond: set[int]
+) -> MetricResult:
+    scored = [
+        each
+        for each in samples
+        if metric.task in (task.task, each.task)
+        and each.filter == metric.filter
+        and metric.metric in each.scores
+    ]
+    every = [each.scores[metric.metric] for each in scored]
+    left = [each.scores[metric.metric] for each in scored if id(each) not in beyond]
+    if not left or not math.isclose(means.mean(every), metric.value, abs_tol=1e-6):
+        return metric
+    return replace(metric, value=means.mean(left), stderr=means.standard_error(left), n=len(left))
