@@ -96,7 +96,7 @@ def model(**arguments: Any) -> Any:
     """The canary behind our class for images."""
     from runner.lm.models import MODEL_CLASSES
 
-    return MODEL_CLASSES["vllm-vlm"](
+    lm = MODEL_CLASSES["vllm-vlm"](
         pretrained=str(WEIGHTS),
         dtype="float32",
         max_model_len=1024,
@@ -105,6 +105,8 @@ def model(**arguments: Any) -> Any:
         progress=Quiet(),
         **arguments,
     )
+    lm.start()
+    return lm
 
 
 def lm_evals_own(lm: Any, batch_size: int | str) -> Any:

@@ -92,6 +92,7 @@ class Held:
 
     scratch: str
     lm: Any = None
+    engine_started: bool = False
     journal: Any = None
     managers: Any = field(default_factory=dict)
 
@@ -190,18 +191,18 @@ def _evaluate_all(
     reporter.send("stage", stage="loading tasks")
     clock = _Clock(timings)
     from runner.lm.datasets import local_datasets
-    from runner.lm.tasks import load_tasks, task_manager
 
     with local_datasets(plan.data_dir, plan.data_source, held.scratch):
-        names = [each.task for each in plan.evaluations]
-        manager = task_manager(plan.include_path, names, held.managers)
-        loaded = load_tasks(plan, manager)
-        clock.lap("load_tasks_s")
+        manager, loaded = _prepare(plan, held, reporter, clock)
         from runner.lm.evaluate import evaluate
         from runner.lm.images import Album
         from runner.lm.samples import write_samples
 
-        held.lm = lm = held.lm or _start_engine(plan, reporter)
+        lm = held.lm
+        if not held.engine_started:
+            reporter.send("stage", stage="starting engine")
+            lm.start()
+            held.engine_started = True
         if plan.journal is not None:
             held.journal = _journal(plan, run.path, plan.journal, reporter)
         lm.begin(plan.window, held.journal)
@@ -236,16 +237,35 @@ def _journal(plan: Plan, run: Path, where: JournalPlan, reporter: Reporter) -> A
     return Journal(directory, run, where.max_gib * 2**30, warn)
 
 
-def _start_engine(plan: Plan, reporter: Reporter) -> Any:
-    reporter.send("stage", stage="checking engine arguments")
-    runtime = importlib.import_module(RUNTIMES[plan.runtime])
-    runtime.check_engine_args(plan)
-    reporter.send("stage", stage="starting engine")
-    return runtime.MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
+def _prepare(plan: Plan, held: Held, reporter: Reporter, clock: _Clock) -> tuple[Any, list[Any]]:
+    """All that comes before the engine starts: lm-eval's task manager, and the tasks as loaded.
+
+    What is wrong with tasks, data, engine arguments or requests is a UserError from here. The
+    requests stay with the tasks (`LoadedTask.leaves`), the model class without its engine in
+    `held`.
+    """
+    from runner.lm.tasks import load_tasks, task_manager
+
+    names = [each.task for each in plan.evaluations]
+    manager = task_manager(plan.include_path, names, held.managers)
+    loaded = load_tasks(plan, manager)
+    clock.lap("load_tasks_s")
+    if held.lm is None:
+        reporter.send("stage", stage="checking engine arguments")
+        runtime = importlib.import_module(RUNTIMES[plan.runtime])
+        runtime.check_engine_args(plan)
+        held.lm = runtime.MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
+    clock.lap("start_engine_s")
+    reporter.send("stage", stage="building requests")
+    from runner.lm.requests import build_requests
+
+    build_requests(held.lm, manager, loaded, plan)
+    clock.lap("load_tasks_s")
+    return manager, loaded
 
 
 class _Clock:
-    """Seconds between laps, on a clock that never jumps."""
+    """Seconds between laps, summed by name, on a clock that never jumps."""
 
     def __init__(self, timings: dict[str, float]) -> None:
         self._timings = timings
@@ -253,7 +273,7 @@ class _Clock:
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
-        self._timings[name] = now - self._last
+        self._timings[name] = self._timings.get(name, 0.0) + now - self._last
         self._last = now
 
 

@@ -141,6 +141,7 @@ def _instances(requests: list[tuple[Any, tuple[Any, ...]]]) -> list[Instance]:
 def main() -> None:
     plan: Plan = read_json(Path(sys.argv[1]), Plan)
     lm = MODEL_CLASSES["vllm-vlm"](**plan.engine_args, progress=Quiet())
+    lm.start()
     engine = Counted(lm.stream.engine)
     lm.begin(WINDOW, None)
     lm.batch_size = WINDOW

@@ -94,13 +94,13 @@ def make(plan: Plan) -> None:
 def check_engine_args(plan: Plan) -> None: ...
 
 
-def _start(*, progress: Any, **arguments: Any) -> StandInModel:
+def _model(*, progress: Any, **arguments: Any) -> StandInModel:
     lm = _made[-1]
-    lm.stream.progress = progress
+    lm.progress = progress
     return lm
 
 
-MODEL_CLASSES = {"vllm": _start}
+MODEL_CLASSES = {"vllm": _model}
 
 
 def _tell(lines: list[str]) -> None:

@@ -40,6 +40,9 @@ class Progress(Protocol):
 class Model(Protocol):
     """One of lm-eval's model classes, recorded."""
 
+    def start(self) -> None:
+        """Start the engine; before it, requests can be built, and nothing asked."""
+
     def begin(self, window: int | None, journal: Journal | None) -> None:
         """Another run, with so many requests in flight, or as many as the engine runs at once."""
 

@@ -11,13 +11,14 @@ from itertools import groupby
 from typing import Any
 from unittest.mock import patch
 
-from lm_eval import evaluator, simple_evaluate
+from lm_eval import evaluator
 from lm_eval.tasks import TaskManager
 
 from runner.evidence.unparsable import unparsable
 from runner.lm.answer import TOO_LONG
 from runner.lm.answering import Model
 from runner.lm.images import Album
+from runner.lm.requests import run_lm_eval
 from runner.lm.samples import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
 from runner.outcome import MetricResult, TaskOutcome
@@ -36,7 +37,8 @@ def evaluate(
 ) -> None:
     """Ask, score and aggregate every task; `finished` gets each as soon as it is scored.
 
-    Tasks whose requests can share a stream do. The images that were shown go to the album.
+    The requests are those that `build_requests` left, else lm-eval builds them now. Tasks whose
+    requests can share a stream do. The images that were shown go to the album.
     """
     # A second a task for a description of the machine, which the run's own stands for.
     with (
@@ -64,31 +66,11 @@ def _evaluate(
     album: Album,
     finished: Finished,
 ) -> None:
-    """`lm_eval.simple_evaluate`, seeded, samples kept."""
-    asked = loaded.evaluation
-    results = simple_evaluate(
-        model=lm,
-        tasks=list(loaded.items),
-        task_manager=manager,
-        num_fewshot=asked.num_fewshot,
-        limit=_plain(asked.limit),
-        apply_chat_template=asked.apply_chat_template,
-        fewshot_as_multiturn=asked.fewshot_as_multiturn,
-        system_instruction=plan.system_instruction,
-        gen_kwargs=dict(plan.gen_kwargs) or None,
-        random_seed=plan.seed,
-        numpy_random_seed=plan.seed,
-        torch_random_seed=plan.seed,
-        fewshot_random_seed=plan.seed,
-        log_samples=True,
-    )
-    assert results is not None  # None is for ranks other than 0, which lm-eval has under torchrun
+    results = run_lm_eval(lm, manager, loaded, plan)
     rows = sample_rows(lm, loaded, results["samples"], album, plan.cluster)
+    for leaf in loaded.leaves.values():
+        leaf._instances = None  # they hold the task's documents, images and all
     finished(_task_outcome(loaded, results, rows, lm.spent()), rows)
-
-
-def _plain(limit: float | None) -> int | float | None:
-    return int(limit) if limit is not None and limit >= 1 else limit
 
 
 def _task_outcome(

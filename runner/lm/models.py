@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
+from lm_eval.models import vllm_causallms
 from lm_eval.models.vllm_causallms import VLLM
 from lm_eval.models.vllm_vlms import VLLM_VLM
-from vllm import SamplingParams, TokensPrompt
+from vllm import EngineArgs, SamplingParams, TokensPrompt
 
 from runner.lm.answer import Answer
 from runner.lm.answering import Named, Progress
@@ -39,9 +41,16 @@ class FedModel(VLLM):
     _chunked = False
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.stream = Stream(self.model, progress)
-        self.model: _Gate = _Gate(self.model, self.stream)
+        """Everything but the engine: tokenizer, processor, chat template."""
+        with patch.object(vllm_causallms, "LLM", _NotStarted):
+            super().__init__(*args, **kwargs)
+        self.progress = progress
+
+    def start(self) -> None:
+        """Start the engine, which `__init__` left out."""
+        engine = vllm_causallms.LLM(**self.model_args)
+        self.stream = Stream(engine, self.progress)
+        self.model: _Gate = _Gate(engine, self.stream)
 
     def begin(self, window: int | None, journal: Journal | None) -> None:
         """Another run: it must not depend on what this engine was asked before it.
@@ -179,6 +188,25 @@ class FedVLM(FedModel, VLLM_VLM):
         # vLLM's cache of preprocessed images only grows (to 4 GiB in each process), and an
         # evaluation seldom shows an image twice in a row.
         super().__init__(*args, **{"mm_processor_cache_gb": 0, **kwargs})
+
+
+class _NotStarted:
+    """Stands where lm-eval expects a `vllm.LLM`, before there is one: knows the model's settings.
+
+    lm-eval picks the chat template by them, so requests can be built before the engine starts.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        self._arguments = arguments
+
+    @property
+    def llm_engine(self) -> _NotStarted:
+        return self
+
+    @cached_property
+    def model_config(self) -> Any:
+        """vLLM's `ModelConfig`, as the engine will have it."""
+        return EngineArgs(**self._arguments).create_model_config()
 
 
 class _Gate:

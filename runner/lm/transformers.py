@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,20 +40,32 @@ class RecordedTransformers(Scoring):
     chat_applied = False
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
+        """Everything but the weights: configuration, tokenizer, processor."""
         super().__init__(*args, progress=progress, **kwargs)
         self._answers: dict[Hashable, tuple[Answer, bool]] = {}
-        settle(self.model.generation_config, self.tokenizer)
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
-        """Load the weights.
+        """Put off the loading of the weights until `start`."""
+        self._load = partial(super()._create_model, *args, **kwargs)
+        self._model = _NotLoaded(self.config)
+
+    def start(self) -> None:
+        """Load the weights, as lm-eval would have done before.
 
         Raises:
             UserError: with transformers' reason, as for an attention that is not installed.
         """
+        wanted = self._model.wanted_on
         try:
-            super()._create_model(*args, **kwargs)
+            self._load()
         except (ValueError, ImportError) as error:
             raise UserError(f"engine: transformers refuses this: {said(error)}") from error
+        self.model.eval()
+        self.model.tie_weights()
+        if wanted is not None:
+            with suppress(ValueError):  # quantized weights stay where they were loaded
+                self.model.to(wanted)
+        settle(self.model.generation_config, self.tokenizer)
 
     @property
     def batch_size(self) -> int | str:
@@ -187,6 +201,17 @@ class RecordedTransformers(Scoring):
             )
         inputs = {"input_ids": ids[:, -longest:], "attention_mask": mask[:, -longest:]}
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
+
+
+class _NotLoaded:
+    """Stands where lm-eval expects the model, until its weights are loaded."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.wanted_on: torch.device | None = None
+
+    def to(self, device: torch.device) -> None:
+        self.wanted_on = device
 
 
 class RecordedHF(RecordedTransformers):

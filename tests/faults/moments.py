@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from lm_eval.models import vllm_causallms
 
 from runner import sync
 from runner.attempt import INTERRUPTED
@@ -28,7 +29,6 @@ from runner.report import markdown
 from runner.rundir import read_json
 from runner.supervision import supervisor
 from runner.verdict import Status, Verdict
-from tests import standin
 from tests.faults.harm import kill
 from tests.faults.loop import Rounds, found
 from tests.mlflow_server import Server, serving, wait_until
@@ -65,7 +65,7 @@ class Moment:
 
 
 MOMENTS = {
-    "the engine starts": Moment(standin.MODEL_CLASSES, "vllm", 1, State.INTERRUPTED),
+    "the engine starts": Moment(vars(vllm_causallms), "LLM", 1, State.INTERRUPTED),
     # Those of both tasks: the last answer was given.
     "samples are written": Moment(vars(samples), "write_samples", 2, State.INTERRUPTED),
     # Its outcome is read, by which nothing is left to be interrupted.

@@ -52,9 +52,11 @@ class Heard:
 def loaded() -> Iterator[RecordedHFMultimodal]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield RecordedHFMultimodal(
+    lm = RecordedHFMultimodal(
         pretrained=str(WEIGHTS), device="cpu", dtype="float32", max_images=2, progress=Heard()
     )
+    lm.start()
+    yield lm
     torch.set_num_threads(threads)
 
 
@@ -200,7 +202,8 @@ def test_every_step_is_a_sign_of_life(lm: RecordedHFMultimodal) -> None:
 
 
 def test_an_attention_that_is_not_there_is_the_users_to_mend() -> None:
+    lm = RecordedHFMultimodal(
+        pretrained=str(WEIGHTS), device="cpu", attn_implementation="eagr", progress=Heard()
+    )
     with pytest.raises(UserError, match=r'refuses this: .*"eagr"'):
-        RecordedHFMultimodal(
-            pretrained=str(WEIGHTS), device="cpu", attn_implementation="eagr", progress=Heard()
-        )
+        lm.start()

@@ -1,0 +1,91 @@
+"""Every request of every task, built by lm-eval before an engine starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+
+from runner.errors import UserError
+from runner.lm.answering import Model
+from runner.lm.tasks import LoadedTask
+from runner.plan import Plan
+
+# What lm-eval asks a model for.
+KINDS = ("generate_until", "loglikelihood", "loglikelihood_rolling")
+
+
+def build_requests(
+    lm: Model, manager: TaskManager, loaded: Sequence[LoadedTask], plan: Plan
+) -> None:
+    """Let lm-eval build the requests of all tasks, up to where it would ask the first one.
+
+    They stay with their tasks (`leaf.instances`), and the evaluation asks exactly these. Images in
+    them are not opened. `lm` needs no engine yet.
+
+    Raises:
+        UserError: for each task that cannot be built, with the file, key and document.
+    """
+    problems = []
+    for task in loaded:
+        try:
+            with _unasked(lm):
+                run_lm_eval(lm, manager, task, plan)
+        except _Built:
+            for leaf in task.leaves.values():
+                leaf.build_all_requests = _already_built
+        except Exception as error:
+            problems.append(f"task.names={task.evaluation.task}: {error!r}")
+    if problems:
+        raise UserError(*problems)
+
+
+def run_lm_eval(lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan) -> Any:
+    """`lm_eval.simple_evaluate` of one task, seeded, samples kept: what it returns."""
+    asked = loaded.evaluation
+    results = simple_evaluate(
+        model=lm,
+        tasks=list(loaded.items),
+        task_manager=manager,
+        num_fewshot=asked.num_fewshot,
+        limit=_plain(asked.limit),
+        apply_chat_template=asked.apply_chat_template,
+        fewshot_as_multiturn=asked.fewshot_as_multiturn,
+        system_instruction=plan.system_instruction,
+        gen_kwargs=dict(plan.gen_kwargs) or None,
+        random_seed=plan.seed,
+        numpy_random_seed=plan.seed,
+        torch_random_seed=plan.seed,
+        fewshot_random_seed=plan.seed,
+        log_samples=True,
+    )
+    assert results is not None  # None is for ranks other than 0, which lm-eval has under torchrun
+    return results
+
+
+class _Built(Exception):
+    """lm-eval has built all requests of a task, and would ask them now."""
+
+
+def _unasked(lm: Model) -> ExitStack:
+    """While it is open, nothing reaches the model."""
+
+    def stop(requests: Any, **options: Any) -> Any:
+        raise _Built
+
+    stack = ExitStack()
+    for kind in KINDS:
+        stack.enter_context(patch.object(lm, kind, stop))
+    return stack
+
+
+def _already_built(**options: Any) -> None:
+    """In place of a task's own `build_all_requests`."""
+
+
+def _plain(limit: float | None) -> int | float | None:
+    return int(limit) if limit is not None and limit >= 1 else limit
