@@ -33,6 +33,7 @@ SAMPLES = pa.schema(
         ("filter", pa.string()),
         ("doc_hash", pa.string()),
         ("responses", pa.list_(pa.string())),
+        ("choice_logprobs", pa.list_(pa.float64())),
         ("scores", pa.map_(pa.string(), pa.float64())),
     ]
 )
@@ -43,12 +44,13 @@ class Found:
     """What a point measured: the scores of its questions, dealt to the task's two leaves in turn.
 
     `task` is the group of the two. `responses` are A for a point and B for none, `documents` the
-    questions' places, where they are not given.
+    questions' places, where they are not given; `choices` are log-likelihoods of scored choices.
     """
 
     scores: Sequence[float]
     responses: Sequence[str] | None = None
     documents: Sequence[str] | None = None
+    choices: Sequence[Sequence[float]] | None = None
     state: State = State.COMPLETED
     baseline: float | None = 0.8
     higher_is_better: bool = True
@@ -125,6 +127,7 @@ def run_directory(files: RunDirectory, found: Found) -> None:
 def write_samples(file: Path, found: Found) -> None:
     responses = found.responses or ["A" if score else "B" for score in found.scores]
     documents = found.documents or [str(place) for place in range(len(found.scores))]
+    choices = found.choices or [()] * len(found.scores)
     rows = [
         {
             "task": LEAVES[place % 2],
@@ -132,6 +135,7 @@ def write_samples(file: Path, found: Found) -> None:
             "filter": "none",
             "doc_hash": hashlib.sha256(document.encode()).hexdigest(),
             "responses": [response],
+            "choice_logprobs": list(choices[place]),
             "scores": [("acc", score)],
         }
         for place, (score, response, document) in enumerate(

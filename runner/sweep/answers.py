@@ -8,18 +8,20 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from runner.evidence.samples import answer
 from runner.outcome import TaskOutcome
 from runner.sweep.summary import MetricId, SweptPoint
 
-COLUMNS = ["task", "doc_id", "filter", "doc_hash", "responses", "scores"]
+COLUMNS = ["task", "doc_id", "filter", "doc_hash", "responses", "choice_logprobs", "scores"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The score of one question, and a digest of the responses that earned it."""
+    """The score of one question, and a digest of the answer that earned it: the text, or which of
+    the scored choices was the likeliest."""
 
     score: float
-    responses: bytes
+    digest: bytes
 
 
 # By question: its task, its number in it and the digest of its document. A number alone is not
@@ -72,4 +74,5 @@ def _question(row: dict[str, Any]) -> str:
 
 
 def _digest(row: dict[str, Any]) -> bytes:
-    return hashlib.blake2b(repr(row["responses"]).encode(), digest_size=8).digest()
+    given = answer(row["responses"] or (), row.get("choice_logprobs") or ())
+    return hashlib.blake2b(repr(given).encode(), digest_size=8).digest()

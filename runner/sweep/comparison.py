@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.statistics import ALPHA
@@ -19,6 +20,7 @@ Asked = Mapping[MetricId, Mapping[int, Answers]]
 class Comparison:
     """One value of an axis against its reference, in one metric.
 
+    `effect` is of `effect.pairs` pairs of points, out of `possible` pairs that the sweep asked for.
     `p_holm` is adjusted for all comparisons of the sweep, `comparisons` in number.
     """
 
@@ -26,6 +28,7 @@ class Comparison:
     axis: Axis
     value: str
     reference: str
+    possible: int
     effect: Effect
     p_holm: float
     comparisons: int
@@ -45,7 +48,7 @@ def compare(sweep: Sweep, asked: Asked) -> tuple[Comparison, ...]:
     Two points are a pair if they agree in every override but the axis's. The reference is the first
     value, as it was asked, that any point was measured with.
     """
-    found: list[tuple[MetricId, Axis, str, str, Effect]] = []
+    found: list[tuple[MetricId, Axis, str, str, int, Effect]] = []
     for metric in sweep.compared:
         answers = asked.get(metric, {})
         measured = [point for point in sweep.points if point.number in answers]
@@ -57,8 +60,9 @@ def compare(sweep: Sweep, asked: Asked) -> tuple[Comparison, ...]:
                     (answers[first.number], answers[second.number])
                     for first, second in _pairs(measured, axis, values[0], value)
                 ]
-                if pairs and (judged := effect(pairs)) is not None:
-                    found.append((metric, axis, value, values[0], judged))
+                if (judged := effect(pairs)) is not None:
+                    possible = len(_pairs(_wanted(sweep, metric), axis, values[0], value))
+                    found.append((metric, axis, value, values[0], possible, judged))
     adjusted = holm([each[-1].p for each in found])
     return tuple(
         Comparison(*each, p_holm=p, comparisons=len(found))
@@ -66,8 +70,25 @@ def compare(sweep: Sweep, asked: Asked) -> tuple[Comparison, ...]:
     )
 
 
+def measured_apart(sweep: Sweep, metric: MetricId, axis: Axis) -> bool:
+    """Whether two points that differ in the axis alone both have a value of the metric."""
+    measured = [point for point in sweep.points if point.measured(metric) is not None]
+    return any(
+        _pairs(measured, axis, first, second)
+        for first, second in itertools.combinations(axis.values, 2)
+    )
+
+
+def _wanted(sweep: Sweep, metric: MetricId) -> list[SweptPoint]:
+    """Points that were to measure the metric: not those of another task."""
+    own = [point for point in sweep.points if metric in point.metrics]
+    unknown = [point for point in sweep.points if not point.metrics]
+    several_tasks = len(own) + len(unknown) < len(sweep.points)
+    return own if several_tasks else [*own, *unknown]
+
+
 def _pairs(
-    points: list[SweptPoint], axis: Axis, first: str, second: str
+    points: Sequence[SweptPoint], axis: Axis, first: str, second: str
 ) -> list[tuple[SweptPoint, SweptPoint]]:
     def elsewhere(point: SweptPoint) -> frozenset[tuple[str, str]]:
         return frozenset(item for item in point.overrides.items() if item[0] != axis.key)

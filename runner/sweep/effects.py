@@ -27,7 +27,7 @@ class Effect:
     """What `n` questions say about one value of an axis against another.
 
     `difference` is the mean difference in score, `interval` its 95 % confidence interval; `up` and
-    `down` are questions whose score rose or fell; `responses_differ` are questions that were
+    `down` are questions whose score rose or fell; `answers_differ` are questions that were
     answered differently at all, right or wrong; `unpaired` are questions that only one side was
     asked. `smallest_step` is the least by which a question's score moved. `share` says that scores
     lie between 0 and 1.
@@ -41,7 +41,7 @@ class Effect:
     interval: tuple[float, float] | None
     up: int
     down: int
-    responses_differ: int
+    answers_differ: int
     test: str
     p: float
     smallest_step: float
@@ -49,8 +49,8 @@ class Effect:
 
     @property
     def identical(self) -> bool:
-        """Every question was answered the same, to the letter."""
-        return self.responses_differ == self.up == self.down == 0
+        """Every question was answered the same, to the letter, or with the same choice."""
+        return self.answers_differ == self.up == self.down == 0
 
     def detectable(self, comparisons: int = 1) -> float:
         """The difference that would have been found with 80 % power.
@@ -68,7 +68,7 @@ class Effect:
 
 
 def effect(pairs: Sequence[tuple[Answers, Answers]]) -> Effect | None:
-    """Second against first of each pair; None where fewer than two questions were asked of both."""
+    """Second against first of each pair; None where no question was asked of both."""
     sums: dict[str, float] = {}
     counts: Counter[str] = Counter()
     asked: set[str] = set()
@@ -80,13 +80,13 @@ def effect(pairs: Sequence[tuple[Answers, Answers]]) -> Effect | None:
             before, after = first[question], second[question]
             sums[question] = sums.get(question, 0.0) + (after.score - before.score)
             counts[question] += 1
-            if before.responses != after.responses:
+            if before.digest != after.digest:
                 changed.add(question)
             binary = binary and before.score in (0, 1) and after.score in (0, 1)
             share = share and 0 <= before.score <= 1 and 0 <= after.score <= 1
     differences = [sums[question] / counts[question] for question in sorted(sums)]
     n = len(differences)
-    if n < 2:
+    if not n:
         return None
     up, down = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     if binary and max(counts.values()) == 1:
@@ -106,7 +106,7 @@ def effect(pairs: Sequence[tuple[Answers, Answers]]) -> Effect | None:
         interval=interval,
         up=up,
         down=down,
-        responses_differ=len(changed),
+        answers_differ=len(changed),
         test=test,
         p=p,
         smallest_step=min((abs(d) for d in differences if d), default=1.0 if binary else 0.0),

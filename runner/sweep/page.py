@@ -9,7 +9,7 @@ from runner.sweep.comparison import Comparison
 from runner.sweep.links import Links
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained, value_of
 from runner.sweep.summary import Sweep
-from runner.sweep.words import amount, probability
+from runner.sweep.words import amount, answer, counted_verdicts, probability
 
 
 def page(
@@ -18,15 +18,14 @@ def page(
     links: Sequence[Links],
     figures: Sequence[str] | None = None,
 ) -> str:
-    """Sentences first, then the points, the tests, the pictures.
+    """The answer first, then the points, the tests, the pictures.
 
     `figures` are paths in the sweep's directory; None for a page that is read elsewhere, which
     refers to no file.
     """
-    ended = ", ".join(f"{count} {state}" for state, count in sweep.counts().items())
     parts = [
-        f"# Sweep {cell(sweep.id)}: {len(sweep.points)} points, {cell(ended)}",
-        *([fenced(sweep.command, "bash")] if sweep.command else []),
+        f"# {cell(answer(sweep, comparisons))}",
+        f"Sweep {cell(sweep.id)}, {cell(counted_verdicts(sweep))}.",
         "\n".join(
             f"{'  ' if below else ''}- {cell(line)}"
             for lines in findings(sweep, comparisons)
@@ -44,6 +43,7 @@ def page(
         *(_tests(comparisons) if comparisons else []),
         *(["## Figures"] if figures else []),
         *(f"![{cell(_alt(each))}]({each})" for each in figures or ()),
+        *(["## Reproduce", fenced(sweep.command, "bash")] if sweep.command else []),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -82,8 +82,8 @@ def _tests(comparisons: tuple[Comparison, ...]) -> list[str]:
         f"in one axis only. p is adjusted (Holm) for all {len(comparisons)} comparisons here, the "
         "interval is not. “Would have shown” is the difference that is found with 80 % power."
     )
-    head = ["Axis", "Metric", "Against", "Pairs", "Questions", "Not paired", "Difference"]
-    head += ["95 % interval", "Up", "Down", "Responses differ", "Test", "p", "p (Holm)"]
+    head = ["Axis", "Metric", "Against", "Pairs of points", "Questions", "Not paired", "Difference"]
+    head += ["95 % interval", "Up", "Down", "Answers differ", "Test", "p", "p (Holm)"]
     head += ["Would have shown", "Moves it"]
     rows = []
     for each in comparisons:
@@ -95,10 +95,11 @@ def _tests(comparisons: tuple[Comparison, ...]) -> list[str]:
                 cell(axis.short),
                 cell(each.metric.name),
                 cell(f"{axis.name(each.value)} against {axis.name(each.reference)}"),
-                *map(str, (seen.pairs, seen.n, seen.unpaired)),
+                f"{seen.pairs} of {each.possible}",
+                *map(str, (seen.n, seen.unpaired)),
                 amount(seen.difference, seen.share),
                 " to ".join(low_high),
-                *map(str, (seen.up, seen.down, seen.responses_differ)),
+                *map(str, (seen.up, seen.down, seen.answers_differ)),
                 seen.test,
                 probability(seen.p).removeprefix("p = ").removeprefix("p ").replace("<", "&lt;"),
                 probability(each.p_holm)

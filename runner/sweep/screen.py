@@ -10,7 +10,7 @@ from runner.report.formats import number, signed
 from runner.report.terminal import counted
 from runner.sweep.comparison import Comparison
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
-from runner.sweep.words import axis_lines
+from runner.sweep.words import answer, axis_lines, counted_verdicts
 from runner.verdict import Status
 
 WIDTH, WIDEST_WORD = 100, 24
@@ -21,14 +21,16 @@ _EXPLAINED_BY_NUMBERS = (Status.PASSED.value, Status.FAILED.value)
 
 
 def show(out: Console, sweep: Sweep, comparisons: tuple[Comparison, ...]) -> None:
-    """The table, why some points have no verdict, and what each axis does."""
-    out.print(_table(sweep), soft_wrap=False, width=min(out.width, WIDTH))
-    for line in unexplained(sweep)[:REASONS]:
-        out.print(line)
+    """The answer, the verdicts, what each axis does, then the points."""
+    out.print(f"\n{answer(sweep, comparisons)}")
+    out.print(counted_verdicts(sweep))
     for head, *below in findings(sweep, comparisons):
         out.print(head)
         for line in below:
             out.print(f"  {line}")
+    out.print(_table(sweep), soft_wrap=False, width=min(out.width, WIDTH))
+    for line in unexplained(sweep)[:REASONS]:
+        out.print(line)
     if sweep.engine_starts:
         out.print(engines(sweep))
 

@@ -22,6 +22,7 @@ from runner.tracking.tracked import TrackedRun
 from runner.verdict import MetricVerdict, Status, Verdict
 
 NOT_RUN, UNFINISHED = "NOT RUN", "UNFINISHED"
+STATES = (*(status.value for status in Status), UNFINISHED, NOT_RUN)
 LONGEST_VALUE = 24
 PATH = re.compile(r"[\w.~/+@-]*[\w.~+@-]/?")
 _BY_EXIT_STATUS = {1: Status.REFUSED, 130: Status.INTERRUPTED}
@@ -105,9 +106,9 @@ class Sweep:
     engine_starts_saved: int
 
     def counts(self) -> dict[str, int]:
-        """How many points ended in each state, in the order in which the states appear."""
+        """How many points ended in each state, PASSED first."""
         states = [point.state for point in self.points]
-        return {state: states.count(state) for state in dict.fromkeys(states)}
+        return {state: states.count(state) for state in STATES if state in states}
 
     def compared_in(self, point: SweptPoint) -> tuple[MetricId | None, ...]:
         """A point's rows in a table: what it has of the compared metrics, else one without any.

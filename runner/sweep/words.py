@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
-from runner.sweep.comparison import Comparison
+from runner.report.terminal import counted
+from runner.sweep.comparison import Comparison, measured_apart
 from runner.sweep.summary import Axis, MetricId, Sweep
 
 # A terminal's worth; sweep.md has a table of all.
 SPELLED_OUT = 3
+
+
+def answer(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> str:
+    """What the sweep found, in one sentence: `tp moves canary acc: −4.6 points (4 against 1)`."""
+    moving = [each for each in comparisons if each.moves]
+    if moving:
+        most: dict[tuple[MetricId, Axis], Comparison] = {}
+        for each in sorted(moving, key=lambda each: -abs(each.effect.difference)):
+            most.setdefault((each.metric, each.axis), each)
+        return _listed([_movement(each) for each in most.values()], "; ")
+    if not comparisons:
+        measured = any(point.metrics for point in sweep.points)
+        return "No two points could be compared" if measured else "No point was measured"
+    metrics = _listed(list(dict.fromkeys(each.metric.name for each in comparisons)), ", ")
+    if all(each.effect.identical for each in comparisons):
+        return f"No axis moves {metrics}: all compared points gave the same answers"
+    widest = max(comparisons, key=lambda each: each.detectable)
+    if widest.effect.share and widest.detectable > 1:
+        return f"No axis is shown to move {metrics}: too few questions to show any difference"
+    would = amount(widest.detectable, widest.effect.share, sign=False)
+    return f"No axis is shown to move {metrics}: a difference of {would} would have been found"
+
+
+def _movement(comparison: Comparison) -> str:
+    axis = comparison.axis
+    difference = amount(comparison.effect.difference, comparison.effect.share)
+    against = f"{axis.name(comparison.value)} against {axis.name(comparison.reference)}"
+    return f"{axis.short} moves {comparison.metric.name}: {difference} ({against})"
+
+
+def counted_verdicts(sweep: Sweep) -> str:
+    """`4 points: 3 PASSED, 1 FAILED`."""
+    ended = ", ".join(f"{count} {state}" for state, count in sweep.counts().items())
+    return f"{counted(len(sweep.points), 'point')}: {ended}"
 
 
 def axis_lines(
@@ -17,15 +52,26 @@ def axis_lines(
     name = axis.short if len(sweep.compared) == 1 else f"{axis.short}, {metric.name}"
     better = sweep.higher_is_better(metric)
     if not mine:
+        if measured_apart(sweep, metric, axis):
+            return [
+                f"{name}: not tested, no question has a score at both of two points (a metric that "
+                "is no mean over questions never has)"
+            ]
         return [f"{name}: nothing to compare, no two measured points differ in it alone"]
+    compared = {mine[0].reference, *(each.value for each in mine)}
+    left = [axis.name(value) for value in axis.values if value not in compared]
+    rest = f"; not compared: {_listed(left, ', ')}" if left else ""
     if len(mine) == 1:
-        return [f"{name}: {finding(mine[0], better)}"]
+        return [f"{name}: {finding(mine[0], better)}{rest}"]
     changed = [each for each in mine if not each.effect.identical]
     against = axis.name(mine[0].reference)
     if not changed:
         counts = sorted({each.effect.n for each in mine})
         asked = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
-        return [f"{name}: the same {asked} answers at all {len(mine) + 1} values"]
+        unpaired = max(each.effect.unpaired for each in mine)
+        apart = f"; up to {unpaired} questions could not be paired" if unpaired else ""
+        values = f"all {len(compared)}" if not left else f"{len(compared)} of {len(axis.values)}"
+        return [f"{name}: the same {asked} answers at {values} values{apart}{rest}"]
     told = sorted(changed, key=lambda each: (each.p_holm, -abs(each.effect.difference)))
     told = sorted(told[:SPELLED_OUT], key=mine.index)
     moving = sum(each.moves for each in mine)
@@ -34,15 +80,21 @@ def axis_lines(
         head += f", {len(mine) - len(changed)} give the same answers"
     if len(changed) > len(told):
         head += f" (the {len(told)} that say most; sweep.md has all)"
-    return [head, *(finding(each, better) for each in told)]
+    return [head + rest, *(finding(each, better) for each in told)]
 
 
 def finding(comparison: Comparison, higher_is_better: bool) -> str:
     """`4 against 1 (3 pairs of points): −3.2 points (95 % −5.1 to −1.3), 12 answers better, …`."""
     axis, seen = comparison.axis, comparison.effect
     against = f"{axis.name(comparison.value)} against {axis.name(comparison.reference)}"
-    pairs = f" ({seen.pairs} pairs of points)" if seen.pairs > 1 else ""
-    unpaired = f"; {seen.unpaired} questions could not be paired" if seen.unpaired else ""
+    pairs = ""
+    if seen.pairs < comparison.possible:
+        pairs = f" ({seen.pairs} of {comparison.possible} pairs of points)"
+    elif seen.pairs > 1:
+        pairs = f" ({seen.pairs} pairs of points)"
+    unpaired = (
+        f"; {counted(seen.unpaired, 'question')} could not be paired" if seen.unpaired else ""
+    )
     return f"{against}{pairs}: {_found(comparison, higher_is_better)}{unpaired}"
 
 
@@ -63,12 +115,10 @@ def probability(p: float) -> str:
 def _found(comparison: Comparison, higher_is_better: bool) -> str:
     seen = comparison.effect
     if seen.identical:
-        return f"the same {seen.n} answers"
+        return "the same answer" if seen.n == 1 else f"the same {seen.n} answers"
     if not seen.up + seen.down:
-        return (
-            f"the same score on all {seen.n} questions, although {seen.responses_differ} "
-            "responses differ"
-        )
+        differ = "1 answer differs" if seen.answers_differ == 1 else f"{seen.answers_differ} differ"
+        return f"the same score on all {counted(seen.n, 'question')}, although {differ}"
     better, worse = (seen.up, seen.down) if higher_is_better else (seen.down, seen.up)
     changes = f"{better} answers better, {worse} worse, {probability(comparison.p_holm)} after Holm"
     if comparison.moves:
@@ -79,11 +129,22 @@ def _found(comparison: Comparison, higher_is_better: bool) -> str:
             f"{amount(seen.difference, share)} (95 % {bounds.removesuffix(' points')}), "
             f"{changes} ({seen.test}): it moves {'accuracy' if share else 'the score'}"
         )
-    would = amount(comparison.detectable, seen.share, sign=False)
     return (
-        f"{amount(seen.difference, seen.share)}, {changes} ({seen.test}): no difference that these "
-        f"{seen.n} questions could show (they would have shown {would})"
+        f"{amount(seen.difference, seen.share)}, {changes} ({seen.test}): no difference that "
+        f"{counted(seen.n, 'question')} can show ({_detectable(comparison)})"
     )
+
+
+def _detectable(comparison: Comparison) -> str:
+    if comparison.effect.share and comparison.detectable > 1:
+        return "too few to show any"
+    would = amount(comparison.detectable, comparison.effect.share, sign=False)
+    return f"they would have shown {would}"
+
+
+def _listed(parts: list[str], between: str) -> str:
+    more = f"{between}and {len(parts) - SPELLED_OUT} more" if len(parts) > SPELLED_OUT else ""
+    return between.join(parts[:SPELLED_OUT]) + more
 
 
 def _count(number: int) -> str:

@@ -13,7 +13,7 @@ from runner.sweep.answers import COLUMNS, read_answers
 from runner.sweep.comparison import Comparison, compare
 from runner.sweep.screen import findings, unexplained
 from runner.sweep.summary import MetricId, Sweep, read_sweep, short_keys, short_values
-from runner.sweep.words import amount, probability
+from runner.sweep.words import amount, answer, probability
 from tests.sweeps import LEAVES, TASK, Asked, Found, build, grid
 
 ACC = MetricId(TASK, "acc", "none")
@@ -191,7 +191,7 @@ def test_words_of_no_difference(tmp_path: Path) -> None:
     # Two comparisons: 2 * 0.5^k <= 0.025 needs seven questions of 100.
     assert below == (
         "2 against 1: +2.0 points, 2 answers better, 0 worse, p = 1.00 after Holm (exact McNemar): "
-        "no difference that these 100 questions could show (they would have shown 7.0 points)"
+        "no difference that 100 questions can show (they would have shown 7.0 points)"
     )
 
 
@@ -211,7 +211,10 @@ def test_words_of_the_same_answers_to_some_of_the_questions(
         return Found(right(80)[: int(chosen["task.limit"])])
 
     ((only,),) = findings(*compared(tmp_path, grid({"task.limit": limits}, found)))
-    assert only == f"limit: the same {said} answers at all {len(limits)} values"
+    assert only == (
+        f"limit: the same {said} answers at all {len(limits)} values; up to 80 questions could not "
+        "be paired"
+    )
 
 
 def test_words_of_the_same_scores(tmp_path: Path) -> None:
@@ -221,7 +224,7 @@ def test_words_of_the_same_scores(tmp_path: Path) -> None:
 
     ((only,),) = findings(*compared(tmp_path, grid({TP: ["1", "2"]}, found)))
     assert only == (
-        "tp: 2 against 1: the same score on all 100 questions, although 1 responses differ"
+        "tp: 2 against 1: the same score on all 100 questions, although 1 answer differs"
     )
 
 
@@ -243,6 +246,52 @@ def test_words_of_pairs_and_of_questions_without_one(tmp_path: Path) -> None:
     assert limit.endswith("the same 60 answers; 40 questions could not be paired")
 
 
+def test_one_question_a_point_is_compared(tmp_path: Path) -> None:
+    ((same,),) = findings(*compared(tmp_path / "same", by_two(lambda tp: [1.0])))
+    assert same == "tp: 2 against 1: the same answer"
+    ((other,),) = findings(*compared(tmp_path / "other", by_two(lambda tp: [float(tp == "1")])))
+    assert other.endswith("no difference that 1 question can show (too few to show any)")
+
+
+def by_two(scores: Callable[[str], Scores]) -> list[Asked]:
+    return grid({TP: ["1", "2"]}, lambda chosen: Found(scores(chosen[TP])))
+
+
+def test_points_without_a_question_in_common_are_not_called_unmeasured(tmp_path: Path) -> None:
+    def found(chosen: dict[str, str]) -> Found:
+        return Found([1.0, 0.0], documents=[f"{chosen[TP]} {place}" for place in range(2)])
+
+    ((only,),) = findings(*compared(tmp_path, grid({TP: ["1", "2"]}, found)))
+    assert only.startswith("tp: not tested, no question has a score at both of two points")
+
+
+def test_the_likeliest_choice_is_the_answer_and_not_its_last_digits(tmp_path: Path) -> None:
+    def choosing(chosen: dict[str, str]) -> Found:
+        drift = 1e-7 if chosen[TP] == "2" else 0.0
+        turned = chosen[TP] == "4"
+        choices = [(-1.0 - drift - 9 * (turned and n == 0), -2.0) for n in range(100)]
+        return Found(right(80), responses=[str(each) for each in choices], choices=choices)
+
+    points = grid({TP: ["1", "2", "4"]}, choosing)
+    _, (two, four) = compared(tmp_path, points)
+    assert two.effect.identical
+    assert four.effect.answers_differ == 1
+
+
+def test_what_was_not_compared_is_named(tmp_path: Path) -> None:
+    """Values without a measured point, and pairs of points of which one broke."""
+    points = by_tp(lambda tp: None if tp == "4" else Found(right(80)))
+    ((only,),) = findings(*compared(tmp_path / "values", points))
+    assert only == "tp: 2 against 1: the same 100 answers; not compared: 4"
+    axes = {TP: ["1", "2"], LENGTH: ["512", "1024"]}
+
+    def found(chosen: dict[str, str]) -> Found | None:
+        return None if chosen == {TP: "2", LENGTH: "512"} else Found(right(80))
+
+    ((tp,), _) = findings(*compared(tmp_path / "pairs", grid(axes, found)))
+    assert tp == "tp: 2 against 1 (1 of 2 pairs of points): the same 100 answers"
+
+
 def test_an_axis_that_no_two_points_stand_for(tmp_path: Path) -> None:
     points = [
         Asked((f"{TP}=1", f"{LENGTH}=512"), Found(right(80)), 0),
@@ -253,6 +302,35 @@ def test_an_axis_that_no_two_points_stand_for(tmp_path: Path) -> None:
         f"{axis}: nothing to compare, no two measured points differ in it alone"
         for axis in ("tp", "max_model_len")
     ]
+
+
+@pytest.mark.parametrize(
+    ("two", "four", "said"),
+    [
+        (right(80), right(55), "tp moves mini acc: −25.0 points (4 against 1)"),
+        (right(80), right(80), "No axis moves mini acc: all compared points gave the same answers"),
+        (
+            right(80),
+            right(82),
+            "No axis is shown to move mini acc: a difference of 7.0 points would have been found",
+        ),
+        (
+            right(2, of=4),
+            right(3, of=4),
+            "No axis is shown to move mini acc: too few questions to show any difference",
+        ),
+    ],
+)
+def test_the_answer_in_a_sentence(tmp_path: Path, two: Scores, four: Scores, said: str) -> None:
+    chosen = {"1": right(80), "2": two, "4": four}
+    assert answer(*compared(tmp_path, by_tp(lambda tp: Found(chosen[tp])))) == said
+
+
+def test_the_answer_where_nothing_was_measured(tmp_path: Path) -> None:
+    nothing = compared(tmp_path / "none", by_tp(lambda tp: None))
+    assert answer(*nothing) == "No point was measured"
+    one = by_tp(lambda tp: Found(right(80)) if tp == "1" else None)
+    assert answer(*compared(tmp_path / "one", one)) == "No two points could be compared"
 
 
 def test_numbers_in_words() -> None:

@@ -110,7 +110,7 @@ def test_identical_to_the_letter_or_in_score_only() -> None:
     scores = [1.0, 0.0, 1.0]
     assert found([(answers(scores), answers(scores))]).identical
     seen = found([(answers(scores, ["A", "B", "C"]), answers(scores, ["A", "D", "C"]))])
-    assert (seen.identical, seen.responses_differ, seen.difference) == (False, 1, 0)
+    assert (seen.identical, seen.answers_differ, seen.difference) == (False, 1, 0)
 
 
 # Several comparisons, and what could have been seen

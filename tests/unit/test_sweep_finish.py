@@ -47,6 +47,9 @@ def test_what_is_on_the_screen(tmp_path: Path) -> None:
     out, text = screen()
     finish(build(tmp_path / "sweep", square()), out)
     shown = text.getvalue()
+    assert shown.startswith(
+        "\ntp moves mini acc: −25.0 points (2 against 1)\n4 points: 2 PASSED, 2 FAILED\n"
+    )
     table = [line for line in shown.splitlines() if "± " in line]
     assert [line.split()[:4] for line in table] == [
         ["0", "tp=1", "max_model_len=512", "PASSED"],
@@ -80,7 +83,8 @@ def test_files(tmp_path: Path) -> None:
     assert table.column_names == list(first)
     assert table["value"].to_pylist() == [float(row["value"]) for row in rows]
     page = (sweep / "sweep.md").read_text(encoding="utf-8")
-    assert page.startswith(f"# Sweep {ID}: 4 points, 2 PASSED, 2 FAILED\n")
+    assert page.startswith("# tp moves mini acc: −25.0 points (2 against 1)\n")
+    assert f"\nSweep {ID}, 4 points: 2 PASSED, 2 FAILED.\n" in page
     drawn = sorted(file.name for file in (sweep / "figures").iterdir())
     assert drawn == [
         "mini_acc.by_max_model_len.png",
@@ -140,7 +144,7 @@ def test_samples_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixtu
     out, text = screen()
     finish(sweep, out)
     assert "3/samples.parquet: not readable" in capsys.readouterr().err
-    assert "tp: 2 against 1: −25.0 points" in text.getvalue()
+    assert "tp: 2 against 1 (1 of 2 pairs of points): −25.0 points" in text.getvalue()
 
 
 def test_a_value_that_is_no_number(tmp_path: Path) -> None:
