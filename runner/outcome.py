@@ -22,8 +22,9 @@ class State(str, Enum):
 class MetricResult:
     """One number that lm-eval reports.
 
-    `n` is the number of samples behind it; `binary` says that every sample scored 0 or 1. `luck` is
-    the part of the value that lm-eval's random guesses earned.
+    `n` is the number of samples behind it, `whole` how many there are without the limit, None if it
+    left none out; `binary` says that every sample scored 0 or 1. `luck` is the part of the value
+    that lm-eval's random guesses earned.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -37,6 +38,7 @@ class MetricResult:
     higher_is_better: bool | None
     binary: bool
     luck: float = 0.0
+    whole: int | None = None
 
     @property
     def name(self) -> str:
@@ -48,10 +50,11 @@ class MetricResult:
 class TaskOutcome:
     """One evaluated lm-eval task, subtasks of a group included.
 
-    Counts are samples: `expected` by the task and its limit, `evaluated` by lm-eval;
-    `truncated` prompts lost their beginning to max_model_len, `refused` ones never reached the
-    model, `cut_answers` ended at the token limit, `unmatched` have no engine record, `unparsable`
-    ones no answer that any of the task's filters could read, `guessed` of these were drawn.
+    Counts are samples: `whole` of the task (None in runs of older versions), `expected` of it under
+    its limit, `evaluated` by lm-eval; `truncated` prompts lost their beginning to max_model_len,
+    `refused` ones never reached the model, `cut_answers` ended at the token limit, `unmatched` have
+    no engine record, `unparsable` ones no answer that any of the task's filters could read,
+    `guessed` of these were drawn.
     """
 
     task: str
@@ -67,6 +70,12 @@ class TaskOutcome:
     seconds: float = 0.0
     output_tokens: int = 0
     prompt_digest: str = ""
+    whole: int | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether a limit left samples of the task out."""
+        return self.whole is not None and self.expected < self.whole
 
 
 @dataclass(frozen=True)

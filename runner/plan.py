@@ -46,6 +46,12 @@ class Evaluation:
     limit: float | None
     batch_size: str
     baselines: dict[str, dict[str, float]]
+    # The limit that the baselines were measured with.
+    baseline_limit: float | None = None
+
+
+# What says how an evaluation is judged or batched, not what is asked.
+NOT_ASKED = ("baselines", "baseline_limit", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -163,8 +169,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     )
     asked = {
         "evaluations": [
-            {k: v for k, v in asdict(each).items() if k not in ("baselines", "batch_size")}
-            for each in evaluations
+            {k: v for k, v in asdict(each).items() if k not in NOT_ASKED} for each in evaluations
         ],
         "system_instruction": config.task.system_instruction,
         "gen_kwargs": config.task.gen_kwargs,
@@ -222,6 +227,7 @@ def _evaluation(
         limit=settle("limit", None),
         batch_size=_batch_size(config, settle("batch_size", "auto")),
         baselines=baselines.get(task, {}),
+        baseline_limit=asked.limit,
     )
 
 

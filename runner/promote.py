@@ -109,8 +109,12 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
         since=since,
         uri=uri,
     )
+    outcome: Outcome = read_json(files.outcome, Outcome)
+    parts = {each.task: each for each in outcome.tasks if each.partial}
     for task in tasks:
-        print(f"{alias}@{plan.model}/{task} is run {located.run_id}")
+        part = parts.get(task)
+        said = f", {part.expected} of {part.whole} samples (task.limit)" if part else ""
+        print(f"{alias}@{plan.model}/{task} is run {located.run_id}{said}")
     for run_id in before:
         print(f"run {run_id} no longer bears it")
     return 0

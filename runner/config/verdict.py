@@ -55,6 +55,8 @@ class VerdictConfig:
     # As with model.baselines, `load` makes it dict[task, dict[metric, dict[filter, ...]]].
     metrics: dict[str, Any] = field(default_factory=dict)
     require_baseline: bool = True
+    # Whether a run that task.limit made smaller than its baseline's may pass.
+    allow_partial: bool = False
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:

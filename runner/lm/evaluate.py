@@ -92,6 +92,7 @@ def _task_outcome(
                 [x for leaf in leaves(name) for x in scores.get((leaf, metric, filter_name), [])],
             ),
             luck=_luck(rows, set(leaves(name)), metric, filter_name),
+            whole=_whole(loaded, results["n-samples"], leaves(name)),
         )
         for name, values in results["results"].items()
         for metric, filter_name, value in _reported(values)
@@ -118,7 +119,15 @@ def _task_outcome(
         seconds=seconds,
         output_tokens=sum(len(row.token_ids) for row in first_filters.values()),
         prompt_digest=_prompt_digest(rows),
+        whole=loaded.whole,
     )
+
+
+def _whole(loaded: LoadedTask, counts: Any, leaves: Sequence[str]) -> int | None:
+    """Samples without the limit; None where it left none out, as some metrics score fewer."""
+    if loaded.expected == loaded.whole:
+        return None
+    return sum(int(counts[leaf]["original"]) for leaf in leaves)
 
 
 def _reported(values: dict[str, Any]) -> list[tuple[str, str, Any]]:

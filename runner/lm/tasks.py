@@ -29,10 +29,15 @@ class LoadedTask:
 
     @property
     def expected(self) -> int:
-        """Samples that the task holds under the evaluation's limit."""
+        """Samples that are asked under the evaluation's limit, which each subtask has anew."""
         return sum(
             _limited(len(task.eval_docs), self.evaluation.limit) for task in self.leaves.values()
         )
+
+    @property
+    def whole(self) -> int:
+        """Samples that the task holds."""
+        return sum(len(task.eval_docs) for task in self.leaves.values())
 
 
 # By directory, and whether lm-eval's own tasks are in it too.

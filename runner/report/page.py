@@ -85,7 +85,7 @@ def render(
         environment=environment,
         outcome=outcome,
         verdict=verdict,
-        headline=words.headline(plan, verdict),
+        headline=words.headline(plan, outcome, verdict),
         findings=words.findings(plan, outcome, verdict),
         execution_mode=execution_mode(plan, outcome),
         version=lambda *names: version(environment, *names).partition(" (")[0],

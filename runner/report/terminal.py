@@ -11,7 +11,7 @@ from rich.table import Table
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.report.formats import interval, number, signed
-from runner.report.words import matters
+from runner.report.words import limited, matters
 from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
 from runner.verdict.words import beneath, reference
 
@@ -49,7 +49,7 @@ def show_feeding(out: Console, outcome: Outcome) -> None:
 
 def show_matters(out: Console, outcome: Outcome) -> None:
     """What should be known before the numbers are trusted."""
-    for sentence in matters(outcome):
+    for sentence in (*limited(outcome), *matters(outcome)):
         out.print(f"note: {sentence}")
 
 
@@ -113,7 +113,8 @@ def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
             for metric, filters in each.baselines.items()
             for name, value in filters.items()
         ]
-        yield "task", f"{each.task}, baseline {', '.join(known) or 'none'}"
+        limit = "" if each.limit is None else f", limit {each.limit:g}"
+        yield "task", f"{each.task}{limit}, baseline {', '.join(known) or 'none'}"
     if plan.baseline_origin:
         yield "baseline", plan.baseline_origin
     for name, value in sorted(plan.environment.items()):
@@ -147,7 +148,7 @@ def _table(verdict: Verdict, wide: bool) -> Table:
             number(metric.value, 3) or "missing",
             number(metric.stderr, 3),
             *([interval(metric.interval, 3)] if wide else []),
-            str(metric.n),
+            metric.count,
             number(metric.baseline, 3),
             signed(metric.difference, 3),
             metric.status.value,

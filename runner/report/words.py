@@ -20,9 +20,9 @@ SAYING = {
 }
 
 
-def headline(plan: Plan, verdict: Verdict) -> str:
+def headline(plan: Plan, outcome: Outcome, verdict: Verdict) -> str:
     """One sentence, with the numbers that decide where there are few."""
-    said = f"{plan.model} {SAYING[verdict.status]}"
+    said = f"{plan.model} {SAYING[verdict.status]}{_part(outcome)}"
     decisive = [
         each for each in verdict.metrics if each.baseline is not None and each.value is not None
     ]
@@ -46,14 +46,33 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     """What explains the verdict, and what could make the numbers mean something else."""
     found = [f"{verdict.reason}."] if verdict.reason else []
     troubles = matters(outcome)
-    found += troubles
+    found += [*limited(outcome), *troubles]
     if outcome.tasks and not troubles:
         asked = sum(task.evaluated for task in outcome.tasks)
-        found.append(f"All {asked} questions were asked whole, answered to the end and read.")
+        these = f"{asked} of these" if limited(outcome) else f"{asked} questions"
+        found.append(f"All {these} were asked whole, answered to the end and read.")
     found += [f"An attempt broke, and was made again: {reason}." for reason in outcome.retries]
     if plan.engine_args.get("trust_remote_code"):
         found.append("trust_remote_code was on: code that came with the weights ran in this run.")
     return found
+
+
+def _part(outcome: Outcome) -> str:
+    """`, on 120 of 600 samples (task.limit)`; empty where all were asked."""
+    if not limited(outcome):
+        return ""
+    asked = sum(task.expected for task in outcome.tasks)
+    whole = sum(task.whole or task.expected for task in outcome.tasks)
+    return f", on {asked} of {whole} samples (task.limit)"
+
+
+def limited(outcome: Outcome) -> list[str]:
+    """Each task of which a limit left samples out, in a sentence."""
+    return [
+        f"{task.task}: {task.expected} of {task.whole} samples were asked (task.limit)."
+        for task in outcome.tasks
+        if task.partial
+    ]
 
 
 def matters(outcome: Outcome) -> list[str]:

@@ -140,6 +140,7 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
         "rule": config.verdict.rule,
         "rtol": config.verdict.rtol,
         "margin": config.verdict.margin,
+        "allow_partial": config.verdict.allow_partial,
     }
     for setting in ("num_fewshot", "limit", "batch_size", "apply_chat_template"):
         each = [getattr(evaluation, setting) for evaluation in plan.evaluations]
@@ -243,6 +244,9 @@ def _tags(
         values["retries"] = str(len(outcome.retries))
         for task in outcome.tasks:
             values[f"prompts.{in_name(task.task)}"] = task.prompt_digest
+            if task.partial:
+                limited = f"{task.expected} of {task.whole} (task.limit)"
+                values[f"samples.{in_name(task.task)}"] = limited
     return {_key(name): value[:LONGEST_TAG] for name, value in values.items()}
 
 

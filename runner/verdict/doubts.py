@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from runner.outcome import TaskOutcome
+from runner.plan import Evaluation
+
+ALLOW = "verdict.allow_partial"
 
 
 def doubts_of(task: TaskOutcome, n: int) -> str:
@@ -19,3 +22,16 @@ def doubts_of(task: TaskOutcome, n: int) -> str:
         # Whether these were cut or refused cannot be known, so they may not pass for whole.
         doubts.append(f"{task.unmatched} samples have no record of what the engine answered")
     return ", ".join(doubts)
+
+
+def other_samples(evaluation: Evaluation, task: TaskOutcome) -> str:
+    """How the samples asked differ from those that the baseline was measured on; empty if they
+    don't.
+
+    A baseline belongs to the limit in `model.ask`, which is part of how the model is usually asked.
+    """
+    of_baseline = evaluation.baseline_limit
+    if evaluation.limit == of_baseline or not (task.partial or of_baseline is not None):
+        return ""
+    known = "all" if of_baseline is None else f"limit={of_baseline:g}"
+    return f"{task.expected} of {task.whole} samples (task.limit), and the baseline is of {known}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from runner.statistics import POWER
+from runner.outcome import MetricResult
+from runner.statistics import ALPHA, POWER, means, shares
 from runner.verdict.result import Status
 from runner.verdict.rule import Case, Finding
 
@@ -20,7 +21,10 @@ def describe(rtol: float) -> str:
 
 
 def judge(case: Case) -> Finding:
-    """numpy scales rtol by its second argument, the measured value."""
+    """numpy scales rtol by its second argument, the measured value.
+
+    Where the baseline is of other samples, only a difference that chance does not explain fails.
+    """
     import numpy as np
 
     value, baseline, rtol = case.result.value, case.baseline, case.settings.rtol
@@ -34,7 +38,22 @@ def judge(case: Case) -> Finding:
     else:
         side = "below" if measured < baseline else "above"
         status, reason = Status.FAILED, f"more than {percent} {side} {baseline:g}"
+        if case.other_samples and not _significant(case.result, baseline):
+            status, reason = Status.INCONCLUSIVE, f"{reason}, which may be chance"
     return Finding(status, reason, detectable=detectable, samples_to_decide=samples)
+
+
+def _significant(result: MetricResult, baseline: float) -> bool:
+    """Whether the samples differ from the baseline, two-sided: exact for scores of 0 and 1, else
+    Student's t. Without a standard error nothing is known."""
+    value, n, error = result.value, result.n, result.stderr
+    if result.binary:
+        right = round(value * n)
+        tails = shares.at_most(right, n, baseline), shares.at_most(n - right, n, 1 - baseline)
+        return min(tails) <= ALPHA / 2
+    if error is None or not error > 0 or n < 2:
+        return False
+    return means.above_zero(abs(value - baseline), error, n - 1) <= ALPHA / 2
 
 
 def _reach(case: Case) -> tuple[float | None, int | None]:

@@ -12,7 +12,7 @@ from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.statistics import ALPHA
 from runner.verdict import isclose, luck, not_worse, numerics, paired
-from runner.verdict.doubts import doubts_of
+from runner.verdict.doubts import ALLOW, doubts_of, other_samples
 from runner.verdict.result import EXIT_STATUS, MetricVerdict, Status, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
 from runner.verdict.settle import Judged, missing, settled, shown, unheld
@@ -59,17 +59,19 @@ def judge(
 
 def describe(config: VerdictConfig) -> str:
     """The run's rule in a line."""
+    allowed = f", {ALLOW}=true" if config.allow_partial else ""
     if config.rule == "isclose":
-        return isclose.describe(config.rtol)
+        return isclose.describe(config.rtol) + allowed
     if config.rule == "numerics":
         limits = config.numerics
         named = (("median", limits.median), ("p99", limits.p99), ("worst", limits.worst))
         said = ", ".join(f"{name} {limit:g}" for name, limit in named if limit is not None)
-        return f"numerics: log-probabilities within {said} of the reference run's"
+        return f"numerics: log-probabilities within {said} of the reference run's{allowed}"
     other = (
         "the baseline" if config.rule == "not_worse" else "the reference run on the same samples"
     )
-    return f"{config.rule}: no drop against {other}, margin {config.margin:g}, level {ALPHA:g}"
+    rule = f"{config.rule}: no drop against {other}, margin {config.margin:g}, level {ALPHA:g}"
+    return rule + allowed
 
 
 def _judge_task(
@@ -93,19 +95,23 @@ def _judge_task(
         if result.task != evaluation.task or key not in wanted:
             found.append(shown(result))
             continue
+        how = settings(config, evaluation.task, *key)
+        held = how.rule in BASELINE_RULES and not config.allow_partial
         case = Case(
             result=result,
             task=task,
-            settings=settings(config, evaluation.task, *key),
+            settings=how,
             baseline=wanted.pop(key),
             samples=[each for each in own if each.filter == result.filter],
             pairing=_of_filter(pairing, result.filter),
             limited=limited,
+            other_samples=other_samples(evaluation, task) if held else "",
         )
         rule = RULES[case.settings.rule]
         finding = rule(case)
         doubts = (
             doubts_of(task, result.n),
+            case.other_samples,
             _of_reference(evaluation, case.settings.rule, against),
             luck.doubt(case, rule, finding),
         )
@@ -226,11 +232,17 @@ def _numerics(
 def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[Status, str]:
     judged = [metric for metric in metrics if metric.judged]
     for status in (Status.FAILED, Status.INCONCLUSIVE, Status.UNJUDGED):
-        reasons = [_said(metric) for metric in judged if metric.status is status]
+        reasons: dict[str, list[str]] = {}
+        for metric in judged:
+            if metric.status is status:
+                reasons.setdefault(metric.reason, []).append(_name(metric))
         if reasons:
-            return status, "; ".join(reasons)
+            said = (f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+            return status, "; ".join(said)
     if judged:
-        return Status.PASSED, f"{len(judged)} of {len(judged)} judged metrics passed"
+        limited = {metric.task: metric.count for metric in judged if metric.partial}
+        part = "".join(f"; {task}: {count} samples (task.limit)" for task, count in limited.items())
+        return Status.PASSED, f"{len(judged)} of {len(judged)} judged metrics passed{part}"
     if config.rule in REFERENCE_RULES:
         return Status.UNJUDGED, "nothing to judge: the reference run measured nothing of this"
     return (
@@ -240,5 +252,5 @@ def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[S
     )
 
 
-def _said(metric: MetricVerdict) -> str:
-    return f"{metric.task} {metric.metric},{metric.filter}: {metric.reason}"
+def _name(metric: MetricVerdict) -> str:
+    return f"{metric.task} {metric.metric},{metric.filter}"

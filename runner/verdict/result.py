@@ -39,6 +39,7 @@ EXIT_STATUS = {
 class MetricVerdict:
     """One metric beside its baseline, and what the numbers can bear.
 
+    `n` samples stand behind it, of `whole` without the limit (None: the limit left none out).
     `interval` is the two-sided 95 % confidence interval of the value; `difference` is value minus
     baseline, in the metric's own unit. `baseline` is the reference run's value on the same samples
     where a rule compares with one.
@@ -74,6 +75,17 @@ class MetricVerdict:
     samples_to_decide: int | None = None
     clusters: int | None = None
     evidence: str = ""
+    whole: int | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether a limit left samples out."""
+        return self.whole is not None and self.n < self.whole
+
+    @property
+    def count(self) -> str:
+        """`600`, or of a partial run `120 of 600`."""
+        return f"{self.n} of {self.whole}" if self.partial else str(self.n)
 
     @property
     def judged(self) -> bool:

@@ -40,7 +40,8 @@ class Case:
     """One metric of one task, and all that a rule may judge it by.
 
     `samples` are the task's own under the metric's filter; `pairing` matches them, as its second,
-    with the reference run's; `limited` says that this run was asked fewer samples on purpose.
+    with the reference run's; `limited` says that this run was asked fewer samples on purpose, and
+    `other_samples` why the baseline is of others than the run's, empty if it is of the same.
     """
 
     result: MetricResult
@@ -50,6 +51,7 @@ class Case:
     samples: Sequence[Sample] = ()
     pairing: Pairing | None = None
     limited: bool = False
+    other_samples: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from statistics import NormalDist
 from runner.outcome import MetricResult
 from runner.statistics import ALPHA, shares
 from runner.statistics.several import holm
+from runner.verdict.doubts import ALLOW
 from runner.verdict.result import MetricVerdict, Status
 from runner.verdict.rule import Case, Finding
 
@@ -56,6 +57,8 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
     assert status is not None
     if status is Status.PASSED and judged.doubts:
         status, reason = Status.INCONCLUSIVE, judged.doubts
+        if case.other_samples:
+            reason += f"; to let it pass, remove task.limit or set {ALLOW}=true"
     elif judged.doubts:
         reason = f"{reason}; {judged.doubts}"
     baseline = case.baseline if finding.baseline is None else finding.baseline
@@ -82,6 +85,7 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         samples_to_decide=samples,
         clusters=finding.clusters,
         evidence=finding.evidence,
+        whole=result.whole,
     )
 
 
@@ -132,6 +136,7 @@ def shown(result: MetricResult) -> MetricVerdict:
         baseline=None,
         difference=None,
         reason="no baseline",
+        whole=result.whole,
     )
 
 

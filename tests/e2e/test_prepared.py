@@ -102,7 +102,7 @@ def test_the_run_asks_no_hub_and_answers_as_ever(
 ) -> None:
     assert not (carried.directory / "weights" / MODEL / "pytorch_model.bin").exists()
     here, there = default_run, run_offline(carried, tmp_path, store, LIMIT)
-    assert there.status in (0, 3), there.printed
+    assert there.status == 4, there.printed  # a part of the questions
     assert "against its manifest" in there.printed
 
     def answers(finished: Finished) -> dict[tuple[str, int], tuple[object, ...]]:

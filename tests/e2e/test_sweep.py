@@ -29,8 +29,10 @@ def test_a_killed_engine_costs_its_point_alone(canary_sweep: CanarySweep) -> Non
     first = canary_sweep.first
     assert first.status == 2, first.printed
     assert "4 points, 4 to run on 4 engines" in first.printed
-    states = re.findall(r"^  (\d)   tp=.*?(PASSED|ERROR)", first.printed, re.M)
-    assert [state for _, state in sorted(states)] == ["PASSED", "PASSED", "ERROR", "PASSED"]
+    states = re.findall(r"^  (\d)   tp=.*?(INCONCLUSIVE|ERROR)", first.printed, re.M)
+    # 120 of 600 questions: too few to pass by a baseline of them all.
+    expected = ["INCONCLUSIVE", "INCONCLUSIVE", "ERROR", "INCONCLUSIVE"]
+    assert [state for _, state in sorted(states)] == expected
     assert "ERROR: the worker process died (signal SIGKILL)" in first.printed
     assert "Traceback" not in first.printed
     assert canary_sweep.left == [] and canary_sweep.kept == set()
@@ -38,9 +40,9 @@ def test_a_killed_engine_costs_its_point_alone(canary_sweep: CanarySweep) -> Non
 
 def test_a_second_start_makes_up_for_it(canary_sweep: CanarySweep) -> None:
     last = canary_sweep.last
-    assert last.status == 0, last.printed
+    assert last.status == 4, last.printed
     assert "4 points, 3 done before, 1 to run on 1 engine" in last.printed
-    assert last.statuses() == [0, 0, 0, 0]
+    assert last.statuses() == [4, 4, 4, 4]
     killed = RunDirectory(last.directory / "earlier" / str(KILLED))
     report = killed.report.read_text()
     assert "the worker process died (signal SIGKILL)" in report
@@ -50,7 +52,8 @@ def test_a_second_start_makes_up_for_it(canary_sweep: CanarySweep) -> None:
 
 def test_it_ends_with_a_table_figures_and_links(canary_sweep: CanarySweep) -> None:
     last = canary_sweep.last
-    rows = re.findall(r"^  \d   (tp=\d max_model_len=\d+)\s+PASSED\s+0\.\d+ ± ", last.printed, re.M)
+    pattern = r"^  \d   (tp=\d max_model_len=\d+)\s+INCONCLUSIVE\s+0\.\d+ ± "
+    rows = re.findall(pattern, last.printed, re.M)
     axes = [(tp, length) for tp in "12" for length in ("512", "1024")]
     assert rows == [f"tp={tp} max_model_len={length}" for tp, length in axes]
     assert re.search(r"^tp: 2 against 1 \(2 pairs of points\): ", last.printed, re.M)
@@ -93,8 +96,8 @@ def test_mlflow_has_the_points_by_name_and_the_killed_attempt_apart(
 
 def test_points_of_one_engine_start_it_once_and_a_refused_one_is_skipped(sweep: Swept) -> None:
     asked = ("task.limit=2,4", "engine.max_model_len=1024,9999", "verdict.rtol=9")
-    assert sweep.run(*asked).status == 1, sweep.printed
-    assert sweep.statuses() == [0, 1, 0, 1]
+    assert sweep.run(*asked).status == 4, sweep.printed  # no verdict is worse than a refusal
+    assert sweep.statuses() == [4, 1, 4, 1]
     assert sweep.printed.startswith(
         "2 points (1, 3) are refused:\nerror: engine.max_model_len=9999"
     )
@@ -122,7 +125,7 @@ def test_one_interruption_finishes_the_point_and_stops_the_sweep(sweep: Swept) -
     sweep.finish(process)
     assert sweep.status == 130, sweep.printed
     assert "Traceback" not in sweep.printed
-    assert sweep.statuses() == [0, 130]
+    assert sweep.statuses() == [4, 130]
     assert sweep.json(1, "verdict.json")["status"] == "INTERRUPTED"
     assert group_members(engine) == []
     assert (sweep.directory / "sweep.md").is_file()

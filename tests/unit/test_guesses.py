@@ -89,7 +89,8 @@ def test_guesses_are_counted_and_kept_with_their_samples(
     found: tuple[TaskOutcome, list[SampleRow]],
 ) -> None:
     task, rows = found
-    assert task.evaluated == ASKED
+    assert task.evaluated == task.expected == task.metrics[0].n == ASKED
+    assert task.whole == task.metrics[0].whole == 100
     assert [row.guessed for row in rows] == [row.doc_id % 2 == 0 for row in rows]
     assert (task.guessed, task.unparsable) == (ASKED // 2, ASKED // 2)
 

@@ -119,13 +119,14 @@ def page_of(
     rows: list[SampleRow],
     task: TaskOutcome,
     baseline: float = 0.6,
+    **limits: float,
 ) -> str:
     run = RunDirectory(directory)
     run.claim()
     if rows:
         write_samples(run.samples, rows)
     outcome = Outcome(State.COMPLETED, tasks=(task,), timings={"evaluate_s": 10.0})
-    own = replace(plan, evaluations=(asked(baseline),))
+    own = replace(plan, evaluations=(replace(asked(baseline), **limits),))
     verdict = judge(outcome, own.evaluations, VerdictConfig())
     return render(run, own, environment, outcome, verdict)
 
@@ -141,6 +142,31 @@ def test_the_verdict_is_the_first_sentence(
     assert "All 60 questions were asked whole, answered to the end and read." in said
     worse = page_of(tmp_path / "b", plan, environment, rows, of_rows(rows), baseline=0.8)
     assert text(worse).startswith("FAILED fixed does not score what it should: mmmu_val acc 0.600")
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "saying"),
+    [
+        ({"limit": 20.0}, "INCONCLUSIVE", "may or may not score what it should"),
+        ({"limit": 20.0, "baseline_limit": 20.0}, "PASSED", "scores what it should"),
+    ],
+)
+def test_a_part_of_the_samples_is_named_at_once(
+    tmp_path: Path,
+    plan: Plan,
+    environment: Environment,
+    rows: list[SampleRow],
+    limits: dict[str, float],
+    status: str,
+    saying: str,
+) -> None:
+    task = replace(of_rows(rows), whole=300)
+    task = replace(task, metrics=(replace(task.metrics[0], whole=300), *task.metrics[1:]))
+    said = text(page_of(tmp_path, plan, environment, rows, task, **limits))
+    assert said.startswith(f"{status} fixed {saying}, on 60 of 300 samples (task.limit): mmmu_val")
+    assert "mmmu_val: 60 of 300 samples were asked (task.limit)." in said
+    assert "All 60 of these were asked whole" in said
+    assert "60 questions" not in said
 
 
 def test_parts_come_worst_first_with_their_own_numbers(

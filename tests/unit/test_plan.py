@@ -361,6 +361,24 @@ def test_the_command_has_the_limit_to_the_last_digit(
     assert float(option(words, "--limit")) == limit
 
 
+def test_a_baseline_belongs_to_the_limit_of_the_model(config: RunConfig, facts: Facts) -> None:
+    whole = make_plan(config, facts)
+    config.model.ask = {"gsm8k": AskConfig(limit=1000.0)}
+    (own,) = make_plan(config, facts).evaluations
+    assert (own.limit, own.baseline_limit) == (1000.0, 1000.0)
+    config.task.limit = 20.0
+    (fewer,) = make_plan(config, facts).evaluations
+    assert (fewer.limit, fewer.baseline_limit) == (20.0, 1000.0)
+    config.model.ask, config.task.limit = {"gsm8k": AskConfig(limit=20.0)}, 20.0
+    limited = make_plan(config, facts)
+    config.model.ask = {}
+    plain = make_plan(config, facts)
+    assert plain.evaluations[0].baseline_limit is None
+    # What is asked is the same, whatever the baseline is of.
+    assert plain.evaluation_fingerprint == limited.evaluation_fingerprint
+    assert plain.evaluation_fingerprint != whole.evaluation_fingerprint
+
+
 def test_one_command_a_task(config: RunConfig, facts: Facts) -> None:
     config.task.names = ["gsm8k", "mmlu"]
     plan = make_plan(config, facts)

@@ -205,12 +205,14 @@ def test_tags_name_the_reference_run(finish: Finish, outcome: Outcome, verdict: 
 def test_tags_name_verdict_fingerprints_and_versions(
     finish: Finish, plan: Plan, outcome: Outcome, verdict: Verdict
 ) -> None:
-    outcome = replace(outcome, tasks=(replace(outcome.tasks[0], prompt_digest="abc"),))
+    task = replace(outcome.tasks[0], prompt_digest="abc", whole=6000)
+    outcome = replace(outcome, tasks=(task,))
     run = finish(outcome, verdict)
     found = read_record(run).tags
     expected = {
         "verdict": "PASSED",
-        f"prompts.{outcome.tasks[0].task}": "abc",
+        f"prompts.{task.task}": "abc",
+        f"samples.{task.task}": "1319 of 6000 (task.limit)",
         "engine_fingerprint": plan.engine_fingerprint,
         "evaluation_fingerprint": plan.evaluation_fingerprint,
         "version.vllm": "0.23.0",

@@ -124,6 +124,125 @@ def test_the_difference_is_value_minus_baseline() -> None:
     assert (metric.value, metric.baseline, metric.n) == (0.5, 0.51, 900)
 
 
+# A part of the samples
+
+
+def in_part(
+    value: float,
+    limit: float | None = 120.0,
+    of_baseline: float | None = None,
+    asked: int = 120,
+    config: VerdictConfig = RULE,
+    binary: bool = True,
+    stderr: float | None = 0.03,
+) -> Verdict:
+    """`asked` of 600 samples, held against a baseline of 0.9 of `of_baseline`."""
+    whole = 600 if asked < 600 else None
+    result = replace(measured(value, n=asked, stderr=stderr, binary=binary), whole=whole)
+    task = evaluated(result, expected=asked, evaluated=asked, whole=600)
+    baselines = {"acc": {"none": 0.9}}
+    limits = {"limit": limit, "baseline_limit": of_baseline}
+    return judge(completed(task), (replace(evaluation(baselines), **limits),), config)
+
+
+def test_a_part_of_the_samples_does_not_pass_by_a_baseline_of_all() -> None:
+    verdict = in_part(0.9)
+    assert (verdict.status, verdict.exit_status) == (Status.INCONCLUSIVE, 4)
+    assert "120 of 600 samples (task.limit), and the baseline is of all" in verdict.reason
+    assert "verdict.allow_partial=true" in verdict.reason
+    (metric,) = verdict.metrics
+    assert metric.count == "120 of 600"
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_a_share_is_a_part_as_well(share: float) -> None:
+    asked = round(600 * share)
+    assert in_part(0.9, limit=share, asked=asked).status is Status.INCONCLUSIVE
+
+
+def test_it_passes_where_the_user_allows_it_and_says_so() -> None:
+    verdict = in_part(0.9, config=VerdictConfig(allow_partial=True))
+    assert (verdict.status, verdict.exit_status) == (Status.PASSED, 0)
+    assert verdict.reason.endswith("mmmu_val: 120 of 600 samples (task.limit)")
+    assert verdict.rule.endswith(", verdict.allow_partial=true")
+
+
+def test_it_passes_by_a_baseline_of_that_limit() -> None:
+    verdict = in_part(0.9, of_baseline=120.0)
+    assert verdict.status is Status.PASSED
+    assert "120 of 600 samples (task.limit)" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked", "said"),
+    [
+        (20.0, 20, "20 of 600 samples (task.limit), and the baseline is of limit=120"),
+        (1000.0, 600, "600 of 600 samples (task.limit), and the baseline is of limit=120"),
+        (0.2, 120, "120 of 600 samples (task.limit), and the baseline is of limit=120"),
+    ],
+)
+def test_it_does_not_pass_by_a_baseline_of_another_limit(
+    limit: float, asked: int, said: str
+) -> None:
+    verdict = in_part(0.9, limit=limit, of_baseline=120.0, asked=asked)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert said in verdict.reason
+
+
+@pytest.mark.parametrize("limit", [600.0, 1000.0])
+def test_a_limit_that_leaves_nothing_out_is_none(limit: float) -> None:
+    verdict = in_part(0.9, limit=limit, asked=600)
+    assert verdict.status is Status.PASSED
+    assert "task.limit" not in verdict.reason
+
+
+@pytest.mark.parametrize("value", [102 / 120, 1.0])
+def test_a_difference_that_may_be_chance_does_not_fail_a_part(value: float) -> None:
+    """102 of 120 or fewer are drawn in one of 20 cases at a share of 0.9."""
+    assert in_part(value, asked=120 if value < 1 else 20).status is Status.INCONCLUSIVE
+    assert in_part(value, limit=None, asked=600).status is Status.FAILED
+    assert in_part(value, of_baseline=120.0).status is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    ("value", "asked"), [(98 / 120, 120), (120 / 120, 120), (0.0, 2), (math.nan, 120)]
+)
+def test_a_difference_that_chance_does_not_explain_fails_a_part(value: float, asked: int) -> None:
+    verdict = in_part(value, asked=asked)
+    assert (verdict.status, verdict.exit_status) == (Status.FAILED, 3)
+    assert f"{asked} of 600 samples (task.limit)" in verdict.reason
+
+
+def test_a_single_wrong_answer_is_chance() -> None:
+    """One in ten is wrong at a share of 0.9."""
+    assert in_part(0.0, asked=1).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("stderr", "status"),
+    [
+        (0.03, Status.FAILED),
+        (0.08, Status.INCONCLUSIVE),
+        (0.0, Status.INCONCLUSIVE),
+        (math.nan, Status.INCONCLUSIVE),
+        (None, Status.INCONCLUSIVE),
+    ],
+)
+def test_scores_between_0_and_1_need_a_standard_error_to_fail(
+    stderr: float | None, status: Status
+) -> None:
+    assert in_part(0.8, binary=False, stderr=stderr).status is status
+
+
+def test_metrics_with_one_reason_share_it() -> None:
+    found = [measured(0.9, filter_name=name, n=120) for name in ("strict", "flexible")]
+    task = evaluated(*found, expected=120, evaluated=120, whole=600)
+    asked = replace(evaluation({"acc": {"strict": 0.9, "flexible": 0.9}}), limit=120.0)
+    reason = judge(completed(task), (asked,), RULE).reason
+    assert reason.startswith("mmmu_val acc,strict, mmmu_val acc,flexible: 120 of 600 samples")
+    assert reason.count("allow_partial") == 1
+
+
 # What the numbers can bear
 
 

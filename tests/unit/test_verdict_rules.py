@@ -598,6 +598,34 @@ def test_a_limited_run_that_lost_samples_is_missed_by_no_rule() -> None:
         assert "200 samples are kept of 300" in verdict.reason
 
 
+def in_part(own: list[Sample], whole: int | None) -> Outcome:
+    outcome = run(own)
+    (task,) = outcome.tasks
+    metrics = tuple(replace(each, whole=whole) for each in task.metrics)
+    return replace(outcome, tasks=(replace(task, metrics=metrics, whole=whole or task.expected),))
+
+
+def test_not_worse_neither_passes_a_part_nor_overlooks_a_drop_in_it() -> None:
+    right, wrong = questions([1.0] * 80 + [0.0] * 20), questions([1.0] * 20 + [0.0] * 80)
+    limited = asked(0.7, limit=100.0)
+    rule = VerdictConfig(rule="not_worse", margin=0.1)
+    assert judge(in_part(right, None), (limited,), rule, right).status is Status.PASSED
+    part = judge(in_part(right, 600), (limited,), rule, right)
+    assert part.status is Status.INCONCLUSIVE
+    assert "100 of 600 samples (task.limit), and the baseline is of all" in part.reason
+    allowed = replace(rule, allow_partial=True)
+    assert judge(in_part(right, 600), (limited,), allowed, right).status is Status.PASSED
+    assert judge(in_part(wrong, 600), (limited,), rule, wrong).status is Status.FAILED
+
+
+def test_paired_holds_a_part_against_the_same_part_of_the_reference() -> None:
+    before = questions([1.0] * 400 + [0.0] * 200)
+    own = before[:500]
+    verdict = judge(in_part(own, 600), (asked(limit=500.0),), PAIRED, own, against(before))
+    assert verdict.status is Status.PASSED
+    assert "500 of 600 samples (task.limit)" in verdict.reason
+
+
 def test_a_question_counts_once_whatever_its_filters() -> None:
     base = spoken((5, 7), (-0.5, -0.1), (1.0, 3.0))
     both = base + [replace(sample, filter="strict") for sample in base]
