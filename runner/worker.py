@@ -257,7 +257,7 @@ def _prepare(plan: Plan, held: Held, reporter: Reporter, clock: _Clock) -> tuple
         held.lm = runtime.MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
     clock.lap("start_engine_s")
     reporter.send("stage", stage="building requests")
-    from runner.lm.requests import build_requests
+    from runner.lm.building import build_requests
 
     build_requests(held.lm, manager, loaded, plan)
     clock.lap("load_tasks_s")

@@ -17,8 +17,8 @@ from lm_eval.tasks import TaskManager
 from runner.evidence.unparsable import unparsable
 from runner.lm.answer import TOO_LONG
 from runner.lm.answering import Model
+from runner.lm.building import run_lm_eval
 from runner.lm.images import Album
-from runner.lm.requests import run_lm_eval
 from runner.lm.samples import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
 from runner.outcome import MetricResult, TaskOutcome

@@ -13,9 +13,9 @@ from lm_eval.api.model import LM
 
 from runner.lm.answer import Answer
 from runner.lm.answering import InTurn
+from runner.lm.building import build_requests
 from runner.lm.evaluate import evaluate
 from runner.lm.images import Album
-from runner.lm.requests import build_requests
 from runner.lm.tasks import LoadedTask, load_tasks, task_manager
 from runner.outcome import TaskOutcome
 from runner.plan import Evaluation, Plan
