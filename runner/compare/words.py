@@ -321,8 +321,8 @@ def _settings(comparison: Comparison) -> str:
         ]
     )
     return (
-        f"No setting differs, but the {other} fingerprint does: the content of weights, tokenizer "
-        "or data is another."
+        f"No setting differs, but the {other} fingerprint does: the content of weights, "
+        "tokenizer, data or code is another."
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from runner import environment as module
 from runner.environment import Environment, collect, telling_variables
+from runner.packages import Code
 from runner.platforms import PLATFORMS, Device
 from runner.platforms.ascend import Ascend
 from runner.rundir import read_json, write_json
@@ -319,3 +320,15 @@ def test_what_moves_numbers_is_part_of_the_engine(environment: Environment) -> N
     }
     moving = replace(environment, variables=variables).moving
     assert moving == {"HCCL_DETERMINISTIC": "true", "OMP_NUM_THREADS": "1"}
+
+
+def test_the_code_of_what_computes_and_asks_is_collected(here: Environment) -> None:
+    assert {"transformers", "lm-eval", "ascend-accuracy-runner"} <= set(here.code)
+    assert "mlflow" not in here.code
+
+
+def test_what_is_not_as_released_is_said(environment: Environment) -> None:
+    code = {"vllm": Code("ab" * 32, "edited: vllm/x.py"), "torch": Code("cd" * 32)}
+    assert replace(environment, code=code).edited == {
+        "vllm": "edited: vllm/x.py (content abababababab)"
+    }

@@ -190,8 +190,8 @@ def test_each_task_is_asked_its_own_way(config: RunConfig, facts: Facts) -> None
 def test_fingerprints_are_what_they_were(plan: Plan) -> None:
     """Golden. Another value means that results of before no longer compare with results of after:
     that is a decision, to be named in the change that makes it, never an accident."""
-    assert plan.engine_fingerprint == "06d18787fcbcde16"
-    assert plan.evaluation_fingerprint == "5aed1b622b4669ed"
+    assert plan.engine_fingerprint == "d2a035d195c727c9"
+    assert plan.evaluation_fingerprint == "dee1d57c97db8b9a"
 
 
 @pytest.mark.parametrize(
@@ -231,6 +231,7 @@ def test_what_can_move_the_engines_numbers_changes_its_fingerprint_alone(
         {"device": "Ascend 310P3"},
         {"versions": {"vllm": "0.23.1", "vllm-ascend": "0.23.0", "torch": "2.10.0"}},
         {"versions": {"vllm": "0.23.0", "torch": "2.10.0"}},
+        {"engine_code": {"vllm": "ab" * 32}},
     ],
 )
 def test_other_weights_versions_or_chips_are_another_engine(
@@ -262,10 +263,13 @@ def test_what_is_asked_changes_the_evaluations_fingerprint_alone(
     assert other.engine_fingerprint == plan.engine_fingerprint
 
 
-def test_other_data_is_another_evaluation(config: RunConfig, facts: Facts, plan: Plan) -> None:
-    other = make_plan(config, replace(facts, data="aa" * 32))
-    assert other.evaluation_fingerprint != plan.evaluation_fingerprint
-    assert other.engine_fingerprint == plan.engine_fingerprint
+def test_other_data_or_other_code_that_asks_is_another_evaluation(
+    config: RunConfig, facts: Facts, plan: Plan
+) -> None:
+    for fact in ({"data": "aa" * 32}, {"evaluation_code": {"lm-eval": "ab" * 32}}):
+        other = make_plan(config, replace(facts, **fact))
+        assert other.evaluation_fingerprint != plan.evaluation_fingerprint
+        assert other.engine_fingerprint == plan.engine_fingerprint
 
 
 @pytest.mark.parametrize(

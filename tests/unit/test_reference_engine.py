@@ -114,9 +114,9 @@ def test_the_runtime_is_part_of_who_an_engine_is(reference: RunConfig, facts: Fa
 
 
 def test_vllms_own_version_is_no_part_of_it(reference: RunConfig) -> None:
-    from runner.run import MOVES_TRANSFORMERS
+    from runner.run import MOVES
 
-    assert not [name for name in MOVES_TRANSFORMERS if "vllm" in name]
+    assert not [name for name in MOVES["transformers"] if "vllm" in name]
 
 
 def test_an_older_plan_was_vllms(plan: Plan, tmp_path: Path) -> None:
