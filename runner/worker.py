@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,14 @@ class Reporter:
         self.done += requests
         self._progress()
 
-    def beat(self) -> None:
+    def beat(self, seconds_left: Callable[[], float | None] | None = None) -> None:
         """A step of the engine; the supervisor hears of it once a second."""
         self.steps += 1
         now = time.monotonic()
         if now - self.beaten >= HEARTBEAT_S:
             self.beaten = now
-            self.send("heartbeat", steps=self.steps)
+            estimate = {} if seconds_left is None else {"seconds_left": seconds_left()}
+            self.send("heartbeat", steps=self.steps, **estimate)
 
     def end(self) -> None:
         self.send("requests_finished", task=self.task, steps=self.steps)

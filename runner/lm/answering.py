@@ -30,8 +30,8 @@ class Progress(Protocol):
     def advance(self, requests: int) -> None:
         """So many more have been answered."""
 
-    def beat(self) -> None:
-        """The engine has made a step."""
+    def beat(self, seconds_left: Callable[[], float | None] | None = None) -> None:
+        """The engine has made a step. `seconds_left` estimates when all requests are answered."""
 
     def end(self) -> None:
         """Nothing waits for the engine; what follows is lm-eval's work."""

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
@@ -21,6 +21,7 @@ from greenlet import getcurrent, greenlet
 from runner.lm.answer import Answer
 from runner.lm.answering import Named, Progress
 from runner.lm.engine import Engine, Question, enqueue, public_id, refused
+from runner.lm.remaining import Clock, Queue
 
 if TYPE_CHECKING:
     from runner.lm.journal import Journal
@@ -52,22 +53,28 @@ class _Task(greenlet):
 
 @dataclass
 class _Batch:
-    """Requests that a task waits for."""
+    """Requests that a task waits for; `steps` are those that each finished one took."""
 
     task: _Task
     kind: str
     function: Callable[[Any], Any]
     items: deque[tuple[int, Any]]
     results: list[Any]
-    done: int = 0
+    steps: list[int] = field(default_factory=list)
+    tokens: int = 0
+
+    @property
+    def done(self) -> int:
+        return len(self.steps)
 
 
 class _Request(greenlet):
-    """A request's coroutine."""
+    """A request's coroutine; `since` is the engine's step at which it began."""
 
-    def __init__(self, batch: _Batch) -> None:
+    def __init__(self, batch: _Batch, since: int) -> None:
         super().__init__(self._work)
         self.batch = batch
+        self.since = since
         self.index, self._item = batch.items.popleft()
         self.answers: list[Answer] = []
         self.missing = 0
@@ -169,6 +176,7 @@ class Stream:
         self._chunk = chunk
         self._batches: deque[_Batch] = deque()
         self._announced: _Batch | None = None
+        self._clock = Clock()
         self._flying: dict[str, _Flight] = {}
         self._running: _Task | None = None
         self._mark = time.monotonic()
@@ -180,7 +188,7 @@ class Stream:
         while not drain and len(self._flying) < (self._chunk or self.window):
             batch = next((each for each in self._batches if each.items), None)
             if batch is not None:
-                self._continue(_Request(batch))
+                self._continue(_Request(batch, self.tally.steps))
             elif self._tasks and not (self._chunk and self._flying):
                 self._work(_Task(*self._tasks.popleft()))
             else:
@@ -191,7 +199,7 @@ class Stream:
         outputs = self.engine.llm_engine.step()
         self.tally.steps += 1
         self._charge()
-        self.progress.beat()
+        self.progress.beat(self._seconds_left)
         now = time.monotonic()
         answered: list[tuple[_Flight, Answer]] = []
         for output in outputs:
@@ -218,10 +226,13 @@ class Stream:
         self._charge()
         self._running = None
         if isinstance(flow, _Request) and flow.dead:
-            self._answered(flow.batch)
+            self._answered(flow)
 
-    def _answered(self, batch: _Batch) -> None:
-        batch.done += 1
+    def _answered(self, request: _Request) -> None:
+        batch, steps = request.batch, self.tally.steps - request.since
+        batch.steps.append(steps)
+        if steps:  # else an earlier attempt has answered it
+            batch.tokens += max((len(each.token_ids) for each in request.answers), default=0)
         if batch is self._announced:
             self.progress.advance(1)
         if batch.done == len(batch.results):
@@ -242,6 +253,25 @@ class Stream:
             self.progress.enter(first.task.name)
             self.progress.begin(first.kind, len(first.results))
             self.progress.advance(first.done)
+
+    def _seconds_left(self) -> float | None:
+        """Until all requests of the batch that is shown are answered."""
+        batch = self._announced
+        flights = [each for each in self._flying.values() if each.request.batch is batch]
+        if batch is None or not flights:
+            return None
+        # Several steps make a token where requests wait in the engine, or it is a pipeline.
+        steps_per_token = sum(batch.steps) / max(batch.tokens, 1)
+        most_tokens = max(each.question.params.max_tokens for each in flights)
+        queue = Queue(
+            finished=batch.steps,
+            ages=[self.tally.steps - each.since for each in {f.request for f in flights}],
+            waiting=len(batch.items),
+            window=self._chunk or self.window,
+            longest=steps_per_token * most_tokens,
+            in_chunks=self._chunk is not None,
+        )
+        return self._clock.seconds_left(queue, self.tally.steps)
 
     def _charge(self) -> None:
         """Book the time since the last call: to the task at work, or to those in the engine."""

@@ -53,3 +53,13 @@ def plus_minus(stderr: float | None) -> str:
 def of(count: int, whole: int) -> str:
     """`12 (2.0 %)`; no share of nothing."""
     return f"{count} ({count / whole:.1%})".replace("%", " %") if count and whole else str(count)
+
+
+def duration(seconds: float) -> str:
+    """`85 s`, `12 min`, `3 h 5 min`: as precise as an estimate is."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"

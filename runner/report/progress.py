@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+
+from runner.report.formats import duration
 
 PLAIN_LINE_EVERY_S = 10.0
 TELLING_SHARE = 0.05
-STARTING = "starting engine"
+STARTING_WORKER, STARTING = "starting worker", "starting engine"
 
 
 class ProgressDisplay:
@@ -30,82 +34,162 @@ class ProgressDisplay:
     def __init__(self, console: Console, brief: bool = False) -> None:
         self._console = console
         self._brief = brief
-        self._bar: Progress | None = None
-        self._bar_task: TaskID | None = None
+        self._live = _Live(console) if console.is_terminal else None
+        self._asking: dict[str, Any] | None = None
         self._began = 0.0
         self._last_line = 0.0
-        if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=console,
-                transient=True,
-            )
+        self._estimate: tuple[float | None] | None = None
 
     def __enter__(self) -> ProgressDisplay:
-        if self._bar is not None:
-            self._bar.start()
+        if self._live is not None:
+            self._live.start()
+            self._live.stage(STARTING_WORKER)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def show(self, event: dict[str, Any]) -> None:
         """One event of the worker's."""
         kind = event["event"]
-        if self._brief and kind in ("stage", "engine_started", "task_finished"):
-            if event.get("stage") == STARTING:
-                self._say(f"{STARTING} …")
-        elif kind == "stage":
-            self._say(f"{event['stage']} …")
+        if kind == "stage":
+            self._stage(event["stage"])
         elif kind == "engine_started":
-            engine = event["engine"]
-            self._say(
-                f"engine started: {engine['architectures'][0]}, {engine['dtype']}, "
-                f"max_model_len {engine['max_model_len']}, "
-                + (
-                    f"{engine['num_gpu_blocks']} KV blocks"
-                    if "num_gpu_blocks" in engine
-                    else f"transformers {engine['transformers']}"
-                )
-            )
+            self._engine_started(event["engine"])
         elif kind == "warning":
             self._say(f"warning: {event['text']}")
         elif kind == "progress":
             self._progress(event)
+        elif kind == "heartbeat":
+            self._heartbeat(event)
         elif kind == "task_finished":
-            self._say(f"{event['task']} finished in {event['seconds']:.0f} s")
+            if not self._brief:
+                self._say(f"{event['task']} finished in {event['seconds']:.0f} s")
         elif kind == "waiting":
             self._say(event["said"])
         elif kind == "retry":
             self._say(f"{event['reason']}; trying again ({event['number']} of {event['of']})")
+            if self._live is not None:
+                self._live.stage(STARTING_WORKER)
+
+    def _stage(self, stage: str) -> None:
+        if self._live is not None:
+            self._live.stage(stage)
+        elif not self._brief or stage == STARTING:
+            self._say(f"{stage} …")
+
+    def _engine_started(self, engine: Mapping[str, Any]) -> None:
+        if self._live is not None:
+            self._live.stage("preparing requests")
+        if self._brief:
+            return
+        blocks = engine.get("num_gpu_blocks")
+        self._say(
+            f"engine started: {engine['architectures'][0]}, {engine['dtype']}, "
+            f"max_model_len {engine['max_model_len']}, "
+            + (
+                f"transformers {engine['transformers']}"
+                if blocks is None
+                else f"{blocks} KV blocks"
+            )
+        )
 
     def _progress(self, event: dict[str, Any]) -> None:
-        done, total, now = event["done"], event["total"], time.monotonic()
-        if done == 0:
-            self._began = self._last_line = now
+        if event["done"] == 0 or self._asking is None or self._asking["task"] != event["task"]:
+            self._began = self._last_line = time.monotonic()
+            self._estimate = None
+            if self._live is not None:
+                self._live.begin(_label(event), event["total"])
+        self._asking = event
+        self._update()
+
+    def _heartbeat(self, event: dict[str, Any]) -> None:
+        if "seconds_left" in event:
+            self._estimate = (event["seconds_left"],)
+        if self._asking is not None and self._asking["done"] < self._asking["total"]:
+            self._update()
+
+    def _update(self) -> None:
+        assert self._asking is not None
+        done, total, now = self._asking["done"], self._asking["total"], time.monotonic()
         rate = done / max(now - self._began, 1e-3)
         # The first answers come after every prompt was prepared: no measure of the rest.
         telling = done >= TELLING_SHARE * total
-        label = event["task"]
-        if event["tasks"] > 1:
-            label += f" ({event['number']}/{event['tasks']})"
-        if self._bar is not None:
-            if done == 0 or self._bar_task is None:
-                if self._bar_task is not None:
-                    self._bar.remove_task(self._bar_task)
-                self._bar_task = self._bar.add_task(label, total=total, rate="")
-            said = f"{rate:.1f} requests/s" if telling else ""
-            self._bar.update(self._bar_task, completed=done, rate=said)
+        speed = f"{rate:.1f} requests/s"
+        left = self._left(rate if telling else None)
+        if self._live is not None:
+            self._live.update(done, speed if telling else "", left)
         elif done and (now - self._last_line >= PLAIN_LINE_EVERY_S or done == total):
             self._last_line = now
-            left = f", {(total - done) / rate:.0f} s left" if telling else ""
-            self._say(f"{label}: {done}/{total} requests, {rate:.1f} requests/s{left}")
+            self._say(
+                ", ".join(
+                    filter(None, [f"{_label(self._asking)}: {done}/{total} requests", speed, left])
+                )
+            )
+
+    def _left(self, rate: float | None) -> str:
+        """As the worker estimates it; by the finished requests if it does not."""
+        assert self._asking is not None
+        rest = self._asking["total"] - self._asking["done"]
+        if rest == 0:
+            return ""
+        seconds = rest / rate if rate else None
+        if self._estimate is not None:
+            (seconds,) = self._estimate
+        return "" if seconds is None else f"{duration(seconds)} left"
 
     def _say(self, text: str) -> None:
         self._console.print(text)
+
+
+class _Live:
+    """A spinner with the time that a stage has taken, then a bar for the requests."""
+
+    def __init__(self, console: Console) -> None:
+        label = TextColumn("{task.description}", markup=False)
+        self._stages = Progress(SpinnerColumn(), label, TimeElapsedColumn())
+        self._requests = Progress(
+            label,
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        both = Group(self._stages, self._requests)
+        self._live = Live(both, console=console, transient=True, refresh_per_second=10)
+        self._shown: TaskID | None = None
+
+    def start(self) -> None:
+        self._live.start()
+
+    def stop(self) -> None:
+        self._live.stop()
+
+    def stage(self, stage: str) -> None:
+        """Show what is done now, and count its seconds from nought."""
+        self._clear()
+        self._stages.add_task(stage, total=None)
+
+    def begin(self, label: str, total: int) -> None:
+        """Show an empty bar."""
+        self._clear()
+        self._shown = self._requests.add_task(label, total=total, rate="", left="")
+
+    def update(self, done: int, rate: str, left: str) -> None:
+        """Bring the bar up to date."""
+        if self._shown is not None:
+            self._requests.update(self._shown, completed=done, rate=rate, left=left)
+
+    def _clear(self) -> None:
+        self._shown = None
+        for each in (self._stages, self._requests):
+            for task in each.task_ids:
+                each.remove_task(task)
+
+
+def _label(event: dict[str, Any]) -> str:
+    """`gsm8k`, or `gsm8k (1/3)`."""
+    several = event["tasks"] > 1
+    return f"{event['task']} ({event['number']}/{event['tasks']})" if several else event["task"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_a_point_of_a_sweep_tells_what_takes_its_time(clock: Clock) -> None:
         display.show({"event": "task_finished", "task": "gsm8k", "seconds": 1.0})
     assert written(console) == [
         "starting engine …",
-        "gsm8k: 100/100 requests, 100.0 requests/s, 0 s left",
+        "gsm8k: 100/100 requests, 100.0 requests/s",
     ]
 
 
@@ -98,7 +99,62 @@ def test_the_last_request_is_always_a_line(clock: Clock) -> None:
         display.show(step(0))
         clock.now += 1
         display.show(step(100))
-    assert written(console) == ["gsm8k: 100/100 requests, 100.0 requests/s, 0 s left"]
+    assert written(console) == ["gsm8k: 100/100 requests, 100.0 requests/s"]
+
+
+def test_the_worker_estimates_the_time_left_better_than_the_finished_requests(
+    clock: Clock,
+) -> None:
+    console = log()
+    with ProgressDisplay(console) as display:
+        display.show(step(0, total=600))
+        clock.now += 60
+        display.show(step(598, total=600))
+        clock.now += 10
+        display.show({"event": "heartbeat", "steps": 700, "seconds_left": 85.4})
+        clock.now += 9
+        display.show({"event": "heartbeat", "steps": 790, "seconds_left": 76.0})
+        clock.now += 1
+        display.show({"event": "heartbeat", "steps": 800, "seconds_left": 7500.0})
+        clock.now += 10
+        display.show({"event": "heartbeat", "steps": 900, "seconds_left": None})
+        clock.now += 1
+        display.show(step(600, total=600))
+    assert written(console)[1:] == [
+        "gsm8k: 598/600 requests, 8.5 requests/s, 85 s left",
+        "gsm8k: 598/600 requests, 7.5 requests/s, 2 h 5 min left",
+        "gsm8k: 598/600 requests, 6.6 requests/s",
+        "gsm8k: 600/600 requests, 6.6 requests/s",
+    ]
+
+
+def test_an_estimate_ends_with_its_task(clock: Clock) -> None:
+    console = log()
+    with ProgressDisplay(console) as display:
+        display.show(step(0))
+        display.show({"event": "heartbeat", "steps": 7, "seconds_left": 85.4})
+        display.show(step(0, task="mmlu"))
+        clock.now += 10
+        display.show(step(50, task="mmlu"))
+    assert written(console) == ["mmlu: 50/100 requests, 5.0 requests/s, 10 s left"]
+
+
+def test_a_terminal_shows_how_long_a_stage_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    console = Console(file=StringIO(), force_terminal=True, width=100)
+    with ProgressDisplay(console) as display:
+        display.show({"event": "stage", "stage": "starting engine"})
+        assert display._live is not None
+        display._live._live.refresh()
+        display.show({"event": "engine_started", "engine": ENGINE})
+        display.show(step(0))
+        display.show(step(50))
+        display._live._live.refresh()
+    text = re.sub(r"\x1b\[[\d;?]*\w", "", "\n".join(written(console)))
+    assert re.search(r"starting engine 0:00:00", text)
+    assert re.search(r"gsm8k .* 50/100", text)
+    assert "starting engine …" not in text
 
 
 def test_the_first_answers_promise_nothing(clock: Clock) -> None:

@@ -16,6 +16,7 @@ from runner.lm.engine import Question
 from runner.lm.stream import Stream
 
 WINDOW = 4
+PARAMS = SimpleNamespace(max_tokens=100)
 
 
 class Engine:
@@ -72,7 +73,7 @@ class Told:
     def advance(self, requests: int) -> None:
         self.words += [str(requests)] if requests else []
 
-    def beat(self) -> None:
+    def beat(self, seconds_left: Any = None) -> None:
         self.beats += 1
 
     def end(self) -> None:
@@ -99,9 +100,9 @@ def ask(stream: Stream) -> Callable[[int], Answer]:
 
     def asked(steps: int) -> Answer:
         def read(output: Any) -> Answer:
-            return Answer(0, (), (), (), "stop", text=f"after {steps}")
+            return Answer(0, (0,) * steps, (), (), "stop", text=f"after {steps}")
 
-        (answer,) = stream.ask([Question(steps, None, "generate", read)])
+        (answer,) = stream.ask([Question(steps, PARAMS, "generate", read)])
         return answer
 
     return asked
@@ -127,6 +128,19 @@ def test_an_answer_says_how_long_the_engine_had_its_request(
     monkeypatch.setattr("runner.lm.stream.time.monotonic", lambda: float(engine.steps))
     answers = stream.each("generate_until", ask(stream), [5, 3, 1, 2, 7, 2, 101])
     assert [each.seconds for each in answers] == [5.0, 3.0, 1.0, 2.0, 7.0, 2.0, None]
+
+
+def test_the_time_left_is_that_of_the_requests_in_flight_too(
+    stream: Stream, engine: Engine, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One second a step: when 30 of 31 are answered, the last one is in the engine for 60 more."""
+    monkeypatch.setattr("runner.lm.remaining.time.monotonic", lambda: float(engine.steps))
+    left: list[float | None] = []
+    monkeypatch.setattr(told, "beat", lambda seconds_left: left.append(seconds_left()))
+    stream.each("generate_until", ask(stream), [100] + [4] * 30)
+    assert left[:8] == [None] * 8
+    ratios = [(each or 0) / (99 - step) for step, each in enumerate(left[:99]) if step >= 12]
+    assert min(ratios) > 0.5 and max(ratios) < 2  # by the finished requests: 0.01 in the end
 
 
 def test_a_chunk_waits_for_its_longest(stream: Stream, engine: Engine) -> None:
@@ -175,7 +189,7 @@ def test_progress_is_of_the_task_that_waits_longest(stream: Stream, told: Told) 
 def test_a_request_may_ask_several_questions(stream: Stream, engine: Engine) -> None:
     def rolling(lengths: list[int]) -> int:
         read = lambda output: Answer(0, (), (), (), "stop")  # noqa: E731
-        return len(stream.ask([Question(steps, None, "score", read) for steps in lengths]))
+        return len(stream.ask([Question(steps, PARAMS, "score", read) for steps in lengths]))
 
     assert stream.each("loglikelihood_rolling", rolling, [[3, 1, 2], [2]]) == [3, 1]
     assert engine.steps == 3

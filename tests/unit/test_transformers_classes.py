@@ -42,7 +42,7 @@ class Heard:
     def advance(self, requests: int) -> None:
         self.done += requests
 
-    def beat(self) -> None:
+    def beat(self, seconds_left: Any = None) -> None:
         self.beats += 1
 
     def end(self) -> None: ...
