@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,12 @@ class Evaluation:
     baselines: dict[str, dict[str, float]]
     # The limit that the baselines were measured with.
     baseline_limit: float | None = None
+    # Where each of the baselines comes from.
+    origins: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 # What says how an evaluation is judged or batched, not what is asked.
-NOT_ASKED = ("baselines", "baseline_limit", "batch_size")
+NOT_ASKED = ("baselines", "baseline_limit", "origins", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,13 @@ class Plan:
 
     @property
     def baseline_origin(self) -> str:
-        """What the baselines were measured on, and where they are written down."""
-        return "; ".join(part for part in (self.hardware, self.baseline_source) if part)
+        """Where the baselines come from; each is named where they differ."""
+        return joined_origins(
+            (f"{each.task} {metric},{name}".removesuffix(",none"), origin)
+            for each in self.evaluations
+            for metric, filters in each.origins.items()
+            for name, origin in filters.items()
+        )
 
     def lm_eval_command(self) -> str:
         """The lm-eval command line that asks the same, one for each way of asking."""
@@ -147,6 +155,14 @@ class Plan:
         return " ".join(shlex.quote(word) for word in words)
 
 
+def joined_origins(origins: Iterable[tuple[str, str]]) -> str:
+    """The origin that all named baselines share, else `canary acc: …; gsm8k exact_match: …`."""
+    known = [(name, origin) for name, origin in origins if origin]
+    if len({origin for _, origin in known}) == 1:
+        return known[0][1]
+    return "; ".join(f"{name}: {origin}" for name, origin in known)
+
+
 def make_plan(config: RunConfig, facts: Facts) -> Plan:
     """Settle every setting that the configuration leaves to the model."""
     model, engine = config.model, config.engine
@@ -154,7 +170,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     # The platform has seen engine.env, and its answer is what the worker can live with.
     environment = {**engine.env, **facts.environment}
     known = _known(model, facts.series)
-    evaluations = tuple(_evaluation(config, task, known.baselines) for task in config.task.names)
+    evaluations = tuple(_evaluation(config, task, known) for task in config.task.names)
     engine_fingerprint = _fingerprint(
         {
             # Left out for vLLM, whose engines had their fingerprints before there was another.
@@ -211,9 +227,7 @@ def _known(model: ModelConfig, series: str | None) -> ModelConfig | SeriesConfig
     return on_series or model
 
 
-def _evaluation(
-    config: RunConfig, task: str, baselines: dict[str, dict[str, dict[str, float]]]
-) -> Evaluation:
+def _evaluation(config: RunConfig, task: str, known: ModelConfig | SeriesConfig) -> Evaluation:
     """The user's word for all tasks, else the model's for this one, else the original's."""
     asked = config.model.ask.get(task, AskConfig())
 
@@ -231,9 +245,26 @@ def _evaluation(
         fewshot_as_multiturn=settle("fewshot_as_multiturn", chat),
         limit=settle("limit", None),
         batch_size=_batch_size(config, settle("batch_size", "auto")),
-        baselines=baselines.get(task, {}),
+        baselines=known.baselines.get(task, {}),
         baseline_limit=asked.limit,
+        origins=_origins(config.model, task, known),
     )
+
+
+def _origins(
+    model: ModelConfig, task: str, known: ModelConfig | SeriesConfig
+) -> dict[str, dict[str, str]]:
+    """By metric and filter; what Hydra did not compose is known by the model's own words."""
+    series = [name for name, each in model.by_series.items() if each is known]
+    above = ("model", "by_series", *series) if series else ("model",)
+    stated = "; ".join(part for part in (known.hardware, known.source) if part)
+    return {
+        metric: {
+            name: model.origins.get((*above, "baselines", task, metric, name), stated)
+            for name in filters
+        }
+        for metric, filters in known.baselines.get(task, {}).items()
+    }
 
 
 def _batch_size(config: RunConfig, asked: str) -> str:

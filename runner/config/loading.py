@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.config.origins import baseline_origins
 from runner.config.rules import baseline_problems, problems
 from runner.config.schema import AskConfig, RunConfig, SeriesConfig
 from runner.config.usage import explain
@@ -75,6 +76,7 @@ def load(composed: DictConfig) -> RunConfig:
     broken = broken or problems(config)
     if broken:
         raise UserError(*broken)
+    model.origins = baseline_origins()
     return config
 
 

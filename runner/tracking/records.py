@@ -235,6 +235,8 @@ def _tags(
         # A run that another attempt replaced no longer counts as its sweep's point.
         replaced = run.path.resolve().parent.name == EARLIER
         values["sweep_earlier" if replaced else "sweep"] = begun.sweep
+    if verdict is not None and verdict.baseline_origin:
+        values["baseline_origin"] = verdict.baseline_origin
     if verdict is not None and verdict.reference is not None:
         used = verdict.reference
         values |= {"reference": used.name, "reference_run": used.run_id or used.directory}

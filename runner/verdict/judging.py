@@ -40,7 +40,11 @@ def judge(
     for evaluation in evaluations:
         task = by_task.get(evaluation.task)
         found += _judge_task(evaluation, task, config, samples, against)
-    metrics = settled(found, config.correction)
+    origins = {each.task: each.origins for each in evaluations}
+    metrics = tuple(
+        replace(each, baseline_origin=_origin(each, origins, against))
+        for each in settled(found, config.correction)
+    )
     if outcome.state is State.COMPLETED:
         status, reason = _whole(metrics, config)
     else:
@@ -55,6 +59,17 @@ def judge(
         0 if excused else EXIT_STATUS[status],
         against.used if against is not None else None,
     )
+
+
+def _origin(
+    metric: MetricVerdict, origins: Mapping[str, dict[str, dict[str, str]]], against: Against | None
+) -> str:
+    """Of the value that the metric was judged by; empty where there is none."""
+    if metric.baseline is None:
+        return ""
+    if metric.rule in REFERENCE_RULES:
+        return f"reference run {against.used.name}" if against is not None else ""
+    return origins.get(metric.task, {}).get(metric.metric, {}).get(metric.filter, "")
 
 
 def describe(config: VerdictConfig) -> str:

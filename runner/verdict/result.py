@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from runner.plan import joined_origins
+
 
 class Status(str, Enum):
     """The verdict on a metric or a run; REFUSED and ERROR are for runs alone."""
@@ -42,7 +44,7 @@ class MetricVerdict:
     `n` samples stand behind it, of `whole` without the limit (None: the limit left none out).
     `interval` is the two-sided 95 % confidence interval of the value; `difference` is value minus
     baseline, in the metric's own unit. `baseline` is the reference run's value on the same samples
-    where a rule compares with one.
+    where a rule compares with one; `baseline_origin` says where the number comes from.
 
     `rule` is empty where the metric was not judged. `drop` is positive where the value is worse;
     `p` is one-sided, `p_adjusted` is Holm's for all metrics of the run; `upper` is the drop's
@@ -76,6 +78,12 @@ class MetricVerdict:
     clusters: int | None = None
     evidence: str = ""
     whole: int | None = None
+    baseline_origin: str = ""
+
+    @property
+    def name(self) -> str:
+        """`canary acc`, or `gsm8k exact_match,strict-match`: as lm-eval writes it."""
+        return f"{self.task} {self.metric},{self.filter}".removesuffix(",none")
 
     @property
     def partial(self) -> bool:
@@ -118,3 +126,9 @@ class Verdict:
     metrics: tuple[MetricVerdict, ...]
     exit_status: int
     reference: ReferenceUsed | None = None
+
+    @property
+    def baseline_origin(self) -> str:
+        """Where the baselines come from that the run was judged by; each is named where they
+        differ."""
+        return joined_origins((each.name, each.baseline_origin) for each in self.metrics)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hydra
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from runner import run
 from runner.config import loading
@@ -41,6 +42,7 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PLATFORMS["ascend"], "_kept", None)
     store._complaint.cache_clear()
     run._warn.cache_clear()
+    HydraConfig.instance().cfg = None
 
 
 @pytest.fixture
