@@ -39,6 +39,9 @@ class MetricResult:
     binary: bool
     luck: float = 0.0
     whole: int | None = None
+    greedy_by_default: int = 0
+    drawn: int = 0
+    departures: tuple[Departure, ...] = ()
 
     @property
     def name(self) -> str:
@@ -47,14 +50,32 @@ class MetricResult:
 
 
 @dataclass(frozen=True)
+class Departure:
+    """Samples that were not asked as configured.
+
+    `kind` names what differs, `said` says it to people; `task` and `doc_id` are the first of the
+    `samples`.
+    """
+
+    kind: str
+    said: str
+    samples: int
+    task: str
+    doc_id: int
+
+
+@dataclass(frozen=True)
 class TaskOutcome:
     """One evaluated lm-eval task, subtasks of a group included.
 
     Counts are samples: `whole` of the task (None in runs of older versions), `expected` of it under
     its limit, `evaluated` by lm-eval; `truncated` prompts lost their beginning to max_model_len,
-    `refused` ones never reached the model, `cut_answers` ended at the token limit, `unmatched` have
-    no engine record, `unparsable` ones no answer that any of the task's filters could read,
-    `guessed` of these were drawn.
+    `refused` ones never reached the model, `unmatched` have no engine record, `unparsable` ones no
+    answer that any of the task's filters could read, `guessed` of these were drawn. A sample has an
+    answer for each request and repeat: of all `answers`, `cut_answers` ended at the token limit.
+
+    `greedy_by_default` are samples whose task sets neither do_sample nor temperature, `drawn` those
+    whose answers are sampled at random. `departures` says what was not asked as configured.
     """
 
     task: str
@@ -69,8 +90,12 @@ class TaskOutcome:
     guessed: int = 0
     seconds: float = 0.0
     output_tokens: int = 0
+    answers: int = 0
     prompt_digest: str = ""
     whole: int | None = None
+    greedy_by_default: int = 0
+    drawn: int = 0
+    departures: tuple[Departure, ...] = ()
 
     @property
     def partial(self) -> bool:
@@ -121,3 +146,8 @@ class Outcome:
     timings: dict[str, float] = field(default_factory=dict)
     retries: tuple[str, ...] = ()
     feeding: Feeding | None = None
+
+    @property
+    def greedy_by_default(self) -> tuple[str, ...]:
+        """Tasks that say nothing of sampling, or whose subtasks don't: none of them samples."""
+        return tuple(each.task for each in self.tasks if each.greedy_by_default and not each.drawn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,15 +119,20 @@ class Plan:
             for name, origin in filters.items()
         )
 
-    def lm_eval_command(self) -> str:
-        """The lm-eval command line that asks the same, one for each way of asking."""
+    def lm_eval_command(self, greedy: Collection[str] = ()) -> str:
+        """The lm-eval command line that asks the same, one for each way of asking.
+
+        `greedy` are tasks that say nothing of sampling: lm-eval alone would have vLLM sample.
+        """
         lines = [f"export {k}={shlex.quote(v)}" for k, v in sorted(self.environment.items())]
         if self.data_dir:
             # `datasets` takes a directory below the working directory for the hub's data set.
             lines.append(f"cd {shlex.quote(self.data_dir)}")
-        return "\n".join([*lines, *(self._command(each) for each in self.evaluations)])
+        return "\n".join(
+            [*lines, *(self._command(each, each.task in greedy) for each in self.evaluations)]
+        )
 
-    def _command(self, evaluation: Evaluation) -> str:
+    def _command(self, evaluation: Evaluation, greedy: bool) -> str:
         words = ["lm_eval", "--model", self.backend]
         arguments = dict(self.engine_args)
         device = arguments.pop("device", None)  # lm-eval's command line hands its own on, too
@@ -146,7 +151,7 @@ class Plan:
             words += ["--limit", repr(evaluation.limit).removesuffix(".0")]
         if self.system_instruction:
             words += ["--system_instruction", self.system_instruction]
-        gen_kwargs = self.gen_kwargs
+        gen_kwargs = {**({"temperature": 0.0} if greedy else {}), **self.gen_kwargs}
         if self.runtime == "transformers":
             gen_kwargs = {**PLAIN, **gen_kwargs}
         if gen_kwargs:

@@ -169,7 +169,7 @@ def main() -> None:
             "requests": len(requests),
             "different": sum(a != b for a, b in zip(expected, found, strict=True)),
             "same_tokens": their_tokens == our_tokens,
-            "cut": sum(lm.answer_to(request)[1] for request in requests),
+            "cut": sum(any(cut for _, cut in lm.answers_to(request)) for request in requests),
             "steps": [their_steps, our_steps],
             "steps_in_chunks": chunked_steps,
             "window": lm.stream.tally.asked,

@@ -55,8 +55,11 @@ class Model(Protocol):
     def spent(self) -> float:
         """Seconds that the task which calls it has taken so far."""
 
-    def answer_to(self, request: Any) -> tuple[Answer | None, bool]:
-        """The engine's answer to an asked request, and whether its prompt was cut to fit."""
+    def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
+        """The engine's answer to each repeat of a request, and whether its prompt was cut to fit.
+
+        Empty for a request that was not asked.
+        """
 
 
 @dataclass(frozen=True)

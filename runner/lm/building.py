@@ -30,7 +30,7 @@ def build_requests(
     Raises:
         UserError: for each task that cannot be built, with the file, key and document.
     """
-    problems = []
+    problems: list[str] = []
     for task in loaded:
         try:
             with _unasked(lm):
@@ -38,6 +38,8 @@ def build_requests(
         except _Built:
             for leaf in task.leaves.values():
                 leaf.build_all_requests = _already_built
+        except UserError as error:
+            problems += error.problems
         except Exception as error:
             problems.append(f"task.names={task.evaluation.task}: {error!r}")
     if problems:

@@ -19,6 +19,7 @@ from runner.lm.answer import TOO_LONG
 from runner.lm.answering import Model
 from runner.lm.building import run_lm_eval
 from runner.lm.images import Album
+from runner.lm.requests import departures
 from runner.lm.samples import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
 from runner.outcome import MetricResult, TaskOutcome
@@ -109,7 +110,7 @@ def _task_outcome(
         expected=loaded.expected,
         evaluated=len(first_filters),
         truncated=sum(row.truncated for row in first_filters.values()),
-        refused=finishes[TOO_LONG],
+        refused=sum(TOO_LONG in row.finish_reasons for row in first_filters.values()),
         cut_answers=finishes["length"] if _generates(loaded) else 0,
         unmatched=sum(
             not row.finish_reasons and row.task not in rolling for row in first_filters.values()
@@ -118,8 +119,12 @@ def _task_outcome(
         guessed=len({row.sample for row in rows if row.guessed}),
         seconds=seconds,
         output_tokens=sum(len(row.token_ids) for row in first_filters.values()),
+        answers=finishes.total(),
         prompt_digest=_prompt_digest(rows),
         whole=loaded.whole,
+        greedy_by_default=sum(len(each.greedy_by_default) for each in loaded.requests.values()),
+        drawn=sum(len(each.drawn) for each in loaded.requests.values()),
+        departures=departures(loaded.requests.values()),
     )
 
 

@@ -116,10 +116,9 @@ class FedModel(VLLM):
         """What vLLM made of the arguments."""
         return resolved_engine(self.model.llm_engine.vllm_config)
 
-    def answer_to(self, request: Instance) -> tuple[Answer | None, bool]:
-        """The engine's answer to an asked request, and whether its prompt was cut to fit."""
-        noted = vars(request).get("noted")
-        return noted[0] if noted else (None, False)
+    def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
+        """The answer to each repeat of a request, and whether its prompt was cut to fit."""
+        return list(vars(request).get("noted", ()))
 
     def _each(
         self, kind: str, function: Callable[[Instance], Any], requests: list[Instance]

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampleRow:
-    """One sample under one filter; lists run over its requests (choices) or its tokens.
+    """One sample under one filter; lists run over its answers or their tokens.
 
-    Token lists hold the concatenated answers of all requests of the sample; `logprobs` are natural
+    There is an answer for each request (choice) and each of its repeats, and token lists hold all
+    of them, one after another. Images are those that the model was shown. `logprobs` are natural
     logarithms of the chosen tokens' probabilities, `margins` their lead over the next best token.
     `choice_logprobs` are the log-likelihoods that a task scored, in the order of its requests;
     `guessed` says that lm-eval found no answer in the response, and drew one. `seconds` is how long
@@ -114,12 +115,24 @@ def sample_rows(
         for instance in loaded.leaves[name].instances:
             requests.setdefault(instance.doc_id, []).append(instance)
         answers = {
-            doc_id: [lm.answer_to(request) for request in sorted(asked, key=lambda i: i.idx)]
+            doc_id: [
+                answer
+                for request in sorted(asked, key=lambda i: i.idx)
+                for answer in lm.answers_to(request)
+            ]
             for doc_id, asked in requests.items()
         }
         guessed = loaded.guessed[name] or [False] * len(samples)
         rows += [
-            _row(name, sample, answers.get(sample["doc_id"], []), drawn, album, cluster)
+            _row(
+                name,
+                sample,
+                answers.get(sample["doc_id"], []),
+                loaded.requests[name].shown(_images(sample)),
+                drawn,
+                album,
+                cluster,
+            )
             for sample, drawn in zip(samples, guessed, strict=True)
         ]
     return rows
@@ -128,15 +141,14 @@ def sample_rows(
 def _row(
     name: str,
     sample: dict[str, Any],
-    answers: list[tuple[Answer | None, bool]],
+    answers: list[tuple[Answer, bool]],
+    images: list[Any],
     guessed: bool,
     album: Album,
     cluster: str | None,
 ) -> SampleRow:
-    known = [answer for answer, _ in answers if answer is not None]
-    arguments = sample["arguments"]
-    prompt = str(arguments[0][0])
-    images = arguments[0][2].get("visual", []) if len(arguments[0]) > 2 else []
+    known = [answer for answer, _ in answers]
+    prompt = str(sample["arguments"][0][0])
     return SampleRow(
         task=name,
         doc_id=int(sample["doc_id"]),
@@ -172,6 +184,11 @@ def _row(
         cluster=str(sample["doc"].get(cluster, "")) if cluster else "",
         seconds=[answer.seconds for answer in known if answer.seconds is not None],
     )
+
+
+def _images(sample: dict[str, Any]) -> list[Any]:
+    first = sample["arguments"][0]
+    return first[2].get("visual", []) if len(first) > 2 else []
 
 
 def _log_likelihood(response: Any) -> float | None:

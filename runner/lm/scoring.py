@@ -50,9 +50,10 @@ class Scoring(InTurn, HFLM):
         with self.asking("loglikelihood_rolling", len(requests)):
             return super().loglikelihood_rolling(requests)
 
-    def answer_to(self, request: Instance) -> tuple[Answer | None, bool]:
-        """How long an asked request was, and whether it was cut to fit."""
-        return self._scored.get(request.args, (None, False))
+    def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
+        """How long an asked request was, and whether it was cut to fit; repeats score the same."""
+        scored = self._scored.get(request.args)
+        return [scored] if scored is not None else []
 
     def forget(self) -> None:
         """Drop the answers that nobody took."""

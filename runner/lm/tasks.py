@@ -14,6 +14,7 @@ from lm_eval.tasks import TaskManager
 from runner.config.usage import suggestion
 from runner.errors import UserError
 from runner.lm.guesses import watch
+from runner.lm.requests import Requests
 from runner.plan import Evaluation, Plan
 
 
@@ -26,6 +27,8 @@ class LoadedTask:
     leaves: dict[str, Task]
     # Whether lm-eval guessed, for every sample that a leaf has scored (runner/lm/guesses.py).
     guessed: dict[str, list[bool]]
+    # What lm-eval makes of each leaf's documents, compared with what was configured.
+    requests: dict[str, Requests]
 
     @property
     def expected(self) -> int:
@@ -86,7 +89,7 @@ def load_tasks(plan: Plan, manager: TaskManager) -> list[LoadedTask]:
     ]
     if problems:
         raise UserError(*problems)
-    loaded = [_load(manager, evaluation) for evaluation in plan.evaluations]
+    loaded = [_load(manager, evaluation, plan) for evaluation in plan.evaluations]
     for task in loaded:
         problems += _baseline_problems(task)
         problems += _image_problems(task, plan.backend)
@@ -95,13 +98,19 @@ def load_tasks(plan: Plan, manager: TaskManager) -> list[LoadedTask]:
     return loaded
 
 
-def _load(manager: TaskManager, evaluation: Evaluation) -> LoadedTask:
+def _load(manager: TaskManager, evaluation: Evaluation, plan: Plan) -> LoadedTask:
     built = manager.load([evaluation.task])
     groups = built.get("groups") or {}
     top = groups.get(evaluation.task)
     items: tuple[Any, ...] = (top,) if top is not None else tuple(built["tasks"].values())
     leaves = dict(built["tasks"])
-    return LoadedTask(evaluation, items, leaves, {name: watch(leaves[name]) for name in leaves})
+    return LoadedTask(
+        evaluation,
+        items,
+        leaves,
+        guessed={name: watch(task) for name, task in leaves.items()},
+        requests={name: Requests(name, task, evaluation, plan) for name, task in leaves.items()},
+    )
 
 
 def _image_problems(loaded: LoadedTask, backend: str) -> list[str]:

@@ -42,7 +42,7 @@ class RecordedTransformers(Scoring):
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
         """Everything but the weights: configuration, tokenizer, processor."""
         super().__init__(*args, progress=progress, **kwargs)
-        self._answers: dict[Hashable, tuple[Answer, bool]] = {}
+        self._answers: dict[Hashable, list[tuple[Answer, bool]]] = {}
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
         """Put off the loading of the weights until `start`."""
@@ -88,7 +88,7 @@ class RecordedTransformers(Scoring):
                 chunk = [requests[place] for place in places]
                 for place, answered in zip(places, self._generated(chunk), strict=True):
                     texts[place] = answered[0].text
-                    self._answers.setdefault(_key(requests[place]), answered)  # first of repeats
+                    self._answers.setdefault(_key(requests[place]), []).append(answered)
                 self.progress.advance(len(places))
         return texts
 
@@ -105,11 +105,11 @@ class RecordedTransformers(Scoring):
         super().forget()
         self._answers.clear()
 
-    def answer_to(self, request: Instance) -> tuple[Answer | None, bool]:
-        """What was answered to an asked request, and whether its prompt was cut to fit."""
+    def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
+        """What was answered to each repeat of a request, and whether its prompt was cut to fit."""
         if request.request_type == "generate_until":
-            return self._answers.get(_key(request), (None, False))
-        return super().answer_to(request)
+            return self._answers.get(_key(request), [])
+        return super().answers_to(request)
 
     def _chunks(self, requests: list[Instance]) -> Iterator[list[int]]:
         """Places of requests that can share a batch: alike in settings, and nearly in length."""

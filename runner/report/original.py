@@ -74,6 +74,7 @@ def _render(file: Path, adopted: Adopted, run: RunDirectory, plan: Plan) -> str:
     return page.render(
         model_name=adopted.model_name,
         plan=plan,
+        outcome=outcome,
         environment=environment,
         execution_mode=execution_mode(plan, outcome),
         version=lambda *names: version(environment, *names),

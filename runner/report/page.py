@@ -113,12 +113,17 @@ def _task(
         task=task,
         subjects=subjects,
         # A scored choice is no answer of the model's own length.
-        answer_tokens=histogram([len(sample.token_ids) for sample in once]) if generated else None,
+        answer_tokens=histogram([_answer_tokens(sample) for sample in once]) if generated else None,
         prompt_tokens=histogram([max(s.prompt_tokens) for s in once if s.prompt_tokens]),
         answer_times=histogram([round(1000 * max(s.seconds)) for s in once if s.seconds]),
         pace=curve(events, task.task),
         answers=worst(task, verdict, own, subjects),
     )
+
+
+def _answer_tokens(sample: Sample) -> int:
+    """The mean over its repeats."""
+    return len(sample.token_ids) // max(len(sample.finish_reasons), 1)
 
 
 def _strips(judged: list[MetricVerdict]) -> tuple[Scale | None, list[Strip | None]]:

@@ -107,6 +107,7 @@ def _subject(
         n=metric.n,
         unparsable=sum(map(unparsable, samples)),
         stopped=sum("length" in each.finish_reasons for each in samples),
-        tokens=sum(len(each.token_ids) for each in samples) / max(len(samples), 1),
+        tokens=sum(len(each.token_ids) for each in samples)
+        / max(sum(len(each.finish_reasons) for each in samples), 1),
         strip=line.strip(value, metric.interval, whole),
     )

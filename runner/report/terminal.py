@@ -11,7 +11,7 @@ from rich.table import Table
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.report.formats import interval, number, signed
-from runner.report.words import limited, matters
+from runner.report.words import limited, matters, sampling
 from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
 from runner.verdict.words import beneath, reference
 
@@ -49,7 +49,7 @@ def show_feeding(out: Console, outcome: Outcome) -> None:
 
 def show_matters(out: Console, outcome: Outcome) -> None:
     """What should be known before the numbers are trusted."""
-    for sentence in (*limited(outcome), *matters(outcome)):
+    for sentence in (*limited(outcome), *matters(outcome), *sampling(outcome)):
         out.print(f"note: {sentence}")
 
 

@@ -51,6 +51,7 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
         asked = sum(task.evaluated for task in outcome.tasks)
         these = f"{asked} of these" if limited(outcome) else f"{asked} questions"
         found.append(f"All {these} were asked whole, answered to the end and read.")
+    found += sampling(outcome)
     found += [f"An attempt broke, and was made again: {reason}." for reason in outcome.retries]
     if plan.engine_args.get("trust_remote_code"):
         found.append("trust_remote_code was on: code that came with the weights ran in this run.")
@@ -75,6 +76,23 @@ def limited(outcome: Outcome) -> list[str]:
     ]
 
 
+def sampling(outcome: Outcome) -> list[str]:
+    """How answers were generated, where a reader might expect otherwise: a sentence each."""
+    said = []
+    for task in outcome.tasks:
+        if task.greedy_by_default:
+            said.append(
+                f"{task.task}: the task sets neither do_sample nor temperature; its answers are "
+                "greedy, which is lm-eval's documented default."
+            )
+        if task.drawn:
+            said.append(
+                f"{task.task}: answers are sampled at random, as the task or task.gen_kwargs "
+                "asks; another run gets others."
+            )
+    return said
+
+
 def matters(outcome: Outcome) -> list[str]:
     """What was not asked, answered or read as it should be: a sentence each."""
     return [sentence for task in outcome.tasks for sentence in _matters(task)]
@@ -89,7 +107,9 @@ def _matters(task: TaskOutcome) -> Iterator[str]:
     if task.refused:
         yield f"{task.task}: {of(task.refused, n)} prompts were too long to be asked at all."
     if task.cut_answers:
-        yield f"{task.task}: {of(task.cut_answers, n)} answers were stopped at the token limit."
+        # An older run's outcome does not count answers.
+        cut = of(task.cut_answers, task.answers or n)
+        yield f"{task.task}: {cut} answers were stopped at the token limit."
     if task.unparsable:
         drawn = f"; it guessed {task.guessed} of them at random" if task.guessed else ""
         yield (
@@ -104,3 +124,8 @@ def _matters(task: TaskOutcome) -> Iterator[str]:
             )
     if task.unmatched:
         yield f"{task.task}: {of(task.unmatched, n)} samples have no record of the engine's answer."
+    for each in task.departures:
+        yield (
+            f"{task.task}: in {of(each.samples, n)} samples, {each.said}; see document "
+            f"{each.doc_id} of {each.task}."
+        )

@@ -21,6 +21,11 @@ def doubts_of(task: TaskOutcome, n: int) -> str:
     if task.unmatched:
         # Whether these were cut or refused cannot be known, so they may not pass for whole.
         doubts.append(f"{task.unmatched} samples have no record of what the engine answered")
+    doubts += [
+        f"in {each.samples} of {task.evaluated} samples, {each.said} (such as document "
+        f"{each.doc_id} of {each.task})"
+        for each in task.departures
+    ]
     return ", ".join(doubts)
 
 

@@ -53,8 +53,8 @@ class Recording(InTurn, LM):  # type: ignore[misc]
 
     def start(self) -> None: ...
 
-    def answer_to(self, request: Any) -> tuple[Answer | None, bool]:
-        return Answer(9, (1,), (-0.1,), (1.0,), "stop"), False
+    def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
+        return [(Answer(9, (1,), (-0.1,), (1.0,), "stop"), False)]
 
 
 Load = Callable[..., tuple[Any, list[LoadedTask], Plan]]

@@ -49,8 +49,8 @@ class Rambling(InTurn, LM):  # type: ignore[misc]
 
     loglikelihood_rolling = loglikelihood
 
-    def answer_to(self, request: Any) -> tuple[Answer | None, bool]:
-        return Answer(9, (1, 2), (-0.1, -0.1), (1.0, 1.0), "stop"), False
+    def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
+        return [(Answer(9, (1, 2), (-0.1, -0.1), (1.0, 1.0), "stop"), False)]
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def ask(lm: RecordedHFMultimodal, requests: list[Any]) -> tuple[list[Any], list[
     """What lm-eval gets, and what is recorded."""
     lm.forget()
     results = getattr(lm, requests[0].request_type)(requests)
-    return results, [lm.answer_to(request) for request in requests]
+    return results, [lm.answers_to(request) for request in requests]
 
 
 def die(lm: RecordedHFMultimodal, requests: list[Any], journal: Journal, step: int) -> int:
@@ -166,8 +166,8 @@ def test_a_prompt_that_does_not_fit_is_told_again(
 ) -> None:
     long = seen(1, ASKED.replace("(A) red", "(A) red" * LONG))
     assert resumed(lm, opened, long, long) == 1
-    (answer, cut) = lm.answer_to(long)
-    assert answer is not None and not cut
+    (answer, cut) = lm.answers_to(long)[0]
+    assert not cut
     assert answer.finish_reason == TOO_LONG
 
 
