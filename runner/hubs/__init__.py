@@ -68,9 +68,15 @@ def weight_bytes(files: tuple[RemoteFile, ...]) -> int | None:
 def refuse_outside(listing: Listing) -> None:
     """A name that leads out of the directory is no file of an honest hub."""
     for file in listing.files:
-        path = PurePosixPath(file.path)
-        if path.is_absolute() or ".." in path.parts or "\\" in file.path:
+        if leads_outside(file.path):
             raise UserError(f"{listing.id}: the hub names a file outside of it ({file.path!r})")
+
+
+def leads_outside(path: str) -> bool:
+    """Whether a name that a file or a hub gives is no file below the directory that it is for."""
+    plain = PurePosixPath(path)
+    strange = any(character in path for character in "\\\0")
+    return strange or not plain.parts or plain.is_absolute() or ".." in plain.parts
 
 
 def is_path(name: str) -> bool:

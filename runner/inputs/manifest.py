@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runner.errors import UserError
+from runner.hubs import leads_outside
 from runner.inputs.digest import sampled_sha256, whole_sha256
 from runner.rundir import read_json, write_json
 
@@ -95,7 +96,20 @@ def read(directory: Path) -> Manifest | None:
             f"source.dir={directory}: {NAME} has schema {manifest.schema}, this runner reads "
             f"{SCHEMA}: prepare the directory with this version of the runner"
         )
+    for path in _places(manifest):
+        if leads_outside(path):
+            raise UserError(
+                f"source.dir={directory}: {NAME} names a file outside of it ({path!r}): prepare "
+                "did not write that; get the directory anew from where it was prepared"
+            )
     return manifest
+
+
+def _places(manifest: Manifest) -> Iterator[str]:
+    for repository in manifest.repositories:
+        top, _, rest = repository.directory.partition("/")
+        yield rest if top in (WEIGHTS, DATA) else f"../{repository.directory}"
+        yield from (file.path for file in repository.files)
 
 
 def write(directory: Path, manifest: Manifest) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.config.schema import RunConfig
 from runner.errors import UserError
-from runner.hubs import huggingface, is_path, modelscope, reason, weight_bytes
+from runner.hubs import huggingface, is_path, leads_outside, modelscope, reason, weight_bytes
 from runner.hubs.cache import cached_on_hf, cached_on_modelscope
 from runner.inputs.digest import digest_files
 
@@ -84,7 +84,13 @@ def _weight_files(directory: Path) -> list[Path]:
         shards = _json_mapping(index).get("weight_map")
         if not isinstance(shards, dict):
             raise UserError(f"model.pretrained: {index} has no weight_map: fetch it again")
-        wanted = set(shards.values())
+        wanted = {str(name) for name in shards.values()}
+        outside = sorted(filter(leads_outside, wanted))
+        if outside:
+            raise UserError(
+                f"model.pretrained: {index} names a file outside of its directory "
+                f"({outside[0]!r}): fetch the model again"
+            )
         absent = sorted(name for name in wanted if not (directory / name).is_file())
         if absent:
             raise UserError(

@@ -21,6 +21,7 @@ from runner.prepare.fetching import (
     locked,
     plan,
     refuse_full_disk,
+    refuse_links,
     refuse_strangers,
 )
 
@@ -95,6 +96,7 @@ def prepare(config: RunConfig) -> None:
     planned = [plan(each) for each in wanted]
     with locked(directory):
         listed = manifest.read(directory) or begun()
+        refuse_links(directory, planned, listed)
         refuse_strangers(directory, planned, listed)
         refuse_full_disk(directory, planned)
         for each in planned:

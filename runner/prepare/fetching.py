@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +127,20 @@ def refuse_strangers(directory: Path, planned: list[Planned], listed: Manifest) 
         raise UserError(*problems)
 
 
+def refuse_links(directory: Path, planned: list[Planned], listed: Manifest) -> None:
+    """A link below the directory would have prepare write and remove files elsewhere."""
+    inside = directory.resolve()
+    for each in planned:
+        before = listed.at(each.wanted.directory)
+        names = {f.path for f in each.files} | {f.path for f in (before.files if before else ())}
+        for folder in sorted({(Path(each.wanted.directory) / name).parent for name in names}):
+            if (directory / folder).resolve() != inside / folder:
+                raise UserError(
+                    f"source.dir={directory}: {folder}: leads elsewhere by a link; replace the "
+                    "link with a directory, or prepare the place that it leads to"
+                )
+
+
 def refuse_full_disk(directory: Path, planned: list[Planned]) -> None:
     """Before hours of fetching, not after."""
     missing = sum(
@@ -147,7 +162,8 @@ def locked(directory: Path) -> Iterator[None]:
     """One prepare at a time: two would write each other's manifest away."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".prepare.lock").open("w")
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.fdopen(os.open(directory / ".prepare.lock", flags, 0o666), "w")
     except OSError as error:
         raise UserError(f"source.dir={directory}: not writable ({error.strerror})") from error
     with lock:

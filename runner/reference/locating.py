@@ -72,6 +72,8 @@ def locate(name: str, uri: str, courier: Courier) -> Located:
     try:
         if alias is not None:
             run_id = courier.find_alias(LOOKUP_S, **asdict(alias), uri=uri)
+            if not RUN_ID.fullmatch(run_id):  # it names a directory of the cache
+                raise UserError(f"{KEY}={name}: MLflow's id of that run is no id ({run_id!r})")
         return Located(_fetched(run_id, uri, courier), run_id)
     except NotSent as error:
         raise UserError(

@@ -71,7 +71,7 @@ def download(
         UserError: if the run has no such file among its artifacts.
     """
     client = _client(uri)
-    there = {file.path for file in client.list_artifacts(run_id)}
+    there = {file.path for file in client.list_artifacts(run_id) if not file.is_dir}
     if missing := [name for name in needed if name not in there]:
         raise UserError(
             f"verdict.reference: MLflow's run {run_id} has no {', '.join(missing)} among its "

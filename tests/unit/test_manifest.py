@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,30 @@ def test_a_broken_manifest(tmp_path: Path, content: str) -> None:
     (tmp_path / manifest.NAME).write_text(content)
     with pytest.raises(UserError, match=r"cannot be read .*run prepare again"):
         manifest.read(tmp_path)
+
+
+OUTSIDE = ("../x", "a/../../x", "/etc/x", "", ".", "a\\..\\x", "a\0b")
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_a_file_outside_of_the_directory(
+    directory: Path, repository: Repository, path: str
+) -> None:
+    file = replace(repository.files[0], path=path)
+    manifest.write(directory, empty().having(replace(repository, files=(file,))))
+    with pytest.raises(UserError, match="names a file outside of it"):
+        manifest.read(directory)
+
+
+@pytest.mark.parametrize(
+    "place", [*OUTSIDE, "weights", "weights/", "data", "other/name", "weights/../../x"]
+)
+def test_a_repository_outside_of_the_directory(
+    directory: Path, repository: Repository, place: str
+) -> None:
+    manifest.write(directory, empty().having(replace(repository, directory=place)))
+    with pytest.raises(UserError, match="names a file outside of it"):
+        manifest.read(directory)
 
 
 def test_a_manifest_of_another_schema(directory: Path) -> None:

@@ -347,6 +347,53 @@ def test_a_name_that_leads_out_of_the_directory(
     assert "names a file outside of it" in refusal(capsys, run(directory))
 
 
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_manifest_that_leads_out_of_the_directory_removes_nothing(
+    hub: Hub,
+    directory: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    absolute: bool,
+) -> None:
+    """prepare removes what its manifest names and the hub has no more."""
+    assert run(directory) == 0
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    path = str(precious) if absolute else os.path.relpath(precious, weights(directory))
+    file = directory / manifest.NAME
+    content = json.loads(file.read_text())
+    content["repositories"][0]["files"].append({"path": path, "size": 4, "sha256": "0" * 64})
+    file.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert "names a file outside of it" in refusal(capsys, run(directory))
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("link", ["weights", "weights/owner", f"weights/{MODEL}"])
+def test_a_link_that_leads_out_of_the_directory_removes_nothing(
+    hub: Hub, directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], link: str
+) -> None:
+    assert run(directory) == 0
+    moved, tokenizer = tmp_path / "elsewhere", weights(directory) / "tokenizer.json"
+    (directory / link).rename(moved)
+    (directory / link).symlink_to(moved)
+    del hub.models[MODEL]["tokenizer.json"]
+    capsys.readouterr()
+    assert "leads elsewhere by a link" in refusal(capsys, run(directory))
+    assert tokenizer.exists()
+
+
+def test_a_link_in_place_of_the_lock_empties_no_file(
+    hub: Hub, directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.mkdir()
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    (directory / ".prepare.lock").symlink_to(precious)
+    assert "not writable" in refusal(capsys, run(directory))
+    assert precious.read_text() == "mine"
+
+
 def test_a_full_disk(
     hub: Hub, directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -337,6 +337,14 @@ def test_promoting_moves_the_alias(
         locate("baseline@fixed/mmlu", uri, courier)
 
 
+def test_an_id_that_leads_out_of_the_cache_is_none(
+    config: RunConfig, cache: Path, courier: Courier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "find_alias", lambda *arguments, **named: "../../outside")
+    with pytest.raises(UserError, match="is no id"):
+        locate("baseline@fixed/gsm8k", "http://127.0.0.1:9", courier)
+
+
 def test_of_two_that_bear_an_alias_the_later_counts(
     left: Left, sent: Callable[[RunDirectory], str], config: RunConfig, courier: Courier
 ) -> None:

@@ -129,6 +129,13 @@ def test_an_index_without_any_shard(model: Path) -> None:
     assert "3 of 3 weight files are missing" in refusal(model)
 
 
+@pytest.mark.parametrize("name", ["../other/model.safetensors", "/etc/passwd"])
+def test_an_index_that_leads_out_of_the_directory(model: Path, name: str) -> None:
+    index = {"weight_map": {"w": name}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "names a file outside of its directory" in refusal(model)
+
+
 @pytest.mark.parametrize("content", ['{"weight_map": {', "{}", "[]"])
 def test_a_broken_index(model: Path, content: str) -> None:
     (model / "model.safetensors.index.json").write_text(content)
