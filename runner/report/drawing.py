@@ -18,12 +18,14 @@ MOST_BINS, MOST_POINTS = 24, 160
 
 @dataclass(frozen=True)
 class Strip:
-    """A value on its line, with its interval and what it is held against, in per cent of it."""
+    """A value on its line with its interval, in per cent of the line; `mark` is the baseline, and
+    `band` the values that the rule tolerates."""
 
     at: float
     low: float
     high: float
     mark: float | None
+    band: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,22 @@ class Scale:
         return round(100 * min(max(share, 0.0), 1.0), 2)
 
     def strip(
-        self, value: float, interval: tuple[float, float] | None, mark: float | None
+        self,
+        value: float,
+        interval: tuple[float, float] | None,
+        mark: float | None,
+        band: tuple[float | None, float | None] | None = None,
     ) -> Strip:
         low, high = interval or (value, value)
         held = None if mark is None else self.place(mark)
-        return Strip(self.place(value), self.place(low), self.place(high), held)
+        start, end = band or (None, None)
+        tolerated = (
+            0.0 if start is None else self.place(start),
+            100.0 if end is None else self.place(end),
+        )
+        return Strip(
+            self.place(value), self.place(low), self.place(high), held, tolerated if band else None
+        )
 
 
 @dataclass(frozen=True)

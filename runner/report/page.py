@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +20,16 @@ from runner.report.drawing import (
     WIDTH,
     Curve,
     Histogram,
-    Scale,
-    Strip,
     curve,
     histogram,
-    scale,
 )
 from runner.report.formats import number, of, signed, visible
 from runner.report.stack import execution_mode, version
+from runner.report.strips import COLOURS, strips, told
 from runner.report.subjects import Subjects, by_subject
 from runner.report.template import template
 from runner.rundir import RunDirectory
-from runner.verdict import MetricVerdict, Verdict
+from runner.verdict import Verdict
 from runner.verdict.words import beneath, reference
 
 LAPS = {
@@ -67,7 +64,7 @@ def render(
     samples = read_samples(run.samples) if run.samples.exists() else []
     events = list(_events(run.events))
     judged = [each for each in verdict.metrics if each.judged]
-    line, strips = _strips(judged)
+    line, marks = strips(judged)
     tasks = [_task(task, verdict, samples, events) for task in outcome.tasks]
     shown = [shown.sample for task in tasks for shown in task.answers]
     page = template(
@@ -89,8 +86,10 @@ def render(
         findings=words.findings(plan, outcome, verdict),
         execution_mode=execution_mode(plan, outcome),
         version=lambda *names: version(environment, *names).partition(" (")[0],
-        judged=list(zip(judged, strips, strict=True)),
+        judged=list(zip(judged, marks, strict=True)),
         line=line,
+        colours=COLOURS,
+        told=told,
         tasks=tasks,
         laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
         width=WIDTH,
@@ -124,28 +123,6 @@ def _task(
 def _answer_tokens(sample: Sample) -> int:
     """The mean over its repeats."""
     return len(sample.token_ids) // max(len(sample.finish_reasons), 1)
-
-
-def _strips(judged: list[MetricVerdict]) -> tuple[Scale | None, list[Strip | None]]:
-    """On one line where all are shares; else each on its own, and there is no common one.
-
-    What was not measured has none.
-    """
-    ends = [_ends(each) for each in judged]
-    flat = [end for row in ends for end in row]
-    together = bool(flat) and all(0 <= end <= 1 for end in flat)
-    common = scale(flat, (0.0, 1.0)) if together else None
-    return common, [
-        (common or scale(own)).strip(each.value, each.interval, each.baseline)
-        if each.value is not None
-        else None
-        for each, own in zip(judged, ends, strict=True)
-    ]
-
-
-def _ends(metric: MetricVerdict) -> list[float]:
-    known = (*(metric.interval or ()), metric.value, metric.baseline)
-    return [end for end in known if end is not None and math.isfinite(end)]
 
 
 def _events(file: Path) -> Iterator[dict[str, Any]]:

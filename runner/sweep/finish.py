@@ -14,7 +14,7 @@ from runner.sweep.answers import Answers, read_answers
 from runner.sweep.comparison import Comparison, compare
 from runner.sweep.figures import draw
 from runner.sweep.links import Links
-from runner.sweep.page import page
+from runner.sweep.markdown import page
 from runner.sweep.summary import MetricId, Sweep, read_sweep
 from runner.sweep.tables import rows, to_csv, to_parquet
 from runner.tracking.courier import Courier, warn_pending

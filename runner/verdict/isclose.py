@@ -20,6 +20,12 @@ def describe(rtol: float) -> str:
     return f"np.isclose(baseline, round(value, {ROUNDED_DIGITS}), rtol={rtol:g})"
 
 
+def tolerated(baseline: float, rtol: float) -> tuple[float | None, float | None]:
+    """The lowest and the highest value that pass; None where there is no such end."""
+    near, far = baseline / (1 + rtol), baseline / (1 - rtol) if rtol < 1 else None
+    return (near, far) if baseline >= 0 else (far, near)
+
+
 def judge(case: Case) -> Finding:
     """numpy scales rtol by its second argument, the measured value.
 

@@ -50,7 +50,8 @@ class MetricVerdict:
     `p` is one-sided, `p_adjusted` is Holm's for all metrics of the run; `upper` is the drop's
     one-sided 95 % bound, which passes under `margin`. `detectable` is the drop that would have
     failed in 4 of 5 such runs; `samples_to_decide` makes that the margin. `clusters` is how many
-    groups of samples the errors allow for.
+    groups of samples the errors allow for. `tolerated` are the lowest and the highest value within
+    the rule's tolerance of the baseline (None: no such end).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -79,6 +80,7 @@ class MetricVerdict:
     evidence: str = ""
     whole: int | None = None
     baseline_origin: str = ""
+    tolerated: tuple[float | None, float | None] | None = None
 
     @property
     def name(self) -> str:

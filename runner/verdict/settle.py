@@ -10,6 +10,7 @@ from statistics import NormalDist
 from runner.outcome import MetricResult
 from runner.statistics import ALPHA, shares
 from runner.statistics.several import holm
+from runner.verdict import isclose
 from runner.verdict.doubts import ALLOW
 from runner.verdict.result import MetricVerdict, Status
 from runner.verdict.rule import Case, Finding
@@ -86,7 +87,22 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         clusters=finding.clusters,
         evidence=finding.evidence,
         whole=result.whole,
+        tolerated=_tolerated(case, baseline),
     )
+
+
+def _tolerated(case: Case, baseline: float | None) -> tuple[float | None, float | None] | None:
+    """Values within the rule's tolerance of the baseline; None where the rule has no such range."""
+    settings = case.settings
+    if baseline is None:
+        return None
+    if settings.rule == "isclose":
+        return isclose.tolerated(baseline, settings.rtol)
+    higher = settings.higher_is_better
+    higher = case.result.higher_is_better if higher is None else higher
+    if higher is None:
+        return None
+    return (baseline - settings.margin, None) if higher else (None, baseline + settings.margin)
 
 
 def decide(drop: float, upper: float, p: float, margin: float) -> tuple[Status, str]:

@@ -331,6 +331,8 @@ def test_a_strip_stays_on_its_line() -> None:
     assert line.high == 1.0
     strip = line.strip(0.95, (0.5, 1.2), None)
     assert (strip.low, strip.high, strip.mark) == (0.0, 100.0, None)
+    assert line.strip(0.95, None, 0.9, (0.92, None)).band == (line.place(0.92), 100.0)
+    assert line.strip(0.95, None, 0.9).band is None
     assert scale([]).low < scale([]).high
     assert scale([3.0, 3.0]).low < 3.0 < scale([3.0, 3.0]).high
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runner.config.verdict import VerdictConfig
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
-from runner.verdict import EXIT_STATUS, Status, Verdict, confidence_interval, judge
+from runner.verdict import EXIT_STATUS, Status, Verdict, confidence_interval, isclose, judge
 
 RULE = VerdictConfig()
 Baselines = dict[str, dict[str, float]]
@@ -79,6 +79,17 @@ def test_the_rule_near_its_edge_on_any_scale(baseline: float, factor: float) -> 
     value = baseline * factor
     expected = bool(np.isclose(baseline, round(value, 4), rtol=0.05))
     assert (judged(value, baseline).status is Status.PASSED) is expected
+
+
+@pytest.mark.parametrize("baseline", [0.8933, -2.5, 31.0])
+@pytest.mark.parametrize("rtol", [0.05, 0.3])
+def test_the_tolerated_range_is_what_the_rule_accepts(baseline: float, rtol: float) -> None:
+    low, high = isclose.tolerated(baseline, rtol)
+    assert low is not None and high is not None
+    for edge, outwards in ((low, -1e-3), (high, 1e-3)):
+        assert np.isclose(baseline, edge - outwards, rtol=rtol)
+        assert not np.isclose(baseline, edge + outwards, rtol=rtol)
+    assert isclose.tolerated(0.5, 2.0)[1] is None
 
 
 def test_the_tolerance_scales_with_the_measured_value() -> None:
