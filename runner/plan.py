@@ -12,6 +12,7 @@ from typing import Any
 
 from runner.config.schema import AskConfig, ModelConfig, RunConfig, SeriesConfig
 from runner.config.verdict import NO_FIELD
+from runner.inputs.paths import by_content
 from runner.runtimes import TRANSFORMERS_BATCH_SIZE, anywhere, backend, engine_args
 
 PLACES = ("pretrained", "tokenizer")
@@ -37,6 +38,10 @@ class Facts:
     # Digests of the code that computes, and of the code that asks and scores.
     engine_code: dict[str, str] = field(default_factory=dict)
     evaluation_code: dict[str, str] = field(default_factory=dict)
+    # Of each path in engine.extra, the digest of what lies there; and the state of all files that
+    # digests do not read whole.
+    paths: dict[str, str] = field(default_factory=dict)
+    unread: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class Plan:
     # Requests in flight; None leaves it to the engine's size.
     window: int | None = None
     journal: JournalPlan | None = None
+    # The state, on this machine, of large files, which the fingerprints know by samples or names.
+    unread: str = ""
 
     @property
     def parallel_mode(self) -> str:
@@ -182,8 +189,10 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
             **({"runtime": engine.runtime} if engine.runtime != "vllm" else {}),
             "backend": backend(config),
             "platform": engine.platform,
-            # Digests stand for the paths that weights and tokenizer happen to lie at.
-            "engine_args": {k: v for k, v in arguments.items() if k not in PLACES},
+            # Digests stand for the paths that files happen to lie at.
+            "engine_args": by_content(
+                {k: v for k, v in arguments.items() if k not in PLACES}, facts.paths
+            ),
             "environment": {**facts.inherited, **engine.env},
             "weights": facts.weights,
             **({"tokenizer": facts.tokenizer} if facts.tokenizer else {}),
@@ -223,6 +232,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         cluster=config.verdict.cluster if config.verdict.cluster not in NO_FIELD else None,
         window=engine.window,
         journal=_journal(config, engine_fingerprint),
+        unread=facts.unread,
     )
 
 

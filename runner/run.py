@@ -7,7 +7,6 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,15 +15,13 @@ from rich.console import Console
 
 from runner import preflight, secrecy
 from runner.config.schema import RunConfig, TrackingConfig
-from runner.environment import AT_START, MOVING, OURS, Environment, collect
+from runner.environment import Environment, collect
 from runner.errors import UserError
 from runner.evidence.samples import read_samples
-from runner.hubs import is_path
+from runner.facts import gathered
 from runner.inputs import sources
-from runner.inputs.digest import digest_directories
 from runner.outcome import Outcome, State
-from runner.packages import engine_plugins
-from runner.plan import Facts, Plan, make_plan
+from runner.plan import Plan, make_plan
 from runner.platforms import PLATFORMS
 from runner.reference.locating import locate
 from runner.reference.reading import Reference, misfits, read
@@ -39,15 +36,6 @@ from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun, run_page, ui_command
 from runner.verdict import EXIT_STATUS, Status, Verdict, judge
 from runner.verdict.rule import needs_samples
-
-# Packages and parts of the machine that can change a number the engine produces.
-MACHINE = ("cann", "driver", "firmware")
-MOVES = {
-    "vllm": tuple(name for name in MOVING if name not in ("accelerate", "peft")),
-    # lm-eval's own model class computes here, and vLLM may not even be installed.
-    "transformers": (*(name for name in MOVING if not name.startswith("vllm")), "lm-eval"),
-}
-ASKS = ("lm-eval", OURS)
 
 
 @dataclass(frozen=True)
@@ -88,7 +76,7 @@ def show_plan(config: RunConfig, courier: Courier, out: Console) -> None:
     environment = _environment(config)
     for warning in found.warnings:
         _warn(warning)
-    plan = make_plan(found.config, _facts(found.config, environment, found))
+    plan = make_plan(found.config, gathered(found, environment))
     terminal.show_plan(out, plan, found.memory, against.used if against is not None else None)
     unfit = misfits(against, plan) if against is not None else []
     if problems := [*found.problems, *unfit]:
@@ -114,7 +102,7 @@ def check(config: RunConfig, composed: str, courier: Courier, out: Console) -> C
     if found.problems:
         raise UserError(*found.problems)
     environment = _environment(config)
-    plan = make_plan(found.config, _facts(found.config, environment, found))
+    plan = make_plan(found.config, gathered(found, environment))
     if against is not None and (unfit := misfits(against, plan)):
         raise UserError(*unfit)
     return Checked(found.config, composed, plan, environment, against)
@@ -224,37 +212,6 @@ def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
             against = held.against(())
     samples = read_samples(files.samples) if kept else ()
     return judge(outcome, checked.plan.evaluations, rule, samples, against)
-
-
-def _facts(config: RunConfig, environment: Environment, found: preflight.Findings) -> Facts:
-    source, task, tokenizer = found.source, config.task, config.model.tokenizer
-    if source is not None and source.data_digest is not None:
-        data = f"{source.data_digest} {digest_directories(task.include_path)}"
-    else:
-        data = digest_directories(task.data_dir, task.include_path)
-    if tokenizer is not None and is_path(tokenizer):
-        tokenizer = digest_directories(tokenizer)
-    known = {**environment.packages, **environment.toolkit}
-    runtime = config.engine.runtime
-    moves = MOVES[runtime]
-    loaded = (*moves, *(engine_plugins() if runtime == "vllm" else ()), *AT_START, OURS)
-    return Facts(
-        versions={name: known[name] for name in (*moves, *MACHINE) if name in known},
-        device=environment.chip,
-        weights=found.weights.digest if found.weights is not None else "unknown",
-        data=data,
-        environment=found.environment,
-        tokenizer=tokenizer,
-        series=environment.series,
-        inherited=environment.moving,
-        engine_code=_digests(environment, loaded),
-        evaluation_code=_digests(environment, ASKS),
-    )
-
-
-def _digests(environment: Environment, names: Iterable[str]) -> dict[str, str]:
-    code = environment.code
-    return {name: code[name].digest for name in names if name in code}
 
 
 def _write_page(

@@ -27,6 +27,7 @@ from typing import Any
 
 from runner.errors import UserError
 from runner.inputs.digest import last_changes
+from runner.inputs.paths import local_paths
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import JournalPlan, Plan
 from runner.rundir import RunDirectory, read_json, write_json
@@ -233,8 +234,9 @@ def _journal(plan: Plan, run: Path, where: JournalPlan, reporter: Reporter) -> A
     def warn(text: str) -> None:
         reporter.send("warning", text=text)
 
-    weights = Path(plan.engine_args["pretrained"])
-    changed = last_changes(weights)[:8] if weights.is_dir() else ""
+    # Asked once the engine has read them.
+    files = [Path(path).expanduser() for path in local_paths(plan.engine_args)]
+    changed = last_changes(*files)[:8]
     directory = Path(f"{where.directory}-{changed}" if changed else where.directory)
     return Journal(directory, run, where.max_gib * 2**30, warn)
 

@@ -60,7 +60,11 @@ def differences(first: Side, second: Side) -> Settings:
 def _configuration(side: Side) -> dict[str, str]:
     """As composed; of a run that left no config.yaml what its plan says."""
     if not side.config:
-        plan = {key: value for key, value in asdict(side.plan).items() if "fingerprint" not in key}
+        plan = {
+            key: value
+            for key, value in asdict(side.plan).items()
+            if "fingerprint" not in key and key != "unread"
+        }
         return dict(_flat(plan))
     return {
         key: value

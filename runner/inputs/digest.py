@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from pathlib import Path
 WHOLE_FILE_BYTES = 256 << 20
 SAMPLES, SAMPLE_BYTES = 64, 1 << 20
 WHOLE_DIRECTORY_BYTES = 2 << 30
+# Files are read side by side: hashing, and a shared file system, each take one of them at a time.
+READERS = 16
 
 
 def digest_files(root: Path, files: Iterable[Path]) -> str:
@@ -19,22 +23,20 @@ def digest_files(root: Path, files: Iterable[Path]) -> str:
     A file over 256 MiB goes in as its size and 64 samples of 1 MiB spread evenly: retrained or
     requantized weights differ everywhere, a single flipped byte may go unseen.
     """
+    wanted = sorted(set(files))
     total = hashlib.sha256()
-    for file in sorted(set(files)):
-        total.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
-        total.update(_content(file))
+    with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
+        for file, content in zip(wanted, pool.map(_content, wanted), strict=True):
+            total.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
+            total.update(content)
     return total.hexdigest()
 
 
-def last_changes(root: Path) -> str:
-    """SHA-256 over when each file that is only sampled was changed; empty where none is sampled.
-
-    A byte that was changed in place, which samples may not see, is seen here.
-    """
-    large = [file for file in root.rglob("*") if _is_content(file)]
-    stats = [(str(file.relative_to(root)), file.stat()) for file in sorted(large)]
-    times = [(name, stat.st_mtime_ns) for name, stat in stats if stat.st_size > WHOLE_FILE_BYTES]
-    return hashlib.sha256(repr(times).encode()).hexdigest() if times else ""
+def digest_path(path: Path) -> str:
+    """SHA-256 of a file, or of every file below a directory, wherever it lies."""
+    if path.is_file():
+        return digest_files(path.parent, [path])
+    return digest_files(path, _files(path))
 
 
 def digest_directories(*directories: str | None) -> str:
@@ -44,20 +46,37 @@ def digest_directories(*directories: str | None) -> str:
     names and sizes: what of it was asked shows in the prompts' own digest after the run.
     """
     roots = [Path(name).expanduser() for name in directories if name is not None]
-    digests = [_digest_directory(root) for root in roots]
+    digests = [digest_data(root) for root in roots]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest() if digests else ""
 
 
-def _digest_directory(root: Path) -> str:
-    files = [file for file in root.rglob("*") if _is_content(file)]
-    if sum(file.stat().st_size for file in files) <= WHOLE_DIRECTORY_BYTES:
-        return digest_files(root, files)
-    listing = sorted((str(file.relative_to(root)), file.stat().st_size) for file in files)
+def digest_data(path: Path) -> str:
+    """SHA-256 of a file, or of a directory as `digest_directories` says."""
+    files = list(_files(path))
+    if path.is_file() or not _only_listed(files):
+        return digest_path(path)
+    listing = sorted((str(file.relative_to(path)), file.stat().st_size) for file in files)
     return hashlib.sha256(repr(listing).encode()).hexdigest()
 
 
-def _is_content(file: Path) -> bool:
-    return file.is_file() and "__pycache__" not in file.parts
+def last_changes(*paths: Path) -> str:
+    """SHA-256 over the state of each large file, which a digest samples; empty where none is large.
+
+    What samples may not see is seen here: a file's inode and the time of its last change tell that
+    it was replaced or rewritten, even with its size and modification time set back. They say
+    nothing on another machine.
+    """
+    return _states((path, file) for path in paths for file in _files(path) if _is_large(file))
+
+
+def last_changes_of_data(*paths: Path) -> str:
+    """The same for data, whose large directories are only listed."""
+    found = []
+    for path in paths:
+        files = list(_files(path))
+        listed = _only_listed(files)
+        found += [(path, file) for file in files if listed or _is_large(file)]
+    return _states(found)
 
 
 def whole_sha256(file: Path) -> str:
@@ -91,11 +110,41 @@ def git_blob_id(file: Path) -> str:
     return digest.hexdigest()
 
 
+def _files(path: Path) -> Iterator[Path]:
+    """The file, or those below the directory; hidden ones are a hub's or a file system's own."""
+    if path.is_file():
+        yield path
+        return
+    for file in path.rglob("*"):
+        parts = file.relative_to(path).parts
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
+        if not hidden and file.is_file():
+            yield file
+
+
+def _only_listed(files: list[Path]) -> bool:
+    return sum(file.stat().st_size for file in files) > WHOLE_DIRECTORY_BYTES
+
+
+def _is_large(file: Path) -> bool:
+    return file.stat().st_size > WHOLE_FILE_BYTES
+
+
+def _states(files: Iterable[tuple[Path, Path]]) -> str:
+    states = [(str(file.relative_to(root)), *_state(file)) for root, file in sorted(files)]
+    return hashlib.sha256(repr(states).encode()).hexdigest() if states else ""
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """What differs after any change of the content; the time of the last change cannot be set."""
+    stat = file.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
 def _content(file: Path) -> bytes:
-    found = file.stat()
-    if found.st_size <= SAMPLE_BYTES:
+    if file.stat().st_size <= SAMPLE_BYTES:
         return bytes.fromhex(whole_sha256(file))
-    return _read_once(file, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return _read_once(file, *_state(file))
 
 
 @cache

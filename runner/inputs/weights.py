@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,23 @@ from runner.inputs.digest import digest_files
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the files are (None: only on the hub), the model's config.json, and their digest.
+    """Where the files are (None: only on the hub), and the model's config.json.
 
-    `stored_bytes` are the weights' own, as they lie on disk; None where the hub does not say.
+    `revision` says who they are on their hub, `files` which they are here. `stored_bytes` are the
+    weights' own, as they lie on disk; None where the hub does not say.
     """
 
     directory: Path | None
     config: dict[str, Any]
-    digest: str
+    revision: str = ""
     stored_bytes: int | None = None
+    files: tuple[Path, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """Who they are. Reads the files, which for hundreds of shards takes seconds: ask for it
+        once nothing stands in the way of the run."""
+        return digest_files(self.directory, self.files) if self.directory else self.revision
 
 
 def find_weights(config: RunConfig) -> Weights:
@@ -72,8 +81,8 @@ def _local(directory: Path) -> Weights:
     return Weights(
         directory,
         config,
-        digest_files(directory, [*files, *_described(directory)]),
-        sum(file.stat().st_size for file in files),
+        stored_bytes=sum(file.stat().st_size for file in files),
+        files=(*files, *_described(directory)),
     )
 
 
@@ -144,8 +153,7 @@ def _on_the_hub(repository: str, revision: str | None) -> Weights:
     except Exception as error:  # whatever the network stack raises, the cure is the same
         said = huggingface.explain(error, repository, "model")
         raise UserError(f"{where}, and {said}. {cure}") from error
-    digest = f"hub:{repository}@{found.revision}"
-    return Weights(None, config, digest, weight_bytes(found.files))
+    return Weights(None, config, f"hub:{repository}@{found.revision}", weight_bytes(found.files))
 
 
 def _on_modelscope(repository: str, revision: str | None) -> Weights:
@@ -162,5 +170,5 @@ def _on_modelscope(repository: str, revision: str | None) -> Weights:
             f"model.pretrained={repository}: ModelScope did not give it ({type(error).__name__}: "
             f"{reason(error)}); {cure}"
         ) from error
-    digest = f"modelscope:{repository}@{found.revision}"
-    return Weights(None, config, digest, weight_bytes(found.files))
+    revision = f"modelscope:{repository}@{found.revision}"
+    return Weights(None, config, revision, weight_bytes(found.files))

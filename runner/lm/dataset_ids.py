@@ -10,9 +10,7 @@ from lm_eval.tasks import TaskManager
 
 from runner.config.usage import suggestion
 from runner.errors import UserError
-
-# Readers of `datasets` that take files, not the name of a repository.
-FILE_READERS = ("json", "csv", "parquet", "arrow", "text", "xml", "webdataset", "imagefolder")
+from runner.inputs.tasks import FILE_READERS
 
 
 def data_sets(names: list[str], include_path: str | None) -> dict[str, dict[str, str | None]]:

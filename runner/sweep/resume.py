@@ -61,12 +61,14 @@ def status_of(directory: Path, checked: Checked) -> int | None:
         verdict: Verdict = read_json(files.verdict, Verdict)
     except ValueError:  # another version of the runner's
         return None
-    found = (plan.engine_fingerprint, plan.evaluation_fingerprint)
-    asked = (checked.plan.engine_fingerprint, checked.plan.evaluation_fingerprint)
-    if verdict.status not in FINAL or found != asked:
+    if verdict.status not in FINAL or _identity(plan) != _identity(checked.plan):
         return None
     same = same_run(files.config.read_text(encoding="utf-8"), checked.composed)
     return verdict.exit_status if same else None
+
+
+def _identity(plan: Plan) -> tuple[str, ...]:
+    return plan.engine_fingerprint, plan.evaluation_fingerprint, plan.unread
 
 
 def ended(directory: Path, otherwise: int) -> int:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from runner.inputs import digest
-from runner.inputs.digest import digest_directories, digest_files, last_changes
+from runner.inputs.digest import (
+    digest_directories,
+    digest_files,
+    digest_path,
+    last_changes,
+    last_changes_of_data,
+)
 
 
 @pytest.fixture
@@ -66,16 +73,37 @@ def test_where_one_file_ends_and_the_next_begins_shows(tmp_path: Path) -> None:
     assert of_files(tmp_path) != before
 
 
-def test_a_large_file_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
+def test_a_large_file_is_read_again_only_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "weights"
     file.write_bytes(bytes(digest.SAMPLE_BYTES + 1))
     first, before = of_files(tmp_path), file.stat()
+    with monkeypatch.context() as unread:
+        unread.setattr(digest, "whole_sha256", None)
+        assert of_files(tmp_path) == first
+    time.sleep(0.02)
     with file.open("rb+") as stream:
         stream.write(b"changed")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert of_files(tmp_path) == first
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     assert of_files(tmp_path) != first
+
+
+def test_a_path_is_a_file_or_a_directory(files: Path) -> None:
+    before = _both(files)
+    (files / "a").write_bytes(b"First")
+    assert all(one != other for one, other in zip(before, _both(files), strict=True))
+
+
+def _both(files: Path) -> tuple[str, str]:
+    return digest_path(files), digest_path(files / "a")
+
+
+def test_what_a_hub_keeps_beside_its_files_is_no_content(files: Path) -> None:
+    before = digest_directories(str(files))
+    (files / ".cache" / "huggingface").mkdir(parents=True)
+    (files / ".cache" / "huggingface" / "a.metadata").write_text("2026-11-29")
+    assert digest_directories(str(files)) == before
 
 
 def test_compiled_files_are_no_content(files: Path) -> None:
@@ -144,3 +172,28 @@ def test_a_sampled_file_that_was_touched_is_another(
     assert last_changes(tmp_path) == before
     os.utime(tmp_path / "model.safetensors", (1, 1))
     assert last_changes(tmp_path) != before
+
+
+def test_a_sampled_file_that_was_rewritten_with_its_time_set_back_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.inputs.digest.WHOLE_FILE_BYTES", 10)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(bytes(20))
+    os.utime(file, ns=(1, 1))
+    before = last_changes(tmp_path)
+    time.sleep(0.02)
+    file.write_bytes(b"1" * 20)
+    os.utime(file, ns=(1, 1))
+    assert last_changes(tmp_path) != before
+
+
+def test_data_that_is_only_listed_shows_its_changes(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert last_changes_of_data(files, files / "a") == ""
+    monkeypatch.setattr("runner.inputs.digest.WHOLE_DIRECTORY_BYTES", 5)
+    before = last_changes_of_data(files)
+    time.sleep(0.02)
+    (files / "a").write_bytes(b"FIRST")
+    assert last_changes_of_data(files) != before

@@ -299,6 +299,19 @@ def test_what_cannot_move_a_number_leaves_both_fingerprints(
     assert other.evaluation_fingerprint == plan.evaluation_fingerprint
 
 
+def test_a_path_in_extra_is_known_by_what_lies_there(config: RunConfig, facts: Facts) -> None:
+    def fingerprint(path: str, content: str) -> str:
+        nested = {"speculative_config": {"model": path}, "max_lora_rank": 8}
+        with_content = replace(facts, paths={path: content})
+        return changed(config, with_content, "engine.extra", nested).engine_fingerprint
+
+    assert fingerprint("/a", "one") == fingerprint("/b", "one")
+    assert fingerprint("/a", "one") != fingerprint("/a", "other")
+    config.engine.extra = {"lora_local_path": "/a"}
+    plan = make_plan(config, replace(facts, paths={"/a": "one"}))
+    assert plan.engine_args["lora_local_path"] == "/a"
+
+
 def test_the_cores_that_happen_to_be_free_leave_the_fingerprint(
     config: RunConfig, facts: Facts, plan: Plan
 ) -> None:

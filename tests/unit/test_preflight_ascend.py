@@ -58,7 +58,7 @@ def check(config: RunConfig) -> Check:
 
 
 def weights(directory: Path | None = None, **config: Any) -> Weights:
-    return Weights(directory=directory, config=config, digest="")
+    return Weights(directory=directory, config=config)
 
 
 def machine(*changed: Device) -> Machine:

@@ -114,7 +114,7 @@ def test_the_runtime_is_part_of_who_an_engine_is(reference: RunConfig, facts: Fa
 
 
 def test_vllms_own_version_is_no_part_of_it(reference: RunConfig) -> None:
-    from runner.run import MOVES
+    from runner.facts import MOVES
 
     assert not [name for name in MOVES["transformers"] if "vllm" in name]
 

@@ -99,6 +99,14 @@ def test_where_results_go_is_no_difference_and_what_is_asked_is_one(
     assert resume.settle(tmp_path, {0: ask(512, "verdict: {rtol: 1}\n")}) == {}
 
 
+def test_large_files_that_were_rewritten_in_place_are_asked_again(tmp_path: Path, ask: Ask) -> None:
+    leave(tmp_path, 0, ask(512), Status.PASSED, 0)
+    again = ask(512)
+    assert resume.status_of(tmp_path / "0", again) == 0
+    rewritten = replace(again, plan=replace(again.plan, unread="another state"))
+    assert resume.status_of(tmp_path / "0", rewritten) is None
+
+
 def test_what_another_version_has_written_is_run_again(tmp_path: Path, ask: Ask) -> None:
     leave(tmp_path, 0, ask(512), Status.PASSED, 0)
     RunDirectory(tmp_path / "0").plan.write_text('{"model": "fixed"}')

@@ -239,3 +239,13 @@ def test_a_hub_that_does_not_answer(hub_cache: Path, monkeypatch: pytest.MonkeyP
     problem = refusal("owner/name")
     assert "did not give it (ConnectionError: name resolution failed)" in problem
     assert "hf download owner/name" in problem
+
+
+def test_nothing_is_digested_before_it_is_asked_for(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of shards take seconds to read: a refusal does not wait for them."""
+    with monkeypatch.context() as unread:
+        unread.setattr("runner.inputs.weights.digest_files", None)
+        weights = find_weights(str(model), None)
+    assert len(weights.digest) == 64

@@ -1,0 +1,90 @@
+"""What the plan must know of the machine, the weights, the code and the data, read from them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from runner.environment import AT_START, MOVING, OURS, Environment
+from runner.hubs import is_path
+from runner.inputs.digest import (
+    digest_data,
+    digest_directories,
+    digest_path,
+    last_changes,
+    last_changes_of_data,
+)
+from runner.inputs.paths import contents, local_paths
+from runner.inputs.tasks import named_by_tasks
+from runner.packages import engine_plugins
+from runner.plan import Facts
+from runner.preflight import Findings
+from runner.runtimes import engine_args
+
+# Parts of the machine, and packages, that can change a number the engine produces.
+MACHINE = ("cann", "driver", "firmware")
+MOVES = {
+    "vllm": tuple(name for name in MOVING if name not in ("accelerate", "peft")),
+    # lm-eval's own model class computes here, and vLLM may not even be installed.
+    "transformers": (*(name for name in MOVING if not name.startswith("vllm")), "lm-eval"),
+}
+ASKS = ("lm-eval", OURS)
+
+
+def gathered(found: Findings, environment: Environment) -> Facts:
+    """The facts of a run; reads its files, so ask once nothing stands in its way."""
+    config = found.config
+    task, tokenizer, runtime = config.task, config.model.tokenizer, config.engine.runtime
+    if tokenizer is not None and is_path(tokenizer):
+        tokenizer = digest_path(Path(tokenizer).expanduser())
+    known = {**environment.packages, **environment.toolkit}
+    moves = MOVES[runtime]
+    loaded = (*moves, *(engine_plugins() if runtime == "vllm" else ()), *AT_START, OURS)
+    arguments = engine_args(config)
+    named = named_by_tasks(
+        task.names, (task.include_path, *_edited_tasks(environment)), task.data_dir
+    )
+    data = [Path(each).expanduser() for each in (task.data_dir, task.include_path) if each]
+    return Facts(
+        versions={name: known[name] for name in (*moves, *MACHINE) if name in known},
+        device=environment.chip,
+        weights=found.weights.digest if found.weights is not None else "unknown",
+        data=_data(found, named),
+        environment=found.environment,
+        tokenizer=tokenizer,
+        series=environment.series,
+        inherited=environment.moving,
+        engine_code=_digests(environment, loaded),
+        evaluation_code=_digests(environment, ASKS),
+        paths=contents(config.engine.extra),
+        unread=last_changes(*(Path(path).expanduser() for path in local_paths(arguments)))
+        + last_changes_of_data(*data, *named),
+    )
+
+
+def _data(found: Findings, named: Iterable[Path]) -> str:
+    """Digests of the directories that the configuration names, and of what task files name."""
+    source, task = found.source, found.config.task
+    if source is not None and source.data_digest is not None:
+        directories = f"{source.data_digest} {digest_directories(task.include_path)}"
+    else:
+        directories = digest_directories(task.data_dir, task.include_path)
+    below = sorted(digest_data(path) for path in named)
+    if not below:
+        return directories
+    return f"{directories} {hashlib.sha256(' '.join(below).encode()).hexdigest()}"
+
+
+def _edited_tasks(environment: Environment) -> Iterator[str]:
+    """lm-eval's own task files, where they are not a release's: those name no local data."""
+    code = environment.code.get("lm-eval")
+    spec = importlib.util.find_spec("lm_eval") if code is not None and code.edited else None
+    for place in (spec and spec.submodule_search_locations) or ():
+        yield f"{place}/tasks"
+
+
+def _digests(environment: Environment, names: Iterable[str]) -> dict[str, str]:
+    code = environment.code
+    return {name: code[name].digest for name in names if name in code}

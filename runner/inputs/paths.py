@@ -1,0 +1,41 @@
+"""Local files that settings name: adapters, draft models, templates, tables."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.inputs.digest import digest_path
+
+# Settings that say where to put something, or what may be read: their content is no input.
+PLACES = re.compile(r"(?i).*(cache|log|profil|dump|trace|download|offload|output|allowed|socket).*")
+
+
+def local_paths(settings: Any) -> Iterator[str]:
+    """Each text in nested settings that names a file or directory here."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            if not PLACES.fullmatch(str(key)):
+                yield from local_paths(value)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from local_paths(value)
+    elif isinstance(settings, str) and settings and os.path.exists(os.path.expanduser(settings)):
+        yield settings
+
+
+def contents(settings: Any) -> dict[str, str]:
+    """For each such text, the digest of what lies there."""
+    return {path: digest_path(Path(path).expanduser()) for path in set(local_paths(settings))}
+
+
+def by_content(settings: Any, digests: Mapping[str, str]) -> Any:
+    """The settings with a digest in place of each path: the same wherever the files lie."""
+    if isinstance(settings, Mapping):
+        return {key: by_content(value, digests) for key, value in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [by_content(value, digests) for value in settings]
+    return digests.get(settings, settings) if isinstance(settings, str) else settings
