@@ -1,12 +1,24 @@
-"""Hydra takes launchers from this package alone; what they do is in runner/sweep."""
+"""Hydra takes plugins from this package alone; what they do is in runner/."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from runner.config import places
 from runner.sweep.launcher import SweepLauncher
 from runner.sweep.points import Point
+
+
+class OwnDirectories(SearchPathPlugin):
+    """Puts a user's own directories before conf/, where Hydra puts them behind it."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for directory in places.own_directories:
+            search_path.prepend(places.OWN, f"file://{directory}", anchor="main")
 
 
 class LocalLauncher(SweepLauncher):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import traceback
@@ -14,10 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from runner import secrecy
 from runner.attempt import FULL, INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
-from runner.config import loading
-from runner.config.composition import opened
+from runner.config import command_line, loading, places
+from runner.config.model_choice import refuse_other_weights
+from runner.config.overrides import given
 from runner.config.usage import explain, is_usage_error
 from runner.errors import UserError, cause
 from runner.rundir import remove_empty
@@ -28,16 +27,19 @@ from runner.sweep.record import PointRecord
 _statuses: list[int] = []
 
 
-@hydra.main(config_path=str(loading.config_directory()), config_name="config", version_base="1.3")
+@hydra.main(
+    config_path=str(loading.config_directory()), config_name=places.CONFIG_NAME, version_base="1.3"
+)
 def _run(composed: DictConfig) -> float | None:
     """One run; or one point of a sweep, where the launcher is not one of ours."""
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
     sweep = Path(hydra_config.sweep.dir) if hydra_config.mode is RunMode.MULTIRUN else None
     number = int(hydra_config.job.num) if sweep is not None else 0
-    overrides = tuple(hydra_config.overrides.task)
+    overrides = tuple(given(hydra_config))
 
     def action() -> int:
+        refuse_other_weights(hydra_config)
         config = loading.load(composed)
         text = OmegaConf.to_yaml(composed, resolve=True)
         if sweep is None:
@@ -70,10 +72,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     loading.register()
-    sys.argv[1:] = [opened(argument) for argument in sys.argv[1:]]
     try:
-        _refuse_task_lists(sys.argv[1:])
-        _refuse_secrets(sys.argv[1:])
+        sys.argv[1:] = command_line.read(sys.argv[1:])
         _run()
     except UserError as error:
         complain(error)
@@ -132,20 +132,6 @@ def worst(statuses: list[int]) -> int:
     """A failed accuracy outweighs a failed engine, that a missing verdict, that a refusal."""
     order = (INTERRUPTED, 3, INFRASTRUCTURE, 4, USAGE_ERROR)
     return next((status for status in order if status in statuses), 0)
-
-
-def _refuse_task_lists(arguments: list[str]) -> None:
-    for argument in arguments:
-        if re.match(r"task=\[", argument):
-            raise UserError(
-                f"{argument}: Hydra would merge the files and keep the last one's tasks; name "
-                "several as lm-eval does: task.names=[gsm8k,ceval-valid]"
-            )
-
-
-def _refuse_secrets(arguments: list[str]) -> None:
-    if problems := secrecy.argument_problems(arguments, os.environ):
-        raise UserError(*problems)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import yaml
 from omegaconf import DictConfig
 
 from runner.attempt import USAGE_ERROR, complain
-from runner.config import loading
+from runner.config import loading, places
 from runner.config.composition import compose
 from runner.config.rules import BACKENDS
 from runner.errors import UserError
@@ -256,6 +256,12 @@ def main(arguments: list[str] | None = None) -> int:
         for line in adopted.dropped:
             print(f"{given.file.name}: {line}", file=sys.stderr)
         _write(adopted.text, given.output)
+        if given.output is not None and given.output.stem in places.choices("model"):
+            print(
+                f"warning: model={given.output.stem} is also a model of the runner's; with "
+                f"--config-dir {given.output.parent.parent} yours is taken, without it ours",
+                file=sys.stderr,
+            )
     except UserError as error:
         complain(error)
         return USAGE_ERROR

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from runner import packages, secrecy
-from runner.config.loading import PACKAGE
+from runner.config.places import PACKAGE
 from runner.packages import Code
 from runner.platforms import Device, Platform
 from runner.platforms.ascend import series_of

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from runner.adopt import Adopted, LeftToAnother, adopt
 from runner.config import loading
-from runner.config.composition import quoted
+from runner.config.overrides import quoted
 from runner.errors import UserError
 from runner.inputs.sources import MODELSCOPE
 from runner.plan import Plan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +12,25 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.origins import baseline_origins
+from runner.config.places import PACKAGE
+from runner.config.places import config_directory as config_directory
 from runner.config.rules import baseline_problems, problems
 from runner.config.schema import AskConfig, RunConfig, SeriesConfig
-from runner.config.usage import explain
+from runner.config.usage import explain, required
 from runner.config.verdict import MetricRuleConfig, VerdictConfig
 from runner.errors import UserError
+from runner.hubs import weights_name
 from runner.platforms import cuda_or_cpu, detect
 from runner.platforms.additional_config import AdditionalConfig, settled
-
-PACKAGE = Path(__file__).parent.parent
-
-
-def config_directory() -> Path:
-    """conf/ inside the package in a wheel, beside it in a checkout or editable install."""
-    packaged = PACKAGE / "conf"
-    return packaged if packaged.is_dir() else PACKAGE.parent / "conf"
 
 
 def register() -> None:
     """Make the schema and the resolvers known to Hydra; call once, before it composes."""
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     OmegaConf.register_new_resolver("package_path", lambda path: str(PACKAGE / path), replace=True)
+    OmegaConf.register_new_resolver("weights_name", weights_name, replace=True)
+    OmegaConf.register_new_resolver("with_canary", _with_canary, replace=True)
+    OmegaConf.register_new_resolver("tracking_uri", tracking_uri, replace=True)
     OmegaConf.register_new_resolver("detected_platform", lambda: detect().name, replace=True)
     OmegaConf.register_new_resolver("cuda_or_cpu", lambda: cuda_or_cpu().name, replace=True)
     OmegaConf.register_new_resolver(
@@ -38,6 +38,17 @@ def register() -> None:
         lambda platform, choices, otherwise: choices.get(platform, otherwise),
         replace=True,
     )
+
+
+def _with_canary(names: Sequence[str], below: str) -> str | None:
+    """A directory of the canary's, where one of its tasks is asked."""
+    tasks = {file.stem.lstrip("_") for file in (PACKAGE / "canary" / "tasks").glob("*.yaml")}
+    return str(PACKAGE / below) if tasks & set(names) else None
+
+
+def tracking_uri() -> str:
+    """As MLflow takes its variable, where an empty one is none; a file in this directory else."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db"
 
 
 def load(composed: DictConfig) -> RunConfig:
@@ -53,7 +64,7 @@ def load(composed: DictConfig) -> RunConfig:
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), plain)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
-            raise UserError(*(f"{key}: a value is required" for key in missing))
+            raise UserError(*map(required, missing))
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error

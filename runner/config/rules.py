@@ -16,6 +16,8 @@ from runner.config.schema import RunConfig
 from runner.platforms import PLATFORMS
 
 BACKENDS = ("vllm", "vllm-vlm")
+# Told from the weights' config.json (runner.inputs.weights.backend).
+AUTO = "auto"
 RUNTIMES = ("vllm", "transformers")
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 # What a search may optimise (runner/sweep/objective.py).
@@ -62,7 +64,8 @@ def problems(config: RunConfig) -> list[str]:
     def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
         require(value in allowed, key, f"must be one of {', '.join(allowed)}")
 
-    one_of("model.backend", config.model.backend, BACKENDS)
+    require(bool(config.output_dir), "output_dir", "must name a directory")
+    one_of("model.backend", config.model.backend, (*BACKENDS, AUTO))
     one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
     one_of("engine.runtime", config.engine.runtime, RUNTIMES)
     one_of("engine.dtype", config.engine.dtype, DTYPES)

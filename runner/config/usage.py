@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
+import yaml
 from hydra.errors import (
-    CompactHydraException,
     ConfigCompositionException,
+    HydraException,
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import (
+    InterpolationResolutionError,
+    InterpolationToMissingValueError,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
+from runner.config import places
+from runner.config.model_choice import advice
 from runner.config.schema import RunConfig
 
 # Choices of Hydra's plugins (docs/searches.md), and the extra of this package that brings them.
@@ -23,28 +32,58 @@ EXTRAS = {
     "hydra/launcher=submitit_local": "slurm",
     "hydra/sweeper=optuna": "search",
 }
+# What others call our settings, by the last part of the key; and our choices.
+OTHER_NAMES = {
+    "tensor_parallel_size": "parallelism.tp",
+    "pipeline_parallel_size": "parallelism.pp",
+    "data_parallel_size": "parallelism.dp",
+    "enable_expert_parallel": "parallelism.ep",
+    "model_name": "model.pretrained",
+    "tasks": "task.names",
+    "seed": "task.seed",
+    "rtol": "verdict.rtol",
+    "margin": "verdict.margin",
+    "dir": "output_dir",
+}
+# Where what is no choice of a group may belong.
+INSTEAD = {
+    "task": "a task of lm-eval goes under task.names=[{}]",
+    "tracking": "an address goes under tracking.uri={}",
+    "source": "a directory goes under source=local source.dir={}",
+}
+OTHER_CHOICES = {"engine=npu": "ascend", "engine=gpu": "cuda", "engine=hf": "transformers"}
+
+# What may be missing, as it is written.
+EXAMPLES = {
+    "task.names": "task.names=[gsm8k]",
+    "model.pretrained": "model.pretrained=ORG/NAME, or a directory",
+}
 
 
 def explain(error: Exception, where: str = "") -> str:
     """One message, no traceback: what is wrong, at which key (below `where`), what is allowed."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: not YAML ({error.problem})"
     if isinstance(error, MissingConfigException) and error.options is not None:
         return _unknown_choice(error)
     cause = _first_omegaconf_error(error)
     if cause is not None:
-        return _schema_error(cause, where)
-    text = str(error).strip()
-    if isinstance(error, OverrideParseException):
-        said = " ".join(text.split())
-        return f"{error.override}: not an override that Hydra can read; write key=value ({said})"
-    if isinstance(error, ConfigCompositionException) and "No match in the defaults list" in text:
-        group = re.search(r"override '([^']+)'", text)
-        return _unknown_key(group.group(1) if group else text, ())
-    return text
+        # Of a.b.c=1 where there is no a, the error names a alone.
+        named = re.match(r"Could not override '([^']+)'", str(error))
+        return _in_file(error) + _schema_error(cause, where, named[1] if named else "")
+    return _words_of_hydra(error)
+
+
+def required(key: str) -> str:
+    """What is said of a key that has no value."""
+    example = f": {EXAMPLES[key]}" if key in EXAMPLES else ""
+    return f"{key}: a value is required{example}"
 
 
 def is_usage_error(error: BaseException) -> bool:
-    """True for what a user typed; anything else is ours and keeps its traceback."""
-    return isinstance(error, CompactHydraException | OmegaConfBaseException)
+    """True for what a user wrote; anything else is ours and keeps its traceback."""
+    return isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError)
 
 
 def suggestion(name: str, known: tuple[str, ...]) -> str:
@@ -54,40 +93,132 @@ def suggestion(name: str, known: tuple[str, ...]) -> str:
 
 
 def _unknown_choice(error: MissingConfigException) -> str:
-    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    path = str(error.missing_cfg_file or "")
     options = tuple(sorted(error.options or ()))
-    if not group:
+    # A choice may hold slashes itself: an id of a hub, a directory.
+    group, slash, name = path.rpartition("/") if path.startswith("hydra/") else path.partition("/")
+    if not slash:
         return str(error)
     if extra := EXTRAS.get(f"{group}={name}"):
         return f"{group}={name}: not installed: pip install 'ascend-accuracy-runner[{extra}]'"
-    return f"{group}={name}: no such choice.{suggestion(name, options)} Known: {', '.join(options)}"
+    said = f"{group}={name}: no such choice"
+    if group == "model" and "/" in name:
+        return f"{said}; {advice(name)}"
+    other = OTHER_CHOICES.get(f"{group}={name}")
+    near = f" Did you mean '{other}'?" if other else suggestion(name, options)
+    if name and group in INSTEAD and (group == "task" or not near):
+        said += f"; {INSTEAD[group].format(name)}"
+    elif name and group == "model" and not near:
+        said += f"; {advice(name)}"
+    return f"{said}.{near} Known: {', '.join(options)}"
+
+
+def _words_of_hydra(error: Exception) -> str:
+    """Complaints that are text alone."""
+    text = str(error).strip()
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not a setting that can be read ({text.partition(chr(10))[0]})"
+    if isinstance(error, ConfigCompositionException) and "No match in the defaults list" in text:
+        group = re.search(r"override '([^']+)'", text)
+        return _unknown_key(group.group(1) if group else text, ())
+    if found := re.match(r"Ambiguous value for argument '(.*)'", text):
+        key, _, values = found[1].partition("=")
+        return (
+            f"{found[1]}: to sweep over these values, add --multirun; for one value that is a "
+            f"list, write {key}=[{values}]"
+        )
+    if found := re.match(r"Cannot find primary config '(.*)'", text):
+        where = ", ".join(str(each) for each in places.directories())
+        return f"--config-name={found[1]}: no such file in {where}"
+    if found := re.match(r"Sweep parameters '(.*)' requires --multirun", text):
+        return f"{found[1]}: {_INTERVAL if 'interval(' in found[1] else 'needs --multirun'}"
+    if "does not support sweep type : INTERVAL_SWEEP" in text:
+        return f"interval(…): {_INTERVAL}"
+    if found := re.match(r"Could not delete from config. '(.*)' does not exist", text):
+        return f"~{found[1]}: there is nothing to delete; write {found[1]}=null for its default"
+    return " ".join(text.split())
+
+
+_INTERVAL = (
+    "is for a search, with --multirun hydra/sweeper=optuna; for a sweep, list the values as in "
+    "--multirun task.limit=100,200"
+)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
 
 
 def _first_omegaconf_error(error: BaseException) -> OmegaConfBaseException | None:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OmegaConfBaseException):
-            return seen
-        seen = seen.__cause__
-    return None
+    return next((each for each in _chain(error) if isinstance(each, OmegaConfBaseException)), None)
 
 
-def _schema_error(error: OmegaConfBaseException, where: str) -> str:
+def _in_file(error: BaseException) -> str:
+    """The file that does not fit the schema, where Hydra names it."""
+    found = re.match(r"In '([^']+)': \w+ raised while composing config", str(error))
+    file = places.file_of(found[1]) if found else None
+    return f"{file}: " if file is not None else ""
+
+
+def _schema_error(error: OmegaConfBaseException, where: str, named: str = "") -> str:
     key = ".".join(part for part in (where, str(error.full_key or error.key or "")) if part)
+    said = _first_line(error)
+    if isinstance(error, InterpolationToMissingValueError):
+        missing = re.search(r"Missing mandatory value: (\S+)", said)
+        if missing:
+            return required(missing[1])
+    if isinstance(error, InterpolationResolutionError):
+        variable = re.search(r"Environment variable '(.*)' not found", said)
+        if variable:
+            return (
+                f"{key or 'a setting'}: the environment variable {variable[1]} is not set; set "
+                f"it, or give a default: ${{oc.env:{variable[1]},DEFAULT}}"
+            )
+    if "is not a ListConfig" in said:
+        value = error.value if isinstance(getattr(error, "value", None), str) else "VALUE"
+        return f"{key}={value}: must be a list; write {key}=[{value}]"
     if isinstance(error, ValidationError) and error.parent_node is not None:
-        return f"{key}: {_first_line(error)}"
-    if "not in" in str(error):
-        return _unknown_key(key, _siblings(error))
-    return f"{key}: {_first_line(error)}" if key else _first_line(error)
+        return f"{key}: {said}"
+    if "not in" in said:
+        return _unknown_key(key, _siblings(error), named if key and "." not in key else "")
+    return f"{key}: {said}" if key else said
 
 
-def _unknown_key(key: str, known: tuple[str, ...]) -> str:
-    if not known:
-        known = schema_keys(RunConfig)
-        return f"{key}: no such key.{suggestion(key, known)} `python -m runner --help` shows them"
+def _unknown_key(key: str, known: tuple[str, ...], named: str = "") -> str:
+    """With the key that was meant: a sibling, or one of that name in another group."""
+    every = schema_keys(RunConfig)
+    key = named or key
     parent, _, name = key.rpartition(".")
-    near = suggestion(name, known)
-    return f"{key}: no such key.{near} {parent or 'The top level'} knows: {', '.join(known)}"
+    if found := meant(key):
+        return f"{key}: no such key. Did you mean {found}?"
+    if not known:
+        return f"{key}: no such key.{suggestion(key, every)} {_HELP}"
+    near = suggestion(key if named else name, known)
+    if parent == "engine":
+        near += f" An argument of vLLM's engine is engine.extra.{name}=…."
+    group = "" if named else parent
+    return f"{key}: no such key.{near} {group or 'The top level'} knows: {', '.join(known)}"
+
+
+def meant(key: str) -> str:
+    """The setting that has this name elsewhere: `tp` is parallelism.tp; nothing where none has."""
+    first, _, rest = key.partition(".")
+    last = key.rpartition(".")[2]
+    if last in OTHER_NAMES:
+        return OTHER_NAMES[last]
+    # `model.serve` is what model files say.
+    named = [
+        each
+        for each in schema_keys(RunConfig)
+        if each.endswith(f".{first}") and not each.startswith("model.serve.")
+    ]
+    return " or ".join(f"{each}.{rest}" if rest else each for each in named[:3])
+
+
+_HELP = "`python -m runner --help` shows them"
 
 
 def _siblings(error: OmegaConfBaseException) -> tuple[str, ...]:

@@ -11,13 +11,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
-
 from runner.config import loading
 from runner.config.schema import TrackingConfig
-from runner.config.usage import explain, is_usage_error
 from runner.hubs import reason
 from runner.preflight import store
 from runner.secrecy import without_user
@@ -109,33 +104,13 @@ def caches() -> list[Cache]:
 
 def tracking() -> Store:
     """The store that `python -m runner` takes by default, tried as preflight tries it."""
-    try:
-        uri = default_tracking_uri()
-    except Exception as error:
-        if not is_usage_error(error):
-            raise
-        return Store("unknown", (explain(error),), ())
+    uri = loading.tracking_uri()
     shown = without_user(uri)
     config = TrackingConfig(enabled=True, uri=uri)
     try:
         return Store(shown, tuple(store.problems(config)), tuple(store.warnings(config)))
     except ValueError as error:
         return Store(shown, (f"tracking.uri={shown}: not an address ({error})",), ())
-
-
-def default_tracking_uri() -> str:
-    """As conf/ composes it in this working directory and with these variables."""
-    loading.register()
-    directory = str(loading.config_directory())
-    known = HydraConfig.instance()
-    before = known.cfg
-    with hydra.initialize_config_dir(directory, version_base="1.3"):
-        composed = hydra.compose("config", return_hydra_config=True)
-    known.set_config(composed)  # ${hydra:runtime.cwd} asks it
-    try:
-        return str(OmegaConf.select(composed, "tracking.uri"))
-    finally:
-        known.cfg = before
 
 
 def _asked(address: str) -> tuple[bool, str]:

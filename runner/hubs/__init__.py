@@ -13,6 +13,7 @@ WEIGHT_FORMATS = (".safetensors", ".bin", ".pt")
 OTHER_FORMATS = (".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".tflite", ".mlmodel")
 # Copies of the same weights for other programs (Llama, gpt-oss, exports).
 OTHER_FOLDERS = ("original", "metal", "onnx", "openvino", "coreml", "gguf", "checkpoints")
+CACHED = re.compile(r"models--.+--(?P<name>[^/]+)/snapshots/[^/]+")
 SHARDED = re.compile(r"model-\d+-of-\d+\.safetensors|model\.safetensors")
 
 
@@ -87,6 +88,14 @@ def is_path(name: str) -> bool:
         or name.startswith((".", "~"))
         or name.count("/") != 1
     )
+
+
+def weights_name(pretrained: str) -> str:
+    """What weights are called: the last part of a hub's id or of a directory."""
+    cached = CACHED.search(pretrained)
+    if cached:
+        return cached["name"]
+    return Path(pretrained).name or Path(pretrained).expanduser().resolve().name
 
 
 def reason(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,9 @@ from runner.errors import UserError
 from runner.hubs import huggingface, is_path, leads_outside, modelscope, reason, weight_bytes
 from runner.hubs.cache import cached_on_hf, cached_on_modelscope
 from runner.inputs.digest import digest_files
+
+# Keys that only models with images have: vision_config, visual, mm_vision_tower, image_mean, …
+SHOWN = re.compile(r"vision|visual|^image|^img_")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,16 @@ def find_weights(config: RunConfig) -> Weights:
         if huggingface.offline():
             raise
         return _on_the_hub(pretrained, revision)
+
+
+def takes_images(weights: Weights) -> bool:
+    """Whether the model is shown images: told by its config.json, or by its image processor's."""
+    config = weights.config
+    found = [config, config.get("thinker_config")]
+    processor = weights.directory / "preprocessor_config.json" if weights.directory else None
+    if processor is not None and processor.is_file():
+        found.append(_json_mapping(processor))
+    return any(SHOWN.search(key) for each in found if isinstance(each, dict) for key in each)
 
 
 def _local(directory: Path) -> Weights:

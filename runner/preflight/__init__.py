@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from runner.config.rules import AUTO
 from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.inputs import sources
-from runner.inputs.weights import Weights, find_weights
+from runner.inputs.weights import Weights, find_weights, takes_images
 from runner.platforms import PLATFORMS, Platform, compatibility
 from runner.platforms.ascend import Ascend
 from runner.platforms.base import installed_version
@@ -45,6 +46,7 @@ def look(config: RunConfig) -> Findings:
         found.weights = find_weights(config)
     except UserError as error:
         missing = error.problems
+    found.config = config = _settle_backend(config, found.weights)
     _platform(config, found)  # a machine that cannot run it at all is the first thing to say
     found.problems += missing
     if found.source is not None:
@@ -57,6 +59,13 @@ def look(config: RunConfig) -> Findings:
     found.problems += unusable
     found.warnings += [] if unusable else store.warnings(config.tracking)
     return found
+
+
+def _settle_backend(config: RunConfig, weights: Weights | None) -> RunConfig:
+    if config.model.backend != AUTO:
+        return config
+    backend = "vllm-vlm" if weights is not None and takes_images(weights) else "vllm"
+    return replace(config, model=replace(config.model, backend=backend))
 
 
 def ranks(config: RunConfig) -> int:

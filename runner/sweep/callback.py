@@ -1,4 +1,4 @@
-"""Where the sweep's results lie: known to Hydra's callbacks in the process that started it."""
+"""What the runner does where Hydra starts: refuse settings that it cannot keep, note the sweep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from runner.attempt import USAGE_ERROR, complain
 from runner.errors import UserError
@@ -17,18 +17,53 @@ _started: list[Path] = []
 
 
 class Remember(Callback):
-    """Hydra makes one for each sweep, and tells nobody else its directory."""
+    """Hydra makes one, and tells nobody else the directory of a sweep."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _refuse(config.hydra)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        _refuse(config.hydra)
         sweep = Path(str(config.hydra.sweep.dir))
         try:
             lock.take(sweep)
         except UserError as error:
-            complain(error)
-            sys.exit(USAGE_ERROR)  # Hydra takes an exception of a callback for a warning
+            _end(error)
         _started.append(sweep)
 
 
 def started_sweep() -> Path | None:
     """The directory of the sweep that this process has started."""
     return _started[-1] if _started else None
+
+
+def _refuse(hydra: DictConfig) -> None:
+    """Settings of Hydra's that would not be followed, before anything is written."""
+    problems = []
+    subdir = OmegaConf.to_container(hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
+    if subdir != SUBDIR:
+        problems.append(
+            f"hydra.sweep.subdir={subdir}: the points of a sweep lie in directories named by their "
+            "number; leave it out (sweep.md says which point is which)"
+        )
+    if hydra.job.chdir:
+        problems.append(
+            "hydra.job.chdir=true: not supported, because relative paths mean the directory in "
+            "which the command is run; leave it out"
+        )
+    if hydra.job.env_set or hydra.job.env_copy:
+        problems.append(
+            "hydra.job.env_set, hydra.job.env_copy: not supported; set variables of the worker "
+            "under engine.env"
+        )
+    if problems:
+        _end(UserError(*problems))
+
+
+# As conf/config.yaml has it.
+SUBDIR = "${hydra.job.num}"
+
+
+def _end(error: UserError) -> None:
+    complain(error)
+    sys.exit(USAGE_ERROR)  # Hydra takes an exception of a callback for a warning

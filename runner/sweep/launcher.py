@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from runner.attempt import USAGE_ERROR, complain
+from runner.config.overrides import given
 from runner.errors import UserError
 from runner.sweep import record, search
 from runner.sweep.points import Point, compose
@@ -85,7 +86,7 @@ class SweepLauncher(Launcher):
     ) -> tuple[list[Point], dict[int, UserError]]:
         assert self._config is not None and self._context is not None
         points, refused = [], {}
-        keys = keys_of_names(job_overrides, self._config.hydra.overrides.task)
+        keys = keys_of_names(job_overrides, given(self._config.hydra))
         for number, overrides in enumerate(job_overrides, start=first):
             name = point_name(overrides, keys)
             try:

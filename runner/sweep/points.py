@@ -11,6 +11,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from runner.config import loading
+from runner.config.model_choice import refuse_other_weights
 from runner.config.schema import RunConfig
 from runner.config.usage import explain, is_usage_error
 from runner.errors import UserError
@@ -43,6 +44,7 @@ def compose(
         raise UserError(explain(error)) from error
     with open_dict(composed):
         composed.hydra.job.id, composed.hydra.job.num = str(number), number
+    refuse_other_weights(composed.hydra)
     HydraConfig.instance().set_config(composed)  # what ${hydra:…} is resolved by
     with open_dict(composed):
         del composed["hydra"]

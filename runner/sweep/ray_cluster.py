@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from runner.config.loading import PACKAGE
+from runner.config.places import PACKAGE
 from runner.errors import UserError
 from runner.sweep.schedule import Job, Node
 

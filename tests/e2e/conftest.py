@@ -218,6 +218,7 @@ def damaged_run(
     promoted = promote(default_run)
     assert promoted.returncode == 0, promoted.stderr
     return run(
+        "model=canary_vl",
         f"model.pretrained={weights}",
         "verdict=numerics",
         "verdict.reference=baseline@canary_vl/canary",

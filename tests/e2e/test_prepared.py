@@ -45,6 +45,7 @@ class Carried:
     def overrides(self) -> list[str]:
         """The same model and tasks for prepare and for the run."""
         return [
+            "model=canary_vl",
             f"model.pretrained={MODEL}",
             f"task.include_path={self.tasks}",
             "task.data_dir=null",

@@ -113,7 +113,7 @@ def test_help_lists_every_choice_and_the_exit_statuses(
 ) -> None:
     text, _, _ = help_page
     for said in (
-        "model: canary_vl, ernie_4_5_21b_a3b, ",
+        "model: any, canary_vl, ernie_4_5_21b_a3b, ",
         "tracking: mlflow, off",
         "gpu_memory_utilization",
         "--multirun",
@@ -206,6 +206,7 @@ def test_preflight_shows_the_plan_and_leaves_nothing(cwd: Path, model: Path) -> 
         cwd,
         "engine=cpu",
         "preflight_only=true",
+        "model=canary_vl",
         f"model.pretrained={model}",
         "engine.extra.max_num_seqs=4",
         "engine.env.VLLM_CPU_KVCACHE_SPACE='2'",
@@ -232,6 +233,7 @@ def test_preflight_of_a_sweep_visits_every_point_and_ends_with_the_worst(
         "--multirun",
         "engine=cpu",
         "preflight_only=true",
+        "model=canary_vl",
         f"model.pretrained={model}",
         "engine.max_model_len=512,4096,1024",
     )
@@ -305,7 +307,8 @@ def test_a_failure_of_our_own_leaves_its_traceback_and_a_run_that_says_error(
         "sys.argv[0] = 'runner'\n"
         "main()\n"
     )
-    settings = ["engine=cpu", "tracking=off", "output_dir=out", f"model.pretrained={model}"]
+    settings = ["engine=cpu", "tracking=off", "output_dir=out", "model=canary_vl"]
+    settings.append(f"model.pretrained={model}")
     done = subprocess.run(
         [sys.executable, "-c", broken, *settings],
         cwd=cwd,

@@ -11,6 +11,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from runner.canary import DATASET, TASKS
 from runner.config import composition
 from runner.config.loading import config_directory, load, register
 from runner.config.schema import RunConfig
@@ -65,8 +66,10 @@ def test_every_group_has_a_choice() -> None:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes(compose: Compose, choice: str) -> None:
     overrides = [choice]
-    if choice == "tracking=mlflow":
-        overrides.append("tracking.uri=sqlite:///mlflow.db")  # its default asks hydra.main
+    if choice == "model=any":
+        overrides += ["model.pretrained=Org/any", "task=gsm8k"]
+    if choice == "task=custom":
+        overrides.append("task.names=[arc_easy]")
     if choice in ("verdict=paired", "verdict=numerics"):
         overrides.append("verdict.reference=baseline@canary_vl/canary")
     config = compose(*overrides)
@@ -401,7 +404,7 @@ def test_an_unknown_key_is_named_with_its_neighbours(compose: Compose, plus: str
 @pytest.mark.parametrize("override", ["a.b=1", "+a.b=1"])
 def test_an_unknown_group_is_named(compose: Compose, override: str) -> None:
     (problem,) = problems(compose, override)
-    assert problem.startswith("a: no such key")
+    assert problem.startswith(("a: no such key", "a.b: no such key"))
 
 
 def test_a_typo_below_an_open_mapping_is_named(compose: Compose) -> None:
@@ -444,7 +447,58 @@ def test_every_bad_value_is_reported_at_once(compose: Compose) -> None:
 
 
 def test_a_missing_value_is_named(compose: Compose) -> None:
-    assert problems(compose, "model.pretrained=???") == ("model.pretrained: a value is required",)
+    assert problems(compose, "model.pretrained=???") == (
+        "model.pretrained: a value is required: model.pretrained=ORG/NAME, or a directory",
+    )
+
+
+def test_weights_without_a_model_file_go_by_their_own_name(compose: Compose) -> None:
+    config = compose("model=any", "model.pretrained=Qwen/Qwen3-0.6B", "task.names=[arc_easy]")
+    assert (config.model.name, config.model.backend) == ("Qwen3-0.6B", "auto")
+    assert (config.model.baselines, config.model.source) == ({}, None)
+    assert (config.task.data_dir, config.task.include_path) == (None, None)
+    named = compose("model=any", "model.pretrained=/x", "model.name=mine", "task=gsm8k")
+    assert named.model.name == "mine"
+
+
+def test_weights_without_a_model_file_need_a_task(compose: Compose) -> None:
+    (said,) = problems(compose, "model=any", "model.pretrained=Qwen/Qwen3-0.6B")
+    assert said == "task.names: a value is required: task.names=[gsm8k]"
+
+
+@pytest.mark.parametrize(
+    ("names", "theirs"),
+    [
+        ("[canary]", True),
+        ("[canary_colour,canary_shape]", True),
+        ("[arc_easy,canary_count]", True),
+        ("[arc_easy]", False),
+    ],
+)
+def test_the_canarys_data_is_read_for_its_own_tasks_alone(
+    compose: Compose, names: str, theirs: bool
+) -> None:
+    task = compose(f"task.names={names}").task
+    assert (task.data_dir == str(DATASET.parent), task.include_path == str(TASKS)) == (
+        theirs,
+        theirs,
+    )
+    own = compose(f"task.names={names}", "task.data_dir=/mine", "task.include_path=/own").task
+    assert (own.data_dir, own.include_path) == ("/mine", "/own")
+
+
+def test_the_store_and_the_experiment_are_those_of_mlflows_variables(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for empty in (True, False):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "" if empty else "http://host:5000")
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "" if empty else "nightly")
+        tracking = compose("tracking=mlflow").tracking
+        local = f"sqlite:///{tmp_path}/mlflow.db"
+        assert tracking.uri == (local if empty else "http://host:5000")
+        assert tracking.experiment == ("" if empty else "nightly")
+    assert compose("tracking=mlflow", "tracking.experiment=own").tracking.experiment == "own"
 
 
 def test_conf_is_found_beside_the_package() -> None:

@@ -390,8 +390,9 @@ def test_the_default_store_is_that_of_the_configuration(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert probes.default_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
-    assert probes.tracking().problems == ()
+    assert probes.tracking() == probes.Store(f"sqlite:///{tmp_path}/mlflow.db", (), ())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert probes.tracking() == probes.Store(f"sqlite:///{tmp_path}/mlflow.db", (), ())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/not/there/x.db")
     (problem,) = probes.tracking().problems
     assert "cannot create a file" in problem

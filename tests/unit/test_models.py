@@ -12,7 +12,9 @@ from runner.config.schema import RunConfig
 
 Compose = Callable[..., RunConfig]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
-NAMES = sorted(file.stem for file in (config_directory() / "model").glob("*.yaml"))
+NAMES = sorted(
+    file.stem for file in (config_directory() / "model").glob("*.yaml") if file.stem != "any"
+)
 NPU_MODELS = [name for name in NAMES if name != "canary_vl"]
 
 

@@ -1,0 +1,85 @@
+"""The command line of `python -m runner`, before Hydra reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from runner.config import places
+from runner.config.overrides import WINDOWS, settled
+from runner.config.usage import meant, suggestion
+from runner.errors import UserError
+
+COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")
+
+
+def read(arguments: Iterable[str]) -> list[str]:
+    """The arguments as Hydra takes them: overrides stand together, wherever they were typed.
+
+    A user's own directory goes to `places.own_directories`, so that it comes before conf/.
+
+    Raises:
+        UserError: for what Hydra would misread, or answer with a traceback or a page of usage.
+    """
+    given = list(arguments)
+    for each in given:
+        if each.startswith("-") and each.endswith("\r"):
+            raise UserError(f"{each.rstrip()}: {WINDOWS}")
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    options = vars(parser.parse_intermixed_args(given))
+    overrides, directory = options.pop("overrides"), options.pop("config_dir")
+    chosen = {name: value for name, value in options.items() if value not in (None, False)}
+    _refuse_options(chosen)
+    if directory is not None:
+        own = places.own_directory(directory)
+        primary = own / f"{places.CONFIG_NAME}.yaml"
+        if "config_name" not in chosen and primary.is_file():
+            raise UserError(
+                f"{primary}: would replace the runner's own configuration; give the file another "
+                "name, or choose it with --config-name"
+            )
+        places.own_directories[:] = [own]
+    flags = []
+    for name, value in chosen.items():
+        flag = f"--{name.replace('_', '-')}"
+        flags.append(flag if value is True else f"{flag}={value}")
+    return [*settled(overrides), *flags]
+
+
+def _refuse(message: str) -> NoReturn:
+    """argparse's complaint, with the option that may have been meant."""
+    unknown = re.search(r"unrecognized arguments: (\S+)", message)
+    if unknown is None:
+        raise UserError(message.removeprefix("argument "))
+    option = unknown[1].partition("=")[0]
+    name = option.strip("-").replace("-", "_")
+    setting = name if places.is_group(name) else meant(name)
+    if setting:
+        raise UserError(f"{option}: no such option; settings are written key=value: {setting}=…")
+    known = tuple(each for action in get_args_parser()._actions for each in action.option_strings)
+    raise UserError(
+        f"{option}: no such option.{suggestion(option, known)} What can be set is written "
+        "key=value (python -m runner --help)"
+    )
+
+
+def _refuse_options(chosen: dict[str, object]) -> None:
+    if "experimental_rerun" in chosen:
+        raise UserError(
+            "--experimental-rerun: not supported, because it would load a pickle, which can run "
+            "code; run the command in the run's command.txt again"
+        )
+    commands = [f"--{name.replace('_', '-')}" for name in COMMANDS if name in chosen]
+    if len(commands) > 1:
+        raise UserError(f"{' '.join(commands)}: use only one of them")
+    if "resolve" in chosen and not {"cfg", "help"} & set(chosen):
+        raise UserError("--resolve: only works together with --cfg or --help")
+    if "resolve" in chosen and chosen.get("cfg") == "hydra":
+        raise UserError(
+            "--cfg hydra --resolve: Hydra's settings refer to the run's, which it does not show; "
+            "use --cfg all --resolve"
+        )
