@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from runner.attempt import FULL, INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
 from runner.config import command_line, loading, places
 from runner.config.model_choice import refuse_other_weights
-from runner.config.overrides import given
+from runner.config.overrides import written
 from runner.config.usage import explain, is_usage_error
 from runner.errors import UserError, cause
 from runner.rundir import remove_empty
@@ -36,7 +36,7 @@ def _run(composed: DictConfig) -> float | None:
     directory = Path(hydra_config.runtime.output_dir)
     sweep = Path(hydra_config.sweep.dir) if hydra_config.mode is RunMode.MULTIRUN else None
     number = int(hydra_config.job.num) if sweep is not None else 0
-    overrides = tuple(given(hydra_config))
+    overrides = tuple(written(hydra_config.overrides.task))
 
     def action() -> int:
         refuse_other_weights(hydra_config)

@@ -23,7 +23,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import NamedTuple
 
 from runner import secrecy
-from runner.config.loading import PACKAGE
+from runner.config.places import PACKAGE
 
 # Files that no program reads while it runs, and what editors leave behind.
 INERT = (

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from runner.config import places
-from runner.config.overrides import given
+from runner.config.overrides import written
 from runner.errors import UserError
 from runner.hubs import is_path, weights_name
 
@@ -32,7 +32,7 @@ def refuse_other_weights(hydra: Any) -> None:
     """
     if hydra.job.config_name != places.CONFIG_NAME:  # a user's own, which may choose the model
         return
-    chosen = dict(_pairs(given(hydra)))
+    chosen = dict(_pairs(written(hydra.overrides.task)))
     if "model.pretrained" in chosen and "model" not in chosen:
         weights = chosen["model.pretrained"].strip("'\"")
         raise UserError(

@@ -12,6 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from runner.config.overrides import written
+
 COMMAND_LINE = "given on the command line"
 
 
@@ -70,7 +72,7 @@ def _files(
     composed = HydraConfig.get()
     name, overrides = (
         composed.job.config_name,
-        [*composed.overrides.hydra, *composed.overrides.task],
+        [*written(composed.overrides.hydra), *written(composed.overrides.task)],
     )
     listed = loader.compute_defaults_list(name, overrides, RunMode.RUN)
     # Hydra has no public way to the files of hydra.searchpath.
@@ -91,7 +93,7 @@ def _files(
 def _overrides() -> dict[str, Any]:
     """What the command line says of the model, as a file would."""
     together = OmegaConf.create()
-    given = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    given = OverridesParser.create().parse_overrides(written(HydraConfig.get().overrides.task))
     for override in given:
         if override.key_or_group.startswith("model.") and not override.is_delete():
             OmegaConf.update(together, override.key_or_group, override.value(), force_add=True)

@@ -53,11 +53,11 @@ def settled(overrides: Iterable[str]) -> list[str]:
     return known
 
 
-def given(hydra: Any) -> list[str]:
-    """The settings of a command line as they were written: ${…} in one is not resolved."""
-    written = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-    assert isinstance(written, list)
-    return [str(each) for each in written]
+def written(overrides: Any) -> list[str]:
+    """Hydra's record of a command line's settings as they were typed: ${…} in one stays."""
+    found = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(found, list)
+    return [str(each) for each in found]
 
 
 def opened(override: str) -> str:

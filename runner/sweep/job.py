@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from runner.config.overrides import given
+from runner.config.overrides import written
 from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.report import terminal
@@ -29,7 +29,7 @@ def run_point(sweep: Path, point: PointRecord, config: RunConfig, composed: str)
             "launcher out"
         )
     config.sweep.id = record.sweep_id(sweep)
-    said = given(OmegaConf.load(sweep / "multirun.yaml").hydra)
+    said = written(OmegaConf.load(sweep / "multirun.yaml").hydra.overrides.task)
     keys = record.keys_of_names([point.overrides], said)
     config.sweep.point = record.point_name(point.overrides, keys) or None
     out = terminal.console()

@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from runner.attempt import USAGE_ERROR, complain
-from runner.config.overrides import given
+from runner.config.overrides import written
 from runner.errors import UserError
 from runner.sweep import record, search
 from runner.sweep.points import Point, compose
@@ -86,7 +86,7 @@ class SweepLauncher(Launcher):
     ) -> tuple[list[Point], dict[int, UserError]]:
         assert self._config is not None and self._context is not None
         points, refused = [], {}
-        keys = keys_of_names(job_overrides, given(self._config.hydra))
+        keys = keys_of_names(job_overrides, written(self._config.hydra.overrides.task))
         for number, overrides in enumerate(job_overrides, start=first):
             name = point_name(overrides, keys)
             try:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runner.config import rules
-from runner.config.loading import PACKAGE
+from runner.config.places import PACKAGE
 from runner.preflight import ascend
 from tests.contract.grid import KEPT_BY_LM_EVAL, Case
 from tests.contract.wheels import WHEELS

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runner.config.loading import PACKAGE
+from runner.config.places import PACKAGE
 from tests.e2e.conftest import environment
 from tests.originals import write
 

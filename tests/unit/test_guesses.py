@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from lm_eval.api.model import LM
 
-from runner.config.loading import PACKAGE
+from runner.config.places import PACKAGE
 from runner.lm.answer import Answer
 from runner.lm.answering import InTurn
 from runner.lm.datasets import local_datasets

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.config.loading import PACKAGE
+from runner.config.places import PACKAGE
 from runner.errors import UserError
 from runner.lm.tasks import Managers, load_tasks, task_manager
 from runner.plan import Evaluation, Plan
