@@ -78,15 +78,17 @@ def anywhere(path: str | None) -> str | None:
 
 def _model_args(model: ModelConfig) -> dict[str, Any]:
     """What all of lm-eval's classes are told of a model."""
+    template = dict(model.chat_template_args)
+    thinking = template.pop("enable_thinking", model.enable_thinking)
     return {
         "pretrained": anywhere(model.pretrained),
         "revision": model.revision,
         "tokenizer": anywhere(model.tokenizer),
         "trust_remote_code": model.trust_remote_code,
         "max_images": model.max_images if model.backend == "vllm-vlm" else None,
-        "enable_thinking": model.enable_thinking,
+        "enable_thinking": thinking,
         "think_end_token": model.think_end_token,
-        "chat_template_args": model.chat_template_args or None,
+        "chat_template_args": template or None,
     }
 
 

@@ -124,6 +124,12 @@ def problems(config: RunConfig) -> list[str]:
     require(
         math.isfinite(patience) and patience > 0, "tracking.timeout_s", "must be seconds, above 0"
     )
+    thinking = config.model.chat_template_args.get("enable_thinking", config.model.enable_thinking)
+    require(
+        config.model.enable_thinking in (None, thinking),
+        "model.enable_thinking",
+        f"model.chat_template_args.enable_thinking={thinking} says otherwise; leave one out",
+    )
     require(
         not (config.model.enable_thinking and config.model.think_end_token is None),
         "model.think_end_token",

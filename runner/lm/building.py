@@ -13,6 +13,7 @@ from lm_eval.tasks import TaskManager
 from runner.errors import UserError
 from runner.lm.answering import Model
 from runner.lm.tasks import LoadedTask
+from runner.lm.template import unread_arguments
 from runner.plan import Plan
 
 # What lm-eval asks a model for.
@@ -30,7 +31,7 @@ def build_requests(
     Raises:
         UserError: for each task that cannot be built, with the file, key and document.
     """
-    problems: list[str] = []
+    problems = unread_arguments(lm, plan)
     for task in loaded:
         try:
             with _unasked(lm):

@@ -76,8 +76,9 @@ def settled(given: dict[str, Any], room: int, eos: str, thoughts: str | None) ->
     if thoughts is not None:
         stops = [eos]  # the task's own may stand in the thoughts
     room = kwargs.pop("max_gen_toks")
-    if not kwargs.get("do_sample"):
+    if not kwargs.get("do_sample") or kwargs.get("temperature") == 0:  # which vLLM takes for greedy
         kwargs.pop("temperature", None)
+        kwargs["do_sample"] = False
     unknown = [name for name in kwargs if not hasattr(GenerationConfig(), name)]
     if unknown:
         raise UserError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from lm_eval.models import vllm_causallms
+from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.models.vllm_causallms import VLLM
 from lm_eval.models.vllm_vlms import VLLM_VLM
 from vllm import EngineArgs, SamplingParams, TokensPrompt
@@ -23,6 +24,7 @@ from runner.lm.engine import LOGPROBS, Question, generated
 from runner.lm.images import opened
 from runner.lm.resolved import check_engine_args, resolved_engine
 from runner.lm.stream import Stream, Tally
+from runner.lm.template import Templated
 from runner.outcome import Feeding
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 LARGEST_WINDOW = 256
 
 
-class FedModel(VLLM):
+class FedModel(Templated, VLLM):
     """What both classes share: the stream, and the way back from a request to its answers."""
 
     _chunked = False
@@ -187,6 +189,29 @@ class FedVLM(FedModel, VLLM_VLM):
         # vLLM's cache of preprocessed images only grows (to 4 GiB in each process), and an
         # evaluation seldom shows an image twice in a row.
         super().__init__(*args, **{"mm_processor_cache_gb": 0, **kwargs})
+
+    def _multimodal_model_generate(
+        self,
+        requests: Any = None,
+        generate: bool = False,
+        max_tokens: int | None = None,
+        stop: list[str] | None = None,
+        **settings: Any,
+    ) -> Any:
+        """lm-eval's; a task's stop texts may stand in thoughts, and end what comes after them."""
+        if not self.think_end_token:
+            return super()._multimodal_model_generate(
+                requests, generate, max_tokens, stop, **settings
+            )
+        ends = [text for text in stop or () if text == self.tokenizer.decode(self.eot_token_id)]
+        outputs = super()._multimodal_model_generate(
+            requests, generate, max_tokens, ends, **settings
+        )
+        return [_Output(self._without_thoughts(output.outputs[0], stop)) for output in outputs]
+
+    def _without_thoughts(self, answer: Answer, stop: list[str] | None) -> Answer:
+        text = postprocess_generated_text(answer.text, stop, self.think_end_token)
+        return replace(answer, text=text)
 
 
 class _NotStarted:

@@ -35,6 +35,7 @@ class Requests:
     """
 
     def __init__(self, name: str, task: Task, evaluation: Evaluation, plan: Plan) -> None:
+        self._thinks = bool(plan.engine_args.get("enable_thinking"))
         self.most_images = int(plan.engine_args.get("max_images", ALL_IMAGES))
         self.greedy_by_default: set[int] = set()
         self.drawn: set[int] = set()
@@ -122,6 +123,11 @@ class Requests:
             self._note(number, "system message lost", "the task has no prompt for a system message")
         if self._evaluation.apply_chat_template and not (rolling or self._rendered):
             self._note(number, "template ignored", "the task does not apply the chat template")
+        if request.request_type == "loglikelihood" and self._thinks:
+            raise UserError(
+                f"model.enable_thinking=true: {self._name} scores given answers, which lm-eval "
+                "does not do with thinking; choose a task that generates its answers"
+            )
         if request.request_type == "generate_until":
             self._compare_sampling(request.args[1], number)
         images = request.args[2].get("visual", []) if len(request.args) > 2 else []

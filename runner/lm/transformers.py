@@ -20,6 +20,7 @@ from runner.lm.answering import Request
 from runner.lm.generation import Batch, Settings, settle, settled
 from runner.lm.scoring import Scoring
 from runner.lm.shown import as_vllm_shows
+from runner.lm.template import Templated
 from runner.lm.transformers_model import check_engine_args, facts, said
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from runner.lm.answering import Named, Progress
 
 
-class RecordedTransformers(Scoring):
+class RecordedTransformers(Templated, Scoring):
     """What both classes share.
 
     lm-eval's classes build the model, render the prompts and score choices. Generation is done
@@ -42,6 +43,7 @@ class RecordedTransformers(Scoring):
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
         """Everything but the weights: configuration, tokenizer, processor."""
         super().__init__(*args, progress=progress, **kwargs)
+        self.chat_template_args = self.template_arguments
         self._answers: dict[Hashable, list[tuple[Answer, bool]]] = {}
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
@@ -125,8 +127,7 @@ class RecordedTransformers(Scoring):
         """A chunk's answers, each with whether its prompt was cut; the new ones are kept."""
         given = requests[0].args[1]
         eos = self.tok_decode([self.eot_token_id], skip_special_tokens=False)
-        thoughts = self.think_end_token if len(requests[0].args) < 3 else None
-        settings = settled(given, self.max_gen_toks, eos, thoughts)
+        settings = settled(given, self.max_gen_toks, eos, self.think_end_token)
         spelled = json.dumps(given, sort_keys=True, default=repr)
         kind = "generate, chat" if self.chat_applied else "generate"
         asked = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from lm_eval.models.huggingface import HFLM  # noqa: E402
 from transformers import AutoTokenizer, GenerationConfig  # noqa: E402
 
 from runner import runtimes  # noqa: E402
-from runner.lm.generation import PLAIN, Batch, settle  # noqa: E402
+from runner.lm.generation import PLAIN, Batch, settle, settled  # noqa: E402
 
 TOKENIZER = AutoTokenizer.from_pretrained(WEIGHTS)
 END = TOKENIZER.eos_token_id
@@ -143,3 +144,18 @@ def test_the_options_that_we_let_through_are_those_of_lm_eval() -> None:
         *("max_images", "convert_img_format")
     }
     assert set(runtimes.HF_MULTIMODAL_ARGUMENTS) == images - {"self", "kwargs", "pretrained"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sampling"),
+    [
+        ({"do_sample": True, "temperature": 0.5}, {"do_sample": True, "temperature": 0.5}),
+        ({"temperature": 0.0}, {"do_sample": False}),
+        ({"do_sample": True, "temperature": 0.0}, {"do_sample": False}),
+        ({"do_sample": False, "temperature": 0.5}, {"do_sample": False}),
+    ],
+)
+def test_a_temperature_of_nought_is_greedy_as_for_vllm(
+    given: dict[str, Any], sampling: dict[str, Any]
+) -> None:
+    assert settled(given, 8, "", None).sampling == sampling

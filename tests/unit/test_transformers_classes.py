@@ -205,3 +205,17 @@ def test_an_attention_that_is_not_there_is_the_users_to_mend() -> None:
     )
     with pytest.raises(UserError, match=r'refuses this: .*"eagr"'):
         lm.start()
+
+
+def test_thoughts_before_an_answer_about_an_image_are_taken_out(lm: RecordedHFMultimodal) -> None:
+    (whole,) = lm.generate_until([seen(0)])
+    lm.forget()
+    lm.think_end_token = whole[0]
+    try:
+        asked = seen(0, until=[whole[0]])
+        texts = lm.generate_until([asked])
+    finally:
+        lm.think_end_token = None
+    ((answer, _),) = lm.answers_to(asked)
+    assert texts == [whole[1:].lstrip()]
+    assert answer.finish_reason == "stop" and lm.tok_decode(answer.token_ids[:1]) == whole[0]

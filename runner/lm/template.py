@@ -1,0 +1,83 @@
+"""Template arguments and thoughts: handed on alike, whatever lm-eval's class makes of them.
+
+Read in lm-eval 0.4.13: `vllm` drops `enable_thinking` where it is a template argument; the classes
+for images give the processor's template no arguments, and look for no end of thoughts.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+from runner.plan import Plan
+
+
+class Templated:
+    """Comes before lm-eval's model classes, whose other arguments it leaves alone.
+
+    `template_arguments` are all that the chat template is given beside the conversation.
+    """
+
+    tokenizer: Any
+
+    def __init__(
+        self,
+        *args: Any,
+        enable_thinking: bool | None = None,
+        chat_template_args: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        given = dict(chat_template_args or {})
+        thinking = given.pop("enable_thinking", enable_thinking)
+        # lm-eval would refuse thoughts without a token that ends them, which not all models have.
+        super().__init__(*args, chat_template_args=dict(given), **kwargs)  # type: ignore[call-arg]
+        self.enable_thinking = thinking
+        self.template_arguments = {
+            **given,
+            **({"enable_thinking": thinking} if thinking is not None else {}),
+        }
+        self.think_end_token = _spelled(getattr(self, "think_end_token", None), self.tokenizer)
+        processor = getattr(self, "processor", None)
+        if processor is not None:
+            processor.apply_chat_template = partial(
+                processor.apply_chat_template, **self.template_arguments
+            )
+
+
+def unread_arguments(lm: Any, plan: Plan) -> list[str]:
+    """A problem for each template argument whose name is nowhere in the model's chat template.
+
+    Thinking that is off needs no template that could turn it on.
+    """
+    sources = _sources(lm)
+    if not sources or not any(each.apply_chat_template for each in plan.evaluations):
+        return []
+    given = {
+        f"model.chat_template_args.{name}": (name, value)
+        for name, value in (plan.engine_args.get("chat_template_args") or {}).items()
+    }
+    if plan.engine_args.get("enable_thinking"):
+        given["model.enable_thinking"] = ("enable_thinking", True)
+    return [
+        f"{key}={value}: the chat template of {plan.engine_args['pretrained']} does not read "
+        f"{name}; check the name, or leave it out"
+        for key, (name, value) in given.items()
+        if not any(re.search(rf"\b{re.escape(name)}\b", source) for source in sources)
+    ]
+
+
+def _sources(lm: Any) -> list[str]:
+    """Every text that may be the template; a tokenizer that renders by itself has none."""
+    found = [getattr(lm, "hf_chat_template", None)]
+    for owner in (getattr(lm, "tokenizer", None), getattr(lm, "processor", None)):
+        template = getattr(owner, "chat_template", None)
+        found += template.values() if isinstance(template, dict) else [template]
+    return [each for each in found if isinstance(each, str)]
+
+
+def _spelled(token: str | int | None, tokenizer: Any) -> str | None:
+    """A token that is given by its number, as it stands in answers."""
+    if token is None or (isinstance(token, str) and not token.isdigit()):
+        return token
+    return str(tokenizer.decode([int(token)]))
