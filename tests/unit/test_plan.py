@@ -312,6 +312,28 @@ def test_a_path_in_extra_is_known_by_what_lies_there(config: RunConfig, facts: F
     assert plan.engine_args["lora_local_path"] == "/a"
 
 
+@pytest.mark.parametrize(
+    "variable", [{"VLLM_LOGGING_LEVEL": "DEBUG"}, {"TRITON_CACHE_DIR": "/x"}, {"VLLM_PORT": "1"}]
+)
+def test_a_variable_that_moves_nothing_leaves_the_fingerprint(
+    config: RunConfig, facts: Facts, plan: Plan, variable: dict[str, str]
+) -> None:
+    other = changed(config, facts, "engine.env", variable)
+    assert other.engine_fingerprint == plan.engine_fingerprint
+    assert variable.items() <= other.environment.items()
+
+
+def test_a_library_that_is_loaded_first_is_known_by_its_content(
+    config: RunConfig, facts: Facts
+) -> None:
+    config.engine.env = {"LD_PRELOAD": "/a/one.so:libother.so"}
+    one = make_plan(config, replace(facts, paths={"/a/one.so": "content"}))
+    assert (
+        make_plan(config, replace(facts, paths={"/a/one.so": "rebuilt"})).engine_fingerprint
+        != one.engine_fingerprint
+    )
+
+
 def test_the_cores_that_happen_to_be_free_leave_the_fingerprint(
     config: RunConfig, facts: Facts, plan: Plan
 ) -> None:
