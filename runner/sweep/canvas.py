@@ -8,6 +8,7 @@ from typing import Any
 # Okabe & Ito's colours, which stay apart for every kind of colour vision; the yellow is too pale.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, GREY, MUTED, PALE = "#333333", "#777777", "#a6a6a6", "#d4d4d4"
+WASH = "#e4f4ed"
 MOST_TICKS = 24
 # A legend or a colour bar takes its part of the width.
 LETTERS_PER_INCH = 7

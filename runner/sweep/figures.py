@@ -10,10 +10,11 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from runner.sweep.canvas import GREY, MUTED, PALE, PALETTE, blank, name_columns
+from runner.sweep.canvas import GREY, MUTED, PALE, PALETTE, WASH, blank, name_columns
 from runner.sweep.heatmap import heat_map
 from runner.sweep.summary import Axis, MetricId, Sweep
 from runner.verdict import MetricVerdict
@@ -22,23 +23,37 @@ from runner.verdict import MetricVerdict
 MOST_SERIES = len(PALETTE)
 # Bytes of a name in a file's name, which has up to three and 255 bytes.
 LONGEST_NAME = 70
+# Points that a figure's description goes through.
+MOST_TOLD = 8
 
 
-def draw(sweep: Sweep) -> dict[str, bytes]:
-    """File name → PNG, for every figure that the sweep's points allow."""
-    figures: dict[str, Callable[[], Any]] = {}
+@dataclass(frozen=True)
+class Figure:
+    """A PNG file: its name, its content, and what it shows in words."""
+
+    name: str
+    content: bytes
+    told: str
+
+
+def draw(sweep: Sweep) -> list[Figure]:
+    """Every figure that the sweep's points allow."""
+    found: list[tuple[str, Callable[[], Any], str]] = []
     for metric in sweep.compared:
         for axis in sweep.axes:
             if sweep.spans(metric, axis):
                 name = f"{_file(metric.name)}.by_{_file(axis.short)}"
-                figures[name] = partial(accuracy, sweep, metric, axis)
+                told = f"{metric.name} by {axis.short}: {_values(sweep, metric)}"
+                found.append((name, partial(accuracy, sweep, metric, axis), told))
         rows, columns = (*sweep.axes, None, None)[:2]
         if rows and columns and sweep.spans(metric, rows) and sweep.spans(metric, columns):
             name = f"{_file(metric.name)}.{_file(rows.short)}_x_{_file(columns.short)}"
-            figures[name] = partial(heat_map, sweep, metric, rows, columns)
+            told = f"{metric.name} over {rows.short} and {columns.short}: {_values(sweep, metric)}"
+            found.append((name, partial(heat_map, sweep, metric, rows, columns), told))
     if any(point.outcome is not None for point in sweep.points):
-        figures["time_and_throughput"] = partial(time_and_throughput, sweep)
-    return {f"{name}.png": _png(figure) for name, figure in figures.items()}
+        told = f"Time and throughput: {_times(sweep)}"
+        found.append(("time_and_throughput", partial(time_and_throughput, sweep), told))
+    return [Figure(f"{name}.png", _png(make), told) for name, make, told in found]
 
 
 def accuracy(sweep: Sweep, metric: MetricId, axis: Axis) -> Any:
@@ -69,6 +84,7 @@ def accuracy(sweep: Sweep, metric: MetricId, axis: Axis) -> Any:
     if many:
         _means(plot, series, axis)
     _baselines(plot, sweep, metric, axis)
+    _tolerated(plot, sweep, metric)
     name_columns(plot, axis.names)
     plot.set_xlim(-0.6, len(axis.values) - 0.4)
     plot.set_xlabel(axis.short)
@@ -118,6 +134,32 @@ def time_and_throughput(sweep: Sweep) -> Any:
         *times.get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False
     )
     return figure
+
+
+def _values(sweep: Sweep, metric: MetricId) -> str:
+    values = [
+        f"{point.label} {found.value:.3f}"
+        for point in sweep.points
+        if (found := point.measured(metric)) is not None
+    ]
+    return _first(values)
+
+
+def _times(sweep: Sweep) -> str:
+    rate, unit = _rate(sweep)
+    measured = [point for point in sweep.points if point.outcome is not None]
+    return _first(
+        [
+            f"{point.label} {point.seconds('evaluate_s') or 0:.0f} s evaluation, "
+            f"{point.per_second(rate) or 0:.0f} {unit} per second"
+            for point in measured
+        ]
+    )
+
+
+def _first(parts: Sequence[str]) -> str:
+    more = f"; and {len(parts) - MOST_TOLD} more" if len(parts) > MOST_TOLD else ""
+    return "; ".join(parts[:MOST_TOLD]) + more
 
 
 def _png(make: Callable[[], Any]) -> bytes:
@@ -222,6 +264,29 @@ def _baselines(plot: Any, sweep: Sweep, metric: MetricId, axis: Axis) -> None:
     else:
         for place, values in by_value.items():
             plot.hlines(sorted(values), place - 0.35, place + 0.35, label="baselines", **style)
+
+
+def _tolerated(plot: Any, sweep: Sweep, metric: MetricId) -> None:
+    """The range that the rule tolerates, where all points have the same."""
+    ranges = {found.tolerated for p in sweep.points if (found := p.measured(metric)) is not None}
+    shared = ranges.pop() if len(ranges) == 1 else None
+    if shared is None:
+        return
+    low, high = shared
+    bottom, top = plot.get_ylim()
+    # A wide tolerance must not flatten the points into a line.
+    near = [end for end in (low, high) if end is not None and abs(end - top) < 4 * (top - bottom)]
+    bottom, top = min([bottom, *near]), max([top, *near])
+    room = 0.05 * (top - bottom)
+    bottom, top = bottom - room, top + room
+    plot.axhspan(
+        bottom if low is None else max(low, bottom),
+        top if high is None else min(high, top),
+        color=WASH,
+        zorder=0,
+        label="tolerated",
+    )
+    plot.set_ylim(bottom, top)
 
 
 def _numeric(axis: Axis) -> bool:

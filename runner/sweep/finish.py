@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from runner.rundir import RunDirectory, write_atomic
-from runner.sweep import record, screen, store
+from runner.sweep import markdown, record, screen, store
 from runner.sweep.answers import Answers, read_answers
 from runner.sweep.comparison import Comparison, compare
-from runner.sweep.figures import draw
+from runner.sweep.figures import Figure, draw
 from runner.sweep.links import Links
-from runner.sweep.markdown import page
+from runner.sweep.page import render
 from runner.sweep.summary import MetricId, Sweep, read_sweep
 from runner.sweep.tables import rows, to_csv, to_parquet
 from runner.tracking.courier import Courier, warn_pending
@@ -23,7 +23,8 @@ from runner.tracking.records import user
 from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import ui_command
 
-PAGE, CSV, PARQUET, FIGURES = "sweep.md", "sweep.csv", "sweep.parquet", "figures"
+HTML, PAGE, CSV, PARQUET = "sweep.html", "sweep.md", "sweep.csv", "sweep.parquet"
+FIGURES = "figures"
 # What the comparison may take of MLflow's time, and what MLflow keeps of a description.
 TIMEOUT_S = 30.0
 LONGEST_NOTE = 5000
@@ -50,24 +51,27 @@ def finish(sweep_directory: Path, out: Console) -> None:
         table = rows(sweep)
         write_atomic(sweep.directory / CSV, to_csv(table))
         write_atomic(sweep.directory / PARQUET, to_parquet(table))
-        write_atomic(sweep.directory / PAGE, _page(sweep, comparisons, figures))
-        out.print(f"comparison: {sweep.directory / PAGE}")
+        _write_pages(sweep, comparisons, figures)
+        out.print(f"report: {sweep.directory / HTML} (beside it: {PAGE}, {CSV}, {PARQUET})")
         if left:
             _send(courier, left, sweep.directory)
             sweep = read_sweep(sweep_directory)  # what has arrived has a link now
-            write_atomic(sweep.directory / PAGE, _page(sweep, comparisons, figures))
+            _write_pages(sweep, comparisons, figures)
         _record(courier, sweep, comparisons, figures, out)
 
 
-def _page(
+def _write_pages(
     sweep: Sweep,
     comparisons: tuple[Comparison, ...],
-    figures: Sequence[Path],
+    figures: Sequence[Figure],
     links: Sequence[Links] | None = None,
-) -> str:
+) -> None:
+    """sweep.md and sweep.html; the links need no store to be right."""
     if links is None:
         links = [store.shown(place, sweep) for place in store.places(sweep)]
-    return page(sweep, comparisons, links, [f"{FIGURES}/{file.name}" for file in figures])
+    drawn = {f"{FIGURES}/{figure.name}": figure.told for figure in figures}
+    write_atomic(sweep.directory / PAGE, markdown.page(sweep, comparisons, links, drawn))
+    write_atomic(sweep.directory / HTML, render(sweep, comparisons, links, figures))
 
 
 def _send(courier: Courier, left: Iterable[RunDirectory], directory: Path) -> None:
@@ -82,7 +86,7 @@ def _record(
     courier: Courier,
     sweep: Sweep,
     comparisons: tuple[Comparison, ...],
-    figures: Sequence[Path],
+    figures: Sequence[Figure],
     out: Console,
 ) -> None:
     """In each experiment that has points: the table's columns, and a run with the comparison."""
@@ -101,17 +105,18 @@ def _record(
                 columns=store.columns(sweep),
             )
             links[number] = store.shown(place, sweep, view)
-        write_atomic(sweep.directory / PAGE, _page(sweep, comparisons, figures, links))
+        _write_pages(sweep, comparisons, figures, links)
         tags = {
-            "mlflow.note.content": page(sweep, comparisons, links)[:LONGEST_NOTE],
+            "mlflow.note.content": markdown.page(sweep, comparisons, links)[:LONGEST_NOTE],
             "sweep_directory": str(sweep.directory.resolve()),
             "mlflow.source.name": "python -m runner --multirun",
             "mlflow.source.type": "LOCAL",
             "mlflow.user": user(),
         }
-        kept = [sweep.directory / name for name in (PAGE, CSV, PARQUET, record.NAME)]
+        kept = [sweep.directory / name for name in (HTML, PAGE, CSV, PARQUET, record.NAME)]
         files = {str(file.resolve()): "" for file in kept if file.is_file()}
-        files |= {str(file.resolve()): FIGURES for file in figures}
+        drawn = [sweep.directory / FIGURES / figure.name for figure in figures]
+        files |= {str(file.resolve()): FIGURES for file in drawn}
         for place in found:
             courier.send_summary(
                 TIMEOUT_S,
@@ -141,17 +146,17 @@ def _answers(sweep: Sweep) -> dict[MetricId, dict[int, Answers]]:
     return found
 
 
-def _write_figures(sweep: Sweep) -> list[Path]:
+def _write_figures(sweep: Sweep) -> list[Figure]:
     """Those of now; what an earlier comparison drew and this one does not is removed."""
     directory = sweep.directory / FIGURES
     directory.mkdir(exist_ok=True)
     drawn = draw(sweep)
     for old in directory.glob("*.png"):
-        if old.name not in drawn:
+        if old.name not in {figure.name for figure in drawn}:
             old.unlink()
-    for name, content in drawn.items():
-        write_atomic(directory / name, content)
-    return [directory / name for name in drawn]
+    for figure in drawn:
+        write_atomic(directory / figure.name, figure.content)
+    return drawn
 
 
 def _show_links(out: Console, place: store.Place, links: Links, several: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from runner.report.formats import cell, fenced, interval, number, signed
 from runner.sweep.comparison import Comparison
@@ -16,12 +16,12 @@ def page(
     sweep: Sweep,
     comparisons: tuple[Comparison, ...],
     links: Sequence[Links],
-    figures: Sequence[str] | None = None,
+    figures: Mapping[str, str] | None = None,
 ) -> str:
     """The answer first, then the points, the tests, the pictures.
 
-    `figures` are paths in the sweep's directory; None for a page that is read elsewhere, which
-    refers to no file.
+    `figures` are paths in the sweep's directory, and what each shows in words; None for a page that
+    is read elsewhere, which refers to no file.
     """
     parts = [
         f"# {cell(answer(sweep, comparisons))}",
@@ -42,7 +42,7 @@ def page(
         "\n".join(f"- {cell(line)}" for line in unexplained(sweep)),
         *(_tests(comparisons) if comparisons else []),
         *(["## Figures"] if figures else []),
-        *(f"![{cell(_alt(each))}]({each})" for each in figures or ()),
+        *(f"![{cell(told)}]({path})" for path, told in (figures or {}).items()),
         *(["## Reproduce", fenced(sweep.command, "bash")] if sweep.command else []),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -116,7 +116,3 @@ def _tests(comparisons: tuple[Comparison, ...]) -> list[str]:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _alt(path: str) -> str:
-    return path.rpartition("/")[2].removesuffix(".png").replace(".", " ")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,7 @@ from runner.outcome import State
 from runner.plan import Evaluation
 from runner.sweep.record import PointRecord, SweepRecord, write
 from tests.compared import TASK, row, rows, write_run
-
-VOID = {"meta", "img", "br", "circle", "line"}
+from tests.html import Page
 
 
 def compared(tmp_path: Path, *more: str) -> tuple[int, Path]:
@@ -363,35 +361,6 @@ def test_scored_choices_are_told_by_their_log_likelihoods(tmp_path: Path) -> Non
 
 
 # The page
-
-
-class Page(HTMLParser):
-    """The elements of a page, each opened and closed; what it would load or run."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.loads: list[str] = []
-        self.text: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-        given = dict(attrs)
-        assert not any(name.startswith("on") for name in given)
-        self.loads += [str(given[name]) for name in ("src", "href") if name in given]
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
 
 
 HOSTILE = (

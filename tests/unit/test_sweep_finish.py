@@ -264,7 +264,7 @@ def test_one_summary_run(tmp_path: Path, store: str) -> None:
     assert "report.md)" not in note and "![" not in note  # no file of ours is below that page
     assert len(client.search_runs([experiment], f"tags.sweep = '{ID}'")) == 4
     kept = {each.path for each in client.list_artifacts(summary.info.run_id)}
-    assert kept == {"sweep.md", "sweep.csv", "sweep.parquet", "sweep.json", "figures"}
+    assert kept == {"sweep.html", "sweep.md", "sweep.csv", "sweep.parquet", "sweep.json", "figures"}
     figures = client.list_artifacts(summary.info.run_id, "figures")
     assert "figures/mini_acc.by_tp.png" in {each.path for each in figures}
     shown = text.getvalue()
@@ -334,5 +334,5 @@ def test_points_that_did_not_arrive_come_with_the_comparison(
     assert capsys.readouterr().out == "0 sent, 0 pending\n"
     (sweep / "mlflow.json").unlink()  # the comparison was cut short
     assert sync.main([str(sweep)]) == 0
-    assert "comparison: " in capsys.readouterr().out
+    assert "report: " in capsys.readouterr().out
     assert len(client.search_runs([experiment], f"tags.{SUMMARY} = '{ID}'")) == 1
