@@ -38,6 +38,7 @@ class Server:
     fault: str | int = ""
     after: int = 0
     experiments: dict[str, str] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -66,10 +67,13 @@ class Server:
             name = asked["experiment_name"][0]
             if name not in self.experiments:
                 return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no experiment"}
-            return 200, {"experiment": _experiment(name, self.experiments[name])}
+            found = _experiment(name, self.experiments[name])
+            if name in self.deleted:
+                found["lifecycle_stage"] = "deleted"
+            return 200, {"experiment": found}
         if path == "experiments/search":
-            found = [_experiment(name, number) for name, number in self.experiments.items()]
-            return 200, {"experiments": found}
+            every = [_experiment(name, number) for name, number in self.experiments.items()]
+            return 200, {"experiments": every}
         if path == "experiments/create":
             number = self.experiments.setdefault(asked["name"], str(len(self.experiments) + 1))
             return 200, {"experiment_id": number}

@@ -23,6 +23,8 @@ from runner.hubs import weights_name
 from runner.platforms import cuda_or_cpu, detect
 from runner.platforms.additional_config import AdditionalConfig, settled
 
+SQLITE = "sqlite:///"
+
 
 def register() -> None:
     """Make the schema and the resolvers known to Hydra; call once, before it composes."""
@@ -49,6 +51,12 @@ def _with_canary(names: Sequence[str], below: str) -> str | None:
 def tracking_uri() -> str:
     """As MLflow takes its variable, where an empty one is none; a file in this directory else."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db"
+
+
+def _anchored(uri: str) -> str:
+    """A relative SQLite file as it reads from every directory: the run may be sent from another."""
+    file = uri.removeprefix(SQLITE)
+    return f"{SQLITE}{Path.cwd() / file}" if file and file != uri else uri
 
 
 def load(composed: DictConfig) -> RunConfig:
@@ -80,6 +88,7 @@ def load(composed: DictConfig) -> RunConfig:
     config.engine.additional_config = settled(
         _typed(AdditionalConfig, config.engine.additional_config, "engine.additional_config")
     )
+    config.tracking.uri = _anchored(config.tracking.uri)
     broken = baseline_problems(model.baselines, "model.baselines")
     broken += _typed_overrides(config.verdict)
     for series, known in model.by_series.items():

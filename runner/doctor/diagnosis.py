@@ -199,21 +199,19 @@ def _judge_unknown(found: Diagnosis) -> None:
 
 
 def _judge_hubs(found: Diagnosis, variables: Mapping[str, str]) -> None:
-    """A hub that is away is wrong only where nothing else could serve weights and data."""
+    """A hub that doesn't answer is a note: local weights and data, the canary's too, need none."""
     by_name = {hub.name: hub for hub in found.hubs}
     face, scope = by_name["Hugging Face"], by_name["ModelScope"]
-    stocked = any(cache.holds for cache in found.caches)
-    if face.answers is False and stocked:
-        found.notes.append(
-            f"{face.address} does not answer ({face.detail}): runs have what the caches and local "
-            "directories hold; HF_HUB_OFFLINE=1 saves them the waiting"
+    if face.answers is False:
+        stocked = any(cache.holds for cache in found.caches)
+        cure = (
+            "runs use the caches and local directories; HF_HUB_OFFLINE=1 saves the wait"
+            if stocked
+            else "runs use local directories alone, for the caches are empty; to fetch more, set "
+            "HF_ENDPOINT to a mirror, or carry over what `python -m runner.prepare` fetches on a "
+            "machine with a network"
         )
-    elif face.answers is False:
-        found.wrong.append(
-            f"{face.address} does not answer ({face.detail}), and no cache holds anything: name a "
-            "mirror in HF_ENDPOINT; or fetch with `python -m runner.prepare` on a machine with a "
-            "network, carry it over, and set HF_HUB_OFFLINE=1"
-        )
+        found.notes.append(f"{face.address} does not answer ({face.detail}): {cure}")
     chosen = variables.get("VLLM_USE_MODELSCOPE", "")
     if chosen.lower() == "true" and scope.answers is False:
         found.notes.append(f"{scope.address} does not answer ({scope.detail})")

@@ -16,6 +16,7 @@ from runner.platforms import PLATFORMS, Platform, compatibility
 from runner.platforms.ascend import Ascend
 from runner.platforms.base import installed_version
 from runner.preflight import ascend, layout, memory, store, transformers
+from runner.tracking.records import experiment_of
 
 # Read in vllm 0.23.0 (vllm/envs.py).
 RAY_VARIABLES = "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"
@@ -55,9 +56,10 @@ def look(config: RunConfig) -> Findings:
         found.problems += layout.problems(config, found.weights.config)
         _memory(config, found)
     found.problems += _data_problems(config)
-    unusable = store.problems(config.tracking)
+    experiment = experiment_of(config)
+    unusable = store.problems(config.tracking, experiment)
     found.problems += unusable
-    found.warnings += [] if unusable else store.warnings(config.tracking)
+    found.warnings += [] if unusable else store.warnings(config.tracking, experiment)
     return found
 
 

@@ -3,44 +3,66 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from runner.config.schema import TrackingConfig
 from runner.errors import cause
 
 SERVER_TIMEOUT_S = 3.0
+# MLflow's words: of an experiment that is in its trash, and of one that there is not yet.
+DELETED, NOT_YET = "deleted", "RESOURCE_DOES_NOT_EXIST"
+
+# What MLflow keeps runs in, in a URI's scheme.
+KINDS = ("http", "https", "postgresql", "mysql", "mssql", "databricks")
+ACCEPTED = (
+    "must be sqlite:///FILE, http(s)://HOST, postgresql://…, mysql://…, mssql://… or databricks; "
+    "or choose tracking=off"
+)
 
 
-def problems(tracking: TrackingConfig) -> list[str]:
-    """A local store must be usable now; a server that is away costs a warning later, no result."""
+@dataclass(frozen=True)
+class Answer:
+    """What a server said: `complaint` is empty where it can be used."""
+
+    complaint: str = ""
+    experiment_is_deleted: bool = False
+
+
+def problems(tracking: TrackingConfig, experiment: str = "") -> list[str]:
+    """A local store must be usable now; a server that is away costs a warning later, no result.
+
+    Nothing can be sent to an `experiment` that is deleted, wherever it is.
+    """
     uri = tracking.uri
     if not tracking.enabled:
         return []
     parts = urlsplit(uri)
     if parts.scheme == "sqlite":
-        return _sqlite_problems(uri)
+        return _sqlite_problems(uri, experiment)
     try:
         _ = parts.port
     except ValueError as error:
         return [f"tracking.uri={uri}: not an address ({error})"]
     kind = parts.scheme.partition("+")[0]  # postgresql+psycopg2: the driver is SQLAlchemy's
-    if kind not in ("http", "https", "postgresql", "mysql", "mssql", "databricks"):
-        return [
-            f"tracking.uri={uri}: must be sqlite:///FILE or http(s)://HOST (MLflow no longer takes "
-            "a directory), or choose tracking=off"
-        ]
+    if kind not in KINDS and uri != "databricks":
+        return [f"tracking.uri={uri}: {_instead(uri)}{ACCEPTED}"]
+    if kind in ("http", "https") and _answer(uri, experiment).experiment_is_deleted:
+        return [_deleted(experiment, uri)]
     return []
 
 
-def warnings(tracking: TrackingConfig) -> list[str]:
+def warnings(tracking: TrackingConfig, experiment: str = "") -> list[str]:
     """A server that cannot be used: the run goes on without it."""
     if not tracking.enabled or urlsplit(tracking.uri).scheme not in ("http", "https"):
         return []
-    complaint = _complaint(tracking.uri)
+    complaint = _answer(tracking.uri, experiment).complaint
     if not complaint:
         return []
     return [
@@ -49,13 +71,29 @@ def warnings(tracking: TrackingConfig) -> list[str]:
     ]
 
 
+def _instead(uri: str) -> str:
+    """What a user may have meant."""
+    if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):
+        return f"write http://{uri}; an address "
+    if uri.startswith("file:") or ("://" not in uri and uri):
+        return "MLflow no longer takes a directory; an address "
+    return ""
+
+
+def _deleted(experiment: str, uri: str) -> str:
+    return (
+        f"tracking.experiment={experiment}: this experiment is deleted in {uri}; restore it there, "
+        "or set tracking.experiment=OTHER"
+    )
+
+
 @cache  # the points of a sweep are looked at one by one
-def _complaint(uri: str) -> str:
-    """What is wrong with a server, in no more than SERVER_TIMEOUT_S, however slowly it answers."""
-    found = [_silent()]
+def _answer(uri: str, experiment: str) -> Answer:
+    """What a server says, in no more than SERVER_TIMEOUT_S, however slowly it answers."""
+    found = [Answer(_silent())]
 
     def ask() -> None:
-        found[0] = _asked(uri)
+        found[0] = _asked(uri, experiment)
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
@@ -63,7 +101,7 @@ def _complaint(uri: str) -> str:
     return found[0]
 
 
-def _asked(uri: str) -> str:
+def _asked(uri: str, experiment: str) -> Answer:
     """Ask as MLflow does: with its credentials, through the same proxies."""
     import requests
 
@@ -73,35 +111,51 @@ def _asked(uri: str) -> str:
     insecure = given.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
     try:
         answer = requests.get(
-            f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search",
-            params={"max_results": "1"},
+            f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name",
+            params={"experiment_name": experiment or "Default"},
             auth=(name, password) if name and password else None,
             headers={"Authorization": f"Bearer {token}"} if token and not password else {},
             verify=given.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure,
             timeout=SERVER_TIMEOUT_S,
         )
-        if answer.status_code in (401, 403):
-            return (
-                f"the server refuses these credentials (status {answer.status_code}); see "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-            )
-        if answer.status_code != 200:
-            return f"the server answers with status {answer.status_code}"
-        return "" if isinstance(answer.json(), dict) else "what answers there is not MLflow"
+        status, content = answer.status_code, _mapping(answer)
     except requests.Timeout:
-        return _silent()
-    except requests.JSONDecodeError:
-        return "what answers there is not MLflow"
+        return Answer(_silent())
     except requests.RequestException as error:
-        return f"the server does not answer ({cause(error) or type(error).__name__})"
+        return Answer(f"the server does not answer ({cause(error) or type(error).__name__})")
+    if status in (401, 403):
+        return Answer(
+            f"the server refuses these credentials (status {status}); see "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if status == 200 and content is not None:
+        stage = (content.get("experiment") or {}).get("lifecycle_stage")
+        return Answer(experiment_is_deleted=stage == DELETED)
+    if status == 404 and content is not None and content.get("error_code") == NOT_YET:
+        return Answer()
+    if status == 200:
+        return Answer("what answers there is not MLflow")
+    return Answer(f"the server answers with status {status}")
+
+
+def _mapping(answer: Any) -> dict[str, Any] | None:
+    """The JSON object that an answer holds, where it is MLflow's."""
+    try:
+        content = answer.json()
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _silent() -> str:
     return f"the server does not answer within {SERVER_TIMEOUT_S:g} s"
 
 
-def _sqlite_problems(uri: str) -> list[str]:
-    file = Path(uri.removeprefix("sqlite:///"))
+def _sqlite_problems(uri: str, experiment: str) -> list[str]:
+    name = uri.removeprefix("sqlite:///")
+    if name == uri or not name:
+        return [f"tracking.uri={uri}: names no file: sqlite:///FILE"]
+    file = Path(name)
     cure = f"move {file} away, set tracking.uri=sqlite:///OTHER.db, or choose tracking=off"
     if not file.exists():
         if file.parent.is_dir() and os.access(file.parent, os.W_OK):
@@ -115,8 +169,16 @@ def _sqlite_problems(uri: str) -> list[str]:
             connection.execute("PRAGMA schema_version").fetchone()
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
+            deleted = _is_deleted(connection, experiment)
         finally:
             connection.close()
     except sqlite3.Error as error:
         return [f"tracking.uri={uri}: {error}; {cure}"]
-    return []
+    return [_deleted(experiment, uri)] if deleted else []
+
+
+def _is_deleted(connection: sqlite3.Connection, experiment: str) -> bool:
+    if not connection.execute("PRAGMA table_info(experiments)").fetchone():
+        return False  # MLflow has yet to make its tables
+    query = "SELECT 1 FROM experiments WHERE name = ? AND lifecycle_stage = ?"
+    return connection.execute(query, (experiment, DELETED)).fetchone() is not None

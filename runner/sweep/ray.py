@@ -87,7 +87,7 @@ def _refuse_impossible(sweep: Path, able: Sequence[Job], nodes: Sequence[Node]) 
 
 
 def open_stores(points: Sequence[Point]) -> None:
-    """Make local MLflow stores and their experiments once, not on every engine's time.
+    """Make local MLflow stores once, not on every engine's time.
 
     What fails here fails again where a point is sent, and is told there.
     """

@@ -54,21 +54,21 @@ class Courier:
         self.close()
 
     def begin(self, run: RunDirectory, begun: Begun) -> None:
-        """Say on disk where the run will be sent; store and experiment are made meanwhile."""
+        """Say on disk where the run will be sent; the store is made meanwhile."""
         write_json(run.tracking, begun)
         # No lock or process to be had: told when the run is to be sent.
         with suppress(NotSent):
             self._hold(run)
         with suppress(OSError):
-            self._running().ask("open_experiment", uri=begun.uri, experiment=begun.experiment)
+            self._running().ask("open_store", uri=begun.uri, experiment=begun.experiment)
 
     def open(self, uri: str, experiment: str, timeout_s: float) -> None:
-        """Make store and experiment now, before several processes do.
+        """Make the store now, before several processes do.
 
         Raises:
             NotSent: if the store does not answer, or not in time.
         """
-        self._ask(timeout_s, "open_experiment", uri=uri, experiment=experiment)
+        self._ask(timeout_s, "open_store", uri=uri, experiment=experiment)
 
     def send(self, run: RunDirectory, timeout_s: float) -> TrackedRun:
         """Send the run, unless another process is at it.

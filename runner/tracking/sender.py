@@ -50,16 +50,20 @@ PLACES_IN_SWEEP = ("sweep", "sweep_earlier")
 SUMMARY = "sweep_summary"
 
 
-def open_experiment(uri: str, experiment: str) -> str:
-    """The experiment's id; store and experiment are made if missing.
+class DeletedError(Exception):
+    """The experiment is in MLflow's trash, and takes no runs."""
 
-    Runs of this machine that a kill has left RUNNING there are marked as what they were.
+
+def open_store(uri: str, experiment: str) -> None:
+    """Make the store if it is missing; the experiment is made with its first run.
+
+    Runs of this machine that a kill has left RUNNING in it are marked as what they were.
     """
     client = _client(uri)
-    experiment_id = _experiment_id(client, uri, experiment)
-    with suppress(Exception):  # another time, then
-        _mark_killed(client, experiment_id)
-    return experiment_id
+    found = client.get_experiment_by_name(experiment)
+    if found is not None:
+        with suppress(Exception):  # another time, then
+            _mark_killed(client, found.experiment_id)
 
 
 def send_run(directory: str) -> dict[str, str]:
@@ -121,7 +125,7 @@ def send_summary(
 REQUESTS: dict[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
-        open_experiment,
+        open_store,
         send_run,
         share_view,
         send_summary,
@@ -178,6 +182,11 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
+    if found.lifecycle_stage == "deleted":
+        raise DeletedError(
+            f"experiment {name!r} (id {found.experiment_id}) is deleted; restore it, for example "
+            f"with: mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
     return str(found.experiment_id)
 
 

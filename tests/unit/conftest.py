@@ -40,7 +40,7 @@ NEUTRAL = ("engine=cpu", "tracking=off")
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process looks at or says once for all points of a sweep, it does in each test."""
     monkeypatch.setattr(PLATFORMS["ascend"], "_kept", None)
-    store._complaint.cache_clear()
+    store._answer.cache_clear()
     run._warn.cache_clear()
     HydraConfig.instance().cfg = None
 

@@ -501,6 +501,19 @@ def test_the_store_and_the_experiment_are_those_of_mlflows_variables(
     assert compose("tracking=mlflow", "tracking.experiment=own").tracking.experiment == "own"
 
 
+def test_a_relative_store_is_found_from_every_directory(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def uri(given: str) -> str:
+        return compose("tracking=mlflow", f"tracking.uri={given}").tracking.uri
+
+    assert uri("sqlite:///own.db") == f"sqlite:///{tmp_path}/own.db"
+    for given in ("sqlite:////data/own.db", "sqlite:///", "http://host"):
+        assert uri(given) == given
+
+
 def test_conf_is_found_beside_the_package() -> None:
     directory = config_directory()
     assert (directory / "config.yaml").is_file()

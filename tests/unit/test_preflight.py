@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sqlite3
 from pathlib import Path
@@ -290,11 +291,65 @@ def test_a_store_that_may_only_be_read(config: RunConfig, store: Path) -> None:
     assert "may not be written" in problem(config)
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "/var/mlruns", "file:///mlruns", "htp://host", ""])
-def test_a_scheme_that_mlflow_does_not_take(config: RunConfig, uri: str) -> None:
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("mlruns", "MLflow no longer takes a directory; an address must be sqlite:///FILE, "),
+        ("./mlruns", "MLflow no longer takes a directory; an address must be "),
+        ("/var/mlruns", "MLflow no longer takes a directory"),
+        ("file:///mlruns", "MLflow no longer takes a directory"),
+        ("127.0.0.1:5000", "write http://127.0.0.1:5000; an address must be "),
+        ("host:5000/path", "write http://host:5000/path; "),
+        ("htp://host", "must be sqlite:///FILE, http(s)://HOST, postgresql://…, "),
+        ("", "must be sqlite:///FILE, "),
+        ("sqlite://", "names no file: sqlite:///FILE"),
+        ("sqlite:///", "names no file: sqlite:///FILE"),
+    ],
+)
+def test_an_address_that_mlflow_does_not_take(config: RunConfig, uri: str, said: str) -> None:
     config.tracking.enabled, config.tracking.uri = True, uri
-    said = problem(config)
-    assert said.startswith(f"tracking.uri={uri}: must be sqlite:///FILE or http(s)://HOST")
+    assert problem(config).startswith(f"tracking.uri={uri}: {said}")
+
+
+def experiment(uri: str, deleted: bool) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    identifier = client.create_experiment("gsm8k")
+    if deleted:
+        client.delete_experiment(identifier)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_deleted_experiment_is_named_before_the_engine_starts(
+    config: RunConfig, store: Path, store_file: Path, deleted: bool
+) -> None:
+    shutil.copy(store_file, store)
+    experiment(config.tracking.uri, deleted)
+    if not deleted:
+        sound(config)
+        return
+    assert problem(config) == (
+        f"tracking.experiment=gsm8k: this experiment is deleted in {config.tracking.uri}; restore "
+        "it there, or set tracking.experiment=OTHER"
+    )
+    config.tracking.experiment = "other"
+    sound(config)
+
+
+@pytest.mark.parametrize("stage", [None, "active", "deleted"])
+def test_a_server_is_asked_for_the_experiment(config: RunConfig, stage: str | None) -> None:
+    with serving() as server:
+        if stage is not None:
+            server.experiments["gsm8k"] = "1"
+        if stage == "deleted":
+            server.deleted.add("gsm8k")
+        config.tracking.enabled, config.tracking.uri = True, server.uri
+        if stage == "deleted":
+            assert problem(config).startswith("tracking.experiment=gsm8k: this experiment is del")
+        else:
+            sound(config)
+        assert preflight.look(config).warnings == []
 
 
 @pytest.mark.parametrize(
@@ -305,6 +360,8 @@ def test_a_scheme_that_mlflow_does_not_take(config: RunConfig, uri: str) -> None
         "postgresql://host/db",
         "mysql+pymysql://host/db",
         "postgresql+psycopg2://host/db",
+        "databricks",
+        "databricks://prod",
     ],
 )
 def test_servers_are_not_asked_before_the_run(config: RunConfig, uri: str) -> None:
@@ -368,8 +425,8 @@ def test_a_timeout_of_the_request_itself_is_the_same_silence(
     monkeypatch.setattr(preflight.store, "SERVER_TIMEOUT_S", 0.3)
     with serving() as server:
         server.misbehave("silent")
-        said = preflight.store._asked(server.uri)
-    assert said == "the server does not answer within 0.3 s"
+        said = preflight.store._asked(server.uri, "")
+    assert said.complaint == "the server does not answer within 0.3 s"
 
 
 # All of it

@@ -135,7 +135,24 @@ def test_what_was_refused_is_no_run(
     with pytest.raises(UserError):
         performed(checked, tmp_path / "run", Engine(refused), courier)
     assert not (tmp_path / "run" / "tracking.json").exists()
-    assert server.runs == {}
+    assert (server.runs, server.experiments) == ({}, {})
+
+
+def test_an_experiment_that_is_deleted_meanwhile_is_named_with_its_cure(
+    tmp_path: Path,
+    checked: Checked,
+    outcome: Outcome,
+    server: Server,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.experiments["gsm8k"] = "1"
+    server.deleted.add("gsm8k")
+    checked.config.tracking.uri = server.uri
+    with Courier() as courier:
+        performed(checked, tmp_path / "run", Engine(outcome), courier)
+    said = capsys.readouterr().err
+    assert "experiment 'gsm8k' (id 1) is deleted; restore it" in said
+    assert "mlflow experiments restore --experiment-id 1" in said
 
 
 def test_an_interrupted_run_is_killed_in_mlflow(

@@ -446,7 +446,7 @@ def test_several_first_users_make_one_store(tmp_path: Path) -> None:
     store = tmp_path / "mlflow.db"
     code = (
         "import sys, logging; logging.disable(); from runner.tracking import sender;"
-        "print(sender.open_experiment(sys.argv[1], 'mini'))"
+        "print(sender.open_store(sys.argv[1], 'mini'))"
     )
     users = [
         subprocess.Popen(
@@ -458,7 +458,7 @@ def test_several_first_users_make_one_store(tmp_path: Path) -> None:
         )
         for _ in range(2)
     ]
-    assert {user.communicate(timeout=120)[0] for user in users} == {"1\n"}
+    assert {user.communicate(timeout=120)[0] for user in users} == {"None\n"}
     assert [each.name for each in tmp_path.iterdir() if each.name != "mlruns"] == ["mlflow.db"]
 
 
