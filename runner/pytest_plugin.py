@@ -7,8 +7,8 @@ docs/original.md says what is the same and what is not.
 
 from __future__ import annotations
 
+import datetime
 import os
-import time
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Accuracy:
         self.engine = Supervisor()
         self.courier = Courier()
         self.report_dir = Path(config.getoption("--report-dir"))
-        self.output_dir = Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S")
+        self.output_dir = Path(f"outputs/{datetime.datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
         self.lines: list[str] = []
 
     @pytest.hookimpl(wrapper=True)

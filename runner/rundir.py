@@ -32,20 +32,29 @@ class RunDirectory:
         self.tracked = path / "mlflow.json"
 
     def claim(self) -> None:
-        """Create the directory; refuse one that already holds a run.
+        """Create the directory for one run alone; refuse one that already holds a run.
 
         Raises:
             UserError: if it cannot be written, or a run's files are in it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if self.config.exists():
+            self.config.touch(exist_ok=False)  # of several processes one can do that
+            self._write_first()
+        except OSError as error:
+            if isinstance(error, FileExistsError) and self.path.is_dir():
                 raise UserError(
                     f"output_dir={self.path}: already holds a run; name another directory"
-                )
-            write_atomic(self.config, "")
-        except OSError as error:
+                ) from error
             raise UserError(f"output_dir={self.path}: not writable ({error.strerror})") from error
+
+    def _write_first(self) -> None:
+        """A full disk takes a file's name, but nothing in it."""
+        try:
+            write_atomic(self.config, "")
+        except OSError:
+            self.config.unlink()
+            raise
 
 
 def remove_empty(directory: Path) -> None:

@@ -105,7 +105,8 @@ def _compare(given: argparse.Namespace, command: str) -> int:
     from runner.tracking.courier import Courier
 
     out = terminal.console()
-    output = given.output or Path(f"outputs/{datetime.datetime.now():%Y-%m-%d/%H-%M-%S}-compare")
+    now = datetime.datetime.now()
+    output = given.output or Path(f"outputs/{now:%Y-%m-%d/%H-%M-%S-%f}-compare")
     names = [given.first, given.second]
     with Courier() as courier:
         places = [_directory(name, given.uri, courier) for name in names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import datasets
 from runner.errors import UserError
 from runner.hubs import modelscope, reason
 from runner.inputs import manifest
+from runner.inputs.tasks import FILE_READERS
 from runner.lm.images import unread
 
 
@@ -24,9 +25,9 @@ def local_datasets(
     """Answer `datasets.load_dataset(ID, …)` from `data_dir/ID`, or from `data_dir` itself.
 
     lm-eval's task files name hub ids; this changes where they are read, not what is read. A data
-    set that is not there is refused with its id. Local data goes through a private cache below
-    `scratch` that is gone afterwards: the shared one serves what an earlier directory of the same
-    name held. Images come unread, wherever they are from.
+    set that is not there is refused with its id. Local data, also what a task file names itself,
+    goes through a private cache below `scratch` that is gone afterwards: the shared one serves what
+    files of the same names and times held before. Images come unread, wherever they are from.
 
     With `source=modelscope` the directory is ModelScope's cache, filled where it has to be.
     ModelScope's own patch of the hub library is not used: it hands over single files alone.
@@ -42,7 +43,8 @@ def local_datasets(
             try:
                 directory = _directory(root, str(path), source)
                 if directory is None:
-                    return original(path, name, **options)
+                    private = {"cache_dir": cache} if _is_local(str(path), options) else {}
+                    return original(path, name, **options, **private)
                 other = served.setdefault(directory, str(path))
                 if other != path:
                     raise UserError(
@@ -60,6 +62,13 @@ def local_datasets(
             patch.object(datasets.Image, "decode_example", unread),
         ):
             yield
+
+
+def _is_local(path: str, options: Mapping[str, Any]) -> bool:
+    """Whether `load_dataset` would read files of this machine."""
+    if path not in FILE_READERS:
+        return Path(path).exists()
+    return "://" not in repr([options.get("data_files"), options.get("data_dir")])
 
 
 def _directory(root: Path | None, identifier: str, source: str) -> Path | None:

@@ -11,13 +11,16 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
+
+from pydantic import TypeAdapter
 
 from runner.journal.attempts import (
     CORRUPT,
     FIRST_LINE,
+    CorruptError,
     attempts,
     create,
     line,
@@ -31,6 +34,8 @@ from runner.rundir import RunDirectory, read_json
 from runner.verdict import FINAL, Verdict
 
 Key = tuple[str, int]
+_ANSWERS = TypeAdapter(Answer)
+_FIELDS = tuple(each.name for each in fields(Answer))
 
 
 class Asked(Protocol):
@@ -106,7 +111,7 @@ class Journal:
             if key in taken.places:
                 self._used.add(key)
                 offset, length = taken.places[key]
-                return key, _answer(os.pread(taken.descriptor, length, offset))
+                return key, _record(json.loads(os.pread(taken.descriptor, length, offset)))[1]
         return key, None
 
     def keep(self, key: Hashable, answer: Answer) -> None:
@@ -160,10 +165,9 @@ class Journal:
                     end = offset + len(content) + 1
                     record = json.loads(content)
                     if isinstance(record, dict):
-                        run = record["run"]
+                        run = str(record.get("run"))
                     else:
-                        digest, number, *_ = record
-                        places[digest, number] = (offset, len(content))
+                        places[_record(record)[0]] = (offset, len(content))
             if not places or _has_result(run):
                 # A worker that was killed behind its last answer could not remove it.
                 file.unlink(missing_ok=True)
@@ -212,17 +216,33 @@ def identity(question: Asked) -> str:
 
 def _has_result(run: str) -> bool:
     """Whether the run that held a file last needs no other attempt."""
-    verdict = RunDirectory(Path(run)).verdict
-    return bool(run) and verdict.is_file() and read_json(verdict, Verdict).status in FINAL
+    if not run:
+        return False
+    try:
+        verdict: Verdict = read_json(RunDirectory(Path(run)).verdict, Verdict)
+    except (OSError, ValueError):  # there is none, or it cannot be read: no result
+        return False
+    return verdict.status in FINAL
 
 
 def _contents(items: Any) -> list[str]:
     return [image_hash(item) for item in (items if isinstance(items, list) else [items])]
 
 
-def _answer(content: bytes) -> Answer:
-    _, _, prompt_tokens, tokens, logprobs, margins, *rest = json.loads(content)
-    return Answer(prompt_tokens, tuple(tokens), tuple(logprobs), tuple(margins), *rest)
+def _record(record: Any) -> tuple[Key, Answer]:
+    """The key of a record, and its answer.
+
+    Raises:
+        CorruptError: if it has another shape: a program other than this one wrote it.
+    """
+    try:
+        digest, number, *values = record
+        answer = _ANSWERS.validate_python(dict(zip(_FIELDS, values, strict=False)))
+    except (TypeError, ValueError) as error:
+        raise CorruptError("it has a record that is no answer") from error
+    if not (isinstance(digest, str) and isinstance(number, int) and len(values) <= len(_FIELDS)):
+        raise CorruptError("it has a record that is no answer")
+    return (digest, number), answer
 
 
 def _drop(taken: _Taken, used: set[Key]) -> None:

@@ -277,6 +277,46 @@ def test_a_corrupt_file_is_set_aside_and_named(
     assert file.with_suffix(".corrupt") in files(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"7",
+        b"null",
+        b'"text"',
+        b"[]",
+        b'["digest"]',
+        b'["digest",0]',
+        b'[["digest"],0,3,[5],[-0.1],[0.2],"stop"]',
+        b'["digest",0,3,"x",[-0.1],[0.2],"stop"]',
+        b'["digest",0,3,[5],[-0.1],[0.2],"stop","A",null,false,1.0,"more"]',
+    ],
+)
+def test_a_record_of_another_shape_is_set_aside(
+    opened: Any, tmp_path: Path, warned: list[str], wrong: bytes
+) -> None:
+    died = opened()
+    record(died, (question("Q1"), answer()))
+    died.close(completed=False)
+    (file,) = files(tmp_path)
+    file.write_bytes(file.read_bytes() + line(wrong))
+    assert opened().take(question("Q1"))[1] is None
+    assert ["no answer" in text for text in warned] == [True]
+    assert files(tmp_path) == [file.with_suffix(".corrupt")]
+
+
+@pytest.mark.parametrize("content", [b'{"status": "PASSED", "rea', b"", b"[]"])
+def test_a_verdict_that_cannot_be_read_costs_no_answer(
+    opened: Any, tmp_path: Path, warned: list[str], content: bytes
+) -> None:
+    died = opened()
+    record(died, (question("Q1"), answer()))
+    died.close(completed=False)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "verdict.json").write_bytes(content)
+    assert opened().take(question("Q1"))[1] == answer()
+    assert warned == []
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(cut=st.integers(min_value=0), noise=st.binary(max_size=60))
 def test_whatever_stands_behind_a_cut_no_answer_is_wrong(cut: int, noise: bytes) -> None:

@@ -6,6 +6,8 @@ import errno
 import json
 import math
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +51,28 @@ def test_claim_makes_the_directory_and_its_parents(tmp_path: Path) -> None:
 
 def test_claim_takes_an_empty_directory(tmp_path: Path) -> None:
     RunDirectory(tmp_path).claim()
+
+
+def test_of_many_that_claim_at_once_one_does(tmp_path: Path) -> None:
+    start = threading.Barrier(8)
+
+    def claimed(number: int) -> bool:
+        start.wait()
+        try:
+            RunDirectory(tmp_path / "run").claim()
+        except UserError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(claimed, range(8))) == 1
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_file_in_the_way_is_no_run(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="not writable"):
+        RunDirectory(tmp_path / place).claim()
 
 
 def test_claim_refuses_a_directory_that_holds_a_run(tmp_path: Path) -> None:
