@@ -20,6 +20,9 @@ PLACES = ("pretrained", "tokenizer")
 # transformers takes what the weights' generation_config.json says into every answer; vLLM, asked by
 # lm-eval, does not. A repetition penalty (Qwen2.5-VL's is 1.05) also changes greedy answers.
 PLAIN = {"repetition_penalty": 1.0}
+# Arguments of lm-eval 0.4.13's classes for images that change nothing there, and do here.
+IMAGE_BACKENDS = ("vllm-vlm", "hf-multimodal")
+UNUSED_FOR_IMAGES = ("chat_template_args", "enable_thinking", "think_end_token")
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ class Plan:
 
     def _command(self, evaluation: Evaluation, greedy: bool) -> str:
         words = ["lm_eval", "--model", self.backend]
+        unused = [name for name in UNUSED_FOR_IMAGES if self.engine_args.get(name) is not None]
         arguments = dict(self.engine_args)
         device = arguments.pop("device", None)  # lm-eval's command line hands its own on, too
         words += ["--model_args", json.dumps(arguments, ensure_ascii=False)]
@@ -165,7 +169,10 @@ class Plan:
         if gen_kwargs:
             words += ["--gen_kwargs", json.dumps(gen_kwargs, ensure_ascii=False)]
         words += ["--seed", str(self.seed), "--batch_size", evaluation.batch_size]
-        return " ".join(shlex.quote(word) for word in words)
+        command = " ".join(shlex.quote(word) for word in words)
+        if self.backend in IMAGE_BACKENDS and unused:
+            return f"# lm-eval's {self.backend} does not use {', '.join(unused)}\n{command}"
+        return command
 
 
 def joined_origins(origins: Iterable[tuple[str, str]]) -> str:

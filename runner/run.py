@@ -152,6 +152,7 @@ def perform(
             raise UserError(*outcome.reason.splitlines())
         if brief:
             terminal.show_point(out, verdict, tail)
+            terminal.show_departures(out, outcome)
         else:
             terminal.show_verdict(out, plan.model, verdict, tail)
             terminal.show_matters(out, outcome)

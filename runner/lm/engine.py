@@ -14,6 +14,12 @@ from runner.lm.answer import TOO_LONG, Answer
 LOGPROBS = 2
 # How vLLM 0.23 to 0.32 says so, for text and for text with images.
 TOO_LONG_SAID = ("maximum context length", "longer than the maximum model length")
+# What vLLM's own process raises over images, or their placeholders; a dead engine is another class.
+IMAGES_REFUSED = (ValueError, AssertionError, IndexError)
+
+
+class PromptError(Exception):
+    """vLLM's reason not to take one prompt; the engine can go on with others."""
 
 
 class Core(Protocol):
@@ -63,7 +69,11 @@ class Question:
 
 
 def enqueue(engine: Engine, question: Question) -> str | None:
-    """The engine's own id of the request; None for a prompt that it cannot hold."""
+    """The engine's own id of the request; None for a prompt that it cannot hold.
+
+    Raises:
+        PromptError: for a prompt whose images vLLM cannot place.
+    """
     try:
         (request,) = engine.enqueue(
             [question.prompt], question.params, lora_request=question.lora, use_tqdm=False
@@ -71,6 +81,8 @@ def enqueue(engine: Engine, question: Question) -> str | None:
     except Exception as error:  # ValueError up to vLLM 0.23, a class of its own in 0.32
         if any(words in str(error) for words in TOO_LONG_SAID):
             return None
+        if "multi_modal_data" in question.prompt and isinstance(error, IMAGES_REFUSED):
+            raise PromptError(str(error) or repr(error)) from error
         raise
     return request
 

@@ -18,9 +18,10 @@ from lm_eval.models.vllm_causallms import VLLM
 from lm_eval.models.vllm_vlms import VLLM_VLM
 from vllm import EngineArgs, SamplingParams, TokensPrompt
 
+from runner.errors import UserError
 from runner.lm.answer import Answer
 from runner.lm.answering import Named, Progress
-from runner.lm.engine import LOGPROBS, Question, generated
+from runner.lm.engine import LOGPROBS, PromptError, Question, generated
 from runner.lm.images import opened
 from runner.lm.resolved import check_engine_args, resolved_engine
 from runner.lm.stream import Stream, Tally
@@ -89,7 +90,13 @@ class FedModel(Templated, VLLM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         def generate(request: Instance) -> str:
             text: str
-            (text,) = super(FedModel, self).generate_until([_with_images(request)], True)
+            try:
+                (text,) = super(FedModel, self).generate_until([_with_images(request)], True)
+            except PromptError as error:
+                raise UserError(
+                    f"task.names={request.task_name}: vLLM refuses the prompt of document "
+                    f"{request.doc_id}: {error}"
+                ) from error
             self._note(request)
             return text
 

@@ -8,6 +8,7 @@ from runner.plan import Plan
 from runner.report.formats import cell, fenced, interval, number, of, plus_minus, signed
 from runner.report.stack import execution_mode, version
 from runner.report.template import template
+from runner.report.words import departures, sampling
 from runner.verdict import MetricVerdict, Status, Verdict, words
 
 MARKS = {Status.PASSED: "✅", Status.FAILED: "❌", Status.INCONCLUSIVE: "❔", Status.UNJUDGED: ""}
@@ -38,6 +39,7 @@ def render(
         verdict=verdict,
         execution_mode=execution_mode(plan, outcome),
         version=lambda *names: version(environment, *names),
+        notes=[*departures(outcome), *sampling(outcome)],
         log_tail=log_tail,
     )
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.report.formats import interval, number, signed
-from runner.report.words import limited, matters, sampling
+from runner.report.words import departures, limited, matters, sampling
 from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
 from runner.verdict.words import beneath, reference
 
@@ -50,6 +50,12 @@ def show_feeding(out: Console, outcome: Outcome) -> None:
 def show_matters(out: Console, outcome: Outcome) -> None:
     """What should be known before the numbers are trusted."""
     for sentence in (*limited(outcome), *matters(outcome), *sampling(outcome)):
+        out.print(f"note: {sentence}")
+
+
+def show_departures(out: Console, outcome: Outcome) -> None:
+    """What was not asked as configured."""
+    for sentence in departures(outcome):
         out.print(f"note: {sentence}")
 
 

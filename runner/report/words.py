@@ -76,6 +76,11 @@ def limited(outcome: Outcome) -> list[str]:
     ]
 
 
+def departures(outcome: Outcome) -> list[str]:
+    """What was not asked as configured: a sentence each."""
+    return [sentence for task in outcome.tasks for sentence in _departures(task)]
+
+
 def sampling(outcome: Outcome) -> list[str]:
     """How answers were generated, where a reader might expect otherwise: a sentence each."""
     said = []
@@ -124,8 +129,12 @@ def _matters(task: TaskOutcome) -> Iterator[str]:
             )
     if task.unmatched:
         yield f"{task.task}: {of(task.unmatched, n)} samples have no record of the engine's answer."
+    yield from _departures(task)
+
+
+def _departures(task: TaskOutcome) -> Iterator[str]:
     for each in task.departures:
         yield (
-            f"{task.task}: in {of(each.samples, n)} samples, {each.said}; see document "
-            f"{each.doc_id} of {each.task}."
+            f"{task.task}: in {of(each.samples, task.evaluated)} samples, {each.said}; see "
+            f"document {each.doc_id} of {each.task}."
         )

@@ -47,6 +47,8 @@ def judge(
     )
     if outcome.state is State.COMPLETED:
         status, reason = _whole(metrics, config)
+        if status is Status.UNJUDGED:
+            reason = "; ".join([reason, *_doubts(outcome)])
     else:
         status, reason = Status(outcome.state.value), outcome.reason
     nothing_to_judge = status is Status.UNJUDGED and not any(m.judged for m in metrics)
@@ -265,6 +267,12 @@ def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[S
         "nothing to judge: no baseline for what was measured (set "
         "model.baselines.<task>.<metric>.<filter>, or verdict.require_baseline=false)",
     )
+
+
+def _doubts(outcome: Outcome) -> list[str]:
+    """What was wrong with each task, where no metric's verdict says it."""
+    found = {task.task: doubts_of(task, task.evaluated) for task in outcome.tasks}
+    return [f"{name}: {doubts}" for name, doubts in found.items() if doubts]
 
 
 def _name(metric: MetricVerdict) -> str:

@@ -14,7 +14,7 @@ import pytest
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.lm.samples import SampleRow, write_samples
-from runner.outcome import MetricResult, Outcome, State, TaskOutcome
+from runner.outcome import Departure, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Plan
 from runner.report.answers import LONGEST, shortened
 from runner.report.drawing import HEIGHT, MOST_BINS, WIDTH, curve, histogram, scale
@@ -198,7 +198,10 @@ def test_what_was_not_answered_is_counted_and_named(
     rows[0] = replace(rows[0], guessed=True, responses=["no idea"], scores={"acc": 1.0})
     task = of_rows(rows, unparsable=3, guessed=1, cut_answers=2, truncated=1, refused=1)
     lucky = replace(task.metrics[0], luck=0.017)
-    task = replace(task, metrics=(lucky, *task.metrics[1:]), expected=61)
+    left_out = Departure("images left out", "not all images are shown", 6, "mmmu_val_art", 4)
+    task = replace(
+        task, metrics=(lucky, *task.metrics[1:]), expected=61, departures=(left_out,), drawn=60
+    )
     said = text(page_of(tmp_path, plan, environment, rows, task))
     for sentence in (
         "mmmu_val: 60 of 61 samples were evaluated.",
@@ -207,6 +210,9 @@ def test_what_was_not_answered_is_counted_and_named(
         "mmmu_val: 2 (3.3 %) answers were stopped at the token limit.",
         "mmmu_val: in 3 (5.0 %) answers lm-eval found nothing that it could read; it "
         "guessed 1 of them at random.",
+        "mmmu_val: in 6 (10.0 %) samples, not all images are shown; see document 4 of "
+        "mmmu_val_art.",
+        "mmmu_val: answers are sampled at random, as the task or task.gen_kwargs asks",
         "guessing earned 0.017 of acc; without it the value is 0.",
     ):
         assert sentence in said

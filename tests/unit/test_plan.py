@@ -418,6 +418,28 @@ def test_a_baseline_belongs_to_the_limit_of_the_model(config: RunConfig, facts: 
     assert plain.evaluation_fingerprint != whole.evaluation_fingerprint
 
 
+def test_the_command_is_greedy_where_the_task_says_nothing(config: RunConfig, facts: Facts) -> None:
+    config.task.names = ["gsm8k", "mmlu"]
+    plan = make_plan(config, facts)
+    first, second = plan.lm_eval_command(greedy=["mmlu"]).splitlines()[-2:]
+    assert "--gen_kwargs" not in first
+    assert json.loads(option(shlex.split(second), "--gen_kwargs")) == {"temperature": 0.0}
+    config.task.gen_kwargs = {"temperature": 0.5}
+    words = shlex.split(make_plan(config, facts).lm_eval_command(["gsm8k"]).splitlines()[-2])
+    assert json.loads(option(words, "--gen_kwargs")) == {"temperature": 0.5}
+
+
+def test_the_command_says_what_lm_eval_does_not_use_with_images(
+    config: RunConfig, facts: Facts
+) -> None:
+    config.model.chat_template_args = {"reasoning_effort": "high"}
+    assert "#" not in make_plan(config, facts).lm_eval_command()
+    config.model.backend = "vllm-vlm"
+    *_, said, line = make_plan(config, facts).lm_eval_command().splitlines()
+    assert said == "# lm-eval's vllm-vlm does not use chat_template_args"
+    assert line.startswith("lm_eval --model vllm-vlm")
+
+
 def test_one_command_a_task(config: RunConfig, facts: Facts) -> None:
     config.task.names = ["gsm8k", "mmlu"]
     plan = make_plan(config, facts)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runner.lm.answer import TOO_LONG, Answer
-from runner.lm.engine import Question
+from runner.lm.engine import PromptError, Question, enqueue
 from runner.lm.stream import Stream
 
 WINDOW = 4
@@ -202,6 +202,25 @@ def test_a_prompt_that_is_too_long_is_answered_with_nothing(stream: Stream) -> N
         ("", TOO_LONG),
         ("after 2", "stop"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "raised"),
+    [
+        ({"multi_modal_data": {}}, AssertionError("no placeholder"), PromptError),
+        ({"multi_modal_data": {}}, RuntimeError("the engine died"), RuntimeError),
+        ({"prompt_token_ids": []}, ValueError("no tokens"), ValueError),
+    ],
+)
+def test_a_prompt_whose_images_are_refused_is_told_from_a_broken_engine(
+    prompt: dict[str, Any], error: Exception, raised: type[Exception]
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> list[str]:
+        raise error
+
+    question = Question(prompt, PARAMS, "generate", lambda output: Answer(0, (), (), (), "stop"))
+    with pytest.raises(raised, match=str(error)):
+        enqueue(SimpleNamespace(enqueue=refuse), question)  # type: ignore[arg-type]
 
 
 def test_what_is_in_flight_is_aborted_when_something_breaks(stream: Stream, engine: Engine) -> None:

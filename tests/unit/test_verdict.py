@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from runner.config.verdict import VerdictConfig
-from runner.outcome import MetricResult, Outcome, State, TaskOutcome
+from runner.outcome import Departure, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.verdict import EXIT_STATUS, Status, Verdict, confidence_interval, isclose, judge
 
@@ -43,7 +44,7 @@ def measured(
     return MetricResult(task, metric, filter_name, value, stderr, n, True, binary)
 
 
-def evaluated(*metrics: MetricResult, task: str = "mmmu_val", **counts: int) -> TaskOutcome:
+def evaluated(*metrics: MetricResult, task: str = "mmmu_val", **counts: Any) -> TaskOutcome:
     return TaskOutcome(task, metrics, **{"expected": 900, "evaluated": 900, **counts})
 
 
@@ -51,7 +52,7 @@ def completed(*tasks: TaskOutcome) -> Outcome:
     return Outcome(State.COMPLETED, tasks=tasks)
 
 
-def judged(value: float, baseline: float, rtol: float = 0.05, **counts: int) -> Verdict:
+def judged(value: float, baseline: float, rtol: float = 0.05, **counts: Any) -> Verdict:
     """One metric of one task, judged."""
     outcome = completed(evaluated(measured(value), **counts))
     return judge(outcome, (evaluation({"acc": {"none": baseline}}),), VerdictConfig(rtol=rtol))
@@ -344,15 +345,29 @@ def test_two_infinities_are_not_the_same_accuracy() -> None:
         ({"evaluated": 0, "expected": 0}, "0 of 0 samples evaluated"),
         ({"truncated": 1}, "1 prompts were cut"),
         ({"refused": 3}, "3 prompts were longer"),
+        (
+            {"departures": (Departure("own answer", "the examples hold it", 7, "mmlu", 3),)},
+            "in 7 of 900 samples, the examples hold it (such as document 3 of mmlu)",
+        ),
     ],
 )
 def test_a_doubtful_score_that_looks_right_is_inconclusive(
-    counts: dict[str, int], said: str
+    counts: dict[str, Any], said: str
 ) -> None:
     verdict = judged(0.51, 0.51, **counts)
     assert verdict.status is Status.INCONCLUSIVE
     assert said in verdict.reason
     assert verdict.exit_status == 4
+
+
+def test_without_a_baseline_the_doubt_is_said_all_the_same() -> None:
+    left_out = Departure("images left out", "not all are shown", 7, "mmlu", 3)
+    outcome = completed(evaluated(measured(0.51), departures=(left_out,)))
+    verdict = judge(outcome, (evaluation({}),), VerdictConfig())
+    assert verdict.status is Status.UNJUDGED
+    assert "; mmmu_val: in 7 of 900 samples, not all are shown (such as document 3 of mmlu)" in (
+        verdict.reason
+    )
 
 
 def test_a_doubtful_score_that_looks_wrong_has_failed_and_says_both() -> None:
