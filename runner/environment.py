@@ -123,9 +123,9 @@ def telling_variables(inherited: Mapping[str, str]) -> dict[str, str]:
     """Those that can change what an engine computes; never a secret, nor one inside an address."""
     secrets = secrecy.held(inherited)
     telling = {
-        name: secrecy.without_user(text)
+        name: secrecy.shown_address(text)
         for name, text in sorted(inherited.items())
-        if variables.TELLING.fullmatch(name) and "KEY" not in name and not secrecy.NAME.search(name)
+        if variables.TELLING.fullmatch(name) and not secrecy.names_secret(name, text)
     }
     return {
         name: text

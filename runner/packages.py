@@ -281,7 +281,7 @@ def _described(
     parts = [f"imported from {', '.join(elsewhere)}"] if elsewhere else []
     if not elsewhere and ("vcs_info" in origin or "dir_info" in origin):
         commit = str(origin.get("vcs_info", {}).get("commit_id", ""))[:12]
-        built = f"built from {secrecy.without_user(origin['url'])}"
+        built = f"built from {secrecy.shown_address(origin['url'])}"
         parts.append(f"{built} at {commit}" if commit else built)
     if edited:
         left = len(edited) - NAMED_AT_MOST

@@ -138,7 +138,7 @@ def perform(
     with deferring():  # but for what `evaluate` lets be interrupted
         with ProgressDisplay(out, brief) as display:
             outcome = engine.evaluate(plan, files, display, config.limits)
-        for file in (files.engine_log, files.outcome):
+        for file in (files.engine_log, files.events, files.outcome):
             secrecy.blot(file)
         outcome = replace(outcome, reason=secrecy.blotted(outcome.reason))
         verdict = _judged(checked, outcome, files)
@@ -181,7 +181,8 @@ def record_failure(directory: Path, error: Exception) -> None:
         return
     with files.engine_log.open("a", encoding="utf-8") as log:
         traceback.print_exception(type(error), error, error.__traceback__, file=log)
-    reason = f"{type(error).__name__}: {error}"
+    secrecy.blot(files.engine_log)
+    reason = secrecy.blotted(f"{type(error).__name__}: {error}")
     write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
 
 

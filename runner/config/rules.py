@@ -171,7 +171,7 @@ def _address(uri: str) -> list[str]:
     try:
         urlsplit(uri)
     except ValueError as error:
-        return [f"tracking.uri={uri}: not an address ({error})"]
+        return [f"tracking.uri={secrecy.shown_address(uri)}: not an address ({error})"]
     return []
 
 

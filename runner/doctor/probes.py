@@ -15,7 +15,7 @@ from runner.config import loading
 from runner.config.schema import TrackingConfig
 from runner.hubs import reason
 from runner.preflight import store
-from runner.secrecy import without_user
+from runner.secrecy import shown_address
 
 TIME_LIMIT_S = 3.0
 # What a proxy says in a hub's place; any other status is the hub's own answer.
@@ -69,14 +69,14 @@ def hubs() -> list[Hub]:
 
     def ask(name: str, address: str) -> None:
         answers, detail = _asked(address)
-        found[name] = Hub(name, without_user(address), answers, detail)
+        found[name] = Hub(name, shown_address(address), answers, detail)
 
     threads = []
     for name, address, forbidden in asked:
         late = f"no answer within {TIME_LIMIT_S:g} s"
         found[name] = Hub(
             name,
-            without_user(address),
+            shown_address(address),
             None if forbidden else False,
             f"not asked: {forbidden}" if forbidden else late,
         )
@@ -105,7 +105,7 @@ def caches() -> list[Cache]:
 def tracking() -> Store:
     """The store that `python -m runner` takes by default, tried as preflight tries it."""
     uri = loading.tracking_uri()
-    shown = without_user(uri)
+    shown = shown_address(uri)
     config = TrackingConfig(enabled=True, uri=uri)
     try:
         return Store(shown, tuple(store.problems(config)), tuple(store.warnings(config)))

@@ -77,8 +77,8 @@ def locate(name: str, uri: str, courier: Courier) -> Located:
         return Located(_fetched(run_id, uri, courier), run_id)
     except NotSent as error:
         raise UserError(
-            f"{KEY}={name}: MLflow at tracking.uri={secrecy.without_user(uri)} has no such run, or "
-            f"does not answer ({error}); name the run's directory instead: that needs no MLflow"
+            f"{KEY}={name}: MLflow at tracking.uri={secrecy.shown_address(uri)} has no such run, "
+            f"or does not answer ({error}); name the run's directory instead: that needs no MLflow"
         ) from error
     except OSError as error:
         raise UserError(

@@ -10,6 +10,8 @@ import pytest
 
 from runner import secrecy
 from runner.environment import telling_variables
+from runner.secrecy.names import is_secrets
+from runner.secrecy.values import secrets_in
 from runner.tracking.tracked import ui_command
 from tests.secret_names import NAMES
 from tests.unit.test_cli import command, environment
@@ -26,6 +28,94 @@ def test_a_secrets_name_is_known(name: str) -> None:
     assert problem.startswith(f"engine.env.{name}: looks like a secret")
     (problem,) = secrecy.argument_problems([f"engine.env={{{name}: {TOKEN}}}"], {})
     assert TOKEN not in problem
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer",
+        "tokenizer_mode",
+        "TOKENIZERS_PARALLELISM",
+        "max_tokens",
+        "max_num_batched_tokens",
+        "maxtokens",
+        "think_end_token",
+        "eos_token",
+        "skip_special_tokens",
+        "key_value",
+        "num_key_value_heads",
+        "sort_key",
+        "monkey",
+        "keyboard",
+        "PWD",
+        "OLDPWD",
+        "SSH_ASKPASS",
+        "SSH_AUTH_SOCK",
+        "HF_TOKEN_PATH",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "mask",
+        "task",
+        "disk",
+        "TASK_QUEUE_ENABLE",
+        "pass_config",
+        "bypass",
+        "compass",
+        "auth_type",
+        "author",
+        "token_count",
+        "patience",
+        "VLLM_MAX_TOKENS_PER_EXPERT_FUSED_MOE_CHUNK",
+        "path",
+        "dispatch",
+    ],
+)
+def test_another_name_is_none_of_a_secret(name: str) -> None:
+    assert not is_secrets(name)
+    assert secrecy.problems({"engine": {"extra": {name: "a value of it"}}}, {}) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hf_" + "aB3" * 12,
+        "ms-01234567-89ab-cdef-0123-456789abcdef",
+        "ghp_" + "a1" * 18,
+        "github_pat_" + "a1B" * 12,
+        "glpat-" + "x" * 20,
+        "sk-proj-" + "a1" * 12,
+        "AKIA" + "A1" * 8,
+        "xoxb-123456789012-abcdef",
+        "https://hooks.slack.com/services/T000/B000/XXXX",
+        "https://open.feishu.cn/open-apis/bot/v2/hook/0123-abcd",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjMifQ.c2lnbmF0dXJl",
+        "-----BEGIN RSA PRIVATE KEY-----MIIE",
+        "Bearer abcdefghijkl",
+        "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=" + "a1+/" * 10,
+        "http://host:5000/?token=short",
+        "https://host/path?x=1&access_token=abc#top",
+        "https://oapi.dingtalk.com/robot/send?access_token=abc",
+        "https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=0123-abcd",
+        "https://bucket.s3.amazonaws.com/x?X-Amz-Signature=abcdef&X-Amz-Date=1",
+    ],
+)
+def test_a_secret_is_known_by_its_shape_or_place(value: str) -> None:
+    (problem,) = secrecy.problems({"engine": {"extra": {"option": value}}}, {})
+    assert problem.startswith("engine.extra.option: holds credentials")
+    (problem,) = secrecy.argument_problems([f"tracking.uri={value}"], {})
+    assert "MLFLOW_TRACKING_TOKEN" in problem
+    begin, end = next(secrets_in(value))
+    hidden = value[begin:end]
+    assert hidden not in problem
+    line = f"could not reach {value} in time"
+    assert hidden not in secrecy.blotted(line)
+    assert len(secrecy.blotted(line)) == len(line)
+
+
+def test_an_address_keeps_what_is_no_secret() -> None:
+    address = "https://me:pass@host:5000/a?token=abc&n=1&max_tokens=5"
+    assert secrecy.shown_address(address) == "https://host:5000/a?token=***&n=1&max_tokens=5"
+    plain = "postgresql://team@host/db?sslmode=require&connect_timeout=5"
+    assert secrecy.problems({"tracking": {"uri": plain}}, {}) == []
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "HF_ENDPOINT", "PIP_INDEX_URL"])
@@ -84,10 +174,15 @@ def test_a_variable_that_holds_a_secret_is_not_recorded() -> None:
         "HF_ENDPOINT": f"https://me:{TOKEN}@hub.example.org",
         "VLLM_ODD": f"x{TOKEN}",
         "VLLM_API_KEY": TOKEN,
+        "VLLM_RAY_PASS": "short",
+        "HCCL_SERVER": "http://host/?token=short",
+        "VLLM_DISABLE_COMPILE_PASS": "1",
         "OMP_NUM_THREADS": "2",
     }
     assert telling_variables(variables) == {
+        "HCCL_SERVER": "http://host/?token=*****",
         "HF_ENDPOINT": "https://hub.example.org",
+        "VLLM_DISABLE_COMPILE_PASS": "1",
         "OMP_NUM_THREADS": "2",
     }
 
