@@ -13,12 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from runner.attempt import FULL, INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
+from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
 from runner.config import command_line, loading, places
 from runner.config.model_choice import refuse_other_weights
 from runner.config.overrides import written
 from runner.config.usage import explain, is_usage_error
-from runner.errors import UserError, cause
+from runner.errors import FULL, UserError, cause
 from runner.rundir import remove_empty
 from runner.sweep import launcher, lock, record, search
 from runner.sweep.callback import started_sweep

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from runner.errors import UserError
+from runner.errors import FULL, UserError
 
 USAGE_ERROR, INFRASTRUCTURE, INTERRUPTED = 1, 2, 130
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str, ...]]:

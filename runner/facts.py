@@ -46,7 +46,9 @@ def gathered(found: Findings, environment: Environment) -> Facts:
     loaded = (*moves, *(engine_plugins() if runtime == "vllm" else ()), *AT_START, ON_PATH, OURS)
     arguments = engine_args(config)
     named = named_by_tasks(
-        task.names, (task.include_path, *_edited_tasks(environment)), task.data_dir
+        (*task.names, *task.files.values()),
+        (task.include_path, *_edited_tasks(environment)),
+        task.data_dir,
     )
     data = [Path(each).expanduser() for each in (task.data_dir, task.include_path) if each]
     return Facts(

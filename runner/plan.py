@@ -101,6 +101,8 @@ class Plan:
     runtime: str = "vllm"
     # The field of the documents that says which samples share their fate.
     cluster: str | None = None
+    # Single task files, by the names of their tasks.
+    task_files: dict[str, str] = field(default_factory=dict)
     # Requests in flight; None leaves it to the engine's size.
     window: int | None = None
     journal: JournalPlan | None = None
@@ -150,7 +152,7 @@ class Plan:
         device = arguments.pop("device", None)  # lm-eval's command line hands its own on, too
         words += ["--model_args", json.dumps(arguments, ensure_ascii=False)]
         words += ["--device", device] if device else []
-        words += ["--tasks", evaluation.task]
+        words += ["--tasks", self.task_files.get(evaluation.task, evaluation.task)]
         if self.include_path:
             words += ["--include_path", self.include_path]
         if evaluation.apply_chat_template:
@@ -237,6 +239,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         data_source=config.source.data,
         data_dir=anywhere(config.task.data_dir),
         include_path=anywhere(config.task.include_path),
+        task_files=dict(config.task.files),
         engine_fingerprint=engine_fingerprint,
         evaluation_fingerprint=_fingerprint(asked),
         runtime=engine.runtime,

@@ -248,11 +248,13 @@ def _prepare(plan: Plan, held: Held, reporter: Reporter, clock: _Clock) -> tuple
     requests stay with the tasks (`LoadedTask.leaves`), the model class without its engine in
     `held`.
     """
-    from runner.lm.tasks import load_tasks, task_manager
+    from runner.lm.tasks import load_tasks, taken_twice, task_manager
 
     names = [each.task for each in plan.evaluations]
-    manager = task_manager(plan.include_path, names, held.managers)
+    manager = task_manager(plan.include_path, names, held.managers, plan.task_files)
     loaded = load_tasks(plan, manager)
+    for warning in taken_twice(loaded, manager):
+        reporter.send("warning", text=warning)
     clock.lap("load_tasks_s")
     if held.lm is None:
         reporter.send("stage", stage="checking engine arguments")

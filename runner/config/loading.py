@@ -20,6 +20,7 @@ from runner.config.usage import explain, required
 from runner.config.verdict import MetricRuleConfig, VerdictConfig
 from runner.errors import UserError
 from runner.hubs import weights_name
+from runner.inputs import task_files
 from runner.platforms import cuda_or_cpu, detect
 from runner.platforms.additional_config import AdditionalConfig, settled
 
@@ -77,6 +78,8 @@ def load(composed: DictConfig) -> RunConfig:
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
     assert isinstance(config, RunConfig)
+    config.task.names, files = task_files.named(config.task.names)
+    config.task.files = {**config.task.files, **files}
     model = config.model
     model.ask = {
         task: _typed(AskConfig, value, f"model.ask.{task}") for task, value in model.ask.items()

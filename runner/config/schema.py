@@ -96,6 +96,8 @@ class TaskConfig:
     """Which lm-eval tasks, on which data, asked how; null means "as model.ask says"."""
 
     names: list[str] = MISSING
+    # Task files by the names inside: what `names` has as paths is put here when it is loaded.
+    files: dict[str, str] = field(default_factory=dict)
     data_dir: str | None = None
     include_path: str | None = None
     num_fewshot: int | None = None

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-# Readers of `datasets` that take files, not the name of a repository.
-FILE_READERS = ("json", "csv", "parquet", "arrow", "text", "xml", "webdataset", "imagefolder")
+from runner.inputs.task_files import FILE_READERS
+
 NAMES = ("task", "group", "tag")
 # Below these keys a relative path counts as well; elsewhere a text is a path if it is absolute.
 DATA_KEYS = ("dataset_path", "dataset_name", "dataset_kwargs", "metadata")
@@ -29,7 +29,8 @@ def named_by_tasks(
     Args:
         names: tasks, groups and tags as they are asked for, or paths of task files.
         roots: directories of task files.
-        data_dir: where relative paths are looked up, beside the working directory.
+        data_dir: where relative paths are looked up, beside the working directory and the
+            directory of the task file.
     """
     places = [Path(root).expanduser().resolve() for root in roots if root is not None]
     walk = _Walk(places, [Path.cwd(), *([Path(data_dir).expanduser()] if data_dir else [])])
@@ -82,19 +83,20 @@ class _Walk:
         self.read.add(file)
         content = self._content(file)
         for path in _texts(content, in_data=False):
-            self.found.update(self._local(*path))
+            self.found.update(self._local(*path, file.parent))
         for included in _listed(content.get("include")):
             self._follow((file.parent / str(included)).resolve())
         for member in _members(content):
             self.visit(member)
 
-    def _local(self, text: str, in_data: bool) -> Iterator[Path]:
+    def _local(self, text: str, in_data: bool, beside: Path) -> Iterator[Path]:
         """What a text names here; a pattern names all that it matches."""
         text = text.rpartition("::")[2].removeprefix("file://")  # zip://*.json::archive.zip
         if "://" in text or text in FILE_READERS or not text.strip("./"):
             return
         path = os.path.expanduser(text)
-        bases = [Path("/")] if os.path.isabs(path) else self._bases if in_data else []
+        relative = [beside, *self._bases] if in_data else []
+        bases = [Path("/")] if os.path.isabs(path) else relative
         for base in bases:
             for match in glob.iglob(str(base / path), recursive=True):
                 yield Path(match).resolve()

@@ -8,10 +8,13 @@ from typing import Any
 from unittest.mock import patch
 
 from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
 from runner.errors import UserError
 from runner.lm.answering import Model
+from runner.lm.mistakes import explained, source
 from runner.lm.tasks import LoadedTask
 from runner.lm.template import unread_arguments
 from runner.plan import Plan
@@ -39,10 +42,11 @@ def build_requests(
         except _Built:
             for leaf in task.leaves.values():
                 leaf.build_all_requests = _already_built
+            problems += _unaskable(task)
         except UserError as error:
             problems += error.problems
         except Exception as error:
-            problems.append(f"task.names={task.evaluation.task}: {error!r}")
+            problems.append(explained(error, task.evaluation.task))
     if problems:
         raise UserError(*problems)
 
@@ -68,6 +72,39 @@ def run_lm_eval(lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan)
     )
     assert results is not None  # None is for ranks other than 0, which lm-eval has under torchrun
     return results
+
+
+def _unaskable(loaded: LoadedTask) -> list[str]:
+    """A line for each task with requests that lm-eval builds and no engine can answer."""
+    problems = []
+    for leaf in loaded.leaves.values():
+        for request in leaf.instances:
+            if why := _why_unaskable(request, leaf):
+                problems.append(
+                    f"task.names={loaded.evaluation.task}: {source(leaf)}: {why} "
+                    f"(document {request.doc_id})"
+                )
+                break
+    return problems
+
+
+def _why_unaskable(request: Instance, task: Task) -> str:
+    if request.request_type == "loglikelihood":
+        key = "doc_to_choice" if task.OUTPUT_TYPE == "multiple_choice" else "doc_to_target"
+        if request.args[1] in ("", task.config.target_delimiter):
+            return f"{key}: empty, and so without a likelihood"
+    for text in request.args:
+        if isinstance(text, str) and not _is_unicode(text):
+            return "the prompt has half of a surrogate pair, which is no Unicode text"
+    return ""
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Built(Exception):

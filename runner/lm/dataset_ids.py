@@ -10,7 +10,7 @@ from lm_eval.tasks import TaskManager
 
 from runner.config.usage import suggestion
 from runner.errors import UserError
-from runner.inputs.tasks import FILE_READERS
+from runner.inputs.task_files import FILE_READERS
 
 
 def data_sets(names: list[str], include_path: str | None) -> dict[str, dict[str, str | None]]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 from unittest.mock import patch
 
 import datasets
 
-from runner.errors import UserError
+from runner.errors import UserError, chain, out_of_space
 from runner.hubs import modelscope, reason
 from runner.inputs import manifest
-from runner.inputs.tasks import FILE_READERS
+from runner.inputs.task_files import FILE_READERS
 from runner.lm.images import unread
+
+FULL_DISK = "no space left in {} (below TMPDIR) or in HF_HOME for a copy of the data set"
 
 
 @contextmanager
@@ -41,7 +45,8 @@ def local_datasets(
         def load(path: str | None = None, name: str | None = None, **options: Any) -> Any:
             directory: Path | None = None
             try:
-                directory = _directory(root, str(path), source)
+                if path not in FILE_READERS:  # which name a format, and no data set
+                    directory = _directory(root, str(path), source)
                 if directory is None:
                     private = {"cache_dir": cache} if _is_local(str(path), options) else {}
                     return original(path, name, **options, **private)
@@ -55,6 +60,10 @@ def local_datasets(
             except UserError:
                 raise
             except Exception as error:  # network, cache or file: the user's cure is the same
+                if out_of_space(error):
+                    raise OSError(
+                        errno.ENOSPC, FULL_DISK.format(scratch or gettempdir())
+                    ) from error
                 raise UserError(_missing(str(path), name, directory, source, error)) from error
 
         with (
@@ -88,16 +97,23 @@ def _missing(
     path: str, name: str | None, directory: Path | None, source: str, error: Exception
 ) -> str:
     what = f"{path} ({name})" if name else path
+    if path in FILE_READERS:
+        return f"dataset_kwargs: dataset_path={path} cannot read them: {reason(_first(error))}"
     said = reason(error)
     if directory is not None:
-        return f"task.data_dir: data set {what} cannot be read from {directory}: {said}"
+        return f"data set {what} cannot be read from task.data_dir={directory}: {said}"
     if source == "modelscope":
         return (
-            f"source.data=modelscope: ModelScope did not give data set {what} ({said}); it knows "
+            f"ModelScope did not give data set {what} (source.data=modelscope; {said}); it knows "
             "many under other ids: use source.data=hf with HF_ENDPOINT, or source.data=local"
         )
     return (
-        f"task.names: data set {what} is neither in the cache nor to be had from the hub "
+        f"data set {what} is neither in the cache nor to be had from the hub "
         f"({said}). On a machine with a network: `hf download --repo-type dataset {path} "
         "--local-dir DIR`, carry DIR over and set task.data_dir=DIR"
     )
+
+
+def _first(error: Exception) -> BaseException:
+    """What an error that `datasets` wrapped began with."""
+    return list(chain(error))[-1]

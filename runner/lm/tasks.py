@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
-from runner.config.usage import suggestion
-from runner.errors import UserError
+from runner.errors import UserError, out_of_space
 from runner.lm.guesses import watch
+from runner.lm.mistakes import UNKNOWN_METRIC, explained, source
 from runner.lm.requests import Requests
+from runner.lm.task_index import IndexedTasks
 from runner.plan import Evaluation, Plan
 
 
@@ -43,24 +44,30 @@ class LoadedTask:
         return sum(len(task.eval_docs) for task in self.leaves.values())
 
 
-# By directory, and whether lm-eval's own tasks are in it too.
-Managers = dict[tuple[str | None, bool], TaskManager]
+# By directory and single files, and whether lm-eval's own tasks are in it too.
+Managers = dict[tuple[str | None, tuple[str, ...], bool], IndexedTasks]
 
 
-def task_manager(include_path: str | None, names: Sequence[str], held: Managers) -> TaskManager:
+def task_manager(
+    include_path: str | None,
+    names: Sequence[str],
+    held: Managers,
+    files: Mapping[str, str] | None = None,
+) -> IndexedTasks:
     """One that knows the tasks; made once, and then held.
 
-    Where a directory has them all, lm-eval's own, thousands of files, are not read.
+    Where a directory, or single `files` by their tasks' names, have them all, lm-eval's own,
+    thousands of files, are not read.
     """
+    files = files or {}
     for defaults in (False, True):
-        if include_path is None and not defaults:
+        if include_path is None and not files and not defaults:
             continue
-        if (include_path, defaults) not in held:
-            held[include_path, defaults] = TaskManager(
-                include_path=include_path, include_defaults=defaults
-            )
-        manager = held[include_path, defaults]
-        if all(_is_whole(manager, name) for name in names):
+        key = (include_path, tuple(files.values()), defaults)
+        if key not in held:
+            held[key] = IndexedTasks(include_path, defaults, files)
+        manager = held[key]
+        if all(_is_whole(manager, name) or manager.fails(name) for name in names):
             break
     return manager
 
@@ -74,23 +81,26 @@ def _is_whole(manager: TaskManager, name: Any) -> bool:
     return all(_is_whole(manager, member) for member in members)
 
 
-def load_tasks(plan: Plan, manager: TaskManager) -> list[LoadedTask]:
+def load_tasks(plan: Plan, manager: IndexedTasks) -> list[LoadedTask]:
     """Build every requested task, its data included.
 
     Raises:
-        UserError: for a name that lm-eval does not know, a task that this kind of model cannot
-            answer, or a baseline for a metric that the task does not have.
+        UserError: for a name that lm-eval does not know, a task that it cannot build, one that
+            this kind of model cannot answer, or a baseline for a metric that the task lacks.
+        OSError: if the disk has no room for the data.
     """
-    known = tuple(manager.all_tasks)
-    problems = [
-        f"task.names={each.task}: lm-eval knows no such task.{suggestion(each.task, known)}"
-        for each in plan.evaluations
-        if each.task not in known
-    ]
-    if problems:
-        raise UserError(*problems)
-    loaded = [_load(manager, evaluation, plan) for evaluation in plan.evaluations]
+    known = set(manager.all_tasks)
+    problems = [manager.problem(each.task) for each in plan.evaluations if each.task not in known]
+    loaded = []
+    for evaluation in plan.evaluations if not problems else ():
+        try:
+            loaded.append(_load(manager, evaluation, plan))
+        except Exception as error:
+            if out_of_space(error):
+                raise
+            problems.append(explained(error, evaluation.task))
     for task in loaded:
+        problems += _metric_problems(task)
         problems += _baseline_problems(task)
         problems += _image_problems(task, plan.backend)
     if problems:
@@ -98,7 +108,13 @@ def load_tasks(plan: Plan, manager: TaskManager) -> list[LoadedTask]:
     return loaded
 
 
-def _load(manager: TaskManager, evaluation: Evaluation, plan: Plan) -> LoadedTask:
+def taken_twice(loaded: Sequence[LoadedTask], manager: IndexedTasks) -> list[str]:
+    """A warning for each task whose name several of the user's files have."""
+    names = dict.fromkeys(name for task in loaded for name in (task.evaluation.task, *task.leaves))
+    return [warning for name in names if (warning := manager.taken_twice(name))]
+
+
+def _load(manager: IndexedTasks, evaluation: Evaluation, plan: Plan) -> LoadedTask:
     built = manager.load([evaluation.task])
     groups = built.get("groups") or {}
     top = groups.get(evaluation.task)
@@ -111,6 +127,18 @@ def _load(manager: TaskManager, evaluation: Evaluation, plan: Plan) -> LoadedTas
         guessed={name: watch(task) for name, task in leaves.items()},
         requests={name: Requests(name, task, evaluation, plan) for name, task in leaves.items()},
     )
+
+
+def _metric_problems(loaded: LoadedTask) -> list[str]:
+    """Metrics that lm-eval did not find, and would call when every answer is there."""
+    return [
+        f"task.names={loaded.evaluation.task}: {source(leaf)}: metric_list: {name}: "
+        f"{UNKNOWN_METRIC}"
+        for leaf in loaded.leaves.values()
+        if leaf.OUTPUT_TYPE == "generate_until" and leaf.config.process_results is None
+        for name, function in getattr(leaf, "_metric_fn_list", {}).items()
+        if function is None
+    ]
 
 
 def _image_problems(loaded: LoadedTask, backend: str) -> list[str]:

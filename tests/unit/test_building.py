@@ -21,7 +21,10 @@ from runner.outcome import TaskOutcome
 from runner.plan import Evaluation, Plan
 from tests.unit.test_guesses import Quiet
 
-DOCUMENTS = [{"q": f"{n} and {n}?", "a": str(2 * n)} for n in range(5)]
+DOCUMENTS = [
+    {"q": f"{n} and {n}?", "a": str(2 * n), "turns": [{"role": "user", "content": "?"}]}
+    for n in range(5)
+]
 TASK = {
     "dataset_path": "json",
     "test_split": "test",
@@ -31,6 +34,7 @@ TASK = {
     "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4},
     "metric_list": [{"metric": "exact_match"}],
 }
+WAY = Evaluation("", None, False, False, None, "8", {})
 
 
 class Recording(InTurn, LM):  # type: ignore[misc]
@@ -62,16 +66,19 @@ Load = Callable[..., tuple[Any, list[LoadedTask], Plan]]
 
 @pytest.fixture
 def load(plan: Plan, tmp_path: Path) -> Load:
-    """Tasks by name and what is different in each from TASK; how they are asked."""
+    """Tasks by name and what is different in each from TASK; how they are asked.
 
-    def loaded(tasks: dict[str, dict[str, Any]], **asked: Any) -> Any:
+    `more` is YAML for their files that is no JSON.
+    """
+
+    def loaded(tasks: dict[str, dict[str, Any]], more: str = "", **asked: Any) -> Any:
         data = tmp_path / "data.jsonl"
         data.write_text("".join(json.dumps(each) + "\n" for each in DOCUMENTS))
         for name, changes in tasks.items():
             whole = {"dataset_kwargs": {"data_files": {"test": str(data)}}, **TASK, **changes}
-            (tmp_path / f"{name}.yaml").write_text(json.dumps({"task": name, **whole}))
-        way = Evaluation("", None, False, False, None, "8", {})
-        evaluations = tuple(replace(way, task=name, **asked) for name in tasks)
+            text = json.dumps({"task": name, **whole}).removesuffix("}")
+            (tmp_path / f"{name}.yaml").write_text(f"{text}{more}}}")
+        evaluations = tuple(replace(WAY, task=name, **asked) for name in tasks)
         asking = replace(plan, evaluations=evaluations, include_path=str(tmp_path))
         manager = task_manager(str(tmp_path), list(tasks), {})
         return manager, load_tasks(asking, manager), asking

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import datasets
 import pytest
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
 from runner.errors import UserError
 from runner.inputs import manifest
 from runner.inputs.manifest import Manifest
+from runner.inputs.task_files import FILE_READERS
 from runner.lm.dataset_ids import data_sets
 from runner.lm.datasets import local_datasets
 
@@ -75,6 +79,44 @@ def test_a_data_set_that_was_not_prepared_is_not_taken_from_the_others(prepared:
 def test_a_directory_of_the_user_s_may_be_the_data_set_itself(prepared: Path) -> None:
     with local_datasets(str(prepared / "data" / "owner" / "questions")):
         assert datasets.load_dataset("any/name", "main")["train"].num_rows == 1
+
+
+def test_the_readers_are_those_of_the_installed_package() -> None:
+    assert set(_PACKAGED_DATASETS_MODULES) <= FILE_READERS | {"cache", "generator"}
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "content", "options", "row"),
+    [
+        ("json", "a.txt", '{"q": "1"}\n', {}, {"q": "1"}),
+        ("csv", "a.csv", "q;a\n1;2\n", {"delimiter": ";"}, {"q": 1, "a": 2}),
+        ("text", "a.jsonl", '{"q": 1}\n', {}, {"text": '{"q": 1}'}),
+        ("text", "a.raw", "b\n\nc\n", {"sample_by": "document"}, {"text": "b\n\nc\n"}),
+    ],
+)
+def test_a_reader_reads_its_own_files_and_not_the_directory_of_data_sets(
+    prepared: Path,
+    tmp_path: Path,
+    reader: str,
+    name: str,
+    content: str,
+    options: dict[str, str],
+    row: dict[str, str],
+) -> None:
+    (tmp_path / name).write_text(content)
+    with local_datasets(str(prepared / "data"), scratch=str(tmp_path)):
+        files = {"test": str(tmp_path / name)}
+        loaded = datasets.load_dataset(reader, data_files=files, **options)
+        assert list(loaded["test"]) == [row]
+
+
+def test_a_file_that_is_edited_within_a_tick_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    for text in ("old", "new"):
+        file.write_text(json.dumps({"q": text}))
+        os.utime(file, (1, 1))
+        with local_datasets(None):
+            assert datasets.load_dataset("json", data_files=str(file))["train"]["q"][0] == text
 
 
 def test_modelscope_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from runner.config.places import PACKAGE
 from runner.errors import UserError
+from runner.inputs.task_files import named
+from runner.lm.datasets import local_datasets
 from runner.lm.tasks import Managers, load_tasks, task_manager
 from runner.plan import Evaluation, Plan
 
@@ -74,3 +76,77 @@ def test_images_need_a_model_that_sees_and_answers_that_are_generated(
         load_tasks(asking, manager)
     (line,) = refused.value.problems
     assert said in line
+
+
+def test_a_task_file_s_path_stands_for_its_task(plan: Plan, tmp_path: Path) -> None:
+    """Also where other files nearby, or lm-eval itself, have a task of that name."""
+    (tmp_path / "data.jsonl").write_text('{"q": "?"}\n')
+    task = {
+        "task": "gsm8k",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": "data.jsonl"}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "mine",
+        "doc_to_target": "",
+    }
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps(task))
+    (tmp_path / "also.yaml").write_text(json.dumps(task | {"doc_to_text": "theirs"}))
+    names, files = named([str(file), "arc_easy"])
+    assert (names, files) == (["gsm8k", "arc_easy"], {"gsm8k": str(file)})
+    asked = Evaluation("gsm8k", None, False, False, None, "auto", {})
+    for include_path in (None, str(tmp_path)):
+        manager = task_manager(include_path, ["gsm8k"], {}, files)
+        with local_datasets(None):
+            (loaded,) = load_tasks(replace(plan, evaluations=(asked,)), manager)
+        assert loaded.leaves["gsm8k"].config.doc_to_text == "mine"
+    command = replace(plan, evaluations=(asked,), task_files=files).lm_eval_command()
+    assert f"--tasks {file}" in command
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file or directory"),
+        ("dataset_path: json", "neither `task: NAME` nor `group: NAME` is in it"),
+        ("task: [a", "line 1: "),
+    ],
+    ids=["missing", "nameless", "broken"],
+)
+def test_a_path_without_a_task_is_refused(tmp_path: Path, content: str | None, said: str) -> None:
+    file = tmp_path / "t.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError, match=rf"^task\.names={file}: .*{said}"):
+        named([str(file)])
+
+
+def test_a_group_s_path_stands_for_the_group(tmp_path: Path) -> None:
+    file = tmp_path / "g.yml"
+    file.write_text("group: ours\ntask: [a, b]\nx: !function utils.f\n")
+    assert named([str(file)]) == (["ours"], {"ours": str(file)})
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the task file", "where one works"])
+def test_relative_data_files_lie_beside_the_task_file_or_in_the_working_directory(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    tasks, work = tmp_path / "tasks", tmp_path / "work"
+    for directory in (tasks, work / "sub"):
+        directory.mkdir(parents=True)
+    (work / "sub" / "d.jsonl").write_text('{"q": "of the working directory"}\n')
+    if beside:
+        (tasks / "sub").mkdir()
+        (tasks / "sub" / "d.jsonl").write_text('{"q": "of the task"}\n')
+    (tasks / "t.yaml").write_text(
+        "task: t\ndataset_path: json\ndataset_kwargs: {data_files: {test: ['sub/*.jsonl']}}\n"
+        "test_split: test\noutput_type: generate_until\ndoc_to_text: q\ndoc_to_target: q\n"
+    )
+    monkeypatch.chdir(work)
+    asked = Evaluation("t", None, False, False, None, "auto", {})
+    manager = task_manager(str(tasks), ["t"], {})
+    with local_datasets(CANARY):
+        (loaded,) = load_tasks(replace(plan, evaluations=(asked,)), manager)
+    (document,) = loaded.leaves["t"].eval_docs
+    assert document["q"] == ("of the task" if beside else "of the working directory")

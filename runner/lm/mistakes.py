@@ -1,0 +1,211 @@
+"""What in a task file lm-eval failed over: read from where in its code the exception was raised.
+
+lm-eval checks little of a task file. What is wrong in one comes as whatever exception the wrong
+value causes further on, without the task, the file or the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from traceback import walk_tb
+from types import FrameType
+from typing import Any
+
+from runner.errors import UserError
+
+# lm-eval 0.4.13's functions, and the key of a task file that each reads.
+KEYS = {
+    "doc_to_text": "doc_to_text",
+    "doc_to_target": "doc_to_target",
+    "doc_to_choice": "doc_to_choice",
+    "doc_to_image": "doc_to_image",
+    "doc_to_audio": "doc_to_audio",
+    "doc_to_prefix": "gen_prefix",
+    "build_qa_turn": "doc_to_text",
+    "training_docs": "training_split",
+    "validation_docs": "validation_split",
+    "test_docs": "test_split",
+    "fewshot_docs": "fewshot_config",
+    "get_sampler": "fewshot_config.sampler",
+    "sample": "num_fewshot",
+    "build_filter_ensemble": "filter_list",
+    "get_aggregation": "metric_list",
+    "get_prompt": "use_prompt",
+    "download": "dataset_path",
+    "_import_func_in_yml": "!function",
+    "apply_chat_template": "apply_chat_template",
+}
+SPLITS = ("training_docs", "validation_docs", "test_docs")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A frame of the traceback: the function, its module and its variables."""
+
+    name: str
+    module: str
+    variables: dict[str, Any]
+    file: str
+    line: int
+
+    @property
+    def in_lm_eval(self) -> bool:
+        return self.module.partition(".")[0] == "lm_eval"
+
+
+def explained(error: Exception, asked: str) -> str:
+    """One line: the asked name, the task and its file, the key, what is wrong, the document."""
+    places = [_place(frame, line) for frame, line in walk_tb(error.__traceback__)]
+    key, what = _what(error, places)
+    where = [f"task.names={asked}", *_task(places, asked)]
+    return ": ".join([*where, *([key] if key else []), what]) + _document(places)
+
+
+def said(error: BaseException) -> str:
+    """The first line of an exception's message, with its class where the message alone is bare."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and isinstance(error, ValueError | AssertionError | OSError | NotImplementedError):
+        return lines[0]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def source(task: Any) -> str:
+    """A task's file, or how else lm-eval came by it."""
+    return str((task.config.metadata or {}).get("config_source", "inline"))
+
+
+def _place(frame: FrameType, line: int) -> _Place:
+    code = frame.f_code
+    module = str(frame.f_globals.get("__name__", ""))
+    return _Place(code.co_name, module, frame.f_locals, code.co_filename, line)
+
+
+def _what(error: Exception, places: list[_Place]) -> tuple[str, str]:
+    """The key of the task file, and what is wrong with it."""
+    ours = [place for place in places if place.in_lm_eval]
+    last = ours[-1] if ours else None
+    known = [place for place in ours if place.name in KEYS]
+    if last is not None and (last.module, last.name) == ("lm_eval.api.task", "__init__"):
+        return _unfinished(last.variables, error)
+    if isinstance(error, UserError):  # of ours, with a key of its own
+        return "", str(error)
+    if not known:
+        return "", said(error) + _own_code(places)
+    place = known[-1]
+    special = SPECIAL.get(place.name)
+    found = special(error, place, places) if special is not None else None
+    return found or (KEYS[place.name], said(error) + _fields(place) + _own_code(places))
+
+
+def _unfinished(variables: dict[str, Any], error: Exception) -> tuple[str, str]:
+    """What lm-eval's own checks stop at, in an `__init__` that does everything."""
+    task = variables["self"]
+    if "test_doc" not in variables and hasattr(task, "task_docs") and not len(task.task_docs):
+        key = "process_docs" if task.config.process_docs else "test_split"
+        return key, f"no document is left of {task.config.test_split}"
+    if variables.get("choice") == "":
+        return "doc_to_choice", f"a choice is empty: {variables['test_choice']}"
+    if "metric_config" in variables and not hasattr(task, "dataset"):
+        return "metric_list", f"{variables.get('metric_name')}: {UNKNOWN_METRIC}"
+    return "", said(error)
+
+
+def _split(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str] | None:
+    """A split that the data does not have, else the task's own process_docs."""
+    task = place.variables["self"]
+    key = KEYS[place.name]
+    wanted = getattr(task.config, key, None)
+    if isinstance(error, KeyError) and wanted not in task.dataset:
+        there = ", ".join(map(str, task.dataset))
+        return key, f"{wanted}: the data has no such split; it has {there}"
+    return "process_docs", said(error) + _own_code(places)
+
+
+def _shots(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str]:
+    """More examples than there are, as lm-eval's samplers find out."""
+    wanted, pool = place.variables["n"], place.variables["self"].df
+    excluded = place.variables.get("eval_doc") is not None
+    there = f"{wanted} examples are asked for, and there are {len(pool)}"
+    return "num_fewshot", there + (", the question itself among them" if excluded else "")
+
+
+def _function(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str]:
+    reason = error
+    while isinstance(reason.__cause__, Exception) and reason.__cause__ is not reason:
+        reason = reason.__cause__
+    return f"!function {place.variables['qual']}", said(reason) + _own_code(places)
+
+
+def _turn(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str] | None:
+    """A question or an answer that is no text, such as the turns of a conversation."""
+    if not isinstance(error, AssertionError):
+        return None
+    for name, key in (("q", "doc_to_text"), ("answer_text", "doc_to_target")):
+        value = place.variables.get(name)
+        if name in place.variables and not isinstance(value, str):
+            kind = "a conversation" if _is_conversation(value) else f"a {type(value).__name__}"
+            return key, f"gives {kind}, and lm-eval takes text"
+    return None
+
+
+def _template(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str]:
+    return (
+        "task.apply_chat_template",
+        f"the model's chat template cannot be applied: {said(error)}; set "
+        "task.apply_chat_template=false for a model without one",
+    )
+
+
+SPECIAL: dict[str, Callable[[Exception, _Place, list[_Place]], tuple[str, str] | None]] = {
+    **dict.fromkeys(SPLITS, _split),
+    "sample": _shots,
+    "_import_func_in_yml": _function,
+    "build_qa_turn": _turn,
+    "apply_chat_template": _template,
+}
+UNKNOWN_METRIC = "neither lm-eval nor Hugging Face's evaluate, as far as it is here, has it"
+
+
+def _is_conversation(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+def _task(places: list[_Place], asked: str) -> list[str]:
+    """The task below the asked name, if it has another, and its file."""
+    for place in reversed(places):
+        held = place.variables.get("self")
+        config = getattr(held, "_config", None)
+        if place.in_lm_eval and config is not None and config.task:
+            return _named(str(config.task), asked, source(held))
+        entry = place.variables.get("entry")
+        if place.in_lm_eval and entry is not None:
+            return _named(str(entry.name), asked, str(entry.yaml_path or ""))
+    return []
+
+
+def _named(task: str, asked: str, file: str) -> list[str]:
+    return [*([task] if task != asked else []), *([file] if file and file != "inline" else [])]
+
+
+def _document(places: list[_Place]) -> str:
+    """Which document lm-eval was at; the first one is tried when a task is loaded."""
+    for place in reversed(places):
+        if place.in_lm_eval and place.name == "build_all_requests" and "doc_id" in place.variables:
+            return f" (document {place.variables['doc_id']})"
+        if place.in_lm_eval and place.name == "__init__" and "test_doc" in place.variables:
+            return " (document 0)"
+    return ""
+
+
+def _fields(place: _Place) -> str:
+    document = place.variables.get("doc")
+    if not isinstance(document, dict):
+        return ""
+    return f"; the document has {', '.join(map(str, document))}"
+
+
+def _own_code(places: list[_Place]) -> str:
+    """The line of the user's own code, if the exception comes from there."""
+    own = [each for each in places if each.module.startswith("/")]  # lm-eval names it by its path
+    return f" ({own[-1].file}, line {own[-1].line})" if own else ""
