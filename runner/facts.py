@@ -60,6 +60,7 @@ def gathered(found: Findings, environment: Environment) -> Facts:
         tokenizer=tokenizer,
         series=environment.series,
         inherited=environment.moving,
+        overruled=tuple(found.overruled),
         engine_code=_digests(environment, loaded),
         evaluation_code=_digests(environment, ASKS),
         paths=contents([config.engine.extra, _read_by_variables(config, environment)]),

@@ -46,6 +46,8 @@ class Facts:
     # digests do not read whole.
     paths: dict[str, str] = field(default_factory=dict)
     unread: str = ""
+    # Refusals of preflight that the user overruled.
+    overruled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ class Plan:
     journal: JournalPlan | None = None
     # The state, on this machine, of large files, which the fingerprints know by samples or names.
     unread: str = ""
+    # What preflight would have refused, and the switch that allowed it.
+    overruled: tuple[str, ...] = ()
 
     @property
     def parallel_mode(self) -> str:
@@ -247,6 +251,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         window=engine.window,
         journal=_journal(config, engine_fingerprint),
         unread=facts.unread,
+        overruled=facts.overruled,
     )
 
 

@@ -138,7 +138,13 @@ class EngineConfig:
     env: dict[str, str] = field(default_factory=dict)
     # `loading` checks it against AdditionalConfig; open here, so that only what is set is recorded.
     additional_config: dict[str, Any] = field(default_factory=dict)
+    # Each turns one kind of refusal into a warning (runner/preflight/problem.py): versions and keys
+    # outside our tables; settings that other software is known to refuse or to lack; devices that
+    # report an alarm; what does not fit by estimate.
     allow_untested: bool = False
+    allow_unsupported: bool = False
+    allow_unhealthy: bool = False
+    allow_oversized: bool = False
 
 
 @dataclass

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from runner.doctor.diagnosis import Diagnosis, examine
 from runner.platforms import Device
-from runner.platforms.ascend import VISIBLE
+from runner.platforms.npus import VISIBLE
 from runner.report import terminal
 
 HELP = """\
@@ -71,11 +71,10 @@ def show(out: Console, found: Diagnosis) -> None:
 
 
 def _section(out: Console, title: str, rows: Iterable[list[str]]) -> None:
-    filled = list(rows)
-    width = max((place for row in filled for place, cell in enumerate(row, 1) if cell), default=0)
+    filled = [column for column in zip(*rows, strict=True) if any(column)]
     table = Table.grid(padding=(0, 2))
-    for row in filled:
-        table.add_row("", *row[:width])
+    for row in zip(*filled, strict=True):
+        table.add_row("", *row)
     for column in table.columns:
         column.overflow = "fold"
     out.print(f"\n{title}")
@@ -89,10 +88,14 @@ def _findings(out: Console, title: str, lines: list[str]) -> None:
 
 def _devices_title(found: Diagnosis) -> str:
     title = "NPUs" if found.engine == "ascend" else "GPUs"
+    if any(device.ids for device in found.devices):
+        title += ": the index that an engine counts by, and npu-smi's own ids"
     written = os.environ.get(VISIBLE) if found.engine == "ascend" else None
     if written is None:
         return title
-    return f"{title} ({VISIBLE}={written}: {len(found.visible)} of {len(found.devices)} are seen)"
+    return (
+        f"{title} ({VISIBLE}={written}: {len(found.visible)} of {len(found.devices)} are visible)"
+    )
 
 
 def _device_rows(found: Diagnosis) -> Iterable[list[str]]:
@@ -100,7 +103,8 @@ def _device_rows(found: Diagnosis) -> Iterable[list[str]]:
         held = ", ".join(f"{each.name} (pid {each.pid})" for each in device.processes)
         seen = "" if device.index in found.visible else "not visible"
         health = "" if found.engine != "ascend" else f"health {device.health}"
-        yield [str(device.index), device.name, health, _memory(device), held or seen]
+        own = str(device.ids or "")
+        yield [str(device.index), own, device.name, health, _memory(device), held or seen]
 
 
 def _memory(device: Device) -> str:

@@ -13,10 +13,11 @@ from runner.doctor import probes
 from runner.doctor.probes import Cache, Hub, Store
 from runner.environment import counted
 from runner.platforms import PLATFORMS, Device, Platform, compatibility, detect, npu_smi
-from runner.platforms.ascend import VISIBLE, Ascend, Machine, unusable, visible
-from runner.platforms.base import UNKNOWN, installed_version
+from runner.platforms.ascend import Ascend, Machine
+from runner.platforms.base import installed_version
 from runner.platforms.cpu import Cpu, cpu_name
-from runner.preflight.ascend import build_problems
+from runner.platforms.npus import VISIBLE, ill, label, taken, visible, warned
+from runner.preflight.ascend import build_problems, version_problems
 
 # What an engine asks for unless a configuration says otherwise (engine.gpu_memory_utilization).
 SHARE = 0.9
@@ -108,9 +109,9 @@ def _ascend(kind: Ascend) -> Diagnosis:
     )
     if reason:
         found.wrong.append(f"{VISIBLE}={written}: {reason}")
-    found.wrong += build_problems(machine)
+    found.wrong += map(str, build_problems(machine))
     _judge_devices(found, [machine.devices[number] for number in seen])
-    found.wrong += compatibility.problems(packages, cann)
+    found.wrong += map(str, version_problems(packages, cann))
     notes = compatibility.notes(packages, cann)
     # Where it was looked for says more.
     found.notes += [note for note in notes if not note.startswith("CANN's version is unknown")]
@@ -164,23 +165,24 @@ def _fits(here: str, wanted: str) -> bool:
 
 def _judge_devices(found: Diagnosis, seen: Sequence[Device]) -> None:
     """An ill device is wrong; a taken one is, where it leaves none."""
-    lost = {device.index: why for device in seen if (why := unusable(device, SHARE))}
+    unusable = [device for device in seen if ill(device) or taken(device, SHARE)]
     for device in seen:
-        why = lost.get(device.index)
-        if why is None:
-            continue
-        if device.health not in ("OK", UNKNOWN):
+        if why := ill(device):
             found.wrong.append(
-                f"NPU {device.index}: {why}; see npu-smi info, and leave it out of {VISIBLE} "
-                "until it is well (a run that finds enough others does so itself)"
+                f"{label(device)}: {why}; see npu-smi info -t health, and leave it out of "
+                f"{VISIBLE} until it is well (a run that finds enough others does so itself)"
             )
-        elif len(lost) == len(seen):
+        elif (why := taken(device, SHARE)) and len(unusable) == len(seen):
             found.wrong.append(
-                f"NPU {device.index}: {why}; end what holds it, or lower "
-                "engine.gpu_memory_utilization"
+                f"{label(device)}: {why}; end what holds it, or lower engine.gpu_memory_utilization"
             )
-        else:
-            found.notes.append(f"NPU {device.index}: {why}; a run takes others")
+        elif why:
+            found.notes.append(f"{label(device)}: {why}; a run takes others")
+        if warned(device):
+            found.notes.append(
+                f"{label(device)}: health Warning, the mildest of Huawei's alarms; a run prefers "
+                "others (npu-smi info -t health says what it is)"
+            )
 
 
 def _judge_unknown(found: Diagnosis) -> None:

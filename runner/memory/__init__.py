@@ -7,13 +7,14 @@ top, so the estimate refuses only what cannot fit.
 
 from runner.memory.estimate import Estimate, estimate
 from runner.memory.layout import Layout
-from runner.memory.room import Room, describe, fits
+from runner.memory.room import Room, Shortage, describe, fits
 from runner.memory.stored import StoredWeights, stored_weights
 
 __all__ = [
     "Estimate",
     "Layout",
     "Room",
+    "Shortage",
     "StoredWeights",
     "describe",
     "estimate",

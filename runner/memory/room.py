@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,9 +23,16 @@ _SHORTEST = 512
 class Room:
     """A device's memory, the share of it that vLLM may take, and how many devices there are."""
 
+    # As the engine sees it.
     total_bytes: int
     share: float
     devices: int | None = None
+    # What the vendor's tool shows, where that is more.
+    shown_bytes: int | None = None
+
+    def __str__(self) -> str:
+        more = f" (all that an engine sees of {_gib(self.shown_bytes)})" if self.shown_bytes else ""
+        return f"{_gib(self.bytes)} of {_gib(self.total_bytes)} GiB{more}"
 
     @property
     def bytes(self) -> int:
@@ -40,12 +47,25 @@ def describe(needed: Estimate, layout: Layout, room: Room | None = None) -> str:
         f"({needed.kv_bytes_per_token / 1024:.1f} KiB a token) at tp={layout.tp}, pp={layout.pp}"
     )
     if room is not None:
-        line += f"; vLLM may take {_gib(room.bytes)} of {_gib(room.total_bytes)} GiB"
+        line += f"; vLLM may take {room}"
     return "\n".join([line, *needed.notes])
 
 
-def fits(model: Mapping[str, Any], stored: StoredWeights, layout: Layout, room: Room) -> str | None:
-    """None, or one line: what cannot fit, and each change that would make it fit."""
+@dataclass(frozen=True)
+class Shortage:
+    """What cannot fit, and each change that alone would make it fit; None where there is none."""
+
+    what: str
+    # Tensor parallel sizes above the present one, the smallest first.
+    wider: tuple[int, ...] = ()
+    longest: int | None = None
+    share: float | None = None
+
+
+def fits(
+    model: Mapping[str, Any], stored: StoredWeights, layout: Layout, room: Room
+) -> Shortage | None:
+    """None if the estimate has room."""
     needed = estimate(model, stored, layout)
     limit = f"engine.gpu_memory_utilization={room.share:g}"
     if layout.cache_sized:
@@ -62,49 +82,36 @@ def fits(model: Mapping[str, Any], stored: StoredWeights, layout: Layout, room: 
             f"weights {_gib(needed.weight_bytes)} GiB + KV cache {_gib(needed.kv_bytes)} GiB for "
             f"one sequence of {needed.tokens} tokens need {_gib(needed.total)} GiB of each device"
         )
-    leaves = f"{limit} leaves {_gib(room.bytes)} of {_gib(room.total_bytes)} GiB"
-    return f"{key}: {what}, {leaves}; {_cure(model, stored, layout, room, needed)}"
-
-
-def _cure(
-    model: Mapping[str, Any],
-    stored: StoredWeights,
-    layout: Layout,
-    room: Room,
-    needed: Estimate,
-) -> str:
-    cures = []
-    if wider := _enough_ranks(model, stored, layout, room):
-        cures.append(f"parallelism.tp={wider} or more")
-    if longest := _longest(model, stored, layout, room, needed):
-        cures.append(f"engine.max_model_len={longest} or less")
     share = math.ceil(100 * needed.total / room.total_bytes) / 100
-    if share <= _HIGHEST_SHARE:
-        cures.append(f"engine.gpu_memory_utilization={share:g} or more")
-    if not cures:
-        return "use devices with more memory, more of them, or a quantized checkpoint"
-    return f"use {', or '.join(cures)}"
+    return Shortage(
+        f"{key}: {what}, {limit} leaves {room}",
+        tuple(_enough_ranks(model, stored, layout, room)),
+        _longest(model, stored, layout, room, needed),
+        share if share <= _HIGHEST_SHARE else None,
+    )
 
 
 def _enough_ranks(
     model: Mapping[str, Any], stored: StoredWeights, layout: Layout, room: Room
-) -> int | None:
-    """The smallest tensor parallel size that would do, of those the heads and devices allow."""
+) -> Iterator[int]:
+    """Tensor parallel sizes that would do, of those that the heads and the devices allow."""
     heads = architecture.query_heads(architecture.text_config(model)) or 0
     most = heads if room.devices is None else min(heads, room.devices // layout.pp)
     for ranks in range(layout.tp + 1, most + 1):
         if heads % ranks == 0:
             wider = estimate(model, stored, replace(layout, tp=ranks))
             if wider.total <= room.bytes:
-                return ranks
-    return None
+                yield ranks
 
 
 def _longest(
     model: Mapping[str, Any], stored: StoredWeights, layout: Layout, room: Room, needed: Estimate
 ) -> int | None:
-    """The longest sequence that would fit, in whole blocks."""
-    fitting, too_long = 0, needed.tokens // _BLOCK + 1
+    """The longest sequence that would fit and that the model can take, in whole blocks."""
+    tokens = needed.tokens
+    if architecture.names_longest(model):
+        tokens = min(tokens, architecture.longest(model))
+    fitting, too_long = 0, tokens // _BLOCK + 1
     while too_long - fitting > 1:
         middle = (fitting + too_long) // 2
         shorter = estimate(model, stored, replace(layout, max_model_len=middle * _BLOCK))

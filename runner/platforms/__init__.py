@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.platforms.ascend import Ascend
-from runner.platforms.base import Device, DeviceProcess, Platform
+from runner.platforms.base import Device, DeviceIds, DeviceProcess, Platform
 from runner.platforms.cpu import Cpu
 from runner.platforms.cuda import Cuda
 
@@ -21,4 +21,4 @@ def cuda_or_cpu() -> Platform:
     return cuda if cuda.present() else PLATFORMS["cpu"]
 
 
-__all__ = ["PLATFORMS", "Device", "DeviceProcess", "Platform", "cuda_or_cpu", "detect"]
+__all__ = ["PLATFORMS", "Device", "DeviceIds", "DeviceProcess", "Platform", "cuda_or_cpu", "detect"]

@@ -6,17 +6,17 @@ import importlib.util
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import UserError
 from runner.platforms import cann, npu_smi
-from runner.platforms.base import UNKNOWN, Device, Platform, installed_version
+from runner.platforms.base import UNKNOWN, Device, DeviceIds, Platform, installed_version
+from runner.platforms.npus import VISIBLE, preferred, visible
 from runner.platforms.places import below_root, value
 
 DEVICE_FILES = Path("/dev")
-VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 # Read in vllm-ascend 0.23.0: each of these is imported when an engine starts.
 PACKAGES = ("vllm", "vllm-ascend", "torch-npu")
 # Names as npu-smi prints them, "Ascend" left out: an A3's dies are called plain "Ascend910".
@@ -26,13 +26,11 @@ SERIES = (
     (re.compile(r"(?i)310P"), "310P"),
     (re.compile(r"950"), "A5"),
 )
-# What an idle device shows as used, and torch_npu leaves out of its total: 2.8 to 3.4 GiB of 64 (of
-# 910B and A3: torch_npu then counts 60.96, vllm-ascend #8621), 5.9 of 128 (950), 1.8 of 21 (310P).
-IDLE_BYTES, IDLE_SHARE = 3420 << 20, 0.06
+# Of the 64 GiB that npu-smi shows of a 910B or of an A3's die, torch_npu sees 60.96 (vllm-ascend
+# #8621), and an engine's share is a share of those.
+SEEN_SHARE = 60.96 / 64
 # Long enough for the questions that one start asks, too short to miss a device that gets busy.
 KEEP_S = 5.0
-# Digits of a device's number that are read; no machine has a billion devices.
-BEYOND_ALL = 10
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,8 @@ class Machine:
     """cann, driver, firmware, npu-smi; "unknown" where not to be read."""
     unknown: dict[str, tuple[str, ...]]
     """For each unknown thing, the places that were looked at."""
+    shown: int = 0
+    """How many npu-smi shows: a container may have been given fewer."""
 
 
 class Ascend(Platform):
@@ -58,7 +58,7 @@ class Ascend(Platform):
         self._kept: tuple[tuple[str | None, ...], float, Machine] | None = None
 
     def present(self) -> bool:
-        return _device_files() > 0
+        return bool(_device_files())
 
     def missing(self) -> list[str]:
         lines = []
@@ -108,9 +108,9 @@ class Ascend(Platform):
             )
         # A forked worker dies once torch_npu has been initialised ("Cannot re-initialize NPU").
         chosen = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
-        usable = [device for device in devices if unusable(device, memory_share) is None]
-        if len(usable) >= ranks and usable[:ranks] != devices[:ranks]:
-            chosen[VISIBLE] = ",".join(str(device.index) for device in usable[:ranks])
+        best = preferred(devices, ranks, memory_share)
+        if best != devices[:ranks]:
+            chosen[VISIBLE] = ",".join(str(device.index) for device in best)
         return chosen
 
     def versions(self) -> dict[str, str]:
@@ -118,59 +118,6 @@ class Ascend(Platform):
 
     def unknown(self) -> dict[str, tuple[str, ...]]:
         return self.machine().unknown
-
-
-def visible(text: str | None, count: int) -> tuple[tuple[int, ...], str]:
-    """The devices that torch_npu counts under ASCEND_RT_VISIBLE_DEVICES, and why not all of them.
-
-    As torch_npu 2.10.0.post4 reads it (npu/__init__.py, _parse_visible_devices and
-    _device_count_ascend_hal): up to the first character that is neither digit nor comma, and up to
-    the first number that no device has; none at all unless strictly ascending.
-    """
-    if text is None:
-        return tuple(range(count)), ""
-    readable = re.match(r"[0-9,]*", text)
-    assert readable is not None
-    numbers: list[int] = []
-    for part in readable.group().split(","):
-        if not part:
-            break
-        number = int(part[:BEYOND_ALL])
-        if numbers and number <= numbers[-1]:
-            return (), "must be strictly ascending, or torch_npu sees no device at all"
-        if number >= count:
-            last = f"the last is {count - 1}" if count else "there is none"
-            return tuple(numbers), f"no device {part[:BEYOND_ALL]} here, {last}"
-        numbers.append(number)
-    rest = text[len(readable.group()) :]
-    if rest:
-        why = f"torch_npu stops reading at {rest[0]!r}; write digits and commas only"
-        return tuple(numbers), why
-    return tuple(numbers), "" if numbers else "names no device"
-
-
-def unusable(device: Device, share: float) -> str | None:
-    """Why an engine that wants this share of the device's memory cannot have it; None if it can.
-
-    vllm-ascend 0.23.0's worker refuses to start where free < gpu_memory_utilization × total, both
-    counted without what an idle device shows as used.
-    """
-    if device.health not in ("OK", UNKNOWN):
-        return f"health {device.health}"
-    total, used = device.memory_total_bytes, device.memory_used_bytes
-    if total is None or used is None:
-        return None
-    idle = min(used, int(max(IDLE_BYTES, IDLE_SHARE * total)))
-    wanted = share * (total - idle)
-    if total - used >= wanted:
-        return None
-    free = f"{_gib(total - used)} of {_gib(total)} GiB free"
-    reason = f"{free}, gpu_memory_utilization={share:g} wants {_gib(wanted)}"
-    holders = ", ".join(
-        f"{process.name} (pid {process.pid}, {_gib(process.memory_bytes)} GiB)"
-        for process in device.processes
-    )
-    return f"{reason}; held by {holders}" if holders else reason
 
 
 def series_of(chip: str) -> str | None:
@@ -182,16 +129,19 @@ def series_of(chip: str) -> str | None:
 def _read() -> Machine:
     reading = npu_smi.ask()
     unknown: dict[str, tuple[str, ...]] = {}
-    devices = tuple(_device(index, chip) for index, chip in enumerate(reading.chips))
-    files = _device_files()
-    if not devices:
+    numbers = _device_files()
+    if not reading.chips:
         unknown |= {thing: (reading.problem,) for thing in ("chip", "memory", "health")}
-        devices = tuple(Device(index, "Ascend") for index in range(files))
-    elif files not in (0, len(devices)):
-        unknown["count"] = (
-            f"npu-smi shows {len(devices)} devices",
-            f"{below_root(DEVICE_FILES)} has {files}",
-        )
+        devices = tuple(Device(index, "Ascend") for index in range(len(numbers)))
+    else:
+        devices = _present(reading.chips, numbers)
+        shown, here = len(reading.chips), len(numbers)
+        which = any(device.ids is None for device in devices)
+        if here > shown or which:
+            unknown["count"] = (
+                f"npu-smi shows {shown} devices",
+                f"{below_root(DEVICE_FILES)} has {here}{', with other numbers' if which else ''}",
+            )
     if reading.version == UNKNOWN:
         unknown["npu-smi"] = (reading.problem or "npu-smi info: no version in its answer",)
     named = {series_of(device.name) for device in devices}
@@ -210,7 +160,26 @@ def _read() -> Machine:
         versions[name] = found.version
         if found.version == UNKNOWN:
             unknown[name] = found.looked_at
-    return Machine(devices, series, built_for, versions, unknown)
+    return Machine(devices, series, built_for, versions, unknown, len(reading.chips))
+
+
+def _present(chips: Sequence[npu_smi.Chip], numbers: Sequence[int]) -> tuple[Device, ...]:
+    """Of what npu-smi shows, the devices that can be opened here.
+
+    A container has the device files that it was given; npu-smi may show the host's other NPUs too.
+    torch_npu counts those that it can open from 0, in ascending order.
+    """
+    if len(numbers) in (0, len(chips)) or len(numbers) > len(chips):
+        return tuple(_device(index, chip) for index, chip in enumerate(chips))
+    by_number = {chip.number: chip for chip in chips}
+    if len(by_number) == len(chips) and by_number.keys() >= set(numbers):
+        return tuple(_device(index, by_number[number]) for index, number in enumerate(numbers))
+    # Which of them these are is not known: only what all have in common is.
+    alike = {(_device(0, chip).name, chip.memory_total_bytes) for chip in chips}
+    name, total = alike.pop() if len(alike) == 1 else ("Ascend", None)
+    return tuple(
+        Device(index, name, total, memory_seen_bytes=_seen(total)) for index in range(len(numbers))
+    )
 
 
 def _device(index: int, chip: npu_smi.Chip) -> Device:
@@ -221,7 +190,13 @@ def _device(index: int, chip: npu_smi.Chip) -> Device:
         memory_used_bytes=chip.memory_used_bytes,
         health=chip.health,
         processes=chip.processes,
+        memory_seen_bytes=_seen(chip.memory_total_bytes),
+        ids=DeviceIds(chip.npu, chip.chip, chip.phy, chip.bus_id),
     )
+
+
+def _seen(total: int | None) -> int | None:
+    return None if total is None else int(SEEN_SHARE * total)
 
 
 def _plain(chip: str) -> str:
@@ -247,11 +222,7 @@ def _built_for() -> tuple[str | None, tuple[str, ...]]:
     return None, tuple(map(str, places)) or ("no package vllm_ascend",)
 
 
-def _device_files() -> int:
-    """How many /dev/davinci<number> there are, one a die."""
-    names = (entry.name for entry in below_root(DEVICE_FILES).glob("davinci[0-9]*"))
-    return sum(name[7:].isdecimal() for name in names)
-
-
-def _gib(size: float) -> str:
-    return f"{size / (1 << 30):.1f}"
+def _device_files() -> list[int]:
+    """The numbers of /dev/davinci<number>, one a die, in ascending order."""
+    names = (entry.name[7:] for entry in below_root(DEVICE_FILES).glob("davinci[0-9]*"))
+    return sorted(int(name) for name in names if name.isdecimal())

@@ -21,6 +21,20 @@ class DeviceProcess:
 
 
 @dataclass(frozen=True)
+class DeviceIds:
+    """What npu-smi calls a device: NPU, chip, and physical id and PCI address where shown."""
+
+    npu: int
+    chip: int
+    phy: int | None = None
+    bus: str | None = None
+
+    def __str__(self) -> str:
+        phy = "" if self.phy is None else f", phy {self.phy}"
+        return f"NPU {self.npu}, chip {self.chip}{phy}{f', bus {self.bus}' if self.bus else ''}"
+
+
+@dataclass(frozen=True)
 class Device:
     """One device that an engine rank can own; its index is the one that the engine counts by."""
 
@@ -30,6 +44,14 @@ class Device:
     memory_used_bytes: int | None = None
     health: str = UNKNOWN
     processes: tuple[DeviceProcess, ...] = ()
+    # The total that an engine sees, where it is less than the vendor's tool shows.
+    memory_seen_bytes: int | None = None
+    ids: DeviceIds | None = None
+
+    @property
+    def engine_memory_bytes(self) -> int | None:
+        """The total that an engine's share of the memory is a share of."""
+        return self.memory_seen_bytes or self.memory_total_bytes
 
 
 class Platform(ABC):

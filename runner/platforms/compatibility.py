@@ -21,7 +21,6 @@ TABLE = Path(__file__).with_name("compatibility.yaml")
 ENGINE = "vllm-ascend"
 # What a caller looks up to ask about it.
 PACKAGES = (ENGINE, "vllm", "torch", "torch-npu", "triton-ascend", "transformers")
-REGARDLESS = "or go on regardless with engine.allow_untested=true"
 
 
 @cache
@@ -31,8 +30,10 @@ def table() -> dict[str, dict[str, str]]:
     return {row[ENGINE]: {name: str(version) for name, version in row.items()} for row in sets}
 
 
-def problems(packages: Mapping[str, str], cann: str, python: str | None = None) -> list[str]:
-    """What does not belong to the installed vllm-ascend, a line each, with its cure.
+def problems(
+    packages: Mapping[str, str], cann: str, python: str | None = None
+) -> list[tuple[str, str]]:
+    """Each thing that does not belong to the installed vllm-ascend, and its cure.
 
     Nothing without vllm-ascend, whose absence is another complaint.
     """
@@ -42,23 +43,22 @@ def problems(packages: Mapping[str, str], cann: str, python: str | None = None) 
     belongs = _set_of(installed)
     if belongs is None:
         return [
-            f"{ENGINE} {installed} is not among the versions that this runner knows "
-            f"({', '.join(table())}): install one of these, {REGARDLESS}"
+            (
+                f"{ENGINE} {installed} is not among the versions that this runner knows "
+                f"({', '.join(table())})",
+                "install one of these",
+            )
         ]
-    lines = []
+    found_here = []
     for name, (found, wanted) in _pairs(packages, cann, belongs).items():
         if _release(found) != _release(wanted) and _release(found) is not None:
-            lines.append(
-                f"{name} {found} is installed, {ENGINE} {belongs[ENGINE]} belongs with {wanted}: "
-                f"{_cure(name, wanted, belongs[ENGINE])}, {REGARDLESS}"
-            )
+            what = f"{name} {found} is installed, {ENGINE} {belongs[ENGINE]} belongs with {wanted}"
+            found_here.append((what, _cure(name, wanted, belongs[ENGINE])))
     here = python or platform.python_version()
     if "python" in belongs and not SpecifierSet(belongs["python"]).contains(here):
-        lines.append(
-            f"Python {here} runs this, {ENGINE} {belongs[ENGINE]} needs {belongs['python']}: "
-            f"{_image(belongs[ENGINE])}, {REGARDLESS}"
-        )
-    return lines
+        what = f"Python {here} runs this, {ENGINE} {belongs[ENGINE]} needs {belongs['python']}"
+        found_here.append((what, _image(belongs[ENGINE])))
+    return found_here
 
 
 def notes(packages: Mapping[str, str], cann: str) -> list[str]:
@@ -118,8 +118,8 @@ def _same(found: str, wanted: str) -> bool:
 
 def _cure(name: str, wanted: str, release: str) -> str:
     if name == "CANN":
-        return f"install CANN {wanted}, {_image(release)}"
-    return f"pip install '{name}=={wanted}', {_image(release)}"
+        return f"install CANN {wanted}, or {_image(release)}"
+    return f"pip install '{name}=={wanted}', or {_image(release)}"
 
 
 def _image(release: str) -> str:

@@ -45,10 +45,16 @@ class Chip:
     name: str
     health: str
     phy: int | None = None
+    logical: int | None = None
     bus_id: str | None = None
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
     processes: tuple[DeviceProcess, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """N of its /dev/davinciN: an A3 shows it as Phy-ID, a 310P as Device, an A2 as NPU."""
+        return next(each for each in (self.phy, self.logical, self.npu) if each is not None)
 
 
 @dataclass(frozen=True)
@@ -105,20 +111,21 @@ def parse(text: str) -> Reading:
     chips: list[Chip] = []
     processes: dict[tuple[int, int | None], list[DeviceProcess]] = {}
     first: tuple[int, str, str] | None = None
-    phy_shown = listing_processes = False
+    second_id = ""
+    listing_processes = False
     for cells in _rows(text):
         if "process id" in " ".join(cells).lower():
             listing_processes = True
         elif listing_processes:
             _add_process(processes, cells)
         elif "Chip" in cells[0].split():
-            phy_shown = "Phy-ID" in cells[0].split()
+            second_id = cells[0].split()[-1]
         elif first is None:
             first = _first_row(cells)
         elif (again := _first_row(cells)) is not None and not _is_second_row(cells):
             first = again  # the second row of the one before is missing
         else:
-            chips.append(_chip(first, cells, phy_shown, chips))
+            chips.append(_chip(first, cells, second_id, chips))
             first = None
     return Reading(
         version=found.group(1) if found else UNKNOWN,
@@ -172,17 +179,19 @@ def _is_second_row(cells: list[str]) -> bool:
 
 
 def _chip(
-    first: tuple[int, str, str], cells: list[str], phy_shown: bool, before: list[Chip]
+    first: tuple[int, str, str], cells: list[str], second_id: str, before: list[Chip]
 ) -> Chip:
     npu, name, health = first
     ids = [int(number) for number in re.findall(rf"\b{NUMBER}\b", cells[0])]
+    second = ids[1] if len(ids) > 1 else None
     chip = Chip(
         npu=npu,
         # The 950 shows no chip id, and has one die an NPU.
         chip=ids[0] if ids else sum(other.npu == npu for other in before),
         name=name,
         health=health,
-        phy=ids[1] if phy_shown and len(ids) > 1 else None,
+        phy=second if second_id == "Phy-ID" else None,
+        logical=second if second_id == "Device" else None,
     )
     if len(cells) < 3 or not _is_second_row(cells):
         return chip

@@ -13,7 +13,10 @@ from typing import Any
 from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
 from runner.memory.architecture import expert_count, text_config
-from runner.platforms.ascend import Machine, unusable, visible
+from runner.platforms import compatibility
+from runner.platforms.ascend import Machine
+from runner.preflight import devices
+from runner.preflight.problem import UNSUPPORTED, UNTESTED, Cure, Problem
 
 # NPUPlatform.supported_quantization of vllm-ascend 0.23.0.
 QUANTIZATIONS = ("ascend", "compressed-tensors", "fp8", "deepseek_v4_fp8")
@@ -23,189 +26,217 @@ MODELSLIM_FILE = "quant_model_description.json"
 # _FLOAT16_NOT_SUPPORTED_MODELS of vllm 0.23.0 (vllm/config/model.py), by model_type.
 UNSTABLE_IN_FLOAT16 = ("gemma2", "gemma3", "gemma3_text", "plamo2", "glm4")
 
-Rule = Callable[[RunConfig, dict[str, Any], Mapping[str, str]], list[str]]
+Rule = Callable[[RunConfig, dict[str, Any], Mapping[str, str]], list[Problem]]
+OPTIONS = "engine.additional_config"
 
 
 def problems(
     config: RunConfig, weights: Weights | None, machine: Machine, variables: Mapping[str, str]
-) -> list[str]:
-    """A line for each thing that cannot work; `variables` is the worker's environment.
+) -> list[Problem]:
+    """Each thing that cannot work; `variables` is the worker's environment.
 
     What the machine does not tell (series, memory, health) is given the benefit of the doubt.
     """
     model = weights.config if weights is not None else {}
-    found = device_problems(config, machine, variables) + build_problems(machine)
+    found = devices.problems(config, machine, variables) + build_problems(machine)
     found += series_problems(config, model, machine.series, variables)
     for rule in (_precision, _spawn, _graph, _flashcomm, _unsafe_options):
         found += rule(config, model, variables)
     return found + quantization_problems(config, weights)
 
 
-def warnings(variables: Mapping[str, str]) -> list[str]:
+def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) -> list[str]:
     """What vllm-ascend would go on with, and a user should know."""
-    if variables.get("VLLM_BATCH_INVARIANT") != "1" or find_spec("batch_invariant_ops"):
-        return []
+    found = []
+    if variables.get("VLLM_BATCH_INVARIANT") == "1" and not find_spec("batch_invariant_ops"):
+        found.append(
+            "VLLM_BATCH_INVARIANT=1: batch_invariant_ops is not installed, and vllm-ascend goes on "
+            "without its kernels: answers may still depend on the batch"
+        )
+    return found + devices.warnings(config, machine, variables)
+
+
+def version_problems(packages: Mapping[str, str], cann: str) -> list[Problem]:
+    """What does not belong to the installed vllm-ascend."""
     return [
-        "VLLM_BATCH_INVARIANT=1: batch_invariant_ops is not installed, and vllm-ascend goes on "
-        "without its kernels: answers may still depend on the batch"
+        Problem(what, otherwise=cure, switches=(UNTESTED,))
+        for what, cure in compatibility.problems(packages, cann)
     ]
 
 
-def device_problems(config: RunConfig, machine: Machine, variables: Mapping[str, str]) -> list[str]:
-    """Too few devices that are visible, healthy and free for one engine."""
-    layout, written = config.parallelism, variables.get("ASCEND_RT_VISIBLE_DEVICES")
-    seen, reason = visible(written, len(machine.devices))
-    if reason and not seen:
-        return [f"ASCEND_RT_VISIBLE_DEVICES={written}: {reason}"]
-    needed = layout.tp * layout.pp * layout.dp
-    if config.engine.extra.get("distributed_executor_backend") == "ray":
-        return []  # the engine spans nodes, and this one sees its own devices alone
-    share = config.engine.gpu_memory_utilization
-    by_index = {device.index: device for device in machine.devices}
-    lost = {index: why for index in seen if (why := unusable(by_index[index], share))}
-    usable = len(seen) - len(lost)
-    if usable >= needed:
-        return []
-    what = f"parallelism: tp×pp×dp={needed} needs {needed} NPUs"
-    here = f"{len(machine.devices)} here" + (f", {len(seen)} visible" if written else "")
-    if reason:
-        here += f" (ASCEND_RT_VISIBLE_DEVICES={written}: {reason})"
-    if len(seen) < needed:
-        return [f"{what}, {here}; lower parallelism.tp, or make more visible"]
-    shown = [f"NPU {index}: {why}" for index, why in lost.items()]
-    return [f"{what}, {usable} of the {len(seen)} visible are healthy and free. {'; '.join(shown)}"]
-
-
-def build_problems(machine: Machine) -> list[str]:
+def build_problems(machine: Machine) -> list[Problem]:
     """vllm-ascend's worker asserts this when it starts (check_ascend_device_type)."""
     if None in (machine.series, machine.built_for) or machine.series == machine.built_for:
         return []
     return [
-        f"engine=ascend: the installed vllm-ascend was built for {machine.built_for}, this machine "
-        f"is {machine.series}; use the container image of its series (docs/ascend.md)"
+        Problem(
+            f"engine=ascend: the installed vllm-ascend was built for {machine.built_for}, this "
+            f"machine is {machine.series}",
+            otherwise="use the container image of its series (docs/ascend.md)",
+            switches=(UNSUPPORTED,),
+        )
     ]
 
 
 def series_problems(
     config: RunConfig, model: dict[str, Any], series: str | None, variables: Mapping[str, str]
-) -> list[str]:
+) -> list[Problem]:
     """What one series of chips lacks."""
     found = []
     if series == "310P" and _dtype(config, model) == "bfloat16":
         said = "" if config.engine.dtype == "bfloat16" else " (the model's own)"
-        unstable = model.get("model_type") in UNSTABLE_IN_FLOAT16
-        cure = "vLLM runs this model in no float16 either" if unstable else "use float16"
         found.append(
-            f"engine.dtype={config.engine.dtype}{said}: a 310P computes no bfloat16, and "
-            f"vllm-ascend does not say so; {cure}"
+            Problem(
+                f"engine.dtype={config.engine.dtype}{said}: a 310P computes no bfloat16, and "
+                "vllm-ascend does not say so",
+                (Cure({"engine.dtype": "float16"}),),
+                "run it on another series: vLLM runs this model in no float16 either",
+                switches=(UNSUPPORTED,),
+            )
         )
     if series not in (None, "A2", "A3") and variables.get("VLLM_BATCH_INVARIANT") == "1":
         found.append(
-            f"VLLM_BATCH_INVARIANT=1: vllm-ascend has these kernels for A2 and A3, this machine is "
-            f"{series}; use engine=ascend_deterministic"
+            Problem(
+                f"VLLM_BATCH_INVARIANT=1: vllm-ascend has these kernels for A2 and A3, this "
+                f"machine is {series}",
+                otherwise="unset it and use engine=ascend_deterministic",
+                switches=(UNSUPPORTED,),
+            )
         )
     if series not in (None, "A2", "A3") and variables.get("HCCL_DETERMINISTIC") == "strict":
         found.append(
-            f"HCCL_DETERMINISTIC=strict: A2 and A3 alone support it, this machine is {series}; "
-            "use engine.env.HCCL_DETERMINISTIC=true"
+            Problem(
+                f"HCCL_DETERMINISTIC=strict: A2 and A3 alone support it, this machine is {series}",
+                (Cure({"engine.env.HCCL_DETERMINISTIC": "true"}),),
+                switches=(UNSUPPORTED,),
+            )
         )
     return found
 
 
-def quantization_problems(config: RunConfig, weights: Weights | None) -> list[str]:
+def quantization_problems(config: RunConfig, weights: Weights | None) -> list[Problem]:
     """A method that vllm-ascend lacks, or weights that are not what the method reads."""
     chosen = config.engine.quantization
     stored = (weights.config.get("quantization_config") or {}) if weights is not None else {}
     method = chosen or stored.get("quant_method")
     key = f"engine.quantization={chosen}"
+    unquantized = (Cure({"engine.quantization": None}),) if chosen else ()
     if method is not None and method not in QUANTIZATIONS:
         where = key if chosen else f"model.pretrained: quantized with {method}"
-        return [f"{where}: vllm-ascend reads {', '.join(QUANTIZATIONS)} alone"]
+        what = f"{where}: vllm-ascend reads {', '.join(QUANTIZATIONS)} alone"
+        return [Problem(what, unquantized, "name other weights", (UNSUPPORTED,))]
     if weights is None or weights.directory is None:
         return []
     if chosen == "ascend" and not (weights.directory / MODELSLIM_FILE).is_file():
-        return [
-            f"{key}: no {MODELSLIM_FILE} in {weights.directory}, so these are no "
-            "ModelSlim weights; name quantized ones in model.pretrained, or leave "
-            "engine.quantization=null"
-        ]
-    if chosen not in (None, "ascend") and stored.get("quant_method") != chosen:
-        return [
-            f"{key}: {weights.directory}/config.json has no quantization_config of that method; "
-            "name quantized weights in model.pretrained, or leave engine.quantization=null"
-        ]
-    return []
+        what = (
+            f"{key}: no {MODELSLIM_FILE} in {weights.directory}, so these are no ModelSlim weights"
+        )
+    elif chosen not in (None, "ascend") and stored.get("quant_method") != chosen:
+        what = f"{key}: {weights.directory}/config.json has no quantization_config of that method"
+    else:
+        return []
+    return [Problem(what, unquantized, "name quantized weights", (UNSUPPORTED,))]
 
 
-def _precision(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
+def _precision(
+    config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]
+) -> list[Problem]:
     dtype = config.engine.dtype
     if dtype == "float32":
         # npu_fused_infer_attention_score: FLOAT16, BFLOAT16, INT8 (torch_npu API, hiascend.com).
-        return [f"engine.dtype={dtype}: attention on an NPU takes 16 bits; use auto or float16"]
-    if dtype == "float16" and model.get("model_type") in UNSTABLE_IN_FLOAT16:
-        return [f"engine.dtype={dtype}: vLLM refuses it for {model['model_type']}; use bfloat16"]
-    return []
+        what = f"engine.dtype={dtype}: attention on an NPU takes 16 bits"
+        choices: tuple[str, ...] = ("auto", "float16")
+    elif dtype == "float16" and model.get("model_type") in UNSTABLE_IN_FLOAT16:
+        what = f"engine.dtype={dtype}: vLLM refuses it for {model['model_type']}"
+        choices = ("bfloat16",)
+    else:
+        return []
+    cures = tuple(Cure({"engine.dtype": choice}) for choice in choices)
+    return [Problem(what, cures, "run it on another series", (UNSUPPORTED,))]
 
 
-def _spawn(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
-    method = config.engine.env.get("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+def _spawn(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]) -> list[Problem]:
+    name = "VLLM_WORKER_MULTIPROC_METHOD"
+    method = config.engine.env.get(name, "spawn")
     if method == "spawn":
         return []
-    return [
-        f"engine.env.VLLM_WORKER_MULTIPROC_METHOD={method}: must be spawn; a forked worker cannot "
-        'use the NPU ("Cannot re-initialize NPU in forked subprocess")'
-    ]
+    what = (
+        f"engine.env.{name}={method}: must be spawn; a forked worker cannot use the NPU "
+        '("Cannot re-initialize NPU in forked subprocess")'
+    )
+    return [Problem(what, (Cure({f"engine.env.{name}": "spawn"}),))]
 
 
-def _graph(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
+def _graph(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]) -> list[Problem]:
     compilation = config.engine.extra.get("compilation_config") or {}
     eager = config.engine.enforce_eager or compilation.get("cudagraph_mode") == "NONE"
     if eager or variables.get("ASCEND_LAUNCH_BLOCKING", "0") != "1":
         return []
     return [
-        "ASCEND_LAUNCH_BLOCKING=1: graph mode cannot run with it; unset it, or use "
-        "engine.enforce_eager=true"
+        Problem(
+            "ASCEND_LAUNCH_BLOCKING=1: graph mode cannot run with it",
+            (
+                Cure({"engine.enforce_eager": True}),
+                Cure({"engine.env.ASCEND_LAUNCH_BLOCKING": "0"}),
+            ),
+            switches=(UNSUPPORTED,),
+        )
     ]
 
 
-def _flashcomm(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
-    options = {
-        **config.engine.additional_config,
-        **config.engine.extra.get("additional_config", {}),
-    }
-    chosen = options.get("enable_flashcomm1")
+def _flashcomm(
+    config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]
+) -> list[Problem]:
+    key = f"{OPTIONS}.enable_flashcomm1"
+    chosen = _options(config).get("enable_flashcomm1")
     inherited = variables.get("VLLM_ASCEND_ENABLE_FLASHCOMM1", "0") not in ("", "0")
     if not (inherited if chosen is None else chosen):
         return []
     if config.parallelism.tp == 1:
-        return ["engine.additional_config.enable_flashcomm1: needs parallelism.tp=2 or more"]
-    if expert_count(model) > 0 and not config.parallelism.ep:
-        return [
-            "engine.additional_config.enable_flashcomm1: a mixture-of-experts model needs "
-            "parallelism.ep=true with it"
-        ]
-    return []
+        what, cure = f"{key}: needs parallelism.tp=2 or more", Cure({"parallelism.tp": 2})
+    elif expert_count(model) > 0 and not config.parallelism.ep:
+        what = f"{key}: a mixture-of-experts model needs expert parallel with it"
+        cure = Cure({"parallelism.ep": True})
+    else:
+        return []
+    return [Problem(what, (cure, Cure({key: False})), switches=(UNSUPPORTED,))]
 
 
 def _unsafe_options(
     config: RunConfig, model: dict[str, Any], variables: Mapping[str, str]
-) -> list[str]:
+) -> list[Problem]:
     """Options of vllm-ascend that need a serving role, or that spoil what is measured here."""
-    chosen, found = config.engine.additional_config, []
-    for name, role in (("recompute_scheduler_enable", "decode"), ("layer_sharding", "prefill")):
-        if chosen.get(name):
-            found.append(
-                f"engine.additional_config.{name}: only for the {role} node of a disaggregated "
-                "deployment; leave it out"
-            )
-    if chosen.get("xlite_graph_config", {}).get("enabled") and config.parallelism.pp > 1:
-        found.append("engine.additional_config.xlite_graph_config.enabled: needs parallelism.pp=1")
-    if chosen.get("enable_reduce_sample"):
-        found.append(
-            "engine.additional_config.enable_reduce_sample: log-probabilities are wrong with it, "
-            "and lm-eval's choices are judged by them; leave it out"
+    chosen, found = _options(config), []
+    leave = "leave it out"
+    scheduler = chosen.get("scheduler_config") or {}
+    roles = (
+        ("recompute_scheduler_enable", "decode", chosen),
+        ("scheduler_config.recompute_scheduler_enable", "decode", scheduler),
+        ("layer_sharding", "prefill", chosen),
+    )
+    for name, role, options in roles:
+        if options.get(name.rpartition(".")[2]):
+            what = f"{OPTIONS}.{name}: only for the {role} node of a disaggregated deployment"
+            found.append(Problem(what, otherwise=leave, switches=(UNSUPPORTED,)))
+    if (chosen.get("xlite_graph_config") or {}).get("enabled") and config.parallelism.pp > 1:
+        what = f"{OPTIONS}.xlite_graph_config.enabled: needs parallelism.pp=1"
+        cures = (
+            Cure({"parallelism.pp": 1}),
+            Cure({f"{OPTIONS}.xlite_graph_config.enabled": False}),
         )
+        found.append(Problem(what, cures, switches=(UNSUPPORTED,)))
+    if chosen.get("enable_reduce_sample"):
+        what = (
+            f"{OPTIONS}.enable_reduce_sample: log-probabilities are wrong with it, and lm-eval's "
+            "choices are judged by them"
+        )
+        found.append(Problem(what, otherwise=leave, switches=(UNSUPPORTED,)))
     return found
+
+
+def _options(config: RunConfig) -> dict[str, Any]:
+    """vllm-ascend's own options, those that are not typed here included."""
+    return {**config.engine.additional_config, **config.engine.extra.get("additional_config", {})}
 
 
 def _dtype(config: RunConfig, model: dict[str, Any]) -> str | None:

@@ -13,32 +13,76 @@ from runner.memory.architecture import (
     query_heads,
     text_config,
 )
+from runner.preflight.problem import UNSUPPORTED, Cure, Problem
 
 
-def problems(config: RunConfig, model: dict[str, Any]) -> list[str]:
+def ranks(config: RunConfig) -> int:
+    """Devices that one engine takes: tp×pp×dp."""
+    return config.parallelism.tp * config.parallelism.pp * config.parallelism.dp
+
+
+def spans_nodes(config: RunConfig) -> bool:
+    """Whether Ray places the engine's ranks, on this node and on others."""
+    return config.engine.extra.get("distributed_executor_backend") == "ray"
+
+
+def data_parallel_problems(config: RunConfig) -> list[Problem]:
+    """lm-eval's replicas are out of the runner's reach."""
+    size = config.parallelism.dp
+    if size == 1:
+        return []
+    wider = {"parallelism.dp": 1, "parallelism.tp": size * config.parallelism.tp}
+    return [
+        Problem(
+            f"parallelism.dp={size}: lm-eval starts such engines in Ray tasks of its own, out of "
+            "the runner's reach, and where there are no GPUs it waits for them for ever",
+            (Cure({"parallelism.dp": 1}), Cure(wider)),
+            "run points of a sweep side by side instead (hydra/launcher=ray)",
+        )
+    ]
+
+
+def problems(config: RunConfig, model: dict[str, Any]) -> list[Problem]:
     """Heads that tp does not divide, positions that the model lacks, code that nobody trusted."""
     found = []
     if config.model.needs_remote_code and not config.model.trust_remote_code:
         found.append(
-            f"model.trust_remote_code=false: {config.model.pretrained} is run by code that comes "
-            "with its weights; read it, then set model.trust_remote_code=true"
+            Problem(
+                f"model.trust_remote_code=false: {config.model.pretrained} is run by code that "
+                "comes with its weights",
+                otherwise="read it, then set model.trust_remote_code=true",
+            )
         )
     text = text_config(model)
     heads, tp = query_heads(text), config.parallelism.tp
     if heads is not None and heads % tp:
         sizes = [size for size in range(1, heads + 1) if heads % size == 0]
+        nearest = sorted(sizes, key=lambda size: (abs(size - tp), -size))
         found.append(
-            f"parallelism.tp={tp}: must divide the model's {heads} attention heads "
-            f"({', '.join(map(str, sizes))})"
+            Problem(
+                f"parallelism.tp={tp}: must divide the model's {heads} attention heads",
+                tuple(Cure({"parallelism.tp": size}) for size in nearest),
+                switches=(UNSUPPORTED,),
+            )
         )
     if config.parallelism.ep and text and expert_count(model) == 0:
-        found.append("parallelism.ep=true: the model has no experts to share out; use ep=false")
+        found.append(
+            Problem(
+                "parallelism.ep=true: the model has no experts to share out",
+                (Cure({"parallelism.ep": False}),),
+                switches=(UNSUPPORTED,),
+            )
+        )
     length = config.engine.max_model_len
     if length is not None and names_longest(model) and not _allows_longer(config):
         most = longest(model)
         if length > most:
             found.append(
-                f"engine.max_model_len={length}: beyond the model's own limit of {most} tokens"
+                Problem(
+                    f"engine.max_model_len={length}: beyond the model's own limit of {most} tokens",
+                    (Cure({"engine.max_model_len": most}, " or less"),),
+                    switches=(UNSUPPORTED,),
+                )
             )
     return found
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
-from runner.memory import Layout, Room, describe, estimate, fits, stored_weights
+from runner.memory import Layout, Room, Shortage, StoredWeights, describe, estimate, fits
 from runner.platforms import Device
+from runner.preflight.problem import OVERSIZED, Cure, Problem
 from runner.runtimes import engine_args
 
 
@@ -17,10 +18,12 @@ class Needed:
     """The estimate in words, and what stands against it."""
 
     words: str
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
-def needed(config: RunConfig, weights: Weights, devices: Sequence[Device]) -> Needed:
+def needed(
+    config: RunConfig, weights: Weights, stored: StoredWeights, devices: Sequence[Device]
+) -> Needed:
     """Judge the smallest of the devices; one that does not tell its memory is not judged.
 
     Weights that are only on a hub cannot be looked into, and are not estimated.
@@ -30,19 +33,32 @@ def needed(config: RunConfig, weights: Weights, devices: Sequence[Device]) -> Ne
     if config.engine.runtime == "transformers":
         return Needed(_weights_alone(weights))
     arguments = engine_args(config)
-    stored, layout = stored_weights(weights.directory), Layout.of(arguments)
+    layout = Layout.of(arguments)
     overrides = arguments.get("hf_overrides")
     model = {**weights.config, **(overrides if isinstance(overrides, dict) else {})}
-    sizes = [each.memory_total_bytes for each in devices if each.memory_total_bytes]
+    known = [each for each in devices if each.engine_memory_bytes]
     # On a CPU the ranks share one memory, and vLLM sets the KV cache's size aside itself.
-    if not sizes or config.engine.platform == "cpu":
+    if not known or config.engine.platform == "cpu":
         return Needed(describe(estimate(model, stored, layout), layout))
+    smallest = min(known, key=lambda each: each.engine_memory_bytes or 0)
     # Each of dp replicas is an engine of its own, on its share of the devices.
     ranks = len(devices) // config.parallelism.dp
-    room = Room(min(sizes), arguments["gpu_memory_utilization"], ranks)
+    seen, shown = smallest.engine_memory_bytes or 0, smallest.memory_total_bytes
+    share = arguments["gpu_memory_utilization"]
+    room = Room(seen, share, ranks, shown if shown != seen else None)
     words = describe(estimate(model, stored, layout), layout, room)
-    problem = fits(model, stored, layout, room)
-    return Needed(words, (problem,) if problem else ())
+    short = fits(model, stored, layout, room)
+    return Needed(words, (_problem(short),) if short else ())
+
+
+def _problem(short: Shortage) -> Problem:
+    cures = [Cure({"parallelism.tp": size}, " or more") for size in short.wider]
+    if short.longest is not None:
+        cures.append(Cure({"engine.max_model_len": short.longest}, " or less"))
+    if short.share is not None:
+        cures.append(Cure({"engine.gpu_memory_utilization": short.share}, " or more"))
+    otherwise = "use devices with more memory, more of them, or a quantized checkpoint"
+    return Problem(short.what, tuple(cures), otherwise, (OVERSIZED,))
 
 
 def _weights_alone(weights: Weights) -> str:

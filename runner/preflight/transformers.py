@@ -8,6 +8,7 @@ from runner.inputs.weights import Weights
 from runner.platforms import Platform
 from runner.platforms.base import installed_version
 from runner.preflight.ascend import MODELSLIM_FILE
+from runner.preflight.problem import UNSUPPORTED, Cure, Problem
 from runner.runtimes import backend, extra_arguments
 
 
@@ -33,7 +34,7 @@ def missing(config: RunConfig, platform: Platform) -> list[str]:
     return lines
 
 
-def problems(config: RunConfig, weights: Weights | None) -> list[str]:
+def problems(config: RunConfig, weights: Weights | None) -> list[Problem]:
     """A line for each setting that means nothing here; none of them is passed over in silence."""
     return [
         *_layout(config),
@@ -43,61 +44,86 @@ def problems(config: RunConfig, weights: Weights | None) -> list[str]:
     ]
 
 
-def _layout(config: RunConfig) -> list[str]:
+def _layout(config: RunConfig) -> list[Problem]:
     layout = config.parallelism
     found = [
-        f"parallelism.{key}={size}: transformers runs on one device; use parallelism.{key}=1 "
-        "(engine.extra.parallelize=true lays a large model's layers over all GPUs)"
+        Problem(
+            f"parallelism.{key}={size}: transformers runs on one device "
+            "(engine.extra.parallelize=true lays a large model's layers over all GPUs)",
+            (Cure({f"parallelism.{key}": 1}),),
+        )
         for key in ("tp", "pp", "dp")
         if (size := getattr(layout, key)) > 1
     ]
     if layout.ep:
         found.append(
-            "parallelism.ep=true: transformers runs on one device; use parallelism.ep=false"
+            Problem(
+                "parallelism.ep=true: transformers runs on one device",
+                (Cure({"parallelism.ep": False}),),
+            )
         )
     return found
 
 
-def _quantization(config: RunConfig, weights: Weights | None) -> list[str]:
+def _quantization(config: RunConfig, weights: Weights | None) -> list[Problem]:
     chosen = config.engine.quantization
     if chosen is not None:
         return [
-            f"engine.quantization={chosen}: vLLM's; transformers goes by the weights' config.json. "
-            "Use engine.quantization=null, and weights that are not ModelSlim's"
+            Problem(
+                f"engine.quantization={chosen}: vLLM's; transformers goes by the weights' "
+                "config.json",
+                (Cure({"engine.quantization": None}),),
+            )
         ]
     directory = weights.directory if weights is not None else None
     if directory is not None and (directory / MODELSLIM_FILE).is_file():
         return [
-            f"model.pretrained={directory}: ModelSlim weights ({MODELSLIM_FILE}), which "
-            "transformers cannot read; name the weights that they were made from"
+            Problem(
+                f"model.pretrained={directory}: ModelSlim weights ({MODELSLIM_FILE}), which "
+                "transformers cannot read",
+                otherwise="name the weights that they were made from",
+                switches=(UNSUPPORTED,),
+            )
         ]
     return []
 
 
-def _extra(config: RunConfig) -> list[str]:
+def _extra(config: RunConfig) -> list[Problem]:
     known = extra_arguments(config)
     return [
-        f"engine.extra.{name}: not an argument of lm-eval's {backend(config)}; vLLM's own mean "
-        f"nothing here.{suggestion(name, known)} Known: {', '.join(known)}"
+        Problem(
+            f"engine.extra.{name}: not an argument of lm-eval's {backend(config)}; vLLM's own mean "
+            f"nothing here.{suggestion(name, known)} Known: {', '.join(known)}",
+            switches=(UNSUPPORTED,),
+        )
         for name in config.engine.extra
         if name not in known
     ]
 
 
-def _settings(config: RunConfig) -> list[str]:
+def _settings(config: RunConfig) -> list[Problem]:
     found = []
     if config.engine.seed != 0:
         found.append(
-            f"engine.seed={config.engine.seed}: vLLM's; here task.seed seeds what is sampled"
+            Problem(
+                f"engine.seed={config.engine.seed}: vLLM's; here task.seed seeds what is sampled",
+                (Cure({"engine.seed": 0}),),
+            )
         )
     if config.engine.window is not None:
         found.append(
-            f"engine.window={config.engine.window}: vLLM's; transformers answers in batches of "
-            "task.batch_size"
+            Problem(
+                f"engine.window={config.engine.window}: vLLM's; transformers answers in batches of "
+                "task.batch_size",
+                (Cure({"engine.window": None}),),
+            )
         )
     if config.model.tokenizer is not None and backend(config) == "hf-multimodal":
         found.append(
-            f"model.tokenizer={config.model.tokenizer}: lm-eval's hf-multimodal takes the "
-            "processor that comes with the weights; leave model.tokenizer=null"
+            Problem(
+                f"model.tokenizer={config.model.tokenizer}: lm-eval's hf-multimodal takes the "
+                "processor that comes with the weights",
+                (Cure({"model.tokenizer": None}),),
+            )
         )
     return found

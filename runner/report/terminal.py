@@ -113,6 +113,8 @@ def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
         f"{plan.platform}, {plan.parallel_mode}, {mode}, {args['dtype']}, max_model_len {length}",
     )
     yield "memory", memory or "not estimated: no weights were found"
+    for line in plan.overruled:
+        yield "overruled", line
     for each in plan.evaluations:
         known = [
             f"{metric},{name} {value:g}".removesuffix(",none")

@@ -53,6 +53,7 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
         found.append(f"All {these} were asked whole, answered to the end and read.")
     found += sampling(outcome)
     found += [f"An attempt broke, and was made again: {reason}." for reason in outcome.retries]
+    found += [f"Overruled: {line}" for line in plan.overruled]
     if plan.engine_args.get("trust_remote_code"):
         found.append("trust_remote_code was on: code that came with the weights ran in this run.")
     return found

@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 
 from runner.plan import Plan
-from runner.platforms import PLATFORMS, Device
-from runner.platforms.ascend import unusable
-from runner.platforms.base import UNKNOWN
+from runner.platforms import PLATFORMS
+from runner.platforms.npus import taken
 
 # An NPU has been seen to take 50 s (vllm-ascend's tests wait as long, PR 7412).
 LONGEST_S = 90.0
@@ -51,8 +50,4 @@ def _lacking(plan: Plan) -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []  # who cannot be asked is not waited for
     share = float(arguments.get("gpu_memory_utilization", 0.9))
-    return [f"device {each.index}: {why}" for each in seen[:ranks] if (why := _short(each, share))]
-
-
-def _short(device: Device, share: float) -> str | None:
-    return unusable(device, share) if device.health in ("OK", UNKNOWN) else None
+    return [f"device {each.index}: {why}" for each in seen[:ranks] if (why := taken(each, share))]

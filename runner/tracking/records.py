@@ -209,6 +209,8 @@ def _tags_before(plan: Plan, environment: Environment) -> dict[str, str]:
         "python": environment.python,
         "project_commit": environment.project_commit or "unknown",
     }
+    if plan.overruled:
+        values["overruled"] = "; ".join(plan.overruled)
     if environment.platform == "ascend":
         values |= {"series": environment.series, "hbm": environment.memory}
     values |= {f"version.{name}": version for name, version in environment.packages.items()}

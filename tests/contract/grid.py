@@ -116,7 +116,8 @@ class Case:
         )
         machine = Machine(devices, self.series, self.series, versions={}, unknown={})
         found = layout.problems(self.config, self.weights.config)
-        return found + ascend.problems(self.config, self.weights, machine, self.plan.environment)
+        found += ascend.problems(self.config, self.weights, machine, self.plan.environment)
+        return [problem.what for problem in found]
 
 
 def models() -> list[str]:

@@ -61,19 +61,20 @@ def ask(machine: Imitation, directory: Path, *arguments: str) -> subprocess.Comp
             "A2",
             8,
             "engine=ascend: 8 × Ascend 910B3 (A2, 64 GiB HBM)",
-            "7  Ascend 910B3  health OK   3.3 of 64.0 GiB used",
+            "7  NPU 7, chip 0, bus 0000:56:00.0  Ascend 910B3  health OK   3.3 of 64.0 GiB used",
         ),
         (
             "A3",
             16,
             "engine=ascend: 16 × Ascend 910 (A3, 64 GiB HBM)",
-            "15  Ascend 910  health OK   2.8 of 64.0 GiB used",
+            "15  NPU 7, chip 1, phy 15, bus 0000:6E:00.0  Ascend 910  "
+            "health OK   2.8 of 64.0 GiB used",
         ),
         (
             "310P",
             2,
             "engine=ascend: 2 × Ascend 310P3 (310P, 43 GiB)",
-            "1  Ascend 310P3  health OK   1.8 of 43.2 GiB used",
+            "1  NPU 8, chip 0, bus 0000:44:00.0  Ascend 310P3  health OK   1.8 of 43.2 GiB used",
         ),
     ],
 )
@@ -106,6 +107,7 @@ def test_json_is_one_object_and_nothing_else(tmp_path: Path) -> None:
     assert len(found["devices"]) == 16
     assert found["devices"][1]["processes"][0]["pid"] == 41201
     assert found["devices"][4]["health"] == "Alarm"
+    assert found["devices"][5]["ids"] == {"npu": 2, "chip": 1, "phy": 5, "bus": "0000:50:00.0"}
     assert found["unknown"] == {"driver": [f"{machine.root}/usr/local/Ascend/driver/version.info"]}
     assert found["tracking"]["uri"] == f"sqlite:///{tmp_path}/mlflow.db"
     assert len(found["wrong"]) == 2
@@ -199,7 +201,7 @@ def test_an_ill_device_is_wrong_and_a_taken_one_worth_knowing(examine: Make) -> 
 
 def test_no_device_that_is_free_is_wrong(examine: Make) -> None:
     found = examine("310P", busy=[0, 1])
-    assert [line[:7] for line in found.wrong] == ["NPU 0: ", "NPU 1: "]
+    assert [line[:16] for line in found.wrong] == ["NPU 0 (npu-smi: ", "NPU 1 (npu-smi: "]
     assert "lower engine.gpu_memory_utilization" in found.wrong[0]
 
 
@@ -262,7 +264,7 @@ def test_a_machine_with_gpus(
     assert (found.engine, found.hardware, found.wrong) == ("cuda", "1 × NVIDIA H200 (140 GiB)", [])
     doctor.show(doctor.terminal.console(), found)
     text = capsys.readouterr().out
-    assert "GPUs\n  0  NVIDIA H200     0.0 of 140.4 GiB used\n" in text
+    assert "GPUs\n  0  NVIDIA H200   0.0 of 140.4 GiB used\n" in text
     assert "driver" in text
 
 

@@ -16,6 +16,7 @@ from runner.memory import (
     Estimate,
     Layout,
     Room,
+    Shortage,
     StoredWeights,
     describe,
     estimate,
@@ -532,12 +533,27 @@ def test_a_model_that_fits_is_not_refused(big: StoredWeights) -> None:
 
 def test_a_sequence_too_long_names_every_cure(big: StoredWeights) -> None:
     room = Room(int(15.7 * GIB), 0.9, devices=8)
-    assert fits(QWEN2_5_VL_7B, big, Layout(max_model_len=16384), room) == (
+    assert fits(QWEN2_5_VL_7B, big, Layout(max_model_len=16384), room) == Shortage(
         "engine.max_model_len=16384: weights 14.0 GiB + KV cache 0.9 GiB for one sequence of 16384 "
         "tokens need 14.9 GiB of each device, engine.gpu_memory_utilization=0.9 leaves 14.1 of "
-        "15.7 GiB; use parallelism.tp=2 or more, or engine.max_model_len=2432 or less, "
-        "or engine.gpu_memory_utilization=0.95 or more"
+        "15.7 GiB",
+        wider=(2, 4, 7),
+        longest=2432,
+        share=0.95,
     )
+
+
+def test_a_length_beyond_the_models_own_is_not_advised(big: StoredWeights) -> None:
+    model = {**QWEN2_5_VL_7B, "max_position_embeddings": 1024}
+    short = fits(model, big, Layout(max_model_len=16384), Room(int(15.7 * GIB), 0.9))
+    assert short is not None and short.longest == 1024
+
+
+def test_what_an_engine_sees_of_a_device_is_said(big: StoredWeights) -> None:
+    room = Room(15 * GIB, 0.9, devices=1, shown_bytes=16 * GIB)
+    assert str(room) == "13.5 of 15.0 GiB (all that an engine sees of 16.0)"
+    short = fits(QWEN2_5_VL_7B, big, Layout(max_model_len=64), room)
+    assert short is not None and short.what.endswith(f"leaves {room}")
 
 
 def test_the_advised_changes_do_fit(big: StoredWeights) -> None:
@@ -553,33 +569,30 @@ def test_the_advised_changes_do_fit(big: StoredWeights) -> None:
 
 
 def test_length_left_to_the_model_is_named_null(big: StoredWeights) -> None:
-    message = fits(QWEN2_5_VL_7B, big, Layout(), Room(15 * GIB, 0.9, devices=1))
-    assert message is None or message.startswith("parallelism.tp=1")
-    message = fits(QWEN2_5_VL_7B, big, Layout(), Room(16 * GIB, 0.9, devices=1))
-    assert message is not None and message.startswith("engine.max_model_len=null: weights")
-    assert "tokens need" in message and "parallelism.tp" not in message
+    short = fits(QWEN2_5_VL_7B, big, Layout(), Room(16 * GIB, 0.9, devices=1))
+    assert short is not None and short.what.startswith("engine.max_model_len=null: weights")
+    assert "tokens need" in short.what and short.wider == ()
 
 
 def test_weights_too_large_for_the_devices_there_are(big: StoredWeights) -> None:
-    message = fits(QWEN2_5_VL_7B, big, Layout(max_model_len=64), Room(8 * GIB, 0.9, devices=1))
-    assert message == (
+    short = fits(QWEN2_5_VL_7B, big, Layout(max_model_len=64), Room(8 * GIB, 0.9, devices=1))
+    assert short == Shortage(
         "parallelism.tp=1: weights alone need 14.0 GiB of each device, "
-        "engine.gpu_memory_utilization=0.9 leaves 7.2 of 8.0 GiB; use devices with more memory, "
-        "more of them, or a quantized checkpoint"
+        "engine.gpu_memory_utilization=0.9 leaves 7.2 of 8.0 GiB"
     )
 
 
 def test_a_cache_that_the_user_sized_may_use_all_of_the_device(big: StoredWeights) -> None:
     layout = Layout(max_model_len=16384, cache_sized=True)
     assert fits(QWEN2_5_VL_7B, big, layout, Room(int(15.7 * GIB), 0.9)) is None
-    message = fits(QWEN2_5_VL_7B, big, layout, Room(8 * GIB, 0.9, devices=1))
-    assert message is not None
-    assert "engine.extra.kv_cache_memory_bytes leaves 8.0 of 8.0 GiB" in message
+    short = fits(QWEN2_5_VL_7B, big, layout, Room(8 * GIB, 0.9, devices=1))
+    assert short is not None
+    assert "engine.extra.kv_cache_memory_bytes leaves 8.0 of 8.0 GiB" in short.what
 
 
 def test_tensor_parallel_is_advised_in_sizes_that_divide_the_heads(big: StoredWeights) -> None:
-    message = fits(QWEN2_5_VL_7B, big, Layout(max_model_len=64), Room(6 * GIB, 0.9))
-    assert message is not None and "parallelism.tp=4 or more" in message, "28 heads: never 3"
+    short = fits(QWEN2_5_VL_7B, big, Layout(max_model_len=64), Room(6 * GIB, 0.9))
+    assert short is not None and short.wider[0] == 4, "28 heads: never 3"
 
 
 def test_description_says_what_is_counted_and_what_is_not(big: StoredWeights) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from runner.errors import UserError
-from runner.platforms import Device, DeviceProcess, ascend, npu_smi
-from runner.platforms.ascend import Ascend, series_of, unusable, visible
+from runner.platforms import Device, DeviceIds, DeviceProcess, ascend, npu_smi
+from runner.platforms.ascend import SEEN_SHARE, Ascend, series_of
+from runner.platforms.npus import ill, label, preferred, taken, visible
 from tests.imitation import Imitation, imitate
 
 GIB = 1 << 30
@@ -358,7 +359,9 @@ def test_devices_are_those_that_the_worker_would_see(
 
 # Which of them it gets
 
-IDLE = Device(0, "Ascend 910B3", 64 * GIB, int(3.3 * GIB), "OK")
+IDLE = Device(
+    *(0, "Ascend 910B3", 64 * GIB, int(3.3 * GIB), "OK"), memory_seen_bytes=int(60.96 * GIB)
+)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.9, 1.0])
@@ -368,29 +371,123 @@ IDLE = Device(0, "Ascend 910B3", 64 * GIB, int(3.3 * GIB), "OK")
 def test_an_idle_device_of_any_size_is_usable(total: float, used: float, share: float) -> None:
     """torch_npu does not count what an idle device shows as used."""
     device = replace(IDLE, memory_total_bytes=int(total * GIB), memory_used_bytes=int(used * GIB))
-    assert unusable(device, share) is None
+    assert taken(device, share) is None
 
 
 def test_a_device_whose_memory_is_taken_names_who_holds_it() -> None:
     process = DeviceProcess(123, "python3", 30 * GIB)
     device = replace(IDLE, memory_used_bytes=33 * GIB, processes=(process,))
-    assert unusable(device, 0.9) == (
-        "31.0 of 64.0 GiB free, gpu_memory_utilization=0.9 wants 54.1; "
+    assert taken(device, 0.9) == (
+        "31.0 of 64.0 GiB free, gpu_memory_utilization=0.9 wants 54.9; "
         "held by python3 (pid 123, 30.0 GiB)"
     )
-    assert unusable(replace(device, processes=()), 0.9) == (
-        "31.0 of 64.0 GiB free, gpu_memory_utilization=0.9 wants 54.1"
+    assert taken(replace(device, processes=()), 0.9) == (
+        "31.0 of 64.0 GiB free, gpu_memory_utilization=0.9 wants 54.9"
     )
-    assert unusable(device, 0.5) is None
+    assert taken(device, 0.5) is None
 
 
-@pytest.mark.parametrize(("health", "ill"), [("OK", False), ("unknown", False), ("Alarm", True)])
-def test_an_ill_device_is_unusable(health: str, ill: bool) -> None:
-    assert unusable(replace(IDLE, health=health), 0.9) == (f"health {health}" if ill else None)
+@pytest.mark.parametrize(
+    ("health", "refused"),
+    [
+        ("OK", False),
+        ("Warning", False),
+        ("Alarm", True),
+        ("Critical", True),
+        ("UNKNOWN", True),  # npu-smi's word, where it cannot tell
+        ("unknown", False),  # ours, where npu-smi says nothing
+    ],
+)
+def test_an_ill_device_is_refused_and_a_warning_is_none(health: str, refused: bool) -> None:
+    assert ill(replace(IDLE, health=health)) == (f"health {health}" if refused else None)
 
 
 def test_what_is_unknown_is_not_held_against_a_device() -> None:
-    assert unusable(Device(0, "Ascend"), 0.9) is None
+    assert ill(Device(0, "Ascend")) is None
+    assert taken(Device(0, "Ascend"), 0.9) is None
+
+
+def test_healthy_devices_go_before_warned_ones_and_those_before_ill_ones() -> None:
+    health = ["Alarm", "Warning", "OK", "Warning", "OK"]
+    devices = [replace(IDLE, index=index, health=each) for index, each in enumerate(health)]
+    order = [indices(preferred(devices, ranks, 0.9)) for ranks in (1, 2, 3, 4, 5)]
+    assert order == [[2], [2, 4], [1, 2, 4], [1, 2, 3, 4], [0, 1, 2, 3, 4]]
+
+
+def test_what_torch_npu_sees_of_64_gib(machine: Make) -> None:
+    """Of two out-of-memory messages upstream (vllm-ascend #8621)."""
+    machine("A2")
+    (seen,) = {device.memory_seen_bytes for device in Ascend().devices()}
+    assert round((seen or 0) / GIB, 2) == 60.96
+
+
+# npu-smi's own numbers
+
+
+def test_npu_smi_s_ids_stand_beside_ours(machine: Make) -> None:
+    machine("310P")
+    first, second = Ascend().devices()
+    assert (first.ids, second.ids) == (
+        DeviceIds(npu=5, chip=0, bus="0000:41:00.0"),
+        DeviceIds(npu=8, chip=0, bus="0000:44:00.0"),
+    )
+    assert label(second) == "NPU 1 (npu-smi: NPU 8, chip 0, bus 0000:44:00.0)"
+
+
+def test_a_die_of_an_a3_is_told_by_its_chip(machine: Make) -> None:
+    machine("A3")
+    fourth = Ascend().devices()[3]
+    assert fourth.ids == DeviceIds(npu=1, chip=1, phy=3, bus="0000:4A:00.0")
+
+
+def test_a_number_that_is_the_same_everywhere_is_said_once(machine: Make) -> None:
+    machine("A2")
+    assert [label(device) for device in Ascend().devices()] == [f"NPU {n}" for n in range(8)]
+
+
+# A container: fewer device files than npu-smi shows devices
+
+
+def keep(made: Imitation, *numbers: int) -> None:
+    for file in made.root.glob("dev/davinci[0-9]*"):
+        if int(file.name[7:]) not in numbers:
+            file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("series", "numbers", "npus"),
+    [("A2", (0, 1), [0, 1]), ("A2", (4, 5, 6), [4, 5, 6]), ("A3", (2, 3), [1, 1])],
+)
+def test_devices_that_were_not_passed_to_the_container_are_not_counted(
+    machine: Make, series: str, numbers: tuple[int, ...], npus: list[int]
+) -> None:
+    keep(machine(series), *numbers)
+    found = Ascend().machine()
+    assert indices(list(found.devices)) == list(range(len(numbers)))
+    assert [device.ids and device.ids.npu for device in found.devices] == npus
+    assert found.unknown == {}
+    with pytest.raises(UserError, match=f"needs 4 NPUs, {len(numbers)} are visible"):
+        Ascend().worker_environment(4, {})
+
+
+def test_visible_devices_count_among_those_that_are_present(machine: Make) -> None:
+    keep(machine("A2"), 4, 5)
+    (device,) = Ascend().devices({"ASCEND_RT_VISIBLE_DEVICES": "1"})
+    assert device.ids is not None and device.ids.npu == 5
+    assert Ascend().devices({"ASCEND_RT_VISIBLE_DEVICES": "4"}) == []
+
+
+def test_files_with_numbers_that_npu_smi_does_not_show_still_count(machine: Make) -> None:
+    """Which of the devices they are is unknown, and so are their health and free memory."""
+    made = machine("A2")
+    keep(made, 0)
+    (made.root / "dev" / "davinci11").touch()
+    found = Ascend().machine()
+    assert [(each.name, each.health, each.memory_used_bytes) for each in found.devices] == [
+        ("Ascend 910B3", "unknown", None)
+    ] * 2
+    assert found.devices[0].engine_memory_bytes == int(SEEN_SHARE * 64 * GIB)
+    assert found.unknown["count"][1].endswith("has 2, with other numbers")
 
 
 SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from runner.platforms.ascend import Machine
 from runner.platforms.base import DeviceProcess
 from runner.preflight import Findings, look
 from runner.preflight.ascend import problems, warnings
+from runner.preflight.problem import Problem, with_cures_that_help
 from tests.imitation import imitate
 
 GIB = 1 << 30
@@ -52,7 +54,13 @@ def check(config: RunConfig) -> Check:
             group, _, name = key.partition("__")
             part = replace(getattr(changed, group), **{name: value})
             changed = replace(changed, **{group: part})
-        return problems(changed, weights, machine, {**changed.engine.env, **(variables or {})})
+        seen = {**changed.engine.env, **(variables or {})}
+
+        def judge(config: RunConfig) -> list[Problem]:
+            mine = {**seen, **config.engine.env}
+            return problems(config, weights, machine, mine)
+
+        return [str(problem) for problem in with_cures_that_help(changed, judge)]
 
     return checked
 
@@ -72,7 +80,7 @@ def test_a_sound_machine_has_nothing_against_it(check: Check) -> None:
 
 def test_more_ranks_than_devices(check: Check) -> None:
     (said,) = check(parallelism__tp=16)
-    assert said.startswith("parallelism: tp×pp×dp=16 needs 16 NPUs, 8 here; lower parallelism.tp")
+    assert said.startswith("parallelism: tp×pp×dp=16 needs 16 NPUs, 8 here; use parallelism.tp=8")
 
 
 def test_more_ranks_than_visible_devices(check: Check) -> None:
@@ -102,6 +110,50 @@ def test_ill_devices_do_not_count(check: Check) -> None:
     (said,) = check(machine(*ill))
     assert "1 of the 8 visible are healthy and free" in said
     assert "NPU 0: health Alarm" in said
+
+
+def test_a_device_with_a_warning_counts(check: Check, config: RunConfig) -> None:
+    warned = machine(*(replace(each, health="Warning") for each in A2.devices[:7]))
+    assert check(warned) == []
+    (said,) = warnings(config, warned, {})
+    assert said.startswith("NPU 0: health Warning, "), "the other rank runs on the sound one"
+    two_sound = machine(*(replace(each, health="Warning") for each in A2.devices[:6]))
+    assert warnings(config, two_sound, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("ill", "taken", "switches"),
+    [
+        ([0, 1, 2, 3, 4, 5, 6], [], ["allow_unhealthy"]),
+        ([], [0, 1, 2, 3, 4, 5, 6], ["allow_oversized"]),
+        ([0, 1, 2], [3, 4, 5, 6, 7], ["allow_oversized"]),
+        ([0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 5, 6], ["allow_oversized", "allow_unhealthy"]),
+    ],
+)
+def test_ill_and_taken_devices_are_allowed_by_switches_of_their_own(
+    check: Check, ill: list[int], taken: list[int], switches: list[str]
+) -> None:
+    devices = [
+        replace(
+            each,
+            health="Alarm" if each.index in ill else "OK",
+            memory_used_bytes=(61 if each.index in taken else 3) * GIB,
+        )
+        for each in A2.devices
+    ]
+    (said,) = check(machine(*devices))
+    assert said.endswith(
+        "go on regardless with " + " ".join(f"engine.{switch}=true" for switch in switches)
+    )
+
+
+def test_fewer_devices_than_npu_smi_shows_are_explained(check: Check) -> None:
+    container = replace(A2, devices=A2.devices[:2], shown=8)
+    (said,) = check(container, parallelism__tp=4)
+    assert said == (
+        "parallelism: tp×pp×dp=4 needs 4 NPUs, 2 here of the 8 that npu-smi shows "
+        "(/dev/davinci* has no more); use parallelism.tp=2"
+    )
 
 
 def test_devices_whose_memory_is_taken_name_who_holds_it(check: Check) -> None:
@@ -139,16 +191,16 @@ def test_no_bfloat16_on_310p(check: Check, own: str | None) -> None:
     model = weights(torch_dtype=own) if own else None
     (said,) = check(SMALL, model, parallelism__tp=1, engine__dtype=dtype)
     assert said.startswith(f"engine.dtype={dtype}")
-    assert said.endswith("use float16")
+    assert "; use engine.dtype=float16, or go on regardless" in said
     assert check(SMALL, model, parallelism__tp=1, engine__dtype="float16") == []
 
 
 def test_a_model_that_a_310p_cannot_run_in_any_type(check: Check) -> None:
     gemma = weights(model_type="gemma3", torch_dtype="bfloat16")
     (said,) = check(SMALL, gemma, parallelism__tp=1, engine__dtype="auto")
-    assert said.endswith("vLLM runs this model in no float16 either")
+    assert "vLLM runs this model in no float16 either, or go on regardless" in said
     (said,) = check(SMALL, gemma, parallelism__tp=1, engine__dtype="float16")
-    assert said == "engine.dtype=float16: vLLM refuses it for gemma3; use bfloat16"
+    assert said.startswith("engine.dtype=float16: vLLM refuses it for gemma3; run it on another")
 
 
 def test_attention_takes_16_bits(check: Check) -> None:
@@ -253,9 +305,9 @@ def test_an_unknown_machine_is_given_the_benefit_of_the_doubt(check: Check) -> N
     assert check(bare) == []
 
 
-def test_missing_batch_invariant_kernels_are_told() -> None:
-    assert warnings({}) == []
-    (said,) = warnings({"VLLM_BATCH_INVARIANT": "1"})
+def test_missing_batch_invariant_kernels_are_told(config: RunConfig) -> None:
+    assert warnings(config, A2, {}) == []
+    (said,) = warnings(config, A2, {"VLLM_BATCH_INVARIANT": "1"})
     assert "batch_invariant_ops is not installed" in said
 
 
@@ -306,7 +358,52 @@ def test_versions_that_do_not_belong_together(
     assert said.startswith("CANN 8.5.1 is installed")
     found = canary("engine.allow_untested=true")
     assert found.problems == []
-    assert said in found.warnings
+    (told,) = found.overruled
+    assert told.startswith("CANN 8.5.1 is installed")
+    assert told.endswith("(engine.allow_untested=true)")
+    assert f"overruled: {told}" in found.warnings
+
+
+QWEN3_235B = {
+    "model_type": "qwen3_moe",
+    "num_hidden_layers": 94,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "hidden_size": 4096,
+    "num_experts": 128,
+    "max_position_embeddings": 40960,
+    "torch_dtype": "bfloat16",
+}
+# Bytes of its 16-bit weights (model.safetensors.index.json, metadata.total_size).
+QWEN3_235B_BYTES = 470187269120
+
+
+def test_a_share_is_one_of_the_memory_that_torch_npu_sees(
+    machine_of: Callable[..., None], compose: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """55.1 GiB a device fit 0.9 of the 64 that npu-smi shows, not of the 60.96 of torch_npu."""
+    machine_of("A2")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(QWEN3_235B))
+    with (model / "pytorch_model.bin").open("wb") as sparse:
+        sparse.truncate(QWEN3_235B_BYTES)
+    large = ["engine=ascend", "model=qwen3_8b", f"model.pretrained={model}", "parallelism.tp=8"]
+    large += ["engine.max_model_len=8192"]
+
+    def said(*more: str) -> Findings:
+        return look(compose(*large, *more))
+
+    (refused,) = said("engine.gpu_memory_utilization=0.9").problems
+    assert "leaves 54.9 of 61.0 GiB (all that an engine sees of 64.0)" in refused
+    (share,) = re.findall(r"(engine\.gpu_memory_utilization=[0-9.]+) or more", refused)
+    assert said(share).problems == []
+    found = said("engine.gpu_memory_utilization=0.9", "engine.allow_oversized=true")
+    assert found.problems == []
+    assert found.overruled == [
+        refused.partition("; use ")[0] + " (engine.allow_oversized=true)",
+    ]
 
 
 def test_an_engine_over_several_nodes_takes_its_variables_along(

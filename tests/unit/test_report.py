@@ -208,6 +208,16 @@ def test_trust_remote_code_is_named_when_it_was_on(
 
 
 @pytest.mark.parametrize(("dirty", "said"), [(True, True), (False, False), (None, False)])
+def test_what_was_overruled_is_named(
+    plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
+) -> None:
+    line = "parallelism.tp=1: weights alone need 60.0 GiB (engine.allow_oversized=true)"
+    overruled = replace(plan, overruled=(line,))
+    assert f"> **Overruled**: {line}" in markdown.render(overruled, environment, outcome, verdict)
+    assert f"Overruled: {line}" in words.findings(overruled, outcome, verdict)
+    assert "verruled" not in markdown.render(plan, environment, outcome, verdict)
+
+
 def test_uncommitted_changes_are_named(
     plan: Plan,
     environment: Environment,

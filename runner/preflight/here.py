@@ -1,0 +1,146 @@
+"""What was read of this machine and of the weights, and what any configuration lacks here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from runner.config.schema import RunConfig
+from runner.errors import UserError
+from runner.inputs.weights import Weights
+from runner.memory import StoredWeights, stored_weights
+from runner.platforms import PLATFORMS, Device, Platform, compatibility
+from runner.platforms.ascend import Ascend
+from runner.platforms.base import installed_version
+from runner.preflight import ascend, layout, memory, transformers
+from runner.preflight.layout import ranks, spans_nodes
+from runner.preflight.problem import Problem, smaller_tp
+
+# Read in vllm 0.23.0 (vllm/envs.py).
+RAY_VARIABLES = "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"
+
+
+@dataclass(frozen=True)
+class Here:
+    """Read once; `problems` then judges as many configurations as there are cures to try."""
+
+    platform: Platform
+    missing: tuple[str, ...]
+    weights: Weights | None
+    stored: StoredWeights
+    devices: tuple[Device, ...]
+    # What the platform says to an engine of so many ranks, by their number.
+    _capacity: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: RunConfig, weights: Weights | None) -> Here:
+        platform = PLATFORMS[config.engine.platform]
+        if config.engine.runtime == "transformers":
+            missing = transformers.missing(config, platform)
+        else:
+            missing = platform.missing()
+        directory = weights.directory if weights is not None else None
+        loads = directory is not None and config.engine.runtime != "transformers"
+        return cls(
+            platform,
+            tuple(missing),
+            weights,
+            stored_weights(directory if loads else None),
+            tuple(platform.devices(_variables(config))) if weights is not None else (),
+        )
+
+    def problems(self, config: RunConfig) -> list[Problem]:
+        """Everything that stands in its way, the machine's part first."""
+        found = [Problem(f"{_engine(config)}: {line}") for line in self.missing]
+        if config.engine.runtime == "transformers":
+            found += transformers.problems(config, self.weights)
+        else:
+            found += layout.data_parallel_problems(config)
+            found += [] if self.missing else self._platform_problems(config)
+        if self.weights is not None:
+            found += layout.problems(config, self.weights.config)
+            found += memory.needed(config, self.weights, self.stored, self.devices).problems
+        return found
+
+    def memory(self, config: RunConfig) -> str:
+        """What a device must hold, in words; empty where the weights are not here."""
+        if self.weights is None:
+            return ""
+        return memory.needed(config, self.weights, self.stored, self.devices).words
+
+    def warnings(self, config: RunConfig) -> list[str]:
+        """What a user should know, and nothing that stops the run."""
+        if not isinstance(self.platform, Ascend) or self.missing:
+            return []
+        machine = self.platform.machine()
+        return [
+            *ascend.warnings(config, machine, _variables(config)),
+            *compatibility.notes(_packages(), machine.versions["cann"]),
+        ]
+
+    def environment(self, config: RunConfig) -> dict[str, str]:
+        """Variables for the worker alone; empty where the machine cannot hold the engine."""
+        if self.missing:
+            return {}
+        try:
+            chosen = self._worker_environment(config)
+        except UserError:
+            return {}  # `problems` has said why
+        if config.engine.runtime == "transformers":
+            return {name: v for name, v in chosen.items() if not name.startswith("VLLM_")}
+        if spans_nodes(config) and config.engine.env:
+            # vLLM's Ray executor hands VLLM_*, HF_* and few others on: the rest it must be told.
+            told = _variables(config).get(RAY_VARIABLES, "").split(",")
+            names = sorted({*config.engine.env, *filter(None, told)} - {RAY_VARIABLES})
+            chosen[RAY_VARIABLES] = ",".join(names)
+        return chosen
+
+    def _platform_problems(self, config: RunConfig) -> list[Problem]:
+        if not isinstance(self.platform, Ascend):
+            return self._capacity_problems(config)
+        machine = self.platform.machine()
+        return [
+            *ascend.problems(config, self.weights, machine, _variables(config)),
+            *ascend.version_problems(_packages(), machine.versions["cann"]),
+        ]
+
+    def _capacity_problems(self, config: RunConfig) -> list[Problem]:
+        wanted = _ranks_here(config)
+        if wanted not in self._capacity:
+            try:
+                self._worker_environment(config)
+                self._capacity[wanted] = ()
+            except UserError as error:
+                self._capacity[wanted] = error.problems
+        return [Problem(line, smaller_tp(config)) for line in self._capacity[wanted]]
+
+    def _worker_environment(self, config: RunConfig) -> dict[str, str]:
+        return self.platform.worker_environment(
+            _ranks_here(config),
+            _variables(config),
+            memory_share=config.engine.gpu_memory_utilization,
+            eager=config.engine.enforce_eager,
+        )
+
+
+def _variables(config: RunConfig) -> Mapping[str, str]:
+    """Those that the worker would start with."""
+    return {**os.environ, **config.engine.env}
+
+
+def _ranks_here(config: RunConfig) -> int:
+    if config.engine.runtime == "transformers":
+        return 1
+    return 0 if spans_nodes(config) else ranks(config)
+
+
+def _engine(config: RunConfig) -> str:
+    own = config.engine.runtime == "transformers"
+    return f"engine={'transformers' if own else config.engine.platform}"
+
+
+def _packages() -> dict[str, str]:
+    return {
+        name: version for name in compatibility.PACKAGES if (version := installed_version(name))
+    }

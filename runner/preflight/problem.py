@@ -1,0 +1,117 @@
+"""One thing that stands in a run's way, what would cure it, and the switch that overrules it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runner.config.schema import EngineConfig, RunConfig
+
+# Switches of `engine`, each with what it overrules: what rests on an estimate, or on what this
+# runner knows of other software, may be wrong.
+UNTESTED, UNSUPPORTED = "allow_untested", "allow_unsupported"
+UNHEALTHY, OVERSIZED = "allow_unhealthy", "allow_oversized"
+
+
+@dataclass(frozen=True)
+class Cure:
+    """A setting that would do instead: dotted keys and their values."""
+
+    changes: Mapping[str, Any]
+    # Said after it: " or more".
+    more: str = ""
+
+    def __str__(self) -> str:
+        return (
+            " ".join(f"{key}={_written(value)}" for key, value in self.changes.items()) + self.more
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, beginning with its key; nothing overrules it where `switches` is empty."""
+
+    what: str
+    # Of those that change the same keys, the first that helps is told.
+    cures: tuple[Cure, ...] = ()
+    # What to do where none of them helps.
+    otherwise: str = ""
+    switches: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        advice = [f"use {', or '.join(map(str, self.cures))}"] if self.cures else []
+        if self.otherwise and not advice:
+            advice.append(self.otherwise)
+        if self.switches:
+            advice.append(f"go on regardless with {self.overruled_by}")
+        return self.what + (f"; {', or '.join(advice)}" if advice else "")
+
+    @property
+    def overruled_by(self) -> str:
+        return " ".join(f"engine.{switch}=true" for switch in self.switches)
+
+    def allowed(self, engine: EngineConfig) -> bool:
+        """Whether the user has overruled it."""
+        return bool(self.switches) and all(getattr(engine, switch) for switch in self.switches)
+
+
+Judge = Callable[[RunConfig], Sequence[Problem]]
+
+
+def with_cures_that_help(config: RunConfig, judge: Judge) -> list[Problem]:
+    """All problems of a configuration, each with those cures alone that lead to no other refusal.
+
+    `judge` names the problems of any configuration, by what has been read of this machine.
+    """
+    found = judge(config)
+    standing = _refused(config, found)
+
+    def helps(problem: Problem, cure: Cure) -> bool:
+        tried = changed(config, cure.changes)
+        left = _refused(tried, judge(tried))
+        return left <= standing - {problem.what}
+
+    def helpful(problem: Problem) -> tuple[Cure, ...]:
+        told: dict[tuple[str, ...], Cure] = {}
+        for cure in problem.cures:
+            keys = tuple(cure.changes)
+            if keys not in told and helps(problem, cure):
+                told[keys] = cure
+        return tuple(told.values())
+
+    return [replace(problem, cures=helpful(problem)) for problem in found]
+
+
+def _refused(config: RunConfig, problems: Sequence[Problem]) -> set[str]:
+    return {problem.what for problem in problems if not problem.allowed(config.engine)}
+
+
+def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """The configuration with dotted keys set, as the command line would set them."""
+    tried = deepcopy(config)
+    for key, value in changes.items():
+        *path, name = key.split(".")
+        place: Any = tried
+        for part in path:
+            place = place.setdefault(part, {}) if isinstance(place, dict) else getattr(place, part)
+        if isinstance(place, dict):
+            place[name] = value
+        else:
+            setattr(place, name, value)
+    return tried
+
+
+def smaller_tp(config: RunConfig) -> tuple[Cure, ...]:
+    """Tensor parallel sizes for fewer devices, the largest first."""
+    tp = config.parallelism.tp
+    sizes = (size for size in range(tp - 1, 0, -1) if tp % size == 0)
+    return tuple(Cure({"parallelism.tp": size}) for size in sizes)
+
+
+def _written(value: Any) -> str:
+    """A value as the command line takes it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
