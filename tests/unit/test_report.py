@@ -15,6 +15,7 @@ from runner.plan import Evaluation, Facts, Plan, make_plan
 from runner.report.formats import interval, number, signed
 from runner.report.markdown import render
 from runner.report.stack import execution_mode
+from runner.report.words import findings
 from runner.verdict import Status, Verdict, judge
 
 COLUMNS = 9
@@ -213,9 +214,9 @@ def test_what_was_overruled_is_named(
 ) -> None:
     line = "parallelism.tp=1: weights alone need 60.0 GiB (engine.allow_oversized=true)"
     overruled = replace(plan, overruled=(line,))
-    assert f"> **Overruled**: {line}" in markdown.render(overruled, environment, outcome, verdict)
-    assert f"Overruled: {line}" in words.findings(overruled, outcome, verdict)
-    assert "verruled" not in markdown.render(plan, environment, outcome, verdict)
+    assert f"> **Overruled**: {line}" in render(overruled, environment, outcome, verdict)
+    assert f"Overruled: {line}" in findings(overruled, outcome, verdict)
+    assert "verruled" not in render(plan, environment, outcome, verdict)
 
 
 def test_uncommitted_changes_are_named(
