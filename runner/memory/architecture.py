@@ -28,6 +28,19 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "sliding_window": 4096,
         "sliding_window_pattern": 6,
     },
+    # Of these, which layers attend to all tokens is left to the class: every so many, the last.
+    "afmoe": {"sliding_window": 1024, "sliding_window_pattern": 4},
+    "cohere2": {"sliding_window": 4096, "sliding_window_pattern": 4},
+    "exaone4": {"sliding_window": 4096, "sliding_window_pattern": 4},
+    "exaone_moe": {"sliding_window": 4096, "sliding_window_pattern": 4},
+    "gemma2": {"sliding_window": 4096, "sliding_window_pattern": 2},
+    "gemma3n_text": {"sliding_window": 512, "sliding_window_pattern": 5},
+    "gpt_oss": {"sliding_window": 128, "sliding_window_pattern": 2},
+    "llama4_text": {"attention_chunk_size": 8192, "no_rope_layer_interval": 4},
+    "olmo3": {"sliding_window": 4096, "sliding_window_pattern": 4},
+    "qwen3_5_moe_text": {"full_attention_interval": 4},
+    "qwen3_5_text": {"full_attention_interval": 4},
+    "qwen3_next": {"full_attention_interval": 4},
 }
 
 # The longest sequence a model takes, under every name that vLLM looks for

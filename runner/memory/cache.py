@@ -5,6 +5,7 @@ The formulas follow vLLM's KVCacheSpecs (vllm/v1/kv_cache_interface.py), in byte
 - full attention: tokens × kv_heads/tp × (head_size + value_head_size) × element, with at least one
   head a rank (`ModelConfig.get_num_kv_heads`; grouped queries: arXiv 2305.13245);
 - sliding window: the same, of at most window − 1 + one step's tokens (`SlidingWindowSpec`);
+- chunked attention: the same, of at most a chunk + one step's tokens (`ChunkedLocalAttentionSpec`);
 - latent attention (MLA, arXiv 2405.04434): tokens × (kv_lora_rank + qk_rope_head_dim) × element,
   whole on every rank (`MLAAttentionSpec` with num_kv_heads=1);
 - gated delta net: a state of constant size (`MambaStateShapeCalculator`).
@@ -74,7 +75,7 @@ def cache(model: Mapping[str, Any], layout: Layout) -> Cache:
     window, sliding = _window(text), full
     if window is not None and (layout.windows or _FULL not in kinds):
         plain = _keys_and_values(text, element, layout.tp) or full
-        sliding = LayerCache(plain.per_token, window - 1 + layout.batched_tokens)
+        sliding = LayerCache(plain.per_token, window + layout.batched_tokens)
     constant = LayerCache(constant=_delta_net_state(text, layout))
     notes = []
     if _CONSTANT in kinds and not constant.constant:
@@ -103,10 +104,15 @@ def _keys_and_values(
 
 
 def _window(text: Mapping[str, Any]) -> int | None:
-    """Tokens that a sliding layer looks back on; Qwen2's files name a window that is off."""
+    """Tokens that a sliding or chunked layer keeps besides those of the present step, if any.
+
+    Qwen2's files name a window that is off.
+    """
     if not text.get("use_sliding_window", True):
         return None
-    return architecture.integer(text, "sliding_window", "attention_chunk_size") or None
+    if window := architecture.integer(text, "sliding_window"):
+        return window - 1
+    return architecture.integer(text, "attention_chunk_size") or None
 
 
 def _kinds(text: Mapping[str, Any], count: int) -> list[str]:
@@ -139,12 +145,20 @@ def _named_kinds(text: Mapping[str, Any], count: int) -> list[str]:
 
 
 def _windowed_kinds(text: Mapping[str, Any], count: int) -> list[str]:
-    """Without a list: Gemma's patterns, else every layer as `sliding_window` says (Mistral)."""
+    """Without a list: by the rule of the architecture, else every layer slides (Mistral)."""
     if _window(text) is None:
         return [_FULL] * count
-    gemma2 = 2 if text.get("model_type") == "gemma2" else None
-    if every := architecture.integer(text, "sliding_window_pattern") or gemma2:
+    if every := architecture.integer(text, "no_rope_layer_interval"):  # Llama 4
+        # 1: rotary positions, and attention to one chunk; 0: neither. Published as an empty list.
+        roped = text.get("no_rope_layers") or [
+            int((index + 1) % every != 0) for index in range(count)
+        ]
+        return [_SLIDING if flag else _FULL for flag in roped[:count]]
+    if every := architecture.integer(text, "sliding_window_pattern"):
         return [_FULL if (index + 1) % every == 0 else _SLIDING for index in range(count)]
+    first = architecture.integer(text, "max_window_layers")  # Qwen2
+    if first is not None and text.get("use_sliding_window"):
+        return [_FULL if index < first else _SLIDING for index in range(count)]
     return [_SLIDING] * count
 
 

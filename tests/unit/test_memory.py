@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import CONFIG_MAPPING
 
 from runner.canary import WEIGHTS
 from runner.errors import UserError
@@ -24,6 +25,7 @@ from runner.memory import (
     stored_weights,
 )
 from runner.memory.architecture import longest, stages
+from runner.memory.cache import cache
 
 GIB = 1024**3
 UNKNOWN = stored_weights(None)
@@ -136,6 +138,53 @@ def test_linear_attention_of_a_kind_unknown_is_said() -> None:
     assert needed.notes[0] == "state of the linear-attention layers not counted"
 
 
+# As published, but for towers: which layers attend to all tokens is left to transformers' class.
+LLAMA_4_SCOUT = {
+    "model_type": "llama4",
+    "text_config": {
+        "model_type": "llama4_text",
+        "attention_chunk_size": 8192,
+        "head_dim": 128,
+        "hidden_size": 5120,
+        "max_position_embeddings": 10485760,
+        "no_rope_layers": [],
+        "num_attention_heads": 40,
+        "num_hidden_layers": 48,
+        "num_key_value_heads": 8,
+        "num_local_experts": 16,
+    },
+}
+
+
+def test_every_fourth_layer_of_llama_4_keeps_every_token() -> None:
+    layer = 2 * 8 * 128 * 2
+    needed = kv(LLAMA_4_SCOUT, max_model_len=1_000_000, batched_tokens=4096)
+    assert needed.kv_bytes_per_token == 12 * layer
+    assert needed.kv_bytes == layer * (12 * 1_000_000 + 36 * (8192 + 4096))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("afmoe", "cohere2", "exaone4", "exaone_moe", "gemma2", "gemma3_text", "gemma3n_text"),
+        *("gpt_oss", "llama4_text", "olmo3", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"),
+    ],
+)
+def test_layers_left_to_transformers_class_are_of_its_kinds(name: str) -> None:
+    """vLLM asks the class's layer_types, which config.json need not hold."""
+    own = CONFIG_MAPPING[name](num_hidden_layers=12)
+    model = attention(12, 8, 1, 64, model_type=name)
+    # Of each layer by itself: the kinds are told by what one more token costs.
+    grows = [
+        layer.at_most is None and layer.per_token > 0 for layer in cache(model, Layout()).layers
+    ]
+    assert grows == [kind == "full_attention" for kind in own.layer_types]
+    held = {layer.at_most for layer in layers} - {None}
+    window = getattr(own, "sliding_window", None)
+    chunk = getattr(own, "attention_chunk_size", None)
+    assert held == ({window - 1} if window else {chunk} if chunk else set())
+
+
 def test_sliding_layers_keep_the_window_and_one_step() -> None:
     layer = 2 * 4 * 256 * 2
     long = kv(GEMMA_3_4B, max_model_len=100_000, batched_tokens=2048)
@@ -158,6 +207,10 @@ def test_sliding_layers_keep_the_window_and_one_step() -> None:
         ({"attn_type_list": [0, 0, 0, 1]}, 1),
         ({"num_kv_shared_layers": 3}, 1),
         ({"num_key_value_heads": 1, "num_global_key_value_heads": 1, "global_head_dim": 64}, 4),
+        ({"sliding_window": 64, "use_sliding_window": True, "max_window_layers": 3}, 3),  # Qwen2
+        ({"sliding_window": 64, "use_sliding_window": False, "max_window_layers": 3}, 4),
+        ({"model_type": "llama4_text", "no_rope_layers": [0, 0, 1, 1]}, 2),
+        ({"model_type": "llama4_text", "no_rope_layers": [], "attention_chunk_size": None}, 4),
     ],
 )
 def test_which_layers_grow_with_the_sequence(more: dict[str, Any], growing: int) -> None:
