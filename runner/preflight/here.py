@@ -116,6 +116,8 @@ class Here:
         return [Problem(line, smaller_tp(config)) for line in self._capacity[wanted]]
 
     def _worker_environment(self, config: RunConfig) -> dict[str, str]:
+        if config.engine.runtime == "transformers":
+            return self.platform.worker_environment(1, _variables(config))
         return self.platform.worker_environment(
             _ranks_here(config),
             _variables(config),
@@ -130,8 +132,6 @@ def _variables(config: RunConfig) -> Mapping[str, str]:
 
 
 def _ranks_here(config: RunConfig) -> int:
-    if config.engine.runtime == "transformers":
-        return 1
     return 0 if spans_nodes(config) else ranks(config)
 
 

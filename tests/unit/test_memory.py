@@ -174,10 +174,8 @@ def test_layers_left_to_transformers_class_are_of_its_kinds(name: str) -> None:
     """vLLM asks the class's layer_types, which config.json need not hold."""
     own = CONFIG_MAPPING[name](num_hidden_layers=12)
     model = attention(12, 8, 1, 64, model_type=name)
-    # Of each layer by itself: the kinds are told by what one more token costs.
-    grows = [
-        layer.at_most is None and layer.per_token > 0 for layer in cache(model, Layout()).layers
-    ]
+    layers = cache(model, Layout(batched_tokens=0)).layers
+    grows = [layer.at_most is None and layer.per_token > 0 for layer in layers]
     assert grows == [kind == "full_attention" for kind in own.layer_types]
     held = {layer.at_most for layer in layers} - {None}
     window = getattr(own, "sliding_window", None)

@@ -208,7 +208,6 @@ def test_trust_remote_code_is_named_when_it_was_on(
     assert ("trust_remote_code was on" in text) is on
 
 
-@pytest.mark.parametrize(("dirty", "said"), [(True, True), (False, False), (None, False)])
 def test_what_was_overruled_is_named(
     plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
 ) -> None:
@@ -219,6 +218,7 @@ def test_what_was_overruled_is_named(
     assert "verruled" not in render(plan, environment, outcome, verdict)
 
 
+@pytest.mark.parametrize(("dirty", "said"), [(True, True), (False, False), (None, False)])
 def test_uncommitted_changes_are_named(
     plan: Plan,
     environment: Environment,
