@@ -22,7 +22,8 @@ from runner.errors import UserError
 from runner.hubs import weights_name
 from runner.inputs import task_files
 from runner.platforms import cuda_or_cpu, detect
-from runner.platforms.additional_config import AdditionalConfig, settled
+from runner.platforms.additional_config import elsewhere, names, schema, settled
+from runner.platforms.base import installed_version
 
 SQLITE = "sqlite:///"
 
@@ -88,9 +89,7 @@ def load(composed: DictConfig) -> RunConfig:
         series: _typed(SeriesConfig, value, f"model.by_series.{series}")
         for series, value in model.by_series.items()
     }
-    config.engine.additional_config = settled(
-        _typed(AdditionalConfig, config.engine.additional_config, "engine.additional_config")
-    )
+    config.engine.additional_config = _options(config.engine.additional_config)
     config.tracking.uri = _anchored(config.tracking.uri)
     broken = baseline_problems(model.baselines, "model.baselines")
     broken += _typed_overrides(config.verdict)
@@ -101,6 +100,25 @@ def load(composed: DictConfig) -> RunConfig:
         raise UserError(*broken)
     model.origins = baseline_origins()
     return config
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    """vllm-ascend's own, as the installed release knows them."""
+    key, installed = "engine.additional_config", installed_version("vllm-ascend")
+    found = [f"{key}.{name}: {why}" for name in given if (why := elsewhere(name, installed))]
+    if found:
+        raise UserError(*found)
+    known = schema(installed)
+    try:
+        return settled(_typed(known, given, key))
+    except UserError as error:
+        if names(known).issuperset(given):
+            raise
+        newer = (
+            "one that only a newer vllm-ascend knows goes under engine.extra.additional_config, "
+            "with engine.allow_untested=true"
+        )
+        raise UserError(*(f"{line}; {newer}" for line in error.problems)) from error
 
 
 def _typed_overrides(verdict: VerdictConfig) -> list[str]:

@@ -14,6 +14,8 @@ from runner import secrecy
 from runner.config import verdict
 from runner.config.schema import RunConfig
 from runner.platforms import PLATFORMS
+from runner.platforms.additional_config import names, schema
+from runner.platforms.base import installed_version
 
 BACKENDS = ("vllm", "vllm-vlm")
 # Told from the weights' config.json (runner.inputs.weights.backend).
@@ -25,6 +27,19 @@ OBJECTIVES = ("accuracy", "throughput", "seconds")
 HUBS = ("hf", "modelscope")
 SOURCES = (*HUBS, "local")
 SERIES = ("A2", "A3", "310P", "A5")
+# Arguments of vLLM's engine under the configuration's own names.
+OWN = {
+    "tensor_parallel_size": "parallelism.tp",
+    "pipeline_parallel_size": "parallelism.pp",
+    "enable_expert_parallel": "parallelism.ep",
+    "max_model_len": "engine.max_model_len",
+    "dtype": "engine.dtype",
+    "quantization": "engine.quantization",
+    "enforce_eager": "engine.enforce_eager",
+    "gpu_memory_utilization": "engine.gpu_memory_utilization",
+    "seed": "engine.seed",
+    "trust_remote_code": "model.trust_remote_code",
+}
 
 
 def baseline_problems(baselines: dict[str, Any], where: str) -> list[str]:
@@ -144,6 +159,7 @@ def problems(config: RunConfig) -> list[str]:
     return (
         found
         + _additional_config(config)
+        + _own_keys(config)
         + _address(config.tracking.uri)
         + secrecy.problems(asdict(config), os.environ)
     )
@@ -159,11 +175,37 @@ def _additional_config(config: RunConfig) -> list[str]:
             f"engine.additional_config.{name}: only vllm-ascend reads it, and this is "
             f"engine={engine.platform}"
         )
-    if "additional_config" in engine.extra and not engine.allow_untested:
+    untyped = engine.extra.get("additional_config") or {}
+    if untyped and engine.platform != "ascend":
         found.append(
-            "engine.extra.additional_config: not checked there; use engine.additional_config, or "
-            "engine.allow_untested=true for a key that only a newer vllm-ascend knows"
+            f"engine.extra.additional_config: only vllm-ascend reads it, and this is "
+            f"engine={engine.platform}"
         )
+    elif not engine.allow_untested:
+        known = names(schema(installed_version("vllm-ascend")))
+        found += [
+            f"engine.extra.additional_config.{name}: not checked there; "
+            + (
+                f"use engine.additional_config.{name}"
+                if name in known
+                else "use engine.allow_untested=true if only a newer vllm-ascend knows it"
+            )
+            for name in untyped
+        ]
+    return found
+
+
+def _own_keys(config: RunConfig) -> list[str]:
+    """What the configuration has a key for: in engine.extra, no rule would look at it."""
+    found = []
+    for name in config.engine.extra:
+        if name == "data_parallel_size":
+            found.append(
+                f"engine.extra.{name}: lm-eval starts such engines in Ray tasks of its own; run "
+                "points of a sweep side by side instead (hydra/launcher=ray)"
+            )
+        elif name in OWN:
+            found.append(f"engine.extra.{name}: use {OWN[name]}")
     return found
 
 

@@ -89,8 +89,11 @@ def belonging(packages: Mapping[str, str]) -> dict[str, str]:
 
 
 def _set_of(installed: str) -> dict[str, str] | None:
+    """Of the rows with its three numbers, the newest that is not newer, else the oldest."""
     release = _release(installed)
-    return next((row for version, row in table().items() if _release(version) == release), None)
+    rows = [row for version, row in table().items() if _release(version) == release]
+    older = [row for row in rows if Version(row[ENGINE]) <= Version(installed)]
+    return next(iter(older or rows[-1:]), None)
 
 
 def _pairs(

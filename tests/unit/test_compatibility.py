@@ -13,7 +13,7 @@ SET = imitation.PACKAGES
 
 
 def test_the_table_is_sound() -> None:
-    assert list(table()) == ["0.23.0", "0.18.0", "0.13.0"]
+    assert list(table()) == ["0.26.0rc1", "0.23.0.post1", "0.23.0", "0.18.0", "0.13.0"]
     for row in table().values():
         assert set(row) <= {*PACKAGES, "cann", "python"}
         assert {"vllm", "torch", "torch-npu", "cann"} <= set(row)
@@ -27,6 +27,15 @@ def test_a_set_of_the_table_is_without_complaint(release: str) -> None:
     packages = {name: row[name] for name in PACKAGES if name in row}
     assert problems(packages, row["cann"], "3.11.9") == []
     assert notes(packages, row["cann"]) == []
+
+
+def test_a_release_without_a_row_is_held_against_its_nearest() -> None:
+    row = {name: version for name, version in table()["0.26.0rc1"].items() if name in PACKAGES}
+    assert problems({**row, "vllm-ascend": "0.26.0"}, "9.1.0") == []
+    (line,) = notes({**row, "vllm-ascend": "0.26.0"}, "9.1.0")
+    assert line.startswith("vllm-ascend 0.26.0 is installed, 0.26.0rc1 was tested")
+    ((what, _),) = problems({**row, "transformers": "5.5.4"}, "9.1.0")
+    assert what == "transformers 5.5.4 is installed, vllm-ascend 0.26.0rc1 belongs with 5.14.1"
 
 
 def test_nothing_to_say_without_vllm_ascend() -> None:

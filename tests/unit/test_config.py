@@ -12,7 +12,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from runner.canary import DATASET, TASKS
-from runner.config import composition
+from runner.config import composition, loading, rules
 from runner.config.loading import config_directory, load, register
 from runner.config.schema import RunConfig
 from runner.errors import UserError
@@ -552,6 +552,59 @@ def test_a_nested_option_is_checked_too(compose: Compose) -> None:
     assert problem.startswith(f"{where}.fuse_norm_quant: ")
 
 
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets a vllm-ascend of this version be installed."""
+
+    def install(version: str) -> None:
+        for module in (loading, rules):
+            monkeypatch.setattr(module, "installed_version", lambda name: version)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("installed", "option", "why"),
+    [
+        ("0.26.0rc1", "layer_sharding=[o_proj]", "vllm-ascend 0.26.0rc1 has no such key, 0.23 has"),
+        ("0.26.0rc1", "enable_matmul_allreduce=true", "0.23 has"),
+        (
+            "0.26.0",
+            "recompute_scheduler_enable=true",
+            "is engine.additional_config.scheduler_config.recompute_scheduler_enable in this",
+        ),
+        ("0.23.0", "sparse_kv_offload_config={enabled:true}", "no such key, 0.26 has"),
+        ("0.23.0.post1", "scheduler_config={}", "no such key, 0.26 has"),
+    ],
+)
+def test_a_key_of_another_release_is_refused_and_says_whose_it_is(
+    compose: Compose,
+    release: Callable[[str], None],
+    installed: str,
+    option: str,
+    why: str,
+) -> None:
+    release(installed)
+    (problem,) = problems(compose, "engine=ascend", f"++engine.additional_config.{option}")
+    assert problem.startswith(f"engine.additional_config.{option.partition('=')[0]}: ")
+    assert why in problem
+
+
+@pytest.mark.parametrize("installed", ["0.26.0rc1", "0.26.0", "0.27.1rc1", "1.0"])
+def test_where_0_26_put_the_schedulers_options_they_are_taken(
+    compose: Compose, release: Callable[[str], None], installed: str
+) -> None:
+    release(installed)
+    key = "++engine.additional_config.scheduler_config.profiling_chunk_config.enabled=true"
+    options = compose("engine=ascend", key).engine.additional_config
+    assert options == {"scheduler_config": {"profiling_chunk_config": {"enabled": True}}}
+
+
+def test_the_untyped_way_is_told_where_no_release_has_the_key(compose: Compose) -> None:
+    (problem,) = problems(compose, "engine=ascend", "++engine.additional_config.brand_new=1")
+    assert "engine.extra.additional_config, with engine.allow_untested=true" in problem
+
+
 def test_only_what_is_set_is_recorded(compose: Compose) -> None:
     assert compose("engine=ascend").engine.additional_config == {}
     config = compose("engine=ascend", "++engine.additional_config.weight_nz_mode=0")
@@ -568,6 +621,27 @@ def test_the_unchecked_way_is_opened_by_name(compose: Compose) -> None:
     (problem,) = problems(compose, *newer)
     assert "engine.allow_untested=true" in problem
     assert compose(*newer, "engine.allow_untested=true").engine.extra
+    known = ["engine=ascend", "++engine.extra.additional_config.weight_nz_mode=0"]
+    (problem,) = problems(compose, *known)
+    assert problem.endswith("use engine.additional_config.weight_nz_mode")
+    (problem,) = problems(compose, "engine=cpu", *newer[1:], "engine.allow_untested=true")
+    assert "only vllm-ascend reads it" in problem
+
+
+@pytest.mark.parametrize(
+    ("setting", "cure"),
+    [
+        ("tensor_parallel_size=2", "use parallelism.tp"),
+        ("max_model_len=512", "use engine.max_model_len"),
+        ("data_parallel_size=2", "(hydra/launcher=ray)"),
+    ],
+)
+def test_what_the_configuration_has_a_key_for_is_not_given_to_vllm_past_it(
+    compose: Compose, setting: str, cure: str
+) -> None:
+    (problem,) = problems(compose, f"++engine.extra.{setting}")
+    assert problem.startswith(f"engine.extra.{setting.partition('=')[0]}: ")
+    assert problem.endswith(cure)
 
 
 @pytest.mark.parametrize(
