@@ -11,10 +11,11 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
 from runner.config import command_line, loading, places
+from runner.config.composed import composed_point, composed_run
 from runner.config.model_choice import refuse_other_weights
 from runner.config.overrides import written
 from runner.config.usage import explain, is_usage_error
@@ -41,15 +42,15 @@ def _run(composed: DictConfig) -> float | None:
     def action() -> int:
         refuse_other_weights(hydra_config)
         config = loading.load(composed)
-        text = OmegaConf.to_yaml(composed, resolve=True)
         if sweep is None:
             from runner.run import run
 
-            return run(config, text, directory)
+            return run(config, composed_run(composed, hydra_config), directory)
         from runner.sweep.job import run_point
 
         search.check(hydra_config.sweeper, config)
-        return run_point(sweep, PointRecord(number, overrides), config, text)
+        asked = composed_point(composed, hydra_config, overrides)
+        return run_point(sweep, PointRecord(number, overrides), config, asked)
 
     try:
         status, problems = attempt(action, directory)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import sys
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from omegaconf import OmegaConf
 
 from runner.adopt import Adopted, LeftToAnother, adopt
 from runner.config import loading
+from runner.config.composed import Composed, command
 from runner.config.overrides import quoted
 from runner.errors import UserError
 from runner.inputs.sources import MODELSCOPE
@@ -121,10 +123,11 @@ class AccuracyItem(pytest.Item):
         # The user's come last, and so have the last word.
         composed = adopted.compose([*settings, *self.config.getini(OVERRIDES)])
         config = loading.load(composed)
+        asked = Composed(OmegaConf.to_yaml(composed, resolve=True), command(sys.orig_argv))
         out = terminal.console()
         try:
             courier = self.accuracy.courier
-            checked = check(config, OmegaConf.to_yaml(composed, resolve=True), courier, out)
+            checked = check(config, asked, courier, out)
             perform(checked, self.run.path, self.accuracy.engine, courier, out)
         except UserError:
             raise

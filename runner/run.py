@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from runner import preflight, secrecy
+from runner.config.composed import Composed
 from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import Environment, collect
 from runner.errors import UserError
@@ -43,13 +44,13 @@ class Checked:
     """A run that nothing stands in the way of."""
 
     config: RunConfig
-    composed: str
+    composed: Composed
     plan: Plan
     environment: Environment
     against: Reference | None = None
 
 
-def run(config: RunConfig, composed: str, directory: Path) -> int:
+def run(config: RunConfig, composed: Composed, directory: Path) -> int:
     """Plan, check, evaluate, judge, report, record. Returns the exit status.
 
     Raises:
@@ -84,7 +85,7 @@ def show_plan(config: RunConfig, courier: Courier, out: Console) -> None:
     out.print("\nChecked, and nothing started.")
 
 
-def check(config: RunConfig, composed: str, courier: Courier, out: Console) -> Checked:
+def check(config: RunConfig, composed: Composed, courier: Courier, out: Console) -> Checked:
     """All that can be looked at before an engine starts; what must be here is fetched.
 
     Raises:
@@ -126,7 +127,7 @@ def perform(
     config, plan, environment = checked.config, checked.plan, checked.environment
     files = RunDirectory(directory)
     files.claim()
-    write_atomic(files.config, checked.composed)
+    checked.composed.write(files)
     write_json(files.plan, plan)
     write_json(files.environment, environment)
 
@@ -145,7 +146,10 @@ def perform(
         write_json(files.verdict, verdict)
         engine.recorded()
         tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""
-        write_atomic(files.report, markdown.render(plan, environment, outcome, verdict, tail))
+        write_atomic(
+            files.report,
+            markdown.render(plan, environment, outcome, verdict, tail, checked.composed.command),
+        )
         _write_page(files, plan, environment, outcome, verdict, tail)
         if outcome.state is State.REFUSED:
             courier.forget(files)

@@ -11,6 +11,9 @@ from pydantic import TypeAdapter
 
 from runner.errors import UserError
 
+# Where Hydra's applications keep Hydra's own record of a run.
+HYDRA = ".hydra"
+
 
 class RunDirectory:
     """The disk is the truth; what MLflow shows is a copy of it."""
@@ -18,6 +21,8 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
+        self.command = path / "command.txt"
+        self.hydra = path / HYDRA
         self.plan = path / "plan.json"
         self.environment = path / "environment.json"
         self.outcome = path / "outcome.json"

@@ -15,9 +15,15 @@ MARKS = {Status.PASSED: "✅", Status.FAILED: "❌", Status.INCONCLUSIVE: "❔",
 
 
 def render(
-    plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict, log_tail: str = ""
+    plan: Plan,
+    environment: Environment,
+    outcome: Outcome,
+    verdict: Verdict,
+    log_tail: str = "",
+    command: str = "",
 ) -> str:
-    """The whole report; `log_tail` is shown where the run did not complete."""
+    """The whole report; `log_tail` is shown where the run did not complete, `command` is what
+    started it."""
     page = template(
         "report.md.j2",
         beneath=words.beneath,
@@ -41,6 +47,7 @@ def render(
         version=lambda *names: version(environment, *names),
         notes=[*departures(outcome), *sampling(outcome)],
         log_tail=log_tail,
+        command=command,
     )
 
 

@@ -82,6 +82,7 @@ def render(
         environment=environment,
         outcome=outcome,
         verdict=verdict,
+        command=run.command.read_text(encoding="utf-8") if run.command.exists() else "",
         headline=words.headline(plan, outcome, verdict),
         findings=words.findings(plan, outcome, verdict),
         execution_mode=execution_mode(plan, outcome),

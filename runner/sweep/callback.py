@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.attempt import USAGE_ERROR, complain
 from runner.errors import UserError
+from runner.rundir import HYDRA
 from runner.sweep import lock
 
 _started: list[Path] = []
@@ -21,6 +22,8 @@ class Remember(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         _refuse(config.hydra)
+        # Hydra would write there before the run knows whether the directory is its own.
+        config.hydra.output_subdir = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         _refuse(config.hydra)
@@ -45,6 +48,11 @@ def _refuse(hydra: DictConfig) -> None:
         problems.append(
             f"hydra.sweep.subdir={subdir}: the points of a sweep lie in directories named by their "
             "number; leave it out (sweep.md says which point is which)"
+        )
+    if hydra.output_subdir != HYDRA:
+        problems.append(
+            f"hydra.output_subdir={hydra.output_subdir}: Hydra's files of a run lie in {HYDRA}; "
+            "leave it out"
         )
     if hydra.job.chdir:
         problems.append(

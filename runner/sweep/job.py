@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from runner.config.composed import Composed
 from runner.config.overrides import written
 from runner.config.schema import RunConfig
 from runner.errors import UserError
@@ -17,7 +18,7 @@ from runner.sweep.record import PointRecord
 from runner.tracking.courier import Courier
 
 
-def run_point(sweep: Path, point: PointRecord, config: RunConfig, composed: str) -> int:
+def run_point(sweep: Path, point: PointRecord, config: RunConfig, composed: Composed) -> int:
     """The exit status. A point that is done is not run again: Slurm may start a job twice.
 
     Raises:

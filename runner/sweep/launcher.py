@@ -127,7 +127,7 @@ def note_points(sweep: Path, job_overrides: Sequence[Sequence[str]], first: int)
         sweep,
         SweepRecord(
             record.sweep_id(sweep),
-            shlex.join(["python", "-m", "runner", *sys.argv[1:]]),
+            shlex.join(sys.orig_argv),
             tuple(points[number] for number in sorted(points)),
             known.engine_starts if known and before else 0,
             known.engine_starts_saved if known and before else 0,

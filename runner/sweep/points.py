@@ -11,6 +11,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from runner.config import loading
+from runner.config.composed import Composed, composed_point
 from runner.config.model_choice import refuse_other_weights
 from runner.config.schema import RunConfig
 from runner.config.usage import explain, is_usage_error
@@ -25,7 +26,7 @@ class Point:
     number: int
     overrides: tuple[str, ...]
     config: RunConfig
-    composed: str
+    composed: Composed
 
 
 def compose(
@@ -46,6 +47,7 @@ def compose(
         composed.hydra.job.id, composed.hydra.job.num = str(number), number
     refuse_other_weights(composed.hydra)
     HydraConfig.instance().set_config(composed)  # what ${hydra:…} is resolved by
+    hydra = composed.hydra
     with open_dict(composed):
         del composed["hydra"]
     config = loading.load(composed)
@@ -55,7 +57,7 @@ def compose(
         number,
         tuple(overrides),
         replace(config, sweep=named),
-        OmegaConf.to_yaml(composed, resolve=True),
+        composed_point(composed, hydra, overrides),
     )
 
 

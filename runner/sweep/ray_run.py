@@ -18,7 +18,7 @@ from rich.console import Console
 from runner.attempt import INFRASTRUCTURE, INTERRUPTED, complain
 from runner.errors import UserError
 from runner.report.terminal import counted
-from runner.rundir import RunDirectory, read_json, write_atomic, write_json
+from runner.rundir import RunDirectory, read_json, write_json
 from runner.supervision.interruption import deferring
 from runner.sweep import record
 from runner.sweep.points import Point
@@ -239,7 +239,7 @@ class Run:
         files = RunDirectory(self._sweep / str(point.number))
         files.path.mkdir(parents=True, exist_ok=True)
         if not files.config.exists():
-            write_atomic(files.config, point.composed)
+            point.composed.write(files)
         write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
         ended = PointRecord(point.number, point.overrides, INFRASTRUCTURE)
         record.write_point(self._sweep, ended)

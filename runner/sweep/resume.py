@@ -63,7 +63,7 @@ def status_of(directory: Path, checked: Checked) -> int | None:
         return None
     if verdict.status not in FINAL or _identity(plan) != _identity(checked.plan):
         return None
-    same = same_run(files.config.read_text(encoding="utf-8"), checked.composed)
+    same = same_run(files.config.read_text(encoding="utf-8"), checked.composed.yaml)
     return verdict.exit_status if same else None
 
 

@@ -233,6 +233,8 @@ def _tags(
     }
     if run.report.exists():
         values["mlflow.note.content"] = run.report.read_text(encoding="utf-8")
+    if run.command.exists():
+        values["command"] = run.command.read_text(encoding="utf-8")
     if begun.sweep is not None:
         # A run that another attempt replaced no longer counts as its sweep's point.
         replaced = run.path.resolve().parent.name == EARLIER

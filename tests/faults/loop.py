@@ -28,6 +28,7 @@ import psutil
 from runner import worker
 from runner.attempt import INTERRUPTED, attempt
 from runner.config import loading
+from runner.config.composed import Composed
 from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import collect
 from runner.journal.attempts import held, records
@@ -281,7 +282,7 @@ def _checked(tasks: Path) -> Any:
         places = [f"task.include_path={tasks}", f"journal.dir={tasks.parent / 'journal'}"]
         composed = hydra.compose("config", [*OVERRIDES, *places])
         config = loading.load(composed)
-    return Checked(config, "", _plan(config), collect(PLATFORMS["cpu"]))
+    return Checked(config, Composed(""), _plan(config), collect(PLATFORMS["cpu"]))
 
 
 def _plan(config: RunConfig) -> Plan:

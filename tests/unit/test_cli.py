@@ -189,6 +189,27 @@ def test_a_directory_that_cannot_be_made_is_named(cwd: Path) -> None:
     assert "Not a directory" in line
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "hydra.sweep.subdir=${hydra.job.override_dirname}",
+        "hydra.job.chdir=true",
+        "hydra.output_subdir=other",
+        "+hydra.job.env_set.X=1",
+    ],
+)
+def test_a_setting_of_hydras_that_is_not_followed_is_refused(cwd: Path, setting: str) -> None:
+    (line,) = refused(cwd, "tracking=off", setting)
+    assert line.startswith(f"error: {setting.lstrip('+').partition('=')[0].removesuffix('.X')}")
+    assert left_behind(cwd) == []
+
+
+def test_settings_stand_on_both_sides_of_multirun(cwd: Path) -> None:
+    (line,) = refused(cwd, "tracking=off", "--multirun", "hydra.sweep.subdir=x", "task.limit=1,2")
+    assert line.startswith("error: hydra.sweep.subdir=x: ")
+    assert left_behind(cwd) == []
+
+
 def test_no_npu_is_a_refusal(cwd: Path) -> None:
     if any(Path("/dev").glob("davinci[0-9]*")):
         pytest.skip("this machine has NPUs")

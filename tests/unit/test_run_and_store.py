@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
+from runner.config.composed import Composed
 from runner.config.schema import RunConfig
 from runner.environment import Environment
 from runner.errors import UserError
@@ -43,7 +44,12 @@ class Engine:
 @pytest.fixture
 def checked(config: RunConfig, plan: Plan, environment: Environment) -> Checked:
     config.tracking.enabled, config.tracking.timeout_s = True, PATIENCE_S
-    return Checked(config, "", plan, environment)
+    return Checked(
+        config,
+        Composed("a: 1\n", "cd /\npython -m runner a=1\n", {"overrides.yaml": "- a=1\n"}),
+        plan,
+        environment,
+    )
 
 
 def performed(
@@ -125,6 +131,23 @@ def test_a_server_that_never_answers_costs_the_time_that_it_may(
         assert time.monotonic() - began < 6
     assert verdict.exit_status == 0
     assert "no answer within 2.0 s" in capsys.readouterr().err
+
+
+def test_a_run_says_which_command_started_it(
+    tmp_path: Path, checked: Checked, outcome: Outcome, courier: Courier, server: Server
+) -> None:
+    checked.config.tracking.uri = server.uri
+    performed(checked, tmp_path / "run", Engine(outcome), courier)
+    files = RunDirectory(tmp_path / "run")
+    assert files.config.read_text() == "a: 1\n"
+    assert files.command.read_text() == "cd /\npython -m runner a=1\n"
+    assert (files.hydra / "overrides.yaml").read_text() == "- a=1\n"
+    assert (
+        "**Reproduce**:\n\n```bash\ncd /\npython -m runner a=1\n```\n" in files.report.read_text()
+    )
+    assert "<pre>cd /\npython -m runner a=1</pre>" in files.report_html.read_text()
+    (run_id,) = server.runs
+    assert server.tags(run_id)["command"] == files.command.read_text()
 
 
 def test_what_was_refused_is_no_run(

@@ -28,6 +28,8 @@ def test_the_names_of_the_files(tmp_path: Path) -> None:
     names = {value.name for value in vars(run).values() if value != tmp_path}
     assert names == {
         "config.yaml",
+        "command.txt",
+        ".hydra",
         "plan.json",
         "environment.json",
         "outcome.json",

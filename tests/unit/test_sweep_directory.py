@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from runner.config.composed import Composed
 from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.run import Checked
@@ -121,7 +122,10 @@ def test_a_point_interrupted_in_its_bookkeeping_is_noted_as_it_ended(
 
     monkeypatch.setattr(local, "_perform", interrupted)
     points = [
-        (Point(number, (f"a={number}",), RunConfig(), ""), Checked(RunConfig(), "", *2 * (None,)))  # type: ignore[arg-type]
+        (
+            Point(number, (f"a={number}",), RunConfig(), Composed("")),
+            Checked(RunConfig(), Composed(""), *2 * (None,)),
+        )  # type: ignore[arg-type]
         for number in range(2)
     ]
     with pytest.raises(KeyboardInterrupt):

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from benchmarks.sweep_packing import sleeper, stand_in, timeline, used_twice
 from runner.attempt import INFRASTRUCTURE
+from runner.config.composed import Composed
 from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.rundir import RunDirectory, read_json
@@ -58,7 +59,7 @@ def test_ray_an_engine_needs_a_device_for_each_rank(
     compose: Callable[..., RunConfig], platform: str, resource: str
 ) -> None:
     config = compose(f"engine={platform}", "parallelism.tp=2", "parallelism.pp=2")
-    (job,) = jobs([Point(0, (), config, "")])
+    (job,) = jobs([Point(0, (), config, Composed(""))])
     assert job.need == Need(resource, 4)
 
 
@@ -68,13 +69,13 @@ def test_ray_an_engine_over_several_nodes_leaves_the_devices_to_its_own_ranks(
     config = compose(
         "engine=ascend", "parallelism.pp=2", "++engine.extra.distributed_executor_backend=ray"
     )
-    (job,) = jobs([Point(0, (), config, "")])
+    (job,) = jobs([Point(0, (), config, Composed(""))])
     assert job.need == Need("NPU", 2, spans=True)
 
 
 def test_ray_points_of_one_engine_are_one_job(compose: Callable[..., RunConfig]) -> None:
     points = [
-        Point(number, (), compose(f"parallelism.tp={tp}", f"task.limit={limit}"), "")
+        Point(number, (), compose(f"parallelism.tp={tp}", f"task.limit={limit}"), Composed(""))
         for number, (tp, limit) in enumerate([(1, 4), (2, 4), (1, 8), (2, 8)])
     ]
     found = jobs(points)
@@ -93,7 +94,9 @@ def test_ray_widest_first_then_most_points() -> None:
 def test_ray_a_point_without_a_limit_counts_as_longer(compose: Callable[..., RunConfig]) -> None:
     short, whole = compose("task.limit=500"), compose("task.limit=null")
     assert short.task.limit == 500 and whole.task.limit is None
-    asked = [Job((Point(n, (), c, ""),), Need("NPU", 1)) for n, c in enumerate([short, whole])]
+    asked = [
+        Job((Point(n, (), c, Composed("")),), Need("NPU", 1)) for n, c in enumerate([short, whole])
+    ]
     assert [job.number for job in ordered(asked)] == [1, 0]
 
 
@@ -264,7 +267,9 @@ def test_ray_what_is_lost_runs_again_and_costs_itself_alone(
     tmp_path: Path, cluster: Cluster
 ) -> None:
     def job(*numbers: int) -> Job:
-        points = tuple(Point(number, (f"n={number}",), RunConfig(), "") for number in numbers)
+        points = tuple(
+            Point(number, (f"n={number}",), RunConfig(), Composed("")) for number in numbers
+        )
         return Job(points, Need("NPU", 1))
 
     said = perform(tmp_path, cluster, misbehave, job(0, 10), job(1, 11), job(2, 12), job(3, 13))
@@ -288,7 +293,12 @@ def test_ray_what_cannot_fit_is_refused_by_name_and_the_rest_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     points = [
-        Point(n, (f"parallelism.tp={tp}",), compose("engine=ascend", f"parallelism.tp={tp}"), "")
+        Point(
+            n,
+            (f"parallelism.tp={tp}",),
+            compose("engine=ascend", f"parallelism.tp={tp}"),
+            Composed(""),
+        )
         for n, tp in enumerate([1, 16])
     ]
     started = []

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from runner.config.composed import Composed
 from runner.config.schema import RunConfig
 from runner.plan import Plan
 from runner.run import Checked
-from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.rundir import RunDirectory, write_json
 from runner.sweep import resume
 from runner.verdict import Status, Verdict
 
@@ -25,7 +26,7 @@ def ask(config: RunConfig, plan: Plan) -> Ask:
     def asked(length: int, aside: str = "") -> Checked:
         own = replace(plan, engine_fingerprint=f"engine {length}")
         composed = f"engine: {{max_model_len: {length}}}\n{aside}"
-        return Checked(config, composed, own, None)  # type: ignore[arg-type]
+        return Checked(config, Composed(composed), own, None)  # type: ignore[arg-type]
 
     return asked
 
@@ -34,10 +35,10 @@ def leave(sweep: Path, number: int | str, checked: Checked, status: Status, code
     """As a point leaves its directory, with a mark that tells whose it was."""
     files = RunDirectory(sweep / str(number))
     files.path.mkdir(parents=True)
-    write_atomic(files.config, checked.composed)
+    checked.composed.write(files)
     write_json(files.plan, checked.plan)
     write_json(files.verdict, Verdict(status, "", "", (), code))
-    (files.path / "mark").write_text(checked.composed)
+    (files.path / "mark").write_text(checked.composed.yaml)
 
 
 def mark(directory: Path) -> str:
