@@ -18,7 +18,10 @@ from tests.unit.test_cli import command, environment
 
 TOKEN = "canary-1f6c0e8b"
 # Code that comes as data is run by none of these, which ruff does not know (or not yet).
-UNSAFE = re.compile(r"allow_pickle|pickle[.;]|import \w*pickle|shelve|\bdill\b|torch\.load\(|np\.load\(|joblib\.load")
+UNSAFE = re.compile(
+    r"allow_pickle|pickle[.;]|import \w*pickle|shelve|\bdill\b"
+    r"|torch\.load\(|np\.load\(|joblib\.load"
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
