@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from runner.tracking.courier import Courier
 
 HELP = """\
-Compares two runs question by question. A is what B is held against; each is the directory of a run,
-the id of a run in MLflow, or an alias (baseline@MODEL/TASK, see python -m runner.promote). One of
-them may be the directory of a sweep: then each of its points is compared with the other.
+Compares two runs question by question. A is the reference, B the candidate: each is the directory
+of a run, the id of a run in MLflow, or an alias that python -m runner.promote gave
+(baseline@MODEL/TASK). One of them may be the directory of a sweep: then each of its points is
+compared with the other.
 
 Writes compare.html (one page that needs no other file), compare.md and compare.json.
 
@@ -65,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("first", metavar="A", help="what is known to be right")
-    parser.add_argument("second", metavar="B", help="the run in question")
+    parser.add_argument("first", metavar="A", help="the reference: what is known to be right")
+    parser.add_argument("second", metavar="B", help="the candidate")
     parser.add_argument(
         "--output",
         type=Path,
@@ -122,7 +123,8 @@ def _compare(given: argparse.Namespace, command: str) -> int:
         found = compare_sweep(
             first, names[1], places[1], output, given.margin, command, lambda p: show_point(out, p)
         )
-        out.print(f"\n{found.status.value}: {names[1]} against {names[0]}")
+        counts = ", ".join(f"{count} {state}" for state, count in found.counts.items())
+        out.print(f"\n{found.status.value}: {found.headline} ({counts})")
         status = found.exit_status
     else:
         comparison = compare(first, read_side(names[1], places[1]), given.margin)

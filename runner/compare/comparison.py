@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from runner.compare import samples as questions
 from runner.compare.changes import NEAR_TIE, Change, Kind
 from runner.compare.numerics import Numerics, numerics
 from runner.compare.ruling import rule
-from runner.compare.samples import Changed, KindCount, UnpairedCount, clip
+from runner.compare.samples import (
+    BRIEF,
+    LONGEST,
+    SHOWN,
+    Changed,
+    KindCount,
+    UnpairedCount,
+    clip,
+)
 from runner.compare.scores import Scores, metrics, scores
 from runner.compare.settings import Settings, differences
 from runner.compare.sides import Side
@@ -109,17 +117,19 @@ class Reported:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second run against the first.
+    """The second run against the first; a drop of `margin` is tolerated.
 
     `pairs` are questions that both were asked in the same way, each counted once whatever its
-    filters; `same` of them were answered alike. `flips` is how many questions turned, of which
-    `shown` are the most telling.
+    filters; `same` of them were answered alike. `flips` is how many questions turned, pairs or not,
+    `paired_flips` how many pairs: `shown` are the most telling, `brief` the others with shorter
+    texts.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
 
     first: RunFacts
     second: RunFacts
+    margin: float
     ruling: Verdict
     settings: Settings
     pairs: int
@@ -132,7 +142,10 @@ class Comparison:
     near_tie: float
     numerics: Numerics
     flips: int
+    paired_flips: int
     shown: tuple[Shown, ...]
+    # On the page alone: compare.json has them in its list of changes.
+    brief: Annotated[tuple[Shown, ...], Field(exclude=True)]
     changes: tuple[ListedChange, ...]
 
 
@@ -148,9 +161,11 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
     asked = questions.asked_once(pairing, shared)
     found = questions.changed(asked, shared)
     ruling = rule(first, second, before, after, margin)
+    flips = questions.flipped(found)
     return Comparison(
         first=_facts(first, before),
         second=_facts(second, after),
+        margin=margin,
         ruling=ruling,
         settings=differences(first, second),
         pairs=len(asked.pairs),
@@ -162,8 +177,10 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
         kinds=questions.kinds(found),
         near_tie=NEAR_TIE,
         numerics=numerics(asked.pairs),
-        flips=sum(each.flipped for each in found),
-        shown=tuple(_shown(each) for each in questions.selected(found)),
+        flips=len(flips),
+        paired_flips=sum(each.paired for each in flips),
+        shown=tuple(_shown(each, LONGEST) for each in flips[:SHOWN]),
+        brief=tuple(_shown(each, BRIEF) for each in flips[SHOWN:]),
         changes=tuple(_listed(each) for each in found),
     )
 
@@ -212,28 +229,28 @@ def _other_prompt(asked: Pairing) -> str:
     return ""
 
 
-def _shown(each: Changed) -> Shown:
+def _shown(each: Changed, longest: int) -> Shown:
     first, second = each.first, each.second
     return Shown(
         task=first.task,
         doc_id=first.doc_id,
         filter=first.filter,
-        prompt=clip(first.prompt),
-        second_prompt=clip(second.prompt) if second.prompt != first.prompt else None,
-        target=clip(first.target),
+        prompt=clip(first.prompt, longest),
+        second_prompt=clip(second.prompt, longest) if second.prompt != first.prompt else None,
+        target=clip(first.target, longest),
         images=first.image_hashes,
         second_images=second.image_hashes if second.image_hashes != first.image_hashes else (),
-        first=_answer(first),
-        second=_answer(second),
+        first=_answer(first, longest),
+        second=_answer(second, longest),
         change=each.change,
         better=each.better or 0.0,
     )
 
 
-def _answer(sample: Sample) -> Answer:
+def _answer(sample: Sample, longest: int) -> Answer:
     return Answer(
-        responses=tuple(clip(response) for response in sample.responses),
-        filtered=clip(sample.filtered),
+        responses=tuple(clip(response, longest) for response in sample.responses),
+        filtered=clip(sample.filtered, longest),
         scores=sample.scores,
         finish_reasons=sample.finish_reasons,
         prompt_tokens=sample.prompt_tokens,

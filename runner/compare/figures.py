@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from runner.compare.numerics import Position
 from runner.compare.scores import Scores
+from runner.report.drawing import Strip, scale
 
-# In units of the drawing.
-COLUMN, LEFT, TOP, HEIGHT = 54, 52, 14, 210
 # Fewer positions than that say nothing about position.
 FEWEST = 3
 # What rounding leaves of nothing: the axis ends here.
@@ -23,9 +22,8 @@ LOWEST_EXPONENT, HIGHEST_EXPONENT = -7, 2
 
 @dataclass(frozen=True)
 class Column:
-    """One token position: heights of its marks."""
+    """One token position: heights of its marks, in per cent of the chart's."""
 
-    x: float
     name: str
     n: int
     median: float
@@ -36,14 +34,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Chart:
-    """Log-probability differences by position, on a logarithmic axis."""
+    """Log-probability differences by position, on a logarithmic axis: heights of its lines in per
+    cent and their names, and what it shows in words."""
 
-    width: float
-    height: float
-    left: float
-    bottom: float
     lines: tuple[tuple[float, str], ...]
     columns: tuple[Column, ...]
+    told: str
 
 
 def positions_chart(positions: Sequence[Position]) -> Chart | None:
@@ -62,61 +58,45 @@ def positions_chart(positions: Sequence[Position]) -> Chart | None:
     low = max(math.floor(math.log10(min(known))), LOWEST_EXPONENT)
     low = min(low, top - 1)
 
-    def y(value: float) -> float:
+    def height(value: float) -> float:
         power = math.log10(value) if value > 0 else low
-        share = (min(max(power, low), top) - low) / (top - low)
-        return round(TOP + HEIGHT * (1 - share), 1)
+        return round(100 * (min(max(power, low), top) - low) / (top - low), 1)
 
     step = math.ceil((top - low) / 6)
+    columns = tuple(
+        Column(
+            name=each.name,
+            n=each.spread.n,
+            median=height(each.spread.median),
+            p99=height(each.spread.p99),
+            worst=height(each.spread.worst),
+            told=f"token {each.name}: median {each.spread.median:.2g}, 99th percentile "
+            f"{each.spread.p99:.2g}, worst {each.spread.worst:.2g}, {each.spread.n} compared",
+        )
+        for each in positions
+    )
     return Chart(
-        width=LEFT + COLUMN * len(positions) + 8,
-        height=TOP + HEIGHT + 44,
-        left=LEFT,
-        bottom=TOP + HEIGHT,
-        lines=tuple((y(10.0**power), _power(power)) for power in range(low, top + 1, step)),
-        columns=tuple(
-            Column(
-                x=LEFT + COLUMN * (place + 0.5),
-                name=each.name,
-                n=each.spread.n,
-                median=y(each.spread.median),
-                p99=y(each.spread.p99),
-                worst=y(each.spread.worst),
-                told=f"token {each.name}: median {each.spread.median:.2g}, 99th percentile "
-                f"{each.spread.p99:.2g}, worst {each.spread.worst:.2g}, {each.spread.n} compared",
-            )
-            for place, each in enumerate(positions)
-        ),
+        lines=tuple((height(10.0**power), _power(power)) for power in range(low, top + 1, step)),
+        columns=columns,
+        told="Differences of log-probability in nats by token position. "
+        + "; ".join(column.told for column in columns),
     )
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A difference with its interval, in per cent of the width of all."""
-
-    zero: float
-    low: float
-    high: float
-    at: float
-
-
-def bars(rows: Sequence[Scores]) -> list[Bar]:
-    """On one scale where all scores are shares, else each on its own."""
-    ends = [end for row in rows for end in (*(row.interval or ()), row.difference, 0.0)]
+def strips(rows: Sequence[Scores], margin: float) -> list[Strip]:
+    """Differences with their intervals, beside no difference and the tolerated margin: on one scale
+    where all scores are shares, else each on its own."""
+    bands = [(-margin, None) if row.higher_is_better else (None, margin) for row in rows]
+    ends = [
+        [0.0, row.difference, *(row.interval or ()), *(end for end in band if end is not None)]
+        for row, band in zip(rows, bands, strict=True)
+    ]
     together = all(row.share for row in rows)
-    found = []
-    for row in rows:
-        own = ends if together else [*(row.interval or ()), row.difference, 0.0]
-        low, high = min(own), max(own)
-        margin = (high - low) * 0.04 or 1.0
-        low, high = low - margin, high + margin
-
-        def place(value: float, low: float = low, high: float = high) -> float:
-            return round(100 * (value - low) / (high - low), 2)
-
-        left, right = row.interval or (row.difference, row.difference)
-        found.append(Bar(place(0.0), place(left), place(right), place(row.difference)))
-    return found
+    common = scale([end for own in ends for end in own]) if together else None
+    return [
+        (common or scale(own)).strip(row.difference, row.interval, 0.0, band)
+        for row, own, band in zip(rows, ends, bands, strict=True)
+    ]
 
 
 def _power(power: int) -> str:

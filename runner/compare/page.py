@@ -11,7 +11,8 @@ from typing import Any
 
 from runner.compare import words
 from runner.compare.comparison import Comparison
-from runner.compare.figures import bars, positions_chart
+from runner.compare.figures import positions_chart, strips
+from runner.compare.filters import direction, filters
 from runner.compare.pictures import pictures
 from runner.report.formats import cell, fenced, number, visible
 from runner.report.template import template
@@ -21,6 +22,8 @@ from runner.sweep.words import amount, probability
 NAME = "compare"
 # Settings beyond that are folded away on the page.
 FOLDED = 12
+# Flipped answers that are unfolded when the page opens.
+OPENED = 4
 
 
 def write(directory: Path, comparison: Comparison, command: str) -> None:
@@ -33,11 +36,22 @@ def write(directory: Path, comparison: Comparison, command: str) -> None:
 
 def html(comparison: Comparison, command: str) -> str:
     """One file that needs no other."""
-    wanted = [digest for each in comparison.shown for digest in (*each.images, *each.second_images)]
+    flips = (*comparison.shown, *comparison.brief)
+    found, marks = filters(flips)
+    wanted = [digest for each in flips for digest in (*each.images, *each.second_images)]
     files = [
         RunDirectory(Path(run.directory)).images for run in (comparison.first, comparison.second)
     ]
-    return _page("compare.html.j2", comparison, command, pictures=pictures(files, wanted))
+    return _page(
+        "compare.html.j2",
+        comparison,
+        command,
+        pictures=pictures(files, wanted),
+        filters=found,
+        flips=list(zip(flips, marks, strict=True)),
+        direction=direction,
+        opened=OPENED,
+    )
 
 
 def markdown(comparison: Comparison, command: str) -> str:
@@ -69,7 +83,7 @@ def _page(template: str, comparison: Comparison, command: str, **more: Any) -> s
         headline=words.headline(comparison),
         findings=words.findings(comparison),
         meaning=words.MEANING,
-        rows=list(zip(rows, bars(rows), strict=True)),
+        rows=list(zip(rows, strips(rows, comparison.margin), strict=True)),
         chart=positions_chart(comparison.numerics.positions),
         folded=FOLDED,
         **more,

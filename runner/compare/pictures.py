@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,24 +22,28 @@ class Picture:
     address: str
 
 
-def pictures(files: Iterable[Path], wanted: Collection[str]) -> dict[str, Picture]:
-    """By image hash, out of the runs' images.parquet; a run from before there were any has none."""
+def pictures(files: Iterable[Path], wanted: Sequence[str]) -> dict[str, Picture]:
+    """By image hash, out of the runs' images.parquet; a run from before there were any has none.
+
+    `wanted` has an image as often as the page shows it: each time takes room.
+    """
+    times = Counter(wanted)
     found: dict[str, Picture] = {}
     room = MOST_BYTES
     for file in files:
-        missing = [each for each in wanted if each not in found]
+        missing = [each for each in times if each not in found]
         if not missing or not file.is_file():
             continue
-        rows = _rows(file, missing)
+        rows = _rows(file, set(missing))
         for digest in missing:
             if (row := rows.get(digest)) is not None:
-                address = _address(row["thumbnail"], room)
-                room -= len(address)
+                address = _address(row["thumbnail"], room // times[digest])
+                room -= len(address) * times[digest]
                 found[digest] = Picture(row["width"], row["height"], address)
     return found
 
 
-def _rows(file: Path, wanted: list[str]) -> dict[str, dict[str, Any]]:
+def _rows(file: Path, wanted: Collection[str]) -> dict[str, dict[str, Any]]:
     """By hash; batch by batch, for a run may have shown tens of thousands of images."""
     import pyarrow.parquet as pq
 

@@ -11,10 +11,10 @@ from runner.compare.scores import Metric
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
 
-# More than that nobody looks at; compare.json lists all that changed.
+# So many flipped answers are shown whole on the page, the others with shorter texts.
 SHOWN = 60
 # A page stays readable, and small, whatever a model writes.
-LONGEST = 4000
+LONGEST, BRIEF = 4000, 600
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ def changed(asked: Pairing, metrics: Sequence[Metric]) -> tuple[Changed, ...]:
     )
 
 
-def selected(found: Sequence[Changed]) -> tuple[Changed, ...]:
-    """The flips to show, at most `SHOWN`: the most telling of every subject and direction, then
-    the next of each; near-ties after all others."""
+def flipped(found: Sequence[Changed]) -> tuple[Changed, ...]:
+    """All flips: the most telling of every subject and direction, then the next of each; near-ties
+    after all others."""
     ranks: Counter[tuple[str, bool, bool]] = Counter()
     ranked = []
     for place, each in enumerate(found):
@@ -110,7 +110,7 @@ def selected(found: Sequence[Changed]) -> tuple[Changed, ...]:
             group = (each.first.task, (each.better or 0) > 0, near)
             ranked.append((near, ranks[group], place))
             ranks[group] += 1
-    return tuple(found[place] for _, _, place in sorted(ranked)[:SHOWN])
+    return tuple(found[place] for _, _, place in sorted(ranked))
 
 
 def kinds(found: Iterable[Changed]) -> tuple[KindCount, ...]:
@@ -133,7 +133,7 @@ def unpaired(asked: Pairing) -> tuple[UnpairedCount, ...]:
     return tuple(UnpairedCount(each, reasons.count(each)) for each in Reason if each in reasons)
 
 
-def clip(text: str, longest: int = LONGEST) -> str:
+def clip(text: str, longest: int) -> str:
     """The text, or its beginning and end where it is long."""
     if len(text) <= longest:
         return text

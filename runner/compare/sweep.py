@@ -18,6 +18,8 @@ from runner.verdict import EXIT_STATUS, Status
 
 # A sweep ends with the worst of its points: 3, then 2, then 4.
 ORDER = (Status.FAILED, Status.ERROR, Status.INCONCLUSIVE)
+# Points that a headline names.
+NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,26 @@ class ComparedSweep:
     status: Status
     exit_status: int
     points: tuple[ComparedPoint, ...]
+
+    @property
+    def headline(self) -> str:
+        """`1 of 3 points is worse than A: tp=2`, or that none is."""
+        worse = [point.label for point in self.points if point.status is Status.FAILED]
+        count = len(self.points)
+        if worse:
+            named = ", ".join(worse[:NAMED]) + (" …" if len(worse) > NAMED else "")
+            verb = "is" if len(worse) == 1 else "are"
+            return f"{len(worse)} of {count} points {verb} worse than A: {named}"
+        passed = sum(point.status is Status.PASSED for point in self.points)
+        if passed == count:
+            return f"No point of {count} is worse than A"
+        return f"{passed} of {count} points are no worse than A; the others cannot be told"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many points have each verdict, PASSED first."""
+        states = [point.status for point in self.points]
+        return {state.value: states.count(state) for state in Status if state in states}
 
 
 def is_sweep(directory: Path) -> bool:

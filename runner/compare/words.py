@@ -48,7 +48,8 @@ def headline(comparison: Comparison) -> str:
     for row, verdict in _tested(comparison, Status.INCONCLUSIVE):
         # Where the numbers alone are in the way, and not a doubt about what they are of.
         if verdict.reason in comparison.ruling.reason and _open(verdict):
-            return f"{cannot}{_where(comparison, row)}: {_left_open(row, verdict)}."
+            part = _part(comparison, row)
+            return f"{cannot}{_where(comparison, row)}{part}: {_left_open(row, verdict)}."
     return f"{cannot}: {_reason(comparison)}."
 
 
@@ -57,7 +58,8 @@ def _worse(comparison: Comparison) -> str:
     if not failed:
         return f"B is worse than A: {_reason(comparison)}."
     worst = max(failed, key=lambda row: row.drop)
-    return f"B is worse than A{_where(comparison, worst)} by {by_how_much(worst)}."
+    where, part = _where(comparison, worst), _part(comparison, worst)
+    return f"B is worse than A{where} by {by_how_much(worst)}{part}."
 
 
 def _no_worse(comparison: Comparison) -> str:
@@ -66,22 +68,22 @@ def _no_worse(comparison: Comparison) -> str:
     tested = _tested(comparison, Status.PASSED)
     row, verdict = max(tested, key=lambda each: each[0].drop)
     low, high = row.interval or (0.0, 0.0)
-    where = _where(comparison, row)
+    where, part = _where(comparison, row), _part(comparison, row)
     if row.drop < 0 < low * high:
-        return f"B is no worse than A: it is better{where} by {by_how_much(row)}."
+        return f"B is no worse than A: it is better{where} by {by_how_much(row)}{part}."
     # The verdict stands on this bound. The table's interval comes from another method, and the two
     # side by side would seem to contradict each other.
     most = amount(max(verdict.upper or 0.0, 0.0), row.share, sign=False)
     if low <= 0 <= high:
         difference = amount(row.difference, row.share)
         return (
-            f"B is no worse than A: the difference{where} is {difference}, and a drop of more than "
-            f"{most} is ruled out (95 %, one-sided)."
+            f"B is no worse than A: the difference{where} is {difference}{part}, and a drop of "
+            f"more than {most} is ruled out (95 %, one-sided)."
         )
     margin = amount(verdict.margin or 0.0, row.share, sign=False)
     return (
         f"B is worse than A{where} by {amount(row.drop, row.share, sign=False)}, and by at most "
-        f"{most} (95 %, one-sided): under the margin of {margin}."
+        f"{most} (95 %, one-sided){part}: under the margin of {margin}."
     )
 
 
@@ -102,15 +104,12 @@ def _tested(comparison: Comparison, status: Status) -> list[tuple[Scores, Metric
 
 def _where(comparison: Comparison, row: Scores) -> str:
     several = sum(not each.subject for each in comparison.scores) > 1
-    named = f" in {row.name}" if several else ""
-    return (
-        f"{named} on the {row.n} questions that both were asked" if _partly(comparison) else named
-    )
+    return f" in {row.name}" if several else ""
 
 
-def _partly(comparison: Comparison) -> bool:
-    """Whether a side has questions that the numbers are not about."""
-    return bool(comparison.unpaired)
+def _part(comparison: Comparison, row: Scores) -> str:
+    """What the numbers are about, where a side has other questions as well."""
+    return f" on the {row.n} questions that both were asked" if comparison.unpaired else ""
 
 
 def _reason(comparison: Comparison) -> str:

@@ -278,8 +278,10 @@ def test_a_limited_run_is_compared_on_the_questions_of_both(
     status, output = compared(tmp_path)
     assert status == 3
     printed = capsys.readouterr().out
-    both = "B is worse than A on the 100 questions that both were asked by 30.0 points"
-    assert both in printed
+    assert re.search(
+        r"B is worse than A by 30\.0 points \(.*\) on the 100 questions that both were asked\.",
+        printed,
+    )
     other = "B" if limited == "a" else "A"
     assert (
         f"Not paired: only in {other} 200 ({limited.upper()} was asked with limit 100)" in printed
@@ -386,7 +388,8 @@ def test_a_strangers_text_stays_text(tmp_path: Path) -> None:
     assert main([str(tmp_path / "c"), str(tmp_path / "b"), "--output", str(output)]) == 3
     text = (output / "compare.html").read_text()
     page = Page(text)
-    assert page.open == [] and "script" not in page.tags and page.loads == []
+    assert page.open == [] and "script" not in page.tags
+    assert all(each.startswith("#") for each in page.loads)
     shown = "".join(page.text)
     assert "</pre><script>alert(1)</script>" in shown
     assert "{{ 7 * 7 }} {% raw %}" in shown
@@ -407,7 +410,7 @@ def test_images_are_in_the_page(tmp_path: Path) -> None:
     write_run(tmp_path / "b", second, images=pictures[:1])
     _, output = compared(tmp_path)
     text = (output / "compare.html").read_text()
-    loads = Page(text).loads
+    loads = [each for each in Page(text).loads if not each.startswith("#")]
     assert len(loads) == 3
     assert all(each.startswith("data:image/jpeg;base64,") for each in loads)
     assert "40×30" in text and f"{shown[3][0][:12]}, not kept" in text
@@ -438,7 +441,45 @@ def test_every_subject_has_its_place_among_many_flips(tmp_path: Path) -> None:
     shown = [each["task"] for each in found["shown"]]  # type: ignore[attr-defined]
     assert found["flips"] == 210 and len(shown) == 60
     assert shown.count("mini_shape") == 10
-    assert "150 are left out" in (output / "compare.html").read_text()
+    # The page has them all, folded; the sixty that say most come first.
+    text = (output / "compare.html").read_text()
+    assert text.count('<details class="flip ') == 210
+    assert "210 of 400 pairs scored differently" in text
+
+
+def test_filters_leave_the_cards_that_they_name(tmp_path: Path) -> None:
+    """By CSS alone: a rule an option, and each option counts its cards."""
+    write_run(tmp_path / "a", [row(n, "B" if n == 1 else "A") for n in range(20)])
+    tied = {"margins": [0.1, 9.0]}
+    second = [row(n, "B" if n in (2, 4, 5) else "A", **(tied if n == 4 else {})) for n in range(20)]
+    write_run(tmp_path / "b", second)
+    _, output = compared(tmp_path)
+    text = (output / "compare.html").read_text()
+    cards = re.findall(r'<details class="flip ([^"]*)"', text)
+    for label, n in (("B is worse", 3), ("B is better", 1), ("mini_colour", 2), ("mini_shape", 2)):
+        (mark,) = re.findall(rf'<option value="(\w+)">{label} \({n}\)</option>', text)
+        assert sum(mark in card.split() for card in cards) == n
+        assert f'option[value="{mark}"]:checked) .flip:not(.{mark})' in text
+    assert "script" not in Page(text).tags
+
+
+def test_the_contents_lead_somewhere(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", rows(0))
+    write_run(tmp_path / "b", rows(30), config="parallelism: {tp: 2}\n")
+    _, output = compared(tmp_path)
+    page = Page((output / "compare.html").read_text())
+    targets = {each[1:] for each in page.loads if each.startswith("#")}
+    assert targets == {"scores", "kinds", "numerics", "settings", "flips", "reading"}
+    assert targets <= set(page.ids)
+
+
+def test_an_image_on_many_cards_takes_its_room_each_time(tmp_path: Path) -> None:
+    picture = Image.effect_noise((400, 400), 90).convert("RGB")
+    shown = {"image_hashes": [image_hash(picture)]}
+    write_run(tmp_path / "a", [row(n, **shown) for n in range(900)], images=[picture])
+    write_run(tmp_path / "b", [row(n, "B", **shown) for n in range(900)], images=[picture])
+    _, output = compared(tmp_path)
+    assert (output / "compare.html").stat().st_size < 12_000_000
 
 
 # Scale
@@ -486,6 +527,7 @@ def test_each_point_of_a_sweep_is_held_against_the_run(
         assert "tp=1: B gave the same 400 answers as A." in printed
         assert "tp=2: B is worse than A by 12.5 points" in printed
         assert "tp=4: ERROR: " in printed
+        assert "FAILED: 1 of 3 points is worse than A: tp=2 (1 PASSED, 1 FAILED, 1 INCON" in printed
     found = said(output)
     states = [each["status"] for each in found["points"]]  # type: ignore[attr-defined]
     assert states == ["PASSED", "FAILED", "INCONCLUSIVE"]
