@@ -22,7 +22,7 @@ def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str,
         return USAGE_ERROR, error.problems
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            complain(UserError(f"output_dir={directory}: {error.strerror}; the run ends here"))
+            complain(UserError(f"{_place(error, directory)}: {error.strerror}; the run ends here"))
         else:
             traceback.print_exc()
             from runner.run import record_failure
@@ -30,6 +30,14 @@ def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str,
             with suppress(OSError):
                 record_failure(directory, error)
         return INFRASTRUCTURE, ()
+
+
+def _place(error: OSError, directory: Path) -> str:
+    """What is full: where the run's files go, or wherever else a file was to be written."""
+    file = error.filename
+    if isinstance(file, str) and not Path(file).absolute().is_relative_to(directory.absolute()):
+        return file
+    return f"output_dir={directory}"
 
 
 def complain(error: UserError) -> None:

@@ -153,7 +153,7 @@ def main() -> None:
         "rolling": rolled(random, lm),
     }
     original = theirs(lm)
-    report = {}
+    report: dict[str, Any] = {}
     for name, requests in asked.items():
         kind = requests[0].request_type
         engine.take()
@@ -174,6 +174,10 @@ def main() -> None:
             "steps_in_chunks": chunked_steps,
             "window": lm.stream.tally.asked,
         }
+    (long,) = _instances([("loglikelihood", ("one", " red" * 2 * lm.max_length))])
+    ((value, greedy),) = lm.loglikelihood([long])
+    ((answer, _),) = lm.answers_to(long)
+    report["loglikelihood"]["too_long"] = [str(value), greedy, answer.finish_reason]
     print("report: " + json.dumps(report), flush=True)
 
 

@@ -13,6 +13,7 @@ from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.hubs import huggingface, is_path, leads_outside, modelscope, reason, weight_bytes
 from runner.hubs.cache import cached_on_hf, cached_on_modelscope
+from runner.inputs import adapters
 from runner.inputs.digest import digest_files
 
 # Keys that only models with images have: vision_config, visual, mm_vision_tower, image_mean, …
@@ -85,6 +86,8 @@ def takes_images(weights: Weights) -> bool:
 
 def _local(directory: Path) -> Weights:
     config_file = directory / "config.json"
+    if not config_file.is_file() and (directory / adapters.CONFIG).is_file():
+        raise UserError(adapters.as_model(directory))
     if not config_file.is_file():
         raise UserError(f"model.pretrained={directory}: no config.json in it; not a model's files")
     config = _json_mapping(config_file)

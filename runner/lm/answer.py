@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 TOO_LONG = "prompt_too_long"
@@ -26,3 +27,9 @@ class Answer:
     scored: float | None = None
     greedy: bool = False
     seconds: float | None = field(default=None, compare=False)
+
+
+def likelihood(answer: Answer) -> float:
+    """The log-likelihood of a text, for lm-eval; of one that was too long to be scored, the least
+    there is, so that no such choice is taken for the likeliest."""
+    return -math.inf if answer.scored is None else answer.scored

@@ -46,7 +46,8 @@ class Question:
     """One prompt for the engine, and how its output becomes an answer.
 
     Equal prompts with equal parameters are different questions where `kind` differs; `cut` says
-    that the prompt lost its beginning to the engine's length.
+    that the prompt lost its beginning to the engine's length, and `fits` is False where more would
+    have to go than its beginning, so that it is not asked.
     """
 
     prompt: Any
@@ -55,6 +56,7 @@ class Question:
     read: Callable[[Any], Answer]
     lora: Any = None
     cut: bool = False
+    fits: bool = True
 
     @property
     def settings(self) -> str:

@@ -70,6 +70,11 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def _is_ours(place: _Place) -> bool:
+    """Whether the function stands in for one of lm-eval's."""
+    return place.module.startswith("runner.lm.")
+
+
 def source(task: Any) -> str:
     """A task's file, or how else lm-eval came by it."""
     return str((task.config.metadata or {}).get("config_source", "inline"))
@@ -85,7 +90,7 @@ def _what(error: Exception, places: list[_Place]) -> tuple[str, str]:
     """The key of the task file, and what is wrong with it."""
     ours = [place for place in places if place.in_lm_eval]
     last = ours[-1] if ours else None
-    known = [place for place in ours if place.name in KEYS]
+    known = [each for each in places if (each.in_lm_eval or _is_ours(each)) and each.name in KEYS]
     if last is not None and (last.module, last.name) == ("lm_eval.api.task", "__init__"):
         return _unfinished(last.variables, error)
     if isinstance(error, UserError):  # of ours, with a key of its own
@@ -152,8 +157,8 @@ def _turn(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, s
 def _template(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str]:
     return (
         "task.apply_chat_template",
-        f"the model's chat template cannot be applied: {said(error)}; set "
-        "task.apply_chat_template=false for a model without one",
+        f"the model has no chat template that can be applied ({said(error)}); for a model without "
+        "one, set task.apply_chat_template=false",
     )
 
 

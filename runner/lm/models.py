@@ -19,7 +19,7 @@ from lm_eval.models.vllm_vlms import VLLM_VLM
 from vllm import EngineArgs, SamplingParams, TokensPrompt
 
 from runner.errors import UserError
-from runner.lm.answer import Answer
+from runner.lm.answer import Answer, likelihood
 from runner.lm.answering import Named, Progress
 from runner.lm.engine import LOGPROBS, PromptError, Question, generated
 from runner.lm.images import opened
@@ -175,10 +175,11 @@ class FedModel(Templated, VLLM):
                     kind=f"score from {start}",
                     read=partial(self._scored, kept, start),
                     cut=len(kept) < len(tokens),
+                    fits=start > 0,  # the first token of a text has no likelihood
                 )
             )
         answers = self.stream.ask(questions)
-        return [(answer.scored, answer.greedy) for answer in answers]  # type: ignore[misc]
+        return [(likelihood(answer), answer.greedy) for answer in answers]
 
     def _scored(self, tokens: list[int], start: int, output: Any) -> Answer:
         scored, greedy = self._parse_logprobs(tokens, output, start)

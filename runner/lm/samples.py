@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,9 +193,12 @@ def _images(sample: dict[str, Any]) -> list[Any]:
 
 
 def _log_likelihood(response: Any) -> float | None:
-    """lm-eval answers a choice with (log-likelihood, greedy?), a rolling one with the number."""
+    """lm-eval answers a choice with (log-likelihood, greedy?), a rolling one with the number.
+
+    None for what has none: a choice that was too long to be scored, or a generated text.
+    """
     value = response[0] if isinstance(response, tuple) else response
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _document_hash(document: dict[str, Any]) -> str:

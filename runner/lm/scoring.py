@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.models.huggingface import HFLM
 
-from runner.lm.answer import Answer
+from runner.lm.answer import TOO_LONG, Answer, likelihood
 from runner.lm.answering import InTurn, Request
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class Scoring(InTurn, HFLM):
         missing: dict[int, tuple[_Unscored, list[int], list[int]]] = {}
         for place, (text, context, continuation) in enumerate(requests):
             tokens = context + continuation
+            if len(continuation) > self.max_length:
+                answer = Answer(0, (), (), (), TOO_LONG)
+                self._note(_Unscored(None, text, answer, False), answer)
+                scores.append((likelihood(answer), False))
+                continue
             asked = Request({"prompt_token_ids": tokens}, f"score from {len(context)}")
             key, known = self.recall(asked)
             answer = known or Answer(min(len(tokens), longest), (), (), (), "length")

@@ -143,6 +143,8 @@ class Stream:
         assert isinstance(request, _Request), "only a request's own function can ask"
         request.answers = [refused()] * len(questions)
         for place, question in enumerate(questions):
+            if not question.fits:
+                continue
             key, known = self.journal.take(question) if self.journal is not None else (None, None)
             if known is not None:
                 self.tally.resumed += 1

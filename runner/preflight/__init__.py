@@ -8,7 +8,7 @@ from pathlib import Path
 from runner.config.rules import AUTO
 from runner.config.schema import RunConfig
 from runner.errors import UserError
-from runner.inputs import sources
+from runner.inputs import adapters, sources
 from runner.inputs.weights import Weights, find_weights, takes_images
 from runner.preflight import store
 from runner.preflight.here import Here
@@ -61,6 +61,7 @@ def look(config: RunConfig) -> Findings:
     if found.source is not None:
         found.environment |= found.source.environment
     found.memory = here.memory(config)
+    found.problems += adapters.problems(config)
     found.problems += _data_problems(config)
     experiment = experiment_of(config)
     unusable = store.problems(config.tracking, experiment)

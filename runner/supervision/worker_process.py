@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import queue
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from runner.supervision.processes import group_members, has_ended, name_of, shar
 
 ORDERLY_EXIT_S = 15.0
 ALIVE_CHECK_S = 1.0
+LONGEST_SOCKET_PATH = 107  # sun_path in unix(7), less its last zero
 Event = dict[str, Any]
 
 
@@ -42,7 +45,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env=worker_environment(plan),
+                env=temporary_files_in(self._scratch, worker_environment(plan)),
                 pass_fds=(sending,),
                 start_new_session=True,
             )
@@ -175,6 +178,22 @@ class Worker:
         code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         return Failure(f"the worker process died ({how})", transient=code < 0)
+
+
+def temporary_files_in(scratch: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables, with `scratch` as the directory for temporary files.
+
+    A killed engine leaves them behind. What other processes look for there, a Ray cluster's address
+    and compiled kernels, stays where it was; so do sockets whose path would be too long.
+    """
+    outside = tempfile.gettempdir()
+    kept = {
+        "RAY_TMPDIR": outside,
+        "TORCHINDUCTOR_CACHE_DIR": str(Path(outside) / f"torchinductor_{getpass.getuser()}"),
+    }
+    if len(scratch) + len(f"/{uuid.uuid4()}") > LONGEST_SOCKET_PATH:
+        kept["VLLM_RPC_BASE_PATH"] = outside
+    return {**kept, **variables, "TMPDIR": scratch}
 
 
 def worker_environment(plan: Plan) -> dict[str, str]:

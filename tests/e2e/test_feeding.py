@@ -49,6 +49,10 @@ def test_prompts_that_were_cut_are_told(compared: dict[str, dict[str, Any]]) -> 
     assert cut == {"images": 0, "text": 1, "loglikelihood": 3, "rolling": 0}
 
 
+def test_a_choice_that_is_too_long_is_not_asked(compared: dict[str, dict[str, Any]]) -> None:
+    assert compared["loglikelihood"]["too_long"] == ["-inf", False, "prompt_too_long"]
+
+
 def test_the_window_takes_fewer_steps_than_chunks_of_its_size(
     compared: dict[str, dict[str, Any]],
 ) -> None:

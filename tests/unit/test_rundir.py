@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.attempt import attempt
 from runner.environment import Environment
 from runner.errors import UserError
 from runner.outcome import MetricResult, Outcome
@@ -206,3 +207,19 @@ def test_what_is_no_outcome_is_not_read_as_one(tmp_path: Path) -> None:
     (tmp_path / "outcome.json").write_text('{"state": "FINE"}')
     with pytest.raises(ValueError, match="state"):
         read_json(tmp_path / "outcome.json", Outcome)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [("{}/run/samples.parquet", "output_dir={}/run: "), ("/tmp/x", "/tmp/x: "), (None, "output_d")],
+)
+def test_a_full_disk_is_named_with_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str | None, said: str
+) -> None:
+    place = file.format(tmp_path) if file is not None else None
+
+    def fill() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", place)
+
+    assert attempt(fill, tmp_path / "run") == (2, ())
+    assert f"error: {said.format(tmp_path)}" in capsys.readouterr().err

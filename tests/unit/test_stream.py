@@ -204,6 +204,17 @@ def test_a_prompt_that_is_too_long_is_answered_with_nothing(stream: Stream) -> N
     ]
 
 
+def test_what_does_not_fit_is_not_asked(stream: Stream, engine: Engine) -> None:
+    def asked(steps: int) -> Answer:
+        whole = Answer(0, (), (), (), "stop")
+        (answer,) = stream.ask([Question(steps, PARAMS, "score", lambda _: whole, fits=steps < 3)])
+        return answer
+
+    answers = stream.each("loglikelihood", asked, [1, 3, 2])
+    assert [answer.finish_reason for answer in answers] == ["stop", TOO_LONG, "stop"]
+    assert stream.tally.asked == 2
+
+
 @pytest.mark.parametrize(
     ("prompt", "error", "raised"),
     [

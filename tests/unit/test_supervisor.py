@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.supervision.processes import SHARED_MEMORY, group_members
 from runner.supervision.supervisor import Display, Supervisor
+from runner.supervision.worker_process import temporary_files_in
 
 
 def supervise(plan: Plan, run: RunDirectory, display: Display, **limits: float) -> Outcome:
@@ -318,3 +320,23 @@ def test_no_secret_is_in_a_retrys_reason(
     blotted = "EngineDeadError: *********************"
     assert (outcome.reason, outcome.retries) == (blotted, (blotted,))
     assert "canarycanary" not in run.events.read_text() + run.outcome.read_text()
+
+
+def test_what_a_worker_writes_for_a_while_goes_when_it_goes(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "mktemp > left; env > variables; exit 3"
+    play(monkeypatch, tmp_path, script)
+    monkeypatch.chdir(tmp_path)
+    supervise(plan, run, Seen())
+    assert not Path((tmp_path / "left").read_text().strip()).parent.exists()
+    variables = (tmp_path / "variables").read_text()
+    assert f"RAY_TMPDIR={tempfile.gettempdir()}\n" in variables
+    assert "VLLM_RPC_BASE_PATH" not in variables
+
+
+def test_sockets_stay_out_of_a_directory_with_a_long_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"RAY_TMPDIR": "/ray"}
+    variables = temporary_files_in("/" + "x" * 90, given)
+    assert variables["VLLM_RPC_BASE_PATH"] == tempfile.gettempdir()
+    assert variables["RAY_TMPDIR"] == "/ray"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -175,6 +176,17 @@ def test_what_was_never_asked_has_no_answer(lm: RecordedHFMultimodal) -> None:
     assert not cut
     assert answer.prompt_tokens == len(lm.tok_encode("one two three"))
     assert lm.answers_to(other) == lm.answers_to(read(2, "one")) == []
+
+
+def test_a_choice_that_is_too_long_is_counted_and_not_scored(lm: RecordedHFMultimodal) -> None:
+    choices = (" red", " red blue" * LONG)
+    asked = [
+        instance(number, ("one", choice), "loglikelihood") for number, choice in enumerate(choices)
+    ]
+    (fits, _), (too_long, greedy) = lm.loglikelihood(asked)
+    assert (too_long, greedy) == (-math.inf, False) and math.isfinite(fits)
+    assert [lm.answers_to(each)[0][0].finish_reason for each in asked] == ["length", TOO_LONG]
+    assert lm.progress.done == 2
 
 
 @pytest.mark.parametrize(

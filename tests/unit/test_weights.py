@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 
 from runner.config.schema import ModelConfig, RunConfig, SourceConfig
 from runner.errors import UserError
+from runner.inputs import adapters
 from runner.inputs.weights import Weights
 from runner.inputs.weights import find_weights as find_weights_of
 
@@ -97,6 +99,31 @@ def test_a_file_is_no_directory(model: Path) -> None:
 def test_no_config(model: Path) -> None:
     (model / "config.json").unlink()
     assert "no config.json" in refusal(model)
+
+
+def test_an_adapter_is_no_model(model: Path) -> None:
+    (model / "config.json").unlink()
+    (model / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}')
+    problem = refusal(model)
+    assert "an adapter, not a model" in problem
+    assert f"set model.pretrained=owner/base and engine.extra.lora_local_path={model}" in problem
+    assert f"engine.extra.peft={model} with engine=transformers" in problem
+
+
+@pytest.mark.parametrize(
+    ("runtime", "key"), [("vllm", "lora_local_path"), ("transformers", "peft")]
+)
+def test_an_adapter_that_is_not_there_is_refused(
+    config: RunConfig, tmp_path: Path, runtime: str, key: str
+) -> None:
+    def found(place: str) -> list[str]:
+        engine = replace(config.engine, runtime=runtime, extra={key: place})
+        return adapters.problems(replace(config, engine=engine))
+
+    assert found(f"{tmp_path}/none") == [f"engine.extra.{key}={tmp_path}/none: no such directory"]
+    assert found(str(tmp_path))[0].endswith("no adapter_config.json in it; not an adapter")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert found(str(tmp_path)) == found("owner/adapter") == adapters.problems(config) == []
 
 
 @pytest.mark.parametrize("content", [b'{"num_attention_heads": 4', b"", b"\xff\xfe\x00"])

@@ -1,0 +1,46 @@
+"""LoRA adapters: weights that an engine lays over those of a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from runner.config.schema import RunConfig
+from runner.hubs import is_path
+
+CONFIG = "adapter_config.json"
+# The `engine.extra` key for an adapter, by runtime.
+KEYS = {"vllm": "lora_local_path", "transformers": "peft"}
+
+
+def problems(config: RunConfig) -> list[str]:
+    """A line for an adapter of this machine that is not there, or is none."""
+    key = KEYS.get(config.engine.runtime, "")
+    place = config.engine.extra.get(key)
+    if not isinstance(place, str) or not is_path(place):
+        return []  # none, or a hub's
+    directory = Path(place).expanduser()
+    if not directory.is_dir():
+        return [f"engine.extra.{key}={place}: no such directory"]
+    if not (directory / CONFIG).is_file():
+        return [f"engine.extra.{key}={place}: no {CONFIG} in it; not an adapter"]
+    return []
+
+
+def as_model(directory: Path) -> str:
+    """What to do with an adapter that was given for a model."""
+    base = _mapping(directory / CONFIG).get("base_model_name_or_path") or "ITS_BASE_MODEL"
+    keys = " (or ".join(f"engine.extra.{key}={directory}" for key in KEYS.values())
+    return (
+        f"model.pretrained={directory}: an adapter, not a model ({CONFIG} and no config.json in "
+        f"it); set model.pretrained={base} and {keys} with engine=transformers)"
+    )
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
