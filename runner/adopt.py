@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from runner.attempt import USAGE_ERROR, complain
+from runner.attempt import USAGE_ERROR, complain, tell, warn
 from runner.config import loading, places
 from runner.config.composition import compose
 from runner.config.rules import BACKENDS
@@ -254,13 +254,12 @@ def main(arguments: list[str] | None = None) -> int:
         adopted = adopt(given.file)
         loading.load(adopted.compose(["tracking=off"]))
         for line in adopted.dropped:
-            print(f"{given.file.name}: {line}", file=sys.stderr)
+            tell(f"{given.file.name}: {line}")
         _write(adopted.text, given.output)
         if given.output is not None and given.output.stem in places.choices("model"):
-            print(
-                f"warning: model={given.output.stem} is also a model of the runner's; with "
-                f"--config-dir {given.output.parent.parent} yours is taken, without it ours",
-                file=sys.stderr,
+            warn(
+                f"model={given.output.stem} is also a model of the runner's; with "
+                f"--config-dir {given.output.parent.parent} yours is taken, without it ours"
             )
     except UserError as error:
         complain(error)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from runner import secrecy
 from runner.errors import FULL, UserError
+from runner.visible import visible
 
 USAGE_ERROR, INFRASTRUCTURE, INTERRUPTED = 1, 2, 130
 
@@ -41,6 +43,16 @@ def _place(error: OSError, directory: Path) -> str:
 
 
 def complain(error: UserError) -> None:
-    """One message, a line a problem."""
+    """One message on standard error, a line a problem."""
     for number, problem in enumerate(error.problems):
-        print(f"{'error:' if number == 0 else '      '} {problem}", file=sys.stderr)
+        tell(f"{'error:' if number == 0 else '      '} {problem}")
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    tell(f"warning: {text}")
+
+
+def tell(line: str) -> None:
+    """The same without a word before it; no secret and nothing unseen is in it."""
+    print(secrecy.blotted(visible(line)), file=sys.stderr)

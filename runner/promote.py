@@ -10,11 +10,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
+from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain, warn
 from runner.errors import UserError
 from runner.outcome import Outcome
 from runner.reference import locating
 from runner.reference.reading import incomplete
+from runner.report import terminal
 from runner.rundir import RunDirectory, read_json
 from runner.tracking.courier import Courier
 from runner.tracking.sender_process import NotSent
@@ -94,7 +95,7 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
     if doubts and not force:
         raise UserError(*(f"{name}: {line}" for line in doubts), "--force promotes it all the same")
     for line in doubts:
-        print(f"warning: {name}: {line}; promoted all the same", file=sys.stderr)
+        warn(f"{name}: {line}; promoted all the same")
     from runner.plan import Plan
 
     plan: Plan = read_json(files.plan, Plan)
@@ -111,12 +112,13 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
     )
     outcome: Outcome = read_json(files.outcome, Outcome)
     parts = {each.task: each for each in outcome.tasks if each.partial}
+    out = terminal.console()
     for task in tasks:
         part = parts.get(task)
         said = f", {part.expected} of {part.whole} samples (task.limit)" if part else ""
-        print(f"{alias}@{plan.model}/{task} is run {located.run_id}{said}")
+        out.print(f"{alias}@{plan.model}/{task} is run {located.run_id}{said}")
     for run_id in before:
-        print(f"run {run_id} no longer bears it")
+        out.print(f"run {run_id} no longer bears it")
     return 0
 
 

@@ -32,6 +32,7 @@ from runner.supervision.supervisor import Supervisor
 from runner.tracking.courier import Courier
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import Status, Verdict
+from runner.visible import visible
 
 OVERRIDES = "accuracy_overrides"
 DEFAULT_CONFIG = "./tests/e2e/models/configs/Qwen3-8B.yaml"
@@ -163,12 +164,12 @@ class AccuracyItem(pytest.Item):
         self._say([f"run: {self.run.path}"])
 
     def _say(self, lines: list[str]) -> None:
-        self.accuracy.lines += [f"{self.file.name}: {line}" for line in lines]
+        self.accuracy.lines += [visible(f"{self.file.name}: {line}") for line in lines]
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """What a user can mend or must know, without our own frames; a traceback of a bug."""
         if isinstance(excinfo.value, UserError | NotPassed):
-            return str(excinfo.value)
+            return visible(str(excinfo.value))
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, None, str]:

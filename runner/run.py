@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import time
 import traceback
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from runner import preflight, secrecy
+from runner.attempt import warn
 from runner.config.composed import Composed
 from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import Environment, collect
@@ -257,9 +257,7 @@ def _show_tracked(out: Console, tracked: TrackedRun) -> None:
         out.print(f"        (served by: {ui_command(tracked.uri)})")
 
 
-@cache  # the points of a sweep have most of their warnings in common
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
+_warn = cache(warn)  # the points of a sweep have most of their warnings in common
 
 
 def _milliseconds() -> int:

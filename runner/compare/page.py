@@ -14,7 +14,7 @@ from runner.compare.comparison import Comparison
 from runner.compare.figures import positions_chart, strips
 from runner.compare.filters import direction, filters
 from runner.compare.pictures import pictures
-from runner.report.formats import cell, fenced, number, visible
+from runner.report.formats import cell, fenced, number
 from runner.report.template import template
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.sweep.words import amount, probability
@@ -65,11 +65,10 @@ def render(name: str, **content: Any) -> str:
         name,
         amount=amount,
         bounds=words.bounds,
-        cell=lambda text: cell(visible(str(text))),
-        fenced=lambda text: fenced(visible(text), "text"),
+        cell=cell,
+        fenced=lambda text: fenced(text, "text"),
         number=number,
         probability=lambda p: probability(p).removeprefix("p = ").removeprefix("p "),
-        visible=visible,
     )
     return page.render(**content)
 

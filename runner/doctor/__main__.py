@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         return WRONG if error.code else 0
     found = examine()
     if given.json:
-        print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        print(json.dumps(asdict(found), indent=2))
     else:
         show(terminal.console(), found)
     return WRONG if found.wrong else 0

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from runner.attempt import INTERRUPTED, USAGE_ERROR
+from runner.attempt import INTERRUPTED, USAGE_ERROR, complain
 from runner.config import loading
 from runner.config.composition import compose
 from runner.config.schema import RunConfig
@@ -60,8 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         prepare(composed(given.overrides, given.config_dir))
     except UserError as error:
-        for number, problem in enumerate(error.problems):
-            print(f"{'error:' if number == 0 else '      '} {problem}", file=sys.stderr)
+        complain(error)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)

@@ -16,6 +16,7 @@ from runner.hubs import Listing, RemoteFile, huggingface, modelscope, needed
 from runner.inputs import manifest
 from runner.inputs.manifest import Manifest, Repository
 from runner.platforms.base import installed_version
+from runner.report import terminal
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,9 @@ def plan(wanted: Wanted) -> Planned:
     files = needed(listing.files, wanted.kind)
     planned = Planned(wanted, listing, files)
     left_out = (listing.size - planned.size) / 1e9
-    print(
+    terminal.console().print(
         f"{wanted.key}={wanted.id}: {len(files)} files, {planned.size / 1e9:.2f} GB"
-        + (f" ({left_out:.2f} GB not needed)" if left_out >= 0.005 else ""),
-        flush=True,
+        + (f" ({left_out:.2f} GB not needed)" if left_out >= 0.005 else "")
     )
     return planned
 
@@ -77,7 +77,7 @@ def fetch(directory: Path, planned: Planned, listed: Manifest) -> Manifest:
     now = (listing.id, listing.revision, wanted.revision)
     same = before is not None and (before.id, before.revision, before.asked) == now
     if before is not None and same and not manifest.problems(directory, before, whole=False):
-        print(f"{wanted.id}: already there")
+        terminal.console().print(f"{wanted.id}: already there")
         return listed
     if before is not None:
         listed = listed.without(wanted.directory)
@@ -87,7 +87,7 @@ def fetch(directory: Path, planned: Planned, listed: Manifest) -> Manifest:
         if path not in {file.path for file in planned.files}:
             (root / path).unlink(missing_ok=True)  # another revision's
     hub = modelscope if wanted.hub == "modelscope" else huggingface
-    print(f"{wanted.id}: fetching …", flush=True)
+    terminal.console().print(f"{wanted.id}: fetching …")
     hub.download(listing, planned.files, root, wanted.key)
     repository = Repository(
         id=listing.id,

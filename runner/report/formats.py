@@ -1,34 +1,24 @@
-"""Numbers and strangers' text as a page shows them: rounded, escaped, with nothing unseen."""
+"""Numbers and strangers' text as a page shows them: rounded and escaped."""
 
 from __future__ import annotations
 
 import re
 
-# Control characters but tab and line feed; marks that change a text's direction.
-UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+from runner.visible import visible
 
 
 def cell(value: object) -> str:
     """Text that cannot break a Markdown table or smuggle in HTML."""
-    text = " ".join(str(value).split())
+    text = visible(" ".join(str(value).split()))
     text = re.sub(r"[\\`*\[\]|#]", r"\\\g<0>", text)
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, entity)
     return text
 
 
-def visible(text: object) -> str:
-    """Spell out what cannot be seen, or turns the text around it: `␀`, `⟨U+202E⟩`."""
-
-    def named(match: re.Match[str]) -> str:
-        code = ord(match.group())
-        return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
-
-    return UNSEEN.sub(named, str(text))
-
-
 def fenced(text: str, language: str) -> str:
     """A code block that nothing in the text can end."""
+    text = visible(text)
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"

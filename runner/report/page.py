@@ -23,7 +23,7 @@ from runner.report.drawing import (
     curve,
     histogram,
 )
-from runner.report.formats import number, of, signed, visible
+from runner.report.formats import number, of, signed
 from runner.report.stack import execution_mode, version
 from runner.report.strips import COLOURS, strips, told
 from runner.report.subjects import Subjects, by_subject
@@ -75,7 +75,6 @@ def render(
         reference=reference,
         shortened=shortened,
         signed=signed,
-        visible=visible,
     )
     return page.render(
         plan=plan,

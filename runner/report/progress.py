@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from runner.report.formats import duration
+from runner.visible import visible
 
 PLAIN_LINE_EVERY_S = 10.0
 TELLING_SHARE = 0.05
@@ -170,12 +171,12 @@ class _Live:
     def stage(self, stage: str) -> None:
         """Show what is done now, and count its seconds from nought."""
         self._clear()
-        self._stages.add_task(stage, total=None)
+        self._stages.add_task(visible(stage), total=None)
 
     def begin(self, label: str, total: int) -> None:
         """Show an empty bar."""
         self._clear()
-        self._shown = self._requests.add_task(label, total=total, rate="", left="")
+        self._shown = self._requests.add_task(visible(label), total=total, rate="", left="")
 
     def update(self, done: int, rate: str, left: str) -> None:
         """Bring the bar up to date."""

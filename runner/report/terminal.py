@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from runner.outcome import Outcome
 from runner.plan import Plan
@@ -14,6 +17,7 @@ from runner.report.formats import interval, number, signed
 from runner.report.words import departures, limited, matters, sampling
 from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
 from runner.verdict.words import beneath, reference
+from runner.visible import visible
 
 ROWS = 12
 POINT_METRICS = 3
@@ -21,9 +25,22 @@ POINT_METRICS = 3
 WIDE_COLUMNS, LOG_COLUMNS = 100, 120
 
 
+class Screen(Console):
+    """A console on which text moves no cursor and hides nothing: only rich's own controls do."""
+
+    def render_str(self, text: str, **options: Any) -> Text:  # before a table is measured
+        return super().render_str(visible(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
 def console() -> Console:
     """Standard output; text is printed as it is, and long lines are the terminal's to wrap."""
-    out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    out = Screen(highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not out.is_terminal:
         out.width = LOG_COLUMNS
     return out

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from runner.attempt import warn
 from runner.rundir import RunDirectory, write_atomic
 from runner.sweep import markdown, record, screen, store
 from runner.sweep.answers import Answers, read_answers
@@ -139,7 +139,7 @@ def _answers(sweep: Sweep) -> dict[MetricId, dict[int, Answers]]:
         try:
             answers = read_answers(point, sweep.compared)
         except (OSError, ValueError) as error:
-            _warn(f"{point.files.samples}: not readable ({_first_line(error)}); not compared")
+            warn(f"{point.files.samples}: not readable ({_first_line(error)}); not compared")
             continue
         for metric, each in answers.items():
             found[metric][point.number] = each
@@ -170,7 +170,3 @@ def _show_links(out: Console, place: store.Place, links: Links, several: bool) -
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or repr(error)).splitlines()[0]
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

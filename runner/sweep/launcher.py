@@ -16,7 +16,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from runner.attempt import USAGE_ERROR, complain
+from runner.attempt import USAGE_ERROR, complain, tell
 from runner.config.overrides import written
 from runner.errors import UserError
 from runner.sweep import record, search
@@ -144,21 +144,22 @@ def refuse(sweep: Path, points: Iterable[PointRecord]) -> None:
         by_problems.setdefault(point.refused, []).append(point)
         record.write_point(sweep, replace(point, status=USAGE_ERROR))
     for problems, these in by_problems.items():
-        print(f"{points_title(these, axes)} refused:", file=sys.stderr)
+        tell(f"{points_title(these, axes)} refused:")
         complain(UserError(*problems))
 
 
 def _show_plans(points: Sequence[Point], refused: Mapping[int, UserError]) -> list[JobReturn]:
     from runner.attempt import attempt
+    from runner.report import terminal
     from runner.run import run
 
-    axes = axes_of([point.overrides for point in points])
+    axes, out = axes_of([point.overrides for point in points]), terminal.console()
     returns = []
     statuses.extend(USAGE_ERROR for _ in refused)
     for error in refused.values():
         complain(error)
     for point in points:
-        print(f"\n{point_title(point.number, point.overrides, axes)}")
+        out.print(f"\n{point_title(point.number, point.overrides, axes)}")
         status, _ = attempt(partial(run, point.config, point.composed, Path()), Path())
         statuses.append(status)
         returns.append(_returned(point.overrides, 0.0))

@@ -10,6 +10,7 @@ from runner.sweep.links import Links
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained, value_of
 from runner.sweep.summary import Sweep
 from runner.sweep.words import amount, answer, counted_verdicts, probability
+from runner.visible import visible
 
 
 def page(
@@ -45,7 +46,7 @@ def page(
         *(f"![{cell(told)}]({path})" for path, told in (figures or {}).items()),
         *(["## Reproduce", fenced(sweep.command, "bash")] if sweep.command else []),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return visible("\n\n".join(part for part in parts if part)) + "\n"
 
 
 def _points(sweep: Sweep, linked: bool) -> str:

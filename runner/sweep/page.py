@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.report.drawing import Scale, Strip, scale
-from runner.report.formats import number, signed, visible
+from runner.report.formats import number, signed
 from runner.report.strips import COLOURS, strips, told
 from runner.report.template import template
 from runner.sweep.comparison import Comparison
@@ -49,7 +49,6 @@ def render(
         number=number,
         probability=lambda p: probability(p).removeprefix("p = ").removeprefix("p "),
         signed=signed,
-        visible=visible,
     )
     return page.render(
         sweep=sweep,

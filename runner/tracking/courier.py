@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import shlex
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import IO, Any
 
 from pydantic import TypeAdapter
 
+from runner.attempt import warn
 from runner.errors import cause
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.tracking.records import Begun
@@ -36,7 +36,7 @@ class Busy(NotSent):
 def warn_pending(directory: Path, uri: str, reason: str) -> None:
     """One line, with what brings it to the store later."""
     later = shlex.join(["python", "-m", "runner.sync", str(directory)])
-    print(f"warning: not in MLflow yet ({uri}): {reason}; later: {later}", file=sys.stderr)
+    warn(f"not in MLflow yet ({uri}): {reason}; later: {later}")
 
 
 class Courier:

@@ -20,6 +20,7 @@ from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
 from runner.sweep.record import EARLIER
 from runner.verdict import Status, Verdict
+from runner.visible import visible
 
 MLFLOW_STATUS = {Status.ERROR.value: "FAILED", Status.INTERRUPTED.value: "KILLED"}
 # What a run that left no verdict is called; its process was killed.
@@ -29,7 +30,6 @@ KILLED_REASON = "the run's process ended before there was a verdict"
 KEY = "run_key"
 # What MLflow allows in a metric's name besides letters and digits, its slashes apart.
 NOT_IN_NAMES = re.compile(r"[^\w\-. :]")
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
 # MLflow takes 250 characters in a metric's name, which has three parts here and an ending.
 LONGEST_PART = 70
 # Of an experiment's or run's name; of a key; of a tag (5000 in servers before 3.0).
@@ -148,7 +148,7 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
     values |= {f"extra.{name}": value for name, value in config.engine.extra.items()}
     values |= {f"additional_config.{k}": v for k, v in config.engine.additional_config.items()}
     values |= {f"env.{name}": value for name, value in config.engine.env.items()}
-    return {_key(name): str(value)[:LONGEST_PARAM] for name, value in values.items()}
+    return {_key(name): visible(str(value))[:LONGEST_PARAM] for name, value in values.items()}
 
 
 def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
@@ -253,7 +253,7 @@ def _tags(
             if task.partial:
                 limited = f"{task.expected} of {task.whole} (task.limit)"
                 values[f"samples.{in_name(task.task)}"] = limited
-    return {_key(name): value[:LONGEST_TAG] for name, value in values.items()}
+    return {_key(name): visible(value)[:LONGEST_TAG] for name, value in values.items()}
 
 
 def _key(name: str) -> str:
@@ -263,7 +263,7 @@ def _key(name: str) -> str:
 
 def _line(name: str) -> str:
     """A name that fits in one line of a table."""
-    return _short(UNPRINTABLE.sub(" ", name).strip() or "unnamed", LONGEST_NAME)
+    return _short(visible(" ".join(name.split())) or "unnamed", LONGEST_NAME)
 
 
 def _short(name: str, longest: int) -> str:

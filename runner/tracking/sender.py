@@ -27,11 +27,11 @@ from typing import Any
 from runner import secrecy
 from runner.errors import UserError, cause
 from runner.hubs import reason
-from runner.report.formats import visible
 from runner.rundir import RunDirectory, write_json
 from runner.tracking.aliases import download, find_alias, give_alias
 from runner.tracking.records import KEY, MLFLOW_STATUS, Record, in_name, read_record
 from runner.tracking.tracked import TrackedRun
+from runner.visible import visible
 
 SQLITE = "sqlite:///"
 # MLflow repeats the whole of a server's answer.
