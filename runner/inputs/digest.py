@@ -6,12 +6,14 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 # Above this a file is sampled: 16 GB would take longer to hash than to load.
 WHOLE_FILE_BYTES = 256 << 20
 SAMPLES, SAMPLE_BYTES = 64, 1 << 20
+# Of hundreds of shards each sample is smaller: all of them together are read in a second or two.
+SAMPLED_BYTES, SMALLEST_SAMPLE_BYTES = 2 << 30, 64 << 10
 WHOLE_DIRECTORY_BYTES = 2 << 30
 # Files are read side by side: hashing, and a shared file system, each take one of them at a time.
 READERS = 16
@@ -20,13 +22,18 @@ READERS = 16
 def digest_files(root: Path, files: Iterable[Path]) -> str:
     """SHA-256 over names (relative to root) and contents.
 
-    A file over 256 MiB goes in as its size and 64 samples of 1 MiB spread evenly: retrained or
-    requantized weights differ everywhere, a single flipped byte may go unseen.
+    A file over 256 MiB goes in as its size and 64 samples of up to 1 MiB spread evenly, less where
+    there are more than 32 such files: retrained or requantized weights differ everywhere, a single
+    flipped byte may go unseen.
     """
     wanted = sorted(set(files))
+    large = sum(_is_large(file) for file in wanted)
+    room = SAMPLED_BYTES // SAMPLES // max(large, 1)
+    sample = min(SAMPLE_BYTES, max(SMALLEST_SAMPLE_BYTES, room))
     total = hashlib.sha256()
     with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
-        for file, content in zip(wanted, pool.map(_content, wanted), strict=True):
+        contents = pool.map(partial(_content, sample=sample), wanted)
+        for file, content in zip(wanted, contents, strict=True):
             total.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
             total.update(content)
     return total.hexdigest()
@@ -88,16 +95,17 @@ def whole_sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def sampled_sha256(file: Path) -> str | None:
-    """SHA-256 of a large file's samples; None where the file is small enough to be read whole."""
+def sampled_sha256(file: Path, sample: int | None = None) -> str | None:
+    """SHA-256 of a large file's samples of so many bytes (null: 1 MiB); None for a smaller file."""
+    sample = sample or SAMPLE_BYTES
     size = file.stat().st_size
     if size <= WHOLE_FILE_BYTES:
         return None
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         for number in range(SAMPLES):
-            stream.seek((size - SAMPLE_BYTES) * number // (SAMPLES - 1))
-            digest.update(stream.read(SAMPLE_BYTES))
+            stream.seek((size - sample) * number // (SAMPLES - 1))
+            digest.update(stream.read(sample))
     return digest.hexdigest()
 
 
@@ -141,13 +149,13 @@ def _state(file: Path) -> tuple[int, ...]:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _content(file: Path) -> bytes:
+def _content(file: Path, sample: int) -> bytes:
     if file.stat().st_size <= SAMPLE_BYTES:
         return bytes.fromhex(whole_sha256(file))
-    return _read_once(file, *_state(file))
+    return _read_once(file, sample, *_state(file))
 
 
 @cache
-def _read_once(file: Path, *state: int) -> bytes:
+def _read_once(file: Path, sample: int, *state: int) -> bytes:
     """The points of a sweep share their weights: only a file that has changed is read again."""
-    return bytes.fromhex(sampled_sha256(file) or whole_sha256(file))
+    return bytes.fromhex(sampled_sha256(file, sample) or whole_sha256(file))

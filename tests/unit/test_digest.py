@@ -16,6 +16,7 @@ from runner.inputs.digest import (
     digest_path,
     last_changes,
     last_changes_of_data,
+    sampled_sha256,
 )
 
 
@@ -197,3 +198,30 @@ def test_data_that_is_only_listed_shows_its_changes(
     time.sleep(0.02)
     (files / "a").write_bytes(b"FIRST")
     assert last_changes_of_data(files) != before
+
+
+def test_many_large_files_are_sampled_by_less_and_each_still_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (
+        ("WHOLE_FILE_BYTES", 10_000),
+        ("SAMPLE_BYTES", 1_000),
+        ("SAMPLED_BYTES", 64 * 1_000),
+        ("SMALLEST_SAMPLE_BYTES", 100),
+    ):
+        monkeypatch.setattr(digest, name, size)
+    asked: list[int | None] = []
+
+    def sampled(file: Path, sample: int | None = None) -> str | None:
+        asked.append(sample)
+        return sampled_sha256(file, sample)
+
+    monkeypatch.setattr(digest, "sampled_sha256", sampled)
+    for count in (1, 2, 20):
+        for number in range(count):
+            (tmp_path / f"shard{number}").write_bytes(bytes(20_000))
+        digest._read_once.cache_clear()
+        before = of_files(tmp_path)
+    assert asked == [1_000, *[500] * 2, *[100] * 20]
+    (tmp_path / "shard7").write_bytes(bytes(10_000) + b"1" * 10_000)
+    assert of_files(tmp_path) != before
