@@ -18,7 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from runner.report.formats import duration
+from runner.report.formats import cut, duration
 from runner.visible import visible
 
 PLAIN_LINE_EVERY_S = 10.0
@@ -176,7 +176,7 @@ class _Live:
     def begin(self, label: str, total: int) -> None:
         """Show an empty bar."""
         self._clear()
-        self._shown = self._requests.add_task(visible(label), total=total, rate="", left="")
+        self._shown = self._requests.add_task(cut(visible(label)), total=total, rate="", left="")
 
     def update(self, done: int, rate: str, left: str) -> None:
         """Bring the bar up to date."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from runner.outcome import Outcome
 from runner.plan import Plan
-from runner.report.formats import interval, number, signed
+from runner.report.formats import cut, interval, number, signed
 from runner.report.words import departures, limited, matters, sampling
 from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
 from runner.verdict.words import beneath, reference
@@ -21,8 +21,9 @@ from runner.visible import visible
 
 ROWS = 12
 POINT_METRICS = 3
+NAME_COLUMNS = 10
 # A table of nine columns is readable from here on; a log file has no width of its own.
-WIDE_COLUMNS, LOG_COLUMNS = 100, 120
+WIDE_COLUMNS, LOG_COLUMNS = 104, 120
 
 
 class Screen(Console):
@@ -159,17 +160,22 @@ def _table(verdict: Verdict, wide: bool) -> Table:
     """What was judged, and the rest as long as it fits a screen; the report has all."""
     shown = sorted(verdict.metrics, key=lambda metric: not metric.judged)[:ROWS]
     left_out = len(verdict.metrics) - len(shown)
-    table = Table(caption=f"{left_out} more in the report" if left_out else None, box=SIMPLE_HEAD)
-    table.add_column("task", no_wrap=True)
-    table.add_column("metric", no_wrap=True)
+    caption = f"{left_out} more in the report" if left_out else None
+    table = Table(caption=caption, box=SIMPLE_HEAD, padding=(0, 1) if wide else (0, 1, 0, 0))
+    # Names give way to numbers, line by line.
+    names = [(cut(metric.task), cut(_metric_name(metric))) for metric in shown]
+    for column, own in zip(("task", "metric"), zip(*names, strict=True), strict=True):
+        widest = max(map(len, (column, *own)))
+        table.add_column(column, overflow="fold", min_width=min(widest, NAME_COLUMNS))
     numbers = ["value", "±", *(["95 % interval"] if wide else []), "n", "baseline", "diff"]
     for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
+        few = column == "n"  # of a partial run several words
+        least = len("100") if few else len(column)
+        table.add_column(column, justify="right", no_wrap=not few, min_width=least)
     table.add_column("verdict", no_wrap=True, min_width=len("INCONCLUSIVE"))
-    for metric in shown:
+    for metric, name in zip(shown, names, strict=True):
         table.add_row(
-            metric.task,
-            _metric_name(metric),
+            *name,
             number(metric.value, 3) or "missing",
             number(metric.stderr, 3),
             *([interval(metric.interval, 3)] if wide else []),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
-from runner.report.formats import number, of
+from runner.report.formats import cut, number, of
 from runner.verdict import MetricVerdict, Status, Verdict
 
 SAYING = {
@@ -36,7 +36,7 @@ def headline(plan: Plan, outcome: Outcome, verdict: Verdict) -> str:
 
 def _against(metric: MetricVerdict) -> str:
     error = f" ± {number(metric.stderr, 3)}" if metric.stderr is not None else ""
-    name = f"{metric.task} {metric.metric}" + (
+    name = f"{cut(metric.task)} {cut(metric.metric)}" + (
         "" if metric.filter == "none" else f",{metric.filter}"
     )
     return f"{name} {number(metric.value, 3)}{error} against {metric.baseline:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.outcome import Feeding, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Facts, Plan, make_plan
+from runner.report import terminal
 from runner.report.formats import interval, number, signed
 from runner.report.markdown import render
 from runner.report.stack import execution_mode
@@ -376,3 +378,19 @@ def test_how_full_the_engine_was_kept_is_told(
     text = render(plan, environment, replace(outcome, feeding=resumed), verdict)
     assert "- **Requests**: 0 asked; 700 answered before, in an attempt that did not end\n" in text
     assert "**Requests**" not in render(plan, environment, outcome, verdict)
+
+
+@pytest.mark.parametrize("width", [80, 104, 120])
+def test_a_long_name_leaves_a_table_its_numbers(width: int, verdict: Verdict) -> None:
+    (metric,) = verdict.metrics
+    long = replace(metric, task="a_long_task_" * 25, metric="a_long_metric_" * 20, whole=14042)
+    stream = io.StringIO()
+    out = terminal.Screen(file=stream, width=width, markup=False, soft_wrap=True)
+    judged = replace(verdict, status=Status.INCONCLUSIVE, metrics=(metric, long))
+    terminal.show_verdict(out, "fixed", judged, "")
+    table = stream.getvalue().partition("fixed: ")[0].splitlines()
+    assert max(map(len, table)) <= width
+    numbers = [line for line in table if "0.770" in line]
+    assert len(numbers) == 2
+    assert all(metric.status.value in line for line in numbers)
+    assert all("1319" in line or "of" in line for line in numbers)
