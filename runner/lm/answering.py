@@ -43,6 +43,9 @@ class Model(Protocol):
     def start(self) -> None:
         """Start the engine; before it, requests can be built, and nothing asked."""
 
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        """Raise a UserError for generation settings that the engine would refuse."""
+
     def begin(self, window: int | None, journal: Journal | None) -> None:
         """Another run, with so many requests in flight, or as many as the engine runs at once."""
 

@@ -15,6 +15,7 @@ from lm_eval.tasks import TaskManager
 from runner.errors import UserError
 from runner.lm.answering import Model
 from runner.lm.mistakes import explained, source
+from runner.lm.requests import refused_settings
 from runner.lm.tasks import LoadedTask
 from runner.lm.template import unread_arguments
 from runner.plan import Plan
@@ -43,6 +44,7 @@ def build_requests(
             for leaf in task.leaves.values():
                 leaf.build_all_requests = _already_built
             problems += _unaskable(task)
+            problems += refused_settings(lm, task.requests.values())
         except UserError as error:
             problems += error.problems
         except Exception as error:

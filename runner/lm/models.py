@@ -55,6 +55,14 @@ class FedModel(Templated, VLLM):
         self.stream = Stream(engine, self.progress)
         self.model: _Gate = _Gate(engine, self.stream)
 
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        """Raise a UserError, with vLLM's reason, for generation settings that it refuses."""
+        try:
+            known, until, length = self.modify_gen_kwargs(settings, None, self.max_gen_toks)
+            SamplingParams(max_tokens=length, stop=until, **known)
+        except Exception as error:  # ValueError up to vLLM 0.23, a class of its own in 0.32
+            raise UserError(f"generation_kwargs: vLLM refuses {settings}: {error}") from error
+
     def begin(self, window: int | None, journal: Journal | None) -> None:
         """Another run: it must not depend on what this engine was asked before it.
 

@@ -15,6 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 
 from runner.errors import UserError
+from runner.lm.answering import Model
 from runner.lm.conversation import PLACEHOLDER, Rendered, render
 from runner.lm.examples import Examples
 from runner.outcome import Departure
@@ -31,7 +32,7 @@ class Requests:
     """Follows lm-eval while it builds the requests of one task.
 
     `greedy_by_default` are documents whose task says nothing of sampling, `drawn` those whose
-    answers are drawn at random.
+    answers are drawn at random; `settings` are all generation settings of the task, spelled out.
     """
 
     def __init__(self, name: str, task: Task, evaluation: Evaluation, plan: Plan) -> None:
@@ -39,7 +40,9 @@ class Requests:
         self.most_images = int(plan.engine_args.get("max_images", ALL_IMAGES))
         self.greedy_by_default: set[int] = set()
         self.drawn: set[int] = set()
-        self._name, self._task, self._evaluation, self._plan = name, task, evaluation, plan
+        self.name = name
+        self.settings: dict[str, dict[str, Any]] = {}
+        self._task, self._evaluation, self._plan = task, evaluation, plan
         self._found: dict[tuple[str, str], set[int]] = {}
         self._rendered: list[Rendered] = []
         self._examples = Examples(task)
@@ -49,7 +52,7 @@ class Requests:
     def departures(self) -> list[Departure]:
         """What differs from what was configured, in how many samples."""
         return [
-            Departure(kind, said, len(documents), self._name, min(documents))
+            Departure(kind, said, len(documents), self.name, min(documents))
             for (kind, said), documents in self._found.items()
         ]
 
@@ -91,7 +94,7 @@ class Requests:
         fixed = self._task.config.num_fewshot
         if shots is not None and fixed is not None and fixed != shots:
             raise UserError(
-                f"task.num_fewshot={shots}: {self._name} fixes num_fewshot: {fixed} in its file, "
+                f"task.num_fewshot={shots}: {self.name} fixes num_fewshot: {fixed} in its file, "
                 f"and lm-eval does not change that; set {fixed}, or null"
             )
         lost = {role for each in self._rendered for role in each.lost}
@@ -99,7 +102,7 @@ class Requests:
             raise UserError(
                 f"task.system_instruction: the chat template of "
                 f"{self._plan.engine_args['pretrained']} shows no system message, so "
-                f"{self._name} would be asked without it; leave it out, or set "
+                f"{self.name} would be asked without it; leave it out, or set "
                 "task.apply_chat_template=false"
             )
         if "system" in lost:
@@ -125,7 +128,7 @@ class Requests:
             self._note(number, "template ignored", "the task does not apply the chat template")
         if request.request_type == "loglikelihood" and self._thinks:
             raise UserError(
-                f"model.enable_thinking=true: {self._name} scores given answers, which lm-eval "
+                f"model.enable_thinking=true: {self.name} scores given answers, which lm-eval "
                 "does not do with thinking; choose a task that generates its answers"
             )
         if request.request_type == "generate_until":
@@ -146,9 +149,10 @@ class Requests:
         for name in LENGTHS:
             if name in wanted and name != length:
                 raise UserError(
-                    f"task.gen_kwargs.{name}={wanted[name]}: {self._name} sets {length}, which "
+                    f"task.gen_kwargs.{name}={wanted[name]}: {self.name} sets {length}, which "
                     f"lm-eval prefers; use task.gen_kwargs.{length}"
                 )
+        self.settings.setdefault(repr(settings), settings)
         given = {name: settings[name] for name in SAMPLING if settings.get(name) is not None}
         if not given:
             settings["temperature"] = 0.0
@@ -158,7 +162,7 @@ class Requests:
         elif any(wanted.get(name) for name in SAMPLING):
             (name, value), *_ = ((n, wanted[n]) for n in SAMPLING if wanted.get(n))
             raise UserError(
-                f"task.gen_kwargs.{name}={value}: {self._name} would still be answered greedily, "
+                f"task.gen_kwargs.{name}={value}: {self.name} would still be answered greedily, "
                 f"with {' and '.join(f'{n}={v}' for n, v in given.items())}; set "
                 "task.gen_kwargs.do_sample=true and a task.gen_kwargs.temperature above 0"
             )
@@ -180,7 +184,7 @@ class Requests:
         strict = images and self._plan.backend == "hf-multimodal"
         if places < shown or strict:
             raise UserError(
-                f"task.names={self._name}: the prompt of document {number} has "
+                f"task.names={self.name}: the prompt of document {number} has "
                 f"{_counted(places, 'image placeholder')} and {_counted(shown, 'image')}; mend "
                 f"the task's doc_to_text (each {PLACEHOLDER} stands for one image) or its data"
             )
@@ -190,6 +194,18 @@ class Requests:
 
     def _note(self, number: int, kind: str, said: str) -> None:
         self._found.setdefault((kind, said), set()).add(number)
+
+
+def refused_settings(lm: Model, tasks: Iterable[Requests]) -> list[str]:
+    """A problem for each task with generation settings that the engine would refuse."""
+    problems = []
+    for task in tasks:
+        try:
+            for settings in task.settings.values():
+                lm.check_settings(settings)
+        except UserError as error:
+            problems += [f"task.names={task.name}: {each}" for each in error.problems]
+    return problems
 
 
 def departures(tasks: Iterable[Requests]) -> tuple[Departure, ...]:

@@ -69,6 +69,10 @@ class RecordedTransformers(Templated, Scoring):
                 self.model.to(wanted)
         settle(self.model.generation_config, self.tokenizer)
 
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        """Raise a UserError for a generation setting that transformers does not know."""
+        settled(settings, self.max_gen_toks, "", self.think_end_token)
+
     @property
     def batch_size(self) -> int | str:
         size: int | str = self.batch_size_per_gpu

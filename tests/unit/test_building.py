@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from lm_eval.api.model import LM
 
+from runner.errors import UserError
 from runner.lm.answer import Answer
 from runner.lm.answering import InTurn
 from runner.lm.building import build_requests
@@ -56,6 +57,10 @@ class Recording(InTurn, LM):  # type: ignore[misc]
     loglikelihood_rolling = loglikelihood
 
     def start(self) -> None: ...
+
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        if "num_beams" in settings:
+            raise UserError("no beams here")
 
     def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
         return [(Answer(9, (1,), (-0.1,), (1.0,), "stop"), False)]
@@ -118,3 +123,11 @@ def test_after_a_task_its_documents_are_let_go(load: Load) -> None:
     build_requests(Recording(), manager, loaded, plan)
     finish(Recording(), manager, loaded, plan)
     assert loaded[0].leaves["only"].instances is None
+
+
+def test_generation_settings_that_the_engine_refuses_are_found_before_it_starts(load: Load) -> None:
+    settings = {"until": ["\n"], "num_beams": 2}
+    manager, loaded, plan = load({"one": {}, "two": {"generation_kwargs": settings}})
+    with pytest.raises(UserError) as refused:
+        build_requests(Recording(), manager, loaded, plan)
+    assert refused.value.problems == ("task.names=two: no beams here",)
