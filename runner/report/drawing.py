@@ -13,7 +13,7 @@ from typing import Any
 
 # In units of the drawing.
 WIDTH, HEIGHT = 320.0, 96.0
-MOST_BINS, MOST_POINTS = 24, 160
+MOST_BINS, MOST_POINTS, MOST_TICKS = 24, 160, 6
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,24 @@ class Bin:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many values there are in each span; `ticks` are places on the axis and their names."""
+    """How many values there are in each span.
+
+    `ticks` are places on the horizontal axis and their names, `levels` those on the vertical one.
+    """
 
     bins: tuple[Bin, ...]
     ticks: tuple[tuple[float, str], ...]
+    levels: tuple[tuple[float, str], ...]
     said: str
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Requests answered over time, as points of an SVG line."""
+    """Requests answered over time, as points of an SVG line, and the names on both axes."""
 
     points: str
     ticks: tuple[tuple[float, str], ...]
+    levels: tuple[tuple[float, str], ...]
     said: str
 
 
@@ -120,11 +125,14 @@ def histogram(values: Sequence[int]) -> Histogram | None:
         )
         for place, count in enumerate(counts)
     )
-    places = sorted({0, len(counts) // 2, len(counts) - 1})
+    every = math.ceil(len(counts) / MOST_TICKS)
+    # A bar of one value has its name below it; one of several, where it begins.
+    middle = 0.5 if size == 1 else 0.0
     ticks = tuple(
-        (round((place + 0.5) * width, 1), _span((start + place) * size, size)) for place in places
+        (round((place + middle) * width, 1), str((start + place) * size))
+        for place in range(0, len(counts) + (size > 1), every)
     )
-    return Histogram(bins, ticks, _spread(ordered))
+    return Histogram(bins, ticks, _levels(most), _spread(ordered))
 
 
 def curve(events: Iterable[dict[str, Any]], task: str) -> Curve | None:
@@ -143,16 +151,32 @@ def curve(events: Iterable[dict[str, Any]], task: str) -> Curve | None:
     if len(times) < 3 or times[-1] <= times[0] or answered[-1] == 0:
         return None
     seconds, total = times[-1] - times[0], answered[-1]
-    step = math.ceil(len(times) / MOST_POINTS)
-    kept = [*range(0, len(times) - 1, step), len(times) - 1]
+    every = math.ceil(len(times) / MOST_POINTS)
+    kept = [*range(0, len(times) - 1, every), len(times) - 1]
     points = " ".join(
         f"{WIDTH * (times[at] - times[0]) / seconds:.1f},{HEIGHT * (1 - answered[at] / total):.1f}"
         for at in kept
     )
-    ticks = ((0.0, "0"), (WIDTH / 2, f"{seconds / 2:.3g}"), (WIDTH, f"{seconds:.3g}"))
+    step = _round_part(seconds)
+    passed = [number * step for number in range(int(seconds / step) + 1)]
+    ticks = tuple((round(WIDTH * each / seconds, 1), f"{each:g}") for each in passed)
     half = next(times[at] - times[0] for at in range(len(times)) if answered[at] >= total / 2)
     pace = f"{total} requests in {seconds:.3g} s, {total / seconds:.1f} a second"
-    return Curve(points, ticks, f"{pace}; half by {half:.3g} s")
+    return Curve(points, ticks, _levels(total), f"{pace}; half by {half:.3g} s")
+
+
+def _levels(most: int) -> tuple[tuple[float, str], ...]:
+    """Round numbers up to the most, and their heights."""
+    step = max(round(_round_part(most)), 1)
+    return tuple(
+        (round(HEIGHT * (1 - each / most), 1), str(each)) for each in range(0, most + 1, step)
+    )
+
+
+def _round_part(whole: float) -> float:
+    """1, 2 or 5 times a power of ten: a quarter of the whole, or the next that is greater."""
+    power = 10.0 ** math.floor(math.log10(whole / 4))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= whole / 4 * 0.999)
 
 
 def _round_step(low: int, high: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from runner.environment import Environment
 from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
-from runner.report import words
+from runner.report import mlflow_link, words
 from runner.report.answers import Shown, shortened, worst
 from runner.report.drawing import (
     HEIGHT,
@@ -23,7 +24,7 @@ from runner.report.drawing import (
     curve,
     histogram,
 )
-from runner.report.formats import number, of, signed
+from runner.report.formats import duration, number, of, signed
 from runner.report.stack import execution_mode, version
 from runner.report.strips import COLOURS, strips, told
 from runner.report.subjects import Subjects, by_subject
@@ -63,6 +64,8 @@ def render(
     """The whole page; samples, images and events are read from the run's directory."""
     samples = read_samples(run.samples) if run.samples.exists() else []
     events = list(_events(run.events))
+    times = [event["time"] for event in events if "time" in event]
+    began, ended = min(times, default=run.config.stat().st_mtime), max(times, default=0.0)
     judged = [each for each in verdict.metrics if each.judged]
     line, marks = strips(judged)
     tasks = [_task(task, verdict, samples, events) for task in outcome.tasks]
@@ -97,6 +100,9 @@ def render(
         pictures=pictures([run.images], [each for of in shown for each in of.image_hashes]),
         directory=run.path,
         log_tail=log_tail,
+        began=datetime.fromtimestamp(began, timezone.utc),
+        took=duration(ended - began) if ended > began else "",
+        link_place=mlflow_link.START + mlflow_link.END,
     )
 
 

@@ -18,8 +18,9 @@ from runner.outcome import Departure, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Plan
 from runner.report.answers import LONGEST, shortened
 from runner.report.drawing import HEIGHT, MOST_BINS, WIDTH, curve, histogram, scale
+from runner.report.mlflow_link import linked
 from runner.report.page import render
-from runner.rundir import RunDirectory
+from runner.rundir import RunDirectory, write_atomic
 from runner.verdict import Verdict, judge
 
 LEAVES = ("mmmu_val_art", "mmmu_val_physics", "mmmu_val_law")
@@ -174,7 +175,7 @@ def test_parts_come_worst_first_with_their_own_numbers(
 ) -> None:
     page = page_of(tmp_path, plan, environment, rows, of_rows(rows))
     table = page.partition("part by part</h2>")[2].partition("</table>")[0]
-    found = re.findall(r'<td class="name">(\w+)</td><td class="n">([\d.]+)</td>', table)
+    found = re.findall(r'class="name">(\w+)</th><td class="n">([\d.]+)</td>', table)
     assert found[0] == ("physics", "0.200")
     assert set(found[1:]) == {("art", "0.800"), ("law", "0.800")}
     assert "Names without what they begin with, mmmu_val_ ." in text(page)
@@ -185,9 +186,9 @@ def test_how_long_the_answers_took_is_a_picture(
 ) -> None:
     """A sample takes as long as the last of its requests."""
     timed = [replace(each, seconds=[0.1, 0.2 + place / 50]) for place, each in enumerate(rows)]
-    said = text(page_of(tmp_path / "timed", plan, environment, timed, of_rows(timed)))
+    page = page_of(tmp_path / "timed", plan, environment, timed, of_rows(timed))
     spread = "half have at most 780, 95 % at most 1320, the longest 1380"
-    assert f"milliseconds in the engine: {spread}" in said
+    assert f"Time of the answers in milliseconds in the engine: {spread}" in page
     untold = text(page_of(tmp_path / "untold", plan, environment, rows, of_rows(rows)))
     assert "Time of the answers" not in untold
 
@@ -292,6 +293,50 @@ def test_a_run_that_broke_has_a_page_with_the_end_of_its_log(
     elements(page)
 
 
+def test_the_page_says_when_and_how_it_was_made(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    directory = tmp_path / "run"
+    assert "took" not in text(page_of(directory, plan, environment, rows, of_rows(rows)))
+    run = RunDirectory(directory)
+    write_atomic(run.events, '{"event": "x", "time": 60.0}\n{"event": "y", "time": 150.0}\n')
+    write_atomic(directory / "command.txt", "python -m runner model=<b> 'task.names=[a]'\n")
+    outcome = Outcome(State.COMPLETED, tasks=(of_rows(rows),))
+    page = render(run, plan, environment, outcome, judge(outcome, (asked(),), VerdictConfig()))
+    assert "1970-01-01 00:01 UTC , took 90 s" in text(page)
+    said = page.partition("<h2>Reproduce</h2>")[2]
+    assert "<pre>python -m runner model=&lt;b&gt; &#39;task.names=[a]&#39;</pre>" in said
+
+
+def test_the_link_to_mlflow_is_put_where_it_belongs_and_replaced(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    page = page_of(tmp_path, plan, environment, rows, of_rows(rows))
+    assert "MLflow</a>" not in page
+    local = linked(page, "http://127.0.0.1:5000/#/a?b=1&c=<2>", "mlflow ui")
+    assert '<a href="http://127.0.0.1:5000/#/a?b=1&amp;c=&lt;2&gt;">This run in MLflow</a>' in local
+    assert "once this runs: <code>mlflow ui</code>" in local
+    elements(local)
+    moved = linked(local, "https://server/#/x", "")
+    assert moved.count("MLflow</a>") == 1 and "https://server/#/x" in moved
+    assert "once this runs" not in moved
+    assert linked("<html>of an older version</html>", "x", "") == "<html>of an older version</html>"
+
+
+def test_tables_and_pictures_are_named_for_who_cannot_see_them(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    page = page_of(tmp_path, plan, environment, rows, of_rows(rows))
+    headers = re.findall(r"<th\b[^>]*>", page)
+    assert headers and all('scope="' in each for each in headers)
+    for tag in (
+        *re.findall(r"<svg\b[^>]*>", page),
+        *re.findall(r'<div class="(?:strip|laps)[^>]*>', page),
+    ):
+        label = re.search(r'aria-label="([^"]*)"', tag)
+        assert label is not None and re.search(r"\d", label[1]), tag
+
+
 # The pictures
 
 
@@ -311,7 +356,9 @@ def test_a_histogram_says_its_spread() -> None:
     found = histogram([*range(1, 101)])
     assert found is not None
     assert found.said == "half have at most 50, 95 % at most 95, the longest 100"
-    assert [name for _, name in found.ticks] == ["0–4", "50–54", "100–104"]
+    assert [name for _, name in found.ticks] == ["0", "20", "40", "60", "80", "100"]
+    assert [name for _, name in found.levels] == ["0", "2", "4"]
+    assert found.levels[0][0] == HEIGHT
     assert histogram([]) is None
 
 
@@ -328,6 +375,8 @@ def test_a_curve_goes_on_where_another_kind_of_request_begins() -> None:
     heights = [float(point.partition(",")[2]) for point in found.points.split()]
     assert heights == sorted(heights, reverse=True)
     assert (heights[0], heights[-1]) == (HEIGHT, 0.0)
+    assert found.ticks == ((0.0, "0"), (128.0, "2"), (256.0, "4"))
+    assert found.levels == ((HEIGHT, "0"), (HEIGHT / 2, "50"), (0.0, "100"))
     assert curve(events[:2], "t") is None
     json.dumps(found.ticks)
 
