@@ -76,6 +76,7 @@ class TaskOutcome:
 
     `greedy_by_default` are samples whose task sets neither do_sample nor temperature, `drawn` those
     whose answers are sampled at random. `departures` says what was not asked as configured.
+    `data_digest` is of the documents, `prompt_digest` of what was asked about them.
     """
 
     task: str
@@ -92,6 +93,7 @@ class TaskOutcome:
     output_tokens: int = 0
     answers: int = 0
     prompt_digest: str = ""
+    data_digest: str = ""
     whole: int | None = None
     greedy_by_default: int = 0
     drawn: int = 0

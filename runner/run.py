@@ -35,6 +35,7 @@ from runner.tracking import records
 from runner.tracking.courier import Courier, warn_pending
 from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun, run_page, ui_command
+from runner.tracking.views import all_runs_page
 from runner.verdict import EXIT_STATUS, Status, Verdict, judge
 from runner.verdict.rule import needs_samples
 
@@ -253,6 +254,7 @@ def _send(run: RunDirectory, courier: Courier, tracking: TrackingConfig) -> Trac
 
 def _show_tracked(out: Console, tracked: TrackedRun) -> None:
     out.print(f"MLflow: {run_page(tracked)}")
+    out.print(f"all runs: {all_runs_page(tracked.uri, tracked.experiment_id)}")
     if not tracked.uri.startswith("http"):
         out.print(f"        (served by: {ui_command(tracked.uri)})")
 

@@ -121,6 +121,7 @@ def _task_outcome(
         output_tokens=sum(len(row.token_ids) for row in first_filters.values()),
         answers=finishes.total(),
         prompt_digest=_prompt_digest(rows),
+        data_digest=_digest(sorted({(row.task, row.doc_id, row.doc_hash) for row in rows})),
         whole=loaded.whole,
         greedy_by_default=sum(len(each.greedy_by_default) for each in loaded.requests.values()),
         drawn=sum(len(each.drawn) for each in loaded.requests.values()),
@@ -199,4 +200,8 @@ def _generates(loaded: LoadedTask) -> bool:
 def _prompt_digest(rows: list[SampleRow]) -> str:
     """SHA-256 over all that was asked: the evaluation's identity beyond its settings."""
     asked = sorted((row.task, row.doc_id, row.prompt_hash, *row.image_hashes) for row in rows)
-    return hashlib.sha256(repr(asked).encode()).hexdigest()
+    return _digest(asked)
+
+
+def _digest(parts: list[tuple[Any, ...]]) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -17,7 +17,9 @@ from runner.sweep.links import Links
 from runner.sweep.page import render
 from runner.sweep.summary import MetricId, Sweep, read_sweep
 from runner.sweep.tables import rows, to_csv, to_parquet
+from runner.sweep.words import answer, counted_verdicts
 from runner.tracking.courier import Courier, warn_pending
+from runner.tracking.names import line
 from runner.tracking.pending import deliver, pending
 from runner.tracking.records import user
 from runner.tracking.sender_process import NotSent
@@ -112,6 +114,8 @@ def _record(
             "mlflow.source.name": "python -m runner --multirun",
             "mlflow.source.type": "LOCAL",
             "mlflow.user": user(),
+            "verdict": sweep.worst,
+            "answer": answer(sweep, comparisons),
         }
         kept = [sweep.directory / name for name in (HTML, PAGE, CSV, PARQUET, record.NAME)]
         files = {str(file.resolve()): "" for file in kept if file.is_file()}
@@ -123,6 +127,8 @@ def _record(
                 uri=place.uri,
                 experiment_id=place.experiment_id,
                 sweep_id=sweep.id,
+                name=line(f"{sweep.worst} sweep {sweep.id} ({counted_verdicts(sweep)})"),
+                metrics=store.metrics_of(sweep),
                 tags=tags,
                 files=files,
             )

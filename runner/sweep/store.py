@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from runner.rundir import read_json, write_json
 from runner.sweep.links import Links, links
-from runner.sweep.summary import MetricId, Sweep, SweptPoint
-from runner.tracking.records import Begun, metrics
+from runner.sweep.summary import Sweep
+from runner.tracking.metrics import metric_name
+from runner.tracking.records import Begun
 from runner.tracking.tracked import TrackedRun
 
 # What was recorded of a sweep's comparison, and where.
@@ -73,10 +74,28 @@ def columns(sweep: Sweep) -> list[str]:
         ends = [".".join(parts[start:]) for start in range(len(parts))]
         columns += [f"params.{end}" for end in ends if end in params][:1]
     for metric in sweep.compared:
-        name = next((_name(p, metric) for p in sweep.points if p.measured(metric)), None)
-        if name is not None:
+        measured = [each for p in sweep.points if (each := p.measured(metric)) is not None]
+        if measured:
+            name = metric_name(measured[0])
             columns += [f"metrics.{name}", f"metrics.{name}_stderr", f"metrics.{name}_difference"]
     return [*columns, "metrics.perf/evaluate_s", "metrics.perf/output_tokens_per_s"]
+
+
+def metrics_of(sweep: Sweep) -> dict[str, float]:
+    """How many points there are and passed, and between which values each metric lies."""
+    counts = sweep.counts()
+    found = {
+        "points": float(len(sweep.points)),
+        "points_passed": float(counts.get("PASSED", 0)),
+        "points_failed": float(counts.get("FAILED", 0)),
+    }
+    for metric in sweep.compared:
+        measured = [each for p in sweep.points if (each := p.measured(metric)) is not None]
+        values = [each.value for each in measured if each.value is not None]
+        if values:
+            name = metric_name(measured[0])
+            found |= {f"{name}_lowest": min(values), f"{name}_highest": max(values)}
+    return found
 
 
 def _params(sweep: Sweep) -> set[str]:
@@ -86,11 +105,3 @@ def _params(sweep: Sweep) -> set[str]:
             begun: Begun = read_json(point.files.tracking, Begun)
             return set(begun.params)
     return set()
-
-
-def _name(point: SweptPoint, metric: MetricId) -> str | None:
-    """What the metric is called in MLflow."""
-    if point.outcome is None or point.verdict is None:
-        return None
-    only = replace(point.verdict, metrics=(point.metrics[metric],))
-    return next(iter(metrics(point.outcome, only)), None)

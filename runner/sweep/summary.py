@@ -22,6 +22,10 @@ from runner.tracking.tracked import TrackedRun
 from runner.verdict import MetricVerdict, Status, Verdict
 
 NOT_RUN, UNFINISHED = "NOT RUN", "UNFINISHED"
+WORST_FIRST = (
+    *("FAILED", "ERROR", "INCONCLUSIVE", "UNJUDGED"),
+    *("REFUSED", "INTERRUPTED", UNFINISHED, NOT_RUN, "PASSED"),
+)
 STATES = (*(status.value for status in Status), UNFINISHED, NOT_RUN)
 LONGEST_VALUE = 24
 PATH = re.compile(r"[\w.~/+@-]*[\w.~+@-]/?")
@@ -109,6 +113,11 @@ class Sweep:
         """How many points ended in each state, PASSED first."""
         states = [point.state for point in self.points]
         return {state: states.count(state) for state in STATES if state in states}
+
+    @property
+    def worst(self) -> str:
+        """The state that a reader must know of first."""
+        return min((point.state for point in self.points), key=WORST_FIRST.index, default=NOT_RUN)
 
     def compared_in(self, point: SweptPoint) -> tuple[MetricId | None, ...]:
         """A point's rows in a table: what it has of the compared metrics, else one without any.

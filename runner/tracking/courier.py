@@ -90,11 +90,11 @@ class Courier:
         return tracked
 
     def share_view(self, timeout_s: float, **arguments: Any) -> str:
-        """As runner.tracking.sender.share_view says; raises NotSent."""
+        """As runner.tracking.summaries.share_view says; raises NotSent."""
         return str(self._ask(timeout_s, "share_view", **arguments))
 
     def send_summary(self, timeout_s: float, **arguments: Any) -> str:
-        """As runner.tracking.sender.send_summary says; raises NotSent."""
+        """As runner.tracking.summaries.send_summary says; raises NotSent."""
         return str(self._ask(timeout_s, "send_summary", **arguments))
 
     def find_alias(self, timeout_s: float, **arguments: Any) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import json
 import os
-import re
 import socket
 import uuid
 from contextlib import suppress
@@ -19,22 +17,27 @@ from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
 from runner.sweep.record import EARLIER
+from runner.tracking.metrics import columns, metrics, table
+from runner.tracking.names import in_name, key, line
 from runner.verdict import Status, Verdict
 from runner.visible import visible
 
-MLFLOW_STATUS = {Status.ERROR.value: "FAILED", Status.INTERRUPTED.value: "KILLED"}
+# Else FINISHED. In MLflow's table a run that FINISHED has a green mark.
+MLFLOW_STATUS = {
+    Status.FAILED.value: "FAILED",
+    Status.ERROR.value: "FAILED",
+    Status.INTERRUPTED.value: "KILLED",
+}
 # What a run that left no verdict is called; its process was killed.
 UNFINISHED = Status.ERROR.value
 KILLED_REASON = "the run's process ended before there was a verdict"
 # The tag that a run is found again by, however much of it had arrived.
 KEY = "run_key"
-# What MLflow allows in a metric's name besides letters and digits, its slashes apart.
-NOT_IN_NAMES = re.compile(r"[^\w\-. :]")
-# MLflow takes 250 characters in a metric's name, which has three parts here and an ending.
-LONGEST_PART = 70
-# Of an experiment's or run's name; of a key; of a tag (5000 in servers before 3.0).
-LONGEST_NAME, LONGEST_KEY, LONGEST_TAG = 200, 250, 5000
+# Of a tag (5000 in servers before 3.0), and of a parameter.
+LONGEST_TAG = 5000
 LONGEST_PARAM = 6000
+# Characters of a data set's digest that fit in MLflow's table, which takes 36.
+DIGEST = 16
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,37 @@ class Begun:
     sweep: str | None
     params: dict[str, str]
     tags: dict[str, str]
+    # Where the documents come from: a directory, or a hub.
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The documents that a task asked about: where they come from, how many, and their digest."""
+
+    name: str
+    digest: str
+    source: str
+    documents: int
 
 
 @dataclass(frozen=True)
 class Record:
-    """All that MLflow gets of a run besides its files."""
+    """All that MLflow gets of a run besides its files.
+
+    `table` has what each metric's judgement rests on, as CSV; `columns` are those of the
+    experiment's view of all runs.
+    """
 
     begun: Begun
+    name: str
     ended_ms: int
     status: str
     metrics: dict[str, float]
     tags: dict[str, str]
+    table: str = ""
+    datasets: tuple[DataSet, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def begin(config: RunConfig, plan: Plan, environment: Environment, started_ms: int) -> Begun:
@@ -71,7 +94,7 @@ def begin(config: RunConfig, plan: Plan, environment: Environment, started_ms: i
         key=uuid.uuid4().hex,
         uri=config.tracking.uri,
         experiment=experiment_of(config),
-        name=_line(f"{plan.model} {config.sweep.point or plan.parallel_mode}"),
+        name=line(f"{plan.model} {config.sweep.point or plan.parallel_mode}"),
         timeout_s=config.tracking.timeout_s,
         started_ms=started_ms,
         user=user(),
@@ -79,12 +102,13 @@ def begin(config: RunConfig, plan: Plan, environment: Environment, started_ms: i
         sweep=config.sweep.id,
         params=parameters(config, plan),
         tags=_tags_before(plan, environment),
+        data=plan.data_dir or plan.data_source,
     )
 
 
 def experiment_of(config: RunConfig) -> str:
     """The one that is named, or the task's."""
-    return _line(config.tracking.experiment or "+".join(config.task.names))
+    return line(config.tracking.experiment or "+".join(config.task.names))
 
 
 def read_record(run: RunDirectory) -> Record:
@@ -96,15 +120,20 @@ def read_record(run: RunDirectory) -> Record:
     begun: Begun = read_json(run.tracking, Begun)
     if not run.verdict.exists():
         tags = _tags(run, begun, None, None)
-        return Record(begun, _ended(run, begun), "KILLED", {}, tags)
+        name = line(f"{tags['verdict']} {begun.name}")
+        return Record(begun, name, _ended(run, begun), "KILLED", {}, tags)
     verdict: Verdict = read_json(run.verdict, Verdict)
     outcome: Outcome | None = read_json(run.outcome, Outcome) if run.outcome.exists() else None
     return Record(
-        begun,
-        _ended(run, begun),
-        MLFLOW_STATUS.get(verdict.status.value, "FINISHED"),
-        metrics(outcome, verdict) if outcome is not None else {},
-        _tags(run, begun, verdict, outcome),
+        begun=begun,
+        name=line(f"{verdict.status.value} {begun.name}"),
+        ended_ms=_ended(run, begun),
+        status=MLFLOW_STATUS.get(verdict.status.value, "FINISHED"),
+        metrics=metrics(outcome, verdict) if outcome is not None else {},
+        tags=_tags(run, begun, verdict, outcome),
+        table=table(verdict),
+        datasets=_datasets(outcome, begun) if outcome is not None else (),
+        columns=columns(outcome, verdict) if outcome is not None else (),
     )
 
 
@@ -148,56 +177,15 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
     values |= {f"extra.{name}": value for name, value in config.engine.extra.items()}
     values |= {f"additional_config.{k}": v for k, v in config.engine.additional_config.items()}
     values |= {f"env.{name}": value for name, value in config.engine.env.items()}
-    return {_key(name): visible(str(value))[:LONGEST_PARAM] for name, value in values.items()}
+    return {key(name): visible(str(value))[:LONGEST_PARAM] for name, value in values.items()}
 
 
-def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
-    """`mmmu_val/acc` and what stands beside it, less for subtasks; `perf/…` for the whole run."""
-    found: dict[str, float] = {}
-    asked = {task.task for task in outcome.tasks}
-    for metric in verdict.metrics:
-        task = in_name(metric.task)
-        parts = [task, in_name(metric.metric)]
-        base = "/".join(parts if metric.filter == "none" else [*parts, in_name(metric.filter)])
-        beside: dict[str, float | None] = {"": metric.value, "_stderr": metric.stderr}
-        if metric.task in asked:
-            beside["_n"] = float(metric.n)
-            beside["_low"], beside["_high"] = metric.interval or (None, None)
-        if metric.judged:
-            beside["_passed"] = float(metric.status is Status.PASSED)
-            beside["_baseline"] = metric.baseline
-            beside["_difference"] = metric.difference
-            beside["_p"] = metric.p
-        found |= {f"{base}{end}": value for end, value in beside.items() if value is not None}
-        if metric.judged:
-            passed = metric.status is Status.PASSED
-            found[f"{task}/passed"] = min(found.get(f"{task}/passed", 1.0), float(passed))
-            if metric.baseline is not None:
-                found.setdefault(f"{task}/baseline", metric.baseline)
-    found |= {
-        f"{in_name(task.task)}/unparsable": task.unparsable / task.evaluated
+def _datasets(outcome: Outcome, begun: Begun) -> tuple[DataSet, ...]:
+    return tuple(
+        DataSet(line(task.task), task.data_digest[:DIGEST], begun.data, task.evaluated)
         for task in outcome.tasks
-        if task.evaluated
-    }
-    found |= {f"perf/{name}": value for name, value in outcome.timings.items()}
-    if outcome.feeding is not None:
-        fed = outcome.feeding
-        found |= {"perf/engine_steps": fed.steps, "perf/requests_asked": fed.asked}
-        found["perf/requests_resumed"] = fed.resumed
-        if fed.busy is not None:
-            found["perf/engine_busy"] = fed.busy
-    seconds = sum(task.seconds for task in outcome.tasks)
-    if seconds > 0:
-        tokens = sum(task.output_tokens for task in outcome.tasks)
-        samples = sum(task.evaluated for task in outcome.tasks)
-        found["perf/output_tokens_per_s"] = tokens / seconds
-        found["perf/samples_per_s"] = samples / seconds
-    return found
-
-
-def in_name(part: str) -> str:
-    """A part of a metric's name, which MLflow takes for a part of a path."""
-    return _short(re.sub(r"^\.+|^$", "_", NOT_IN_NAMES.sub("_", part)), LONGEST_PART)
+        if task.data_digest
+    )
 
 
 def _tags_before(plan: Plan, environment: Environment) -> dict[str, str]:
@@ -208,9 +196,12 @@ def _tags_before(plan: Plan, environment: Environment) -> dict[str, str]:
         "chip": environment.chip,
         "python": environment.python,
         "project_commit": environment.project_commit or "unknown",
+        "layout": plan.parallel_mode,
     }
     if plan.overruled:
         values["overruled"] = "; ".join(plan.overruled)
+    if environment.project_commit:
+        values["mlflow.source.git.commit"] = environment.project_commit
     if environment.platform == "ascend":
         values |= {"series": environment.series, "hbm": environment.memory}
     values |= {f"version.{name}": version for name, version in environment.packages.items()}
@@ -248,29 +239,13 @@ def _tags(
         values["reference_platform"] = used.platform
     if outcome is not None:
         values["retries"] = str(len(outcome.retries))
+        values["dtype"] = str(outcome.engine.get("dtype", begun.params.get("dtype", "")))
         for task in outcome.tasks:
             values[f"prompts.{in_name(task.task)}"] = task.prompt_digest
             if task.partial:
                 limited = f"{task.expected} of {task.whole} (task.limit)"
                 values[f"samples.{in_name(task.task)}"] = limited
-    return {_key(name): visible(value)[:LONGEST_TAG] for name, value in values.items()}
-
-
-def _key(name: str) -> str:
-    """Of a parameter or a tag."""
-    return _short(re.sub(r"^[./]+|^$", "_", NOT_IN_NAMES.sub("_", name)), LONGEST_KEY)
-
-
-def _line(name: str) -> str:
-    """A name that fits in one line of a table."""
-    return _short(visible(" ".join(name.split())) or "unnamed", LONGEST_NAME)
-
-
-def _short(name: str, longest: int) -> str:
-    """Cut, and still different from what begins alike."""
-    if len(name) <= longest:
-        return name
-    return f"{name[: longest - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return {key(name): visible(value)[:LONGEST_TAG] for name, value in values.items()}
 
 
 def user() -> str:

@@ -17,7 +17,6 @@ import signal
 import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -27,10 +26,14 @@ from typing import Any
 from runner import secrecy
 from runner.errors import UserError, cause
 from runner.hubs import reason
-from runner.rundir import RunDirectory, write_json
+from runner.report.mlflow_link import linked
+from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.tracking import views
 from runner.tracking.aliases import download, find_alias, give_alias
-from runner.tracking.records import KEY, MLFLOW_STATUS, Record, in_name, read_record
-from runner.tracking.tracked import TrackedRun
+from runner.tracking.names import in_name
+from runner.tracking.records import KEY, MLFLOW_STATUS, Record, read_record
+from runner.tracking.summaries import send_summary, share_view
+from runner.tracking.tracked import TrackedRun, needed_command, run_page
 from runner.visible import visible
 
 SQLITE = "sqlite:///"
@@ -46,8 +49,8 @@ IMPATIENT = {
 }
 # A run has one of them: which, may change when its directory is moved.
 PLACES_IN_SWEEP = ("sweep", "sweep_earlier")
-# Not `sweep`: a table that is filtered by it shows the points and nothing else.
-SUMMARY = "sweep_summary"
+# The artifact that has the intervals.
+TABLE = "metrics.csv"
 
 
 class DeletedError(Exception):
@@ -74,52 +77,19 @@ def send_run(directory: str) -> dict[str, str]:
     client = _client(record.begun.uri)
     experiment_id = _experiment_id(client, record.begun.uri, record.begun.experiment)
     run_id = _run_id(client, experiment_id, record)
+    tracked = TrackedRun(record.begun.uri, record.begun.experiment, experiment_id, run_id)
+    _link(run, tracked)
     try:
         _send_values(client, run_id, record)
         client.log_artifacts(run_id, str(run.path))
+        if record.table:
+            client.log_text(run_id, record.table, TABLE)
     finally:
         client.set_terminated(run_id, status=record.status, end_time=record.ended_ms)
-    tracked = TrackedRun(record.begun.uri, record.begun.experiment, experiment_id, run_id)
+    with suppress(Exception):  # the runs are there without it
+        views.share_all_runs(client, experiment_id, record.columns)
     write_json(run.tracked, tracked)
     return asdict(tracked)
-
-
-def share_view(uri: str, experiment_id: str, sweep_id: str, columns: list[str]) -> str:
-    """Columns that matter to a sweep, kept in the store as a view; its key."""
-    from runner.sweep.links import share_view
-
-    return share_view(_client(uri), experiment_id, sweep_id, columns)
-
-
-def send_summary(
-    uri: str, experiment_id: str, sweep_id: str, tags: dict[str, str], files: dict[str, str]
-) -> str:
-    """The run that holds a sweep's comparison, made or brought up to date; its id.
-
-    `files` are paths on disk and the folders they are shown in.
-    """
-    client = _client(uri)
-    mark = '"' if "'" in sweep_id else "'"
-    mine = client.search_runs([experiment_id], f"tags.{SUMMARY} = {mark}{sweep_id}{mark}")
-    for doubled in mine[1:]:
-        client.delete_run(doubled.info.run_id)
-    if mine:
-        run_id = str(mine[0].info.run_id)
-    else:
-        made = client.create_run(
-            experiment_id, run_name=f"sweep {sweep_id}", tags={SUMMARY: sweep_id}
-        )
-        run_id = str(made.info.run_id)
-    status = "FAILED"
-    try:
-        for name, value in tags.items():
-            client.set_tag(run_id, name, value)
-        for file, folder in files.items():
-            client.log_artifact(run_id, file, folder or None)
-        status = "FINISHED"
-    finally:
-        client.set_terminated(run_id, status=status, end_time=int(time.time() * 1000))
-    return run_id
 
 
 REQUESTS: dict[str, Callable[..., Any]] = {
@@ -134,6 +104,14 @@ REQUESTS: dict[str, Callable[..., Any]] = {
         download,
     )
 }
+
+
+def _link(run: RunDirectory, tracked: TrackedRun) -> None:
+    """Let the run's page point to where it is now."""
+    with suppress(OSError):  # a disk that is full; the page is as good as before
+        page = run.report_html.read_text(encoding="utf-8")
+        new = linked(page, run_page(tracked), needed_command(tracked.uri))
+        write_atomic(run.report_html, new)
 
 
 def _client(uri: str) -> Any:
@@ -206,7 +184,7 @@ def _run_id(client: Any, experiment_id: str, record: Record) -> str:
         client.delete_run(doubled.info.run_id)
     if not found:
         created = client.create_run(
-            experiment_id, start_time=begun.started_ms, run_name=begun.name, tags=record.tags
+            experiment_id, start_time=begun.started_ms, run_name=record.name, tags=record.tags
         )
         return str(created.info.run_id)
     run_id = str(found[0].info.run_id)
@@ -217,12 +195,27 @@ def _run_id(client: Any, experiment_id: str, record: Record) -> str:
 
 
 def _send_values(client: Any, run_id: str, record: Record) -> None:
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
     metrics = [Metric(name, value, record.ended_ms, 0) for name, value in record.metrics.items()]
     params = [Param(name, value) for name, value in record.begun.params.items()]
     tags = [RunTag(name, value) for name, value in record.tags.items()]
     client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
+    asked = [
+        DatasetInput(
+            Dataset(
+                name=each.name,
+                digest=each.digest,
+                source_type="local" if each.source.startswith("/") else "hub",
+                source=json.dumps({"path": each.source}),
+                profile=json.dumps({"num_rows": each.documents}),
+            ),
+            [InputTag("mlflow.data.context", "evaluation")],
+        )
+        for each in record.datasets
+    ]
+    if asked:
+        client.log_inputs(run_id, asked)
 
 
 def _mark_killed(client: Any, experiment_id: str) -> None:

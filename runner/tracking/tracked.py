@@ -32,3 +32,8 @@ def ui_command(uri: str) -> str:
     """What shows a local store to this machine alone, whatever MLFLOW_HOST says."""
     words = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     return shlex.join([sys.executable, *words])
+
+
+def needed_command(uri: str) -> str:
+    """What must run for `run_page` to be there: nothing but the server where there is one."""
+    return "" if uri.startswith("http") else ui_command(uri)

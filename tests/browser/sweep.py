@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runner.sweep.links import view_key, view_tag
+from runner.sweep.links import view_name
+from runner.tracking.views import view_key, view_tag
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ def stored(uri: str, sweep_id: str, axes: tuple[str, ...], metric: str) -> Store
         metric=metric,
         figure_run=figure_run,
         figure=figure,
-        view=view_key(sweep_id) if view_tag(sweep_id) in experiment.tags else None,
+        view=view_key(view_name(sweep_id))
+        if view_tag(view_name(sweep_id)) in experiment.tags
+        else None,
     )
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from runner import sync
 from runner.rundir import write_json
 from runner.sweep.finish import finish
-from runner.tracking.sender import SUMMARY
+from runner.tracking.summaries import SUMMARY
 from runner.tracking.tracked import TrackedRun
 from tests.sweeps import ID, Asked, Found, begun, build, grid
 

@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, parse_qsl
 
 import pytest
 
-from runner.sweep.links import Links, links, share_view, view_key, view_tag
+from runner.sweep.links import Links, links, share_view, view_name
+from runner.tracking.views import view_key, view_tag
 
 SWEEP = "2026-11-20/18-02-11"
 COLUMNS = ["tags.verdict", "params.tp", "params.max_model_len", "metrics.mmmu_val/acc"]
@@ -119,9 +120,9 @@ def test_an_odd_id_survives_the_address(sweep: str) -> None:
 def test_a_view_has_a_name_and_the_columns_in_order() -> None:
     client = Experiments()
     key = share_view(client, "7", SWEEP, COLUMNS)
-    assert key == view_key(SWEEP)
-    value = client.tags[view_tag(SWEEP)]
-    assert view_tag(SWEEP).endswith(f".{key}")
+    assert key == view_key(view_name(SWEEP))
+    value = client.tags[view_tag(view_name(SWEEP))]
+    assert view_tag(view_name(SWEEP)).endswith(f".{key}")
     view = json.loads(value)
     assert view["name"] == f"sweep {SWEEP}"
     assert view["createdAt"] == view["updatedAt"] > 1_700_000_000_000
@@ -137,7 +138,7 @@ def test_very_many_columns_are_packed() -> None:
     client = Experiments()
     columns = [f"metrics.task_{number}/exact_match/strict-match" for number in range(100)]
     share_view(client, "7", SWEEP, columns)
-    value = client.tags[view_tag(SWEEP)]
+    value = client.tags[view_tag(view_name(SWEEP))]
     assert len(value) <= 5000
     assert value.startswith("deflate;")
     assert len(state(value)["selectedColumns"]) == 100
@@ -148,5 +149,5 @@ def test_a_sweep_that_goes_on_replaces_its_view() -> None:
     share_view(client, "7", SWEEP, COLUMNS)
     share_view(client, "7", SWEEP, COLUMNS[:2])
     share_view(client, "7", "another", COLUMNS)
-    assert set(client.tags) == {view_tag(SWEEP), view_tag("another")}
-    assert len(state(client.tags[view_tag(SWEEP)])["selectedColumns"]) == 2
+    assert set(client.tags) == {view_tag(view_name(SWEEP)), view_tag(view_name("another"))}
+    assert len(state(client.tags[view_tag(view_name(SWEEP))])["selectedColumns"]) == 2

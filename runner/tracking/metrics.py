@@ -1,0 +1,88 @@
+"""What MLflow shows of a run in numbers: few metrics, and a table with all that they rest on."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from runner.outcome import Outcome
+from runner.tracking.names import in_name
+from runner.verdict import MetricVerdict, Status, Verdict
+from runner.visible import visible
+
+TABLE = "task,metric,filter,value,stderr,low95,high95,n,baseline,difference,p,verdict,reason"
+# Judged metrics that are columns of the view of all runs.
+COLUMN_METRICS = 3
+
+
+def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
+    """`mmmu_val/acc`, with its error where it was asked or judged; `perf/…` for the whole run.
+
+    Few enough to choose columns from; `table` has the rest.
+    """
+    found: dict[str, float] = {}
+    asked = {task.task for task in outcome.tasks}
+    for metric in verdict.metrics:
+        base = metric_name(metric)
+        beside: dict[str, float | None] = {"": metric.value}
+        if metric.judged or metric.task in asked:
+            beside["_stderr"] = metric.stderr
+        if metric.judged:
+            beside["_difference"] = metric.difference
+        found |= {f"{base}{end}": value for end, value in beside.items() if value is not None}
+        if metric.judged:
+            task, passed = in_name(metric.task), metric.status is Status.PASSED
+            found[f"{task}/passed"] = min(found.get(f"{task}/passed", 1.0), float(passed))
+            if metric.baseline is not None:
+                found.setdefault(f"{task}/baseline", metric.baseline)
+    found |= {
+        f"{in_name(task.task)}/unparsable": task.unparsable / task.evaluated
+        for task in outcome.tasks
+        if task.evaluated
+    }
+    found |= {f"perf/{name}": value for name, value in outcome.timings.items()}
+    if outcome.feeding is not None and outcome.feeding.busy is not None:
+        found["perf/engine_busy"] = outcome.feeding.busy
+    seconds = sum(task.seconds for task in outcome.tasks)
+    if seconds > 0:
+        tokens = sum(task.output_tokens for task in outcome.tasks)
+        samples = sum(task.evaluated for task in outcome.tasks)
+        found["perf/output_tokens_per_s"] = tokens / seconds
+        found["perf/samples_per_s"] = samples / seconds
+    return found
+
+
+def metric_name(metric: MetricVerdict) -> str:
+    """`mmmu_val/acc`, or `gsm8k/exact_match/strict-match`."""
+    parts = [in_name(metric.task), in_name(metric.metric)]
+    return "/".join(parts if metric.filter == "none" else [*parts, in_name(metric.filter)])
+
+
+def table(verdict: Verdict) -> str:
+    """CSV, a row a metric: its value, interval and baseline, and how it was judged."""
+    text = io.StringIO(f"{TABLE}\n")
+    text.seek(0, io.SEEK_END)
+    rows = csv.writer(text, lineterminator="\n")
+    for metric in verdict.metrics:
+        low, high = metric.interval or (None, None)
+        rows.writerow(
+            [
+                *(visible(text) for text in (metric.task, metric.metric, metric.filter)),
+                *(metric.value, metric.stderr, low, high, metric.n),
+                *(metric.baseline, metric.difference, metric.p),
+                *(metric.status.value, visible(metric.reason)),
+            ]
+        )
+    return text.getvalue()
+
+
+def columns(outcome: Outcome, verdict: Verdict) -> tuple[str, ...]:
+    """What tells a good run from a bad one, then what was run."""
+    sent = metrics(outcome, verdict)
+    judged = [metric_name(each) for each in verdict.metrics if each.judged]
+    numbers = [name + end for name in judged[:COLUMN_METRICS] for end in ("", "_difference")]
+    return (
+        "tags.verdict",
+        *(f"metrics.{name}" for name in numbers if name in sent),
+        *("params.model", "tags.layout", "tags.dtype", "params.limit"),
+    )
