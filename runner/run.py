@@ -34,8 +34,7 @@ from runner.supervision.interruption import deferring
 from runner.tracking import records
 from runner.tracking.courier import Courier, warn_pending
 from runner.tracking.sender_process import NotSent
-from runner.tracking.tracked import TrackedRun, run_page, ui_command
-from runner.tracking.views import all_runs_page
+from runner.tracking.tracked import TrackedRun
 from runner.verdict import EXIT_STATUS, Status, Verdict, judge
 from runner.verdict.rule import needs_samples
 
@@ -162,17 +161,14 @@ def perform(
             terminal.show_verdict(out, plan.model, verdict, tail)
             terminal.show_matters(out, outcome)
             terminal.show_feeding(out, outcome)
-            page = (
-                f", and {files.report_html.name} beside it" if files.report_html.is_file() else ""
-            )
-            out.print(f"report: {files.report}{page}")
+            terminal.show_reports(out, files.report, files.report_html)
             if verdict.reference is not None:
                 both = shlex.join([verdict.reference.directory, str(files.path)])
                 out.print(f"why: python -m runner.compare {both}")
     if config.tracking.enabled:
         tracked = _send(files, courier, config.tracking)
         if tracked is not None and not brief:
-            _show_tracked(out, tracked)
+            terminal.show_tracked(out, tracked)
     return verdict
 
 
@@ -250,13 +246,6 @@ def _send(run: RunDirectory, courier: Courier, tracking: TrackingConfig) -> Trac
     except NotSent as error:
         warn_pending(run.path, tracking.uri, str(error))
         return None
-
-
-def _show_tracked(out: Console, tracked: TrackedRun) -> None:
-    out.print(f"MLflow: {run_page(tracked)}")
-    out.print(f"all runs: {all_runs_page(tracked.uri, tracked.experiment_id)}")
-    if not tracked.uri.startswith("http"):
-        out.print(f"        (served by: {ui_command(tracked.uri)})")
 
 
 _warn = cache(warn)  # the points of a sweep have most of their warnings in common

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,8 +14,11 @@ from rich.text import Text
 
 from runner.outcome import Outcome
 from runner.plan import Plan
+from runner.report import style
 from runner.report.formats import cut, interval, number, signed
 from runner.report.words import departures, limited, matters, sampling
+from runner.tracking.tracked import TrackedRun, needed_command, run_page
+from runner.tracking.views import all_runs_page
 from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
 from runner.verdict.words import beneath, reference
 from runner.visible import visible
@@ -48,7 +52,14 @@ def console() -> Console:
 
 
 def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> None:
-    """The table, the end of the engine's log where there is one to show, and the last word."""
+    """The verdict, the table, and the end of the engine's log where there is one to show."""
+    out.print(
+        Text.assemble(
+            f"{model}: ",
+            style.verdict(verdict.status.value),
+            f" ({verdict.reason})",
+        )
+    )
     if verdict.metrics:
         out.print(_table(verdict, wide=out.width >= WIDE_COLUMNS), soft_wrap=False)
     for metric in verdict.metrics:
@@ -56,7 +67,6 @@ def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> N
             out.print(f"{metric.task} {_metric_name(metric)}: {said}")
     if log_tail:
         out.print(log_tail)
-    out.print(f"{model}: {verdict.status.value} ({verdict.reason})")
 
 
 def show_feeding(out: Console, outcome: Outcome) -> None:
@@ -83,13 +93,31 @@ def show_point(out: Console, verdict: Verdict, log_tail: str) -> None:
         out.print(log_tail)
     judged = [metric for metric in verdict.metrics if metric.judged]
     judged.sort(key=lambda metric: metric.status is Status.PASSED)
+    status = style.verdict(verdict.status.value)
     if verdict.status not in (Status.PASSED, Status.FAILED) or not judged:
-        out.print(f"{verdict.status.value}: {verdict.reason}")
+        out.print(Text.assemble(status, f": {verdict.reason}"))
         return
     said = [_judged(metric) for metric in judged[:POINT_METRICS]]
     if len(judged) > len(said):
         said.append(f"{len(judged) - len(said)} more in the report")
-    out.print(f"{verdict.status.value}: {'; '.join(said)}")
+    out.print(Text.assemble(status, f": {'; '.join(said)}"))
+
+
+def show_reports(out: Console, report: Path, page: Path) -> None:
+    """Where the reports are; the page is missing where it could not be written."""
+    said = Text.assemble("report: ", style.file_link(report))
+    if page.is_file():
+        said = Text.assemble(said, ", and ", style.file_link(page, page.name), " beside it")
+    out.print(said)
+
+
+def show_tracked(out: Console, tracked: TrackedRun) -> None:
+    """The run in MLflow, the table that it stands in, and what must run for both to be there."""
+    out.print(Text.assemble("MLflow: ", style.link(run_page(tracked))))
+    every = all_runs_page(tracked.uri, tracked.experiment_id)
+    out.print(Text.assemble("        all runs: ", style.link(every)))
+    if command := needed_command(tracked.uri):
+        out.print(f"        (served by: {command})")
 
 
 def _judged(metric: MetricVerdict) -> str:
@@ -182,6 +210,6 @@ def _table(verdict: Verdict, wide: bool) -> Table:
             metric.count,
             number(metric.baseline, 3),
             signed(metric.difference, 3),
-            metric.status.value,
+            style.verdict(metric.status.value) if metric.judged else metric.status.value,
         )
     return table

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from runner.attempt import warn
+from runner.report import style
 from runner.rundir import RunDirectory, write_atomic
 from runner.sweep import markdown, record, screen, store
 from runner.sweep.answers import Answers, read_answers
@@ -54,7 +56,8 @@ def finish(sweep_directory: Path, out: Console) -> None:
         write_atomic(sweep.directory / CSV, to_csv(table))
         write_atomic(sweep.directory / PARQUET, to_parquet(table))
         _write_pages(sweep, comparisons, figures)
-        out.print(f"report: {sweep.directory / HTML} (beside it: {PAGE}, {CSV}, {PARQUET})")
+        report = style.file_link(sweep.directory / HTML)
+        out.print(Text.assemble("report: ", report, f" (beside it: {PAGE}, {CSV}, {PARQUET})"))
         if left:
             _send(courier, left, sweep.directory)
             sweep = read_sweep(sweep_directory)  # what has arrived has a link now
@@ -167,9 +170,11 @@ def _write_figures(sweep: Sweep) -> list[Figure]:
 
 def _show_links(out: Console, place: store.Place, links: Links, several: bool) -> None:
     out.print(f"MLflow, experiment {place.experiment}:" if several else "MLflow:")
-    for name, link in (("runs", links.table), ("charts", links.chart), ("compare", links.compare)):
+    pages = {"runs": links.table, "charts": links.chart, "compare": links.compare}
+    for name, address in pages.items():
         # A hundred runs make an address that fills the screen.
-        out.print(f"  {name:8}{link if len(link) <= LONGEST_LINK else 'the link is in sweep.md'}")
+        said = address if len(address) <= LONGEST_LINK else "the link is in sweep.md"
+        out.print(Text.assemble(f"  {name:8}", style.link(address, said)))
     if not place.uri.startswith("http"):
         out.print(f"  (served by: {ui_command(place.uri)})")
 

@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from runner.report import style
 from runner.report.formats import number, signed
 from runner.report.terminal import counted
 from runner.sweep.comparison import Comparison
@@ -114,7 +115,7 @@ def _table(sweep: Sweep) -> Table:
             table.add_row(
                 str(point.number) if first else "",
                 point.label if first else "",
-                point.state if first else "",
+                style.verdict(point.state) if first else "",
                 *([metric.name if metric is not None else ""] if several else []),
                 *cells,
                 evaluation(point) if first else "",

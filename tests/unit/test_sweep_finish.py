@@ -18,8 +18,10 @@ from rich.console import Console
 from runner import sync
 from runner.rundir import write_json
 from runner.sweep.finish import finish
+from runner.sweep.links import view_name
 from runner.tracking.summaries import SUMMARY
 from runner.tracking.tracked import TrackedRun
+from runner.tracking.views import view_tag
 from tests.sweeps import ID, Asked, Found, begun, build, grid
 
 TP, LENGTH = "parallelism.tp", "engine.max_model_len"
@@ -257,8 +259,12 @@ def test_one_summary_run(tmp_path: Path, store: str) -> None:
     client = mlflow.MlflowClient(tracking_uri=store)
     experiment = points[0].tracked.experiment_id if points[0].tracked else ""
     (summary,) = client.search_runs([experiment], f"tags.{SUMMARY} = '{ID}'")
-    assert summary.info.run_name == f"sweep {ID}"
-    assert summary.info.status == "FINISHED"
+    assert summary.info.run_name == f"FAILED sweep {ID} (4 points: 2 PASSED, 2 FAILED)"
+    assert summary.info.status == summary.data.tags["verdict"] == "FAILED"
+    numbers = summary.data.metrics
+    assert (numbers["points"], numbers["points_passed"], numbers["points_failed"]) == (4, 2, 2)
+    assert numbers["mini/acc_lowest"] < numbers["mini/acc_highest"]
+    assert "mini acc" in summary.data.tags["answer"]
     note = summary.data.tags["mlflow.note.content"]
     assert "2 PASSED, 2 FAILED" in note
     assert "report.md)" not in note and "![" not in note  # no file of ours is below that page
@@ -284,8 +290,7 @@ def test_the_view_has_the_columns_that_matter(tmp_path: Path, store: str) -> Non
     assert points[0].tracked is not None
     client = mlflow.MlflowClient(tracking_uri=store)
     tags = client.get_experiment(points[0].tracked.experiment_id).tags
-    (view,) = [value for name, value in tags.items() if name.startswith("mlflow.sharedViewState.")]
-    columns = json.loads(view)["selectedColumns"]
+    columns = json.loads(tags[view_tag(view_name(ID))])["selectedColumns"]
     assert columns[:5] == [
         "tags.`verdict`",
         "params.`tp`",
