@@ -103,7 +103,7 @@ def test_mlflow_holds_parameters_metrics_tags_and_artifacts(default_run: Finishe
         [experiment.experiment_id],
         filter_string=f"tags.run_directory = '{default_run.directory}'",
     )
-    assert run.info.status == "FINISHED"
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "PASSED canary_vl TP1")
     expected = {"model": "canary_vl", "tp": "1", "max_model_len": "1024", "dtype": "float32"}
     assert expected.items() <= run.data.params.items()
     verdict = default_run.json("verdict.json")["metrics"][0]
@@ -119,7 +119,13 @@ def test_mlflow_holds_parameters_metrics_tags_and_artifacts(default_run: Finishe
     assert run.data.tags["version.torch"]
     artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     # mlflow.json says where the run went, so it can only be written once it is there.
-    assert artifacts == FILES - {"mlflow.json"}
+    assert artifacts == FILES - {"mlflow.json"} | {"metrics.csv"}
+    (used,) = run.inputs.dataset_inputs
+    assert used.dataset.name == "canary"
+    digest = default_run.json("outcome.json")["tasks"][0]["data_digest"]
+    assert digest.startswith(used.dataset.digest)
+    page = (default_run.directory / "report.html").read_text(encoding="utf-8")
+    assert f"/runs/{run.info.run_id}?" in page
 
 
 def test_a_wrong_baseline_fails_and_a_second_run_answers_the_same(

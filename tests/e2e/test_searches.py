@@ -47,12 +47,13 @@ def read(sweep: Path) -> SweepRecord:
 
 
 def names(store: str) -> list[str]:
-    """What MLflow calls the runs that are points."""
+    """What MLflow calls the runs that are points, behind their verdicts."""
     import mlflow
 
     client = mlflow.MlflowClient(tracking_uri=store)
     runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
-    return sorted(run.info.run_name for run in runs if "engine_fingerprint" in run.data.tags)
+    points = [run for run in runs if "engine_fingerprint" in run.data.tags]
+    return sorted(run.info.run_name.partition(" ")[2] for run in points)
 
 
 @needs("hydra_plugins.hydra_submitit_launcher", "slurm")
