@@ -39,6 +39,7 @@ class Server:
     after: int = 0
     experiments: dict[str, str] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    experiment_tags: dict[str, str] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -77,6 +78,15 @@ class Server:
         if path == "experiments/create":
             number = self.experiments.setdefault(asked["name"], str(len(self.experiments) + 1))
             return 200, {"experiment_id": number}
+        if path == "experiments/get":
+            (name,) = (
+                n for n, each in self.experiments.items() if [each] == asked["experiment_id"]
+            )
+            tags = [{"key": key, "value": value} for key, value in self.experiment_tags.items()]
+            return 200, {"experiment": _experiment(name, self.experiments[name]) | {"tags": tags}}
+        if path == "experiments/set-experiment-tag":
+            self.experiment_tags[asked["key"]] = asked["value"]
+            return 200, {}
         if path == "runs/create":
             run_id = uuid.uuid4().hex
             self.runs[run_id] = {
@@ -106,6 +116,8 @@ class Server:
             return 200, {"run_info": run["info"]}
         elif path == "runs/delete-tag":
             run["data"]["tags"] = [e for e in run["data"]["tags"] if e["key"] != asked["key"]]
+        elif path == "runs/log-inputs":
+            run["inputs"] = {"dataset_inputs": asked["datasets"]}
         elif path == "runs/log-batch":
             for kind in ("params", "metrics", "tags"):
                 kept = {each["key"]: each for each in [*run["data"][kind], *asked.get(kind, [])]}

@@ -76,6 +76,8 @@ def send_run(directory: str) -> dict[str, str]:
     secrecy.blot(run.engine_log)  # of a run that was killed
     client = _client(record.begun.uri)
     experiment_id = _experiment_id(client, record.begun.uri, record.begun.experiment)
+    with suppress(Exception):  # the runs are there without it
+        views.share_all_runs(client, experiment_id, record.columns)
     run_id = _run_id(client, experiment_id, record)
     tracked = TrackedRun(record.begun.uri, record.begun.experiment, experiment_id, run_id)
     _link(run, tracked)
@@ -86,8 +88,6 @@ def send_run(directory: str) -> dict[str, str]:
             client.log_text(run_id, record.table, TABLE)
     finally:
         client.set_terminated(run_id, status=record.status, end_time=record.ended_ms)
-    with suppress(Exception):  # the runs are there without it
-        views.share_all_runs(client, experiment_id, record.columns)
     write_json(run.tracked, tracked)
     return asdict(tracked)
 
