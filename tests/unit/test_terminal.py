@@ -25,7 +25,7 @@ def a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def out(is_terminal: bool) -> Console:
-    return Console(file=StringIO(), force_terminal=is_terminal, width=120, soft_wrap=True)
+    return terminal.Screen(file=StringIO(), force_terminal=is_terminal, width=120, soft_wrap=True)
 
 
 def written(console: Console) -> str:
