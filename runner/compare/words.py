@@ -223,7 +223,7 @@ def _kinds(comparison: Comparison) -> str:
     )
     if any(each.reason in ASKED_OTHERWISE for each in comparison.unpaired):
         return f"{changed} questions were not asked or not answered alike: {named}."
-    return f"{changed} answers differ, by what explains them: {named}."
+    return f"{changed} of {comparison.pairs} answers differ, by what explains them: {named}."
 
 
 def _numerics(comparison: Comparison) -> str:

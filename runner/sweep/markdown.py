@@ -51,7 +51,8 @@ def page(
 
 def _points(sweep: Sweep, linked: bool) -> str:
     axes = [axis.short for axis in sweep.axes]
-    head = ["", *axes, "Verdict", "Metric", "Value", "95 % interval", "Baseline", "Difference"]
+    head = ["", *axes, "Verdict", "Metric", "Value", "95 % interval", "n"]
+    head += ["Baseline", "Difference", "Evaluation", "Engine start"]
     rows = []
     for point in sweep.points:
         linked_here = linked and point.files.report.is_file()
@@ -68,13 +69,14 @@ def _points(sweep: Sweep, linked: bool) -> str:
                     cell(metric.name) if metric is not None else "",
                     value,
                     interval(found.interval, 3) if found is not None else "",
+                    found.count if found is not None else "",
                     number(found.baseline, 3) if found is not None else "",
                     signed(found.difference, 3) if found is not None else "",
                     evaluation(point),
                     engine_start(point),
                 ]
             )
-    return _table([*map(cell, head), "Evaluation", "Engine start"], rows)
+    return _table(list(map(cell, head)), rows)
 
 
 def _tests(comparisons: tuple[Comparison, ...]) -> list[str]:

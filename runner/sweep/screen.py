@@ -105,19 +105,23 @@ def _table(sweep: Sweep) -> Table:
     if several:
         table.add_column("metric", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
     table.add_column("diff", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("start", justify="right", no_wrap=True)
     for point in sweep.points:
         for row, metric in enumerate(sweep.compared_in(point)):
             first = row == 0
-            cells = value_of(point, metric) if metric is not None else ("", "")
+            value, difference = value_of(point, metric) if metric is not None else ("", "")
+            found = point.measured(metric) if metric is not None else None
             table.add_row(
                 str(point.number) if first else "",
                 point.label if first else "",
                 style.verdict(point.state) if first else "",
                 *([metric.name if metric is not None else ""] if several else []),
-                *cells,
+                value,
+                found.count if found is not None else "",
+                difference,
                 evaluation(point) if first else "",
                 engine_start(point) if first else "",
             )

@@ -76,6 +76,7 @@ def _metric_columns(sweep: Sweep, name: MetricId | None, metric: MetricVerdict |
         "low": low,
         "high": high,
         "n": metric.n if metric is not None else None,
+        "whole": metric.whole if metric is not None else None,
         "baseline": metric.baseline if metric is not None else None,
         "difference": metric.difference if metric is not None else None,
     }
