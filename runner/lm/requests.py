@@ -66,12 +66,10 @@ class Requests:
         def fewshot_context(doc: Any, *args: Any, **kwargs: Any) -> Any:
             self._rendered = []
             self._examples.begin()
-            if kwargs.get("chat_template") is not None:
-                kwargs["chat_template"] = self._rendering(kwargs["chat_template"])
-            return context(doc, *args, **kwargs)
+            return context(doc, *args, **self._rendering(kwargs))
 
         def construct_requests(doc: Any, ctx: Any, **kwargs: Any) -> Any:
-            built = construct(doc, ctx, **kwargs)
+            built = construct(doc, ctx, **self._rendering(kwargs))
             number = kwargs["metadata"][1]
             self._compare_prompt(doc, number)
             for request in built if isinstance(built, list) else [built]:
@@ -81,12 +79,17 @@ class Requests:
         task.fewshot_context = fewshot_context
         task.construct_requests = construct_requests
 
-    def _rendering(self, template: Callable[..., str]) -> Callable[..., str]:
+    def _rendering(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of lm-eval's, whose chat template is followed where there is one."""
+        template: Callable[..., str] | None = given.get("chat_template")
+        if template is None:
+            return given
+
         def rendered(history: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
             self._rendered.append(render(template, history, add_generation_prompt))
             return self._rendered[-1].prompt
 
-        return rendered
+        return {**given, "chat_template": rendered}
 
     def _compare_prompt(self, doc: Any, number: int) -> None:
         """What concerns all requests about a document."""
