@@ -22,14 +22,16 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Fewer finished requests say too little about the rest.
-LEAST_FINISHED = 8
+# Fewer finished requests, or steps of the engine, say too little about the rest.
+LEAST_FINISHED, LEAST_STEPS = 8, 20
 # The longest fiftieth of the lengths is the tail.
 TAIL_SHARE = 0.02
+# How much likelier an exponential tail is than Pareto's before any length is seen.
+EXPONENTIAL_ODDS = 4
 # Of the waiting requests so many windows are simulated; those before them take the average.
 SIMULATED_WINDOWS = 4
 # Lengths drawn in all, and simulations at least and at most: a few milliseconds.
-DRAWN, LEAST_ROUNDS, MOST_ROUNDS = 2000, 4, 50
+DRAWN, LEAST_ROUNDS, MOST_ROUNDS = 3000, 9, 49
 # An age below any length: a length may be 0.
 NOT_STARTED = -1.0
 # The engine's speed is taken over as many estimates.
@@ -65,14 +67,14 @@ class Clock:
         """
         self._seen.append((time.monotonic(), steps))
         (then, before), (now, _) = self._seen[0], self._seen[-1]
-        left = steps_left(queue)
+        left = steps_left(queue) if steps >= LEAST_STEPS else None
         if steps == before or left is None:
             return None
         return left * (now - then) / (steps - before)
 
 
 def steps_left(queue: Queue) -> float | None:
-    """Engine steps until all requests are answered, the mean of simulations.
+    """Engine steps until all requests are answered, the median of simulations.
 
     They are drawn alike each time, so that the estimate moves with what is known only. None while
     half of the lengths are unknown, or fewer than LEAST_FINISHED are known.
@@ -92,7 +94,7 @@ def steps_left(queue: Queue) -> float | None:
         rest = lengths.draw(random, ages, pareto) - ages
         waiting = lengths.draw(random, np.full(simulated, NOT_STARTED), pareto)
         ends.append(_end(queue, np.maximum(rest, 1.0), waiting))
-    return float(np.mean(ends))
+    return float(np.median(ends))
 
 
 def _end(queue: Queue, rest: NDArray[np.float64], waiting: NDArray[np.float64]) -> float:
@@ -127,24 +129,26 @@ class _Lengths:
         seen, ended = seen[order], ended[order]
         surviving = np.cumprod(1 - ended / np.arange(len(seen), 0, -1))
         self.half_known = bool(surviving[-1] <= 0.5)
-        inner = _places_to(TAIL_SHARE, seen, surviving)
+        # The first length that the tail's share exceeds, or the last one that is known whole.
+        edge = seen[min(np.searchsorted(-surviving, -TAIL_SHARE), np.flatnonzero(ended)[-1])]
+        inner = int(np.searchsorted(seen, edge, side="right"))
         self._seen, self._surviving = seen[:inner], surviving[:inner]
         self._edge, self._beyond = max(float(seen[inner - 1]), 1.0), float(surviving[inner - 1])
         self._longest = max(queue.longest, float(np.max(queue.finished, initial=1.0)))
-        self._fit(seen, ended, inner, _places_to(0.5, seen, surviving))
+        self._fit(seen[inner:], seen[inner:][ended[inner:]], seen.sum() / ended.sum())
 
-    def _fit(
-        self, seen: NDArray[np.float64], ended: NDArray[np.bool_], tail: int, upper_half: int
-    ) -> None:
-        """Maximum likelihood with censoring, and with one length as the upper half has them."""
-        before, logs_before, excess_before, _ = _beyond(seen, ended, upper_half)
-        count, logs, excess, density = _beyond(seen, ended, tail)
-        least = 0.01
-        self._alpha = (count + 1) / (logs + max(logs_before / max(before, 1), least))
-        self._rate = (count + 1) / (excess + max(excess_before / max(before, 1), least))
+    def _fit(self, tail: NDArray[np.float64], events: NDArray[np.float64], mean: float) -> None:
+        """Maximum likelihood with censoring, as if one more length had ended a mean length behind
+        the edge: few lengths alone say too little, and many may be there that have just begun."""
+        logs, excess = float(np.log(tail / self._edge).sum()), float((tail - self._edge).sum())
+        count = len(events)
+        self._alpha = (count + 1) / (logs + math.log1p(max(mean, 0.1) / self._edge))
+        self._rate = (count + 1) / (excess + max(mean, 0.1))
+        density = float(np.log(events).sum())
         pareto = count * math.log(self._alpha) - density - self._alpha * logs
         exponential = count * math.log(self._rate) - self._rate * excess
-        self.pareto = 1 / (1 + math.exp(min(max(exponential - pareto, -50.0), 50.0)))
+        odds = EXPONENTIAL_ODDS * math.exp(min(max(exponential - pareto, -50.0), 50.0))
+        self.pareto = 1 / (1 + odds)
 
     def draw(
         self, random: np.random.Generator, ages: NDArray[np.float64], pareto: bool
@@ -175,20 +179,3 @@ class _Lengths:
         )
         share = np.where(ages >= self._edge, self._beyond * tail, inner)
         return np.maximum(share, np.finfo(float).tiny)
-
-
-def _places_to(share: float, seen: NDArray[np.float64], surviving: NDArray[np.float64]) -> int:
-    """How many of the ordered lengths lie before that which only a share exceeds, it among them."""
-    last = int(np.argmax(surviving <= share)) if surviving[-1] <= share else -1
-    return int(np.searchsorted(seen, seen[last], side="right"))
-
-
-def _beyond(
-    seen: NDArray[np.float64], ended: NDArray[np.bool_], start: int
-) -> tuple[int, float, float, float]:
-    """Of the lengths behind a place: how many ended, and the sums of the logarithms of their
-    ratios to the one before, of their differences, and of the logarithms of those that ended."""
-    edge, tail = max(float(seen[start - 1]), 1.0), seen[start:]
-    events = tail[ended[start:]]
-    logs, excess = float(np.log(tail / edge).sum()), float((tail - edge).sum())
-    return len(events), logs, excess, float(np.log(events).sum())

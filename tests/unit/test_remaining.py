@@ -122,13 +122,13 @@ def test_seconds_follow_the_speed_of_late(monkeypatch: pytest.MonkeyPatch) -> No
     now = 100.0
     monkeypatch.setattr("runner.lm.remaining.time.monotonic", lambda: now)
     clock, queue = Clock(), Queue([40] * 100, [39], 0, 1, 512)
-    assert clock.seconds_left(queue, 0) is None  # no speed yet
-    for step in range(1, 12):
+    assert clock.seconds_left(queue, 20) is None  # no speed yet
+    for step in range(21, 32):
         now += 2.0
         slow = clock.seconds_left(queue, step)
     assert slow == pytest.approx(2.0)
     for step in range(1, 12):
         now += 2.0
-        fast = clock.seconds_left(queue, 11 + 10 * step)
+        fast = clock.seconds_left(queue, 31 + 10 * step)
     assert fast == pytest.approx(0.2)
     assert clock.seconds_left(Queue([40] * 7, [1], 5, 1, 512), 999) is None  # too few finished
