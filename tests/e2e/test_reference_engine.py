@@ -22,7 +22,7 @@ from runner.canary import WEIGHTS
 from runner.evidence.pairing import pair
 from runner.evidence.samples import Sample, read_samples
 from runner.journal.attempts import records
-from tests.e2e.conftest import PROJECT, Finished, Run, command, environment
+from tests.e2e.conftest import PROJECT, Finished, Run, command, environment, unhurried
 from tests.e2e.started import Started
 
 pytestmark = pytest.mark.slow
@@ -126,7 +126,7 @@ def test_a_run_that_was_killed_asks_what_is_missing_and_ends_as_if_nothing_had_b
     ended = subprocess.run(
         command(again, store, *REFERENCE, *IN_PAIRS),
         cwd=tmp_path,
-        env=environment(),
+        env=unhurried(0.0),  # the same code on PYTHONPATH: the same engine
         capture_output=True,
         text=True,
         timeout=300,
