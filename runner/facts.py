@@ -18,7 +18,7 @@ from runner.inputs.digest import (
     last_changes_of_data,
 )
 from runner.inputs.paths import contents, local_paths
-from runner.inputs.tasks import named_by_tasks
+from runner.inputs.task_data import named_by_tasks
 from runner.packages import AT_START, OURS, engine_plugins
 from runner.plan import Facts
 from runner.preflight import Findings

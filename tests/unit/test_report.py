@@ -12,6 +12,7 @@ from runner.config.schema import RunConfig
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.outcome import Feeding, MetricResult, Outcome, State, TaskOutcome
+from runner.packages import Code
 from runner.plan import Evaluation, Facts, Plan, make_plan
 from runner.report import terminal
 from runner.report.formats import interval, number, signed
@@ -252,6 +253,16 @@ def test_inherited_switches_are_named_and_paths_are_not(
     text = render(plan, replace(environment, variables=inherited), outcome, verdict)
     assert "\n- **Inherited Environment**: HCCL_BUFFSIZE=512, VLLM_X=a\\|b \\# c\n" in text
     assert "- **Parallel mode**: TP2\n" in text
+
+
+def test_code_that_is_not_as_released_is_named(
+    plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
+) -> None:
+    assert "Not as released" not in render(plan, environment, outcome, verdict)
+    code = {"vllm": Code("ab" * 32, "edited: vllm/a|b.py"), "torch": Code("cd" * 32)}
+    text = render(plan, replace(environment, code=code), outcome, verdict)
+    said = "vllm: edited: vllm/a\\|b.py (content abababababab)"
+    assert f"\n- **Not as released**: {said}\n" in text
 
 
 def test_the_cpu_build_of_vllm_is_vllm(

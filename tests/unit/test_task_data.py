@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runner.inputs.tasks import named_by_tasks
+from runner.inputs.task_data import named_by_tasks
 
 
 @pytest.fixture
@@ -128,6 +128,22 @@ def test_groups_and_tags_stand_for_their_tasks(tasks: Path, write: Callable[...,
 def test_a_task_file_may_be_named_itself(tasks: Path, write: Callable[..., Path]) -> None:
     file = write("../elsewhere/quiz.yaml", task="quiz", dataset_path="data/a.jsonl")
     assert named(tasks, str(file)) == {"data/a.jsonl", "elsewhere/quiz.yaml"}
+
+
+def test_code_beside_a_task_file_outside_counts(tasks: Path) -> None:
+    outside = tasks.parent / "elsewhere"
+    (outside / "more").mkdir(parents=True)
+    for name in ("utils.py", "more/parts.py", "unused.py"):
+        (outside / name).write_text("")
+    (outside / "quiz.yaml").write_text(
+        "task: quiz\nprocess_docs: !function utils.docs\n"
+        "metric_list: [{metric: !function more.parts.score}, {metric: !function json.dumps}]\n"
+    )
+    assert named(tasks, str(outside / "quiz.yaml")) == {
+        "elsewhere/quiz.yaml",
+        "elsewhere/utils.py",
+        "elsewhere/more/parts.py",
+    }
 
 
 def test_functions_are_passed_over_and_broken_files_too(tasks: Path) -> None:
