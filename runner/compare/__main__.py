@@ -99,7 +99,7 @@ def _margin(text: str) -> float:
 def _compare(given: argparse.Namespace, command: str) -> int:
     from runner.compare.comparison import compare
     from runner.compare.page import write
-    from runner.compare.screen import show, show_page, show_point
+    from runner.compare.screen import show, show_page, show_point, show_sweep
     from runner.compare.sides import read_side
     from runner.compare.sweep import compare_sweep, is_sweep
     from runner.report import terminal
@@ -123,8 +123,7 @@ def _compare(given: argparse.Namespace, command: str) -> int:
         found = compare_sweep(
             first, names[1], places[1], output, given.margin, command, lambda p: show_point(out, p)
         )
-        counts = ", ".join(f"{count} {state}" for state, count in found.counts.items())
-        out.print(f"\n{found.status.value}: {found.headline} ({counts})")
+        show_sweep(out, found)
         status = found.exit_status
     else:
         comparison = compare(first, read_side(names[1], places[1]), given.margin)

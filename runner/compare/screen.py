@@ -7,11 +7,13 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from runner.compare import words
 from runner.compare.comparison import Comparison
 from runner.compare.page import NAME
-from runner.compare.sweep import ComparedPoint
+from runner.compare.sweep import ComparedPoint, ComparedSweep
+from runner.report import style
 from runner.report.formats import number
 from runner.sweep.words import amount, probability
 
@@ -20,7 +22,9 @@ ROWS = 12
 
 
 def show(out: Console, comparison: Comparison) -> None:
-    """Who they are, the table, the findings, and the verdict last."""
+    """The verdict, who they are, the table and the findings."""
+    status = style.verdict(comparison.ruling.status.value)
+    out.print(Text.assemble(status, f": {words.headline(comparison)}"))
     for letter, run in (("A", comparison.first), ("B", comparison.second)):
         asked = f"{run.samples} questions"
         parts = (run.model, run.layout, run.dtype, run.platform, asked, run.limited)
@@ -29,7 +33,6 @@ def show(out: Console, comparison: Comparison) -> None:
         out.print(_table(comparison), soft_wrap=False)
     for sentence in words.findings(comparison):
         out.print(f"- {sentence}")
-    out.print(f"\n{comparison.ruling.status.value}: {words.headline(comparison)}")
 
 
 def _table(comparison: Comparison) -> Table:
@@ -59,9 +62,19 @@ def _table(comparison: Comparison) -> Table:
 
 def show_point(out: Console, point: ComparedPoint) -> None:
     """A line for each point as soon as it is compared."""
-    out.print(f"{point.number:>3}  {point.status.value:12}  {point.label}: {point.said}")
+    status = style.verdict(point.status.value)
+    status.pad_right(12 - len(point.status.value))
+    out.print(Text.assemble(f"{point.number:>3}  ", status, f"  {point.label}: {point.said}"))
+
+
+def show_sweep(out: Console, compared: ComparedSweep) -> None:
+    """What all points say together."""
+    counts = ", ".join(f"{count} {state}" for state, count in compared.counts.items())
+    status = style.verdict(compared.status.value)
+    out.print(Text.assemble("\n", status, f": {compared.headline} ({counts})"))
 
 
 def show_page(out: Console, directory: Path) -> None:
     """The last line: where to look."""
-    out.print(f"page: {directory / f'{NAME}.html'} (beside it: {NAME}.md, {NAME}.json)")
+    page = style.file_link(directory / f"{NAME}.html")
+    out.print(Text.assemble("page: ", page, f" (beside it: {NAME}.md, {NAME}.json)"))

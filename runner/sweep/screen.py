@@ -5,13 +5,14 @@ from __future__ import annotations
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from runner.report import style
 from runner.report.formats import number, signed
 from runner.report.terminal import counted
 from runner.sweep.comparison import Comparison
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
-from runner.sweep.words import answer, axis_lines, counted_verdicts
+from runner.sweep.words import answer, axis_lines
 from runner.verdict import Status
 
 WIDTH, WIDEST_WORD = 100, 24
@@ -24,7 +25,10 @@ _EXPLAINED_BY_NUMBERS = (Status.PASSED.value, Status.FAILED.value)
 def show(out: Console, sweep: Sweep, comparisons: tuple[Comparison, ...]) -> None:
     """The answer, the verdicts, what each axis does, then the points."""
     out.print(f"\n{answer(sweep, comparisons)}")
-    out.print(counted_verdicts(sweep))
+    parts = [
+        Text.assemble(f"{count} ", style.verdict(state)) for state, count in sweep.counts().items()
+    ]
+    out.print(Text(f"{counted(len(sweep.points), 'point')}: ") + Text(", ").join(parts))
     for head, *below in findings(sweep, comparisons):
         out.print(head)
         for line in below:
@@ -93,6 +97,12 @@ def value_of(point: SweptPoint, metric: MetricId) -> tuple[str, str]:
     return f"{number(found.value, 3)}{pm}", signed(found.difference, 3)
 
 
+def _number(point: SweptPoint) -> str | Text:
+    """It opens the point's report where the terminal can."""
+    report = point.files.report_html
+    return style.file_link(report, str(point.number)) if report.is_file() else str(point.number)
+
+
 def _table(sweep: Sweep) -> Table:
     several = len(sweep.compared) > 1
     table = Table(box=SIMPLE_HEAD)
@@ -115,7 +125,7 @@ def _table(sweep: Sweep) -> Table:
             value, difference = value_of(point, metric) if metric is not None else ("", "")
             found = point.measured(metric) if metric is not None else None
             table.add_row(
-                str(point.number) if first else "",
+                _number(point) if first else "",
                 point.label if first else "",
                 style.verdict(point.state) if first else "",
                 *([metric.name if metric is not None else ""] if several else []),
