@@ -9,15 +9,25 @@ from pathlib import Path
 import pytest
 
 from tests.contract.client import Upstream
-from tests.contract.wheels import unpacked
+from tests.contract.wheels import RELEASES, unpacked
+
+
+@pytest.fixture(scope="session", params=RELEASES)
+def release(request: pytest.FixtureRequest) -> str:
+    """Each release of vllm-ascend that the contract is with."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def tree() -> Path:
+def tree(release: str) -> Path:
+    return tree_of(release)
+
+
+def tree_of(release: str) -> Path:
     """The pinned wheels' content. Not to be had is an error: nothing else checks these rules."""
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("tokenizers, the one wheel with compiled code, is pinned for x86-64")
-    return unpacked()
+    return unpacked(RELEASES[release])
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
+from omegaconf import MISSING
 
 from runner import canary
 from runner.config import loading
@@ -121,9 +123,10 @@ class Case:
 
 
 def models() -> list[str]:
-    """All that conf/model has."""
-    directory = loading.config_directory() / "model"
-    return sorted(file.stem for file in directory.glob("*.yaml"))
+    """All that conf/model has, but for the file whose model a user names."""
+    files = (loading.config_directory() / "model").glob("*.yaml")
+    shipped = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in files}
+    return sorted(name for name, model in shipped.items() if model.get("pretrained") != MISSING)
 
 
 def presets() -> list[str]:

@@ -58,6 +58,9 @@ def install(series: str) -> None:
     modules = {"torch_npu": StubModule("torch_npu", npu=npu), "torch_npu.npu": npu}
     for name in ("torch_npu._C", "torch_npu._C._distributed_c10d", "torch_npu.utils"):
         modules[name] = StubModule(name)
+    # CUDA builds where this project is developed; later releases import them if they are installed.
+    for name in ("torchaudio", "torchcodec", "torchcodec.decoders"):
+        modules[name] = StubModule(name)
     sys.modules.update(modules)
 
     torch.utils.rename_privateuse1_backend("npu")

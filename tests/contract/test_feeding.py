@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.conftest import tree_of
+from tests.contract.wheels import RELEASES
 
-@pytest.fixture(params=["pinned", "installed"])
+
+@pytest.fixture(params=["installed", *RELEASES])
 def vllm(request: pytest.FixtureRequest) -> Path:
-    if request.param == "pinned":
-        return Path(request.getfixturevalue("tree")) / "vllm"
+    if request.param in RELEASES:
+        return tree_of(request.param) / "vllm"
     spec = importlib.util.find_spec("vllm")
     assert spec is not None and spec.origin is not None, "the extra [cpu] brings vLLM"
     return Path(spec.origin).parent

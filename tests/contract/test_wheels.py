@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract import wheels
 
-GGUF = next(wheel for wheel in wheels.WHEELS if wheel.name == "gguf")  # the smallest
+GGUF = next(wheel for wheel in wheels.SHARED if wheel.name == "gguf")  # the smallest
 
 
 @pytest.fixture
@@ -22,25 +22,19 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_no_registry_is_an_error_that_says_so(
-    nowhere: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wheels, "WHEELS", (GGUF,))
+def test_no_registry_is_an_error_that_says_so(nowhere: None, tmp_path: Path) -> None:
     with pytest.raises(wheels.ContractError, match=r"gguf==.* could not be fetched"):
-        wheels.unpacked(tmp_path)
+        wheels.unpacked((GGUF,), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wheels, "WHEELS", (replace(GGUF, sha256="0" * 64),))
+def test_other_bytes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(wheels.ContractError, match="sha256"):
-        wheels.unpacked(tmp_path)
+        wheels.unpacked((replace(GGUF, sha256="0" * 64),), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unpacked_tree_is_not_fetched_again(
-    nowhere: None, tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert wheels.unpacked() == tree
+def test_an_unpacked_tree_is_not_fetched_again(nowhere: None, release: str, tree: Path) -> None:
+    assert wheels.unpacked(wheels.RELEASES[release]) == tree
     assert (tree / "vllm_ascend" / "platform.py").is_file()
     assert not list((tree / "vllm_ascend").rglob("*.so"))

@@ -118,7 +118,6 @@ def facts(config: Any) -> dict[str, Any]:
         "additional_config": sorted(config.additional_config or {}),
         "enable_flashcomm1": bool(ascend.enable_flashcomm1),
         "weight_nz_mode": ascend.weight_nz_mode,
-        "enable_async_exponential": ascend.enable_async_exponential,
         "alloc_conf": os.environ.get("PYTORCH_NPU_ALLOC_CONF"),
     }
 

