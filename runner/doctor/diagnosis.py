@@ -109,6 +109,11 @@ def _ascend(kind: Ascend) -> Diagnosis:
     )
     if reason:
         found.wrong.append(f"{VISIBLE}={written}: {reason}")
+    if machine.shown > len(machine.devices):
+        found.notes.append(
+            f"npu-smi shows {machine.shown} NPUs, {len(machine.devices)} of them have a device "
+            "file here; pass the others to the container with --device /dev/davinciN"
+        )
     found.wrong += map(str, build_problems(machine))
     _judge_devices(found, [machine.devices[number] for number in seen])
     found.wrong += map(str, version_problems(packages, cann))

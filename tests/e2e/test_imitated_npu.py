@@ -94,7 +94,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path: Path) -> N
         "parallelism: tp×pp×dp=2 needs 2 NPUs, 1 of the 2 visible are healthy and free",
         "VLLMWorker_TP",
         "was built for A2, this machine is 310P",
-        "use float16",
+        "use engine.dtype=float16",
         "torch-npu 2.9.0 is installed",
         "engine.allow_untested=true",
     ):

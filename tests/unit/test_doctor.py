@@ -98,6 +98,16 @@ def test_a_sound_machine(tmp_path: Path, series: Any, count: int, head: str, row
     assert not (tmp_path / "mlflow.db").exists()
 
 
+def test_a_container_without_some_of_the_npus_says_so(tmp_path: Path) -> None:
+    machine = imitate(tmp_path, "A2")
+    for number in (0, 1, 2):
+        (machine.root / "dev" / f"davinci{number}").unlink()
+    done = ask(machine, tmp_path)
+    said = " ".join(done.stdout.split())
+    assert "0 NPU 3, chip 0, bus 0000:4A:00.0 Ascend 910B3" in said
+    assert "npu-smi shows 8 NPUs, 5 of them have a device file here; pass the others" in said
+
+
 def test_json_is_one_object_and_nothing_else(tmp_path: Path) -> None:
     machine = imitate(tmp_path, "A3", busy=[1], unhealthy=[4], driver=None, built_for="A2")
     done = ask(machine, tmp_path, "--json")
