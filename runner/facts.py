@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -64,9 +65,14 @@ def gathered(found: Findings, environment: Environment) -> Facts:
         engine_code=_digests(environment, loaded),
         evaluation_code=_digests(environment, ASKS),
         paths=contents([config.engine.extra, _read_by_variables(config, environment)]),
-        unread=last_changes(*(Path(path).expanduser() for path in local_paths(arguments)))
-        + last_changes_of_data(*data, *named),
+        unread=_unread(local_paths(arguments), (*data, *named)),
     )
+
+
+def _unread(loaded: Iterable[str], data: Iterable[Path]) -> str:
+    """`HOST STATES`: inodes and times mean nothing on another machine."""
+    files = last_changes(*(Path(path).expanduser() for path in loaded))
+    return f"{platform.node()} {files}{last_changes_of_data(*data)}"
 
 
 def _data(found: Findings, named: Iterable[Path]) -> str:

@@ -108,7 +108,7 @@ class Plan:
     # Requests in flight; None leaves it to the engine's size.
     window: int | None = None
     journal: JournalPlan | None = None
-    # The state, on this machine, of large files, which the fingerprints know by samples or names.
+    # `HOST STATES` of large files, which the fingerprints know by samples or names.
     unread: str = ""
     # What preflight would have refused, and the switch that allowed it.
     overruled: tuple[str, ...] = ()

@@ -31,12 +31,17 @@ def digest_files(root: Path, files: Iterable[Path]) -> str:
     room = SAMPLED_BYTES // SAMPLES // max(large, 1)
     sample = min(SAMPLE_BYTES, max(SMALLEST_SAMPLE_BYTES, room))
     total = hashlib.sha256()
-    with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
+    with side_by_side() as pool:
         contents = pool.map(partial(_content, sample=sample), wanted)
         for file, content in zip(wanted, contents, strict=True):
             total.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
             total.update(content)
     return total.hexdigest()
+
+
+def side_by_side() -> ThreadPoolExecutor:
+    """Threads to read many files in."""
+    return ThreadPoolExecutor(min(READERS, os.cpu_count() or 1))
 
 
 def digest_path(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runner.errors import UserError
 from runner.hubs import leads_outside
-from runner.inputs.digest import sampled_sha256, whole_sha256
+from runner.inputs.digest import sampled_sha256, side_by_side, whole_sha256
 from runner.rundir import read_json, write_json
 
 NAME = "manifest.json"
@@ -158,13 +158,16 @@ def present(root: Path) -> Iterator[str]:
 
 
 def _changed(root: Path, files: Iterable[File], whole: bool) -> Iterator[str]:
-    for file in files:
+    def same(file: File) -> bool:
         if whole or file.sampled is None:
-            same = whole_sha256(root / file.path) == file.sha256
-        else:
-            same = sampled_sha256(root / file.path) == file.sampled
-        if not same:
-            yield file.path
+            return whole_sha256(root / file.path) == file.sha256
+        return sampled_sha256(root / file.path) == file.sampled
+
+    listed = list(files)
+    with side_by_side() as pool:
+        for file, unchanged in zip(listed, pool.map(same, listed), strict=True):
+            if not unchanged:
+                yield file.path
 
 
 def _named(root: Path, paths: list[str]) -> str:

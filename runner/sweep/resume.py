@@ -61,14 +61,20 @@ def status_of(directory: Path, checked: Checked) -> int | None:
         verdict: Verdict = read_json(files.verdict, Verdict)
     except ValueError:  # another version of the runner's
         return None
-    if verdict.status not in FINAL or _identity(plan) != _identity(checked.plan):
+    if verdict.status not in FINAL or not _same(plan, checked.plan):
         return None
     same = same_run(files.config.read_text(encoding="utf-8"), checked.composed.yaml)
     return verdict.exit_status if same else None
 
 
-def _identity(plan: Plan) -> tuple[str, ...]:
-    return plan.engine_fingerprint, plan.evaluation_fingerprint, plan.unread
+def _same(before: Plan, now: Plan) -> bool:
+    """Whether both are of one engine and one evaluation, and no file was rewritten on this host."""
+    here = before.unread.partition(" ")[0] == now.unread.partition(" ")[0]
+    return (
+        before.engine_fingerprint == now.engine_fingerprint
+        and before.evaluation_fingerprint == now.evaluation_fingerprint
+        and (before.unread == now.unread or not here)
+    )
 
 
 def ended(directory: Path, otherwise: int) -> int:
