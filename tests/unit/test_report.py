@@ -11,7 +11,7 @@ import pytest
 from runner.config.schema import RunConfig
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
-from runner.outcome import Feeding, MetricResult, Outcome, State, TaskOutcome
+from runner.outcome import Departure, Feeding, MetricResult, Outcome, State, TaskOutcome
 from runner.packages import Code
 from runner.plan import Evaluation, Facts, Plan, make_plan
 from runner.report import terminal
@@ -389,6 +389,31 @@ def test_how_full_the_engine_was_kept_is_told(
     text = render(plan, environment, replace(outcome, feeding=resumed), verdict)
     assert "- **Requests**: 0 asked; 700 answered before, in an attempt that did not end\n" in text
     assert "**Requests**" not in render(plan, environment, outcome, verdict)
+
+
+def test_every_task_and_what_was_not_asked_as_configured_has_a_line(
+    plan: Plan, environment: Environment
+) -> None:
+    left_out = Departure("images left out", "not all images are shown", 2, "second", 4)
+    first = TaskOutcome("first", (), 8, 8, greedy_by_default=8)
+    outcome = Outcome(
+        State.COMPLETED, tasks=(first, TaskOutcome("second", (), 8, 8, departures=(left_out,)))
+    )
+    verdict = judge(outcome, plan.evaluations, VerdictConfig())
+    for log in ("", "the end"):
+        lines = render(plan, environment, outcome, verdict, log).splitlines()
+        said = [line for line in lines if line.startswith(("- first", "- second"))]
+        assert [line.partition(" in ")[0] for line in said] == [
+            "- first: 8 of 8 samples",
+            "- second: 8 of 8 samples",
+            "- second:",
+            "- first: the task sets neither do_sample nor temperature; its answers are greedy, "
+            "which is lm-eval's documented default.",
+        ]
+        assert said[2].endswith("samples, not all images are shown; see document 4 of second.")
+        assert lines[lines.index(said[-1]) + 1 :][:2] == (
+            ["", "**End of the engine's log**:"] if log else []
+        )
 
 
 @pytest.mark.parametrize("width", [80, 104, 120])
