@@ -30,6 +30,7 @@ from runner.report import markdown, terminal
 from runner.report.progress import ProgressDisplay
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.supervision import supervisor
+from runner.supervision.checking import Checker, Prospect
 from runner.supervision.interruption import deferring
 from runner.tracking import records
 from runner.tracking.courier import Courier, warn_pending
@@ -59,18 +60,23 @@ def run(config: RunConfig, composed: Composed, directory: Path) -> int:
     out = terminal.console()
     with Courier() as courier:
         if config.preflight_only:
-            show_plan(config, courier, out)
-            return 0
+            with Checker() as checker:
+                prospect = show_plan(config, courier, out, checker, directory)
+            return prospect.status
         checked = check(config, composed, courier, out)
         with supervisor.Supervisor() as engine:
             return perform(checked, directory, engine, courier, out).exit_status
 
 
-def show_plan(config: RunConfig, courier: Courier, out: Console) -> None:
-    """What would run, and what stands in its way.
+def show_plan(
+    config: RunConfig, courier: Courier, out: Console, checker: Checker, directory: Path | None
+) -> Prospect:
+    """What would run, what stands in its way, and what could not be looked at.
+
+    `directory` is the run's, if it must be free.
 
     Raises:
-        UserError: if something does; the plan is shown all the same.
+        UserError: if something stands in its way; the plan is shown all the same.
     """
     found = preflight.look(config)
     against = _reference(config, found, courier)
@@ -80,9 +86,22 @@ def show_plan(config: RunConfig, courier: Courier, out: Console) -> None:
     plan = make_plan(found.config, gathered(found, environment))
     terminal.show_plan(out, plan, found.memory, against.used if against is not None else None)
     unfit = misfits(against, plan) if against is not None else []
+    if directory is not None and RunDirectory(directory).holds_a_run:
+        unfit.append(f"output_dir={directory}: already holds a run; name another directory")
     if problems := [*found.problems, *unfit]:
         raise UserError(*problems)
-    out.print("\nChecked, and nothing started.")
+    out.print()
+    weights = found.weights is not None and found.weights.directory is not None
+    with ProgressDisplay(out) as display:
+        prospect = checker.check(plan, display, config.limits, weights)
+    if prospect.outcome.state is State.REFUSED:
+        raise UserError(*prospect.outcome.reason.splitlines())
+    if prospect.outcome.state is State.COMPLETED:
+        terminal.show_prospect(out, prospect.requests, prospect.unchecked)
+    else:
+        out.print(secrecy.blotted(prospect.log))
+        out.print(secrecy.blotted(f"the check failed: {prospect.outcome.reason}"))
+    return prospect
 
 
 def check(config: RunConfig, composed: Composed, courier: Courier, out: Console) -> Checked:

@@ -36,6 +36,11 @@ class RunDirectory:
         self.tracking = path / "tracking.json"
         self.tracked = path / "mlflow.json"
 
+    @property
+    def holds_a_run(self) -> bool:
+        """Whether some run has claimed the directory."""
+        return self.config.exists()
+
     def claim(self) -> None:
         """Create the directory for one run alone; refuse one that already holds a run.
 

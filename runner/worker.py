@@ -121,7 +121,7 @@ def main() -> None:
         if "run_directory" not in command:
             continue
         run = RunDirectory(Path(command["run_directory"]))
-        outcome = _run(run, held, reporter)
+        outcome = _run(run, held, reporter, command.get("check"))
         write_json(run.outcome, outcome)
         if outcome.state is not State.COMPLETED:
             held.close_journal(completed=False)
@@ -163,14 +163,19 @@ def _exit_orderly(number: int, frame: Any) -> None:
     raise _Stopped(128 + number)
 
 
-def _run(run: RunDirectory, held: Held, reporter: Reporter) -> Outcome:
+def _run(
+    run: RunDirectory, held: Held, reporter: Reporter, check: dict[str, Any] | None
+) -> Outcome:
     """Whatever goes wrong ends in an Outcome; what was measured before it stays in it."""
     finished: list[TaskOutcome] = []
     engine: dict[str, Any] = {}
     timings: dict[str, float] = {}
     state, reason = State.COMPLETED, ""
     try:
-        _evaluate_all(run, held, reporter, finished, engine, timings)
+        if check is None:
+            _evaluate_all(run, held, reporter, finished, engine, timings)
+        else:
+            _check(run, held, reporter, timings, **check)
     except UserError as error:
         state, reason = State.REFUSED, str(error)
     except _Stopped:
@@ -196,7 +201,8 @@ def _evaluate_all(
     from runner.lm.datasets import local_datasets
 
     with local_datasets(plan.data_dir, plan.data_source, held.scratch):
-        manager, loaded = _prepare(plan, held, reporter, clock)
+        manager, loaded = _load_tasks(plan, held, reporter, clock)
+        _build_requests(plan, held, reporter, clock, manager, loaded)
         from runner.lm.evaluate import evaluate
         from runner.lm.images import Album
         from runner.lm.samples import write_samples
@@ -241,21 +247,61 @@ def _journal(plan: Plan, run: Path, where: JournalPlan, reporter: Reporter) -> A
     return Journal(directory, run, where.max_gib * 2**30, warn)
 
 
-def _prepare(plan: Plan, held: Held, reporter: Reporter, clock: _Clock) -> tuple[Any, list[Any]]:
-    """All that comes before the engine starts: lm-eval's task manager, and the tasks as loaded.
+def _check(
+    run: RunDirectory, held: Held, reporter: Reporter, timings: dict[str, float], weights: bool
+) -> None:
+    """What a run does before its engine starts, of what is on this machine; nothing is fetched.
 
-    What is wrong with tasks, data, engine arguments or requests is a UserError from here. The
-    requests stay with the tasks (`LoadedTask.leaves`), the model class without its engine in
-    `held`.
+    `weights` says whether the model is here.
+    """
+    plan: Plan = read_json(run.plan, Plan)
+    reporter.send("stage", stage="loading tasks")
+    clock = _Clock(timings)
+    from runner.lm.datasets import local_datasets
+
+    absent: list[str] = []
+    with local_datasets(plan.data_dir, plan.data_source, held.scratch, fetch=False):
+        manager, loaded = _load_tasks(plan, held, reporter, clock, absent)
+        for problem in absent:
+            reporter.send("unchecked", text=problem)
+        if not weights:
+            text = "engine arguments, chat template and prompts: the weights are not here"
+            reporter.send("unchecked", text=text)
+            return
+        _build_requests(plan, held, reporter, clock, manager, loaded)
+    requests = {
+        task.evaluation.task: sum(len(leaf.instances) for leaf in task.leaves.values())
+        for task in loaded
+    }
+    reporter.send("built", requests=requests)
+
+
+def _load_tasks(
+    plan: Plan, held: Held, reporter: Reporter, clock: _Clock, absent: list[str] | None = None
+) -> tuple[Any, list[Any]]:
+    """lm-eval's task manager, and the tasks as loaded; what is wrong with them is a UserError.
+
+    Tasks whose data has to be fetched are noted in `absent`, if given, and left out.
     """
     from runner.lm.tasks import load_tasks, taken_twice, task_manager
 
     names = [each.task for each in plan.evaluations]
     manager = task_manager(plan.include_path, names, held.managers, plan.task_files)
-    loaded = load_tasks(plan, manager)
+    loaded = load_tasks(plan, manager, absent)
     for warning in taken_twice(loaded, manager):
         reporter.send("warning", text=warning)
     clock.lap("load_tasks_s")
+    return manager, loaded
+
+
+def _build_requests(
+    plan: Plan, held: Held, reporter: Reporter, clock: _Clock, manager: Any, loaded: list[Any]
+) -> None:
+    """The model class, in `held`, without its engine; and with it every task's requests.
+
+    What is wrong with engine arguments or requests is a UserError. The requests stay with the
+    tasks (`LoadedTask.leaves`).
+    """
     if held.lm is None:
         reporter.send("stage", stage="checking engine arguments")
         runtime = importlib.import_module(RUNTIMES[plan.runtime])
@@ -267,7 +313,6 @@ def _prepare(plan: Plan, held: Held, reporter: Reporter, clock: _Clock) -> tuple
 
     build_requests(held.lm, manager, loaded, plan)
     clock.lap("load_tasks_s")
-    return manager, loaded
 
 
 class _Clock:

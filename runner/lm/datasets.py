@@ -22,9 +22,13 @@ from runner.lm.images import unread
 FULL_DISK = "no space left in {} (below TMPDIR) or in HF_HOME for a copy of the data set"
 
 
+class NotHere(UserError):
+    """A data set that is not on this machine, and could not be fetched, or was not to be."""
+
+
 @contextmanager
 def local_datasets(
-    data_dir: str | None, source: str = "hf", scratch: str | None = None
+    data_dir: str | None, source: str = "hf", scratch: str | None = None, fetch: bool = True
 ) -> Iterator[None]:
     """Answer `datasets.load_dataset(ID, …)` from `data_dir/ID`, or from `data_dir` itself.
 
@@ -32,6 +36,8 @@ def local_datasets(
     set that is not there is refused with its id. Local data, also what a task file names itself,
     goes through a private cache below `scratch` that is gone afterwards: the shared one serves what
     files of the same names and times held before. Images come unread, wherever they are from.
+
+    Without `fetch`, ModelScope is not asked; the hub's library is told so by its own variables.
 
     With `source=modelscope` the directory is ModelScope's cache, filled where it has to be.
     ModelScope's own patch of the hub library is not used: it hands over single files alone.
@@ -46,6 +52,8 @@ def local_datasets(
             directory: Path | None = None
             try:
                 if path not in FILE_READERS:  # which name a format, and no data set
+                    if root is None and source == "modelscope" and not fetch:
+                        raise NotHere(f"data set {path} would be asked of ModelScope")
                     directory = _directory(root, str(path), source)
                 if directory is None:
                     private = {"cache_dir": cache} if _is_local(str(path), options) else {}
@@ -64,7 +72,9 @@ def local_datasets(
                     raise OSError(
                         errno.ENOSPC, FULL_DISK.format(scratch or gettempdir())
                     ) from error
-                raise UserError(_missing(str(path), name, directory, source, error)) from error
+                hub = directory is None and path not in FILE_READERS
+                kind = NotHere if hub else UserError
+                raise kind(_missing(str(path), name, directory, source, error)) from error
 
         with (
             patch.object(datasets, "load_dataset", load),

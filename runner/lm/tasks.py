@@ -12,6 +12,7 @@ from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
 from runner.errors import UserError, out_of_space
+from runner.lm.datasets import NotHere
 from runner.lm.guesses import watch
 from runner.lm.mistakes import UNKNOWN_METRIC, explained, source
 from runner.lm.requests import Requests
@@ -81,8 +82,12 @@ def _is_whole(manager: TaskManager, name: Any) -> bool:
     return all(_is_whole(manager, member) for member in members)
 
 
-def load_tasks(plan: Plan, manager: IndexedTasks) -> list[LoadedTask]:
+def load_tasks(
+    plan: Plan, manager: IndexedTasks, absent: list[str] | None = None
+) -> list[LoadedTask]:
     """Build every requested task, its data included.
+
+    A task whose data is not on this machine is noted in `absent`, if given, and left out.
 
     Raises:
         UserError: for a name that lm-eval does not know, a task that it cannot build, one that
@@ -98,7 +103,8 @@ def load_tasks(plan: Plan, manager: IndexedTasks) -> list[LoadedTask]:
         except Exception as error:
             if out_of_space(error):
                 raise
-            problems.append(explained(error, evaluation.task))
+            noted = absent if absent is not None and isinstance(error, NotHere) else problems
+            noted.append(explained(error, evaluation.task))
     for task in loaded:
         problems += _metric_problems(task)
         problems += _baseline_problems(task)

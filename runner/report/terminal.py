@@ -143,6 +143,27 @@ def show_plan(out: Console, plan: Plan, memory: str, against: ReferenceUsed | No
     out.print(plan.lm_eval_command())
 
 
+def show_prospect(out: Console, requests: dict[str, int], unchecked: list[str]) -> None:
+    """What a preflight has looked at, and what it could not."""
+    if requests:
+        built = ", ".join(f"{number} of {task}" for task, number in requests.items())
+        out.print(f"Checked up to the start of the engine; requests that were built: {built}.")
+    for line in unchecked:
+        out.print(f"Not checked: {line}")
+    out.print("Nothing was started.")
+
+
+def show_preflights(out: Console, rows: list[tuple[str, str, str]]) -> None:
+    """What would become of each point of a sweep: its title, a word, and the first reason."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("point", overflow="fold")
+    table.add_column("preflight", no_wrap=True)
+    table.add_column("first reason", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table, soft_wrap=False)
+
+
 def counted(number: int, noun: str) -> str:
     """`1 point`, `2 points`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -62,20 +62,21 @@ class Worker:
         return self._process.poll() is None
 
     def evaluate(
-        self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch
+        self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch, **options: Any
     ) -> Failure | None:
         """Run the plan in the directory: None once its outcome lies there, else why there is none.
 
-        After a limit was broken the worker still lives, and is the caller's to stop.
+        After a limit was broken the worker still lives, and is the caller's to stop. With the
+        option `check`, the run ends before its engine starts.
         """
         with self._log_in(run):
-            return self._evaluate(run, tell, watch)
+            return self._evaluate(run, tell, watch, options)
 
     def _evaluate(
-        self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch
+        self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch, options: Event
     ) -> Failure | None:
         self._busy = True
-        self._send({"run_directory": str(run.path.resolve())})
+        self._send({"run_directory": str(run.path.resolve()), **options})
         for event in self._follow():
             if event is None:
                 self._look_after(watch)

@@ -7,7 +7,6 @@ import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from runner.attempt import USAGE_ERROR, complain, tell
+from runner.attempt import USAGE_ERROR, attempt, complain, tell
 from runner.config.overrides import written
 from runner.errors import UserError
 from runner.sweep import record, search
@@ -149,21 +148,48 @@ def refuse(sweep: Path, points: Iterable[PointRecord]) -> None:
 
 
 def _show_plans(points: Sequence[Point], refused: Mapping[int, UserError]) -> list[JobReturn]:
-    from runner.attempt import attempt
+    """Every point's plan, one after the other, and at the end what became of each."""
     from runner.report import terminal
-    from runner.run import run
+    from runner.run import show_plan
+    from runner.supervision.checking import Checker
+    from runner.tracking.courier import Courier
 
-    axes, out = axes_of([point.overrides for point in points]), terminal.console()
-    returns = []
-    statuses.extend(USAGE_ERROR for _ in refused)
+    axes = axes_of([point.overrides for point in points])
+    out = terminal.console()
+    rows = {
+        number: (f"point {number}", *_said(USAGE_ERROR, error.problems, ()))
+        for number, error in refused.items()
+    }
     for error in refused.values():
         complain(error)
-    for point in points:
-        out.print(f"\n{point_title(point.number, point.overrides, axes)}")
-        status, _ = attempt(partial(run, point.config, point.composed, Path()), Path())
-        statuses.append(status)
-        returns.append(_returned(point.overrides, 0.0))
-    return returns + [_returned((), 0.0) for _ in refused]
+    with Courier() as courier, Checker() as checker:
+        for point in points:
+            title = point_title(point.number, point.overrides, axes)
+            out.print(f"\n{title}")
+            unchecked: list[str] = []
+
+            def action(point: Point = point, unchecked: list[str] = unchecked) -> int:
+                prospect = show_plan(point.config, courier, out, checker, None)
+                unchecked += prospect.unchecked
+                return prospect.status
+
+            status, problems = attempt(action, Path())
+            statuses.append(status)
+            rows[point.number] = (title, *_said(status, problems, unchecked))
+    statuses.extend(USAGE_ERROR for _ in refused)
+    terminal.show_preflights(out, [rows[number] for number in sorted(rows)])
+    return [_returned(point.overrides, 0.0) for point in points] + [
+        _returned((), 0.0) for _ in refused
+    ]
+
+
+def _said(status: int, problems: Sequence[str], unchecked: Sequence[str]) -> tuple[str, str]:
+    """A point's verdict before it has run, and the first reason."""
+    if problems:
+        return "REFUSED", problems[0]
+    if status:
+        return "ERROR", "the check failed; see above"
+    return ("PARTLY CHECKED", f"not checked: {unchecked[0]}") if unchecked else ("CHECKED", "")
 
 
 # Of points that leave no directory, because nothing was to be started.

@@ -47,3 +47,26 @@ def test_is_named_in_one_message_with_status_1(
     assert "Traceback" not in finished.printed
     assert "starting engine" not in finished.printed
     assert finished.json("verdict.json")["status"] == "REFUSED"
+
+
+def test_preflight_goes_up_to_the_engine_s_start_and_leaves_nothing(run: Run) -> None:
+    finished = run(
+        "preflight_only=true",
+        "task.names=[canary_count]",
+        "task.limit=7",
+        "engine.env.VLLM_CPU_KVCACHE_SPACE='2'",
+    )
+    assert finished.status == 0, finished.printed
+    assert "requests that were built: 7 of canary_count." in finished.printed
+    assert "Nothing was started." in finished.printed
+    assert "starting engine" not in finished.printed
+    assert "export VLLM_CPU_KVCACHE_SPACE=2\n" in finished.printed
+    (line,) = [each for each in finished.printed.splitlines() if each.startswith("lm_eval")]
+    assert line.endswith("--batch_size auto")  # not wrapped
+    assert not finished.directory.exists()
+
+
+def test_preflight_finds_what_a_run_would(run: Run) -> None:
+    finished = run("preflight_only=true", "engine.extra.blok_size=16", "task.limit=1")
+    assert finished.status == 1, finished.printed
+    assert "engine.extra.blok_size: this vLLM knows no such engine argument" in finished.printed

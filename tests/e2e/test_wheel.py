@@ -89,10 +89,10 @@ def test_nothing_else_is_packaged(contents: set[str]) -> None:
 
 def test_a_sweep_far_from_the_checkout(installed: Path, tmp_path: Path) -> None:
     """The launcher is found, and so are the ready sweeps."""
-    words = ["sweep=canary", "preflight_only=true", "tracking=off"]
+    words = ["sweep=canary", "preflight_only=true", "tracking=off", "model.pretrained=/nowhere"]
     done = in_wheel_environment(installed, tmp_path, "-m", "runner", *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("nothing started") == 4
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.count("REFUSED") == 4
 
 
 def test_help_far_from_the_checkout(installed: Path, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ import pytest
 from safetensors.numpy import save_file
 
 from runner.__main__ import worst
-from runner.canary import TASKS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "vllm", "lm_eval", "mlflow", "ray", "transformers", "datasets")
@@ -222,33 +221,7 @@ def test_no_npu_is_a_refusal(cwd: Path) -> None:
 
 
 @needs_cpu_build
-def test_preflight_shows_the_plan_and_leaves_nothing(cwd: Path, model: Path) -> None:
-    done = runner(
-        cwd,
-        "engine=cpu",
-        "preflight_only=true",
-        "model=canary_vl",
-        f"model.pretrained={model}",
-        "engine.extra.max_num_seqs=4",
-        "engine.env.VLLM_CPU_KVCACHE_SPACE='2'",
-        "model.baselines.canary.acc.none=0.5",
-    )
-    assert done.returncode == 0, done.stderr
-    assert "nothing started" in done.stdout
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("lm_eval")]
-    assert line.startswith("lm_eval --model vllm-vlm")
-    assert line.endswith("--batch_size auto")  # not wrapped
-    assert str(model) in done.stdout
-    assert '"max_num_seqs": 4' in done.stdout
-    assert "export VLLM_CPU_KVCACHE_SPACE=2\n" in done.stdout
-    assert str(TASKS) in done.stdout
-    assert left_behind(cwd) == []
-
-
-@needs_cpu_build
-def test_preflight_of_a_sweep_visits_every_point_and_ends_with_the_worst(
-    cwd: Path, model: Path
-) -> None:
+def test_preflight_of_a_sweep_ends_with_a_table_and_the_worst(cwd: Path, model: Path) -> None:
     done = runner(
         cwd,
         "--multirun",
@@ -256,12 +229,25 @@ def test_preflight_of_a_sweep_visits_every_point_and_ends_with_the_worst(
         "preflight_only=true",
         "model=canary_vl",
         f"model.pretrained={model}",
-        "engine.max_model_len=512,4096,1024",
+        "engine.max_model_len=4096,8192",
     )
     assert done.returncode == 1, done.stderr
-    assert done.stdout.count("nothing started") == 2
+    rows = [line for line in done.stdout.splitlines() if " REFUSED " in line]
+    assert len(rows) == 2 and "max_model_len=8192" in rows[1]
     assert "engine.max_model_len=4096" in done.stderr
     assert "Traceback" not in done.stderr
+    assert left_behind(cwd) == []
+
+
+@needs_cpu_build
+def test_preflight_names_a_directory_that_is_taken(cwd: Path) -> None:
+    taken = cwd / "taken"
+    taken.mkdir()
+    (taken / "config.yaml").write_text("")
+    done = runner(cwd, "engine=cpu", "preflight_only=true", f"output_dir={taken}", "tracking=off")
+    assert done.returncode == 1
+    assert f"output_dir={taken}: already holds a run; name another directory" in done.stderr
+    assert "loading tasks" not in done.stdout
 
 
 # Exit status

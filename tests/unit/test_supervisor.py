@@ -20,6 +20,7 @@ from runner.outcome import Outcome, State, TaskOutcome
 from runner.packages import OURS, own_code
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
+from runner.supervision.checking import Checker
 from runner.supervision.processes import SHARED_MEMORY, group_members
 from runner.supervision.supervisor import Display, Supervisor
 from runner.supervision.worker_process import temporary_files_in
@@ -356,3 +357,28 @@ def test_sockets_stay_out_of_a_directory_with_a_long_name(monkeypatch: pytest.Mo
     variables = temporary_files_in("/" + "x" * 90, given)
     assert variables["VLLM_RPC_BASE_PATH"] == tempfile.gettempdir()
     assert variables["RAY_TMPDIR"] == "/ray"
+
+
+CHECKS = """read -r line; echo "$line" >> asked; echo "$HF_HUB_OFFLINE" > offline
+dir=$(echo "$line" | sed 's/.*"run_directory": "\\([^"]*\\)".*/\\1/')
+echo '{"event": "unchecked", "text": "data"}' >&9
+echo '{"event": "built", "requests": {"gsm8k": 8}}' >&9
+echo '{"state": "'$STATE'", "reason": "why", "tasks": []}' > "$dir/outcome.json"
+echo '{"event": "outcome", "state": "'$STATE'"}' >&9; read -r line"""
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("COMPLETED", 0), ("REFUSED", 2), ("ERROR", 2)], ids=str
+)
+def test_a_check_ends_before_the_engine_and_fetches_nothing(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, status: int
+) -> None:
+    play(monkeypatch, tmp_path, CHECKS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE", state)
+    with Checker() as checker:
+        found = checker.check(plan, Seen(), LimitsConfig(), weights=False)
+    assert (found.outcome.state.value, found.status) == (state, status)
+    assert (found.unchecked, found.requests) == (["data"], {"gsm8k": 8})
+    assert json.loads((tmp_path / "asked").read_text())["check"] == {"weights": False}
+    assert (tmp_path / "offline").read_text() == "1\n"
