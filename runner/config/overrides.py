@@ -24,6 +24,11 @@ OPEN_MAPPINGS = re.compile(
 )
 # An element of a list, or a key or a value of a mapping, that is not in quotes.
 TEXT = re.compile(r"""(?<=[\[{,:])[^\[\]{},:"']+(?=[\]},:])""")
+# Groups whose files make no sense one over the other, as Hydra would lay them, and what does.
+ONE_CHOICE = {
+    "task": "name the lm-eval tasks: task.names=[gsm8k,ceval-valid]",
+    "model": "to run one after the other: --multirun model=NAME,NAME",
+}
 # Choices that turn a group off.
 OFF = ("off", "none")
 WINDOWS = (
@@ -90,11 +95,8 @@ def _problem(override: Override) -> str:
     if override.is_delete():
         return f"{said}: a group cannot be left out{hint}{known}"
     value = override.value()
-    if key == "task" and isinstance(value, list):
-        return (
-            f"{said}: several choices of task cannot be combined; name the lm-eval tasks: "
-            "task.names=[gsm8k,ceval-valid]"
-        )
+    if key in ONE_CHOICE and isinstance(value, list):
+        return f"{said}: choices of {key} cannot be combined; {ONE_CHOICE[key]}"
     if isinstance(value, Sweep):
         values = getattr(value, "list", [])
     else:

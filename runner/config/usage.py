@@ -123,6 +123,8 @@ def _words_of_hydra(error: Exception) -> str:
         return _unknown_key(group.group(1) if group else text, ())
     if found := re.match(r"Ambiguous value for argument '(.*)'", text):
         key, _, values = found[1].partition("=")
+        if places.is_group(key):
+            return f"{found[1]}: to sweep over these choices, add --multirun"
         return (
             f"{found[1]}: to sweep over these values, add --multirun; for one value that is a "
             f"list, write {key}=[{values}]"

@@ -75,7 +75,7 @@ def _instead(uri: str) -> str:
     """What a user may have meant."""
     if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):
         return f"write http://{uri}; an address "
-    if uri.startswith("file:") or ("://" not in uri and uri):
+    if uri and urlsplit(uri).scheme in ("", "file"):
         return "MLflow no longer takes a directory; an address "
     return ""
 

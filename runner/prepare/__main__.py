@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--config-dir", metavar="DIR", help="your own directory of choices")
     try:
-        given = parser.parse_args(arguments)
+        given = parser.parse_intermixed_args(arguments)
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
     try:

@@ -96,6 +96,8 @@ def test_an_option_that_cannot_be_followed(arguments: list[str], said: str) -> N
             "task=arc_easy",
             "task=arc_easy: no such choice; a task of lm-eval goes under task.names=[",
         ),
+        ("model=[qwen3_8b,canary_vl]", "to run one after the other: --multirun model=NAME,NAME"),
+        ("engine=cpu,cuda", "engine=cpu,cuda: to sweep over these choices, add --multirun"),
         ("tracking=http://x:5000", "an address goes under tracking.uri=http://x:5000"),
         ("task.names=arc_easy", "task.names=arc_easy: must be a list; write task.names=[arc_easy]"),
         ("task.limit=10,20", "task.limit=10,20: to sweep over these values, add --multirun"),

@@ -300,6 +300,7 @@ def test_a_store_that_may_only_be_read(config: RunConfig, store: Path) -> None:
         ("file:///mlruns", "MLflow no longer takes a directory"),
         ("127.0.0.1:5000", "write http://127.0.0.1:5000; an address must be "),
         ("host:5000/path", "write http://host:5000/path; "),
+        ("uc:prod", "must be sqlite:///FILE, "),
         ("htp://host", "must be sqlite:///FILE, http(s)://HOST, postgresql://…, "),
         ("", "must be sqlite:///FILE, "),
         ("sqlite://", "names no file: sqlite:///FILE"),
