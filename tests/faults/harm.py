@@ -29,6 +29,7 @@ HARM: dict[str, tuple[int, ...]] = {
 }
 # Names that a task or a model of a user's may have.
 HOSTILE = ("../../escaped", "long" * 75, "🙂 <script>alert(1)</script>", "two\nlines", "a|b`c`")
+HOSTILE += ("\x1b]0;title\x07\x1b[2J\u202e\u2028",)
 # The worker's largest file where there is "no room for samples", and a disk that a run fills.
 LARGEST_FILE, DISK = 9000, "size=48k"
 

@@ -39,6 +39,7 @@ from runner.rundir import RunDirectory, read_json
 from runner.supervision import worker_process
 from runner.supervision.processes import group_members, has_ended
 from runner.verdict import Status, Verdict
+from runner.visible import visible
 from tests import standin
 from tests.faults.forked import ForkedWorker, fork, redirect
 from tests.faults.harm import (
@@ -163,7 +164,10 @@ class Rounds:
         assert new <= {"hostile", "hostile.asked", "hostile.txt", "mlflow.db", "mlruns"}, new
         assert sorted(self.where.parent.iterdir()) == around[0]
         assert found(self.run("hostile")).samples
-        assert "<script>alert" not in self.run("hostile").report_html.read_text()
+        run = self.run("hostile")
+        assert "<script>alert" not in run.report_html.read_text()
+        for said in (self._printed("hostile"), run.report, run.report_html):
+            assert visible(said.read_text()) == said.read_text()
         self.seen[f"hostile names: {status}"] += 1
 
     def start(self, name: str, harm: str = "") -> int:
