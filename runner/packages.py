@@ -273,7 +273,9 @@ def _places(module: str, ahead: Sequence[str]) -> list[str]:
     if spec is None:
         return []
     if spec.submodule_search_locations is not None:
-        return [each.rstrip("/") for each in spec.submodule_search_locations if os.path.isdir(each)]
+        # A package may put a Path there itself, once it is imported.
+        places = map(os.fspath, spec.submodule_search_locations)
+        return [each.rstrip("/") for each in places if os.path.isdir(each)]
     return [spec.origin] if spec.origin and os.path.isfile(spec.origin) else []
 
 
