@@ -18,7 +18,7 @@ from runner.plan import Plan
 from runner.report import markdown, terminal
 from runner.report.formats import cell, fenced
 from runner.report.template import template
-from runner.tracking import records
+from runner.tracking import names
 from runner.verdict import Verdict
 from runner.visible import visible
 
@@ -120,4 +120,4 @@ def test_reports_and_tags_show_the_names_of_tasks_and_models(
     metrics = tuple(replace(each, task=HOSTILE, reason=HOSTILE) for each in verdict.metrics)
     verdict = replace(verdict, reason=HOSTILE, metrics=metrics)
     assert not bare(markdown.render(plan, environment, outcome, verdict, log_tail=HOSTILE))
-    assert not bare(records._line(HOSTILE))
+    assert not bare(names.line(HOSTILE))
