@@ -77,6 +77,16 @@ def named(verdict: Verdict, name: str) -> Verdict:
 # Names and values
 
 
+def test_what_was_overruled_is_a_tag(
+    config: RunConfig, facts: Facts, environment: Environment
+) -> None:
+    plan = make_plan(config, facts)
+    assert "overruled" not in records.begin(config, plan, environment, 1000).tags
+    line = "NPU 3: health Alarm (engine.allow_unhealthy=true)"
+    plan = make_plan(config, replace(facts, overruled=(line,)))
+    assert records.begin(config, plan, environment, 1000).tags["overruled"] == line
+
+
 def test_metrics_of_a_judged_task(outcome: Outcome, verdict: Verdict) -> None:
     found = metrics(outcome, verdict)
     base = "gsm8k/exact_match/strict-match"
