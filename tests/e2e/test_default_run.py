@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 KINDS = 6
 FILES = {
     "config.yaml",
+    "command.txt",
+    ".hydra",
     "plan.json",
     "environment.json",
     "outcome.json",
