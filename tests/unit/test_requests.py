@@ -244,6 +244,14 @@ def test_a_question_that_the_data_holds_twice_is_its_own_example(load: Load) -> 
     assert (one.kind, one.samples, one.doc_id) == ("own answer", 2, 0)
 
 
+def test_examples_from_the_only_split_can_be_the_question_itself(load: Load) -> None:
+    loaded = load(WORDS, num_fewshot=3)  # and no fewshot_split: lm-eval takes those under test
+    requests = built(loaded)
+    own = {n for n, each in enumerate(requests) if each.args[0].count(WORDS[n]["q"]) > 1}
+    (one,) = found(loaded)
+    assert own and (one.kind, one.samples, one.doc_id) == ("own answer", len(own), min(own))
+
+
 def test_a_number_of_examples_that_the_task_fixes_is_refused(load: Load, plan: Plan) -> None:
     with pytest.raises(UserError, match=r"^task.num_fewshot=5: ours fixes num_fewshot: 0 in its"):
         built(load(WORDS, shots=5, num_fewshot=0))
