@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
 from runner.config import loading
-from runner.config.composition import opened
+from runner.config.overrides import opened
 from runner.config.schema import RunConfig
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Facts, make_plan
