@@ -12,6 +12,8 @@ from traceback import walk_tb
 from types import FrameType
 from typing import Any
 
+from lm_eval.api.task import Task
+
 from runner.errors import UserError
 
 # lm-eval 0.4.13's functions, and the key of a task file that each reads.
@@ -180,9 +182,8 @@ def _task(places: list[_Place], asked: str) -> list[str]:
     """The task below the asked name, if it has another, and its file."""
     for place in reversed(places):
         held = place.variables.get("self")
-        config = getattr(held, "_config", None)
-        if place.in_lm_eval and config is not None and config.task:
-            return _named(str(config.task), asked, source(held))
+        if isinstance(held, Task) and getattr(held, "_config", None) is not None:
+            return _named(str(held.config.task), asked, source(held))
         entry = place.variables.get("entry")
         if place.in_lm_eval and entry is not None:
             return _named(str(entry.name), asked, str(entry.yaml_path or ""))

@@ -6,9 +6,11 @@ import errno
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+from lm_eval.models.huggingface import HFLM
 
 from runner.errors import UserError
 from runner.lm.building import build_requests
@@ -160,3 +162,30 @@ def test_a_full_disk_is_no_mistake_of_the_task(load: Load, monkeypatch: pytest.M
         pytest.raises(OSError, match="no space left in /tmp"),
     ):
         load({"any": {}})
+
+
+class Untemplated(Recording):
+    """A model class like lm-eval's, whose tokenizer has no chat template."""
+
+    apply_chat_template = HFLM.apply_chat_template
+    chat_template_args: ClassVar[dict[str, Any]] = {}
+    tokenizer_name = "none"
+    _config = object()
+
+    @property
+    def tokenizer(self) -> Any:
+        def missing(*arguments: Any, **options: Any) -> str:
+            raise ValueError("tokenizer.chat_template is not set")
+
+        return SimpleNamespace(apply_chat_template=missing)
+
+
+def test_a_model_without_a_chat_template_is_named(load: Load, tmp_path: Path) -> None:
+    manager, loaded, plan = load({"asked": {}}, apply_chat_template=True)
+    with pytest.raises(UserError) as caught:
+        build_requests(Untemplated(), manager, loaded, plan)
+    assert caught.value.problems == (
+        f"task.names=asked: {tmp_path}/asked.yaml: task.apply_chat_template: the model has no chat "
+        "template that can be applied (tokenizer.chat_template is not set); for a model without "
+        "one, set task.apply_chat_template=false (document 0)",
+    )
