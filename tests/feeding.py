@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.vllm_vlms import VLLM_VLM
 from PIL import Image
 
-from runner.errors import UserError
 from runner.lm.models import MODEL_CLASSES, FedModel
 from runner.plan import Plan
 from runner.rundir import read_json
@@ -140,30 +138,6 @@ def _instances(requests: list[tuple[Any, tuple[Any, ...]]]) -> list[Instance]:
     ]
 
 
-def thoughtful(lm: FedModel, request: Instance) -> list[str]:
-    """An answer about an image, and what is left of it with its first letter as end of thoughts.
-
-    That letter is also where the task would have the answer end.
-    """
-    (whole,) = lm.generate_until([request])
-    prompt, settings, seen = request.args
-    lm.think_end_token = whole[0]
-    ending = {**settings, "until": [whole[0]]}
-    (rest,) = lm.generate_until([replace(request, arguments=(prompt, ending, seen))])
-    lm.think_end_token = None
-    return [whole, rest]
-
-
-def unplaced(lm: FedModel, request: Instance) -> list[str]:
-    """What is said of an image without a place in its prompt, and the next answer."""
-    _, settings, seen = request.args
-    try:
-        lm.generate_until([replace(request, arguments=("Which?", settings, seen))])
-    except UserError as error:
-        return [str(error), *lm.generate_until([request])]
-    raise AssertionError("vLLM took it")
-
-
 def prompts(plan: Plan) -> dict[str, str]:
     """A conversation as each class renders it, with a template that says what it was given."""
     arguments = {k: v for k, v in plan.engine_args.items() if k != "max_images"}
@@ -223,8 +197,6 @@ def main() -> None:
     ((value, greedy),) = lm.loglikelihood([long])
     ((answer, _),) = lm.answers_to(long)
     report["loglikelihood"]["too_long"] = [str(value), greedy, answer.finish_reason]
-    (seen, *_) = asked["images"]
-    report["images"] |= {"thoughtful": thoughtful(lm, seen), "unplaced": unplaced(lm, seen)}
     report["text"]["prompts"] = prompts(plan)
     print("report: " + json.dumps(report), flush=True)
 

@@ -53,19 +53,6 @@ def test_a_choice_that_is_too_long_is_not_asked(compared: dict[str, dict[str, An
     assert compared["loglikelihood"]["too_long"] == ["-inf", False, "prompt_too_long"]
 
 
-def test_thoughts_about_an_image_end_where_the_task_would_have_the_answer_end(
-    compared: dict[str, dict[str, Any]],
-) -> None:
-    whole, rest = compared["images"]["thoughtful"]
-    assert rest == whole[1:].lstrip()
-
-
-def test_an_image_without_a_place_costs_no_engine(compared: dict[str, dict[str, Any]]) -> None:
-    said, *after = compared["images"]["unplaced"]
-    assert said.startswith("task.names=t: vLLM refuses the prompt of document 0: ")
-    assert after == [compared["images"]["thoughtful"][0]]
-
-
 def test_template_arguments_reach_both_classes(compared: dict[str, dict[str, Any]]) -> None:
     assert compared["text"]["prompts"] == dict.fromkeys(("vllm", "vllm-vlm"), "1|True|high")
 
