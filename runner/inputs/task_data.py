@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from runner.config.places import DATA_SETS
 from runner.inputs.task_files import FILE_READERS
 
 NAMES = ("task", "group", "tag")
@@ -30,10 +31,10 @@ def named_by_tasks(
         names: tasks, groups and tags as they are asked for, or paths of task files.
         roots: directories of task files.
         data_dir: where relative paths are looked up, beside the working directory and the
-            directory of the task file.
+            directory of the task file; without one, among the package's own data sets.
     """
     places = [Path(root).expanduser().resolve() for root in roots if root is not None]
-    walk = _Walk(places, [Path.cwd(), *([Path(data_dir).expanduser()] if data_dir else [])])
+    walk = _Walk(places, [Path.cwd(), Path(data_dir).expanduser() if data_dir else DATA_SETS])
     for name in names:
         walk.visit(name)
     outside = {file for file in walk.read if not any(file.is_relative_to(at) for at in places)}

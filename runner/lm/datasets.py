@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import datasets
 
+from runner.config.places import DATA_SETS
 from runner.errors import UserError, chain, out_of_space
 from runner.hubs import modelscope, reason
 from runner.inputs import manifest
@@ -33,11 +34,10 @@ def local_datasets(
     """Answer `datasets.load_dataset(ID, …)` from `data_dir/ID`, or from `data_dir` itself.
 
     lm-eval's task files name hub ids; this changes where they are read, not what is read. A data
-    set that is not there is refused with its id. Local data, also what a task file names itself,
-    goes through a private cache below `scratch` that is gone afterwards: the shared one serves what
-    files of the same names and times held before. Images come unread, wherever they are from.
-
-    Without `fetch`, ModelScope is not asked; the hub's library is told so by its own variables.
+    set that is not there is refused with its id; the package's own needs no `data_dir`. Local
+    data, also what a task file names itself, goes through a private cache below `scratch` that is
+    gone afterwards: the shared one serves what files of the same names and times held before.
+    Images come unread, wherever they are from.
 
     With `source=modelscope` the directory is ModelScope's cache, filled where it has to be.
     ModelScope's own patch of the hub library is not used: it hands over single files alone.
@@ -92,6 +92,8 @@ def _is_local(path: str, options: Mapping[str, Any]) -> bool:
 
 def _directory(root: Path | None, identifier: str, source: str) -> Path | None:
     if root is None:
+        if (DATA_SETS / identifier / "README.md").is_file():
+            return DATA_SETS / identifier
         return modelscope.fetch_data_set(identifier) if source == "modelscope" else None
     below = root / identifier
     if below.is_dir():

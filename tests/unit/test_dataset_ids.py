@@ -81,6 +81,11 @@ def test_a_directory_of_the_user_s_may_be_the_data_set_itself(prepared: Path) ->
         assert datasets.load_dataset("any/name", "main")["train"].num_rows == 1
 
 
+def test_a_task_of_the_user_s_about_the_package_s_own_data_set() -> None:
+    with local_datasets(None):
+        assert datasets.load_dataset("canary", "place")["validation"].num_rows > 0
+
+
 def test_the_readers_are_those_of_the_installed_package() -> None:
     assert set(_PACKAGED_DATASETS_MODULES) <= FILE_READERS | {"cache", "generator"}
 

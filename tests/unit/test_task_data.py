@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from runner.config.places import DATA_SETS
 from runner.inputs.task_data import named_by_tasks
 
 
@@ -155,3 +156,8 @@ def test_functions_are_passed_over_and_broken_files_too(tasks: Path) -> None:
     (tasks / "bytes.yaml").write_bytes(b"task: quiz\n\xff\xfe")
     (tasks / "list.yaml").write_text("- task: quiz\n")
     assert named(tasks, "quiz") == {"data/a.jsonl"}
+
+
+def test_the_package_s_own_data_set_needs_no_directory(write: Callable[..., Path]) -> None:
+    file = write("own.yaml", task="own", dataset_path="canary", dataset_name="place")
+    assert named_by_tasks(["own"], [str(file.parent)], None) == (DATA_SETS / "canary",)
