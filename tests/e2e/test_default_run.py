@@ -151,9 +151,9 @@ def test_a_wrong_baseline_fails_and_a_second_run_answers_the_same(
 def test_the_reports_lm_eval_command_reproduces_the_value(
     default_run: Finished, tmp_path: Path
 ) -> None:
-    found = re.search(r"```bash\n(.*?)```", default_run.report, re.DOTALL)
-    assert found is not None
-    script = found.group(1).rstrip() + f" --output_path {tmp_path}\n"
+    scripts = re.findall(r"```bash\n(.*?)```", default_run.report, re.DOTALL)
+    (lm_eval,) = [each for each in scripts if "lm_eval --model" in each]
+    script = lm_eval.rstrip() + f" --output_path {tmp_path}\n"
     ended = subprocess.run(
         ["bash", "-euc", f'PATH="{Path(sys.executable).parent}:$PATH"\n{script}'],
         env=environment(),
