@@ -167,13 +167,15 @@ def test_a_server_that_misbehaves_costs_seconds_and_a_message(
     name: str,
     fault: str | int,
 ) -> None:
-    monkeypatch.setattr(locating, "LOOKUP_S", 3.0)
-    monkeypatch.setattr(locating, "DOWNLOAD_S", 3.0)
+    # A server that answers is not hurried: the process that asks it has MLflow to import first.
+    patience = 3.0 if fault in ("silent", "dribble") else 60.0
+    monkeypatch.setattr(locating, "LOOKUP_S", patience)
+    monkeypatch.setattr(locating, "DOWNLOAD_S", patience)
     server.misbehave(fault)
     began = time.monotonic()
     with pytest.raises(UserError) as refused:
         locate(name, server.uri, courier)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 2 * patience
     (said,) = refused.value.problems
     assert "\n" not in said
     assert said.startswith(f"verdict.reference={name}: MLflow at tracking.uri={server.uri} ")
