@@ -14,7 +14,7 @@ from typing import Any
 
 from lm_eval.api.task import Task
 
-from runner.errors import UserError
+from runner.errors import UserError, out_of_space
 
 # lm-eval 0.4.13's functions, and the key of a task file that each reads.
 KEYS = {
@@ -57,8 +57,15 @@ class _Place:
 
 
 def explained(error: Exception, asked: str) -> str:
-    """One line: the asked name, the task and its file, the key, what is wrong, the document."""
+    """One line: the asked name, the task and its file, the key, what is wrong, the document.
+
+    Raises:
+        Exception: the error itself, if it is not the task's: a failure of the runner's own code, a
+            full disk, no memory.
+    """
     places = [_place(frame, line) for frame, line in walk_tb(error.__traceback__)]
+    if not isinstance(error, UserError) and not _is_mistake(error, places):
+        raise error
     key, what = _what(error, places)
     where = [f"task.names={asked}", *_task(places, asked)]
     return ": ".join([*where, *([key] if key else []), what]) + _document(places)
@@ -72,9 +79,22 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def _is_mistake(error: Exception, places: list[_Place]) -> bool:
+    """Whether the error comes from the task: the runner's own code was not the last to run."""
+    if isinstance(error, MemoryError) or out_of_space(error):
+        return False
+    known = [each for each in places if each.in_lm_eval or _is_ours(each) or _is_users(each)]
+    return not known or not _is_ours(known[-1]) or known[-1].name in KEYS
+
+
 def _is_ours(place: _Place) -> bool:
-    """Whether the function stands in for one of lm-eval's."""
-    return place.module.startswith("runner.lm.")
+    """Whether the function is the runner's; where `KEYS` has it, it stands in for lm-eval's."""
+    return place.module.startswith("runner.")
+
+
+def _is_users(place: _Place) -> bool:
+    """Whether the function is of a file beside the task's; lm-eval names such a module by path."""
+    return place.module.startswith("/")
 
 
 def source(task: Any) -> str:
@@ -213,5 +233,5 @@ def _fields(place: _Place) -> str:
 
 def _own_code(places: list[_Place]) -> str:
     """The line of the user's own code, if the exception comes from there."""
-    own = [each for each in places if each.module.startswith("/")]  # lm-eval names it by its path
+    own = [each for each in places if _is_users(each)]
     return f" ({own[-1].file}, line {own[-1].line})" if own else ""

@@ -11,7 +11,7 @@ from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
-from runner.errors import UserError, out_of_space
+from runner.errors import UserError
 from runner.lm.datasets import NotHere
 from runner.lm.guesses import watch
 from runner.lm.mistakes import UNKNOWN_METRIC, explained, source
@@ -101,8 +101,6 @@ def load_tasks(
         try:
             loaded.append(_load(manager, evaluation, plan))
         except Exception as error:
-            if out_of_space(error):
-                raise
             noted = absent if absent is not None and isinstance(error, NotHere) else problems
             noted.append(explained(error, evaluation.task))
     for task in loaded:

@@ -189,3 +189,16 @@ def test_a_model_without_a_chat_template_is_named(load: Load, tmp_path: Path) ->
         "template that can be applied (tokenizer.chat_template is not set); for a model without "
         "one, set task.apply_chat_template=false (document 0)",
     )
+
+
+@pytest.mark.parametrize("error", [AttributeError("gone"), MemoryError()])
+def test_a_failure_of_the_runner_is_not_blamed_on_the_task(
+    load: Load, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("runner.lm.examples.Examples.begin", broken)
+    manager, loaded, plan = load({"asked": {}})
+    with pytest.raises(type(error)):
+        build_requests(Recording(), manager, loaded, plan)
