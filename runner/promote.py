@@ -118,7 +118,7 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
         said = f", {part.expected} of {part.whole} samples (task.limit)" if part else ""
         out.print(f"{alias}@{plan.model}/{task} is run {located.run_id}{said}")
     for run_id in before:
-        out.print(f"run {run_id} no longer bears it")
+        out.print(f"run {run_id} no longer has this alias")
     return 0
 
 

@@ -16,7 +16,7 @@ PLACEHOLDER = "<image>"
 
 @dataclass(frozen=True)
 class Rendered:
-    """A prompt, the roles of the messages that are not whole in it, and its image placeholders."""
+    """A rendered prompt, the roles of messages missing from it, its count of image placeholders."""
 
     prompt: str
     lost: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Few-shot examples that hold the answer to the very question that follows them.
+"""Few-shot examples that contain the question under test and its answer.
 
 lm-eval leaves a document out of its own examples only where they are drawn from `test_split` by
 that name: examples from a validation split under test, or by its rule for tasks that name no

@@ -36,7 +36,7 @@ class Answer:
 
 
 def problems(tracking: TrackingConfig, experiment: str = "") -> list[str]:
-    """A local store must be usable now; a server that is away costs a warning later, no result.
+    """Check that a local store is usable. An unreachable server causes only a warning, later.
 
     Nothing can be sent to an `experiment` that is deleted, wherever it is.
     """

@@ -49,10 +49,9 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     found += [*limited(outcome), *troubles]
     if outcome.tasks and not troubles:
         asked = sum(task.evaluated for task in outcome.tasks)
-        these = f"{asked} of these" if limited(outcome) else f"{asked} questions"
-        found.append(f"All {these} were asked whole, answered to the end and read.")
+        found.append(f"All {asked} prompts fit, all answers finished and were parsed.")
     found += sampling(outcome)
-    found += [f"An attempt broke, and was made again: {reason}." for reason in outcome.retries]
+    found += [f"The attempt failed and was retried: {reason}." for reason in outcome.retries]
     found += [f"Overruled: {line}" for line in plan.overruled]
     if plan.engine_args.get("trust_remote_code"):
         found.append("trust_remote_code was on: code that came with the weights ran in this run.")

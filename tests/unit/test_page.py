@@ -140,7 +140,7 @@ def test_the_verdict_is_the_first_sentence(
     assert said.startswith(
         "PASSED fixed scores what it should: mmmu_val acc 0.600 ± 0.020 against 0.6."
     )
-    assert "All 60 questions were asked whole, answered to the end and read." in said
+    assert "All 60 prompts fit, all answers finished and were parsed." in said
     worse = page_of(tmp_path / "b", plan, environment, rows, of_rows(rows), baseline=0.8)
     assert text(worse).startswith("FAILED fixed does not score what it should: mmmu_val acc 0.600")
 
@@ -166,7 +166,7 @@ def test_a_part_of_the_samples_is_named_at_once(
     said = text(page_of(tmp_path, plan, environment, rows, task, **limits))
     assert said.startswith(f"{status} fixed {saying}, on 60 of 300 samples (task.limit): mmmu_val")
     assert "mmmu_val: 60 of 300 samples were asked (task.limit)." in said
-    assert "All 60 of these were asked whole" in said
+    assert "All 60 prompts fit" in said
     assert "60 questions" not in said
 
 
@@ -217,7 +217,7 @@ def test_what_was_not_answered_is_counted_and_named(
         "guessing earned 0.017 of acc; without it the value is 0.",
     ):
         assert sentence in said
-    assert "asked whole" not in said
+    assert "prompts fit" not in said
     first = said.partition("answers to look at")[2]
     assert "mmmu_val_art #0 no answer found in it: lm-eval guessed one" in first
 
@@ -288,7 +288,7 @@ def test_a_run_that_broke_has_a_page_with_the_end_of_its_log(
     said = text(page)
     assert said.startswith("ERROR fixed was not measured: the run broke.")
     assert f"{died}." in said
-    assert "An attempt broke, and was made again: out of memory." in said
+    assert "The attempt failed and was retried: out of memory." in said
     assert "RuntimeError: &lt;boom&gt;" in page
     elements(page)
 

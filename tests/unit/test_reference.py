@@ -330,7 +330,7 @@ def test_promoting_moves_the_alias(
     assert f"{alias} is run {ids[0]}" in capsys.readouterr().out
     assert locate(alias, uri, courier).run_id == ids[0]
     assert promote.promote(ids[1], "baseline", uri, False, courier) == 0
-    assert f"run {ids[0]} no longer bears it" in capsys.readouterr().out
+    assert f"run {ids[0]} no longer has this alias" in capsys.readouterr().out
     assert locate(alias, uri, courier).run_id == ids[1]
     assert promote.promote(str(first.path), "gpu", uri, False, courier) == 0
     assert locate("gpu@fixed/gsm8k", uri, courier).run_id == ids[0]

@@ -148,7 +148,7 @@ def in_part(
     binary: bool = True,
     stderr: float | None = 0.03,
 ) -> Verdict:
-    """`asked` of 600 samples, held against a baseline of 0.9 of `of_baseline`."""
+    """The verdict on `asked` of 600 samples against a baseline of 0.9 measured on `of_baseline`."""
     whole = 600 if asked < 600 else None
     result = replace(measured(value, n=asked, stderr=stderr, binary=binary), whole=whole)
     task = evaluated(result, expected=asked, evaluated=asked, whole=600)
