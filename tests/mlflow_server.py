@@ -24,7 +24,7 @@ class Server:
     """What was stored, and how the next requests are answered.
 
     `fault` is one of the names below, or a status; `after` is how many requests are answered well
-    before it sets in.
+    before it sets in, or what they asked for last.
 
     - silent: takes the request and never answers
     - dribble: answers a byte a second
@@ -36,7 +36,7 @@ class Server:
 
     uri: str = ""
     fault: str | int = ""
-    after: int = 0
+    after: int | str = 0
     experiments: dict[str, str] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     experiment_tags: dict[str, str] = field(default_factory=dict)
@@ -44,14 +44,16 @@ class Server:
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
-    def misbehave(self, fault: str | int, after: int = 0) -> None:
+    def misbehave(self, fault: str | int, after: int | str = 0) -> None:
         self.fault, self.after = fault, after
 
     def behave(self) -> None:
         self.fault = ""
 
     def due(self) -> str | int:
-        """The fault that this request meets."""
+        """The fault that this request, the last of `asked`, meets."""
+        if isinstance(self.after, str):
+            return self.fault if API + self.after in self.asked[:-1] else ""
         if self.fault and self.after > 0:
             self.after -= 1
             return ""

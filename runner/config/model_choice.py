@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ from runner.config import places
 from runner.config.overrides import written
 from runner.errors import UserError
 from runner.hubs import is_path, weights_name
+from runner.inputs import adapters
 
 
 def advice(pretrained: str) -> str:
@@ -35,6 +37,9 @@ def refuse_other_weights(hydra: Any) -> None:
     chosen = dict(_pairs(written(hydra.overrides.task)))
     if "model.pretrained" in chosen and "model" not in chosen:
         weights = chosen["model.pretrained"].strip("'\"")
+        directory = Path(weights).expanduser()
+        if adapters.is_adapter(directory):
+            raise UserError(adapters.as_model(directory))
         raise UserError(
             f"model.pretrained={weights}: needs model=…, or these weights would run as "
             f"{hydra.runtime.choices.model}; {advice(weights)}"

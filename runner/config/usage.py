@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import traceback
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
@@ -67,6 +68,9 @@ def explain(error: Exception, where: str = "") -> str:
         return f"{mark.name}, line {mark.line + 1}: not YAML ({error.problem})"
     if isinstance(error, MissingConfigException) and error.options is not None:
         return _unknown_choice(error)
+    if _is_of_logging(error):
+        *_, first = _chain(error)
+        return f"hydra.job_logging (or hydra.hydra_logging): {first}"
     cause = _first_omegaconf_error(error)
     if cause is not None:
         # Of a.b.c=1 where there is no a, the error names a alone.
@@ -83,7 +87,8 @@ def required(key: str) -> str:
 
 def is_usage_error(error: BaseException) -> bool:
     """True for what a user wrote; anything else is ours and keeps its traceback."""
-    return isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError)
+    kinds = HydraException | OmegaConfBaseException | yaml.YAMLError
+    return isinstance(error, kinds) or _is_of_logging(error)
 
 
 def suggestion(name: str, known: tuple[str, ...]) -> str:
@@ -145,6 +150,12 @@ _INTERVAL = (
     "is for a search, with --multirun hydra/sweeper=optuna; for a sweep, list the values as in "
     "--multirun task.limit=100,200"
 )
+
+
+def _is_of_logging(error: BaseException) -> bool:
+    """Whether Python's logging does not take its configuration, which Hydra hands to it."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals["__name__"] == "logging.config" for frame, _ in frames)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -28,13 +28,18 @@ def problems(config: RunConfig) -> list[str]:
     return []
 
 
+def is_adapter(directory: Path) -> bool:
+    """Whether the directory holds an adapter and no model."""
+    return (directory / CONFIG).is_file() and not (directory / "config.json").is_file()
+
+
 def as_model(directory: Path) -> str:
     """What to do with an adapter that was given for a model."""
     base = _mapping(directory / CONFIG).get("base_model_name_or_path") or "ITS_BASE_MODEL"
     keys = " (or ".join(f"engine.extra.{key}={directory}" for key in KEYS.values())
     return (
         f"model.pretrained={directory}: an adapter, not a model ({CONFIG} and no config.json in "
-        f"it); set model.pretrained={base} and {keys} with engine=transformers)"
+        f"it); set model=any model.pretrained={base} {keys} with engine=transformers)"
     )
 
 

@@ -86,7 +86,7 @@ def takes_images(weights: Weights) -> bool:
 
 def _local(directory: Path) -> Weights:
     config_file = directory / "config.json"
-    if not config_file.is_file() and (directory / adapters.CONFIG).is_file():
+    if adapters.is_adapter(directory):
         raise UserError(adapters.as_model(directory))
     if not config_file.is_file():
         raise UserError(f"model.pretrained={directory}: no config.json in it; not a model's files")

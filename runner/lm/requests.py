@@ -131,8 +131,9 @@ class Requests:
             self._note(number, "template ignored", "the task does not apply the chat template")
         if request.request_type == "loglikelihood" and self._thinks:
             raise UserError(
-                f"model.enable_thinking=true: {self.name} scores given answers, which lm-eval "
-                "does not do with thinking; choose a task that generates its answers"
+                f"model.enable_thinking=true (or in model.chat_template_args): {self.name} scores "
+                "given answers, and lm-eval does not support thinking there; choose a task that "
+                "generates its answers"
             )
         if request.request_type == "generate_until":
             self._compare_sampling(request.args[1], number)

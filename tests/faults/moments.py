@@ -31,12 +31,12 @@ from runner.supervision import supervisor
 from runner.verdict import Status, Verdict
 from tests.faults.harm import kill
 from tests.faults.loop import Rounds, found
-from tests.mlflow_server import Server, serving, wait_until
+from tests.mlflow_server import API, Server, serving, wait_until
 
 # To import MLflow on a busy machine.
 PATIENCE_S = 60.0
-# Requests of a run to its server until it has sent parameters and metrics: its files come next.
-SENT_BEFORE = 6
+# What a run asks of its server last before its files: it has sent parameters and metrics by then.
+LAST_VALUES = "runs/log-inputs"
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ class Stops(Rounds):
         self.checked = replace(before, config=replace(before.config, tracking=tracking))
         server.runs.clear()
         server.asked.clear()
-        server.misbehave("silent", after=SENT_BEFORE)
+        server.misbehave("silent", after=LAST_VALUES)
         parent = self.start(name)
-        wait_until(lambda: len(server.asked) > SENT_BEFORE, PATIENCE_S)
+        wait_until(lambda: API + LAST_VALUES in server.asked[:-1], PATIENCE_S)
         family = _family(parent)
         assert len(family) > 2
         kill(parent, number)

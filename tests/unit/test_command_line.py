@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging.config
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
@@ -12,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from runner.config import command_line, loading, places
 from runner.config.composition import compose
 from runner.config.overrides import quoted, settled
+from runner.config.usage import explain, is_usage_error
 from runner.errors import UserError
 from runner.hubs import weights_name
 
@@ -172,6 +175,13 @@ def test_weights_never_run_under_another_models_name(overrides: list[str], said:
     assert said in refused(*overrides)
 
 
+def test_an_adapter_is_named_before_the_model_that_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}')
+    said = refused(f"model.pretrained={tmp_path}")
+    model = "model=any model.pretrained=owner/base"
+    assert f"set {model} engine.extra.lora_local_path={tmp_path}" in said
+
+
 def test_weights_of_a_model_that_is_named_are_taken() -> None:
     settings = [*NEUTRAL, "model=canary_vl", "model.pretrained=/copy"]
     assert loading.load(compose(settings)).model.pretrained == "/copy"
@@ -235,3 +245,17 @@ def test_a_file_that_overrides_one_of_ours_without_the_directory_is_named(
     assert f"model=qwen3_8b is also a model of the runner's; with --config-dir {own}" in said
     assert main([str(file), "--output", str(own / "model" / "bare.yaml")]) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"root": {"level": "NOPE"}}, "Unknown level: 'NOPE'"), ({}, "Unsupported version: 3")],
+)
+def test_what_logging_does_not_take_is_told_with_its_key(
+    settings: dict[str, Any], said: str
+) -> None:
+    asked = {"version": 1, "disable_existing_loggers": False} if settings else {"version": 3}
+    with pytest.raises(ValueError) as caught:
+        logging.config.dictConfig(asked | settings)
+    assert is_usage_error(caught.value)
+    assert explain(caught.value) == f"hydra.job_logging (or hydra.hydra_logging): {said}"

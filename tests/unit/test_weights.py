@@ -106,7 +106,8 @@ def test_an_adapter_is_no_model(model: Path) -> None:
     (model / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}')
     problem = refusal(model)
     assert "an adapter, not a model" in problem
-    assert f"set model.pretrained=owner/base and engine.extra.lora_local_path={model}" in problem
+    assert "set model=any model.pretrained=owner/base" in problem
+    assert f"engine.extra.lora_local_path={model}" in problem
     assert f"engine.extra.peft={model} with engine=transformers" in problem
 
 
