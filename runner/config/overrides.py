@@ -79,6 +79,13 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
+def in_yaml(value: Any) -> str:
+    """A setting's value as files and the command line write it: null, not None."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
 def _problem(override: Override) -> str:
     """Of what Hydra reads but does not answer in one message."""
     said, key = str(override.input_line), str(override.key_or_group)

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from runner import secrecy
 from runner.config import verdict
+from runner.config.overrides import in_yaml
 from runner.config.schema import RunConfig
 from runner.platforms import PLATFORMS
 from runner.platforms.additional_config import names, schema
@@ -74,7 +75,7 @@ def problems(config: RunConfig) -> list[str]:
     def require(ok: bool, key: str, rule: str) -> None:
         if not ok:
             value = OmegaConf.select(OmegaConf.structured(config), key)
-            found.append(f"{key}={value}: {rule}")
+            found.append(f"{key}={in_yaml(value)}: {rule}")
 
     def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
         require(value in allowed, key, f"must be one of {', '.join(allowed)}")
@@ -143,7 +144,8 @@ def problems(config: RunConfig) -> list[str]:
     require(
         config.model.enable_thinking in (None, thinking),
         "model.enable_thinking",
-        f"model.chat_template_args.enable_thinking={thinking} says otherwise; leave one out",
+        f"model.chat_template_args.enable_thinking={in_yaml(thinking)} says otherwise; leave one "
+        "out",
     )
     require(
         not (config.model.enable_thinking and config.model.think_end_token is None),

@@ -74,6 +74,14 @@ def find_weights(config: RunConfig) -> Weights:
         return _on_the_hub(pretrained, revision)
 
 
+def untrusted(pretrained: str) -> str:
+    """What is said of weights whose own code would have to run, and is not trusted."""
+    return (
+        f"model.trust_remote_code=false: {pretrained} is run by code that comes with its weights; "
+        "read it, then set model.trust_remote_code=true"
+    )
+
+
 def takes_images(weights: Weights) -> bool:
     """Whether the model is shown images: told by its config.json, or by its image processor's."""
     config = weights.config

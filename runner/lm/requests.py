@@ -14,6 +14,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 
+from runner.config.overrides import in_yaml
 from runner.errors import UserError
 from runner.lm.answering import Model
 from runner.lm.conversation import PLACEHOLDER, Rendered, render
@@ -165,9 +166,10 @@ class Requests:
             self.drawn.add(number)
         elif any(wanted.get(name) for name in SAMPLING):
             (name, value), *_ = ((n, wanted[n]) for n in SAMPLING if wanted.get(n))
+            others = " and ".join(f"{n}={in_yaml(v)}" for n, v in given.items())
             raise UserError(
-                f"task.gen_kwargs.{name}={value}: {self.name} would still be answered greedily, "
-                f"with {' and '.join(f'{n}={v}' for n, v in given.items())}; set "
+                f"task.gen_kwargs.{name}={in_yaml(value)}: {self.name} would still be answered "
+                f"greedily, with {others}; set "
                 "task.gen_kwargs.do_sample=true and a task.gen_kwargs.temperature above 0"
             )
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from runner.config.usage import suggestion
 from runner.errors import UserError
+from runner.inputs.weights import untrusted
 from runner.plan import Plan
 
 # Arguments of lm-eval's model classes that it does not pass on to vLLM.
@@ -53,6 +54,8 @@ def check_engine_args(plan: Plan) -> None:
     try:
         EngineArgs(model=plan.engine_args["pretrained"], **arguments).create_engine_config()
     except Exception as error:  # vLLM and its plugins raise whatever comes to their mind here
+        if "trust_remote_code" in str(error):
+            raise UserError(untrusted(plan.engine_args["pretrained"])) from error
         raise UserError(f"engine: vLLM refuses this configuration: {_reason(error)}") from error
 
 

@@ -10,6 +10,7 @@ import re
 from functools import partial
 from typing import Any
 
+from runner.config.overrides import in_yaml
 from runner.plan import Plan
 
 
@@ -60,8 +61,8 @@ def unread_arguments(lm: Any, plan: Plan) -> list[str]:
     if plan.engine_args.get("enable_thinking"):
         given["model.enable_thinking"] = ("enable_thinking", True)
     return [
-        f"{key}={value}: the chat template of {plan.engine_args['pretrained']} does not read "
-        f"{name}; check the name, or leave it out"
+        f"{key}={in_yaml(value)}: the chat template of {plan.engine_args['pretrained']} does not "
+        f"read {name}; check the name, or leave it out"
         for key, (name, value) in given.items()
         if not any(re.search(rf"\b{re.escape(name)}\b", source) for source in sources)
     ]

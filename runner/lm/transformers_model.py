@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from runner.errors import UserError
+from runner.inputs.weights import untrusted
 from runner.plan import Plan
 
 # What lm-eval's classes load, and the setting of ours that leads to each.
@@ -28,6 +29,8 @@ def check_engine_args(plan: Plan) -> None:
     try:
         config = transformers.AutoConfig.from_pretrained(args["pretrained"], **where)
     except (OSError, ValueError) as error:
+        if "trust_remote_code" in str(error):
+            raise UserError(untrusted(args["pretrained"])) from error
         raise UserError(f"engine: transformers refuses these weights: {said(error)}") from error
     if _loads(plan.backend, config):
         return

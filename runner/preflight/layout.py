@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from runner.config.schema import RunConfig
+from runner.inputs.weights import untrusted
 from runner.memory.architecture import (
     expert_count,
     longest,
@@ -46,13 +47,7 @@ def problems(config: RunConfig, model: dict[str, Any]) -> list[Problem]:
     """Heads that tp does not divide, positions that the model lacks, code that nobody trusted."""
     found = []
     if config.model.needs_remote_code and not config.model.trust_remote_code:
-        found.append(
-            Problem(
-                f"model.trust_remote_code=false: {config.model.pretrained} is run by code that "
-                "comes with its weights",
-                otherwise="read it, then set model.trust_remote_code=true",
-            )
-        )
+        found.append(Problem(untrusted(config.model.pretrained)))
     text = text_config(model)
     heads, tp = query_heads(text), config.parallelism.tp
     if heads is not None and heads % tp:

@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runner.config.overrides import in_yaml
 from runner.config.schema import EngineConfig, RunConfig
 
 # Switches of `engine`, each with what it overrules: what rests on an estimate, or on what this
@@ -25,7 +26,7 @@ class Cure:
 
     def __str__(self) -> str:
         return (
-            " ".join(f"{key}={_written(value)}" for key, value in self.changes.items()) + self.more
+            " ".join(f"{key}={in_yaml(value)}" for key, value in self.changes.items()) + self.more
         )
 
 
@@ -108,10 +109,3 @@ def smaller_tp(config: RunConfig) -> tuple[Cure, ...]:
     tp = config.parallelism.tp
     sizes = (size for size in range(tp - 1, 0, -1) if tp % size == 0)
     return tuple(Cure({"parallelism.tp": size}) for size in sizes)
-
-
-def _written(value: Any) -> str:
-    """A value as the command line takes it."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else f"{value}"

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
 import pytest
 
 from tests.e2e.conftest import Run
@@ -70,3 +75,25 @@ def test_preflight_finds_what_a_run_would(run: Run) -> None:
     finished = run("preflight_only=true", "engine.extra.blok_size=16", "task.limit=1")
     assert finished.status == 1, finished.printed
     assert "engine.extra.blok_size: this vLLM knows no such engine argument" in finished.printed
+
+
+@pytest.mark.parametrize("engine", ["cpu", "transformers"])
+def test_weights_whose_own_code_nobody_trusts_are_told_with_the_key(
+    run: Run, tmp_path: Path, engine: str
+) -> None:
+    weights = tmp_path / "own"
+    shutil.copytree(files("runner") / "canary" / "weights", weights)
+    described = json.loads((weights / "config.json").read_text())
+    own = {"AutoConfig": "configuration_own.Config", "AutoModelForCausalLM": "modeling_own.Model"}
+    described |= {"model_type": "own", "architectures": ["Own"], "auto_map": own}
+    (weights / "config.json").write_text(json.dumps(described))
+    finished = run(
+        "preflight_only=true",
+        f"engine={engine}",
+        "model=any",
+        f"model.pretrained={weights}",
+        "task=canary",
+    )
+    assert finished.status == 1, finished.printed
+    assert f"model.trust_remote_code=false: {weights} is run by code that" in finished.printed
+    assert "Traceback" not in finished.printed

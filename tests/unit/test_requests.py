@@ -152,12 +152,12 @@ def test_greedy_unless_the_task_or_the_user_says_otherwise(
             {"do_sample": False},
             {"temperature": 0.7},
             r"^task.gen_kwargs.temperature=0.7: ours would still be answered greedily, with "
-            r"do_sample=False and temperature=0.7; set task.gen_kwargs.do_sample=true",
+            r"do_sample=false and temperature=0.7; set task.gen_kwargs.do_sample=true",
         ),
         (
             {"temperature": 0.0},
             {"do_sample": True},
-            r"^task.gen_kwargs.do_sample=True: ours would still be answered greedily",
+            r"^task.gen_kwargs.do_sample=true: ours would still be answered greedily",
         ),
         (
             {"max_gen_toks": 8},

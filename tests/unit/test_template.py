@@ -93,7 +93,7 @@ def test_only_thinking_that_is_on_needs_a_template_that_knows_it(plan: Plan) -> 
     on = replace(plan, engine_args={"pretrained": "M", "enable_thinking": True})
     assert unread_arguments(lm, off) == []
     (problem,) = unread_arguments(lm, on)
-    assert problem.startswith("model.enable_thinking=True: the chat template of M does not read")
+    assert problem.startswith("model.enable_thinking=true: the chat template of M does not read")
     by_itself = SimpleNamespace(tokenizer=SimpleNamespace(chat_template=None))
     assert unread_arguments(by_itself, on) == []
 
@@ -110,5 +110,5 @@ def test_thinking_said_twice_must_agree(compose: Callable[..., RunConfig]) -> No
     both = compose("model.enable_thinking=false")
     composed: Any = OmegaConf.structured(both)
     OmegaConf.update(composed, "model.chat_template_args", {"enable_thinking": True})
-    with pytest.raises(UserError, match=r"^model.enable_thinking=False: .*enable_thinking=True"):
+    with pytest.raises(UserError, match=r"^model.enable_thinking=false: .*enable_thinking=true"):
         load(composed)
