@@ -109,9 +109,10 @@ class TaskOutcome:
 class Feeding:
     """How the engine was fed: requests in flight at most, its steps, and requests put to it.
 
-    `resumed` requests had been answered in an attempt that died. `busy` is the share of the
-    `seconds` between first request and last answer in which the engine had work; None where it was
-    asked nothing, or feeding is not the runner's doing.
+    `resumed` requests had been answered in an attempt that died. Of the `seconds` between first
+    request and last answer, an engine in the worker's own process computed for the share
+    `stepping`; one in a process of its own had requests for the share `queued`. Both are None where
+    nothing was asked, or feeding is not the runner's doing.
     """
 
     window: int
@@ -119,7 +120,8 @@ class Feeding:
     asked: int
     resumed: int
     seconds: float
-    busy: float | None
+    stepping: float | None = None
+    queued: float | None = None
 
     @property
     def said(self) -> str:
@@ -127,8 +129,10 @@ class Feeding:
         requests = f"{self.asked} asked"
         if self.asked:
             requests += f", at most {self.window} at once, in {self.steps} steps of the engine"
-        if self.busy is not None:
-            requests += f", which had work for {self.busy:.1%} of {self.seconds:.0f} s"
+        if self.stepping is not None:
+            requests += f", which took {self.stepping:.1%} of {self.seconds:.0f} s"
+        if self.queued is not None:
+            requests += f", which had requests for {self.queued:.1%} of {self.seconds:.0f} s"
         if self.resumed:
             requests += f"; {self.resumed} answered before, in an attempt that did not end"
         return requests

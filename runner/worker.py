@@ -9,6 +9,7 @@ ends, the supervisor is gone: the worker does that, and kills its process group,
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import math
@@ -34,6 +35,10 @@ from runner.rundir import RunDirectory, read_json, write_json
 from runner.supervision.processes import group_members, shared_memory_of
 
 HEARTBEAT_S = 1.0
+PROGRESS_S = 0.1
+# Python's own collector would walk all objects of torch, vLLM and the requests again and again: a
+# sixth of the time beside the engine's steps (docs/performance.md).
+COLLECT = (50_000, 20, 100)
 # What an engine runs on; one is imported, so that the other need not be installed.
 RUNTIMES = {"vllm": "runner.lm.models", "transformers": "runner.lm.transformers"}
 
@@ -49,6 +54,8 @@ class Reporter:
     total: int = 0
     steps: int = 0
     beaten: float = -math.inf
+    told: int = 0
+    told_at: float = -math.inf
 
     def send(self, event: str, **content: Any) -> None:
         line = json.dumps({"event": event, "time": time.time(), **content}) + "\n"
@@ -62,13 +69,18 @@ class Reporter:
         self._progress(kind=kind)
 
     def advance(self, requests: int) -> None:
+        """Heard of ten times a second, and when all is done; one event an answer costs a tenth of
+        a millisecond."""
         self.done += requests
-        self._progress()
+        if not requests or self.done >= self.total or time.monotonic() - self.told_at >= PROGRESS_S:
+            self._progress()
 
     def beat(self, seconds_left: Callable[[], float | None] | None = None) -> None:
         """A step of the engine; the supervisor hears of it once a second."""
         self.steps += 1
         now = time.monotonic()
+        if self.told < self.done and now - self.told_at >= PROGRESS_S:
+            self._progress()
         if now - self.beaten >= HEARTBEAT_S:
             self.beaten = now
             estimate = {} if seconds_left is None else {"seconds_left": seconds_left()}
@@ -78,6 +90,7 @@ class Reporter:
         self.send("requests_finished", task=self.task, steps=self.steps)
 
     def _progress(self, **content: Any) -> None:
+        self.told, self.told_at = self.done, time.monotonic()
         self.send(
             "progress",
             task=self.task,
@@ -108,6 +121,7 @@ class Held:
 
 def main() -> None:
     """Serve runs until told to exit."""
+    gc.set_threshold(*COLLECT)
     held = Held(scratch=sys.argv[2])
     reporter = Reporter(int(sys.argv[1]))
     commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -137,6 +151,7 @@ def _leave() -> None:
 
     Taking it apart object by object took two of a small run's seventeen seconds.
     """
+    gc.freeze()  # vLLM's farewell collects
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -183,6 +198,7 @@ def _run(
     except BaseException as error:
         traceback.print_exc()
         state, reason = State.ERROR, f"{type(error).__name__}: {error}"
+    gc.unfreeze()
     feeding = held.lm.fed() if engine else None  # else what it says is of the run before
     return Outcome(state, reason, tuple(finished), engine, timings, feeding=feeding)
 
@@ -203,9 +219,10 @@ def _evaluate_all(
     with local_datasets(plan.data_dir, plan.data_source, held.scratch):
         manager, loaded = _load_tasks(plan, held, reporter, clock)
         _build_requests(plan, held, reporter, clock, manager, loaded)
+        gc.freeze()  # it all stays until the run is over
         from runner.lm.evaluate import evaluate
         from runner.lm.images import Album
-        from runner.lm.samples import write_samples
+        from runner.lm.samples import sample_table, write_samples
 
         lm = held.lm
         if not held.engine_started:
@@ -218,13 +235,13 @@ def _evaluate_all(
         clock.lap("start_engine_s")
         engine.update(lm.resolved())
         reporter.send("engine_started", engine=engine)
-        rows: list[Any] = []
+        tables: list[Any] = []
         album = Album()
 
         def finish(outcome: TaskOutcome, task_rows: list[Any]) -> None:
-            rows.extend(task_rows)
+            tables.append(sample_table(task_rows))
             finished.append(outcome)
-            write_samples(run.samples, rows)
+            write_samples(run.samples, tables)
             album.write(run.images)
             write_json(run.outcome, Outcome(State.ERROR, "unfinished", tuple(finished), engine))
             reporter.send("task_finished", task=outcome.task, seconds=outcome.seconds)

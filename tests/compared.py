@@ -13,7 +13,7 @@ from PIL import Image
 
 from runner.environment import Environment
 from runner.lm.images import Album
-from runner.lm.samples import SampleRow, write_samples
+from runner.lm.samples import SampleRow, sample_table, write_samples
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Plan
 from runner.rundir import RunDirectory, write_atomic, write_json
@@ -102,7 +102,7 @@ def write_run(
     reason = "" if state is State.COMPLETED else "it broke"
     outcome = Outcome(state, reason, (task,) if samples else ())
     write_json(files.outcome, outcome)
-    write_samples(files.samples, list(samples))
+    write_samples(files.samples, [sample_table(list(samples))])
     if environment is not None:
         write_json(files.environment, environment)
     album = Album()

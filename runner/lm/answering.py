@@ -101,7 +101,6 @@ class InTurn:
             asked=self._asked,
             resumed=self._resumed,
             seconds=self._seconds,
-            busy=None,
         )
 
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:

@@ -89,6 +89,12 @@ def enqueue(engine: Engine, question: Question) -> str | None:
     return request
 
 
+def steps_in_this_process(engine: Engine) -> bool:
+    """Whether `step()` computes itself, instead of waiting for a process that does."""
+    client = getattr(engine.llm_engine, "engine_core", None)
+    return client is None or hasattr(client, "engine_core")  # vLLM's InprocClient has the core
+
+
 def public_id(request: str) -> str:
     """`enqueue` returns "7-ab12cd34" for what the outputs call "7"."""
     return request.partition("-")[0]

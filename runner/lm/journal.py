@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,7 +118,8 @@ class Journal:
         """Write the answer down with the next `flush`."""
         if self._open and isinstance(key, tuple):
             digest, number = key
-            content = json.dumps([digest, number, *astuple(answer)], separators=(",", ":"))
+            values = (getattr(answer, name) for name in _FIELDS)  # astuple would copy every list
+            content = json.dumps([digest, number, *values], separators=(",", ":"))
             self._pending.append(line(content.encode()))
 
     def flush(self) -> None:

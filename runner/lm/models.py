@@ -21,7 +21,7 @@ from vllm import EngineArgs, SamplingParams, TokensPrompt
 from runner.errors import UserError
 from runner.lm.answer import Answer, likelihood
 from runner.lm.answering import Named, Progress
-from runner.lm.engine import LOGPROBS, PromptError, Question, generated
+from runner.lm.engine import LOGPROBS, PromptError, Question, generated, steps_in_this_process
 from runner.lm.images import opened
 from runner.lm.resolved import check_engine_args, resolved_engine
 from runner.lm.stream import Stream, Tally
@@ -77,13 +77,19 @@ class FedModel(Templated, VLLM):
     def fed(self) -> Feeding:
         """How the engine was fed since the run began."""
         tally = self.stream.tally
+        inside = steps_in_this_process(self.stream.engine)
+
+        def share(seconds: float) -> float | None:
+            return seconds / tally.phase_s if tally.asked and tally.phase_s else None
+
         return Feeding(
             window=int(self.batch_size) if self._chunked else self.stream.window,
             steps=tally.steps,
             asked=tally.asked,
             resumed=tally.resumed,
             seconds=tally.phase_s,
-            busy=tally.busy_s / tally.phase_s if tally.asked and tally.phase_s else None,
+            stepping=share(tally.stepping_s) if inside else None,
+            queued=share(tally.queued_s) if not inside else None,
         )
 
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:

@@ -91,11 +91,15 @@ SCHEMA = pa.schema(
 )
 
 
-def write_samples(file: Path, rows: list[SampleRow]) -> None:
-    """Replace the file whole: a reader never sees half of it."""
-    table = pa.Table.from_pylist([_plain(row) for row in rows], schema=SCHEMA)
+def sample_table(rows: list[SampleRow]) -> pa.Table:
+    """The rows as Arrow has them: nine tenths of the work of writing them."""
+    return pa.Table.from_pylist([_plain(row) for row in rows], schema=SCHEMA)
+
+
+def write_samples(file: Path, tables: list[pa.Table]) -> None:
+    """Replace the file whole, a table after the other: a reader never sees half of it."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(pa.concat_tables([SCHEMA.empty_table(), *tables]), sink, compression="zstd")
     write_atomic(file, sink.getvalue().to_pybytes())
 
 

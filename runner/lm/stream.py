@@ -10,7 +10,7 @@ next one's requests are in flight.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -31,15 +31,17 @@ if TYPE_CHECKING:
 class Tally:
     """What feeding the engine took: its steps, the requests it was asked, and seconds.
 
-    `phase_s` is the time in which requests waited for answers, `busy_s` the part of it in which
-    the engine had something to do. `resumed` requests had been answered in an earlier attempt.
+    `phase_s` is the time in which requests waited for answers, `queued_s` the part of it in which
+    the engine had been given some, `stepping_s` the part spent inside its `step()`. `resumed`
+    requests had been answered in an earlier attempt.
     """
 
     steps: int = 0
     asked: int = 0
     resumed: int = 0
     phase_s: float = 0.0
-    busy_s: float = 0.0
+    queued_s: float = 0.0
+    stepping_s: float = 0.0
 
 
 class _Task(greenlet):
@@ -155,6 +157,7 @@ class Stream:
             if engine_id is not None:
                 flight = _Flight(request, place, question, key, engine_id, time.monotonic())
                 self._flying[public_id(engine_id)] = flight
+                self._flights_of[request.task] += 1
                 request.missing += 1
         if request.missing:
             self._hub.switch()
@@ -180,9 +183,10 @@ class Stream:
         self._announced: _Batch | None = None
         self._clock = Clock()
         self._flying: dict[str, _Flight] = {}
+        self._flights_of: Counter[_Task] = Counter()
         self._running: _Task | None = None
         self._mark = time.monotonic()
-        self._in_phase = self._busy = False
+        self._in_phase = self._queued = False
 
     def _fill(self) -> bool:
         """Let in what there is room for; whether anything is in flight then."""
@@ -198,15 +202,17 @@ class Stream:
         return bool(self._flying)
 
     def _step(self) -> None:
+        self._charge()
         outputs = self.engine.llm_engine.step()
         self.tally.steps += 1
-        self._charge()
+        self.tally.stepping_s += self._charge()
         self.progress.beat(self._seconds_left)
         now = time.monotonic()
         answered: list[tuple[_Flight, Answer]] = []
         for output in outputs:
             if output.finished:
                 flight = self._flying.pop(output.request_id)
+                self._flights_of[flight.request.task] -= 1
                 answer = flight.question.read(output)
                 answered.append((flight, replace(answer, seconds=now - flight.since)))
         if self.journal is not None:
@@ -275,18 +281,20 @@ class Stream:
         )
         return self._clock.seconds_left(queue, self.tally.steps)
 
-    def _charge(self) -> None:
-        """Book the time since the last call: to the task at work, or to those in the engine."""
+    def _charge(self) -> float:
+        """Book the time since the last call, and return it: to the task at work, or to those in the
+        engine by their requests there."""
         now = time.monotonic()
         spent, self._mark = now - self._mark, now
         if self._running is not None:
             self._running.seconds += spent
         else:
-            for flight in self._flying.values():
-                flight.request.task.seconds += spent / len(self._flying)
+            for task, flights in self._flights_of.items():
+                task.seconds += spent * flights / max(len(self._flying), 1)
         self.tally.phase_s += spent if self._in_phase else 0.0
-        self.tally.busy_s += spent if self._busy else 0.0
-        self._in_phase, self._busy = bool(self._batches), bool(self._flying)
+        self.tally.queued_s += spent if self._queued else 0.0
+        self._in_phase, self._queued = bool(self._batches), bool(self._flying)
+        return spent
 
     def _abandon(self) -> None:
         """After an error: the engine shall not go on with what nobody waits for."""

@@ -15,6 +15,7 @@ from runner.errors import UserError
 from runner.lm.datasets import NotHere
 from runner.lm.guesses import watch
 from runner.lm.mistakes import UNKNOWN_METRIC, explained, source
+from runner.lm.prompt_templates import compile_once
 from runner.lm.requests import Requests
 from runner.lm.task_index import IndexedTasks
 from runner.plan import Evaluation, Plan
@@ -94,6 +95,7 @@ def load_tasks(
             this kind of model cannot answer, or a baseline for a metric that the task lacks.
         OSError: if the disk has no room for the data.
     """
+    compile_once()
     known = set(manager.all_tasks)
     problems = [manager.problem(each.task) for each in plan.evaluations if each.task not in known]
     loaded = []

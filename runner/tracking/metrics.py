@@ -41,8 +41,9 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
         if task.evaluated
     }
     found |= {f"perf/{name}": value for name, value in outcome.timings.items()}
-    if outcome.feeding is not None and outcome.feeding.busy is not None:
-        found["perf/engine_busy"] = outcome.feeding.busy
+    if outcome.feeding is not None:
+        shares = {"stepping": outcome.feeding.stepping, "queued": outcome.feeding.queued}
+        found |= {f"perf/engine_{k}": share for k, share in shares.items() if share is not None}
     seconds = sum(task.seconds for task in outcome.tasks)
     if seconds > 0:
         tokens = sum(task.output_tokens for task in outcome.tasks)

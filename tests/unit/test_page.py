@@ -13,7 +13,7 @@ import pytest
 
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
-from runner.lm.samples import SampleRow, write_samples
+from runner.lm.samples import SampleRow, sample_table, write_samples
 from runner.outcome import Departure, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Plan
 from runner.report.answers import LONGEST, shortened
@@ -125,7 +125,7 @@ def page_of(
     run = RunDirectory(directory)
     run.claim()
     if rows:
-        write_samples(run.samples, rows)
+        write_samples(run.samples, [sample_table(rows)])
     outcome = Outcome(State.COMPLETED, tasks=(task,), timings={"evaluate_s": 10.0})
     own = replace(plan, evaluations=(replace(asked(baseline), **limits),))
     verdict = judge(outcome, own.evaluations, VerdictConfig())

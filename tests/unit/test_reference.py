@@ -17,7 +17,7 @@ import pytest
 from runner import promote
 from runner.config.schema import RunConfig
 from runner.errors import UserError
-from runner.lm.samples import SampleRow, write_samples
+from runner.lm.samples import SampleRow, sample_table, write_samples
 from runner.outcome import Outcome, State
 from runner.plan import Evaluation, Plan
 from runner.reference import locating
@@ -54,7 +54,7 @@ def left(tmp_path: Path, plan: Plan, outcome: Outcome, verdict: Verdict) -> Left
         write_json(files.plan, plan)
         write_json(files.outcome, found or replace(outcome, tasks=(task,)))
         write_json(files.verdict, verdict)
-        write_samples(files.samples, [row(number) for number in range(rows)])
+        write_samples(files.samples, [sample_table([row(number) for number in range(rows)])])
         files.report.write_text("report")
         return files
 

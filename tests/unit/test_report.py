@@ -379,13 +379,14 @@ def test_every_attempt_before_the_last_is_told(
 def test_how_full_the_engine_was_kept_is_told(
     plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
 ) -> None:
-    fed = Feeding(window=64, steps=512, asked=700, resumed=0, seconds=61.2, busy=0.9876)
-    text = render(plan, environment, replace(outcome, feeding=fed), verdict)
-    assert (
-        "- **Requests**: 700 asked, at most 64 at once, in 512 steps of the engine, which had work "
-        "for 98.8% of 61 s\n"
-    ) in text
-    resumed = Feeding(window=64, steps=0, asked=0, resumed=700, seconds=0.1, busy=None)
+    fed = Feeding(window=64, steps=512, asked=700, resumed=0, seconds=61.2)
+    asked = "- **Requests**: 700 asked, at most 64 at once, in 512 steps of the engine, which "
+    inside, outside = replace(fed, stepping=0.9876), replace(fed, queued=0.9876)
+    text = render(plan, environment, replace(outcome, feeding=inside), verdict)
+    assert f"{asked}took 98.8% of 61 s\n" in text
+    text = render(plan, environment, replace(outcome, feeding=outside), verdict)
+    assert f"{asked}had requests for 98.8% of 61 s\n" in text
+    resumed = Feeding(window=64, steps=0, asked=0, resumed=700, seconds=0.1)
     text = render(plan, environment, replace(outcome, feeding=resumed), verdict)
     assert "- **Requests**: 0 asked; 700 answered before, in an attempt that did not end\n" in text
     assert "**Requests**" not in render(plan, environment, outcome, verdict)

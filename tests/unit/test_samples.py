@@ -10,7 +10,7 @@ import pytest
 
 from runner.errors import UserError
 from runner.evidence.samples import read_samples
-from runner.lm.samples import SampleRow, write_samples
+from runner.lm.samples import SampleRow, sample_table, write_samples
 
 ROW = SampleRow(
     task="mini_colour",
@@ -39,7 +39,7 @@ ROW = SampleRow(
 def test_what_the_worker_wrote_is_read_back_whole(tmp_path: Path) -> None:
     file = tmp_path / "samples.parquet"
     empty = SampleRow(**{**vars(ROW), "doc_id": 4, "token_ids": [], "logprobs": [], "margins": []})
-    write_samples(file, [ROW, empty])
+    write_samples(file, [sample_table([ROW]), sample_table([empty])])
     first, second = read_samples(file)
     assert list(first.token_ids) == ROW.token_ids
     assert list(first.logprobs) == ROW.logprobs

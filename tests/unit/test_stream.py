@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from runner.lm.answer import TOO_LONG, Answer
-from runner.lm.engine import PromptError, Question, enqueue
+from runner.lm.engine import PromptError, Question, enqueue, steps_in_this_process
 from runner.lm.stream import Stream
 
 WINDOW = 4
@@ -262,11 +262,33 @@ def test_an_error_in_a_request_ends_the_run_and_unwinds_the_others(
     assert engine.aborted == ["2-internal", "3-internal"]
 
 
-def test_the_tally_counts_steps_and_the_time_in_which_the_engine_had_work(stream: Stream) -> None:
-    stream.each("generate_until", ask(stream), [3, 2, 1, 1, 1])
+def test_the_tally_tells_the_time_inside_steps_from_that_with_requests_queued(
+    stream: Stream, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, step = [0.0], engine.step
+    monkeypatch.setattr("runner.lm.stream.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def two_seconds() -> list[Any]:
+        now[0] += 2.0
+        return step()
+
+    def one_second(number: int) -> Answer:
+        now[0] += 1.0  # tokenised, with the engine standing still
+        return ask(stream)(number)
+
+    monkeypatch.setattr(engine, "step", two_seconds)
+    stream.each("generate_until", one_second, [3, 2, 1, 1, 1])
     tally = stream.tally
     assert (tally.steps, tally.asked, tally.resumed) == (3, 5, 0)
-    assert 0 < tally.busy_s <= tally.phase_s
+    # The first second is before anything is in flight.
+    assert (tally.stepping_s, tally.queued_s, tally.phase_s) == (6.0, 10.0, 11.0)
+
+
+def test_whether_an_engine_steps_in_this_process() -> None:
+    inside = SimpleNamespace(engine_core=SimpleNamespace(engine_core=object()))
+    apart = SimpleNamespace(engine_core=SimpleNamespace(resources=object()))
+    assert steps_in_this_process(cast(Any, SimpleNamespace(llm_engine=inside)))
+    assert not steps_in_this_process(cast(Any, SimpleNamespace(llm_engine=apart)))
 
 
 def test_a_task_is_charged_for_its_share_of_the_engine(stream: Stream, engine: Engine) -> None:

@@ -102,11 +102,11 @@ def test_metrics_of_a_judged_task(outcome: Outcome, verdict: Verdict) -> None:
 
 
 def test_how_full_the_engine_was_kept(outcome: Outcome, verdict: Verdict) -> None:
-    fed = Feeding(window=64, steps=512, asked=700, resumed=30, seconds=61.2, busy=0.9876)
-    found = metrics(replace(outcome, feeding=fed), verdict)
-    assert found["perf/engine_busy"] == 0.9876
-    unasked = replace(fed, asked=0, busy=None)
-    assert "perf/engine_busy" not in metrics(replace(outcome, feeding=unasked), verdict)
+    fed = Feeding(window=64, steps=512, asked=700, resumed=30, seconds=61.2)
+    for name in ("stepping", "queued"):
+        found = metrics(replace(outcome, feeding=replace(fed, **{name: 0.9876})), verdict)
+        shares = {k: v for k, v in found.items() if k.startswith("perf/engine_") and v < 1}
+        assert shares == {f"perf/engine_{name}": 0.9876}
 
 
 def test_a_metric_without_filter_has_a_short_name(outcome: Outcome, verdict: Verdict) -> None:

@@ -1,0 +1,112 @@
+"""A whole run of many questions with answers of one token, and where its seconds go.
+
+    python -m benchmarks.many_questions [--questions 20000] [--other CHECKOUT]
+
+The canary is asked for sums, as text, in the worker's own process: what is left beside the engine's
+steps is Python. Then the same by the lm_eval command that the run's report prints, samples logged,
+and by another checkout of this project, if one is given. Seconds of each stage are from the run's
+events; all of it on one machine, one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.whole_run import events, variables
+from runner.plan import Plan
+from runner.rundir import read_json
+
+TASK = """\
+task: sums
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{answer}}}}"
+generation_kwargs: {{until: ["."], max_gen_toks: 1, do_sample: false}}
+metric_list: [{{metric: exact_match}}]
+"""
+# What a stage of a run ends with.
+STAGES = {
+    "building requests": "building requests",
+    "starting engine": "starting the engine",
+    "engine_started": "requests",
+    "requests_finished": "scoring and samples",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--questions", type=int, default=20_000)
+    parser.add_argument("--other", type=Path, help="a checkout to compare with")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_task(folder, given.questions)
+        ours = run(folder, "ours", Path(__file__).parents[1])
+        theirs = lm_eval(folder)
+        print(f"lm_eval: {theirs:.0f} s; ours is {ours['whole'] / theirs:.2f} of it", flush=True)
+        if given.other is not None:
+            other = run(folder, "other", given.other.resolve())
+            print("ratio: " + ", ".join(f"{k} {ours[k] / other[k]:.2f}" for k in other))
+
+
+def write_task(folder: Path, questions: int) -> None:
+    numbers = random.Random(0)
+    with (folder / "sums.jsonl").open("w", encoding="utf-8") as data:
+        for _ in range(questions):
+            a, b = numbers.randrange(100), numbers.randrange(100)
+            data.write(json.dumps({"question": f"What is {a} plus {b}?", "answer": str(a + b)}))
+            data.write("\n")
+    (folder / "sums.yaml").write_text(TASK.format(data=folder / "sums.jsonl"), encoding="utf-8")
+
+
+def run(folder: Path, name: str, checkout: Path) -> dict[str, float]:
+    """Seconds of each stage, of these but the engine's start, and of the whole."""
+    output = folder / name
+    settings = ["tracking=off", "model.backend=vllm", "task.names=[sums]", "limits=none"]
+    command = [sys.executable, "-m", "runner", *settings, f"task.include_path={folder}"]
+    took = timed([*command, f"output_dir={output}"], folder, {"PYTHONPATH": str(checkout)})
+    told = [each for each in events(output / "events.jsonl") if each["event"] != "progress"]
+    seconds: dict[str, float] = {}
+    for each, following in itertools.pairwise(told):
+        stage = STAGES.get(each.get("stage", each["event"]), "")
+        if each["event"] != "heartbeat":
+            now = stage
+        seconds[now] = seconds.get(now, 0.0) + following["time"] - each["time"]
+    seconds.pop("")
+    asked = sum(seconds.get(name, 0.0) for name in STAGES.values() if "engine" not in name)
+    found = seconds | {"the three around the requests": asked, "whole": took}
+    feeding = json.loads((output / "outcome.json").read_text(encoding="utf-8"))["feeding"]
+    print(f"{name}: " + ", ".join(f"{k} {v:.1f} s" for k, v in found.items()))
+    print(f"  {json.dumps(feeding)}", flush=True)
+    return found
+
+
+def lm_eval(folder: Path) -> float:
+    plan: Plan = read_json(folder / "ours" / "plan.json", Plan)
+    words = f"{plan.lm_eval_command()} --log_samples --output_path {folder / 'theirs'}"
+    return timed(["bash", "-ec", words], folder, {})
+
+
+def timed(words: list[str], folder: Path, named: dict[str, Any]) -> float:
+    began = time.monotonic()
+    environment = {**os.environ, **variables(), **named}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode in (0, 3, 4), done.stdout[-3000:] + done.stderr[-3000:]
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()
