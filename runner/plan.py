@@ -114,6 +114,8 @@ class Plan:
     overruled: tuple[str, ...] = ()
     # Digests of the packages that the engine is to load.
     code: dict[str, str] = field(default_factory=dict)
+    # Who the weights are: a digest of their files, or the hub's revision.
+    weights: str = ""
 
     @property
     def parallel_mode(self) -> str:
@@ -255,6 +257,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         unread=facts.unread,
         overruled=facts.overruled,
         code=facts.engine_code,
+        weights=facts.weights,
     )
 
 

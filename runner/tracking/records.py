@@ -193,6 +193,7 @@ def _tags_before(plan: Plan, environment: Environment) -> dict[str, str]:
     values = {
         "engine_fingerprint": plan.engine_fingerprint,
         "evaluation_fingerprint": plan.evaluation_fingerprint,
+        "weights_digest": plan.weights,
         "chip": environment.chip,
         "python": environment.python,
         "project_commit": environment.project_commit or "unknown",

@@ -117,6 +117,8 @@ def test_mlflow_holds_parameters_metrics_tags_and_artifacts(default_run: Finishe
     plan = default_run.json("plan.json")
     assert run.data.tags["verdict"] == "PASSED"
     assert run.data.tags["engine_fingerprint"] == plan["engine_fingerprint"]
+    assert run.data.tags["weights_digest"] == plan["weights"]
+    assert len(plan["weights"]) == 64 and f"weights `{plan['weights'][:16]}`" in default_run.report
     assert run.data.tags["evaluation_fingerprint"] == plan["evaluation_fingerprint"]
     assert run.data.tags["version.torch"]
     artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}

@@ -116,6 +116,7 @@ def test_every_field_of_the_original_report(
         plan.lm_eval_command(),
         plan.engine_fingerprint,
         plan.evaluation_fingerprint,
+        f"weights `{plan.weights[:16]}`",
         "rtol=0.05",
         "1319 of 1319 samples",
     ):

@@ -237,6 +237,7 @@ def test_tags_name_verdict_fingerprints_and_versions(
         f"samples.{task.task}": "1319 of 6000 (task.limit)",
         "engine_fingerprint": plan.engine_fingerprint,
         "evaluation_fingerprint": plan.evaluation_fingerprint,
+        "weights_digest": plan.weights,
         "version.vllm": "0.23.0",
         "version.vllm-ascend": "0.23.0rc1",
         "version.torch-npu": "2.10.0.post4",
