@@ -14,11 +14,13 @@ from unittest.mock import patch
 from lm_eval import evaluator
 from lm_eval.tasks import TaskManager
 
+from runner.errors import UserError
 from runner.evidence.unparsable import unparsable
 from runner.lm.answer import TOO_LONG
 from runner.lm.answering import Model
 from runner.lm.building import run_lm_eval
 from runner.lm.images import Album
+from runner.lm.mistakes import explained
 from runner.lm.requests import departures
 from runner.lm.samples import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
@@ -67,7 +69,12 @@ def _evaluate(
     album: Album,
     finished: Finished,
 ) -> None:
-    results = run_lm_eval(lm, manager, loaded, plan)
+    try:
+        results = run_lm_eval(lm, manager, loaded, plan)
+    except UserError:
+        raise
+    except Exception as error:  # of the task's own code, most likely; else it comes out as it is
+        raise UserError(explained(error, loaded.evaluation.task)) from error
     rows = sample_rows(lm, loaded, results["samples"], album, plan.cluster)
     for leaf in loaded.leaves.values():
         leaf._instances = None  # they hold the task's documents, images and all

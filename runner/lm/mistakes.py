@@ -37,6 +37,9 @@ KEYS = {
     "download": "dataset_path",
     "_import_func_in_yml": "!function",
     "apply_chat_template": "apply_chat_template",
+    "apply_filters": "filter_list",
+    "process_results": "metric_list",
+    "_compute_task_aggregations": "metric_list",
 }
 SPLITS = ("training_docs", "validation_docs", "test_docs")
 
@@ -83,6 +86,8 @@ def _is_mistake(error: Exception, places: list[_Place]) -> bool:
     """Whether the error comes from the task: the runner's own code was not the last to run."""
     if isinstance(error, MemoryError) or out_of_space(error):
         return False
+    if any(each.module.startswith("lm_eval.models.") and each.name not in KEYS for each in places):
+        return False  # while the model was asked
     known = [each for each in places if each.in_lm_eval or _is_ours(each) or _is_users(each)]
     return not known or not _is_ours(known[-1]) or known[-1].name in KEYS
 
@@ -184,12 +189,20 @@ def _template(error: Exception, place: _Place, places: list[_Place]) -> tuple[st
     )
 
 
+def _scoring(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str] | None:
+    """The task's own function, else one of its metrics."""
+    if not callable(getattr(place.variables["self"].config, "process_results", None)):
+        return None
+    return "process_results", said(error) + _own_code(places)
+
+
 SPECIAL: dict[str, Callable[[Exception, _Place, list[_Place]], tuple[str, str] | None]] = {
     **dict.fromkeys(SPLITS, _split),
     "sample": _shots,
     "_import_func_in_yml": _function,
     "build_qa_turn": _turn,
     "apply_chat_template": _template,
+    "process_results": _scoring,
 }
 UNKNOWN_METRIC = "neither lm-eval nor Hugging Face's evaluate, as far as it is here, has it"
 
@@ -201,9 +214,9 @@ def _is_conversation(value: Any) -> bool:
 def _task(places: list[_Place], asked: str) -> list[str]:
     """The task below the asked name, if it has another, and its file."""
     for place in reversed(places):
-        held = place.variables.get("self")
-        if isinstance(held, Task) and getattr(held, "_config", None) is not None:
-            return _named(str(held.config.task), asked, source(held))
+        for held in (place.variables.get("self"), place.variables.get("task")):
+            if isinstance(held, Task) and getattr(held, "_config", None) is not None:
+                return _named(str(held.config.task), asked, source(held))
         entry = place.variables.get("entry")
         if place.in_lm_eval and entry is not None:
             return _named(str(entry.name), asked, str(entry.yaml_path or ""))
@@ -216,9 +229,12 @@ def _named(task: str, asked: str, file: str) -> list[str]:
 
 def _document(places: list[_Place]) -> str:
     """Which document lm-eval was at; the first one is tried when a task is loaded."""
+    scoring = any(place.name == "process_results" for place in places)
     for place in reversed(places):
         if place.in_lm_eval and place.name == "build_all_requests" and "doc_id" in place.variables:
             return f" (document {place.variables['doc_id']})"
+        if place.in_lm_eval and place.name == "evaluate" and scoring:
+            return f" (document {place.variables['doc_id_true']})"
         if place.in_lm_eval and place.name == "__init__" and "test_doc" in place.variables:
             return " (document 0)"
     return ""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import Any
 
-from jinja2 import Environment, Template
+from jinja2 import Environment
 from lm_eval import utils
 
 # Enough for the templates of hundreds of tasks; each takes some ten KiB.
@@ -20,13 +19,5 @@ def compile_once() -> None:
     task's template anew: half a millisecond, many times what rendering takes.
     """
     jinja = getattr(utils, "env", None)
-    if not isinstance(jinja, Environment):  # of another lm-eval, which is slower then
-        return
-    compiled = lru_cache(KEPT)(jinja.from_string)
-
-    def from_string(source: Any, *settings: Any, **named: Any) -> Template:
-        if settings or named:  # with globals or a class of its own
-            return compiled.__wrapped__(source, *settings, **named)
-        return compiled(source)
-
-    jinja.from_string = from_string  # type: ignore[method-assign]
+    if isinstance(jinja, Environment):  # another lm-eval may have it elsewhere, and is slower then
+        jinja.from_string = lru_cache(KEPT)(jinja.from_string)  # type: ignore[method-assign, assignment]

@@ -6,7 +6,7 @@ import errno
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import CellType, FunctionType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -18,7 +18,7 @@ from runner.lm.datasets import local_datasets
 from runner.lm.task_index import IndexedTasks
 from runner.lm.tasks import load_tasks, taken_twice, task_manager
 from runner.plan import Plan
-from tests.unit.test_building import WAY, Load, Recording, load
+from tests.unit.test_building import WAY, Load, Recording, finish, load
 
 __all__ = ["load"]  # a fixture
 
@@ -103,6 +103,56 @@ def test_so_is_the_task_s_own_code(load: Load, tmp_path: Path, code: str, said: 
     line = refused(load, {}, more=", process_docs: !function utils.f")
     assert line.startswith(f"task.names=broken: {tmp_path}/broken.yaml: {said.format(tmp_path)}")
     assert "docs['z']" not in code or f"({tmp_path}/utils.py, line 2)" in line
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            ", process_results: !function utils.f",
+            "process_results: KeyError: 'z' ({}/utils.py, line 2) (document 2)",
+        ),
+        (
+            ', metric_list: [{"metric": "m", "aggregation": !function utils.g, '
+            '"higher_is_better": true}], process_results: !function utils.h',
+            "metric_list: KeyError: 'y' ({}/utils.py, line 5)",
+        ),
+    ],
+    ids=["process_results", "aggregation"],
+)
+def test_so_is_what_fails_when_answers_are_scored(
+    load: Load, tmp_path: Path, more: str, said: str
+) -> None:
+    (tmp_path / "utils.py").write_text(
+        "def f(doc, results):\n    return {'acc': 1} if doc['a'] != '4' else doc['z']\n\n"
+        "def g(items):\n    return {}['y']\n\n"
+        "def h(doc, results):\n    return {'m': 1}\n"
+    )
+    with local_datasets(None):
+        manager, loaded, plan = load({"broken": {}}, more)
+        lm = Recording()
+        build_requests(lm, manager, loaded, plan)
+        with pytest.raises(UserError) as caught:
+            finish(lm, manager, loaded, plan)
+    (line,) = caught.value.problems
+    assert line.startswith(f"task.names=broken: {tmp_path}/broken.yaml: {said.format(tmp_path)}")
+
+
+def test_a_failure_while_the_model_is_asked_is_not_blamed_on_the_task(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    manager, loaded, plan = load({"asked": {}})
+    lm = Recording()
+    build_requests(lm, manager, loaded, plan)
+    asking = FunctionType(
+        (lambda: broken()).__code__, {"__name__": HFLM.__module__}, "ask", (), (CellType(broken),)
+    )
+    monkeypatch.setattr(lm, "generate_until", lambda requests, **more: asking())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        finish(lm, manager, loaded, plan)
 
 
 def test_a_broken_task_of_a_group_is_named(plan: Plan, load: Load, tmp_path: Path) -> None:

@@ -41,11 +41,6 @@ def test_a_field_that_is_missing_is_still_an_error(jinja: Environment) -> None:
             utils.apply_template("{{ q }}", {})
 
 
-def test_a_template_with_globals_of_its_own_is_not_shared(jinja: Environment) -> None:
-    compile_once()
-    assert [jinja.from_string("{{ x }}", {"x": n}).render() for n in (1, 2)] == ["1", "2"]
-
-
 def test_an_lm_eval_without_that_environment_is_left_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
