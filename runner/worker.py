@@ -69,8 +69,8 @@ class Reporter:
         self._progress(kind=kind)
 
     def advance(self, requests: int) -> None:
-        """Heard of ten times a second, and when all is done; one event an answer costs a tenth of
-        a millisecond."""
+        """So many more are answered; the supervisor hears of it ten times a second, and at the end:
+        an event for each answer would cost 0.1 ms."""
         self.done += requests
         if not requests or self.done >= self.total or time.monotonic() - self.told_at >= PROGRESS_S:
             self._progress()
