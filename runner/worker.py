@@ -36,8 +36,8 @@ from runner.supervision.processes import group_members, shared_memory_of
 
 HEARTBEAT_S = 1.0
 PROGRESS_S = 0.1
-# Python's own collector would walk all objects of torch, vLLM and the requests again and again: a
-# sixth of the time beside the engine's steps (docs/performance.md).
+# Python's own thresholds walk all objects of torch, vLLM and the requests again and again
+# (docs/performance.md).
 COLLECT = (50_000, 20, 100)
 # What an engine runs on; one is imported, so that the other need not be installed.
 RUNTIMES = {"vllm": "runner.lm.models", "transformers": "runner.lm.transformers"}

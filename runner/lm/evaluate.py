@@ -73,7 +73,7 @@ def _evaluate(
         results = run_lm_eval(lm, manager, loaded, plan)
     except UserError:
         raise
-    except Exception as error:  # of the task's own code, most likely; else it comes out as it is
+    except Exception as error:  # `explained` raises again what is not the task's
         raise UserError(explained(error, loaded.evaluation.task)) from error
     rows = sample_rows(lm, loaded, results["samples"], album, plan.cluster)
     for leaf in loaded.leaves.values():

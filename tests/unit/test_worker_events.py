@@ -36,13 +36,19 @@ def pipe() -> Iterator[tuple[int, Told]]:
     os.close(write)
 
 
-def test_progress_is_told_ten_times_a_second_and_at_the_end(
-    clock: list[float], pipe: tuple[int, Told]
-) -> None:
-    descriptor, told = pipe
-    reporter = Reporter(descriptor, names=["gsm8k"])
+@pytest.fixture
+def reporter(clock: list[float], pipe: tuple[int, Told]) -> Reporter:
+    """At the beginning of a task of 1,000 requests."""
+    reporter = Reporter(pipe[0], names=["gsm8k"])
     reporter.enter("gsm8k")
     reporter.begin("generate_until", 1000)
+    return reporter
+
+
+def test_progress_is_told_ten_times_a_second_and_at_the_end(
+    clock: list[float], pipe: tuple[int, Told], reporter: Reporter
+) -> None:
+    _, told = pipe
     for _ in range(1000):
         clock[0] += 0.001
         reporter.advance(1)
@@ -53,12 +59,9 @@ def test_progress_is_told_ten_times_a_second_and_at_the_end(
 
 
 def test_answers_that_came_with_one_step_are_told_by_the_next(
-    clock: list[float], pipe: tuple[int, Told]
+    clock: list[float], pipe: tuple[int, Told], reporter: Reporter
 ) -> None:
-    descriptor, told = pipe
-    reporter = Reporter(descriptor, names=["gsm8k"])
-    reporter.enter("gsm8k")
-    reporter.begin("generate_until", 1000)
+    _, told = pipe
     for _ in range(256):  # all at once, as a step has them
         reporter.advance(1)
     clock[0] += 2.0
