@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import platform
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from runner.config.schema import RunConfig
@@ -36,37 +37,50 @@ MOVES = {
 ASKS = ("lm-eval", OURS)
 
 
+def at_hand(found: Findings, environment: Environment) -> Facts:
+    """The facts that need no look into weights and data: all but who those are."""
+    known = {**environment.packages, **environment.toolkit}
+    recorded = (*MOVES[found.config.engine.runtime], *MACHINE)
+    return Facts(
+        versions={name: known[name] for name in recorded if name in known},
+        device=environment.chip,
+        environment=found.environment,
+        series=environment.series,
+        inherited=environment.moving,
+        overruled=tuple(found.overruled),
+        engine_code=_digests(environment, _loaded(found.config)),
+        evaluation_code=_digests(environment, ASKS),
+    )
+
+
 def gathered(found: Findings, environment: Environment) -> Facts:
     """The facts of a run; reads its files, so ask once nothing stands in its way."""
-    config = found.config
-    task, tokenizer, runtime = config.task, config.model.tokenizer, config.engine.runtime
+    config, facts = found.config, at_hand(found, environment)
+    task, tokenizer = config.task, config.model.tokenizer
     if tokenizer is not None and is_path(tokenizer):
         tokenizer = digest_path(Path(tokenizer).expanduser())
-    known = {**environment.packages, **environment.toolkit}
-    moves = MOVES[runtime]
-    loaded = (*moves, *(engine_plugins() if runtime == "vllm" else ()), *AT_START, ON_PATH, OURS)
-    arguments = engine_args(config)
     named = named_by_tasks(
         (*task.names, *task.files.values()),
         (task.include_path, *_edited_tasks(environment)),
         task.data_dir,
     )
     data = [Path(each).expanduser() for each in (task.data_dir, task.include_path) if each]
-    return Facts(
-        versions={name: known[name] for name in (*moves, *MACHINE) if name in known},
-        device=environment.chip,
-        weights=found.weights.digest if found.weights is not None else "unknown",
+    return replace(
+        facts,
+        weights=found.weights.digest if found.weights is not None else facts.weights,
         data=_data(found, named),
-        environment=found.environment,
         tokenizer=tokenizer,
-        series=environment.series,
-        inherited=environment.moving,
-        overruled=tuple(found.overruled),
-        engine_code=_digests(environment, loaded),
-        evaluation_code=_digests(environment, ASKS),
         paths=contents([config.engine.extra, _read_by_variables(config, environment)]),
-        unread=_unread(local_paths(arguments), (*data, *named)),
+        unread=_unread(local_paths(engine_args(config)), (*data, *named)),
     )
+
+
+def _loaded(config: RunConfig) -> Iterator[str]:
+    """Names of what the worker loads to compute with."""
+    yield from MOVES[config.engine.runtime]
+    if config.engine.runtime == "vllm":
+        yield from engine_plugins()
+    yield from (*AT_START, ON_PATH, OURS)
 
 
 def _unread(loaded: Iterable[str], data: Iterable[Path]) -> str:

@@ -31,9 +31,9 @@ class Facts:
 
     versions: dict[str, str]
     device: str
-    weights: str
-    data: str
     environment: dict[str, str]
+    weights: str = "unknown"
+    data: str = ""
     # Of a tokenizer that is not the weights' own: its id or its files' digest; the hardware series
     # that a baseline may depend on; what the worker inherits that can move a number.
     tokenizer: str | None = None

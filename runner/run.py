@@ -19,7 +19,7 @@ from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import Environment, collect
 from runner.errors import UserError
 from runner.evidence.samples import read_samples
-from runner.facts import gathered
+from runner.facts import at_hand, gathered
 from runner.inputs import sources
 from runner.outcome import Outcome, State
 from runner.plan import Plan, make_plan
@@ -63,8 +63,8 @@ def run(config: RunConfig, composed: Composed, directory: Path) -> int:
             with Checker() as checker:
                 prospect = show_plan(config, courier, out, checker, directory)
             return prospect.status
-        checked = check(config, composed, courier, out)
         with supervisor.Supervisor() as engine:
+            checked = check(config, composed, courier, out, engine)
             return perform(checked, directory, engine, courier, out).exit_status
 
 
@@ -104,8 +104,17 @@ def show_plan(
     return prospect
 
 
-def check(config: RunConfig, composed: Composed, courier: Courier, out: Console) -> Checked:
+def check(
+    config: RunConfig,
+    composed: Composed,
+    courier: Courier,
+    out: Console,
+    engine: supervisor.Supervisor | None = None,
+) -> Checked:
     """All that can be looked at before an engine starts; what must be here is fetched.
+
+    Once nothing is known to stand in the way, the worker of `engine` imports its libraries while
+    weights and data are digested.
 
     Raises:
         UserError: with a line for each thing that stands in the way.
@@ -122,6 +131,8 @@ def check(config: RunConfig, composed: Composed, courier: Courier, out: Console)
     if found.problems:
         raise UserError(*found.problems)
     environment = _environment(config)
+    if engine is not None:
+        engine.start_early(make_plan(found.config, at_hand(found, environment)))
     plan = make_plan(found.config, gathered(found, environment))
     if against is not None and (unfit := misfits(against, plan)):
         raise UserError(*unfit)

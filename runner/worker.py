@@ -22,6 +22,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ class Held:
     engine_started: bool = False
     journal: Any = None
     managers: Any = field(default_factory=dict)
+    # Seconds that were spent before the first run came; they belong to it.
+    early: dict[str, float] = field(default_factory=dict)
 
     def close_journal(self, completed: bool) -> None:
         """Let the run's journal go, if there is one."""
@@ -122,6 +125,7 @@ class Held:
 def main() -> None:
     """Serve runs until told to exit."""
     gc.set_threshold(*COLLECT)
+    gc.disable()
     held = Held(scratch=sys.argv[2])
     reporter = Reporter(int(sys.argv[1]))
     commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -132,6 +136,13 @@ def main() -> None:
     while (command := commands.get()) is not None:
         # Without the word that the run before is recorded, its answers stay for another attempt.
         held.close_journal(completed="recorded" in command)
+        if "import" in command:
+            reporter.send("stage", stage="importing libraries")
+            clock = _Clock(held.early)
+            _import(command["import"])
+            clock.lap("start_engine_s")
+        if "log" in command:
+            _write_log_to(Path(command["log"]), Path(command["early_log"]))
         if "run_directory" not in command:
             continue
         run = RunDirectory(Path(command["run_directory"]))
@@ -146,16 +157,40 @@ def main() -> None:
     _leave()
 
 
+def _import(runtime: str) -> None:
+    """What a run will need; one that fails will fail in the run again, and be told of there."""
+    with suppress(Exception):
+        for name in ("runner.lm.datasets", "runner.lm.evaluate", RUNTIMES[runtime]):
+            importlib.import_module(name)
+
+
+def _write_log_to(log: Path, early: Path) -> None:
+    """From now on; what was written to the early log goes first."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with log.open("ab") as stream:
+        stream.write(early.read_bytes())
+        stream.flush()
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+    early.unlink()
+
+
 def _leave() -> None:
     """End as Python does, the engine's own farewell included, but leave its memory to the system.
 
-    Taking it apart object by object took two of a small run's seventeen seconds.
+    Taking it apart object by object took two of a small run's seventeen seconds, and vLLM's
+    farewell, which collects twice, another.
     """
-    gc.freeze()  # vLLM's farewell collects
+    gc.collect = _collect_nothing
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _collect_nothing(generation: int = 2) -> int:
+    return 0
 
 
 def _listen(commands: queue.Queue[dict[str, Any] | None], scratch: str) -> None:
@@ -184,8 +219,9 @@ def _run(
     """Whatever goes wrong ends in an Outcome; what was measured before it stays in it."""
     finished: list[TaskOutcome] = []
     engine: dict[str, Any] = {}
-    timings: dict[str, float] = {}
+    timings, held.early = held.early, {}
     state, reason = State.COMPLETED, ""
+    gc.disable()  # what is imported and built stays
     try:
         if check is None:
             _evaluate_all(run, held, reporter, finished, engine, timings)
@@ -199,6 +235,7 @@ def _run(
         traceback.print_exc()
         state, reason = State.ERROR, f"{type(error).__name__}: {error}"
     gc.unfreeze()
+    gc.enable()
     feeding = held.lm.fed() if engine else None  # else what it says is of the run before
     return Outcome(state, reason, tuple(finished), engine, timings, feeding=feeding)
 
@@ -220,6 +257,7 @@ def _evaluate_all(
         manager, loaded = _load_tasks(plan, held, reporter, clock)
         _build_requests(plan, held, reporter, clock, manager, loaded)
         gc.freeze()  # it all stays until the run is over
+        gc.enable()
         from runner.lm.evaluate import evaluate
         from runner.lm.images import Album
         from runner.lm.samples import sample_table, write_samples

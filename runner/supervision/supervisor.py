@@ -21,7 +21,7 @@ from runner.supervision.failures import Failure
 from runner.supervision.interruption import Interrupted, deferring, interruptible
 from runner.supervision.limits import Watch
 from runner.supervision.vacancy import wait_for_memory
-from runner.supervision.worker_process import Worker
+from runner.supervision.worker_process import Worker, worker_environment
 
 LOG_TAIL_LINES = 20
 # What nanobind's modules (triton's) say of themselves when Python ends.
@@ -51,6 +51,15 @@ class Supervisor:
         if self._served is not None and kind is None:
             with suppress(KeyboardInterrupt):
                 wait_for_memory(self._served, print)
+
+    def start_early(self, plan: Plan) -> None:
+        """Start a worker with the plan's variables; it imports libraries while more is found out.
+
+        A run whose plan sets other variables gets another worker.
+        """
+        with deferring():
+            self._worker = Worker(plan, None)
+        self._worker.import_libraries(plan.runtime)
 
     def evaluate(
         self, plan: Plan, run: RunDirectory, display: Display, limits: LimitsConfig
@@ -102,7 +111,8 @@ class Supervisor:
         """None where the run has come to an end of its own, which its outcome then tells."""
         said_before = run.engine_log.stat().st_size if run.engine_log.exists() else 0
         self._keep_only_for(plan)
-        if self._worker is None and (changed := _changed(plan)):
+        starting = self._worker is None or self._worker.unused
+        if starting and (changed := _changed(plan)):
             return Failure(
                 f"the code of {', '.join(changed)} has changed since this run was checked, and an "
                 "engine would load another than was recorded: start it again"
@@ -119,14 +129,19 @@ class Supervisor:
     def _keep_only_for(self, plan: Plan) -> None:
         """End a worker that has died, or serves another engine."""
         worker, served = self._worker, self._served
-        same = served is not None and served.engine_fingerprint == plan.engine_fingerprint
-        if worker is not None and not (worker.alive and same):
+        if worker is None:
+            return
+        if worker.unused:
+            same = worker.variables == worker_environment(plan)
+        else:
+            same = served is not None and served.engine_fingerprint == plan.engine_fingerprint
+        if not (worker.alive and same):
             self.stop()
 
     def _worker_for(self, plan: Plan, run: RunDirectory, events: _Events) -> Worker:
-        if self._worker is None:
+        if self._worker is None or self._worker.unused:
             wait_for_memory(plan, lambda said: events.tell("waiting", said=said))
-            self._worker = Worker(plan, run.engine_log)
+            self._worker = self._worker or Worker(plan, run.engine_log)
             self._served = plan
             self.starts += 1
         return self._worker

@@ -33,19 +33,24 @@ Event = dict[str, Any]
 
 
 class Worker:
-    """One worker process in a session and process group of its own."""
+    """One worker process in a session and process group of its own.
 
-    def __init__(self, plan: Plan, log: Path) -> None:
+    `log` is where it writes; None for a worker that is started before the run has a directory.
+    """
+
+    def __init__(self, plan: Plan, log: Path | None) -> None:
         # Ours, not the worker's: killed, it could not remove what it copied, maybe gigabytes.
         self._scratch = tempfile.mkdtemp(prefix="runner-worker-")
+        self.variables = worker_environment(plan)
         receiving, sending = os.pipe()
-        with log.open("ab") as stream:
+        self._early_log = Path(self._scratch) / "early.log"
+        with (log or self._early_log).open("ab") as stream:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "runner.worker", str(sending), self._scratch],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env=temporary_files_in(self._scratch, worker_environment(plan)),
+                env=temporary_files_in(self._scratch, self.variables),
                 pass_fds=(sending,),
                 start_new_session=True,
             )
@@ -61,6 +66,15 @@ class Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def unused(self) -> bool:
+        """Whether no run was sent to it yet."""
+        return self._log is None
+
+    def import_libraries(self, runtime: str) -> None:
+        """Have it import what the runtime takes; returns at once."""
+        self._send({"import": runtime})
+
     def evaluate(
         self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch, **options: Any
     ) -> Failure | None:
@@ -69,8 +83,16 @@ class Worker:
         After a limit was broken the worker still lives, and is the caller's to stop. With the
         option `check`, the run ends before its engine starts.
         """
-        with self._log_in(run):
-            return self._evaluate(run, tell, watch, options)
+        if self._log is None:
+            self._log = run.engine_log
+            self._log.touch()
+            options |= {"log": str(self._log.resolve()), "early_log": str(self._early_log)}
+        with self._log_in(run, self._log):
+            failure = self._evaluate(run, tell, watch, options)
+        if failure is not None and self._early_log.exists():  # it died before it read the command
+            with run.engine_log.open("ab") as log:
+                log.write(self._early_log.read_bytes())
+        return failure
 
     def _evaluate(
         self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch, options: Event
@@ -102,7 +124,7 @@ class Worker:
         """End the worker and its whole group; no process, shared memory or scratch stays."""
         group = group_members(self._process.pid)
         self._note_shared_memory(group)
-        if self._process.poll() is None:
+        if self._process.poll() is None and not self.unused:
             if self._busy:
                 self._process.terminate()
             else:
@@ -119,16 +141,16 @@ class Worker:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     @contextmanager
-    def _log_in(self, run: RunDirectory) -> Iterator[None]:
+    def _log_in(self, run: RunDirectory, log: Path) -> Iterator[None]:
         """What the worker says meanwhile belongs to this run, not to its first one."""
-        if run.engine_log == self._log:
+        if run.engine_log == log:
             yield
             return
-        before = self._log.stat().st_size
+        before = log.stat().st_size
         try:
             yield
         finally:
-            with self._log.open("rb+") as stream, run.engine_log.open("ab") as own:
+            with log.open("rb+") as stream, run.engine_log.open("ab") as own:
                 stream.seek(before)
                 shutil.copyfileobj(stream, own)
                 stream.truncate(before)

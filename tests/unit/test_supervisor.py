@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -382,3 +383,75 @@ def test_a_check_ends_before_the_engine_and_fetches_nothing(
     assert (found.unchecked, found.requests) == (["data"], {"gsm8k": 8})
     assert json.loads((tmp_path / "asked").read_text())["check"] == {"weights": False}
     assert (tmp_path / "offline").read_text() == "1\n"
+
+
+def test_a_worker_that_was_started_early_imports_and_then_gets_the_run(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(
+        monkeypatch,
+        tmp_path,
+        """echo $$ >> started; read -r line; echo "$line" > told
+        read -r line; echo "$line" >> told
+        cat > run/outcome.json <<< '{"state": "COMPLETED", "reason": "", "tasks": []}'
+        echo '{"event": "outcome", "state": "COMPLETED"}' >&9; read -r line""",
+    )
+    monkeypatch.chdir(tmp_path)
+    with Supervisor() as supervisor:
+        supervisor.start_early(replace(plan, engine_fingerprint="of digests that are not made yet"))
+        outcome = supervisor.evaluate(plan, run, Seen(), LimitsConfig())
+    assert outcome.state is State.COMPLETED
+    assert len((tmp_path / "started").read_text().splitlines()) == supervisor.starts == 1
+    first, second = map(json.loads, (tmp_path / "told").read_text().splitlines())
+    assert first == {"import": "vllm"}
+    assert second["log"] == str(run.engine_log)
+
+
+def test_a_worker_that_was_started_with_other_variables_is_not_used(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(
+        monkeypatch,
+        tmp_path,
+        """echo "$FLAVOUR" >> started; read -r line
+        cat > run/outcome.json <<< '{"state": "COMPLETED", "reason": "", "tasks": []}'
+        echo '{"event": "outcome", "state": "COMPLETED"}' >&9; read -r line""",
+    )
+    monkeypatch.chdir(tmp_path)
+    with Supervisor() as supervisor:
+        supervisor.start_early(replace(plan, environment={"FLAVOUR": "early"}))
+        wait_until(lambda: (tmp_path / "started").exists())
+        supervisor.evaluate(
+            replace(plan, environment={"FLAVOUR": "asked"}), run, Seen(), LimitsConfig()
+        )
+    assert (tmp_path / "started").read_text() == "early\nasked\n"
+
+
+def test_what_an_early_worker_said_before_it_died_is_in_the_runs_log(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(monkeypatch, tmp_path, "echo no such library; read -r line; read -r line; exit 7")
+    with Supervisor() as supervisor:
+        supervisor.start_early(plan)
+        outcome = supervisor.evaluate(plan, run, Seen(), LimitsConfig())
+    assert outcome.reason == "the worker process died (exit status 7)"
+    assert run.engine_log.read_text() == "no such library\n"
+
+
+def test_of_an_early_worker_without_a_run_nothing_stays(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    play(monkeypatch, tmp_path, f"echo $$ > {tmp_path}/started; trap '' TERM; sleep 600")
+    began = time.monotonic()
+    with Supervisor() as supervisor:
+        supervisor.start_early(plan)
+        wait_until(lambda: (tmp_path / "started").exists())
+    assert time.monotonic() - began < 10
+    assert not group_members(int((tmp_path / "started").read_text()))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["started", "worker.sh"]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
