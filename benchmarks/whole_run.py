@@ -141,7 +141,7 @@ class Sides:
 
 def fed(outcome: dict[str, Any]) -> str:
     feeding = outcome["feeding"]
-    return "{asked} asked, {resumed} resumed, {steps} steps, busy {busy:.1%}".format(**feeding)
+    return "{asked} asked, {resumed} resumed, {steps} steps".format(**feeding)
 
 
 def metrics(outcome: dict[str, Any]) -> list[tuple[str, float]]:
