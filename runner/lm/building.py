@@ -15,7 +15,7 @@ from lm_eval.tasks import TaskManager
 from runner.errors import UserError
 from runner.lm.answering import Model
 from runner.lm.mistakes import explained, source
-from runner.lm.requests import refused_settings
+from runner.lm.requests import hidden_images, refused_settings
 from runner.lm.tasks import LoadedTask
 from runner.lm.template import unread_arguments
 from runner.plan import Plan
@@ -45,6 +45,7 @@ def build_requests(
                 leaf.build_all_requests = _already_built
             problems += _unaskable(task)
             problems += refused_settings(lm, task.requests.values())
+            problems += hidden_images(task.requests.values(), plan.engine_args.get("max_images"))
         except UserError as error:
             problems += error.problems
         except Exception as error:

@@ -38,7 +38,9 @@ class Requests:
 
     def __init__(self, name: str, task: Task, evaluation: Evaluation, plan: Plan) -> None:
         self._thinks = bool(plan.engine_args.get("enable_thinking"))
-        self.most_images = int(plan.engine_args.get("max_images", ALL_IMAGES))
+        self._most_images = int(plan.engine_args.get("max_images", ALL_IMAGES))
+        # Documents with more images than that, and how many they have.
+        self.too_many_images: dict[int, int] = {}
         self.greedy_by_default: set[int] = set()
         self.drawn: set[int] = set()
         self.name = name
@@ -56,10 +58,6 @@ class Requests:
             Departure(kind, said, len(documents), self.name, min(documents))
             for (kind, said), documents in self._found.items()
         ]
-
-    def shown(self, images: list[Any]) -> list[Any]:
-        """Of a document's images, those that lm-eval shows."""
-        return images[: self.most_images]
 
     def _follow(self, task: Task) -> None:
         context, construct = task.fewshot_context, task.construct_requests
@@ -174,17 +172,13 @@ class Requests:
             )
 
     def _compare_images(self, prompt: str, images: list[Any], number: int) -> None:
-        shown = len(self.shown(images))
+        shown = min(len(images), self._most_images)
         if shown < len(images):
-            self._note(
-                number,
-                "images left out",
-                f"images beyond the first {self.most_images} are not shown (model.max_images)",
-            )
+            self.too_many_images[number] = len(images)
         if self._rendered:
             places = sum(each.placeholders for each in self._rendered)
         else:
-            places = min(prompt.count(PLACEHOLDER), self.most_images)
+            places = min(prompt.count(PLACEHOLDER), self._most_images)
         if places == shown:
             return
         strict = images and self._plan.backend == "hf-multimodal"
@@ -212,6 +206,18 @@ def refused_settings(lm: Model, tasks: Iterable[Requests]) -> list[str]:
         except UserError as error:
             problems += [f"task.names={task.name}: {each}" for each in error.problems]
     return problems
+
+
+def hidden_images(tasks: Iterable[Requests], allowed: int | None) -> list[str]:
+    """A problem for the tasks of a group if some of their images would not be shown."""
+    found = [many for task in tasks for many in task.too_many_images.values()]
+    if not found:
+        return []
+    names = ", ".join(task.name for task in tasks if task.too_many_images)
+    return [
+        f"model.max_images={allowed}: {_counted(len(found), 'question')} of {names} "
+        f"{'has' if len(found) == 1 else 'have'} more images; set model.max_images={max(found)}"
+    ]
 
 
 def departures(tasks: Iterable[Requests]) -> tuple[Departure, ...]:

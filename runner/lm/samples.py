@@ -133,7 +133,7 @@ def sample_rows(
                 name,
                 sample,
                 answers.get(sample["doc_id"], []),
-                loaded.requests[name].shown(_images(sample)),
+                _images(sample),
                 drawn,
                 album,
                 cluster,

@@ -199,7 +199,9 @@ def test_what_was_not_answered_is_counted_and_named(
     rows[0] = replace(rows[0], guessed=True, responses=["no idea"], scores={"acc": 1.0})
     task = of_rows(rows, unparsable=3, guessed=1, cut_answers=2, truncated=1, refused=1)
     lucky = replace(task.metrics[0], luck=0.017)
-    left_out = Departure("images left out", "not all images are shown", 6, "mmmu_val_art", 4)
+    left_out = Departure(
+        "placeholder without image", "not all images are shown", 6, "mmmu_val_art", 4
+    )
     task = replace(
         task, metrics=(lucky, *task.metrics[1:]), expected=61, departures=(left_out,), drawn=60
     )

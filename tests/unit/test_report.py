@@ -396,7 +396,7 @@ def test_how_full_the_engine_was_kept_is_told(
 def test_every_task_and_what_was_not_asked_as_configured_has_a_line(
     plan: Plan, environment: Environment
 ) -> None:
-    left_out = Departure("images left out", "not all images are shown", 2, "second", 4)
+    left_out = Departure("placeholder without image", "not all images are shown", 2, "second", 4)
     first = TaskOutcome("first", (), 8, 8, greedy_by_default=8)
     outcome = Outcome(
         State.COMPLETED, tasks=(first, TaskOutcome("second", (), 8, 8, departures=(left_out,)))

@@ -13,7 +13,7 @@ from jinja2 import Environment, TemplateError
 from PIL import Image
 
 from runner.errors import UserError
-from runner.lm.requests import departures
+from runner.lm.requests import departures, hidden_images
 from runner.lm.tasks import LoadedTask, load_tasks, task_manager
 from runner.outcome import Departure
 from runner.plan import Evaluation, Plan
@@ -272,13 +272,13 @@ def pictures(
     return loaded, built(loaded, seeing)
 
 
-def test_images_that_are_not_shown_are_counted(load: Load, plan: Plan) -> None:
-    loaded, (request,) = pictures(load, plan, "<image><image><image> Which is red?", 3)
-    (one,) = found(loaded)
-    assert (one.kind, one.samples) == ("images left out", 1)
-    (ours,) = loaded.requests.values()
-    images = request.args[2]["visual"]
-    assert ours.shown(images) == images[:2]
+def test_images_that_would_not_be_shown_are_refused(load: Load, plan: Plan) -> None:
+    loaded, _ = pictures(load, plan, "<image><image><image> Which is red?", 3)
+    assert hidden_images(loaded.requests.values(), 2) == [
+        "model.max_images=2: 1 question of ours has more images; set model.max_images=3"
+    ]
+    loaded, _ = pictures(load, plan, "<image><image> Which is red?", 2)
+    assert hidden_images(loaded.requests.values(), 2) == []
 
 
 @pytest.mark.parametrize(("text", "count"), [("<image> Which?", 1), ("<image><image>", 2), ("", 0)])
@@ -303,7 +303,7 @@ def test_an_image_without_a_placeholder_is_refused(load: Load, plan: Plan) -> No
 
 
 def test_departures_of_a_group_are_added_up(load: Load, plan: Plan) -> None:
-    first, _ = pictures(load, plan, "<image><image><image>", 3)
-    second, _ = pictures(load, plan, "<image><image><image>", 3)
+    first, _ = pictures(load, plan, "What is <image>? <image>", 1)
+    second, _ = pictures(load, plan, "What is <image>? <image>", 1)
     (one,) = departures([*first.requests.values(), *second.requests.values()])
     assert (one.samples, one.task, one.doc_id) == (2, "ours", 0)

@@ -361,7 +361,7 @@ def test_a_doubtful_score_that_looks_right_is_inconclusive(
 
 
 def test_without_a_baseline_the_doubt_is_said_all_the_same() -> None:
-    left_out = Departure("images left out", "not all are shown", 7, "mmlu", 3)
+    left_out = Departure("placeholder without image", "not all are shown", 7, "mmlu", 3)
     outcome = completed(evaluated(measured(0.51), departures=(left_out,)))
     verdict = judge(outcome, (evaluation({}),), VerdictConfig())
     assert verdict.status is Status.UNJUDGED
