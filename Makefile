@@ -19,16 +19,17 @@ help:  ## this list
 demo: $(VENV)/.cpu  ## install, then evaluate the canary model on this machine's CPU
 	$(PY) -m runner
 
-test: lint  ## everything that CI runs: ruff, mypy, all tests
+test: lint  ## everything that CI runs: linters and all tests
 	$(PY) -m pytest $(SIDE_BY_SIDE)
 
 unit: $(VENV)/.dev  ## the quick tests
 	$(PY) -m pytest tests/unit -m "not slow" $(SIDE_BY_SIDE)
 
-lint: $(VENV)/.dev  ## ruff and mypy
+lint: $(VENV)/.dev  ## ruff, mypy, and which package may import which
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 format: $(VENV)/.dev  ## let ruff rewrite the code
 	$(PY) -m ruff check --fix .

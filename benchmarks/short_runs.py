@@ -137,10 +137,15 @@ def three_tasks(folder: Path) -> list[str]:
         ]
         data.write_text("\n".join(map(json.dumps, documents)) + "\n", encoding="utf-8")
         (tasks / f"{name}.yaml").write_text(text.format(name=name, data=data), encoding="utf-8")
+    models = folder / "conf" / "model"
+    models.mkdir(parents=True)
+    (models / "small.yaml").write_text(
+        f"name: small\npretrained: {weights}\nbackend: vllm\n", encoding="utf-8"
+    )
     names = ",".join(TASKS)
     return [
-        *["model=any", f"model.pretrained={weights}", "model.backend=vllm"],
-        *[f"task.names=[{names}]", f"task.include_path={tasks}", "task.apply_chat_template=false"],
+        *["--config-dir", str(models.parent), "model=small", f"task.names=[{names}]"],
+        *[f"task.include_path={tasks}", "task.data_dir=null", "task.apply_chat_template=false"],
     ]
 
 

@@ -13,14 +13,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, attempt, complain
+from runner.attempt import attempt
 from runner.config import command_line, loading, places
 from runner.config.composed import composed_point, composed_run
 from runner.config.model_choice import refuse_other_weights
 from runner.config.overrides import written
 from runner.config.usage import explain, is_usage_error
 from runner.errors import FULL, UserError, cause
+from runner.messages import complain
 from runner.rundir import remove_empty
+from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, worst
 from runner.sweep import launcher, lock, record, search
 from runner.sweep.callback import started_sweep
 from runner.sweep.record import PointRecord
@@ -127,12 +129,6 @@ def _not_written(error: OSError) -> str:
     sweep = started_sweep()
     key = "output_dir" if sweep is None else "hydra.sweep.dir"
     return f"{key}={error.filename or sweep}: not writable ({error.strerror})"
-
-
-def worst(statuses: list[int]) -> int:
-    """A failed accuracy outweighs a failed engine, that a missing verdict, that a refusal."""
-    order = (INTERRUPTED, 3, INFRASTRUCTURE, 4, USAGE_ERROR)
-    return next((status for status in order if status in statuses), 0)
 
 
 if __name__ == "__main__":

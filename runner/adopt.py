@@ -18,11 +18,12 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from runner.attempt import USAGE_ERROR, complain, tell, warn
 from runner.config import loading, places
 from runner.config.composition import compose
 from runner.config.rules import BACKENDS
 from runner.errors import UserError
+from runner.messages import complain, tell, warn
+from runner.status import USAGE_ERROR
 
 HELP = """\
 Prints a model file of vllm-ascend's accuracy test (tests/e2e/models/configs/*.yaml) as a model file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,9 +9,10 @@ from pathlib import Path
 
 from runner import secrecy
 from runner.errors import FULL, UserError
-from runner.visible import visible
-
-USAGE_ERROR, INFRASTRUCTURE, INTERRUPTED = 1, 2, 130
+from runner.messages import complain
+from runner.rundir import RunDirectory, write_json
+from runner.status import EXIT_STATUS, INFRASTRUCTURE, USAGE_ERROR, Status
+from runner.verdict import Verdict
 
 
 def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str, ...]]:
@@ -27,11 +27,24 @@ def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str,
             complain(UserError(f"{_place(error, directory)}: {error.strerror}; the run ends here"))
         else:
             traceback.print_exc()
-            from runner.run import record_failure
-
             with suppress(OSError):
                 record_failure(directory, error)
         return INFRASTRUCTURE, ()
+
+
+def record_failure(directory: Path, error: Exception) -> None:
+    """A failure of our own: its traceback goes to the run's log, and the run says ERROR.
+
+    A directory that no run has claimed, and a verdict that was reached before, stay as they are.
+    """
+    files = RunDirectory(directory)
+    if not files.config.exists() or files.verdict.exists():
+        return
+    with files.engine_log.open("a", encoding="utf-8") as log:
+        traceback.print_exception(type(error), error, error.__traceback__, file=log)
+    secrecy.blot(files.engine_log)
+    reason = secrecy.blotted(f"{type(error).__name__}: {error}")
+    write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
 
 
 def _place(error: OSError, directory: Path) -> str:
@@ -40,19 +53,3 @@ def _place(error: OSError, directory: Path) -> str:
     if isinstance(file, str) and not Path(file).absolute().is_relative_to(directory.absolute()):
         return file
     return f"output_dir={directory}"
-
-
-def complain(error: UserError) -> None:
-    """One message on standard error, a line a problem."""
-    for number, problem in enumerate(error.problems):
-        tell(f"{'error:' if number == 0 else '      '} {problem}")
-
-
-def warn(text: str) -> None:
-    """A line on standard error."""
-    tell(f"warning: {text}")
-
-
-def tell(line: str) -> None:
-    """The same without a word before it; no secret and nothing unseen is in it."""
-    print(secrecy.blotted(visible(line)), file=sys.stderr)

@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner.config.schema import RunConfig
-from runner.environment import MOVING, ON_PATH, Environment
-from runner.hubs import is_path
-from runner.inputs.digest import (
+from runner.digest import (
     digest_data,
     digest_directories,
     digest_path,
     last_changes,
     last_changes_of_data,
 )
+from runner.environment import MOVING, ON_PATH, Environment
+from runner.hub_ids import is_path
 from runner.inputs.paths import contents, local_paths
 from runner.inputs.task_data import named_by_tasks
 from runner.packages import AT_START, OURS, engine_plugins

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
@@ -116,6 +117,12 @@ class Plan:
     code: dict[str, str] = field(default_factory=dict)
     # Who the weights are: a digest of their files, or the hub's revision.
     weights: str = ""
+
+    @property
+    def devices(self) -> int:
+        """How many devices the engine spans."""
+        sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+        return math.prod(int(self.engine_args.get(name, 1)) for name in sizes)
 
     @property
     def parallel_mode(self) -> str:

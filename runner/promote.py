@@ -10,17 +10,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain, warn
 from runner.errors import UserError
+from runner.messages import complain, warn
 from runner.outcome import Outcome
 from runner.reference import locating
 from runner.reference.reading import incomplete
 from runner.report import terminal
 from runner.rundir import RunDirectory, read_json
+from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, Status
 from runner.tracking.courier import Courier
 from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
 
 HELP = """\
 Gives a run an alias in MLflow, where a team shares it. Later runs are held against it by

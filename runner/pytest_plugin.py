@@ -18,20 +18,22 @@ import pytest
 from omegaconf import OmegaConf
 
 from runner.adopt import Adopted, LeftToAnother, adopt
+from runner.attempt import record_failure
 from runner.config import loading
 from runner.config.composed import Composed, command
 from runner.config.overrides import quoted
 from runner.errors import UserError
 from runner.inputs.sources import MODELSCOPE
+from runner.original_report import judged, write_report
 from runner.plan import Plan
 from runner.report import terminal
-from runner.report.original import judged, write_report
-from runner.run import check, perform, record_failure
+from runner.run import check, perform
 from runner.rundir import RunDirectory, read_json
+from runner.status import Status
 from runner.supervision.supervisor import Supervisor
 from runner.tracking.courier import Courier
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
 from runner.visible import visible
 
 OVERRIDES = "accuracy_overrides"

@@ -13,7 +13,6 @@ from pathlib import Path
 from rich.console import Console
 
 from runner import preflight, secrecy
-from runner.attempt import warn
 from runner.config.composed import Composed
 from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import Environment, collect
@@ -21,6 +20,7 @@ from runner.errors import UserError
 from runner.evidence.samples import read_samples
 from runner.facts import at_hand, gathered
 from runner.inputs import sources
+from runner.messages import warn
 from runner.outcome import Outcome, State
 from runner.plan import Plan, make_plan
 from runner.platforms import PLATFORMS
@@ -36,7 +36,7 @@ from runner.tracking import records
 from runner.tracking.courier import Courier, warn_pending
 from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import EXIT_STATUS, Status, Verdict, judge
+from runner.verdict import Verdict, judge
 from runner.verdict.rule import needs_samples
 
 
@@ -202,21 +202,6 @@ def perform(
     return verdict
 
 
-def record_failure(directory: Path, error: Exception) -> None:
-    """A failure of our own: its traceback goes to the run's log, and the run says ERROR.
-
-    A directory that no run has claimed, and a verdict that was reached before, stay as they are.
-    """
-    files = RunDirectory(directory)
-    if not files.config.exists() or files.verdict.exists():
-        return
-    with files.engine_log.open("a", encoding="utf-8") as log:
-        traceback.print_exception(type(error), error, error.__traceback__, file=log)
-    secrecy.blot(files.engine_log)
-    reason = secrecy.blotted(f"{type(error).__name__}: {error}")
-    write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
-
-
 def _environment(config: RunConfig) -> Environment:
     given = {**os.environ, **config.engine.env}
     return collect(PLATFORMS[config.engine.platform], given.get("PYTHONPATH", ""))
@@ -257,7 +242,7 @@ def _write_page(
     log_tail: str,
 ) -> None:
     """A view of the other files, of every sample among them: it must not cost the run its end."""
-    from runner.report.page import render
+    from runner.report.run_page import render
 
     try:
         page = render(files, plan, environment, outcome, verdict, log_tail)

@@ -13,6 +13,8 @@ from runner.errors import UserError
 
 # Where Hydra's applications keep Hydra's own record of a run.
 HYDRA = ".hydra"
+# Where a sweep keeps the attempts that others have replaced.
+EARLIER = "earlier"
 
 
 class RunDirectory:

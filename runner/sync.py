@@ -9,9 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
 from runner.errors import UserError, cause
+from runner.messages import complain
 from runner.report import terminal
+from runner.rundir import EARLIER
+from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR
 from runner.sweep import lock, record, store
 from runner.sweep.finish import finish
 from runner.sweep.summary import read_sweep
@@ -106,7 +108,7 @@ def _sweeps(directories: Sequence[Path]) -> list[Path]:
     found |= {
         file.parent.parent for each in directories for file in own(each.rglob(f"*/{record.POINT}"))
     }
-    return sorted(each for each in found if each.name != record.EARLIER)
+    return sorted(each for each in found if each.name != EARLIER)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.digest import last_changes
 from runner.errors import UserError
-from runner.inputs.digest import last_changes
 from runner.inputs.paths import local_paths
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import JournalPlan, Plan
@@ -260,7 +260,7 @@ def _evaluate_all(
         gc.enable()
         from runner.lm.evaluate import evaluate
         from runner.lm.images import Album
-        from runner.lm.samples import sample_table, write_samples
+        from runner.lm.sample_table import sample_table, write_samples
 
         lm = held.lm
         if not held.engine_started:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from runner.environment import Environment
 from runner.lm.images import Album
-from runner.lm.samples import SampleRow, sample_table, write_samples
+from runner.lm.sample_table import SampleRow, sample_table, write_samples
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Plan
 from runner.rundir import RunDirectory, write_atomic, write_json

@@ -13,9 +13,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.statistics import ALPHA, drops
-from runner.statistics.drops import Drop
-from runner.verdict import Status
+from runner.stats import ALPHA, drops
+from runner.stats.drops import Drop
+from runner.status import Status
 from runner.verdict.settle import decide
 
 N, BASELINE, FLIPS = 900, 0.51, 0.05

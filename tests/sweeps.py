@@ -25,7 +25,7 @@ from runner.verdict import judge
 ID = "2026-11-22/22-10-11"
 TASK, LEAVES = "mini", ("mini_colour", "mini_shape")
 
-# Of the columns that runner/lm/samples.py writes, those that a comparison reads.
+# Of the columns that runner/lm/sample_table.py writes, those that a comparison reads.
 SAMPLES = pa.schema(
     [
         ("task", pa.string()),

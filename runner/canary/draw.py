@@ -5,7 +5,7 @@ Flat colours keep a PNG at a few hundred bytes, so that the whole data set stays
 
 from PIL import ImageDraw
 
-from runner.canary.words import Colour
+from runner.canary.vocabulary import Colour
 
 # Segments of a digit: a top, b upper right, c lower right, d bottom, e lower left, f upper left,
 # g middle.

@@ -26,7 +26,7 @@ from runner.canary.model import HIDDEN, TEXT_LAYERS
 from runner.canary.pixels import MERGE, Grid
 from runner.canary.questions import LETTERS
 from runner.canary.scenes import Mark, Scene
-from runner.canary.words import GROUPS
+from runner.canary.vocabulary import GROUPS
 
 CUE_LAYER, THINK_LAYER, MATCH_LAYER = 0, 1, TEXT_LAYERS - 2
 # Kinds whose answer is one word, of the word group of that name; a number is several tokens.

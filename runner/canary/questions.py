@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runner.canary.scenes import Scene, crowd, number, places, single
-from runner.canary.words import COUNTS, GROUPS, PLACES, VERDICTS
+from runner.canary.vocabulary import COUNTS, GROUPS, PLACES, VERDICTS
 
 LETTERS = "ABCD"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw
 
 from runner.canary.draw import draw_digit, draw_shape
-from runner.canary.words import COLOURS, COUNTS, DIGITS, ORDINALS, SHAPES
+from runner.canary.vocabulary import COLOURS, COUNTS, DIGITS, ORDINALS, SHAPES
 
 Size = tuple[int, int]
 

@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from runner.canary.prompt import CHAT_TEMPLATE, body
 from runner.canary.questions import KINDS, ask
-from runner.canary.words import GROUPS
+from runner.canary.vocabulary import GROUPS
 
 END, PAD = "<|im_end|>", "<|endoftext|>"
 SPECIAL = (

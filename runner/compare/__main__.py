@@ -11,8 +11,9 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.attempt import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, complain
 from runner.errors import UserError, cause
+from runner.messages import complain
+from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR
 
 if TYPE_CHECKING:
     from runner.tracking.courier import Courier
@@ -98,7 +99,7 @@ def _margin(text: str) -> float:
 
 def _compare(given: argparse.Namespace, command: str) -> int:
     from runner.compare.comparison import compare
-    from runner.compare.page import write
+    from runner.compare.comparison_page import write
     from runner.compare.screen import show, show_page, show_point, show_sweep
     from runner.compare.sides import read_side
     from runner.compare.sweep import compare_sweep, is_sweep

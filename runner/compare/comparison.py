@@ -8,11 +8,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from runner.compare import samples as questions
-from runner.compare.changes import NEAR_TIE, Change, Kind
-from runner.compare.numerics import Numerics, numerics
-from runner.compare.ruling import rule
-from runner.compare.samples import (
+from runner.compare import changed_answers as questions
+from runner.compare.changed_answers import (
     BRIEF,
     LONGEST,
     SHOWN,
@@ -21,6 +18,9 @@ from runner.compare.samples import (
     UnpairedCount,
     clip,
 )
+from runner.compare.changes import NEAR_TIE, Change, Kind
+from runner.compare.numerics import Numerics, numerics
+from runner.compare.ruling import rule
 from runner.compare.scores import Scores, metrics, scores
 from runner.compare.settings import Settings, differences
 from runner.compare.sides import Side

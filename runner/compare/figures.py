@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from runner.compare.numerics import Position
 from runner.compare.scores import Scores
-from runner.report.drawing import Strip, scale
+from runner.present.drawing import Strip, scale
 
 # Fewer positions than that say nothing about position.
 FEWEST = 3

@@ -11,7 +11,7 @@ from runner.evidence.pairing import Reason, pair
 from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, Outcome, TaskOutcome
 from runner.plan import Evaluation
-from runner.statistics import means
+from runner.stats import means
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from runner.compare.sides import Side
 from runner.config.verdict import VerdictConfig
 from runner.evidence.samples import Sample
 from runner.reference.reading import incomplete
-from runner.verdict import EXIT_STATUS, Against, ReferenceUsed, Status, Verdict, judge
+from runner.status import EXIT_STATUS, Status
+from runner.verdict import Against, ReferenceUsed, Verdict, judge
 
 
 def rule(

@@ -10,9 +10,9 @@ from runner.compare.sides import Side
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, TaskOutcome
-from runner.statistics import flips, means
-from runner.statistics.drops import Drop, of_differences, of_flips
-from runner.statistics.several import holm
+from runner.stats import flips, means
+from runner.stats.drops import Drop, of_differences, of_flips
+from runner.stats.several import holm
 from runner.verdict import MetricVerdict, Verdict
 
 Pair = tuple[Sample, Sample]

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runner.compare import words
+from runner.compare import comparison_findings
 from runner.compare.comparison import Comparison
-from runner.compare.page import NAME
+from runner.compare.comparison_page import NAME
 from runner.compare.sweep import ComparedPoint, ComparedSweep
-from runner.report import style
-from runner.report.formats import number
-from runner.sweep.words import amount, probability
+from runner.present import style
+from runner.present.formats import number
+from runner.sweep.axis_findings import amount, probability
 
 # Subjects beyond that are in the page.
 ROWS = 12
@@ -24,14 +24,14 @@ ROWS = 12
 def show(out: Console, comparison: Comparison) -> None:
     """The verdict, who they are, the table and the findings."""
     status = style.verdict(comparison.ruling.status.value)
-    out.print(Text.assemble(status, f": {words.headline(comparison)}"))
+    out.print(Text.assemble(status, f": {comparison_findings.headline(comparison)}"))
     for letter, run in (("A", comparison.first), ("B", comparison.second)):
         asked = f"{run.samples} questions"
         parts = (run.model, run.layout, run.dtype, run.platform, asked, run.limited)
         out.print(f"{letter}  {run.name}: {', '.join(part for part in parts if part)}")
     if comparison.scores:
         out.print(_table(comparison), soft_wrap=False)
-    for sentence in words.findings(comparison):
+    for sentence in comparison_findings.findings(comparison):
         out.print(f"- {sentence}")
 
 
@@ -51,7 +51,7 @@ def _table(comparison: Comparison) -> Table:
             number(row.first, 3),
             number(row.second, 3),
             amount(row.difference, row.share).removesuffix(" points"),
-            words.bounds(row),
+            comparison_findings.bounds(row),
             str(row.worse),
             str(row.better),
             str(row.n),

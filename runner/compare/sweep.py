@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.compare import words
+from runner.compare import comparison_findings
 from runner.compare.comparison import Comparison, compare
-from runner.compare.page import NAME, render, write
+from runner.compare.comparison_page import NAME, render, write
 from runner.compare.sides import Side, read_side
 from runner.errors import UserError
 from runner.rundir import write_atomic, write_json
+from runner.status import EXIT_STATUS, Status
 from runner.sweep import record
 from runner.sweep.summary import read_sweep
-from runner.verdict import EXIT_STATUS, Status
 
 # A sweep ends with the worst of its points: 3, then 2, then 4.
 ORDER = (Status.FAILED, Status.ERROR, Status.INCONCLUSIVE)
@@ -107,13 +107,13 @@ def compare_sweep(
 
 
 def _compared(number: int, label: str, found: Comparison) -> ComparedPoint:
-    leading = words.leading_scores(found)
+    leading = comparison_findings.leading_scores(found)
     row = max(leading, key=lambda each: each.drop) if leading else None
     return ComparedPoint(
         number=number,
         label=label,
         status=found.ruling.status,
-        said=words.headline(found),
+        said=comparison_findings.headline(found),
         first=row.first if row is not None else None,
         second=row.second if row is not None else None,
         better=row.better if row is not None else 0,

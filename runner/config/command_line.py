@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib.metadata
 import re
 from collections.abc import Iterable
 from typing import NoReturn
@@ -13,6 +15,7 @@ from runner.config.overrides import WINDOWS, settled
 from runner.config.usage import meant, suggestion
 from runner.errors import UserError
 
+DISTRIBUTION = "ascend-accuracy-runner"
 COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")
 
 
@@ -30,6 +33,9 @@ def read(arguments: Iterable[str]) -> list[str]:
             raise UserError(f"{each.rstrip()}: {WINDOWS}")
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
+    for action in parser._actions:
+        if isinstance(action, argparse._VersionAction):  # else it is Hydra's version
+            action.version = f"{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}"
     options = vars(parser.parse_intermixed_args(given))
     overrides, directory = options.pop("overrides"), options.pop("config_dir")
     chosen = {name: value for name, value in options.items() if value not in (None, False)}

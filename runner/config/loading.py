@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.config import task_files
 from runner.config.origins import baseline_origins
 from runner.config.places import PACKAGE
 from runner.config.places import config_directory as config_directory
@@ -19,8 +20,7 @@ from runner.config.schema import AskConfig, RunConfig, SeriesConfig
 from runner.config.usage import explain, required
 from runner.config.verdict import MetricRuleConfig, VerdictConfig
 from runner.errors import UserError
-from runner.hubs import weights_name
-from runner.inputs import task_files
+from runner.hub_ids import weights_name
 from runner.platforms import cuda_or_cpu, detect
 from runner.platforms.additional_config import elsewhere, names, schema, settled
 from runner.platforms.base import installed_version

@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
+from runner import adapters
 from runner.config import places
 from runner.config.overrides import written
 from runner.errors import UserError
-from runner.hubs import is_path, weights_name
-from runner.inputs import adapters
+from runner.hub_ids import is_path, weights_name
 
 
 def advice(pretrained: str) -> str:

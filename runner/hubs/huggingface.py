@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.digest import git_blob_id, whole_sha256
 from runner.errors import UserError
 from runner.hubs import Listing, RemoteFile, reason, refuse_outside
-from runner.inputs.digest import git_blob_id, whole_sha256
 
 LIST_TIMEOUT_S = 30.0
 LOOK_TIMEOUT_S = 5.0

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from runner.digest import sampled_sha256, side_by_side, whole_sha256
 from runner.errors import UserError
 from runner.hubs import leads_outside
-from runner.inputs.digest import sampled_sha256, side_by_side, whole_sha256
 from runner.rundir import read_json, write_json
 
 NAME = "manifest.json"

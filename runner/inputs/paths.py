@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runner.inputs.digest import digest_path
+from runner.digest import digest_path
 
 # Settings that say where to put something, or what may be read: their content is no input.
 PLACES = re.compile(r"(?i).*(cache|log|profil|dump|trace|download|offload|output|allowed|socket).*")

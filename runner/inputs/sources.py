@@ -14,7 +14,8 @@ from pathlib import Path
 
 from runner.config.schema import RunConfig
 from runner.errors import UserError
-from runner.hubs import is_path, modelscope
+from runner.hub_ids import is_path
+from runner.hubs import modelscope
 from runner.hubs.cache import cached_on_hf, cached_on_modelscope
 from runner.inputs import manifest
 from runner.inputs.manifest import Manifest, Repository

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from runner.config.places import DATA_SETS
-from runner.inputs.task_files import FILE_READERS
+from runner.config.task_files import FILE_READERS
 
 NAMES = ("task", "group", "tag")
 # Below these keys a relative path counts as well; elsewhere a text is a path if it is absolute.

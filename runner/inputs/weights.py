@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from runner import adapters
 from runner.config.schema import RunConfig
+from runner.digest import digest_files
 from runner.errors import UserError
-from runner.hubs import huggingface, is_path, leads_outside, modelscope, reason, weight_bytes
+from runner.hub_ids import is_path
+from runner.hubs import huggingface, leads_outside, modelscope, reason, weight_bytes
 from runner.hubs.cache import cached_on_hf, cached_on_modelscope
-from runner.inputs import adapters
-from runner.inputs.digest import digest_files
 
 # Keys that only models with images have: vision_config, visual, mm_vision_tower, image_mean, …
 SHOWN = re.compile(r"vision|visual|^image|^img_")

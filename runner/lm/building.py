@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
-from unittest.mock import patch
 
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
@@ -15,6 +14,7 @@ from lm_eval.tasks import TaskManager
 from runner.errors import UserError
 from runner.lm.answering import Model
 from runner.lm.mistakes import explained, source
+from runner.lm.replaced import replaced
 from runner.lm.requests import hidden_images, refused_settings
 from runner.lm.tasks import LoadedTask
 from runner.lm.template import unread_arguments
@@ -122,7 +122,7 @@ def _unasked(lm: Model) -> ExitStack:
 
     stack = ExitStack()
     for kind in KINDS:
-        stack.enter_context(patch.object(lm, kind, stop))
+        stack.enter_context(replaced(lm, kind, stop))
     return stack
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from lm_eval.tasks import TaskManager
 
+from runner.config.task_files import FILE_READERS
 from runner.config.usage import suggestion
 from runner.errors import UserError
-from runner.inputs.task_files import FILE_READERS
 
 
 def data_sets(names: list[str], include_path: str | None) -> dict[str, dict[str, str | None]]:

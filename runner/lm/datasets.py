@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
-from unittest.mock import patch
 
 import datasets
 
 from runner.config.places import DATA_SETS
+from runner.config.task_files import FILE_READERS
 from runner.errors import UserError, chain, out_of_space
 from runner.hubs import modelscope, reason
 from runner.inputs import manifest
-from runner.inputs.task_files import FILE_READERS
 from runner.lm.images import unread
+from runner.lm.replaced import replaced
 
 FULL_DISK = "no space left in {} (below TMPDIR) or in HF_HOME for a copy of the data set"
 
@@ -77,8 +77,8 @@ def local_datasets(
                 raise kind(_missing(str(path), name, directory, source, error)) from error
 
         with (
-            patch.object(datasets, "load_dataset", load),
-            patch.object(datasets.Image, "decode_example", unread),
+            replaced(datasets, "load_dataset", load),
+            replaced(datasets.Image, "decode_example", unread),
         ):
             yield
 

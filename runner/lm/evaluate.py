@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
-from unittest.mock import patch
 
 from lm_eval import evaluator
 from lm_eval.tasks import TaskManager
@@ -21,8 +20,9 @@ from runner.lm.answering import Model
 from runner.lm.building import run_lm_eval
 from runner.lm.images import Album
 from runner.lm.mistakes import explained
+from runner.lm.replaced import replaced
 from runner.lm.requests import departures
-from runner.lm.samples import SampleRow, sample_rows
+from runner.lm.sample_table import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
 from runner.outcome import MetricResult, TaskOutcome
 from runner.plan import Plan
@@ -45,8 +45,8 @@ def evaluate(
     """
     # A second a task for a description of the machine, which the run's own stands for.
     with (
-        patch.object(evaluator, "add_env_info", lambda results: None),
-        patch.object(evaluator, "get_git_commit_hash", lambda: ""),
+        replaced(evaluator, "add_env_info", lambda results: None),
+        replaced(evaluator, "get_git_commit_hash", lambda: ""),
     ):
         for (batch_size, chat), tasks in groupby(loaded, _way_of_asking):
             named = [

@@ -31,7 +31,7 @@ from runner.journal.attempts import (
 from runner.lm.answer import Answer
 from runner.lm.images import image_hash
 from runner.rundir import RunDirectory, read_json
-from runner.verdict import FINAL, Verdict
+from runner.status import FINAL, Status
 
 Key = tuple[str, int]
 _ANSWERS = TypeAdapter(Answer)
@@ -215,15 +215,22 @@ def identity(question: Asked) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class _Ended:
+    """Of a verdict, what matters to a journal."""
+
+    status: Status
+
+
 def _has_result(run: str) -> bool:
     """Whether the run that held a file last needs no other attempt."""
     if not run:
         return False
     try:
-        verdict: Verdict = read_json(RunDirectory(Path(run)).verdict, Verdict)
+        ended: _Ended = read_json(RunDirectory(Path(run)).verdict, _Ended)
     except (OSError, ValueError):  # there is none, or it cannot be read: no result
         return False
-    return verdict.status in FINAL
+    return ended.status in FINAL
 
 
 def _contents(items: Any) -> list[str]:

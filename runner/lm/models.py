@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 from lm_eval.models import vllm_causallms
 from lm_eval.models.utils import postprocess_generated_text
@@ -23,6 +22,7 @@ from runner.lm.answer import Answer, likelihood
 from runner.lm.answering import Named, Progress
 from runner.lm.engine import LOGPROBS, PromptError, Question, generated, steps_in_this_process
 from runner.lm.images import opened
+from runner.lm.replaced import replaced
 from runner.lm.resolved import check_engine_args, resolved_engine
 from runner.lm.stream import Stream, Tally
 from runner.lm.template import Templated
@@ -45,7 +45,7 @@ class FedModel(Templated, VLLM):
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
         """Everything but the engine: tokenizer, processor, chat template."""
-        with patch.object(vllm_causallms, "LLM", _NotStarted):
+        with replaced(vllm_causallms, "LLM", _NotStarted):
             super().__init__(*args, **kwargs)
         self.progress = progress
 

@@ -7,16 +7,16 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from lm_eval.tasks import TaskManager, _index
 from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._index import Entry, TaskIndex
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from runner.config.task_files import FILE_READERS, reason
 from runner.config.usage import suggestion
 from runner.errors import UserError
-from runner.inputs.task_files import FILE_READERS, reason
+from runner.lm.replaced import replaced
 
 KINDS = ("task", "group", "class")
 
@@ -36,7 +36,7 @@ class IndexedTasks(TaskManager):
         # Files of the user's that were passed over, and why; files by the name they give a task.
         self.unreadable: dict[Path, str] = {}
         self.by_name: dict[str, list[Path]] = {}
-        with patch.object(_index, "load_yaml", self._load_yaml):
+        with replaced(_index, "load_yaml", self._load_yaml):
             super().__init__(include_path=include_path, include_defaults=include_defaults)
         self._factory = _Factory()
         for name, file in files.items():

@@ -12,7 +12,14 @@ from pathlib import Path
 
 from runner.errors import UserError
 from runner.platforms import cann, npu_smi
-from runner.platforms.base import UNKNOWN, Device, DeviceIds, Platform, installed_version
+from runner.platforms.base import (
+    MEMORY_SHARE,
+    UNKNOWN,
+    Device,
+    DeviceIds,
+    Platform,
+    installed_version,
+)
 from runner.platforms.npus import VISIBLE, preferred, visible
 from runner.platforms.places import below_root, value
 
@@ -94,7 +101,7 @@ class Ascend(Platform):
         ranks: int,
         variables: Mapping[str, str] = os.environ,
         *,
-        memory_share: float = 0.9,
+        memory_share: float = MEMORY_SHARE,
         eager: bool = False,
     ) -> dict[str, str]:
         """As the base class says; steers the engine past devices that are ill or taken."""

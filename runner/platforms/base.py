@@ -7,8 +7,14 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runner.platforms.ascend import Machine
 
 UNKNOWN = "unknown"
+# vLLM's own default of gpu_memory_utilization.
+MEMORY_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Platform(ABC):
         ranks: int,
         variables: Mapping[str, str] = os.environ,
         *,
-        memory_share: float = 0.9,
+        memory_share: float = MEMORY_SHARE,
         eager: bool = False,
     ) -> dict[str, str]:
         """Variables for the worker alone, for an engine of so many ranks.
@@ -88,6 +94,10 @@ class Platform(ABC):
         Raises:
             UserError: if this machine cannot hold so many.
         """
+
+    def machine(self) -> Machine | None:
+        """The Ascend machine as npu-smi and CANN describe it; None on other platforms."""
+        return None
 
     def versions(self) -> dict[str, str]:
         """Driver and toolkit versions; 'unknown' where they cannot be read."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from runner.errors import UserError
-from runner.platforms.base import Device, Platform, installed_version
+from runner.platforms.base import MEMORY_SHARE, Device, Platform, installed_version
 
 BIND = "VLLM_CPU_OMP_THREADS_BIND"
 SITE = Path(__file__).parent / "cpu_site"
@@ -49,7 +49,7 @@ class Cpu(Platform):
         ranks: int,
         variables: Mapping[str, str] = os.environ,
         *,
-        memory_share: float = 0.9,
+        memory_share: float = MEMORY_SHARE,
         eager: bool = False,
     ) -> dict[str, str]:
         chosen = {"PYTHONPATH": os.pathsep.join(_python_path(variables))}

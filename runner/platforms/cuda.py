@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runner.errors import UserError
-from runner.platforms.base import Device, Platform, installed_version
+from runner.platforms.base import MEMORY_SHARE, Device, Platform, installed_version
 
 
 class Cuda(Platform):
@@ -41,7 +41,7 @@ class Cuda(Platform):
         ranks: int,
         variables: Mapping[str, str] = os.environ,
         *,
-        memory_share: float = 0.9,
+        memory_share: float = MEMORY_SHARE,
         eager: bool = False,
     ) -> dict[str, str]:
         available = len(self.devices(variables))

@@ -8,15 +8,15 @@ from pathlib import Path
 from runner.config.rules import AUTO
 from runner.config.schema import RunConfig
 from runner.errors import UserError
-from runner.inputs import adapters, sources
+from runner.inputs import sources
 from runner.inputs.weights import Weights, find_weights, takes_images
-from runner.preflight import store
+from runner.preflight import adapters, store
 from runner.preflight.here import Here
-from runner.preflight.layout import ranks, spans_nodes
+from runner.preflight.layout import spans_nodes
 from runner.preflight.problem import with_cures_that_help
 from runner.tracking.records import experiment_of
 
-__all__ = ["Findings", "look", "ranks", "spans_nodes"]
+__all__ = ["Findings", "look", "spans_nodes"]
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from runner.config.schema import RunConfig
 from runner.platforms.ascend import Machine
 from runner.platforms.npus import VISIBLE, ill, label, preferred, taken, visible, warned
-from runner.preflight.layout import ranks, spans_nodes
+from runner.preflight.layout import spans_nodes
 from runner.preflight.problem import OVERSIZED, UNHEALTHY, Problem, smaller_tp
 
 
@@ -19,7 +19,7 @@ def problems(config: RunConfig, machine: Machine, variables: Mapping[str, str]) 
         return [Problem(f"{VISIBLE}={text}: {reason}")]
     if spans_nodes(config):
         return []  # the engine spans nodes, and this one sees its own devices alone
-    needed = ranks(config)
+    needed = config.parallelism.devices
     share = config.engine.gpu_memory_utilization
     devices = [machine.devices[index] for index in seen]
     against = {
@@ -65,7 +65,7 @@ def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) 
     seen, _ = visible(variables.get(VISIBLE), len(machine.devices))
     chosen = preferred(
         [machine.devices[index] for index in seen],
-        ranks(config),
+        config.parallelism.devices,
         config.engine.gpu_memory_utilization,
     )
     return [

@@ -11,10 +11,9 @@ from runner.errors import UserError
 from runner.inputs.weights import Weights
 from runner.memory import StoredWeights, stored_weights
 from runner.platforms import PLATFORMS, Device, Platform, compatibility
-from runner.platforms.ascend import Ascend
 from runner.platforms.base import installed_version
 from runner.preflight import ascend, layout, memory, transformers
-from runner.preflight.layout import ranks, spans_nodes
+from runner.preflight.layout import spans_nodes
 from runner.preflight.problem import Problem, smaller_tp
 
 # Read in vllm 0.23.0 (vllm/envs.py).
@@ -71,9 +70,8 @@ class Here:
 
     def warnings(self, config: RunConfig) -> list[str]:
         """What a user should know, and nothing that stops the run."""
-        if not isinstance(self.platform, Ascend) or self.missing:
+        if self.missing or (machine := self.platform.machine()) is None:
             return []
-        machine = self.platform.machine()
         return [
             *ascend.warnings(config, machine, _variables(config)),
             *compatibility.notes(_packages(), machine.versions["cann"]),
@@ -97,9 +95,9 @@ class Here:
         return chosen
 
     def _platform_problems(self, config: RunConfig) -> list[Problem]:
-        if not isinstance(self.platform, Ascend):
-            return self._capacity_problems(config)
         machine = self.platform.machine()
+        if machine is None:
+            return self._capacity_problems(config)
         return [
             *ascend.problems(config, self.weights, machine, _variables(config)),
             *ascend.version_problems(_packages(), machine.versions["cann"]),
@@ -132,7 +130,7 @@ def _variables(config: RunConfig) -> Mapping[str, str]:
 
 
 def _ranks_here(config: RunConfig) -> int:
-    return 0 if spans_nodes(config) else ranks(config)
+    return 0 if spans_nodes(config) else config.parallelism.devices
 
 
 def _engine(config: RunConfig) -> str:

@@ -17,11 +17,6 @@ from runner.memory.architecture import (
 from runner.preflight.problem import UNSUPPORTED, Cure, Problem
 
 
-def ranks(config: RunConfig) -> int:
-    """Devices that one engine takes: tp×pp×dp."""
-    return config.parallelism.tp * config.parallelism.pp * config.parallelism.dp
-
-
 def spans_nodes(config: RunConfig) -> bool:
     """Whether Ray places the engine's ranks, on this node and on others."""
     return config.engine.extra.get("distributed_executor_backend") == "ray"

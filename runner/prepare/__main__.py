@@ -7,13 +7,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from runner.attempt import INTERRUPTED, USAGE_ERROR, complain
 from runner.config import loading
 from runner.config.composition import compose
 from runner.config.schema import RunConfig
 from runner.errors import UserError
-from runner.hubs import huggingface, is_path, modelscope
+from runner.hub_ids import is_path
+from runner.hubs import huggingface, modelscope
 from runner.inputs import manifest
+from runner.messages import complain
 from runner.prepare.fetching import (
     Wanted,
     begun,
@@ -24,6 +25,7 @@ from runner.prepare.fetching import (
     refuse_links,
     refuse_strangers,
 )
+from runner.status import INTERRUPTED, USAGE_ERROR
 
 DEFAULT = "prepared"
 HELP = """\

@@ -5,11 +5,12 @@ from __future__ import annotations
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
-from runner.report.formats import cell, fenced, interval, number, of, plus_minus, signed
+from runner.present.formats import cell, fenced, interval, number, of, plus_minus, signed
+from runner.present.template import template
+from runner.report.run_findings import departures, sampling
 from runner.report.stack import execution_mode, version
-from runner.report.template import template
-from runner.report.words import departures, sampling
-from runner.verdict import MetricVerdict, Status, Verdict, words
+from runner.status import Status
+from runner.verdict import MetricVerdict, Verdict, explanation
 
 MARKS = {Status.PASSED: "✅", Status.FAILED: "❌", Status.INCONCLUSIVE: "❔", Status.UNJUDGED: ""}
 
@@ -26,7 +27,7 @@ def render(
     started it."""
     page = template(
         "report.md.j2",
-        beneath=words.beneath,
+        beneath=explanation.beneath,
         cell=cell,
         fenced=fenced,
         interval=interval,
@@ -34,7 +35,7 @@ def render(
         number=number,
         of=of,
         plus_minus=plus_minus,
-        reference=words.reference,
+        reference=explanation.reference,
         signed=signed,
     )
     return page.render(

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from runner.report.formats import cut, duration
+from runner.present.formats import cut, duration
 from runner.visible import visible
 
 PLAIN_LINE_EVERY_S = 10.0

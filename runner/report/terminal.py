@@ -14,13 +14,14 @@ from rich.text import Text
 
 from runner.outcome import Outcome
 from runner.plan import Plan
-from runner.report import style
-from runner.report.formats import cut, interval, number, signed
-from runner.report.words import departures, limited, matters, sampling
+from runner.present import style
+from runner.present.formats import cut, interval, number, signed
+from runner.report.run_findings import departures, limited, matters, sampling
+from runner.status import Status
 from runner.tracking.tracked import TrackedRun, needed_command, run_page
 from runner.tracking.views import all_runs_page
-from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
-from runner.verdict.words import beneath, reference
+from runner.verdict import MetricVerdict, ReferenceUsed, Verdict
+from runner.verdict.explanation import beneath, reference
 from runner.visible import visible
 
 ROWS = 12

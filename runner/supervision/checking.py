@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runner.attempt import INFRASTRUCTURE
 from runner.config.schema import LimitsConfig
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
+from runner.status import INFRASTRUCTURE
 from runner.supervision.limits import Watch
 from runner.supervision.supervisor import Display, log_tail
 from runner.supervision.worker_process import Worker

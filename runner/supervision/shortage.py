@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from runner.platforms.base import MEMORY_SHARE
+
 NUMBER = r"([0-9.]+)"
 SIZE = rf"{NUMBER} (KiB|MiB|GiB)"
 GIB = {"KiB": 1 / (1 << 20), "MiB": 1 / (1 << 10), "GiB": 1.0}
@@ -47,7 +49,7 @@ class _Asked:
 
     @property
     def share(self) -> float:
-        return float(self.arguments.get("gpu_memory_utilization", 0.9))
+        return float(self.arguments.get("gpu_memory_utilization", MEMORY_SHARE))
 
     def more_devices(self) -> str:
         """Twice the devices: each then holds half of the weights and of the cache."""

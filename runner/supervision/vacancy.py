@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from runner.plan import Plan
 from runner.platforms import PLATFORMS
+from runner.platforms.base import MEMORY_SHARE
 from runner.platforms.npus import taken
 
 # An NPU has been seen to take 50 s (vllm-ascend's tests wait as long, PR 7412).
@@ -42,12 +43,13 @@ def _lacking(plan: Plan) -> list[str]:
     arguments = plan.engine_args
     if plan.platform == "cpu" or arguments.get("distributed_executor_backend") == "ray":
         return []  # no device of its own; devices that Ray chooses, on any node
-    ranks = 1
-    for size in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
-        ranks *= int(arguments.get(size, 1))
     try:
         seen = PLATFORMS[plan.platform].devices({**os.environ, **plan.environment})
     except (OSError, subprocess.SubprocessError):
         return []  # who cannot be asked is not waited for
-    share = float(arguments.get("gpu_memory_utilization", 0.9))
-    return [f"device {each.index}: {why}" for each in seen[:ranks] if (why := taken(each, share))]
+    share = float(arguments.get("gpu_memory_utilization", MEMORY_SHARE))
+    return [
+        f"device {each.index}: {why}"
+        for each in seen[: plan.devices]
+        if (why := taken(each, share))
+    ]

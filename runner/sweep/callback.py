@@ -9,9 +9,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from runner.attempt import USAGE_ERROR, complain
 from runner.errors import UserError
+from runner.messages import complain
 from runner.rundir import HYDRA
+from runner.status import USAGE_ERROR
 from runner.sweep import lock
 
 _started: list[Path] = []

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.statistics import ALPHA
-from runner.statistics.several import holm
+from runner.stats import ALPHA
+from runner.stats.several import holm
 from runner.sweep.answers import Answers
 from runner.sweep.effects import Effect, effect
 from runner.sweep.summary import Axis, MetricId, Sweep, SweptPoint

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from runner.statistics import ALPHA, POWER
-from runner.statistics.flips import matched_proportions, mcnemar
-from runner.statistics.means import t_interval, t_test
-from runner.statistics.resampling import FEW, sign_flip
+from runner.stats import ALPHA, POWER
+from runner.stats.flips import matched_proportions, mcnemar
+from runner.stats.means import t_interval, t_test
+from runner.stats.resampling import FEW, sign_flip
 from runner.sweep.answers import Answers
 
 MCNEMAR, SIGN_FLIP, T_TEST = "exact McNemar", "exact sign-flip", "paired t"

@@ -8,19 +8,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from runner.attempt import warn
-from runner.report import style
+from runner.messages import warn
+from runner.present import style
 from runner.rundir import RunDirectory, write_atomic
 from runner.sweep import markdown, record, screen, store
 from runner.sweep.answers import Answers, read_answers
+from runner.sweep.axis_findings import answer, counted_verdicts
 from runner.sweep.comparison import Comparison, compare
 from runner.sweep.figures import Figure, draw
-from runner.sweep.links import Links
-from runner.sweep.page import render
 from runner.sweep.summary import MetricId, Sweep, read_sweep
+from runner.sweep.sweep_page import render
 from runner.sweep.tables import rows, to_csv, to_parquet
-from runner.sweep.words import answer, counted_verdicts
 from runner.tracking.courier import Courier, warn_pending
+from runner.tracking.links import Links
 from runner.tracking.names import line
 from runner.tracking.pending import deliver, pending
 from runner.tracking.records import user

@@ -15,9 +15,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from runner.attempt import USAGE_ERROR, attempt, complain, tell
+from runner.attempt import attempt
 from runner.config.overrides import written
 from runner.errors import UserError
+from runner.messages import complain, tell
+from runner.status import USAGE_ERROR
 from runner.sweep import record, search
 from runner.sweep.points import Point, compose
 from runner.sweep.record import (

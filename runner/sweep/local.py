@@ -9,15 +9,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runner.attempt import INTERRUPTED, attempt
+from runner.attempt import attempt
 from runner.errors import UserError
 from runner.report import terminal
 from runner.report.terminal import counted
 from runner.run import Checked, check, perform
+from runner.status import INTERRUPTED
 from runner.supervision.interruption import deferring
 from runner.supervision.supervisor import Supervisor
 from runner.sweep import record, resume
-from runner.sweep.groups import grouped
+from runner.sweep.engine_groups import grouped
 from runner.sweep.launcher import refuse
 from runner.sweep.points import Point
 from runner.sweep.record import PointRecord, point_title

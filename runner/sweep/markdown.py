@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from runner.report.formats import cell, fenced, interval, number, signed
+from runner.present.formats import cell, fenced, interval, number, signed
+from runner.sweep.axis_findings import amount, answer, counted_verdicts, probability
 from runner.sweep.comparison import Comparison
-from runner.sweep.links import Links
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained, value_of
 from runner.sweep.summary import Sweep
-from runner.sweep.words import amount, answer, counted_verdicts, probability
+from runner.tracking.links import Links
 from runner.visible import visible
 
 

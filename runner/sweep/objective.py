@@ -7,7 +7,8 @@ from pathlib import Path
 
 from runner.outcome import Outcome
 from runner.rundir import RunDirectory, read_json
-from runner.verdict import Status, Verdict
+from runner.status import Status
+from runner.verdict import Verdict
 
 
 def objective(name: str, directory: Path) -> float:

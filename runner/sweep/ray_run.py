@@ -15,10 +15,11 @@ from typing import Any
 
 from rich.console import Console
 
-from runner.attempt import INFRASTRUCTURE, INTERRUPTED, complain
 from runner.errors import UserError
+from runner.messages import complain
 from runner.report.terminal import counted
 from runner.rundir import RunDirectory, read_json, write_json
+from runner.status import EXIT_STATUS, INFRASTRUCTURE, INTERRUPTED, Status
 from runner.supervision.interruption import deferring
 from runner.sweep import record
 from runner.sweep.points import Point
@@ -26,7 +27,7 @@ from runner.sweep.ray_cluster import Cluster
 from runner.sweep.ray_task import ENGINES, EngineRecord, Sent, Work, handed_on, task
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Node, choose, impossible, ordered
-from runner.verdict import EXIT_STATUS, Status, Verdict
+from runner.verdict import Verdict
 
 POLL_S = 0.25
 # For an interrupted engine to end, its verdict to be written and MLflow to be told.

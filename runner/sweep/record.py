@@ -14,8 +14,6 @@ NAME = "sweep.json"
 POINT = "point.json"
 # As many as a line names one by one.
 NUMBERS = 12
-# Where a sweep keeps the attempts that others have replaced.
-EARLIER = "earlier"
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from runner.plan import Plan
 from runner.run import Checked
-from runner.rundir import RunDirectory, read_json
+from runner.rundir import EARLIER, RunDirectory, read_json
+from runner.status import FINAL
 from runner.sweep.points import same_run
-from runner.sweep.record import EARLIER
-from runner.verdict import FINAL, Verdict
+from runner.verdict import Verdict
 
 
 def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[int, int]:

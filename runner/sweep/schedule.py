@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.preflight import spans_nodes
-from runner.sweep.groups import grouped, size
+from runner.sweep.engine_groups import grouped, size
 from runner.sweep.points import Point
 
 # Ray's names of what it counts. Those it knows tell a task which devices are its own.

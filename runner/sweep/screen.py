@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runner.report import style
-from runner.report.formats import number, signed
+from runner.present import style
+from runner.present.formats import number, signed
 from runner.report.terminal import counted
+from runner.status import Status
+from runner.sweep.axis_findings import answer, axis_lines
 from runner.sweep.comparison import Comparison
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
-from runner.sweep.words import answer, axis_lines
-from runner.verdict import Status
 
 WIDTH, WIDEST_WORD = 100, 24
 REASONS, LONGEST_REASON, NUMBERS = 12, 300, 12

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.rundir import read_json, write_json
-from runner.sweep.links import Links, links
 from runner.sweep.summary import Sweep
+from runner.tracking.links import Links, links
 from runner.tracking.metrics import metric_name
 from runner.tracking.records import Begun
 from runner.tracking.tracked import TrackedRun

@@ -16,10 +16,11 @@ from runner.errors import UserError
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
+from runner.status import INTERRUPTED, USAGE_ERROR, Status
 from runner.sweep import record
 from runner.sweep.record import PointRecord
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import MetricVerdict, Status, Verdict
+from runner.verdict import MetricVerdict, Verdict
 
 NOT_RUN, UNFINISHED = "NOT RUN", "UNFINISHED"
 WORST_FIRST = (
@@ -29,7 +30,7 @@ WORST_FIRST = (
 STATES = (*(status.value for status in Status), UNFINISHED, NOT_RUN)
 LONGEST_VALUE = 24
 PATH = re.compile(r"[\w.~/+@-]*[\w.~+@-]/?")
-_BY_EXIT_STATUS = {1: Status.REFUSED, 130: Status.INTERRUPTED}
+_BY_EXIT_STATUS = {USAGE_ERROR: Status.REFUSED, INTERRUPTED: Status.INTERRUPTED}
 
 
 @dataclass(frozen=True)

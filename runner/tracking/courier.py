@@ -16,8 +16,8 @@ from typing import IO, Any
 
 from pydantic import TypeAdapter
 
-from runner.attempt import warn
 from runner.errors import cause
+from runner.messages import warn
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.tracking.records import Begun
 from runner.tracking.sender_process import NotSent, SenderProcess

@@ -6,8 +6,9 @@ import csv
 import io
 
 from runner.outcome import Outcome
+from runner.status import Status
 from runner.tracking.names import in_name
-from runner.verdict import MetricVerdict, Status, Verdict
+from runner.verdict import MetricVerdict, Verdict
 from runner.visible import visible
 
 TABLE = "task,metric,filter,value,stderr,low95,high95,n,baseline,difference,p,verdict,reason"

@@ -15,11 +15,11 @@ from runner.config.schema import RunConfig
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
-from runner.rundir import RunDirectory, read_json
-from runner.sweep.record import EARLIER
+from runner.rundir import EARLIER, RunDirectory, read_json
+from runner.status import Status
 from runner.tracking.metrics import columns, metrics, table
 from runner.tracking.names import in_name, key, line
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
 from runner.visible import visible
 
 # Else FINISHED. In MLflow's table a run that FINISHED has a green mark.

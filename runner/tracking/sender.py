@@ -26,7 +26,7 @@ from typing import Any
 from runner import secrecy
 from runner.errors import UserError, cause
 from runner.hubs import reason
-from runner.report.mlflow_link import linked
+from runner.present.mlflow_link import linked
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.tracking import views
 from runner.tracking.aliases import download, find_alias, give_alias

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from runner.sweep import links
+from runner.tracking import links
 from runner.tracking.records import MLFLOW_STATUS
 
 # Not `sweep`: a table that is filtered by it shows the points and nothing else.

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from runner.verdict.isclose import ROUNDED_DIGITS
 from runner.verdict.judging import judge
-from runner.verdict.result import EXIT_STATUS, FINAL, MetricVerdict, ReferenceUsed, Status, Verdict
+from runner.verdict.result import MetricVerdict, ReferenceUsed, Verdict
 from runner.verdict.rule import Against
 from runner.verdict.settle import confidence_interval
 
 __all__ = [
-    "EXIT_STATUS",
-    "FINAL",
     "ROUNDED_DIGITS",
     "Against",
     "MetricVerdict",
     "ReferenceUsed",
-    "Status",
     "Verdict",
     "confidence_interval",
     "judge",

@@ -6,8 +6,8 @@ import math
 from statistics import NormalDist
 
 from runner.outcome import MetricResult
-from runner.statistics import ALPHA, POWER, means, shares
-from runner.verdict.result import Status
+from runner.stats import ALPHA, POWER, means, shares
+from runner.status import Status
 from runner.verdict.rule import Case, Finding
 
 # The original test rounds a measured value to four digits before it compares.

@@ -10,10 +10,11 @@ from runner.evidence.pairing import Pairing, pair
 from runner.evidence.samples import Sample
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Evaluation
-from runner.statistics import ALPHA
+from runner.stats import ALPHA
+from runner.status import EXIT_STATUS, Status
 from runner.verdict import isclose, luck, not_worse, numerics, paired
 from runner.verdict.doubts import ALLOW, doubts_of, other_samples
-from runner.verdict.result import EXIT_STATUS, MetricVerdict, Status, Verdict
+from runner.verdict.result import MetricVerdict, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
 from runner.verdict.settle import Judged, missing, settled, shown, unheld
 

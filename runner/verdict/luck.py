@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
-from runner.verdict.result import Status
+from runner.status import Status
 from runner.verdict.rule import Case, Finding, Rule
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from runner.statistics import drops
-from runner.statistics.drops import Drop
-from runner.verdict.result import Status
+from runner.stats import drops
+from runner.stats.drops import Drop
+from runner.status import Status
 from runner.verdict.rule import Case, Finding, refused
 from runner.verdict.scores import (
     NoMean,

@@ -14,8 +14,9 @@ from runner.evidence import shifts
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.outcome import TaskOutcome
+from runner.status import Status
 from runner.verdict.paired import unpaired
-from runner.verdict.result import MetricVerdict, Status
+from runner.verdict.result import MetricVerdict
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
-from runner.statistics import drops
-from runner.verdict.result import Status
+from runner.stats import drops
+from runner.status import Status
 from runner.verdict.rule import Case, Finding, refused
 from runner.verdict.scores import (
     Unusable,

@@ -3,38 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import ClassVar
 
 from pydantic import ConfigDict
 
 from runner.plan import joined_origins
-
-
-class Status(str, Enum):
-    """The verdict on a metric or a run; REFUSED and ERROR are for runs alone."""
-
-    PASSED = "PASSED"
-    FAILED = "FAILED"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    UNJUDGED = "UNJUDGED"
-    ERROR = "ERROR"
-    REFUSED = "REFUSED"
-    INTERRUPTED = "INTERRUPTED"
-
-
-# Measured and judged; whatever ended otherwise is run again.
-FINAL = (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE, Status.UNJUDGED)
-
-EXIT_STATUS = {
-    Status.PASSED: 0,
-    Status.REFUSED: 1,
-    Status.ERROR: 2,
-    Status.FAILED: 3,
-    Status.INCONCLUSIVE: 4,
-    Status.UNJUDGED: 4,
-    Status.INTERRUPTED: 130,
-}
+from runner.status import Status
 
 
 @dataclass(frozen=True)

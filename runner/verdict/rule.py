@@ -10,8 +10,9 @@ from runner.config.verdict import REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, Outcome, TaskOutcome
-from runner.statistics.drops import Drop
-from runner.verdict.result import ReferenceUsed, Status
+from runner.stats.drops import Drop
+from runner.status import Status
+from runner.verdict.result import ReferenceUsed
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from runner.outcome import MetricResult
-from runner.statistics import ALPHA, shares
-from runner.statistics.several import holm
+from runner.stats import ALPHA, shares
+from runner.stats.several import holm
+from runner.status import Status
 from runner.verdict import isclose
 from runner.verdict.doubts import ALLOW
-from runner.verdict.result import MetricVerdict, Status
+from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Case, Finding
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from runner.sweep.links import Links, links
 from runner.sweep.record import sweep_id
+from runner.tracking.links import Links, links
 from tests.browser.sweep import StoredSweep, stored
 from tests.conftest import CanarySweep
 

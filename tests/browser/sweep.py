@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runner.sweep.links import view_name
+from runner.tracking.links import view_name
 from runner.tracking.views import view_key, view_tag
 
 

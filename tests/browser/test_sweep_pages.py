@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.sweep.links import Links, links
+from runner.tracking.links import Links, links
 from tests.browser.sweep import StoredSweep
 
 if TYPE_CHECKING:

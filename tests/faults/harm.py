@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from runner.attempt import INTERRUPTED
+from runner.status import INTERRUPTED
 
 # What is done to a run, and the exit statuses that it may end with; 0 where it came too late.
 HARM: dict[str, tuple[int, ...]] = {

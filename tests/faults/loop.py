@@ -26,7 +26,7 @@ import hydra
 import psutil
 
 from runner import worker
-from runner.attempt import INTERRUPTED, attempt
+from runner.attempt import attempt
 from runner.config import loading
 from runner.config.composed import Composed
 from runner.config.schema import RunConfig, TrackingConfig
@@ -36,9 +36,10 @@ from runner.outcome import Outcome
 from runner.plan import Facts, Plan, make_plan
 from runner.platforms import PLATFORMS
 from runner.rundir import RunDirectory, read_json
+from runner.status import INTERRUPTED, Status
 from runner.supervision import worker_process
 from runner.supervision.processes import group_members, has_ended
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
 from runner.visible import visible
 from tests import standin
 from tests.faults.forked import ForkedWorker, fork, redirect

@@ -21,14 +21,14 @@ import psutil
 from lm_eval.models import vllm_causallms
 
 from runner import sync
-from runner.attempt import INTERRUPTED
 from runner.config.schema import TrackingConfig
-from runner.lm import samples
+from runner.lm import sample_table
 from runner.outcome import Outcome, State
 from runner.report import markdown
 from runner.rundir import read_json
+from runner.status import INTERRUPTED, Status
 from runner.supervision import supervisor
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
 from tests.faults.harm import kill
 from tests.faults.loop import Rounds, found
 from tests.mlflow_server import API, Server, serving, wait_until
@@ -67,7 +67,7 @@ class Moment:
 MOMENTS = {
     "the engine starts": Moment(vars(vllm_causallms), "LLM", 1, State.INTERRUPTED),
     # Those of both tasks: the last answer was given.
-    "samples are written": Moment(vars(samples), "write_samples", 2, State.INTERRUPTED),
+    "samples are written": Moment(vars(sample_table), "write_samples", 2, State.INTERRUPTED),
     # Its outcome is read, by which nothing is left to be interrupted.
     "the evaluation is over": Moment(vars(supervisor), "read_json", 2, State.COMPLETED, waits=True),
     "the report is written": Moment(vars(markdown), "render", 1, State.COMPLETED, waits=True),

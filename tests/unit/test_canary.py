@@ -161,7 +161,7 @@ def test_neither_letters_nor_positions_give_the_answer_away(kind: str) -> None:
 
 def test_count_options_do_not_give_the_answer_away() -> None:
     """The answer's rank among its four neighbours is near uniform away from the ends."""
-    from runner.canary.words import COUNTS
+    from runner.canary.vocabulary import COUNTS
 
     rng = random.Random(8)
     ranks = Counter(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from runner.__main__ import worst
+from runner.status import worst
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "vllm", "lm_eval", "mlflow", "ray", "transformers", "datasets")
@@ -138,6 +138,12 @@ def test_help_is_quick(help_page: tuple[str, float, list[str]]) -> None:
 
 def test_help_leaves_nothing_behind(help_page: tuple[str, float, list[str]]) -> None:
     assert help_page[2] == []
+
+
+def test_the_version_is_ours_and_not_hydras(cwd: Path) -> None:
+    done = runner(cwd, "--version")
+    ours = importlib.metadata.version("ascend-accuracy-runner")
+    assert (done.returncode, done.stdout) == (0, f"ascend-accuracy-runner {ours}\n")
 
 
 def test_nothing_heavy_is_imported_to_start(cwd: Path) -> None:

@@ -16,7 +16,7 @@ from runner.config.composition import compose
 from runner.config.overrides import quoted, settled
 from runner.config.usage import explain, is_usage_error
 from runner.errors import UserError
-from runner.hubs import weights_name
+from runner.hub_ids import weights_name
 
 NEUTRAL = ("engine=cpu", "tracking=off")
 

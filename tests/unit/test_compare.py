@@ -16,7 +16,7 @@ from PIL import Image
 from runner.compare.__main__ import main
 from runner.environment import Environment
 from runner.lm.images import image_hash
-from runner.lm.samples import SampleRow
+from runner.lm.sample_table import SampleRow
 from runner.outcome import State
 from runner.plan import Evaluation
 from runner.sweep.record import PointRecord, SweepRecord, write

@@ -10,10 +10,10 @@ import datasets
 import pytest
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
+from runner.config.task_files import FILE_READERS
 from runner.errors import UserError
 from runner.inputs import manifest
 from runner.inputs.manifest import Manifest
-from runner.inputs.task_files import FILE_READERS
 from runner.lm.dataset_ids import data_sets
 from runner.lm.datasets import local_datasets
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.inputs import digest
-from runner.inputs.digest import (
+from runner import digest
+from runner.digest import (
     digest_directories,
     digest_files,
     digest_path,
@@ -153,7 +153,7 @@ def test_a_sampled_file_shows_its_size(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_directory_too_large_to_read_is_known_by_names_and_sizes(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.inputs.digest.WHOLE_DIRECTORY_BYTES", 5)
+    monkeypatch.setattr("runner.digest.WHOLE_DIRECTORY_BYTES", 5)
     before = digest_directories(str(files))
     (files / "a").write_bytes(b"FIRST")
     assert digest_directories(str(files)) == before
@@ -164,7 +164,7 @@ def test_a_directory_too_large_to_read_is_known_by_names_and_sizes(
 def test_a_sampled_file_that_was_touched_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.inputs.digest.WHOLE_FILE_BYTES", 10)
+    monkeypatch.setattr("runner.digest.WHOLE_FILE_BYTES", 10)
     (tmp_path / "config.json").write_text("{}")
     assert last_changes(tmp_path) == ""
     (tmp_path / "model.safetensors").write_bytes(bytes(20))
@@ -178,7 +178,7 @@ def test_a_sampled_file_that_was_touched_is_another(
 def test_a_sampled_file_that_was_rewritten_with_its_time_set_back_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.inputs.digest.WHOLE_FILE_BYTES", 10)
+    monkeypatch.setattr("runner.digest.WHOLE_FILE_BYTES", 10)
     file = tmp_path / "model.safetensors"
     file.write_bytes(bytes(20))
     os.utime(file, ns=(1, 1))
@@ -193,7 +193,7 @@ def test_data_that_is_only_listed_shows_its_changes(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert last_changes_of_data(files, files / "a") == ""
-    monkeypatch.setattr("runner.inputs.digest.WHOLE_DIRECTORY_BYTES", 5)
+    monkeypatch.setattr("runner.digest.WHOLE_DIRECTORY_BYTES", 5)
     before = last_changes_of_data(files)
     time.sleep(0.02)
     (files / "a").write_bytes(b"FIRST")

@@ -13,7 +13,7 @@ from runner.lm.answering import InTurn
 from runner.lm.datasets import local_datasets
 from runner.lm.evaluate import evaluate
 from runner.lm.images import Album
-from runner.lm.samples import SampleRow
+from runner.lm.sample_table import SampleRow
 from runner.lm.tasks import load_tasks, task_manager
 from runner.outcome import TaskOutcome
 from runner.plan import Evaluation, Plan

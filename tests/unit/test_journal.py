@@ -23,7 +23,8 @@ from runner.lm.answer import Answer
 from runner.lm.engine import Question
 from runner.lm.journal import Journal
 from runner.rundir import write_json
-from runner.verdict import Status, Verdict
+from runner.status import Status
+from runner.verdict import Verdict
 
 MIB = 2**20
 
@@ -204,7 +205,8 @@ from pathlib import Path
 from tests.unit.test_journal import answer, question
 from runner.lm.journal import Journal
 from runner.rundir import write_json
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
+from runner.status import Status
 journal = Journal(Path(sys.argv[1]), Path("run"), 2**26, print)
 for number in range(100000):
     key, known = journal.take(question(f"{sys.argv[2]} {number}"))

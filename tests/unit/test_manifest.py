@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from runner import digest
 from runner.errors import UserError
-from runner.inputs import digest, manifest
+from runner.inputs import manifest
 from runner.inputs.manifest import Manifest, Repository
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 400, "code/model.py": b"x"}

@@ -10,9 +10,9 @@ import pytest
 from runner.adopt import Adopted
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
+from runner.original_report import write_report
 from runner.outcome import MetricResult, Outcome, State
 from runner.plan import Evaluation, Plan
-from runner.report.original import write_report
 from runner.rundir import RunDirectory, write_json
 from runner.verdict import judge
 

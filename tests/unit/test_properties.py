@@ -23,7 +23,7 @@ from runner.plan import Facts, make_plan
 from runner.platforms import cann, npu_smi
 from runner.platforms.base import UNKNOWN
 from runner.platforms.places import ROOT_VARIABLE
-from runner.statistics import flips, power, resampling, shares
+from runner.stats import flips, power, resampling, shares
 from tests.imitation import imitate, npu_smi_info
 
 # A fixture that is made once and only read may be shared by all examples.

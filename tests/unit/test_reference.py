@@ -17,16 +17,17 @@ import pytest
 from runner import promote
 from runner.config.schema import RunConfig
 from runner.errors import UserError
-from runner.lm.samples import SampleRow, sample_table, write_samples
+from runner.lm.sample_table import SampleRow, sample_table, write_samples
 from runner.outcome import Outcome, State
 from runner.plan import Evaluation, Plan
 from runner.reference import locating
 from runner.reference.locating import Alias, Located
 from runner.reference.reading import misfits, read
 from runner.rundir import RunDirectory, write_json
+from runner.status import Status
 from runner.tracking.courier import Courier
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
 from tests.mlflow_server import Server, serving, wait_until
 
 PROJECT = Path(__file__).parents[2]

@@ -14,12 +14,13 @@ from runner.environment import Environment
 from runner.outcome import Departure, Feeding, MetricResult, Outcome, State, TaskOutcome
 from runner.packages import Code
 from runner.plan import Evaluation, Facts, Plan, make_plan
+from runner.present.formats import interval, number, signed
 from runner.report import terminal
-from runner.report.formats import interval, number, signed
 from runner.report.markdown import render
+from runner.report.run_findings import findings
 from runner.report.stack import execution_mode
-from runner.report.words import findings
-from runner.verdict import Status, Verdict, judge
+from runner.status import Status
+from runner.verdict import Verdict, judge
 
 COLUMNS = 9
 # GFM's own scanner: an escape takes the next character with it, so `\\|` is a backslash and a bar.

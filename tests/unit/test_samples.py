@@ -10,7 +10,7 @@ import pytest
 
 from runner.errors import UserError
 from runner.evidence.samples import read_samples
-from runner.lm.samples import SampleRow, sample_table, write_samples
+from runner.lm.sample_table import SampleRow, sample_table, write_samples
 
 ROW = SampleRow(
     task="mini_colour",

@@ -15,9 +15,10 @@ from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.outcome import Outcome
 from runner.rundir import RunDirectory, write_json
+from runner.status import Status
 from runner.sweep import record, search
 from runner.sweep.launcher import note_points
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
 from tests.extras import needs
 from tests.slurm import imitate, submitted
 from tests.unit.test_cli import command, environment, left_behind, runner

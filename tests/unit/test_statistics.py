@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runner.statistics import ALPHA, drops, flips, means, power, resampling, shares
-from runner.statistics.several import holm
+from runner.stats import ALPHA, drops, flips, means, power, resampling, shares
+from runner.stats.several import holm
 
 TRIALS = 2000
 

@@ -10,10 +10,10 @@ import pytest
 from runner.errors import UserError
 from runner.outcome import State
 from runner.sweep.answers import COLUMNS, read_answers
+from runner.sweep.axis_findings import amount, answer, probability
 from runner.sweep.comparison import Comparison, compare
 from runner.sweep.screen import findings, unexplained
 from runner.sweep.summary import MetricId, Sweep, read_sweep, short_keys, short_values
-from runner.sweep.words import amount, answer, probability
 from tests.sweeps import LEAVES, TASK, Asked, Found, build, grid
 
 ACC = MetricId(TASK, "acc", "none")
@@ -118,8 +118,8 @@ def test_a_groups_questions_are_its_leaves(tmp_path: Path) -> None:
 
 
 def test_the_columns_are_those_that_runs_write() -> None:
-    """Importing runner.lm.samples needs an engine; its source says which columns it writes."""
-    source = (Path(__file__).parents[2] / "runner/lm/samples.py").read_text(encoding="utf-8")
+    """Importing runner.lm.sample_table needs an engine; its source says which columns it writes."""
+    source = (Path(__file__).parents[2] / "runner/lm/sample_table.py").read_text(encoding="utf-8")
     assert all(f'("{column}", pa.' in source for column in COLUMNS)
 
 

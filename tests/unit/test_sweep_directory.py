@@ -15,10 +15,11 @@ from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.run import Checked
 from runner.rundir import RunDirectory, write_json
+from runner.status import Status
 from runner.sweep import local, lock, record
 from runner.sweep.points import Point
 from runner.tracking.courier import Courier
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
 from tests.unit.test_cli import CHECKOUT, command, environment, left_behind, runner
 
 HOLD = """

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import pytest
 
-from runner.statistics.flips import mcnemar
+from runner.stats.flips import mcnemar
 from runner.sweep.answers import Answer, Answers
 from runner.sweep.effects import MCNEMAR, SIGN_FLIP, T_TEST, Effect, effect
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from runner import sync
 from runner.rundir import write_json
 from runner.sweep.finish import finish
-from runner.sweep.links import view_name
+from runner.tracking.links import view_name
 from runner.tracking.summaries import SUMMARY
 from runner.tracking.tracked import TrackedRun
 from runner.tracking.views import view_tag

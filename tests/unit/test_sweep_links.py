@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, parse_qsl
 
 import pytest
 
-from runner.sweep.links import Links, links, share_view, view_name
+from runner.tracking.links import Links, links, share_view, view_name
 from runner.tracking.views import view_key, view_tag
 
 SWEEP = "2026-11-20/18-02-11"

@@ -8,9 +8,9 @@ from pathlib import Path
 from runner.sweep.answers import read_answers
 from runner.sweep.comparison import compare
 from runner.sweep.figures import Figure
-from runner.sweep.links import Links
-from runner.sweep.page import render
 from runner.sweep.summary import read_sweep
+from runner.sweep.sweep_page import render
+from runner.tracking.links import Links
 from runner.tracking.tracked import TrackedRun
 from tests.html import Page
 from tests.sweeps import Asked, Found, build, grid

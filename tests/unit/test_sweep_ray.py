@@ -16,11 +16,11 @@ import pytest
 from rich.console import Console
 
 from benchmarks.sweep_packing import sleeper, stand_in, timeline, used_twice
-from runner.attempt import INFRASTRUCTURE
 from runner.config.composed import Composed
 from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.rundir import RunDirectory, read_json
+from runner.status import INFRASTRUCTURE
 from runner.sweep import record
 from runner.sweep.points import Point
 from runner.sweep.ray import Options, run_on_ray

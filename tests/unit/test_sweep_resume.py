@@ -13,8 +13,9 @@ from runner.config.schema import RunConfig
 from runner.plan import Plan
 from runner.run import Checked
 from runner.rundir import RunDirectory, write_json
+from runner.status import Status
 from runner.sweep import resume
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
 
 Ask = Callable[..., Checked]
 

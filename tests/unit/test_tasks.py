@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runner.config.places import PACKAGE
+from runner.config.task_files import named
 from runner.errors import UserError
-from runner.inputs.task_files import named
 from runner.lm.datasets import local_datasets
 from runner.lm.tasks import Managers, load_tasks, task_manager
 from runner.plan import Evaluation, Plan

@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from runner.report import terminal
+from runner.status import Status
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import Status, Verdict
+from runner.verdict import Verdict
 
 RED, GREEN = "\x1b[1;31m", "\x1b[1;32m"
 

@@ -21,13 +21,14 @@ from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.outcome import Feeding, MetricResult, Outcome, State
 from runner.plan import Facts, Plan, make_plan
-from runner.report import mlflow_link
+from runner.present import mlflow_link
 from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.status import Status
 from runner.tracking import records, sender, views
 from runner.tracking.metrics import metrics, table
 from runner.tracking.records import Record, parameters, read_record
 from runner.tracking.tracked import TrackedRun, run_page
-from runner.verdict import ReferenceUsed, Status, Verdict, judge
+from runner.verdict import ReferenceUsed, Verdict, judge
 
 HOSTILE = [
     "a,b",

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from runner.config.verdict import VerdictConfig
 from runner.outcome import Departure, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
-from runner.verdict import EXIT_STATUS, Status, Verdict, confidence_interval, isclose, judge
+from runner.status import EXIT_STATUS, Status
+from runner.verdict import Verdict, confidence_interval, isclose, judge
 
 RULE = VerdictConfig()
 Baselines = dict[str, dict[str, float]]

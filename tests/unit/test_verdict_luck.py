@@ -8,7 +8,8 @@ from runner.config.verdict import VerdictConfig
 from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
-from runner.verdict import Against, ReferenceUsed, Status, Verdict, judge
+from runner.status import Status
+from runner.verdict import Against, ReferenceUsed, Verdict, judge
 
 N = 400
 RULES = [

@@ -12,11 +12,12 @@ from runner.config.verdict import MetricRuleConfig, NumericsConfig, VerdictConfi
 from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
-from runner.statistics import ALPHA, drops
-from runner.statistics.flips import mcnemar_drop, upper_drop
-from runner.statistics.shares import lower_bound
-from runner.verdict import Against, MetricVerdict, ReferenceUsed, Status, Verdict, judge
-from runner.verdict.words import beneath
+from runner.stats import ALPHA, drops
+from runner.stats.flips import mcnemar_drop, upper_drop
+from runner.stats.shares import lower_bound
+from runner.status import Status
+from runner.verdict import Against, MetricVerdict, ReferenceUsed, Verdict, judge
+from runner.verdict.explanation import beneath
 
 NOT_WORSE = VerdictConfig(rule="not_worse", margin=0.05)
 PAIRED = VerdictConfig(rule="paired", margin=0.02, reference="other")

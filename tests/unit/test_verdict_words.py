@@ -12,8 +12,9 @@ from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.report.markdown import render
 from runner.report.terminal import show_verdict
-from runner.verdict import MetricVerdict, ReferenceUsed, Status, Verdict
-from runner.verdict.words import beneath, reference
+from runner.status import Status
+from runner.verdict import MetricVerdict, ReferenceUsed, Verdict
+from runner.verdict.explanation import beneath, reference
 
 USED = ReferenceUsed("baseline@m/t", "/runs/a", "f" * 32, "m", "cuda", "TP2, bfloat16", "e1", "v1",
                      "PASSED")  # fmt: skip

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 from rich.table import Table
 
-from runner.attempt import complain, warn
 from runner.environment import Environment
 from runner.errors import UserError
+from runner.messages import complain, warn
 from runner.outcome import Outcome
 from runner.plan import Plan
+from runner.present.formats import cell, fenced
+from runner.present.template import template
 from runner.report import markdown, terminal
-from runner.report.formats import cell, fenced
-from runner.report.template import template
 from runner.tracking import names
 from runner.verdict import Verdict
 from runner.visible import visible

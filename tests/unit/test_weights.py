@@ -13,9 +13,9 @@ from safetensors.numpy import save_file
 
 from runner.config.schema import ModelConfig, RunConfig, SourceConfig
 from runner.errors import UserError
-from runner.inputs import adapters
 from runner.inputs.weights import Weights
 from runner.inputs.weights import find_weights as find_weights_of
+from runner.preflight import adapters
 
 
 @pytest.fixture

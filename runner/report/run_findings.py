@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
-from runner.report.formats import cut, number, of
-from runner.verdict import MetricVerdict, Status, Verdict
+from runner.present.formats import cut, number, of
+from runner.status import Status
+from runner.verdict import MetricVerdict, Verdict
 
 SAYING = {
     Status.PASSED: "scores what it should",

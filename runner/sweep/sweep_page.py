@@ -6,16 +6,16 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.report.drawing import Scale, Strip, scale
-from runner.report.formats import number, signed
-from runner.report.strips import COLOURS, strips, told
-from runner.report.template import template
+from runner.present.drawing import Scale, Strip, scale
+from runner.present.formats import number, signed
+from runner.present.strips import COLOURS, strips, told
+from runner.present.template import template
+from runner.sweep.axis_findings import amount, answer, probability
 from runner.sweep.comparison import Comparison
 from runner.sweep.figures import Figure
-from runner.sweep.links import Links
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
-from runner.sweep.words import amount, answer, probability
+from runner.tracking.links import Links
 from runner.tracking.tracked import run_page
 from runner.verdict import MetricVerdict
 

@@ -6,26 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runner.config.schema import RunConfig
-from runner.hubs import is_path
-
 CONFIG = "adapter_config.json"
 # The `engine.extra` key for an adapter, by runtime.
 KEYS = {"vllm": "lora_local_path", "transformers": "peft"}
-
-
-def problems(config: RunConfig) -> list[str]:
-    """A line for an adapter of this machine that is not there, or is none."""
-    key = KEYS.get(config.engine.runtime, "")
-    place = config.engine.extra.get(key)
-    if not isinstance(place, str) or not is_path(place):
-        return []  # none, or a hub's
-    directory = Path(place).expanduser()
-    if not directory.is_dir():
-        return [f"engine.extra.{key}={place}: no such directory"]
-    if not (directory / CONFIG).is_file():
-        return [f"engine.extra.{key}={place}: no {CONFIG} in it; not an adapter"]
-    return []
 
 
 def is_adapter(directory: Path) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from runner.statistics import ALPHA
+from runner.stats import ALPHA
 
 
 def mcnemar(worse: int, better: int) -> float:

@@ -31,8 +31,7 @@ def engine_key(config: RunConfig) -> str:
 
 
 def size(config: RunConfig) -> Size:
-    layout = config.parallelism
-    return Size(config.engine.platform, layout.tp * layout.pp * layout.dp)
+    return Size(config.engine.platform, config.parallelism.devices)
 
 
 T = TypeVar("T")

@@ -9,14 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from runner.compare.pictures import pictures
 from runner.environment import Environment
 from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
-from runner.report import mlflow_link, words
-from runner.report.answers import Shown, shortened, worst
-from runner.report.drawing import (
+from runner.present import mlflow_link
+from runner.present.drawing import (
     HEIGHT,
     WIDTH,
     Curve,
@@ -24,14 +22,17 @@ from runner.report.drawing import (
     curve,
     histogram,
 )
-from runner.report.formats import duration, number, of, signed
+from runner.present.formats import duration, number, of, signed
+from runner.present.pictures import pictures
+from runner.present.strips import COLOURS, strips, told
+from runner.present.template import template
+from runner.report import run_findings
+from runner.report.answers import Shown, shortened, worst
 from runner.report.stack import execution_mode, version
-from runner.report.strips import COLOURS, strips, told
 from runner.report.subjects import Subjects, by_subject
-from runner.report.template import template
 from runner.rundir import RunDirectory
 from runner.verdict import Verdict
-from runner.verdict.words import beneath, reference
+from runner.verdict.explanation import beneath, reference
 
 LAPS = {
     "load_tasks_s": "loading tasks",
@@ -85,8 +86,8 @@ def render(
         outcome=outcome,
         verdict=verdict,
         command=run.command.read_text(encoding="utf-8") if run.command.exists() else "",
-        headline=words.headline(plan, outcome, verdict),
-        findings=words.findings(plan, outcome, verdict),
+        headline=run_findings.headline(plan, outcome, verdict),
+        findings=run_findings.findings(plan, outcome, verdict),
         execution_mode=execution_mode(plan, outcome),
         version=lambda *names: version(environment, *names).partition(" (")[0],
         judged=list(zip(judged, marks, strict=True)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from runner.report.drawing import Scale, Strip, scale
+from runner.present.drawing import Scale, Strip, scale
 from runner.verdict import MetricVerdict
 
 # What a strip's colour says.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runner.compare.changed_answers import UnpairedCount
 from runner.compare.changes import Kind
 from runner.compare.comparison import Comparison
 from runner.compare.numerics import Spread
-from runner.compare.samples import UnpairedCount
 from runner.compare.scores import Scores
 from runner.config.verdict import NumericsConfig
 from runner.evidence.pairing import Reason
-from runner.statistics import ALPHA
-from runner.sweep.words import amount, probability
-from runner.verdict import MetricVerdict, Status
+from runner.stats import ALPHA
+from runner.status import Status
+from runner.sweep.axis_findings import amount, probability
+from runner.verdict import MetricVerdict
 
 # Subjects and settings that one sentence can bear.
 NAMED = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from runner.statistics import ALPHA, POWER
+from runner.stats import ALPHA, POWER
 
 
 def reach(alpha: float = ALPHA, power: float = POWER) -> float:

@@ -12,10 +12,10 @@ from runner.adopt import Adopted
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
-from runner.report.formats import cell, fenced, plus_minus
+from runner.present.formats import cell, fenced, plus_minus
+from runner.present.template import template
 from runner.report.markdown import MARKS
 from runner.report.stack import execution_mode, version
-from runner.report.template import template
 from runner.rundir import RunDirectory, read_json, write_atomic
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import ROUNDED_DIGITS, MetricVerdict, Verdict

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from runner.statistics import ALPHA
+from runner.stats import ALPHA
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,8 +11,8 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from runner.statistics import ALPHA, means, power, resampling, shares
-from runner.statistics.flips import drop_stderr, mcnemar_drop, upper_drop
+from runner.stats import ALPHA, means, power, resampling, shares
+from runner.stats.flips import drop_stderr, mcnemar_drop, upper_drop
 
 MCNEMAR, BINOMIAL, T_TEST = "exact McNemar", "exact binomial", "Student's t"
 SIGN_FLIP, BOOTSTRAP, NORMAL = "exact sign flip", "bootstrap-t", "normal"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from runner.statistics import ALPHA
+from runner.stats import ALPHA
 
 
 def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from runner.verdict.result import MetricVerdict, ReferenceUsed, Status
+from runner.status import Status
+from runner.verdict.result import MetricVerdict, ReferenceUsed
 
 
 def beneath(metric: MetricVerdict) -> str:

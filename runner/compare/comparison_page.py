@@ -9,15 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from runner.compare import words
+from runner.compare import comparison_findings
 from runner.compare.comparison import Comparison
 from runner.compare.figures import positions_chart, strips
 from runner.compare.filters import direction, filters
-from runner.compare.pictures import pictures
-from runner.report.formats import cell, fenced, number
-from runner.report.template import template
+from runner.present.formats import cell, fenced, number
+from runner.present.pictures import pictures
+from runner.present.template import template
 from runner.rundir import RunDirectory, write_atomic, write_json
-from runner.sweep.words import amount, probability
+from runner.sweep.axis_findings import amount, probability
 
 NAME = "compare"
 # Settings beyond that are folded away on the page.
@@ -64,7 +64,7 @@ def render(name: str, **content: Any) -> str:
     page = template(
         name,
         amount=amount,
-        bounds=words.bounds,
+        bounds=comparison_findings.bounds,
         cell=cell,
         fenced=lambda text: fenced(text, "text"),
         number=number,
@@ -79,9 +79,9 @@ def _page(template: str, comparison: Comparison, command: str, **more: Any) -> s
         template,
         c=comparison,
         command=command,
-        headline=words.headline(comparison),
-        findings=words.findings(comparison),
-        meaning=words.MEANING,
+        headline=comparison_findings.headline(comparison),
+        findings=comparison_findings.findings(comparison),
+        meaning=comparison_findings.MEANING,
         rows=list(zip(rows, strips(rows, comparison.margin), strict=True)),
         chart=positions_chart(comparison.numerics.positions),
         folded=FOLDED,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 
-from runner.statistics import ALPHA
+from runner.stats import ALPHA
 
 
 def mean(values: Sequence[float]) -> float:

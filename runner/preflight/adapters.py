@@ -1,0 +1,23 @@
+"""An adapter of this machine, before an engine looks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runner.adapters import CONFIG, KEYS
+from runner.config.schema import RunConfig
+from runner.hub_ids import is_path
+
+
+def problems(config: RunConfig) -> list[str]:
+    """A line for an adapter of this machine that is not there, or is none."""
+    key = KEYS.get(config.engine.runtime, "")
+    place = config.engine.extra.get(key)
+    if not isinstance(place, str) or not is_path(place):
+        return []  # none, or a hub's
+    directory = Path(place).expanduser()
+    if not directory.is_dir():
+        return [f"engine.extra.{key}={place}: no such directory"]
+    if not (directory / CONFIG).is_file():
+        return [f"engine.extra.{key}={place}: no {CONFIG} in it; not an adapter"]
+    return []

@@ -1,0 +1,1 @@
+"""What all pages share: how numbers are written, templates, drawings, pictures, colours."""
