@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint format ui clean
+.PHONY: help demo test unit lint package format ui clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -19,17 +19,26 @@ help:  ## this list
 demo: $(VENV)/.cpu  ## install, then evaluate the canary model on this machine's CPU
 	$(PY) -m runner
 
-test: lint  ## everything that CI runs: linters and all tests
+test: lint package  ## everything that CI runs: linters and all tests
 	$(PY) -m pytest $(SIDE_BY_SIDE)
 
 unit: $(VENV)/.dev  ## the quick tests
 	$(PY) -m pytest tests/unit -m "not slow" $(SIDE_BY_SIDE)
 
-lint: $(VENV)/.dev  ## ruff, mypy, and which package may import which
+lint: $(VENV)/.dev  ## ruff, mypy, import layers, job files
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows \
+	  .github/workflows/ci.yml docs/nightly/github.yml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.gitlab-ci docs/nightly/gitlab.yml
+	! [ -x $(VENV)/bin/hadolint ] || $(VENV)/bin/hadolint docker/Dockerfile.*
+
+package: $(VENV)/.dev  ## build the source archive and the wheel, and check them
+	rm -rf dist
+	$(PY) -m build --no-isolation --outdir dist . >/dev/null
+	$(PY) -m twine check --strict dist/*
 
 format: $(VENV)/.dev  ## let ruff rewrite the code
 	$(PY) -m ruff check --fix .

@@ -83,6 +83,9 @@ def main() -> None:
         _statuses.append(USAGE_ERROR)
     except KeyboardInterrupt:
         _statuses.append(INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at its end
+        _statuses.append(INFRASTRUCTURE)
     except SystemExit as error:  # argparse ends with 2, which is an engine's failure here
         sys.exit(USAGE_ERROR if error.code == 2 else error.code)
     except Exception as error:

@@ -182,6 +182,7 @@ def _leave() -> None:
     Taking it apart object by object took two of a small run's seventeen seconds, and vLLM's
     farewell, which collects twice, another.
     """
+    gc.disable()
     gc.collect = _collect_nothing
     atexit._run_exitfuncs()
     sys.stdout.flush()

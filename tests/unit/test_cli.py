@@ -146,6 +146,14 @@ def test_the_version_is_ours_and_not_hydras(cwd: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"ascend-accuracy-runner {ours}\n")
 
 
+def test_a_reader_that_has_seen_enough_is_not_an_error_message(cwd: Path) -> None:
+    words = " ".join(["set -o pipefail;", sys.executable, "-m runner --help | head -1"])
+    done = subprocess.run(
+        ["bash", "-c", words], cwd=cwd, env=environment(), capture_output=True, text=True
+    )
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
+
+
 def test_nothing_heavy_is_imported_to_start(cwd: Path) -> None:
     code = (
         "import sys, runner.__main__, runner.preflight, runner.plan, runner.environment,"
