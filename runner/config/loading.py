@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config import task_files
+from runner.config import keys, task_files
 from runner.config.origins import baseline_origins
 from runner.config.places import PACKAGE
 from runner.config.places import config_directory as config_directory
@@ -42,6 +42,7 @@ def register() -> None:
         lambda platform, choices, otherwise: choices.get(platform, otherwise),
         replace=True,
     )
+    keys.register()
 
 
 def _with_canary(names: Sequence[str], below: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The typed schema of conf/.
+"""The typed schema of conf/. The line under a field is its meaning in --help and docs/keys.md.
 
 Hydra merges the group files into `RunConfig`. A default that reads `${model.serve.…}` means "as the
 model is usually served": the model file states it once, a group file or the command line overrides
@@ -21,13 +21,21 @@ class ServeConfig:
     """How a model is usually served: the defaults of `parallelism` and `engine`."""
 
     tp: int = 1
+    """Tensor-parallel size."""
     pp: int = 1
+    """Pipeline-parallel size."""
     ep: bool = False
+    """Whether experts are distributed over the devices (expert parallel)."""
     max_model_len: int | None = None
+    """Longest prompt plus answer, in tokens; null: the model's own limit."""
     dtype: str = "auto"
+    """Data type of weights and activations, or auto."""
     quantization: str | None = None
+    """Quantization method; null: what the weights' config.json says."""
     enforce_eager: bool = False
+    """Whether to run without graph mode."""
     gpu_memory_utilization: float = MEMORY_SHARE
+    """Share of each device's memory that the engine may use."""
 
 
 @dataclass
@@ -35,10 +43,15 @@ class AskConfig:
     """How a model is usually asked in one task; null leaves it to lm-eval's own task."""
 
     num_fewshot: int | None = None
+    """Number of few-shot examples."""
     apply_chat_template: bool | None = None
+    """Whether prompts go through the chat template."""
     fewshot_as_multiturn: bool | None = None
+    """Whether few-shot examples are turns of a conversation."""
     limit: float | None = None
+    """Number of questions (or share, below 1) that the baselines were measured with."""
     batch_size: str | None = None
+    """lm-eval's batch size: a number, or auto."""
 
 
 @dataclass
@@ -46,29 +59,45 @@ class ModelConfig:
     """Weights, how lm-eval drives them, and what they scored where they are known to be right."""
 
     name: str = MISSING
+    """Name in reports, aliases and MLflow."""
     pretrained: str = MISSING
-    # The hub that has the weights, and their id on ModelScope where it is another one.
+    """Hub id or directory of the weights."""
     hub: str = "hf"
+    """Hub that publishes the weights: hf or modelscope."""
     modelscope: str | None = None
+    """Id on ModelScope if it differs from `pretrained`."""
     backend: str = "vllm"
+    """lm-eval's model class: vllm (text), vllm-vlm (images), or auto."""
     revision: str | None = None
+    """Branch, tag or commit on the hub."""
     tokenizer: str | None = None
+    """Hub id or directory of another tokenizer; null: the weights' own."""
     trust_remote_code: bool = False
-    # The weights come with code that nothing installed replaces; only a user may trust it.
+    """Whether to run Python code that comes with the weights."""
     needs_remote_code: bool = False
+    """Whether the weights cannot be loaded without their own code."""
     max_images: int | None = None
+    """Images per question at most; null: lm-eval's limit."""
     enable_thinking: bool | None = None
+    """Value of the chat template's `enable_thinking`; null: not passed."""
     think_end_token: str | None = None
+    """Text that ends the reasoning; the answer is what follows."""
     chat_template_args: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the chat template."""
     serve: ServeConfig = field(default_factory=ServeConfig)
+    """How the model is usually served: defaults of `parallelism` and `engine`."""
     hardware: str | None = None
+    """Hardware on which the baselines were measured."""
     source: str | None = None
+    """Where the baselines were published."""
     # OmegaConf cannot add to typed nested mappings from the command line: `loading` makes these
     # dict[task, AskConfig] and dict[task, dict[metric, dict[filter, float]]].
     ask: dict[str, Any] = field(default_factory=dict)
+    """How the model is asked in a task: {task: {num_fewshot: 5}}."""
     baselines: dict[str, Any] = field(default_factory=dict)
-    # Where a hardware series is known to score otherwise: dict[A2 | A3 | 310P | A5, SeriesConfig].
+    """Expected values: {task: {metric: {filter: value}}}."""
     by_series: dict[str, Any] = field(default_factory=dict)
+    """Other baselines for one chip series: {A3: {baselines: …}}."""
     # The origin of each baseline by its key (runner/config/origins.py): found, never configured.
     origins: dict[str, str] = field(default_factory=dict, metadata={"omegaconf_ignore": True})
 
@@ -78,8 +107,11 @@ class SeriesConfig:
     """What a model scores on one hardware series, in place of what `ModelConfig` says."""
 
     baselines: dict[str, Any] = MISSING
+    """Expected values on this series."""
     hardware: str = MISSING
+    """Hardware on which they were measured."""
     source: str = MISSING
+    """Where they were published."""
 
 
 @dataclass
@@ -87,9 +119,13 @@ class SourceConfig:
     """Where weights and data sets come from: a hub, or this machine alone."""
 
     weights: str = II("model.hub")
+    """Where weights come from: hf, modelscope or local."""
     data: str = "hf"
+    """Where data sets come from: hf, modelscope or local."""
     dir: str | None = None
+    """Prepared directory (`python -m runner.prepare`) for local."""
     verify: str = "sampled"
+    """How prepared files are verified: sampled or whole."""
 
 
 @dataclass
@@ -97,18 +133,29 @@ class TaskConfig:
     """Which lm-eval tasks, on which data, asked how; null means "as model.ask says"."""
 
     names: list[str] = MISSING
-    # Task files by the names inside: what `names` has as paths is put here when it is loaded.
+    """lm-eval tasks or groups, or paths of task files."""
     files: dict[str, str] = field(default_factory=dict)
+    """Task files by task name; filled in from `names`."""
     data_dir: str | None = None
+    """Directory that holds the data sets of the tasks."""
     include_path: str | None = None
+    """Directory with further lm-eval task files."""
     num_fewshot: int | None = None
+    """Number of few-shot examples; null: `model.ask`, else the task's own."""
     apply_chat_template: bool | None = None
+    """Whether prompts go through the chat template; null: `model.ask`, else true."""
     fewshot_as_multiturn: bool | None = None
+    """Whether few-shot examples are turns of a conversation; null: as the chat template."""
     system_instruction: str | None = None
+    """System message."""
     limit: float | None = None
+    """Only the first N questions of each task (or a share, below 1)."""
     batch_size: str | None = None
+    """auto keeps the engine full; a number sends batches of that size."""
     gen_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Generation settings that replace the task's: {temperature: 0.6}."""
     seed: int = 1234
+    """Seed for few-shot examples and shuffled choices."""
 
 
 @dataclass
@@ -116,9 +163,13 @@ class ParallelismConfig:
     """Devices one engine spans: tensor, pipeline, data and expert parallel."""
 
     tp: int = II("model.serve.tp")
+    """Tensor-parallel size."""
     pp: int = II("model.serve.pp")
+    """Pipeline-parallel size."""
     dp: int = 1
+    """Data-parallel size."""
     ep: bool = II("model.serve.ep")
+    """Whether experts are distributed over the devices (expert parallel)."""
 
     @property
     def devices(self) -> int:
@@ -131,26 +182,41 @@ class EngineConfig:
     """The engine and the machine it runs on: vLLM, or transformers to hold it against."""
 
     platform: str = MISSING
+    """Device type: ascend, cuda or cpu."""
     runtime: str = "vllm"
+    """What computes the answers: vllm or transformers."""
     max_model_len: int | None = II("model.serve.max_model_len")
+    """Longest prompt plus answer, in tokens; null: the model's own limit."""
     dtype: str = II("model.serve.dtype")
+    """Data type of weights and activations, or auto."""
     quantization: str | None = II("model.serve.quantization")
+    """Quantization method; null: what the weights' config.json says."""
     enforce_eager: bool = II("model.serve.enforce_eager")
+    """Whether to run without graph mode."""
     gpu_memory_utilization: float = II("model.serve.gpu_memory_utilization")
+    """Share of each device's memory that the engine may use."""
     seed: int = 0
-    # Requests in flight where task.batch_size is auto; null: as many as the engine runs at once.
+    """The engine's random seed."""
     window: int | None = None
+    """Concurrent requests if task.batch_size=auto; null: as many as the engine runs, up to 256."""
     extra: dict[str, Any] = field(default_factory=dict)
+    """Further engine arguments, passed on unchanged: {block_size: 128}."""
     env: dict[str, str] = field(default_factory=dict)
+    """Environment variables of the engine: {HCCL_DETERMINISTIC: "true"}."""
     # `loading` checks it against AdditionalConfig; open here, so that only what is set is recorded.
     additional_config: dict[str, Any] = field(default_factory=dict)
+    """vllm-ascend's additional_config; keys and types are checked."""
     # Each turns one kind of refusal into a warning (runner/preflight/problem.py): versions and keys
     # outside our tables; settings that other software is known to refuse or to lack; devices that
     # report an alarm; what does not fit by estimate.
     allow_untested: bool = False
+    """Run with package versions or keys that are not in our tables."""
     allow_unsupported: bool = False
+    """Run with settings that are known not to be supported."""
     allow_unhealthy: bool = False
+    """Run on devices that report an alarm."""
     allow_oversized: bool = False
+    """Run although the memory estimate says that the model does not fit."""
 
 
 @dataclass
@@ -158,21 +224,27 @@ class TrackingConfig:
     """Where MLflow keeps what a run found."""
 
     enabled: bool = True
+    """Whether runs are recorded in MLflow."""
     uri: str = MISSING
+    """MLflow tracking URI."""
     experiment: str | None = None
-    # What sending may take of a run's time; past it `python -m runner.sync` sends it later.
+    """MLflow experiment; null: the names of the tasks."""
     timeout_s: float = 30.0
+    """Seconds that an upload may take; `python -m runner.sync` retries it later."""
 
 
 @dataclass
 class LimitsConfig:
     """When a run is given up, in seconds; null is never. How often it is then tried again."""
 
-    # Until the engine is ready; while it makes no step; all attempts together.
     start_s: float | None = None
+    """Seconds until the engine must be ready; null: no limit."""
     stall_s: float | None = None
+    """Seconds without an engine step before the run is stopped; null: no limit."""
     run_s: float | None = None
+    """Seconds for all attempts together; null: no limit."""
     retries: int = 0
+    """How often a failure that may be transient is retried."""
 
 
 @dataclass
@@ -180,8 +252,11 @@ class JournalConfig:
     """Where the answers of runs that did not come to their end wait for the next attempt."""
 
     enabled: bool = True
+    """Whether answers are kept so that an interrupted run can resume."""
     dir: str = "journal"
+    """Directory of the journal."""
     max_gib: float = 4.0
+    """Size limit of the journal, in GiB; the oldest answers are removed first."""
 
 
 @dataclass
@@ -189,12 +264,13 @@ class SweepConfig:
     """What concerns the points of a sweep together."""
 
     strict: bool = False
-    # Tells points apart that are otherwise the same: each repeat has an engine of its own.
+    """Whether one rejected point cancels the whole sweep."""
     repeat: int = 0
-    # The sweep that a point belongs to; set where it is started.
+    """Number of the repetition; each repetition has an engine of its own."""
     id: str | None = None
-    # What tells the point from the others (`tp=1 max_model_len=512`); set with the id.
+    """Id of the sweep; set by the runner."""
     point: str | None = None
+    """Name of the point; set by the runner."""
 
 
 @dataclass
@@ -212,5 +288,8 @@ class RunConfig:
     journal: JournalConfig = field(default_factory=JournalConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     objective: str = "accuracy"
+    """What an Optuna sweep optimizes: accuracy, throughput or seconds."""
     output_dir: str = MISSING
+    """Run directory."""
     preflight_only: bool = False
+    """Check everything up to the start of the engine, and stop there."""

@@ -21,10 +21,13 @@ class NumericsConfig:
     """How far log-probabilities may lie from the reference run's, in nats; null is no limit."""
 
     median: float | None = 0.01
+    """Largest median difference of log-probabilities, in nats; null: no limit."""
     p99: float | None = 0.2
+    """Largest 99th percentile of the differences, in nats; null: no limit."""
     worst: float | None = None
-    # Where neither of two choices led by as much, noise may have turned one into the other.
+    """Largest single difference, in nats; null: no limit."""
     near_tie: float = 0.25
+    """Margin between two choices, in nats, below which noise may flip an answer."""
 
 
 @dataclass
@@ -32,9 +35,13 @@ class MetricRuleConfig:
     """How one metric is judged otherwise; null leaves it as `verdict` says."""
 
     rule: str | None = None
+    """Rule for this metric."""
     rtol: float | None = None
+    """Relative tolerance for this metric."""
     margin: float | None = None
+    """Tolerated drop for this metric."""
     higher_is_better: bool | None = None
+    """Whether higher values are better."""
 
 
 @dataclass
@@ -42,21 +49,26 @@ class VerdictConfig:
     """How a measured value is judged, against its baseline or a reference run."""
 
     rule: str = "isclose"
+    """isclose, not_worse, paired or numerics."""
     rtol: float = 0.05
-    # The drop that is tolerated, in the metric's own unit.
+    """isclose: relative tolerance."""
     margin: float = 0.02
-    # A run directory, an MLflow run id, or an alias: NAME@model/task.
+    """not_worse, paired: tolerated drop, in the unit of the metric."""
     reference: str | None = None
-    # What samples may share their fate by: subject (the subtasks of a group), none, or a field of
-    # the documents.
+    """paired, numerics: run directory, MLflow run id, or alias NAME@model/task."""
     cluster: str = "subject"
+    """What correlates samples: subject, none, or a field of the documents."""
     correction: str = "holm"
+    """Correction for several metrics: holm or none."""
     numerics: NumericsConfig = field(default_factory=NumericsConfig)
+    """Limits of the rule numerics."""
     # As with model.baselines, `load` makes it dict[task, dict[metric, dict[filter, ...]]].
     metrics: dict[str, Any] = field(default_factory=dict)
+    """Other rules for single metrics: {task: {metric: {filter: {margin: 0.05}}}}."""
     require_baseline: bool = True
-    # Whether a run that task.limit made smaller than its baseline's may pass.
+    """Whether a run without any baseline exits with 4 instead of 0."""
     allow_partial: bool = False
+    """Whether a run with fewer questions than its baseline can pass."""
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
