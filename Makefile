@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint package format ui clean
+.PHONY: help demo test unit lint docs package format ui clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -19,7 +19,7 @@ help:  ## this list
 demo: $(VENV)/.cpu  ## install, then evaluate the canary model on this machine's CPU
 	$(PY) -m runner
 
-test: lint package  ## everything that CI runs: linters and all tests
+test: lint docs package  ## everything that CI runs: linters and all tests
 	$(PY) -m pytest $(SIDE_BY_SIDE)
 
 unit: $(VENV)/.unit  ## the quick tests; they need no engine
@@ -34,6 +34,9 @@ lint: $(VENV)/.dev  ## ruff, mypy, import layers, job files
 	  .github/workflows/ci.yml docs/nightly/github.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.gitlab-ci docs/nightly/gitlab.yml
 	! [ -x $(VENV)/bin/hadolint ] || $(VENV)/bin/hadolint docker/Dockerfile.*
+
+docs: $(VENV)/.dev  ## build the documentation into site/, and fail on a broken link
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 package: $(VENV)/.dev  ## build the source archive and the wheel, and check them
 	rm -rf dist

@@ -71,7 +71,7 @@ def markdown() -> str:
                 f"\n## {title}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |"
             )
         cells = (f"`{key.name}`", f"`{key.type}`", key.default, key.meaning)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -113,10 +113,10 @@ def _keys(kind: type[Any], prefix: str) -> Iterator[Key]:
 
 
 def _spelled(kind: Any) -> str:
-    """`int`, `str | null`, `dict[str, Any]`."""
+    """`int`, `str or null`, `dict[str, Any]`."""
     plain = isinstance(kind, type) and not get_args(kind)
     text = kind.__name__ if plain else str(kind)
-    return text.replace("typing.", "").replace("None", "null")
+    return text.replace("typing.", "").replace("None", "null").replace(" | ", " or ")
 
 
 def _default(each: dataclasses.Field[Any]) -> str:

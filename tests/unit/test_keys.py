@@ -48,7 +48,7 @@ def test_every_key_that_can_be_composed_is_known(compose: Callable[..., RunConfi
 def test_defaults_and_types_are_spelled_as_on_the_command_line() -> None:
     assert KNOWN["model.serve.tp"] == Key("model.serve.tp", "int", "`1`", "Tensor-parallel size.")
     assert KNOWN["parallelism.tp"].default == "`${model.serve.tp}`"
-    assert KNOWN["task.limit"].type == "float | null"
+    assert KNOWN["task.limit"].type == "float or null"
     assert KNOWN["engine.enforce_eager"].type == "bool"
     assert KNOWN["model.name"].default == "set by conf/"
     assert KNOWN["verdict.metrics.TASK.METRIC.FILTER.margin"].default == "`null`"
