@@ -3,49 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests import translated
+
 PROJECT = Path(__file__).parent.parent.parent
 ENGLISH = (PROJECT / "README.md").read_text(encoding="utf-8")
 CHINESE = (PROJECT / "README.zh.md").read_text(encoding="utf-8")
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # The line under each title that leads to the other language.
 SWITCH = {"README.md", "README.zh.md"}
-# Languages whose comments a reader may want in their own tongue; printed output has none.
-COMMENTED = ("bash", "yaml")
-
-
-def _blocks(text: str) -> list[tuple[str, list[str]]]:
-    return [(language, _code(language, block)) for language, block in FENCED.findall(text)]
-
-
-def _code(language: str, block: str) -> list[str]:
-    """The lines of a block, without comments where its language has them."""
-    if language not in COMMENTED:
-        return block.splitlines()
-    return [re.sub(r"(^|\s+)#.*$", "", line).rstrip() for line in block.splitlines()]
-
-
-def _prose(text: str) -> str:
-    return FENCED.sub("", text)
-
-
-def _headings(text: str) -> Counter[int]:
-    return Counter(len(marks) for marks in re.findall(r"^(#+) ", _prose(text), re.MULTILINE))
 
 
 def _targets(text: str, mark: str) -> list[str]:
-    """Where links (`mark` is empty) or pictures (`!`) lead, in order."""
-    found: list[str] = re.findall(rf"(?<!!){mark}\[[^\]]*\]\(([^)\s]+)\)", _prose(text))
-    return [target for target in found if target not in SWITCH]
-
-
-def _inline(text: str) -> Counter[str]:
-    """Code in the prose: commands, settings, paths; sentences may order them otherwise."""
-    return Counter(re.findall(r"`([^`\n]+)`", _prose(text)))
+    """Return where links or pictures lead, in order; a translation counts as its original."""
+    found = [target for target in translated.targets(text, mark) if target not in SWITCH]
+    return [re.sub(r"^docs/zh/", "docs/", target) for target in found]
 
 
 def test_each_leads_to_the_other_under_its_title() -> None:
@@ -53,22 +27,21 @@ def test_each_leads_to_the_other_under_its_title() -> None:
     assert CHINESE.splitlines()[2] == "[English](README.md)"
 
 
-def test_headings_are_as_many_on_each_level() -> None:
-    assert _headings(CHINESE) == _headings(ENGLISH)
+def test_headings_have_the_same_levels_in_the_same_order() -> None:
+    assert [level for level, _ in translated.headings(CHINESE)] == [
+        level for level, _ in translated.headings(ENGLISH)
+    ]
 
 
 def test_code_blocks_differ_in_comments_alone() -> None:
-    assert len(_blocks(ENGLISH)) >= 5
-    assert _blocks(CHINESE) == _blocks(ENGLISH)
+    ours, theirs = translated.blocks(CHINESE), translated.blocks(ENGLISH)
+    assert len(theirs) >= 5
+    assert [*map(translated.code, ours)] == [*map(translated.code, theirs)]
 
 
 def test_comments_stand_on_the_same_lines() -> None:
-    for (language, english), (_, chinese) in zip(
-        FENCED.findall(ENGLISH), FENCED.findall(CHINESE), strict=True
-    ):
-        if language in COMMENTED:
-            pairs = zip(english.splitlines(), chinese.splitlines(), strict=True)
-            assert all((" #" in one) == (" #" in other) for one, other in pairs)
+    ours, theirs = translated.blocks(CHINESE), translated.blocks(ENGLISH)
+    assert [*map(translated.commented, ours)] == [*map(translated.commented, theirs)]
 
 
 @pytest.mark.parametrize("mark", ["", "!"], ids=["links", "pictures"])
@@ -77,8 +50,15 @@ def test_links_and_pictures_lead_to_the_same_places_in_the_same_order(mark: str)
     assert _targets(CHINESE, mark) == _targets(ENGLISH, mark)
 
 
+def test_links_lead_to_the_translation_where_there_is_one() -> None:
+    files = {target.partition("#")[0] for target in translated.targets(CHINESE)}
+    assert all((PROJECT / file).is_file() for file in files if file.startswith("docs/"))
+    pages = [path.name for path in (PROJECT / "docs" / "zh").glob("*.md")]
+    assert not files & {f"docs/{page}" for page in pages}
+
+
 def test_commands_and_settings_in_the_prose_are_the_same() -> None:
-    assert _inline(CHINESE) == _inline(ENGLISH)
+    assert translated.inline(CHINESE) == translated.inline(ENGLISH)
 
 
 def test_exit_statuses_are_the_same() -> None:
