@@ -1,6 +1,6 @@
-"""The pictures of a sweep: accuracy against each axis, a map of two axes, time and throughput.
+"""Draws the figures of a sweep: accuracy by axis, heat map of two axes, time and throughput.
 
-Drawn without pyplot: no display, no state that outlives a figure.
+Does not use pyplot, so there is no display and no global state.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_TOLD = 8
 
 @dataclass(frozen=True)
 class Figure:
-    """A PNG file: its name, its content, and what it shows in words."""
+    """A PNG file: name, content and alternative text."""
 
     name: str
     content: bytes
@@ -37,7 +37,7 @@ class Figure:
 
 
 def draw(sweep: Sweep) -> list[Figure]:
-    """Every figure that the sweep's points allow."""
+    """Draw every figure for which the sweep has data."""
     found: list[tuple[str, Callable[[], Any], str]] = []
     for metric in sweep.compared:
         for axis in sweep.axes:
@@ -57,7 +57,7 @@ def draw(sweep: Sweep) -> list[Figure]:
 
 
 def accuracy(sweep: Sweep, metric: MetricId, axis: Axis) -> Any:
-    """Values with their 95 % intervals over an axis's values; the other axes are series."""
+    """Plot values with 95 % intervals over an axis; the other axes are series."""
     series = _series(sweep, metric, axis)
     many = len(series) > MOST_SERIES
     width = min(max(6.4, 1.8 + 0.55 * len(axis.values) * min(len(series), 3) ** 0.5), 16)
@@ -97,7 +97,7 @@ def accuracy(sweep: Sweep, metric: MetricId, axis: Axis) -> Any:
 
 
 def time_and_throughput(sweep: Sweep) -> Any:
-    """Where each point's time went, and how fast its engine answered."""
+    """Plot the time and the throughput of each point."""
     count = len(sweep.points)
     rate, unit = _rate(sweep)
     size = 9 if count <= 30 else 7
@@ -301,8 +301,9 @@ def _questions(sweep: Sweep, metric: MetricId, axis: Axis) -> str:
     sizes = sorted({found.n for p in sweep.points if (found := p.measured(metric)) is not None})
     asked = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     return (
-        f"{asked} questions a point. Bars: 95 % interval of each value by itself.\n"
-        "Points share their questions: the paired tests in sweep.md see smaller differences."
+        f"{asked} questions per point. Bars: 95 % interval of each value.\n"
+        "All points answer the same questions, so the paired tests in sweep.md detect smaller "
+        "differences."
     )
 
 

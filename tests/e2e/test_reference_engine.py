@@ -184,7 +184,7 @@ def test_the_reported_command_runs_as_it_stands(
     text_reference_run: Finished, tmp_path: Path
 ) -> None:
     """lm-eval itself, without us: its value of the choices is ours."""
-    block = text_reference_run.report.partition("**The same with lm-eval alone**:")[2]
+    block = text_reference_run.report.partition("**Equivalent lm-eval command**:")[2]
     lines = block.partition("```bash\n")[2].partition("\n```")[0].splitlines()
     lines = [line for line in lines if "--tasks gsm8k" not in line]
     tool = f"{shlex.quote(sys.executable)} -m lm_eval"
