@@ -283,7 +283,7 @@ def _reported(comparison: Comparison) -> str:
     named = ", ".join(
         f"{each.name} {each.first:.3f} (A) and {each.second:.3f} (B)" for each in known
     )
-    return f"The runs report these values, but they were asked differently: {named}."
+    return f"The runs report these values on questions that were asked differently: {named}."
 
 
 def _unpaired(comparison: Comparison) -> str:

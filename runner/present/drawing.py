@@ -193,7 +193,7 @@ def _span(start: int, size: int) -> str:
 
 
 def _spread(ordered: Sequence[int]) -> str:
-    """Of values in order."""
+    """Median, 95th percentile and maximum of sorted values."""
     count = len(ordered)
     high = ordered[min(math.ceil(0.95 * count) - 1, count - 1)]
     half = ordered[(count - 1) // 2]

@@ -174,7 +174,7 @@ def _png(make: Callable[[], Any]) -> bytes:
 
 
 def _file(name: str) -> str:
-    """What of a name may stand in a file's name everywhere; a long one ends in a digest."""
+    """A portable file name; a long one ends in a digest."""
     plain = re.sub(r"[^\w.-]+", "_", name).strip("_.")
     if len(plain.encode()) <= LONGEST_NAME:
         return plain
@@ -229,13 +229,13 @@ def _means(plot: Any, series: dict[str, list[tuple[str, MetricVerdict]]], axis: 
 
 
 def _label(sweep: Sweep, axis: Axis, count: int) -> str:
-    """What the grey points are."""
+    """Legend label of the grey points."""
     others = [other.short for other in sweep.axes if other != axis]
     return f"each {others[0]}" if len(others) == 1 else f"{count} settings of {', '.join(others)}"
 
 
 def _legend(plot: Any) -> None:
-    """Beside the plot, each name once; one series alone needs no name."""
+    """Draw a legend beside the plot, with each name once; a single series has none."""
     handles, names = plot.get_legend_handles_labels()
     entries = {name: handle for handle, name in zip(handles, names, strict=True) if name}
     if entries:

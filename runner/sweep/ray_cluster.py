@@ -143,7 +143,7 @@ def _whole(count: float | None) -> int | None:
 
 
 def _available() -> dict[str, dict[str, float]] | None:
-    """What is free by node; None where this Ray does not say (its public API gives sums alone)."""
+    """Free resources by node; None if this version of Ray only exposes totals."""
     try:
         from ray._private.state import available_resources_per_node
 

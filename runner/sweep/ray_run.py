@@ -184,10 +184,10 @@ class Run:
         return again
 
     def _settled(self, running: Running) -> list[Job]:
-        """What a task has left undone, as a new job.
+        """The unfinished points of a task, as a new job.
 
-        Its points run one after the other: the first that has not ended is the one that was lost.
-        One that is lost too often is given up, and so is one whose task failed of itself.
+        Points run in order, so the first unfinished one was lost. A point that is lost too often is
+        given up, and so is one whose task raised an exception.
         """
         import ray
         from ray.exceptions import RayError, RayTaskError
@@ -222,7 +222,7 @@ class Run:
         return record.point_title(point.number, point.overrides, self._axes)
 
     def _look_again(self, running: Running) -> None:
-        """What it did just before its end."""
+        """Report points that ended just before the task did."""
         self._running.append(running)
         self._look()
         self._running.remove(running)

@@ -100,7 +100,7 @@ def _set_aside(sweep: Path, directory: Path) -> Path:
 
 
 def _move(directory: Path, place: Path) -> Path:
-    """Pending again: whether a run counts as its sweep's point is told by where it lies."""
+    """Move a run and mark it for upload again, because its directory decides its sweep point."""
     RunDirectory(directory).tracked.unlink(missing_ok=True)
     return directory.rename(place)
 

@@ -91,7 +91,7 @@ def _rows(sweep: Sweep) -> tuple[list[Row], Scale | None]:
 
 
 def _report(point: SweptPoint) -> str:
-    """Where the point's own page lies beside this one; empty where there is none."""
+    """Relative path of the point's own page; empty if there is none."""
     for file in (point.files.report_html, point.files.report):
         if file.is_file():
             return f"{point.number}/{file.name}"

@@ -122,7 +122,7 @@ def test_prompts_too_long_to_ask_are_counted_and_never_pass(
     task = finished.json("outcome.json")["tasks"][0]
     assert finished.status == 4, finished.printed
     assert 0 < task["refused"] < 60
-    assert f"{task['refused']} prompts were longer than max_model_len" in finished.report
+    assert f"{task['refused']} prompts exceeded max_model_len and were not sent" in finished.report
 
 
 def test_mmmu_from_a_local_directory_with_its_thirty_subjects(run: Run, tmp_path: Path) -> None:

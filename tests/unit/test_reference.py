@@ -230,7 +230,7 @@ def test_a_directory_that_lacks_a_file_is_none(left: Left, name: str) -> None:
 def test_files_that_cannot_be_read_are_a_message(left: Left) -> None:
     files = left()
     files.plan.write_text("{")
-    with pytest.raises(UserError, match="not a readable run"):
+    with pytest.raises(UserError, match="cannot be read as a run of ours"):
         read("x", locate(str(files.path), ""))
 
 
@@ -239,7 +239,7 @@ def test_files_that_cannot_be_read_are_a_message(left: Left) -> None:
     [
         (State.ERROR, {}, "ended with ERROR: why"),
         (State.COMPLETED, {"evaluated": 3}, "of gsm8k, 3 of 4 samples evaluated"),
-        (State.COMPLETED, {"refused": 2}, "2 prompts were longer than max_model_len"),
+        (State.COMPLETED, {"refused": 2}, "2 prompts exceeded max_model_len and were not sent"),
         (State.COMPLETED, {"evaluated": 0, "expected": 0}, "of gsm8k, 0 of 0 samples evaluated"),
     ],
 )
