@@ -137,7 +137,7 @@ def test_a_run_that_was_killed_asks_what_is_missing_and_ends_as_if_nothing_had_b
     fed = finished.json("outcome.json")["feeding"]
     assert 0 < answered < 120
     assert (fed["resumed"], fed["asked"]) == (answered, 120 - answered)
-    assert f"{answered} answered before, in an attempt that did not end" in finished.report
+    assert f"{answered} answered in an earlier attempt that did not finish" in finished.report
     # To the last bit of every log-probability: the batches are the same.
     assert answers(finished) == answers(reference_run)
     metrics = reference_run.json("outcome.json")["tasks"][0]["metrics"]
