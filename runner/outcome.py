@@ -125,16 +125,17 @@ class Feeding:
 
     @property
     def said(self) -> str:
-        """A sentence for people."""
-        requests = f"{self.asked} asked"
+        """`600 requests (up to 256 concurrent), 14 engine steps, 53.9% of 4 s inside steps`."""
+        requests = f"{self.asked} request{'' if self.asked == 1 else 's'}"
         if self.asked:
-            requests += f", at most {self.window} at once, in {self.steps} steps of the engine"
+            steps = f"{self.steps} engine step{'' if self.steps == 1 else 's'}"
+            requests += f" (up to {self.window} concurrent), {steps}"
         if self.stepping is not None:
-            requests += f", which took {self.stepping:.1%} of {self.seconds:.0f} s"
+            requests += f", {self.stepping:.1%} of {self.seconds:.0f} s inside steps"
         if self.queued is not None:
-            requests += f", which had requests for {self.queued:.1%} of {self.seconds:.0f} s"
+            requests += f", requests queued {self.queued:.1%} of {self.seconds:.0f} s"
         if self.resumed:
-            requests += f"; {self.resumed} answered before, in an attempt that did not end"
+            requests += f"; {self.resumed} answered in an earlier attempt that did not finish"
         return requests
 
 

@@ -1,4 +1,4 @@
-"""python -m runner.promote RUN: let a run stand for its model and tasks, as others' reference."""
+"""python -m runner.promote RUN: makes a run the reference for its model and tasks."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from runner.tracking.tracked import TrackedRun
 from runner.verdict import Verdict
 
 HELP = """\
-Gives a run an alias in MLflow, where a team shares it. Later runs are held against it by
-verdict=paired verdict.reference=baseline@MODEL/TASK. Who bore the alias before loses it.
+Sets an alias for a run in MLflow, which a team can share. To compare later runs with it, use
+verdict=paired verdict.reference=baseline@MODEL/TASK. A run that had the alias before loses it.
 
 Exit status: 0 done · 1 refused, with the reason · 2 MLflow failed
              130 interrupted
@@ -34,19 +34,19 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Promote, or say why not."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(
         "python -m runner.promote",
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="a run directory, or an MLflow run id")
-    parser.add_argument("--alias", default="baseline", help="its name (default: baseline)")
+    parser.add_argument("run", metavar="RUN", help="a run directory or an MLflow run ID")
+    parser.add_argument("--alias", default="baseline", help="name of the alias (default: baseline)")
     parser.add_argument(
         "--uri",
         default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
-        help="where MLflow keeps the runs, if RUN is an id (default: MLFLOW_TRACKING_URI, or "
-        "mlflow.db in the working directory)",
+        help="MLflow tracking URI if RUN is an ID (default: MLFLOW_TRACKING_URI, or mlflow.db in "
+        "the working directory)",
     )
     parser.add_argument(
         "--force", action="store_true", help="promote a run that FAILED or is incomplete"
@@ -62,11 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
         complain(UserError(*(line.replace(f"{locating.KEY}=", "") for line in error.problems)))
         return USAGE_ERROR
     except NotSent as error:
-        complain(UserError(f"MLflow did not take the alias: {error}"))
+        complain(UserError(f"MLflow did not set the alias: {error}"))
         return INFRASTRUCTURE
     except ValueError as error:  # pydantic's: a file of another version, or cut short
         said = " ".join(str(error).split())[:200]
-        complain(UserError(f"{given.run}: cannot be read as a run of ours ({said})"))
+        complain(UserError(f"{given.run}: not a readable run ({said})"))
         return USAGE_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -74,14 +74,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> int:
-    """Set the alias and say what it stands for.
+    """Set the alias and print which run it points to.
 
     Raises:
-        UserError: if the run is not in MLflow, is no reference, or only --force would make it one.
-        NotSent: if MLflow does not take it.
+        UserError: if the run is not in MLflow, cannot be a reference, or needs --force.
+        NotSent: if MLflow does not set it.
     """
     if not NAME.fullmatch(alias):
-        raise UserError(f"--alias {alias}: letters, digits, and _ . - after the first")
+        raise UserError(
+            f"--alias {alias}: use letters, digits, _ . and -, starting with a letter or digit"
+        )
     located = locating.locate(name, uri, courier)
     files = RunDirectory(located.directory)
     if files.tracked.is_file():
@@ -89,14 +91,16 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
         located, uri = replace(located, run_id=tracked.run_id), tracked.uri
     if located.run_id is None:
         raise UserError(
-            f"{name}: was not recorded in MLflow, where aliases are kept (it has no "
-            f"{files.tracked.name}); send it with python -m runner.sync"
+            f"{name}: not recorded in MLflow, which stores aliases ({files.tracked.name} is "
+            "missing); upload it with python -m runner.sync"
         )
     doubts = _doubts(files)
     if doubts and not force:
-        raise UserError(*(f"{name}: {line}" for line in doubts), "--force promotes it all the same")
+        raise UserError(
+            *(f"{name}: {line}" for line in doubts), "to promote it anyway, use --force"
+        )
     for line in doubts:
-        warn(f"{name}: {line}; promoted all the same")
+        warn(f"{name}: {line}; promoted anyway (--force)")
     from runner.plan import Plan
 
     plan: Plan = read_json(files.plan, Plan)
@@ -117,7 +121,7 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
     for task in tasks:
         part = parts.get(task)
         said = f", {part.expected} of {part.whole} samples (task.limit)" if part else ""
-        out.print(f"{alias}@{plan.model}/{task} is run {located.run_id}{said}")
+        out.print(f"{alias}@{plan.model}/{task} is now run {located.run_id}{said}")
     for run_id in before:
         out.print(f"run {run_id} no longer has this alias")
     return 0
@@ -126,7 +130,7 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
 def _doubts(files: RunDirectory) -> list[str]:
     for needed in (files.plan, files.outcome, files.verdict):
         if not needed.is_file():
-            raise UserError(f"{files.path}: has no {needed.name}: not a completed run")
+            raise UserError(f"{files.path}: not a completed run ({needed.name} is missing)")
     outcome: Outcome = read_json(files.outcome, Outcome)
     verdict: Verdict = read_json(files.verdict, Verdict)
     found = incomplete(outcome)

@@ -1,4 +1,4 @@
-"""python -m runner.sync: bring to MLflow what lies on disk and has not arrived there."""
+"""python -m runner.sync: uploads pending runs to MLflow."""
 
 from __future__ import annotations
 
@@ -22,26 +22,30 @@ from runner.tracking.pending import deliver, own, pending
 from runner.tracking.tracked import run_page
 
 HELP = """\
-Sends every run that could not be sent when it ended, each once, also where an earlier attempt was
-cut short. A run that was killed before its verdict is recorded as KILLED. Sweeps are compared anew,
-so that their pages have links. Without a directory: outputs/ and multirun/.
+Uploads every run that could not be uploaded when it ended, also after an interrupted upload. No run
+is uploaded twice. A run that was killed before its verdict is recorded as KILLED. Sweeps are
+compared again so that their pages have links. Without a directory: outputs/ and multirun/.
 
-Exit status: 0 all is sent · 1 wrong usage · 2 a store takes nothing: what is pending is named
+Exit status: 0 everything is uploaded · 1 usage error · 2 some runs are still pending (listed)
 """
 USUAL = ("outputs", "multirun")
-# A run's files may be many, and who calls this waits for them.
+# A run can have many files, and the caller waits for them.
 TIMEOUT_S = 300.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Send, and say what was sent and what was not."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(
         "python -m runner.sync",
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "directories", nargs="*", type=Path, metavar="RUN_OR_SWEEP_DIR", help="as a run names it"
+        "directories",
+        nargs="*",
+        type=Path,
+        metavar="RUN_OR_SWEEP_DIR",
+        help="directory of a run or a sweep",
     )
     try:
         given = parser.parse_args(arguments)
@@ -59,18 +63,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def sync(directories: Sequence[Path], out: Console) -> int:
-    """The exit status."""
+    """Upload all pending runs and return the exit status."""
     runs = {run.path.resolve(): run for each in directories for run in pending(each)}
     sent = left = 0
-    if runs:  # a slow server takes its time over the first one, without a word of its own
-        out.print(f"to send: {len(runs)}, in at most {TIMEOUT_S:g} seconds each")
+    if runs:  # the first upload can take long and prints nothing
+        out.print(f"runs to upload: {len(runs)} (timeout {TIMEOUT_S:g} s each)")
     with Courier() as courier:
         for delivery in deliver(courier, runs.values(), TIMEOUT_S):
             if delivery.tracked is not None:
                 sent += 1
-                out.print(f"sent: {delivery.run.path}  {run_page(delivery.tracked)}")
+                out.print(f"uploaded: {delivery.run.path}  {run_page(delivery.tracked)}")
             elif delivery.busy:
-                out.print(f"left alone: {delivery.run.path}: {delivery.problem}")
+                out.print(f"skipped: {delivery.run.path}: {delivery.problem}")
             else:
                 left += 1
                 where = f" ({delivery.uri})" if delivery.uri else ""
@@ -84,17 +88,17 @@ def sync(directories: Sequence[Path], out: Console) -> int:
             out.print(f"pending: {error}")
         except OSError as error:
             left += 1
-            out.print(f"pending: {sweep}: the comparison was not written: {cause(error)}")
-    out.print(f"{sent} sent, {left} pending")
+            out.print(f"pending: {sweep}: could not write the comparison: {cause(error)}")
+    out.print(f"{sent} uploaded, {left} pending")
     return INFRASTRUCTURE if left else 0
 
 
 def _compare(sweep: Path, out: Console) -> bool:
-    """Anew; whether nothing is left to be sent by this process."""
+    """Compare a sweep again; return whether nothing is left to upload."""
     try:
         lock.take(sweep)
     except UserError as error:
-        out.print(f"left alone: {error}")
+        out.print(f"skipped: {error}")
         return True
     out.print(f"\n{sweep}:")
     finish(sweep, out)
@@ -102,8 +106,8 @@ def _compare(sweep: Path, out: Console) -> bool:
 
 
 def _sweeps(directories: Sequence[Path]) -> list[Path]:
-    """All that have been started, earlier attempts at a point apart."""
-    # A launcher that is not ours leaves points and no sweep.json.
+    """All sweeps in the directories, without earlier attempts at a point."""
+    # A third-party launcher writes points but no sweep.json.
     found = {file.parent for each in directories for file in own(each.rglob(record.NAME))}
     found |= {
         file.parent.parent for each in directories for file in own(each.rglob(f"*/{record.POINT}"))

@@ -1,1 +1,1 @@
-"""Two runs side by side: is the second worse, by how much, on which questions, and why?"""
+"""Compares two runs: whether the second is worse, by how much, on which questions and why."""

@@ -1,4 +1,4 @@
-"""python -m runner.compare A B: is B worse than A, by how much, on which questions, and why?"""
+"""python -m runner.compare A B: compares candidate B with reference A."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ if TYPE_CHECKING:
     from runner.tracking.courier import Courier
 
 HELP = """\
-Compares two runs question by question. A is the reference, B the candidate: each is the directory
-of a run, the id of a run in MLflow, or an alias that python -m runner.promote gave
-(baseline@MODEL/TASK). One of them may be the directory of a sweep: then each of its points is
-compared with the other.
+Compares two runs question by question. A is the reference, B the candidate. Each is a run
+directory, an MLflow run ID, or an alias set by python -m runner.promote (baseline@MODEL/TASK).
+One of them can be a sweep directory: each of its points is then compared with the other run.
 
-Writes compare.html (one page that needs no other file), compare.md and compare.json.
+Writes compare.html (a self-contained page), compare.md and compare.json.
 
 Examples
   python -m runner.compare outputs/2026-11-25/10-00-00 outputs/2026-11-25/11-00-00
   python -m runner.compare baseline@qwen2_5_vl_7b/mmmu_val outputs/2026-11-25/11-00-00
   python -m runner.compare outputs/2026-11-25/10-00-00 multirun/2026-11-25/12-00-00
 
-Exit status: 0 B is no worse · 3 B is worse · 4 it cannot be told, and why · 1 wrong usage
-             2 the comparison itself failed · 130 interrupted
+Exit status: 0 B is no worse · 3 B is worse · 4 inconclusive, with the reason · 1 usage error
+             2 the comparison failed · 130 interrupted
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare, or say in one message why not."""
+    """Run the command line and return its exit status."""
     parser = _parser()
     words = sys.argv[1:] if arguments is None else arguments
     try:
@@ -54,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
-        complain(UserError(f"the comparison was not written: {cause(error)}"))
+        complain(UserError(f"could not write the comparison: {cause(error)}"))
         return INFRASTRUCTURE
     except Exception:
         traceback.print_exc()
@@ -67,25 +66,25 @@ def _parser() -> argparse.ArgumentParser:
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("first", metavar="A", help="the reference: what is known to be right")
-    parser.add_argument("second", metavar="B", help="the candidate")
+    parser.add_argument("first", metavar="A", help="the reference run")
+    parser.add_argument("second", metavar="B", help="the candidate run")
     parser.add_argument(
         "--output",
         type=Path,
         metavar="DIR",
-        help="where the page goes (default: outputs/DATE/TIME-compare)",
+        help="output directory (default: outputs/DATE/TIME-compare)",
     )
     parser.add_argument(
         "--margin",
         type=_margin,
         default=0.02,
-        help="the drop that is tolerated, in the metric's own unit (default: 0.02)",
+        help="tolerated drop, in the unit of the metric (default: 0.02)",
     )
     parser.add_argument(
         "--uri",
         default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
-        help="where MLflow keeps the runs (default: MLFLOW_TRACKING_URI, or mlflow.db in the "
-        "working directory)",
+        help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or mlflow.db in the working "
+        "directory)",
     )
     return parser
 
@@ -137,7 +136,7 @@ def _compare(given: argparse.Namespace, command: str) -> int:
 
 
 def _directory(name: str, uri: str, courier: Courier) -> Path:
-    """Of a run or a sweep; what MLflow has is copied into the user's cache."""
+    """Directory of a run or sweep; artifacts in MLflow are downloaded to the user's cache."""
     from runner.reference import locating
 
     try:

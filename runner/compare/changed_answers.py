@@ -1,4 +1,4 @@
-"""The questions whose answers differ: all of them counted by kind, the most telling ones shown."""
+"""Questions with different answers: counts by kind, and which of them a page shows."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from runner.compare.scores import Metric
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
 
-# So many flipped answers are shown whole on the page, the others with shorter texts.
+# Flipped answers shown in full on the page; the others have shorter texts.
 SHOWN = 60
-# A page stays readable, and small, whatever a model writes.
+# Keeps the page readable and small.
 LONGEST, BRIEF = 4000, 600
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A question whose answer or score is not the same, or that was not asked the same.
+    """A question whose answer, score or prompt differs between the runs.
 
-    `paired` says that it was asked the same. `better` is by how much its score got better, in the
-    leading metric of its task; None where it has none.
+    `paired` is False if the prompts differ. `better` is the improvement of its score in the leading
+    metric of its task; None without such a score.
     """
 
     first: Sample
@@ -38,7 +38,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class KindCount:
-    """Of one kind: how many answers, and how many of them turned better or worse."""
+    """Counts for one kind: all answers, and those that got better or worse."""
 
     kind: Kind
     n: int
@@ -48,14 +48,14 @@ class KindCount:
 
 @dataclass(frozen=True)
 class UnpairedCount:
-    """Questions that are no pair, for one reason."""
+    """The number of questions not paired for one reason."""
 
     reason: Reason
     n: int
 
 
 def asked_once(pairing: Pairing, metrics: Sequence[Metric]) -> Pairing:
-    """Each question once: under its leading metric's filter, else under the first that it has."""
+    """Return each question once: under its leading metric's filter, else its first filter."""
     first_filters: dict[str, list[str]] = {}
     for sample in _every(pairing):
         known = first_filters.setdefault(sample.task, [])
@@ -77,8 +77,7 @@ def asked_once(pairing: Pairing, metrics: Sequence[Metric]) -> Pairing:
 
 
 def changed(asked: Pairing, metrics: Sequence[Metric]) -> tuple[Changed, ...]:
-    """All questions that differ, the most telling first: flips before others, those that no noise
-    explains before near-ties, and among these where the engines are furthest apart."""
+    """Return all questions that differ: flips first, near-ties last, then by largest shift."""
     leading = [metric for metric in metrics if metric.leading]
     found = []
     for first, second, reason in _both(asked):
@@ -100,8 +99,7 @@ def changed(asked: Pairing, metrics: Sequence[Metric]) -> tuple[Changed, ...]:
 
 
 def flipped(found: Sequence[Changed]) -> tuple[Changed, ...]:
-    """All flips: the most telling of every subject and direction, then the next of each; near-ties
-    after all others."""
+    """Return all flips, alternating between subjects and directions; near-ties come last."""
     ranks: Counter[tuple[str, bool, bool]] = Counter()
     ranked = []
     for place, each in enumerate(found):
@@ -114,7 +112,7 @@ def flipped(found: Sequence[Changed]) -> tuple[Changed, ...]:
 
 
 def kinds(found: Iterable[Changed]) -> tuple[KindCount, ...]:
-    """In the order in which `Kind` looks for them."""
+    """Count the changes by kind, in the order of `Kind`."""
     all_of = list(found)
     return tuple(
         KindCount(
@@ -134,11 +132,11 @@ def unpaired(asked: Pairing) -> tuple[UnpairedCount, ...]:
 
 
 def clip(text: str, longest: int) -> str:
-    """The text, or its beginning and end where it is long."""
+    """Cut a long text in its middle."""
     if len(text) <= longest:
         return text
     head, tail = longest * 2 // 3, longest // 3
-    return f"{text[:head]}\n… {len(text) - head - tail:,} characters left out …\n{text[-tail:]}"
+    return f"{text[:head]}\n… {len(text) - head - tail:,} characters omitted …\n{text[-tail:]}"
 
 
 def _both(asked: Pairing) -> Iterator[tuple[Sample, Sample, Reason | None]]:

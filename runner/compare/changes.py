@@ -1,4 +1,4 @@
-"""One question, two answers: where they part, and what kind of difference that is."""
+"""Where two answers to a question diverge, and why."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Change:
 
 
 def explain(first: Sample, second: Sample, reason: Reason | None = None) -> Change | None:
-    """The difference between two answers to a question; None where there is none.
+    """Return the difference between two answers to a question; None if they are equal.
 
-    `reason` says why the two are no pair, where they are none.
+    `reason` is given if the two are not a pair.
     """
     if reason is None and _answer(first) == _answer(second) and first.scores == second.scores:
         return None

@@ -1,4 +1,4 @@
-"""Two runs → Comparison: all that a page, a terminal or a program says of them."""
+"""Computes a Comparison of two runs: everything that reports and compare.json contain."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from runner.evidence.samples import Sample
 from runner.plan import Plan
 from runner.verdict import Verdict
 
-# What one answer to a question may hold, in a list of all that changed.
+# Longest answer in the list of all changes.
 SHORT = 200
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Who a run is, for a reader who has not seen it. `limited` names the task.limit of each task
-    that has one; `incomplete` says why the run did not finish."""
+    """Identity of a run. `limited` lists the task.limit of each task that has one; `incomplete` is
+    the reason why the run did not finish."""
 
     name: str
     directory: str
@@ -56,7 +56,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Answer:
-    """One side of a question; long texts are cut in their middle."""
+    """The answer of one run; long texts are cut in their middle."""
 
     responses: tuple[str, ...]
     filtered: str
@@ -68,14 +68,16 @@ class Answer:
 
     @property
     def told(self) -> str:
-        """In one text: what was written, or which choice was likeliest."""
+        """Return the answer as text: the responses, or the most likely choice."""
         return _told(self)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A question that turned, both answers side by side. `second_prompt` and `second_images` are
-    given where they are others."""
+    """A flipped question with both answers.
+
+    `second_prompt` and `second_images` are set only if they differ.
+    """
 
     task: str
     doc_id: int
@@ -93,7 +95,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class ListedChange:
-    """A question whose answer differs, in a line."""
+    """One line for a question whose answer differs."""
 
     task: str
     doc_id: int
@@ -108,7 +110,7 @@ class ListedChange:
 
 @dataclass(frozen=True)
 class Reported:
-    """What the runs themselves give for a task, over all their samples."""
+    """Values of a task as the runs report them, over all their samples."""
 
     name: str
     first: float | None
@@ -150,7 +152,7 @@ class Comparison:
 
 
 def compare(first: Side, second: Side, margin: float) -> Comparison:
-    """Read both runs' samples and compare; `margin` is the drop that is tolerated.
+    """Read the samples of both runs and compare them; `margin` is the tolerated drop.
 
     Raises:
         UserError: if samples cannot be read.
@@ -208,7 +210,7 @@ def _facts(side: Side, own: Sequence[Sample]) -> RunFacts:
 
 
 def _limits(plan: Plan) -> str:
-    """`limit 20`, and of several tasks with limits `limit 20 (gsm8k), 50 (canary)`."""
+    """`limit 20`, or for different limits `limit 20 (gsm8k), 50 (canary)`."""
     limits = {each.task: f"{each.limit:g}" for each in plan.evaluations if each.limit is not None}
     if len(set(limits.values())) == 1 and len(limits) == len(plan.evaluations):
         return f"limit {next(iter(limits.values()))}"
@@ -216,7 +218,7 @@ def _limits(plan: Plan) -> str:
 
 
 def _other_prompt(asked: Pairing) -> str:
-    """The first pair of prompts that differ, around the place where they do; empty where none."""
+    """Excerpts of the first two different prompts around the difference; empty without one."""
     for each in asked.unpaired:
         if each.reason is Reason.PROMPT and each.first is not None and each.second is not None:
             one, other = each.first.prompt, each.second.prompt

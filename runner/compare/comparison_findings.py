@@ -1,4 +1,4 @@
-"""A comparison in sentences: the verdict first, then why."""
+"""Sentences about a comparison: the verdict first, then the reasons."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from runner.status import Status
 from runner.sweep.axis_findings import amount, probability
 from runner.verdict import MetricVerdict
 
-# Subjects and settings that one sentence can bear.
+# Subjects and settings listed in one sentence.
 NAMED = 4
 ASKED_OTHERWISE = (Reason.PROMPT, Reason.IMAGES, Reason.DOCUMENT)
 
 MEANING = {
-    Kind.PROMPT: "The chat template, the system message or the few-shot examples made another "
-    "text (or other tokens) of the same document.",
-    Kind.IMAGES: "Another decoder, or another size: the image has other pixels or became another "
-    "number of tokens.",
-    Kind.DOCUMENT: "The data set has another content at this place, its target for example.",
-    Kind.TRUNCATED: "One run cut the beginning of the prompt, to fit its max_model_len.",
-    Kind.LIMIT: "One answer ended at the limit of tokens, the other came to its own end.",
-    Kind.UNPARSABLE: "One answer could not be read: it was scored as wrong, or guessed.",
-    Kind.RESCORED: "The answers are the same; what was made of them is not.",
-    Kind.NEAR_TIE: "Both runs hesitated between two tokens where the answers part: any rounding "
-    "turns such an answer. Noise.",
-    Kind.DIFFERENT: "At least one run was sure where the answers part: no rounding turns such "
-    "an answer. A finding.",
+    Kind.PROMPT: "The chat template, system message or few-shot examples produced a different text "
+    "(or different tokens) for the same document.",
+    Kind.IMAGES: "The image was decoded or resized differently: its pixels or its number of tokens "
+    "differ.",
+    Kind.DOCUMENT: "The data set has different content at this index, for example another target.",
+    Kind.TRUNCATED: "One run left-truncated the prompt to fit its max_model_len.",
+    Kind.LIMIT: "One answer stopped at the token limit, the other ended on its own.",
+    Kind.UNPARSABLE: "One answer could not be parsed: it was scored as wrong, or guessed.",
+    Kind.RESCORED: "The answers are identical but were scored differently.",
+    Kind.NEAR_TIE: "Where the answers diverge, both runs had two almost equally likely tokens: "
+    "rounding alone can flip such an answer. Noise.",
+    Kind.DIFFERENT: "Where the answers diverge, at least one run had a clear preference: rounding "
+    "does not explain the difference. A finding.",
 }
 
 
 def headline(comparison: Comparison) -> str:
-    """The verdict as one sentence."""
-    status, cannot = comparison.ruling.status, "It cannot be told whether B is worse than A"
+    """Return the verdict as one sentence."""
+    status, cannot = comparison.ruling.status, "Cannot tell whether B is worse than A"
     if status is Status.FAILED:
         return _worse(comparison)
     if status is Status.PASSED:
         return _no_worse(comparison)
     if not comparison.pairs and comparison.unpaired:
-        return f"{cannot}: no question is a pair ({_reasons(comparison.unpaired)})."
+        return f"{cannot}: no questions could be paired ({_reasons(comparison.unpaired)})."
     for row, verdict in _tested(comparison, Status.INCONCLUSIVE):
-        # Where the numbers alone are in the way, and not a doubt about what they are of.
+        # Inconclusive because of the numbers, not because of doubts about the samples.
         if verdict.reason in comparison.ruling.reason and _open(verdict):
             part = _part(comparison, row)
             return f"{cannot}{_where(comparison, row)}{part}: {_left_open(row, verdict)}."
@@ -72,8 +72,8 @@ def _no_worse(comparison: Comparison) -> str:
     where, part = _where(comparison, row), _part(comparison, row)
     if row.drop < 0 < low * high:
         return f"B is no worse than A: it is better{where} by {by_how_much(row)}{part}."
-    # The verdict stands on this bound. The table's interval comes from another method, and the two
-    # side by side would seem to contradict each other.
+    # The verdict uses this bound. The interval in the table comes from another method, so showing
+    # both here would look contradictory.
     most = amount(max(verdict.upper or 0.0, 0.0), row.share, sign=False)
     if low <= 0 <= high:
         difference = amount(row.difference, row.share)
@@ -83,13 +83,13 @@ def _no_worse(comparison: Comparison) -> str:
         )
     margin = amount(verdict.margin or 0.0, row.share, sign=False)
     return (
-        f"B is worse than A{where} by {amount(row.drop, row.share, sign=False)}, and by at most "
-        f"{most} (95 %, one-sided){part}: under the margin of {margin}."
+        f"B is worse than A{where} by {amount(row.drop, row.share, sign=False)}{part}, by at most "
+        f"{most} (95 %, one-sided), which is below the margin of {margin}."
     )
 
 
 def _tested(comparison: Comparison, status: Status) -> list[tuple[Scores, MetricVerdict]]:
-    """Metrics of whole tasks that the verdict tested, and that ended so."""
+    """Metrics of whole tasks that the verdict tested, with the given status."""
     verdicts = {(each.task, each.metric, each.filter): each for each in comparison.ruling.metrics}
     found = (
         (row, verdicts.get((row.task, row.metric, row.filter)))
@@ -109,8 +109,8 @@ def _where(comparison: Comparison, row: Scores) -> str:
 
 
 def _part(comparison: Comparison, row: Scores) -> str:
-    """What the numbers are about, where a side has other questions as well."""
-    return f" on the {row.n} questions that both were asked" if comparison.unpaired else ""
+    """The number of shared questions, if a run has others as well."""
+    return f" on the {row.n} shared questions" if comparison.unpaired else ""
 
 
 def _reason(comparison: Comparison) -> str:
@@ -118,7 +118,7 @@ def _reason(comparison: Comparison) -> str:
 
 
 def _open(verdict: MetricVerdict) -> bool:
-    """Neither shown to be there nor ruled out."""
+    """Whether a drop is neither significant nor ruled out."""
     p, upper, margin = verdict.p_adjusted, verdict.upper, verdict.margin
     return p is not None and upper is not None and p > ALPHA and upper >= (margin or 0.0)
 
@@ -130,11 +130,11 @@ def _left_open(row: Scores, verdict: MetricVerdict) -> str:
         "ruled out (95 %, one-sided)"
     )
     samples = verdict.samples_to_decide
-    return f"{told}; about {samples:,} questions would decide" if samples else told
+    return f"{told}; about {samples:,} questions are needed to decide" if samples else told
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """Why, a sentence each; what does not apply is left out."""
+    """Return the reasons, one sentence each; empty ones are omitted."""
     found = [
         _questions(comparison),
         _subjects(comparison),
@@ -145,7 +145,7 @@ def findings(comparison: Comparison) -> list[str]:
         _reported(comparison),
         _tokens(comparison),
         *(
-            f"{side} is not whole: it {run.incomplete}."
+            f"Run {side} is incomplete: it {run.incomplete}."
             for side, run in (("A", comparison.first), ("B", comparison.second))
             if run.incomplete
         ),
@@ -155,12 +155,12 @@ def findings(comparison: Comparison) -> list[str]:
 
 
 def leading_scores(comparison: Comparison) -> list[Scores]:
-    """Those of whole tasks by which their answers are called better or worse."""
+    """Return the scores of the leading metric of each task."""
     return [row for row in comparison.scores if row.leading]
 
 
 def by_how_much(row: Scores) -> str:
-    """`31.2 points (95 % 26.8 to 35.3)`, whichever direction it is in."""
+    """Return `31.2 points (95 % 26.8 to 35.3)`, without a sign."""
     sized = amount(abs(row.difference), row.share, sign=False)
     bounds = sorted(abs(bound) for bound in row.interval or ())
     if not bounds or row.interval is None or row.interval[0] * row.interval[1] < 0:
@@ -170,13 +170,13 @@ def by_how_much(row: Scores) -> str:
 
 
 def with_interval(row: Scores) -> str:
-    """`−31.2 points (95 % −35.3 to −26.8)`."""
+    """Return `−31.2 points (95 % −35.3 to −26.8)`."""
     told = amount(row.difference, row.share)
     return f"{told} (95 % {bounds(row)})" if row.interval else told
 
 
 def bounds(row: Scores) -> str:
-    """`−35.3 to −26.8`, in points where scores are shares."""
+    """Return `−35.3 to −26.8`, in points if scores are shares."""
     low_high = [amount(each, row.share).removesuffix(" points") for each in row.interval or ()]
     return " to ".join(low_high)
 
@@ -187,10 +187,9 @@ def _questions(comparison: Comparison) -> str:
     for row in rows[:NAMED]:
         where = f"{row.name}: " if len(rows) > 1 else ""
         said.append(
-            f"{where}Of {row.n} questions that both were asked, {row.worse} got worse and "
-            f"{row.better} better ({row.test}, {probability(row.p_adjusted)}); a drop of "
-            f"{amount(row.detectable, row.share, sign=False)} would have been seen in 4 of 5 such "
-            "comparisons."
+            f"{where}Of {row.n} shared questions, {row.worse} got worse and {row.better} better "
+            f"({row.test}, {probability(row.p_adjusted)}); detectable drop: "
+            f"{amount(row.detectable, row.share, sign=False)} (80 % power)."
         )
     return " ".join(said)
 
@@ -201,7 +200,7 @@ def _subjects(comparison: Comparison) -> str:
     if not rows or not comparison.flips:
         return ""
     if not hit:
-        return "No subject by itself is shown to be worse."
+        return "No single subject is significantly worse."
     hit.sort(key=lambda row: -row.drop)
     named = ", ".join(
         f"{row.task} ({amount(row.difference, row.share).removesuffix(' points')})"
@@ -209,8 +208,8 @@ def _subjects(comparison: Comparison) -> str:
     )
     more = f" and {len(hit) - NAMED} more" if len(hit) > NAMED else ""
     spared = len(rows) - len(hit)
-    rest = f"; not shown for {spared} of {len(rows)} subjects" if spared else ""
-    return f"Worse in {named}{more}{rest}."
+    rest = f"; no significant drop in {spared} of {len(rows)} subjects" if spared else ""
+    return f"Significantly worse in {named}{more}{rest}."
 
 
 def _kinds(comparison: Comparison) -> str:
@@ -223,15 +222,15 @@ def _kinds(comparison: Comparison) -> str:
         for each in several
     )
     if any(each.reason in ASKED_OTHERWISE for each in comparison.unpaired):
-        return f"{changed} questions were not asked or not answered alike: {named}."
-    return f"{changed} of {comparison.pairs} answers differ, by what explains them: {named}."
+        return f"{changed} questions were asked or answered differently: {named}."
+    return f"{changed} of {comparison.pairs} answers differ. By explanation: {named}."
 
 
 def _numerics(comparison: Comparison) -> str:
     found = comparison.numerics
     said = []
     for spread, what in (
-        (found.tokens, "Log-probabilities of the tokens"),
+        (found.tokens, "Token log-probabilities"),
         (found.choices, "Log-likelihoods of the scored choices"),
     ):
         if spread is not None:
@@ -242,30 +241,32 @@ def _numerics(comparison: Comparison) -> str:
 
 
 def _moved(spread: Spread, pairs: int) -> str:
-    """How far, and in how many of the pairs that was looked at."""
+    """Size of the shifts, and the number of pairs they come from."""
     of = f"{spread.pairs} of {pairs}" if spread.pairs < pairs else f"all {pairs}"
-    lost = f"{spread.lost:,} are NaN, or infinite on one side alone" if spread.lost else ""
+    lost = f"{spread.lost:,} are NaN, or infinite in one run only" if spread.lost else ""
     if not spread.n:
         told = "cannot be compared"
     elif spread.worst == 0:
-        told = f"are the same to the last digit ({spread.n:,} compared, in {of} pairs)"
+        told = f"are identical ({spread.n:,} compared, in {of} pairs)"
     else:
         told = (
-            f"moved by {spread.median:.2g} in the median, {spread.p99:.2g} at the 99th percentile "
-            f"and {spread.worst:.2g} at most ({spread.n:,} compared, in nats, in {of} pairs)"
+            f"differ by {spread.median:.2g} nats (median), {spread.p99:.2g} (99th percentile) and "
+            f"at most {spread.worst:.2g} ({spread.n:,} compared, in {of} pairs)"
         )
     return f"{told}; {lost}" if lost else told
 
 
 def _judged_numerics(comparison: Comparison) -> str:
-    """What the rule `numerics` would say with its own limits."""
+    """The result of the rule `numerics` with its default limits."""
     spread, limits = comparison.numerics.tokens or comparison.numerics.choices, NumericsConfig()
     if spread is None or spread.worst == 0 or limits.median is None or limits.p99 is None:
         return ""
-    allowed = f"verdict=numerics allows (median {limits.median:g}, 99th percentile {limits.p99:g})"
+    allowed = (
+        f"the limits of verdict=numerics (median {limits.median:g}, 99th percentile {limits.p99:g})"
+    )
     if spread.median <= limits.median and spread.p99 <= limits.p99 and not spread.lost:
-        return f"That is within what {allowed}."
-    return f"That is more than {allowed}: the two do not compute the same."
+        return f"This is within {allowed}."
+    return f"This exceeds {allowed}: the runs do not compute the same values."
 
 
 def _reasons(counts: Sequence[UnpairedCount]) -> str:
@@ -275,14 +276,14 @@ def _reasons(counts: Sequence[UnpairedCount]) -> str:
 
 
 def _reported(comparison: Comparison) -> str:
-    """The runs' own values, where no pair says anything."""
+    """The values that the runs report, if there are no pairs to score."""
     known = [each for each in comparison.reported if None not in (each.first, each.second)]
     if comparison.scores or not known:
         return ""
     named = ", ".join(
         f"{each.name} {each.first:.3f} (A) and {each.second:.3f} (B)" for each in known
     )
-    return f"What the runs report themselves is of questions that were not asked alike: {named}."
+    return f"The runs report these values on questions that were asked differently: {named}."
 
 
 def _unpaired(comparison: Comparison) -> str:
@@ -290,9 +291,9 @@ def _unpaired(comparison: Comparison) -> str:
     if not counts:
         return ""
     sides = (("A", comparison.first), ("B", comparison.second))
-    limits = [f"{letter} was asked with {run.limited}" for letter, run in sides if run.limited]
+    limits = [f"{letter} ran with {run.limited}" for letter, run in sides if run.limited]
     why = f" ({', '.join(limits)})" if limits else ""
-    return f"Not paired: {_reasons(counts)}{why}; {comparison.pairs} pairs are left."
+    return f"Not paired: {_reasons(counts)}{why}; {comparison.pairs} pairs remain."
 
 
 def _tokens(comparison: Comparison) -> str:
@@ -300,9 +301,9 @@ def _tokens(comparison: Comparison) -> str:
     if not found.other_tokens:
         return ""
     return (
-        f"In {found.other_tokens} of {found.pairs} pairs the same text and pixels became another "
-        "number of prompt tokens: the tokenizer or the image preprocessing differs. Their "
-        "log-probabilities are not compared."
+        f"In {found.other_tokens} of {found.pairs} pairs, the same text and pixels produced a "
+        "different number of prompt tokens: the tokenizer or the image preprocessing differs. "
+        "Their log-probabilities are not compared."
     )
 
 
@@ -313,7 +314,7 @@ def _settings(comparison: Comparison) -> str:
         more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
         return f"The runs differ in {', '.join(keys[:NAMED])}{more}."
     if found.same_engine and found.same_evaluation:
-        return "Nothing that was recorded differs between the runs."
+        return "No recorded setting, version or fingerprint differs between the runs."
     other = _joined(
         [
             *([] if found.same_engine else ["engine"]),
@@ -321,8 +322,8 @@ def _settings(comparison: Comparison) -> str:
         ]
     )
     return (
-        f"No setting differs, but the {other} fingerprint does: the content of weights, "
-        "tokenizer, data or code is another."
+        f"No setting differs, but the {other} fingerprint does: the content of the "
+        "weights, tokenizer, data or code differs."
     )
 
 

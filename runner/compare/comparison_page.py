@@ -1,7 +1,7 @@
-"""compare.md, compare.html and compare.json.
+"""Writes compare.md, compare.html and compare.json.
 
-What a model wrote is a stranger's text: it is escaped, and characters that cannot be seen or that
-turn the text around them are spelled out.
+Model output is untrusted: it is escaped, and invisible or bidirectional control characters are
+spelled out.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.sweep.axis_findings import amount, probability
 
 NAME = "compare"
-# Settings beyond that are folded away on the page.
+# More settings than this are collapsed on the page.
 FOLDED = 12
-# Flipped answers that are unfolded when the page opens.
+# Flipped answers that are expanded when the page opens.
 OPENED = 4
 
 
 def write(directory: Path, comparison: Comparison, command: str) -> None:
-    """All three, over what an earlier comparison left there."""
+    """Write all three files and replace those of an earlier comparison."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / f"{NAME}.json", comparison)
     write_atomic(directory / f"{NAME}.md", markdown(comparison, command))
@@ -35,7 +35,7 @@ def write(directory: Path, comparison: Comparison, command: str) -> None:
 
 
 def html(comparison: Comparison, command: str) -> str:
-    """One file that needs no other."""
+    """Render the self-contained HTML page."""
     flips = (*comparison.shown, *comparison.brief)
     found, marks = filters(flips)
     wanted = [digest for each in flips for digest in (*each.images, *each.second_images)]
@@ -55,12 +55,12 @@ def html(comparison: Comparison, command: str) -> str:
 
 
 def markdown(comparison: Comparison, command: str) -> str:
-    """The same without pictures, fit to be pasted into an issue."""
+    """Render the comparison as Markdown without images, for example for an issue."""
     return _page("compare.md.j2", comparison, command)
 
 
 def render(name: str, **content: Any) -> str:
-    """A page of ours; a stranger's text in it cannot be mistaken for ours."""
+    """Render a template with untrusted text escaped."""
     page = template(
         name,
         amount=amount,

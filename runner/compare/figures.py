@@ -1,7 +1,6 @@
-"""Where the marks of the page's two pictures stand; the template draws them as SVG.
+"""Geometry of the two charts on the page; the template draws them.
 
-Drawn by hand and not by a plotting library: the page has light and dark colours, and one size for
-a telephone and a desk.
+No plotting library: the charts follow the page's light or dark colours and its width.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from runner.compare.numerics import Position
 from runner.compare.scores import Scores
 from runner.present.drawing import Strip, scale
 
-# Fewer positions than that say nothing about position.
+# With fewer positions, the chart shows no trend.
 FEWEST = 3
-# What rounding leaves of nothing: the axis ends here.
+# Ends of the axis; smaller values are rounding noise.
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -7, 2
 
 
 @dataclass(frozen=True)
 class Column:
-    """One token position: heights of its marks, in per cent of the chart's."""
+    """One token position: heights of its marks in per cent of the chart."""
 
     name: str
     n: int
@@ -34,8 +33,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Chart:
-    """Log-probability differences by position, on a logarithmic axis: heights of its lines in per
-    cent and their names, and what it shows in words."""
+    """Log-probability differences by position on a logarithmic axis.
+
+    `lines` are heights in per cent and labels of grid lines, `told` is the alternative text.
+    """
 
     lines: tuple[tuple[float, str], ...]
     columns: tuple[Column, ...]
@@ -43,7 +44,7 @@ class Chart:
 
 
 def positions_chart(positions: Sequence[Position]) -> Chart | None:
-    """None where there are too few positions to compare, or nothing to see."""
+    """Return the chart; None if there are too few positions or no differences."""
     positions = [each for each in positions if each.spread.n]
     worst = max((each.spread.worst for each in positions), default=0.0)
     if len(positions) < FEWEST or worst <= 0:
@@ -78,14 +79,14 @@ def positions_chart(positions: Sequence[Position]) -> Chart | None:
     return Chart(
         lines=tuple((height(10.0**power), _power(power)) for power in range(low, top + 1, step)),
         columns=columns,
-        told="Differences of log-probability in nats by token position. "
+        told="Log-probability differences in nats by token position. "
         + "; ".join(column.told for column in columns),
     )
 
 
 def strips(rows: Sequence[Scores], margin: float) -> list[Strip]:
-    """Differences with their intervals, beside no difference and the tolerated margin: on one scale
-    where all scores are shares, else each on its own."""
+    """Return differences with intervals, zero and margin: on a common scale if all scores are
+    shares, else on individual scales."""
     bands = [(-margin, None) if row.higher_is_better else (None, margin) for row in rows]
     ends = [
         [0.0, row.difference, *(row.interval or ()), *(end for end in band if end is not None)]

@@ -1,4 +1,4 @@
-"""The page's filters of flipped answers: plain HTML and CSS, for the page runs no script."""
+"""Filters for flipped answers in plain HTML and CSS, because the page runs no script."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from runner.compare.comparison import Shown
 
 @dataclass(frozen=True)
 class Option:
-    """A choice of a filter: the CSS class of the cards that it leaves, its name, how many it
-    leaves."""
+    """A choice of a filter: CSS class of the matching cards, name and number of matches."""
 
     mark: str
     name: str
@@ -20,7 +19,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Filter:
-    """One list of choices, and its id on the page."""
+    """One list of choices and its id on the page."""
 
     key: str
     label: str
@@ -28,7 +27,7 @@ class Filter:
 
 
 def filters(flips: Sequence[Shown]) -> tuple[list[Filter], list[str]]:
-    """Filters that tell the flips apart, and the CSS classes of each flip."""
+    """Return filters with at least two choices, and the CSS classes of each flip."""
     by: list[tuple[str, str, Callable[[Shown], str]]] = [
         ("direction", "Direction", direction),
         ("kind", "Explanation", lambda each: each.change.kind.value),

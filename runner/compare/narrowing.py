@@ -1,4 +1,4 @@
-"""B cut down to the questions that A was asked, where A's task.limit is another than B's."""
+"""Restricts B to the questions of A if their task.limit differs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.stats import means
 
 @dataclass(frozen=True)
 class Narrowed:
-    """What a rule judges of B."""
+    """The part of B that a rule judges."""
 
     outcome: Outcome
     evaluations: tuple[Evaluation, ...]
@@ -26,10 +26,9 @@ class Narrowed:
 def narrowed(
     first: Side, second: Side, before: Sequence[Sample], after: Sequence[Sample]
 ) -> Narrowed:
-    """B without the questions that A's limit left out; its metrics are means over the rest.
+    """Return B without the questions excluded by A's limit; metrics are recomputed as means.
 
-    A metric that is no mean of scores keeps its value: the rules refuse one whose samples do not
-    make it.
+    A metric that is not a mean of scores keeps its value, and the rules reject it.
     """
     asked = {each.task: each.limit for each in first.plan.evaluations}
     evaluations, tasks, samples = [], [], list(after)
@@ -48,14 +47,14 @@ def narrowed(
 
 
 def _beyond(names: set[str], before: Sequence[Sample], after: Sequence[Sample]) -> set[int]:
-    """Identities of the samples that only B was asked."""
+    """Identities of the samples that only B has."""
     theirs, ours = ([each for each in side if each.task in names] for side in (before, after))
     unpaired = pair(theirs, ours).unpaired
     return {id(each.second) for each in unpaired if each.reason is Reason.ONLY_SECOND}
 
 
 def _without(task: TaskOutcome, samples: Sequence[Sample], beyond: set[int]) -> TaskOutcome:
-    """The task as if the samples beyond had not been asked; what B lost stays lost."""
+    """The task without the excluded samples; missing samples of B stay missing."""
     left = len({(each.task, each.doc_id) for each in samples if id(each) not in beyond})
     return replace(
         task,

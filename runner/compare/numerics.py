@@ -1,4 +1,4 @@
-"""Log-probabilities beneath the answers: how far two engines are apart where accuracy is blind."""
+"""Log-probability differences between two runs, which reveal faults that accuracy misses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.evidence.samples import Sample
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Up to so many token positions each has a row of its own; beyond, a row doubles in width.
+# The first positions have one row each; later rows double in width.
 SINGLE = 8
 
 
@@ -46,10 +46,10 @@ class Position:
 
 @dataclass(frozen=True)
 class Numerics:
-    """Of generated tokens up to where the answers part, by position too, and of scored choices.
+    """Differences of generated tokens up to the divergence, by position, and of scored choices.
 
-    Of `pairs` pairs of samples, `other_tokens` are left out because their prompts became different
-    numbers of tokens: that is no question of arithmetic. `answers` of the others have one generated
+    Of `pairs` pairs of samples, `other_tokens` are left out because their prompts have different
+    numbers of tokens. `answers` of the others have one generated
     answer each; `parted` of these part somewhere, half of them at token `median_parting` or before.
     """
 
@@ -64,13 +64,12 @@ class Numerics:
 
     @property
     def compared(self) -> int:
-        """Pairs behind the numbers."""
+        """Return the number of compared pairs."""
         return sum(each.pairs for each in (self.tokens, self.choices) if each is not None)
 
 
 def numerics(pairs: Sequence[tuple[Sample, Sample]]) -> Numerics:
-    """Over pairs of samples that were asked the same, each once; tokens of pairs of one answer
-    each."""
+    """Compute differences over pairs with equal prompts; tokens need one answer per sample."""
     import numpy as np
 
     comparable = [pair for pair in pairs if shifts.comparable(*pair)]

@@ -1,4 +1,4 @@
-"""The verdict on the second run: that of the rule `paired`, with the first as its reference."""
+"""Judges the candidate with the rule `paired` against the reference."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from runner.verdict import Against, ReferenceUsed, Verdict, judge
 def rule(
     first: Side, second: Side, before: Sequence[Sample], after: Sequence[Sample], margin: float
 ) -> Verdict:
-    """PASSED, FAILED or INCONCLUSIVE, never anything else: a run that did not finish is no proof
-    of anything. Where one side's task.limit is another, the questions of both are judged."""
+    """Return a verdict that is PASSED, FAILED or INCONCLUSIVE; an incomplete run is INCONCLUSIVE.
+
+    If the task.limit differs, the shared questions are judged.
+    """
     limits = {each.task: each.limit for each in first.plan.evaluations}
     against = Against(_used(first), first.outcome, before, limits)
     config = VerdictConfig(rule="paired", margin=margin)
     found = narrowed(first, second, before, after)
     verdict = judge(found.outcome, found.evaluations, config, found.samples, against)
     if unfinished := incomplete(first.outcome):
-        return _undecided(verdict, f"of A, {'; '.join(unfinished)}")
+        return _undecided(verdict, f"A is incomplete: {'; '.join(unfinished)}")
     if verdict.status not in (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE):
         return _undecided(verdict, f"B ended with {verdict.status.value}: {verdict.reason}")
     return verdict

@@ -1,4 +1,4 @@
-"""What two runs scored on the questions that both were asked, by task and subject."""
+"""Scores of two runs on their shared questions, by task and subject."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ Pair = tuple[Sample, Sample]
 
 @dataclass(frozen=True)
 class Scores:
-    """One metric of a task, or of one of the tasks below it (then `subject`); `leading` as Metric
-    has it.
+    """Scores in one metric of a task or of a subtask (`subject`); `leading` as in Metric.
 
     `first` and `second` are the means over the pairs, `difference` is second minus first and
     `interval` its two-sided 95 % interval. `better` and `worse` are samples whose score moved, as
@@ -57,15 +56,15 @@ class Scores:
 
     @property
     def drop(self) -> float:
-        """How much worse the second is."""
+        """Return how much worse the second run is."""
         return -self.difference if self.higher_is_better else self.difference
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that both runs report, the tasks whose samples stand behind it, and its direction.
+    """A metric reported by both runs, the tasks of its samples, and its direction.
 
-    `leading` is the one by which a task's answers are called better or worse.
+    The `leading` metric decides whether an answer of the task got better or worse.
     """
 
     task: str
@@ -82,7 +81,7 @@ class Metric:
         return full_name(self.task, self.metric, self.filter)
 
     def moved(self, first: Sample, second: Sample) -> float | None:
-        """By how much the score got better; None where it is not of this metric."""
+        """Return the improvement of the score; None if the sample has no score in this metric."""
         if first.task not in self.leaves or first.filter != self.filter:
             return None
         before, after = first.scores.get(self.metric), second.scores.get(self.metric)
@@ -92,19 +91,19 @@ class Metric:
 
 
 def full_name(task: str, metric: str, filter_name: str) -> str:
-    """`canary acc`, or `gsm8k exact_match (strict-match)`."""
+    """Return `canary acc` or `gsm8k exact_match (strict-match)`."""
     return f"{task} {metric}" + ("" if filter_name == "none" else f" ({filter_name})")
 
 
 def metrics(first: Side, second: Side) -> tuple[Metric, ...]:
-    """What both report, in the first's order."""
+    """Return the metrics that both runs report, in the order of the first."""
     return tuple(_metrics(first, second))
 
 
 def scores(shared: Sequence[Metric], pairing: Pairing, ruling: Verdict) -> tuple[Scores, ...]:
-    """Every metric in which pairs have scores.
+    """Return the scores of every metric that has pairs.
 
-    What the verdict tested has the verdict's own numbers; subjects are tested together.
+    Metrics tested by the verdict have its numbers; subjects are corrected together.
     """
     rows = [row for each in shared if (row := _scores(each, pairing)) is not None]
     adjusted = iter(holm([row.p for row in rows if row.subject]))

@@ -1,4 +1,4 @@
-"""The comparison in a terminal: the verdict, the scores, why, and where the page lies."""
+"""Terminal output of a comparison."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from runner.present import style
 from runner.present.formats import number
 from runner.sweep.axis_findings import amount, probability
 
-# Subjects beyond that are in the page.
+# More subjects are on the page only.
 ROWS = 12
 
 
 def show(out: Console, comparison: Comparison) -> None:
-    """The verdict, who they are, the table and the findings."""
+    """Print the verdict, both runs, the table and the findings."""
     status = style.verdict(comparison.ruling.status.value)
     out.print(Text.assemble(status, f": {comparison_findings.headline(comparison)}"))
     for letter, run in (("A", comparison.first), ("B", comparison.second)):
@@ -41,7 +41,7 @@ def _table(comparison: Comparison) -> Table:
     subjects = sorted((row for row in rows if row.subject), key=lambda row: row.p_adjusted)
     shown += subjects[: max(ROWS - len(shown), 0)]
     left_out = len(rows) - len(shown)
-    table = Table(caption=f"{left_out} more in the page" if left_out else None, box=SIMPLE_HEAD)
+    table = Table(caption=f"{left_out} more in compare.html" if left_out else None, box=SIMPLE_HEAD)
     table.add_column("", overflow="fold")
     for column in ("A", "B", "B − A", "95 %", "worse", "better", "n", "p"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -61,20 +61,20 @@ def _table(comparison: Comparison) -> Table:
 
 
 def show_point(out: Console, point: ComparedPoint) -> None:
-    """A line for each point as soon as it is compared."""
+    """Print one line for a compared point."""
     status = style.verdict(point.status.value)
     status.pad_right(12 - len(point.status.value))
     out.print(Text.assemble(f"{point.number:>3}  ", status, f"  {point.label}: {point.said}"))
 
 
 def show_sweep(out: Console, compared: ComparedSweep) -> None:
-    """What all points say together."""
+    """Print the summary of all points."""
     counts = ", ".join(f"{count} {state}" for state, count in compared.counts.items())
     status = style.verdict(compared.status.value)
     out.print(Text.assemble("\n", status, f": {compared.headline} ({counts})"))
 
 
 def show_page(out: Console, directory: Path) -> None:
-    """The last line: where to look."""
+    """Print the path of the page."""
     page = style.file_link(directory / f"{NAME}.html")
-    out.print(Text.assemble("page: ", page, f" (beside it: {NAME}.md, {NAME}.json)"))
+    out.print(Text.assemble("report: ", page, f" (also: {NAME}.md, {NAME}.json)"))

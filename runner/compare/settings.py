@@ -1,4 +1,4 @@
-"""What two runs were told and what they ran on: only what differs."""
+"""Settings, resolved engine values and environment that differ between two runs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from runner.compare.sides import Side
 from runner.environment import Environment
 
-# Where a run lies and who is told of it says nothing about its numbers.
+# Location and tracking do not affect the numbers.
 ASIDE = ("output_dir", "preflight_only", "objective", "tracking", "sweep", "verdict", "journal")
 OF_MODEL = ("model.baselines", "model.by_series", "model.source", "model.hardware", "model.serve")
 IGNORED = (*ASIDE, *OF_MODEL, "limits", "source.dir", "source.verify")
-# One long text whose parts stand beside it; and the weights, which the configuration names.
+# Duplicates: one long text of the other values, and the weights from the configuration.
 ELSEWHERE = ("whole", "model")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A key whose values differ; empty where a side does not have it."""
+    """A key whose values differ; a missing value is empty."""
 
     key: str
     first: str
@@ -29,7 +29,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked for, what the engine made of it, and what it ran on."""
+    """Differences in configuration, resolved engine values and environment."""
 
     configuration: tuple[Setting, ...]
     engine: tuple[Setting, ...]
@@ -43,9 +43,9 @@ class Settings:
 
 
 def differences(first: Side, second: Side) -> Settings:
-    """Values that are equal are left out; so is what cannot move a number.
+    """Return the values that differ, without those that cannot affect a number.
 
-    `same_engine` and `same_evaluation` compare the fingerprints, which know of more: the content of
+    `same_engine` and `same_evaluation` compare the fingerprints, which also cover the content of
     weights, tokenizer and data.
     """
     return Settings(
@@ -58,7 +58,7 @@ def differences(first: Side, second: Side) -> Settings:
 
 
 def _configuration(side: Side) -> dict[str, str]:
-    """As composed; of a run that left no config.yaml what its plan says."""
+    """The composed configuration; the plan if there is no config.yaml."""
     if not side.config:
         plan = {
             key: value

@@ -1,4 +1,4 @@
-"""One of the two runs as it lies on disk."""
+"""Reads one of the two runs from disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.verdict import Verdict
 
 @dataclass(frozen=True)
 class Side:
-    """A run by the name that the user gave it; what it has not left is None or empty."""
+    """A run under the name given by the user; missing files are None or empty."""
 
     name: str
     files: RunDirectory
@@ -30,14 +30,14 @@ class Side:
 
     @property
     def incomplete(self) -> str:
-        """Why its numbers do not stand for the whole task; empty where they do."""
+        """Return why the run is incomplete; empty if it completed."""
         if self.outcome.state is not State.COMPLETED:
             return f"ended with {self.outcome.state.value}: {self.outcome.reason}"
         return ""
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """All of them; none where the run ended before there were any.
+        """Return all samples; empty if the run ended before writing any.
 
         Raises:
             UserError: if they cannot be read.
@@ -46,7 +46,7 @@ class Side:
 
 
 def read_side(name: str, directory: Path) -> Side:
-    """What is known of a run but its samples.
+    """Read everything about a run except its samples.
 
     Raises:
         UserError: if there is no run, one that ended before it measured anything, or one whose
@@ -54,9 +54,9 @@ def read_side(name: str, directory: Path) -> Side:
     """
     files = RunDirectory(directory)
     if not files.plan.is_file():
-        raise UserError(f"{name}: no run in {directory} (it has no {files.plan.name})")
+        raise UserError(f"{name}: no run in {directory} ({files.plan.name} is missing)")
     if not files.outcome.is_file():
-        raise UserError(f"{name}: the run has measured nothing (it has no {files.outcome.name})")
+        raise UserError(f"{name}: the run measured nothing ({files.outcome.name} is missing)")
     try:
         return Side(
             name=name,
@@ -68,7 +68,7 @@ def read_side(name: str, directory: Path) -> Side:
             config=_config(files.config),
         )
     except ValueError as error:  # pydantic's: a file of another version, or cut by hand
-        raise UserError(f"{name}: not readable: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(f"{name}: cannot be read: {' '.join(str(error).split())[:300]}") from error
 
 
 def _read(file: Path, kind: type[Any]) -> Any:

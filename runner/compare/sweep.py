@@ -1,4 +1,4 @@
-"""Every point of a sweep against one run."""
+"""Compares every point of a sweep with one run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from runner.status import EXIT_STATUS, Status
 from runner.sweep import record
 from runner.sweep.summary import read_sweep
 
-# A sweep ends with the worst of its points: 3, then 2, then 4.
+# The exit status is that of the worst point: 3, then 2, then 4.
 ORDER = (Status.FAILED, Status.ERROR, Status.INCONCLUSIVE)
-# Points that a headline names.
+# Points listed in a headline.
 NAMED = 4
 
 
 @dataclass(frozen=True)
 class ComparedPoint:
-    """One point, and the word on it; `page` is its comparison's, empty where there was none."""
+    """One compared point; `page` is the path of its comparison, empty if it was not compared."""
 
     number: int
     label: str
@@ -41,7 +41,7 @@ class ComparedPoint:
 
 @dataclass(frozen=True)
 class ComparedSweep:
-    """All points against the run; `status` is the worst of theirs."""
+    """All points compared with the run; `status` is the worst of theirs."""
 
     sweep: str
     reference: str
@@ -51,7 +51,7 @@ class ComparedSweep:
 
     @property
     def headline(self) -> str:
-        """`1 of 3 points is worse than A: tp=2`, or that none is."""
+        """Return `1 of 3 points is worse than A: tp=2`, or a sentence without worse points."""
         worse = [point.label for point in self.points if point.status is Status.FAILED]
         count = len(self.points)
         if worse:
@@ -60,12 +60,12 @@ class ComparedSweep:
             return f"{len(worse)} of {count} points {verb} worse than A: {named}"
         passed = sum(point.status is Status.PASSED for point in self.points)
         if passed == count:
-            return f"No point of {count} is worse than A"
-        return f"{passed} of {count} points are no worse than A; the others cannot be told"
+            return f"None of {count} points is worse than A"
+        return f"No worse than A: {passed} of {count} points; the others are inconclusive"
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many points have each verdict, PASSED first."""
+        """Return the number of points by verdict, PASSED first."""
         states = [point.status for point in self.points]
         return {state.value: states.count(state) for state in Status if state in states}
 
@@ -83,7 +83,7 @@ def compare_sweep(
     command: str,
     done: Callable[[ComparedPoint], None],
 ) -> ComparedSweep:
-    """Compare each point, write its page below `output`, and the table of all in it."""
+    """Compare each point and write its page and the table of all points to `output`."""
     points = []
     for point in read_sweep(directory).points:
         try:

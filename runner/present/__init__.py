@@ -1,1 +1,1 @@
-"""What all pages share: how numbers are written, templates, drawings, pictures, colours."""
+"""Shared by all reports: number formats, templates, charts, images and colours."""

@@ -1,7 +1,6 @@
-"""Where the marks of the page's pictures stand; the template draws them.
+"""Geometry of the charts on a page; the templates draw them.
 
-Drawn by hand and not by a plotting library: the page has light and dark colours, and one size for
-a telephone and a desk.
+No plotting library: the charts follow the page's light or dark colours and its width.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ MOST_BINS, MOST_POINTS, MOST_TICKS = 24, 160, 6
 
 @dataclass(frozen=True)
 class Strip:
-    """A value on its line with its interval, in per cent of the line; `mark` is the baseline, and
-    `band` the values that the rule tolerates."""
+    """A value and its interval in per cent of a line; `mark` is the baseline, `band` the tolerated
+    range."""
 
     at: float
     low: float
@@ -30,13 +29,13 @@ class Strip:
 
 @dataclass(frozen=True)
 class Scale:
-    """The ends of a line that several strips share."""
+    """The ends of a line shared by several strips."""
 
     low: float
     high: float
 
     def place(self, value: float) -> float:
-        """Per cent from the left; what is no number is nowhere, and stands at its end."""
+        """Return the position in per cent from the left; NaN is placed at 0."""
         if math.isnan(value):
             return 0.0
         share = (value - self.low) / (self.high - self.low)
@@ -63,7 +62,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Bin:
-    """One bar of a histogram: its place and height, and what it counts."""
+    """One bar of a histogram: position, size and label."""
 
     x: float
     width: float
@@ -73,9 +72,9 @@ class Bin:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many values there are in each span.
+    """A histogram.
 
-    `ticks` are places on the horizontal axis and their names, `levels` those on the vertical one.
+    `ticks` are positions and labels on the horizontal axis, `levels` those on the vertical axis.
     """
 
     bins: tuple[Bin, ...]
@@ -86,7 +85,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Curve:
-    """Requests answered over time, as points of an SVG line, and the names on both axes."""
+    """Requests answered over time as points of an SVG line, with both axes."""
 
     points: str
     ticks: tuple[tuple[float, str], ...]
@@ -95,7 +94,7 @@ class Curve:
 
 
 def scale(values: Iterable[float], whole: tuple[float, float] | None = None) -> Scale:
-    """A line that shows all the values with some room; within `whole` where there are ends."""
+    """Return a scale that covers all values with some margin, clipped to `whole`."""
     known = [value for value in values if math.isfinite(value)] or [0.0]
     room = 0.08 * (max(known) - min(known)) or max(abs(max(known)), 1.0) * 0.05
     low, high = min(known) - room, max(known) + room
@@ -105,7 +104,7 @@ def scale(values: Iterable[float], whole: tuple[float, float] | None = None) -> 
 
 
 def histogram(values: Sequence[int]) -> Histogram | None:
-    """Bars of equal, round width. None where there is nothing to count."""
+    """Return bars of equal, round width; None without values."""
     if not values:
         return None
     ordered = sorted(values)
@@ -119,14 +118,14 @@ def histogram(values: Sequence[int]) -> Histogram | None:
         Bin(
             x=round(place * width, 2),
             width=round(max(width - 1, width * 0.6), 2),
-            # What is there at all can be seen.
+            # Keeps non-empty bars visible.
             height=round(max(HEIGHT * count / most, 1.5), 2) if count else 0.0,
             told=f"{_span((start + place) * size, size)}: {count}",
         )
         for place, count in enumerate(counts)
     )
     every = math.ceil(len(counts) / MOST_TICKS)
-    # A bar of one value has its name below it; one of several, where it begins.
+    # A bar of one value is labelled at its centre, a wider one at its start.
     middle = 0.5 if size == 1 else 0.0
     ticks = tuple(
         (round((place + middle) * width, 1), str((start + place) * size))
@@ -136,7 +135,7 @@ def histogram(values: Sequence[int]) -> Histogram | None:
 
 
 def curve(events: Iterable[dict[str, Any]], task: str) -> Curve | None:
-    """Of the worker's progress events. None where there are too few to be a line."""
+    """Return the curve of the worker's progress events; None if there are fewer than three."""
     times: list[float] = []
     answered: list[int] = []
     before = last = 0
@@ -161,12 +160,12 @@ def curve(events: Iterable[dict[str, Any]], task: str) -> Curve | None:
     passed = [number * step for number in range(int(seconds / step) + 1)]
     ticks = tuple((round(WIDTH * each / seconds, 1), f"{each:g}") for each in passed)
     half = next(times[at] - times[0] for at in range(len(times)) if answered[at] >= total / 2)
-    pace = f"{total} requests in {seconds:.3g} s, {total / seconds:.1f} a second"
-    return Curve(points, ticks, _levels(total), f"{pace}; half by {half:.3g} s")
+    pace = f"{total} requests in {seconds:.3g} s ({total / seconds:.1f} requests/s)"
+    return Curve(points, ticks, _levels(total), f"{pace}, half of them within {half:.3g} s")
 
 
 def _levels(most: int) -> tuple[tuple[float, str], ...]:
-    """Round numbers up to the most, and their heights."""
+    """Round numbers up to `most` and their heights."""
     step = max(round(_round_part(most)), 1)
     return tuple(
         (round(HEIGHT * (1 - each / most), 1), str(each)) for each in range(0, most + 1, step)
@@ -194,8 +193,8 @@ def _span(start: int, size: int) -> str:
 
 
 def _spread(ordered: Sequence[int]) -> str:
-    """Of values in order."""
+    """Median, 95th percentile and maximum of sorted values."""
     count = len(ordered)
     high = ordered[min(math.ceil(0.95 * count) - 1, count - 1)]
     half = ordered[(count - 1) // 2]
-    return f"half have at most {half}, 95 % at most {high}, the longest {ordered[-1]}"
+    return f"median {half}, 95th percentile {high}, maximum {ordered[-1]}"

@@ -1,4 +1,4 @@
-"""Numbers and strangers' text as a page shows them: rounded and escaped."""
+"""Formats numbers and escapes untrusted text for reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from runner.visible import visible
 
 
 def cell(value: object) -> str:
-    """Text that cannot break a Markdown table or smuggle in HTML."""
+    """Return text that cannot break a Markdown table or inject HTML."""
     text = visible(" ".join(str(value).split()))
     text = re.sub(r"[\\`*\[\]|#]", r"\\\g<0>", text)
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
@@ -17,7 +17,7 @@ def cell(value: object) -> str:
 
 
 def fenced(text: str, language: str) -> str:
-    """A code block that nothing in the text can end."""
+    """Return a code block whose fence cannot be closed by the text."""
     text = visible(text)
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
@@ -25,7 +25,7 @@ def fenced(text: str, language: str) -> str:
 
 
 def cut(name: str, longest: int = 48) -> str:
-    """The beginning and the end of a name that is too long for a table or a progress bar."""
+    """Cut a long name in its middle for tables and progress bars."""
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
 
@@ -47,12 +47,12 @@ def plus_minus(stderr: float | None) -> str:
 
 
 def of(count: int, whole: int) -> str:
-    """`12 (2.0 %)`; no share of nothing."""
+    """Return `12 (2.0 %)`, or the count alone if either number is 0."""
     return f"{count} ({count / whole:.1%})".replace("%", " %") if count and whole else str(count)
 
 
 def duration(seconds: float) -> str:
-    """`85 s`, `12 min`, `3 h 5 min`: as precise as an estimate is."""
+    """Return `85 s`, `12 min` or `3 h 5 min`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""The images of a run's questions, as addresses that hold the picture itself."""
+"""Images of questions as data URIs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# A page that can be sent to somebody; what is beyond it is named instead of shown.
+# Keeps the page small enough to send; further images are named instead of shown.
 MOST_BYTES = 8_000_000
 
 
@@ -23,9 +23,9 @@ class Picture:
 
 
 def pictures(files: Iterable[Path], wanted: Sequence[str]) -> dict[str, Picture]:
-    """By image hash, out of the runs' images.parquet; a run from before there were any has none.
+    """Read images by hash from the runs' images.parquet; old runs have no such file.
 
-    `wanted` has an image as often as the page shows it: each time takes room.
+    `wanted` lists an image as often as the page shows it, because each use takes space.
     """
     times = Counter(wanted)
     found: dict[str, Picture] = {}

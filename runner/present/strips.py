@@ -1,4 +1,4 @@
-"""Judged metrics as strips: value, interval, baseline, and the range that the rule tolerates."""
+"""Judged metrics as strips: value, interval, baseline and tolerated range."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from runner.present.drawing import Scale, Strip, scale
 from runner.verdict import MetricVerdict
 
-# What a strip's colour says.
+# Colour class by status.
 COLOURS = {"PASSED": "good", "FAILED": "bad"}
 
 
 def strips(judged: Sequence[MetricVerdict]) -> tuple[Scale | None, list[Strip | None]]:
-    """On one line where all are shares; else each on its own, and there is no common one.
+    """Return strips on a common scale if all values are shares, else on individual scales.
 
-    What was not measured has none.
+    The scale is None if it is not common; a metric without a value has no strip.
     """
     ends = [_ends(each) for each in judged]
     flat = [end for row in ends for end in row]
@@ -30,7 +30,7 @@ def strips(judged: Sequence[MetricVerdict]) -> tuple[Scale | None, list[Strip | 
 
 
 def told(metric: MetricVerdict) -> str:
-    """The strip in words, for whoever cannot see it."""
+    """Return the alternative text of a strip."""
     said = [f"value {metric.value:.3f}" if metric.value is not None else "not measured"]
     if metric.interval is not None:
         said.append(f"95 % interval {metric.interval[0]:.3f} to {metric.interval[1]:.3f}")

@@ -1,4 +1,4 @@
-"""A terminal's colours and links. Rich leaves both out of files and pipes, and heeds NO_COLOR."""
+"""Terminal colours and links. Rich omits both in files and pipes, and respects NO_COLOR."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ COLOURS = {
     "ERROR": "bold red",
     "REFUSED": "bold red",
 }
-# INCONCLUSIVE, UNJUDGED and whatever else is neither good nor bad.
+# INCONCLUSIVE, UNJUDGED and any other state.
 DOUBT = "bold yellow"
 
 
 def verdict(status: str) -> Text:
-    """A verdict in its colour."""
+    """Return a verdict in its colour."""
     return Text(status, COLOURS.get(status, DOUBT))
 
 
 def link(address: str, text: str = "") -> Text:
-    """A text, or the address itself, that opens the address where the terminal can (OSC 8)."""
+    """Return a text (default: the address) that links to the address (OSC 8)."""
     return Text(text or address, Style(link=address))
 
 
 def file_link(file: Path, text: str = "") -> Text:
-    """As `link`; the host's name tells a terminal that looks at another machine."""
+    """Return a link to a file; the URL contains the host name for remote terminals."""
     address = f"file://{socket.gethostname()}{quote(str(file.resolve()))}"
     return link(address, text or str(file))

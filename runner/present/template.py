@@ -1,4 +1,4 @@
-"""The templates of every page and report that the runner writes."""
+"""Loads the templates of all pages and reports."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runner.visible import visible
 
 
 def template(name: str, **filters: Callable[..., str]) -> Template:
-    """A template of ours, whose values show nothing unseen.
+    """Load a template whose values have control characters made visible.
 
-    What goes into HTML is escaped; into Markdown, its filters must do so.
+    HTML is escaped automatically; Markdown templates must use the filters.
     """
     jinja = Environment(
         loader=PackageLoader("runner"),
@@ -31,5 +31,5 @@ def template(name: str, **filters: Callable[..., str]) -> Template:
 
 
 def _shown(value: Any) -> Any:
-    """What stands for a value; Markup is made of values that have been here."""
+    """Make control characters visible; Markup consists of values already processed."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

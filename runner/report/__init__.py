@@ -1,1 +1,1 @@
-"""What a person sees of one run: in the terminal, in report.md, in report.html."""
+"""The reports of one run: terminal output, report.md and report.html."""

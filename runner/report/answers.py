@@ -1,4 +1,4 @@
-"""Some answers to look at, the worst first."""
+"""Selects the answers that a report shows, worst first."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from runner.report.subjects import Subjects, ascending, main_metric
 from runner.verdict import Verdict
 
 MOST, MOST_OF_A_KIND = 10, 3
-# Characters of a text that the page shows; samples.parquet has all of it.
+# Characters of a text shown on the page; samples.parquet has the whole text.
 LONGEST = 4000
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One sample, and what is the matter with it."""
+    """One sample and why it is shown."""
 
     sample: Sample
     score: float | None
@@ -29,8 +29,10 @@ class Shown:
 def worst(
     task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample], subjects: Subjects | None
 ) -> list[Shown]:
-    """Unreadable answers, then cut ones, then wrong ones: of each subject, the worst first, that
-    which the model was surest of."""
+    """Return unparsable answers, then truncated ones, then wrong ones.
+
+    Wrong answers alternate between subjects, the most confident first.
+    """
     metric = main_metric(task, verdict)
     if metric is None:
         return []
@@ -53,16 +55,16 @@ def worst(
 
 
 def shortened(text: str) -> str:
-    """The beginning and the end of what is too long, and how much is left out."""
+    """Cut a long text in its middle and state how many characters are omitted."""
     if len(text) <= LONGEST:
         return text
     end = LONGEST // 4
     left_out = len(text) - LONGEST
-    return f"{text[: LONGEST - end]}\n… {left_out} characters are left out …\n{text[-end:]}"
+    return f"{text[: LONGEST - end]}\n… {left_out} characters omitted …\n{text[-end:]}"
 
 
 def _in_turn(samples: list[Sample], order: list[str]) -> list[Sample]:
-    """One of each subject, then a second of each: the surest first."""
+    """One of each subject, then a second of each; the most confident first."""
     by_task: dict[str, list[Sample]] = {name: [] for name in order}
     for sample in sorted(samples, key=_confidence, reverse=True):
         by_task.setdefault(sample.task, []).append(sample)
@@ -81,11 +83,11 @@ def _cut(sample: Sample) -> bool:
 
 def _why(sample: Sample) -> str:
     if sample.guessed:
-        return "no answer found in it: lm-eval guessed one"
+        return "no answer could be parsed; lm-eval guessed one"
     if unparsable(sample):
-        return "no answer found in it"
+        return "no answer could be parsed"
     if sample.truncated:
-        return "the prompt lost its beginning"
+        return "prompt left-truncated to max_model_len"
     if "length" in sample.finish_reasons:
         return "stopped at the token limit"
     return "wrong"

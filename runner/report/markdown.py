@@ -1,4 +1,4 @@
-"""Verdict → Markdown, fit to be pasted into a release note."""
+"""report.md: the verdict as Markdown that can be pasted into a release note."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ def render(
     log_tail: str = "",
     command: str = "",
 ) -> str:
-    """The whole report; `log_tail` is shown where the run did not complete, `command` is what
-    started it."""
+    """Render the report; `log_tail` is shown if the run did not complete, `command` started it."""
     page = template(
         "report.md.j2",
         beneath=explanation.beneath,

@@ -1,4 +1,4 @@
-"""The run as a person watches it: live in a terminal, plain lines elsewhere."""
+"""Progress of a run: live in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ STARTING_WORKER, STARTING = "starting worker", "starting engine"
 
 
 class ProgressDisplay:
-    """Shows the worker's events; use as a context manager, so that the terminal is restored.
+    """Displays worker events; use it as a context manager to restore the terminal.
 
-    In brief only what takes its time: an engine's start and the requests.
+    `brief` shows only engine starts and request progress.
     """
 
     def __init__(self, console: Console, brief: bool = False) -> None:
@@ -52,7 +52,7 @@ class ProgressDisplay:
             self._live.stop()
 
     def show(self, event: dict[str, Any]) -> None:
-        """One event of the worker's."""
+        """Display one worker event."""
         kind = event["event"]
         if kind == "stage":
             self._stage(event["stage"])
@@ -70,7 +70,7 @@ class ProgressDisplay:
         elif kind == "waiting":
             self._say(event["said"])
         elif kind == "retry":
-            self._say(f"{event['reason']}; trying again ({event['number']} of {event['of']})")
+            self._say(f"{event['reason']}; retrying ({event['number']} of {event['of']})")
             if self._live is not None:
                 self._live.stage(STARTING_WORKER)
 
@@ -115,7 +115,7 @@ class ProgressDisplay:
         assert self._asking is not None
         done, total, now = self._asking["done"], self._asking["total"], time.monotonic()
         rate = done / max(now - self._began, 1e-3)
-        # The first answers come after every prompt was prepared: no measure of the rest.
+        # The first answers include the preparation of all prompts, so their rate is misleading.
         telling = done >= TELLING_SHARE * total
         speed = f"{rate:.1f} requests/s"
         left = self._left(rate if telling else None)
@@ -130,7 +130,7 @@ class ProgressDisplay:
             )
 
     def _left(self, rate: float | None) -> str:
-        """As the worker estimates it; by the finished requests if it does not."""
+        """The worker's estimate; without one, extrapolated from the finished requests."""
         assert self._asking is not None
         rest = self._asking["total"] - self._asking["done"]
         if rest == 0:
@@ -145,7 +145,7 @@ class ProgressDisplay:
 
 
 class _Live:
-    """A spinner with the time that a stage has taken, then a bar for the requests."""
+    """A spinner with the elapsed time of a stage, then a progress bar for requests."""
 
     def __init__(self, console: Console) -> None:
         label = TextColumn("{task.description}", markup=False)
@@ -169,17 +169,17 @@ class _Live:
         self._live.stop()
 
     def stage(self, stage: str) -> None:
-        """Show what is done now, and count its seconds from nought."""
+        """Show the current stage and restart its timer."""
         self._clear()
         self._stages.add_task(visible(stage), total=None)
 
     def begin(self, label: str, total: int) -> None:
-        """Show an empty bar."""
+        """Show an empty progress bar."""
         self._clear()
         self._shown = self._requests.add_task(cut(visible(label)), total=total, rate="", left="")
 
     def update(self, done: int, rate: str, left: str) -> None:
-        """Bring the bar up to date."""
+        """Update the progress bar."""
         if self._shown is not None:
             self._requests.update(self._shown, completed=done, rate=rate, left=left)
 

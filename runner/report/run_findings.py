@@ -1,4 +1,4 @@
-"""The page's sentences: the verdict first, then what a reader should know before trusting it."""
+"""Sentences of the report: the verdict, then caveats about the numbers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from runner.status import Status
 from runner.verdict import MetricVerdict, Verdict
 
 SAYING = {
-    Status.PASSED: "scores what it should",
-    Status.FAILED: "does not score what it should",
-    Status.INCONCLUSIVE: "may or may not score what it should",
-    Status.UNJUDGED: "was measured, and there is nothing to judge it by",
-    Status.ERROR: "was not measured: the run broke",
+    Status.PASSED: "passed",
+    Status.FAILED: "failed",
+    Status.INCONCLUSIVE: "gave an inconclusive result",
+    Status.UNJUDGED: "was measured but not judged",
+    Status.ERROR: "was not measured: the run ended with an error",
     Status.REFUSED: "was not measured: the run was refused",
-    Status.INTERRUPTED: "was not measured to the end: the run was interrupted",
+    Status.INTERRUPTED: "was not fully measured: the run was interrupted",
 }
 
 
 def headline(plan: Plan, outcome: Outcome, verdict: Verdict) -> str:
-    """One sentence, with the numbers that decide where there are few."""
+    """Return one sentence with the verdict and up to three decisive metrics."""
     said = f"{plan.model} {SAYING[verdict.status]}{_part(outcome)}"
     decisive = [
         each for each in verdict.metrics if each.baseline is not None and each.value is not None
@@ -40,11 +40,11 @@ def _against(metric: MetricVerdict) -> str:
     name = f"{cut(metric.task)} {cut(metric.metric)}" + (
         "" if metric.filter == "none" else f",{metric.filter}"
     )
-    return f"{name} {number(metric.value, 3)}{error} against {metric.baseline:g}"
+    return f"{name} {number(metric.value, 3)}{error} (baseline {metric.baseline:g})"
 
 
 def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
-    """What explains the verdict, and what could make the numbers mean something else."""
+    """Return the reasons for the verdict and the caveats, one sentence each."""
     found = [f"{verdict.reason}."] if verdict.reason else []
     troubles = matters(outcome)
     found += [*limited(outcome), *troubles]
@@ -55,52 +55,52 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     found += [f"The attempt failed and was retried: {reason}." for reason in outcome.retries]
     found += [f"Overruled: {line}" for line in plan.overruled]
     if plan.engine_args.get("trust_remote_code"):
-        found.append("trust_remote_code was on: code that came with the weights ran in this run.")
+        found.append("trust_remote_code was on: this run executed code shipped with the weights.")
     return found
 
 
 def _part(outcome: Outcome) -> str:
-    """`, on 120 of 600 samples (task.limit)`; empty where all were asked."""
+    """` on 120 of 600 samples (task.limit)`; empty if no limit applied."""
     if not limited(outcome):
         return ""
     asked = sum(task.expected for task in outcome.tasks)
     whole = sum(task.whole or task.expected for task in outcome.tasks)
-    return f", on {asked} of {whole} samples (task.limit)"
+    return f" on {asked} of {whole} samples (task.limit)"
 
 
 def limited(outcome: Outcome) -> list[str]:
-    """Each task of which a limit left samples out, in a sentence."""
+    """Return one sentence for each task that ran with a limit."""
     return [
-        f"{task.task}: {task.expected} of {task.whole} samples were asked (task.limit)."
+        f"{task.task}: limited to {task.expected} of {task.whole} samples (task.limit)."
         for task in outcome.tasks
         if task.partial
     ]
 
 
 def departures(outcome: Outcome) -> list[str]:
-    """What was not asked as configured: a sentence each."""
+    """Return one sentence for each request that differs from the configuration."""
     return [sentence for task in outcome.tasks for sentence in _departures(task)]
 
 
 def sampling(outcome: Outcome) -> list[str]:
-    """How answers were generated, where a reader might expect otherwise: a sentence each."""
+    """Return one sentence for each generation setting that may surprise a reader."""
     said = []
     for task in outcome.tasks:
         if task.greedy_by_default:
             said.append(
-                f"{task.task}: the task sets neither do_sample nor temperature; its answers are "
-                "greedy, which is lm-eval's documented default."
+                f"{task.task}: the task sets neither do_sample nor temperature, so answers "
+                "are greedy (lm-eval's documented default)."
             )
         if task.drawn:
             said.append(
-                f"{task.task}: answers are sampled at random, as the task or task.gen_kwargs "
-                "asks; another run gets others."
+                f"{task.task}: answers are sampled at random (set by the task or "
+                "task.gen_kwargs); another run produces different answers."
             )
     return said
 
 
 def matters(outcome: Outcome) -> list[str]:
-    """What was not asked, answered or read as it should be: a sentence each."""
+    """Return one sentence for each problem with prompts, answers or parsing."""
     return [sentence for task in outcome.tasks for sentence in _matters(task)]
 
 
@@ -109,27 +109,27 @@ def _matters(task: TaskOutcome) -> Iterator[str]:
     if n != task.expected:
         yield f"{task.task}: {n} of {task.expected} samples were evaluated."
     if task.truncated:
-        yield f"{task.task}: {of(task.truncated, n)} prompts lost their beginning to max_model_len."
+        yield f"{task.task}: {of(task.truncated, n)} prompts were left-truncated to max_model_len."
     if task.refused:
-        yield f"{task.task}: {of(task.refused, n)} prompts were too long to be asked at all."
+        yield (
+            f"{task.task}: {of(task.refused, n)} prompts exceeded max_model_len and were not sent "
+            "to the engine."
+        )
     if task.cut_answers:
         # An older run's outcome does not count answers.
         cut = of(task.cut_answers, task.answers or n)
         yield f"{task.task}: {cut} answers were stopped at the token limit."
     if task.unparsable:
-        drawn = f"; it guessed {task.guessed} of them at random" if task.guessed else ""
-        yield (
-            f"{task.task}: in {of(task.unparsable, n)} answers lm-eval found nothing that it could "
-            f"read{drawn}."
-        )
+        drawn = f"; lm-eval guessed {task.guessed} of them at random" if task.guessed else ""
+        yield f"{task.task}: {of(task.unparsable, n)} answers could not be parsed{drawn}."
         lucky = [each for each in task.metrics if each.task == task.task and each.luck]
         for metric in lucky:
             yield (
-                f"{task.task}: guessing earned {metric.luck:.3f} of {metric.name}; without it the "
-                f"value is {metric.value - metric.luck:.3f}."
+                f"{task.task}: random guesses contribute {metric.luck:.3f} to {metric.name}; "
+                f"without them the value is {metric.value - metric.luck:.3f}."
             )
     if task.unmatched:
-        yield f"{task.task}: {of(task.unmatched, n)} samples have no record of the engine's answer."
+        yield f"{task.task}: {of(task.unmatched, n)} samples have no recorded engine answer."
     yield from _departures(task)
 
 

@@ -1,4 +1,4 @@
-"""report.html out of a run's directory. What a model wrote is a stranger's text: it is escaped."""
+"""Renders report.html from a run directory. Model output is untrusted and escaped."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LAPS = {
 
 @dataclass(frozen=True)
 class TaskPage:
-    """One asked task: its parts, the spread of its lengths and times, and answers to look at."""
+    """One task: subjects, distributions of lengths and times, and example answers."""
 
     task: TaskOutcome
     subjects: Subjects | None
@@ -62,7 +62,7 @@ def render(
     verdict: Verdict,
     log_tail: str = "",
 ) -> str:
-    """The whole page; samples, images and events are read from the run's directory."""
+    """Render the page; samples, images and events are read from the run directory."""
     samples = read_samples(run.samples) if run.samples.exists() else []
     events = list(_events(run.events))
     times = [event["time"] for event in events if "time" in event]
@@ -118,7 +118,7 @@ def _task(
     return TaskPage(
         task=task,
         subjects=subjects,
-        # A scored choice is no answer of the model's own length.
+        # The length of a scored choice is set by the task, not by the model.
         answer_tokens=histogram([_answer_tokens(sample) for sample in once]) if generated else None,
         prompt_tokens=histogram([max(s.prompt_tokens) for s in once if s.prompt_tokens]),
         answer_times=histogram([round(1000 * max(s.seconds)) for s in once if s.seconds]),
@@ -133,7 +133,7 @@ def _answer_tokens(sample: Sample) -> int:
 
 
 def _events(file: Path) -> Iterator[dict[str, Any]]:
-    """What the worker reported; a line that was cut off by its end is left out."""
+    """Events reported by the worker; a truncated last line is skipped."""
     if not file.exists():
         return
     for line in file.read_text(encoding="utf-8").splitlines():

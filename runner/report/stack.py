@@ -1,4 +1,4 @@
-"""What served the model, as the reports name it: graph mode and versions."""
+"""Execution mode and versions as shown in reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPOSITORIES = {
 
 
 def execution_mode(plan: Plan, outcome: Outcome) -> str:
-    """Eager or graph, as vLLM resolved it; as asked where it never started."""
+    """Return the execution mode resolved by vLLM, or the requested one if it never started."""
     if plan.runtime == "transformers":
         mode, eager = "", True
     elif outcome.engine:
@@ -30,7 +30,7 @@ def execution_mode(plan: Plan, outcome: Outcome) -> str:
 
 
 def version(environment: Environment, *names: str) -> str:
-    """`0.23.0 ([abc1234](…/commit/abc1234))` of the first that is installed."""
+    """Return `0.23.0 ([abc1234](…/commit/abc1234))` for the first installed package."""
     for name in names:
         version = environment.packages.get(name)
         if version is None:

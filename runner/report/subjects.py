@@ -1,4 +1,4 @@
-"""A task's metrics by subject: which part of it went worst."""
+"""Metrics of a task by subject, worst first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.verdict import MetricVerdict, Verdict
 
 @dataclass(frozen=True)
 class Subject:
-    """One leaf of a task; `short` is its name without what all begin with.
+    """One subtask; `short` is its name without the common prefix.
 
     `tokens` is the mean length of its answers.
     """
@@ -34,7 +34,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Subjects:
-    """All leaves of a task, worst first, on one line whose mark is the whole task's value."""
+    """All subtasks of a task, worst first, on one scale; the mark is the task's value."""
 
     metric: str
     prefix: str
@@ -43,13 +43,13 @@ class Subjects:
 
 
 def main_metric(task: TaskOutcome, verdict: Verdict) -> MetricVerdict | None:
-    """What the task is judged by; where nothing is, its first metric."""
+    """Return the first judged metric of the task, or its first metric if none is judged."""
     own = [each for each in verdict.metrics if each.task == task.task and each.value is not None]
     return next((each for each in own if each.baseline is not None), own[0] if own else None)
 
 
 def ascending(task: TaskOutcome, metric: MetricVerdict) -> bool:
-    """Whether more is better."""
+    """Return whether a higher value is better."""
     return not any(
         each.higher_is_better is False
         for each in task.metrics
@@ -58,7 +58,7 @@ def ascending(task: TaskOutcome, metric: MetricVerdict) -> bool:
 
 
 def by_subject(task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample]) -> Subjects | None:
-    """None for a task without parts, or one whose parts have no value of the main metric."""
+    """Return the subjects; None if fewer than two subtasks have the main metric."""
     metric = main_metric(task, verdict)
     if metric is None or metric.value is None:
         return None
@@ -88,7 +88,7 @@ def by_subject(task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample]) -
 
 
 def _prefix(names: list[str]) -> str:
-    """`mmmu_val_`: what all names begin with, up to a mark between words."""
+    """`mmmu_val_`: the common prefix, cut at a word boundary."""
     first, last = min(names), max(names)
     pairs = enumerate(zip(first, last, strict=False))
     alike = next((place for place, (one, other) in pairs if one != other), len(first))

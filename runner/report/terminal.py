@@ -1,4 +1,4 @@
-"""Plan and verdict as a person reads them in a terminal or a log."""
+"""Terminal and log output of plans and verdicts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WIDE_COLUMNS, LOG_COLUMNS = 104, 120
 
 
 class Screen(Console):
-    """A console on which text moves no cursor and hides nothing: only rich's own controls do."""
+    """A console that makes control characters in text visible; only rich may emit them."""
 
     def render_str(self, text: str, **options: Any) -> Text:  # before a table is measured
         return super().render_str(visible(text), **options)
@@ -45,7 +45,7 @@ class Screen(Console):
 
 
 def console() -> Console:
-    """Standard output; text is printed as it is, and long lines are the terminal's to wrap."""
+    """Return a console on standard output that neither formats nor wraps text."""
     out = Screen(highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not out.is_terminal:
         out.width = LOG_COLUMNS
@@ -53,7 +53,7 @@ def console() -> Console:
 
 
 def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> None:
-    """The verdict, the table, and the end of the engine's log where there is one to show."""
+    """Print the verdict, the table of metrics and, if given, the end of the engine log."""
     out.print(
         Text.assemble(
             f"{model}: ",
@@ -71,25 +71,25 @@ def show_verdict(out: Console, model: str, verdict: Verdict, log_tail: str) -> N
 
 
 def show_feeding(out: Console, outcome: Outcome) -> None:
-    """How full the engine was kept."""
+    """Print request counts and how busy the engine was."""
     if outcome.feeding is not None:
-        out.print(f"requests: {outcome.feeding.said}")
+        out.print(outcome.feeding.said)
 
 
 def show_matters(out: Console, outcome: Outcome) -> None:
-    """What should be known before the numbers are trusted."""
+    """Print caveats about the numbers."""
     for sentence in (*limited(outcome), *matters(outcome), *sampling(outcome)):
         out.print(f"note: {sentence}")
 
 
 def show_departures(out: Console, outcome: Outcome) -> None:
-    """What was not asked as configured."""
+    """Print which requests differ from the configuration."""
     for sentence in departures(outcome):
         out.print(f"note: {sentence}")
 
 
 def show_point(out: Console, verdict: Verdict, log_tail: str) -> None:
-    """One point of a sweep in a line: what was judged, what failed before the rest."""
+    """Print one line for a sweep point: its judged metrics, failed ones first."""
     if log_tail:
         out.print(log_tail)
     judged = [metric for metric in verdict.metrics if metric.judged]
@@ -105,20 +105,20 @@ def show_point(out: Console, verdict: Verdict, log_tail: str) -> None:
 
 
 def show_reports(out: Console, report: Path, page: Path) -> None:
-    """Where the reports are; the page is missing where it could not be written."""
+    """Print the paths of the reports; report.html is omitted if it was not written."""
     said = Text.assemble("report: ", style.file_link(report))
     if page.is_file():
-        said = Text.assemble(said, ", and ", style.file_link(page, page.name), " beside it")
+        said = Text.assemble(said, " (also: ", style.file_link(page, page.name), ")")
     out.print(said)
 
 
 def show_tracked(out: Console, tracked: TrackedRun) -> None:
-    """The run in MLflow, the table that it stands in, and what must run for both to be there."""
+    """Print links to the run and its experiment in MLflow, and how to start the MLflow UI."""
     out.print(Text.assemble("MLflow: ", style.link(run_page(tracked))))
     every = all_runs_page(tracked.uri, tracked.experiment_id)
     out.print(Text.assemble("        all runs: ", style.link(every)))
     if command := needed_command(tracked.uri):
-        out.print(f"        (served by: {command})")
+        out.print(f"        (to view, run: {command})")
 
 
 def _judged(metric: MetricVerdict) -> str:
@@ -133,29 +133,29 @@ def _judged(metric: MetricVerdict) -> str:
 
 
 def show_plan(out: Console, plan: Plan, memory: str, against: ReferenceUsed | None = None) -> None:
-    """What would run, what it would take, and the run that it would be held against."""
+    """Print the plan, its memory estimate and the reference run."""
     table = Table.grid(padding=(0, 2))
     for name, text in _plan_lines(plan, memory):
         table.add_row(name, text)
     if against is not None:
         table.add_row("reference", reference(against))
     out.print(table, soft_wrap=False)
-    out.print("\nThe same with lm-eval alone:")
+    out.print("\nEquivalent lm-eval command:")
     out.print(plan.lm_eval_command())
 
 
 def show_prospect(out: Console, requests: dict[str, int], unchecked: list[str]) -> None:
-    """What a preflight has looked at, and what it could not."""
+    """Print what the preflight checked and what it could not check."""
     if requests:
-        built = ", ".join(f"{number} of {task}" for task, number in requests.items())
-        out.print(f"Checked up to the start of the engine; requests that were built: {built}.")
+        built = ", ".join(f"{number} for {task}" for task, number in requests.items())
+        out.print(f"Everything before the engine start was checked; requests built: {built}.")
     for line in unchecked:
         out.print(f"Not checked: {line}")
-    out.print("Nothing was started.")
+    out.print("No engine was started.")
 
 
 def show_preflights(out: Console, rows: list[tuple[str, str, str]]) -> None:
-    """What would become of each point of a sweep: its title, a word, and the first reason."""
+    """Print a table of sweep points: title, preflight result and first reason."""
     table = Table(box=SIMPLE_HEAD)
     table.add_column("point", overflow="fold")
     table.add_column("preflight", no_wrap=True)
@@ -166,7 +166,7 @@ def show_preflights(out: Console, rows: list[tuple[str, str, str]]) -> None:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 point`, `2 points`."""
+    """Return `1 point` or `2 points`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
@@ -175,12 +175,12 @@ def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
     yield "model", f"{plan.model}: {args['pretrained']} ({plan.backend})"
     eager = args.get("enforce_eager") or plan.runtime == "transformers"
     mode = "eager" if eager else "graph mode"
-    length = args.get("max_model_len", args.get("max_length", "the model's own"))
+    length = args.get("max_model_len", args.get("max_length", "model default"))
     yield (
         "engine",
         f"{plan.platform}, {plan.parallel_mode}, {mode}, {args['dtype']}, max_model_len {length}",
     )
-    yield "memory", memory or "not estimated: no weights were found"
+    yield "memory", memory or "not estimated: no weights found"
     for line in plan.overruled:
         yield "overruled", line
     for each in plan.evaluations:
@@ -207,19 +207,19 @@ def _metric_name(metric: MetricVerdict) -> str:
 
 
 def _table(verdict: Verdict, wide: bool) -> Table:
-    """What was judged, and the rest as long as it fits a screen; the report has all."""
+    """Judged metrics, then others up to ROWS; the report has all."""
     shown = sorted(verdict.metrics, key=lambda metric: not metric.judged)[:ROWS]
     left_out = len(verdict.metrics) - len(shown)
     caption = f"{left_out} more in the report" if left_out else None
     table = Table(caption=caption, box=SIMPLE_HEAD, padding=(0, 1) if wide else (0, 1, 0, 0))
-    # Names give way to numbers, line by line.
+    # Names fold so that numbers fit.
     names = [(cut(metric.task), cut(_metric_name(metric))) for metric in shown]
     for column, own in zip(("task", "metric"), zip(*names, strict=True), strict=True):
         widest = max(map(len, (column, *own)))
         table.add_column(column, overflow="fold", min_width=min(widest, NAME_COLUMNS))
     numbers = ["value", "±", *(["95 % interval"] if wide else []), "n", "baseline", "diff"]
     for column in numbers:
-        few = column == "n"  # of a partial run several words
+        few = column == "n"  # several words if the run is partial
         least = len("100") if few else len(column)
         table.add_column(column, justify="right", no_wrap=not few, min_width=least)
     table.add_column("verdict", no_wrap=True, min_width=len("INCONCLUSIVE"))

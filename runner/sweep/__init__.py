@@ -1,1 +1,1 @@
-"""Several runs as one: which points there are, where each runs, and what they say together."""
+"""Sweeps: their points, where each runs, and the comparison of all results."""

@@ -1,4 +1,4 @@
-"""samples.parquet of a point → what it scored on each question, by metric."""
+"""Reads the scores of a point by question and metric from samples.parquet."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ COLUMNS = ["task", "doc_id", "filter", "doc_hash", "responses", "choice_logprobs
 
 @dataclass(frozen=True)
 class Answer:
-    """The score of one question, and a digest of the answer that earned it: the text, or which of
-    the scored choices was the likeliest."""
+    """The score of one question and a digest of the answer: its text or its most likely choice."""
 
     score: float
     digest: bytes
@@ -31,10 +30,10 @@ Answers = dict[str, Answer]
 
 
 def read_answers(point: SweptPoint, metrics: tuple[MetricId, ...]) -> dict[MetricId, Answers]:
-    """Answers to each of the metrics that the point has scores for.
+    """Read the answers of a point for each metric that has scores.
 
-    A group's questions are those of the tasks below it. A metric that is no mean of scores (a
-    perplexity over a corpus) has none.
+    The questions of a group are those of its subtasks. A metric that is not a mean of scores (the
+    perplexity of a corpus) has none.
 
     Raises:
         OSError, ValueError: if the file cannot be read.

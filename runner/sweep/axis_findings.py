@@ -1,4 +1,4 @@
-"""A comparison as a sentence: what moved, by how much, and how sure that is."""
+"""Sentences about the effect of each axis: size, uncertainty and significance."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from runner.report.terminal import counted
 from runner.sweep.comparison import Comparison, measured_apart
 from runner.sweep.summary import Axis, MetricId, Sweep
 
-# A terminal's worth; sweep.md has a table of all.
+# Keeps terminal output short; sweep.md has a table of all.
 SPELLED_OUT = 3
 
 
 def answer(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> str:
-    """What the sweep found, in one sentence: `tp moves canary acc: −4.6 points (4 against 1)`."""
+    """Return the result in one sentence: `tp changes canary acc: −4.6 points (4 vs 1)`."""
     moving = [each for each in comparisons if each.moves]
     if moving:
         most: dict[tuple[MetricId, Axis], Comparison] = {}
@@ -23,23 +23,23 @@ def answer(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> str:
         return "No two points could be compared" if measured else "No point was measured"
     metrics = _listed(list(dict.fromkeys(each.metric.name for each in comparisons)), ", ")
     if all(each.effect.identical for each in comparisons):
-        return f"No axis moves {metrics}: all compared points gave the same answers"
+        return f"No axis changes {metrics}: all compared points gave the same answers"
     widest = max(comparisons, key=lambda each: each.detectable)
     if widest.effect.share and widest.detectable > 1:
-        return f"No axis is shown to move {metrics}: too few questions to show any difference"
+        return f"No significant effect on {metrics}: too few questions to detect any difference"
     would = amount(widest.detectable, widest.effect.share, sign=False)
-    return f"No axis is shown to move {metrics}: a difference of {would} would have been found"
+    return f"No significant effect on {metrics} (detectable difference: {would})"
 
 
 def _movement(comparison: Comparison) -> str:
     axis = comparison.axis
     difference = amount(comparison.effect.difference, comparison.effect.share)
-    against = f"{axis.name(comparison.value)} against {axis.name(comparison.reference)}"
-    return f"{axis.short} moves {comparison.metric.name}: {difference} ({against})"
+    against = f"{axis.name(comparison.value)} vs {axis.name(comparison.reference)}"
+    return f"{axis.short} changes {comparison.metric.name}: {difference} ({against})"
 
 
 def counted_verdicts(sweep: Sweep) -> str:
-    """`4 points: 3 PASSED, 1 FAILED`."""
+    """Return `4 points: 3 PASSED, 1 FAILED`."""
     ended = ", ".join(f"{count} {state}" for state, count in sweep.counts().items())
     return f"{counted(len(sweep.points), 'point')}: {ended}"
 
@@ -47,17 +47,17 @@ def counted_verdicts(sweep: Sweep) -> str:
 def axis_lines(
     sweep: Sweep, comparisons: tuple[Comparison, ...], axis: Axis, metric: MetricId
 ) -> list[str]:
-    """What one axis does to one metric: a line, and one below it for each value that says most."""
+    """Return a line on the effect of an axis on a metric, then one for each notable value."""
     mine = [each for each in comparisons if each.axis == axis and each.metric == metric]
     name = axis.short if len(sweep.compared) == 1 else f"{axis.short}, {metric.name}"
     better = sweep.higher_is_better(metric)
     if not mine:
         if measured_apart(sweep, metric, axis):
             return [
-                f"{name}: not tested, no question has a score at both of two points (a metric that "
-                "is no mean over questions never has)"
+                f"{name}: not tested, no two points have scores on the same question (metrics that "
+                "are not means over questions cannot be tested)"
             ]
-        return [f"{name}: nothing to compare, no two measured points differ in it alone"]
+        return [f"{name}: nothing to compare, no two measured points differ only in this axis"]
     compared = {mine[0].reference, *(each.value for each in mine)}
     left = [axis.name(value) for value in axis.values if value not in compared]
     rest = f"; not compared: {_listed(left, ', ')}" if left else ""
@@ -75,18 +75,18 @@ def axis_lines(
     told = sorted(changed, key=lambda each: (each.p_holm, -abs(each.effect.difference)))
     told = sorted(told[:SPELLED_OUT], key=mine.index)
     moving = sum(each.moves for each in mine)
-    head = f"{name}: {_count(moving)} of {len(mine)} values differ from {against} in accuracy"
+    head = f"{name}: {_count(moving)} of {len(mine)} values differ significantly from {against}"
     if len(changed) < len(mine):
         head += f", {len(mine) - len(changed)} give the same answers"
     if len(changed) > len(told):
-        head += f" (the {len(told)} that say most; sweep.md has all)"
+        head += f" ({len(told)} most significant shown; sweep.md has all)"
     return [head + rest, *(finding(each, better) for each in told)]
 
 
 def finding(comparison: Comparison, higher_is_better: bool) -> str:
-    """`4 against 1 (3 pairs of points): −3.2 points (95 % −5.1 to −1.3), 12 answers better, …`."""
+    """Return `4 vs 1 (3 pairs of points): −3.2 points (95 % −5.1 to −1.3), 12 answers …`."""
     axis, seen = comparison.axis, comparison.effect
-    against = f"{axis.name(comparison.value)} against {axis.name(comparison.reference)}"
+    against = f"{axis.name(comparison.value)} vs {axis.name(comparison.reference)}"
     pairs = ""
     if seen.pairs < comparison.possible:
         pairs = f" ({seen.pairs} of {comparison.possible} pairs of points)"
@@ -99,7 +99,7 @@ def finding(comparison: Comparison, higher_is_better: bool) -> str:
 
 
 def amount(value: float, share: bool, sign: bool = True) -> str:
-    """A difference in points of a hundred where scores are shares, else in the metric's unit."""
+    """Return a difference in percentage points if scores are shares, else in the metric's unit."""
     text = (
         f"{100 * value:{'+' if sign else ''}.1f}" if share else f"{value:{'+' if sign else ''}.4g}"
     )
@@ -117,7 +117,9 @@ def _found(comparison: Comparison, higher_is_better: bool) -> str:
     if seen.identical:
         return "the same answer" if seen.n == 1 else f"the same {seen.n} answers"
     if not seen.up + seen.down:
-        differ = "1 answer differs" if seen.answers_differ == 1 else f"{seen.answers_differ} differ"
+        differ = "1 answer differs"
+        if seen.answers_differ != 1:
+            differ = f"{seen.answers_differ} answers differ"
         return f"the same score on all {counted(seen.n, 'question')}, although {differ}"
     better, worse = (seen.up, seen.down) if higher_is_better else (seen.down, seen.up)
     changes = f"{better} answers better, {worse} worse, {probability(comparison.p_holm)} after Holm"
@@ -127,19 +129,19 @@ def _found(comparison: Comparison, higher_is_better: bool) -> str:
         bounds = f"{amount(low, share)} to {amount(high, share)}".replace(" points to", " to")
         return (
             f"{amount(seen.difference, share)} (95 % {bounds.removesuffix(' points')}), "
-            f"{changes} ({seen.test}): it moves {'accuracy' if share else 'the score'}"
+            f"{changes} ({seen.test}): significant"
         )
     return (
-        f"{amount(seen.difference, seen.share)}, {changes} ({seen.test}): no difference that "
-        f"{counted(seen.n, 'question')} can show ({_detectable(comparison)})"
+        f"{amount(seen.difference, seen.share)}, {changes} ({seen.test}): not significant "
+        f"({_detectable(comparison)} with {counted(seen.n, 'question')})"
     )
 
 
 def _detectable(comparison: Comparison) -> str:
     if comparison.effect.share and comparison.detectable > 1:
-        return "too few to show any"
+        return "no difference is detectable"
     would = amount(comparison.detectable, comparison.effect.share, sign=False)
-    return f"they would have shown {would}"
+    return f"detectable difference: {would}"
 
 
 def _listed(parts: list[str], between: str) -> str:

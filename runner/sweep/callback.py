@@ -1,4 +1,4 @@
-"""What the runner does where Hydra starts: refuse settings that it cannot keep, note the sweep."""
+"""Hydra callback: rejects unsupported Hydra settings and records the sweep directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _started: list[Path] = []
 
 
 class Remember(Callback):
-    """Hydra makes one, and tells nobody else the directory of a sweep."""
+    """Callback that records the sweep directory, which Hydra exposes nowhere else."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         _refuse(config.hydra)
@@ -37,33 +37,33 @@ class Remember(Callback):
 
 
 def started_sweep() -> Path | None:
-    """The directory of the sweep that this process has started."""
+    """Return the directory of the sweep that this process started."""
     return _started[-1] if _started else None
 
 
 def _refuse(hydra: DictConfig) -> None:
-    """Settings of Hydra's that would not be followed, before anything is written."""
+    """Reject Hydra settings that would have no effect, before anything is written."""
     problems = []
     subdir = OmegaConf.to_container(hydra.sweep, resolve=False)["subdir"]  # type: ignore[index,call-overload]
     if subdir != SUBDIR:
         problems.append(
-            f"hydra.sweep.subdir={subdir}: the points of a sweep lie in directories named by their "
-            "number; leave it out (sweep.md says which point is which)"
+            f"hydra.sweep.subdir={subdir}: not supported, because the directory of each point is "
+            "its number; remove it (sweep.md lists the points)"
         )
     if hydra.output_subdir != HYDRA:
         problems.append(
-            f"hydra.output_subdir={hydra.output_subdir}: Hydra's files of a run lie in {HYDRA}; "
-            "leave it out"
+            f"hydra.output_subdir={hydra.output_subdir}: not supported, because Hydra's files are "
+            f"always in {HYDRA}; remove it"
         )
     if hydra.job.chdir:
         problems.append(
-            "hydra.job.chdir=true: not supported, because relative paths mean the directory in "
-            "which the command is run; leave it out"
+            "hydra.job.chdir=true: not supported, because relative paths refer to the directory "
+            "in which you run the command; remove it"
         )
     if hydra.job.env_set or hydra.job.env_copy:
         problems.append(
-            "hydra.job.env_set, hydra.job.env_copy: not supported; set variables of the worker "
-            "under engine.env"
+            "hydra.job.env_set, hydra.job.env_copy: not supported; set environment variables "
+            "of the worker in engine.env"
         )
     if problems:
         _end(UserError(*problems))

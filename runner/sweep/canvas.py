@@ -1,4 +1,4 @@
-"""What all figures look like."""
+"""Shared style of all figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LETTERS_PER_INCH = 7
 
 
 def blank(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
-    """A figure and its axes (one, or a row of them), without frames."""
+    """Return a figure and its axes (one or a row), without frames."""
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -28,7 +28,7 @@ def blank(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
 
 
 def name_columns(plot: Any, names: Sequence[str]) -> None:
-    """Ticks with names: slanted where they would run into each other."""
+    """Set tick labels, slanted if they would overlap."""
     places, shown = thin(names)
     if sum(len(name) + 2 for name in shown) > LETTERS_PER_INCH * plot.figure.get_figwidth():
         slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
@@ -38,7 +38,7 @@ def name_columns(plot: Any, names: Sequence[str]) -> None:
 
 
 def thin(names: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Places and labels of ticks: all, or every so many where all would be a smear."""
+    """Return positions and labels of ticks, thinned out if there are too many."""
     step = -(-len(names) // MOST_TICKS)
     places = list(range(0, len(names), step or 1))
     return places, [names[place] for place in places]

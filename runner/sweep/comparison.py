@@ -1,4 +1,4 @@
-"""Which axis moves accuracy: every value of every axis against the axis's first."""
+"""Compares every value of every axis with the first value of that axis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Asked = Mapping[MetricId, Mapping[int, Answers]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One value of an axis against its reference, in one metric.
+    """One value of an axis compared with its reference, in one metric.
 
     `effect` is of `effect.pairs` pairs of points, out of `possible` pairs that the sweep asked for.
     `p_holm` is adjusted for all comparisons of the sweep, `comparisons` in number.
@@ -43,7 +43,7 @@ class Comparison:
 
 
 def compare(sweep: Sweep, asked: Asked) -> tuple[Comparison, ...]:
-    """All comparisons that the sweep's points allow, in the order of metrics, axes and values.
+    """Return all possible comparisons, in the order of metrics, axes and values.
 
     Two points are a pair if they agree in every override but the axis's. The reference is the first
     value, as it was asked, that any point was measured with.
@@ -71,7 +71,7 @@ def compare(sweep: Sweep, asked: Asked) -> tuple[Comparison, ...]:
 
 
 def measured_apart(sweep: Sweep, metric: MetricId, axis: Axis) -> bool:
-    """Whether two points that differ in the axis alone both have a value of the metric."""
+    """Return whether two points that differ only in this axis both have the metric."""
     measured = [point for point in sweep.points if point.measured(metric) is not None]
     return any(
         _pairs(measured, axis, first, second)

@@ -1,4 +1,4 @@
-"""Two ways to serve a model, asked the same questions: does accuracy differ? Pure statistics.
+"""Statistics of the score difference between two settings on the same questions.
 
 A question is the unit: where several pairs of points stand for the two ways, its differences are
 averaged first (their noise is shared, so the pairs are no independent evidence): Miller, "Adding
@@ -24,7 +24,7 @@ MCNEMAR, SIGN_FLIP, T_TEST = "exact McNemar", "exact sign-flip", "paired t"
 
 @dataclass(frozen=True)
 class Effect:
-    """What `n` questions say about one value of an axis against another.
+    """The effect of one value of an axis compared with another, measured on `n` questions.
 
     `difference` is the mean difference in score, `interval` its 95 % confidence interval; `up` and
     `down` are questions whose score rose or fell; `answers_differ` are questions that were
@@ -49,11 +49,11 @@ class Effect:
 
     @property
     def identical(self) -> bool:
-        """Every question was answered the same, to the letter, or with the same choice."""
+        """Return whether every question has exactly the same answer or choice."""
         return self.answers_differ == self.up == self.down == 0
 
     def detectable(self, comparisons: int = 1) -> float:
-        """The difference that would have been found with 80 % power.
+        """Return the difference that is detected with 80 % power.
 
         Miller's sample-size formula (power analysis in arXiv 2411.00640) solved for the difference:
         (z of 1 - alpha/2 + z of power) x SE. The alpha is that of Holm's first step, and no
@@ -68,7 +68,7 @@ class Effect:
 
 
 def effect(pairs: Sequence[tuple[Answers, Answers]]) -> Effect | None:
-    """Second against first of each pair; None where no question was asked of both."""
+    """Compare the second with the first of each pair; None without shared questions."""
     sums: dict[str, float] = {}
     counts: Counter[str] = Counter()
     asked: set[str] = set()

@@ -1,4 +1,4 @@
-"""Which points share an engine."""
+"""Groups points that share an engine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from runner.config.schema import RunConfig
 
 @dataclass(frozen=True)
 class Size:
-    """What one engine takes of a machine."""
+    """Devices that one engine needs."""
 
     platform: str
     ranks: int
 
 
 def engine_key(config: RunConfig) -> str:
-    """Equal for points that one engine can serve, told from the configuration alone.
+    """Return a key that is equal for points one engine can serve, from the configuration alone.
 
     The machine adds the same to each of them; the supervisor compares whole fingerprints.
     """
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 def grouped(items: Iterable[tuple[RunConfig, T]]) -> list[list[T]]:
-    """Items that share an engine together, engines in the order of their first item."""
+    """Group items by engine, in the order of their first item."""
     groups: dict[str, list[T]] = {}
     for config, item in items:
         groups.setdefault(engine_key(config), []).append(item)

@@ -1,6 +1,6 @@
-"""The pictures of a sweep: accuracy against each axis, a map of two axes, time and throughput.
+"""Draws the figures of a sweep: accuracy by axis, heat map of two axes, time and throughput.
 
-Drawn without pyplot: no display, no state that outlives a figure.
+Does not use pyplot, so there is no display and no global state.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_TOLD = 8
 
 @dataclass(frozen=True)
 class Figure:
-    """A PNG file: its name, its content, and what it shows in words."""
+    """A PNG file: name, content and alternative text."""
 
     name: str
     content: bytes
@@ -37,7 +37,7 @@ class Figure:
 
 
 def draw(sweep: Sweep) -> list[Figure]:
-    """Every figure that the sweep's points allow."""
+    """Draw every figure for which the sweep has data."""
     found: list[tuple[str, Callable[[], Any], str]] = []
     for metric in sweep.compared:
         for axis in sweep.axes:
@@ -57,7 +57,7 @@ def draw(sweep: Sweep) -> list[Figure]:
 
 
 def accuracy(sweep: Sweep, metric: MetricId, axis: Axis) -> Any:
-    """Values with their 95 % intervals over an axis's values; the other axes are series."""
+    """Plot values with 95 % intervals over an axis; the other axes are series."""
     series = _series(sweep, metric, axis)
     many = len(series) > MOST_SERIES
     width = min(max(6.4, 1.8 + 0.55 * len(axis.values) * min(len(series), 3) ** 0.5), 16)
@@ -97,7 +97,7 @@ def accuracy(sweep: Sweep, metric: MetricId, axis: Axis) -> Any:
 
 
 def time_and_throughput(sweep: Sweep) -> Any:
-    """Where each point's time went, and how fast its engine answered."""
+    """Plot the time and the throughput of each point."""
     count = len(sweep.points)
     rate, unit = _rate(sweep)
     size = 9 if count <= 30 else 7
@@ -174,7 +174,7 @@ def _png(make: Callable[[], Any]) -> bytes:
 
 
 def _file(name: str) -> str:
-    """What of a name may stand in a file's name everywhere; a long one ends in a digest."""
+    """A portable file name; a long one ends in a digest."""
     plain = re.sub(r"[^\w.-]+", "_", name).strip("_.")
     if len(plain.encode()) <= LONGEST_NAME:
         return plain
@@ -229,13 +229,13 @@ def _means(plot: Any, series: dict[str, list[tuple[str, MetricVerdict]]], axis: 
 
 
 def _label(sweep: Sweep, axis: Axis, count: int) -> str:
-    """What the grey points are."""
+    """Legend label of the grey points."""
     others = [other.short for other in sweep.axes if other != axis]
     return f"each {others[0]}" if len(others) == 1 else f"{count} settings of {', '.join(others)}"
 
 
 def _legend(plot: Any) -> None:
-    """Beside the plot, each name once; one series alone needs no name."""
+    """Draw a legend beside the plot, with each name once; a single series has none."""
     handles, names = plot.get_legend_handles_labels()
     entries = {name: handle for handle, name in zip(handles, names, strict=True) if name}
     if entries:
@@ -301,8 +301,9 @@ def _questions(sweep: Sweep, metric: MetricId, axis: Axis) -> str:
     sizes = sorted({found.n for p in sweep.points if (found := p.measured(metric)) is not None})
     asked = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     return (
-        f"{asked} questions a point. Bars: 95 % interval of each value by itself.\n"
-        "Points share their questions: the paired tests in sweep.md see smaller differences."
+        f"{asked} questions per point. Bars: 95 % interval of each value.\n"
+        "All points answer the same questions, so the paired tests in sweep.md detect smaller "
+        "differences."
     )
 
 

@@ -1,4 +1,4 @@
-"""The end of a sweep: what its points say together, on the screen, on disk, in MLflow."""
+"""Finishes a sweep: compares its points and writes the results to screen, disk and MLflow."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from runner.tracking.tracked import ui_command
 
 HTML, PAGE, CSV, PARQUET = "sweep.html", "sweep.md", "sweep.csv", "sweep.parquet"
 FIGURES = "figures"
-# What the comparison may take of MLflow's time, and what MLflow keeps of a description.
+# Timeout for recording the comparison, and the longest description that MLflow stores.
 TIMEOUT_S = 30.0
 LONGEST_NOTE = 5000
 LONGEST_LINK = 1500
 
 
 def finish(sweep_directory: Path, out: Console) -> None:
-    """Compare the points that lie in the directory, however many are done.
+    """Compare the finished points in the directory and write the results.
 
-    The table is shown first and the files are written before MLflow is asked for anything: a store
-    that is away costs a warning. Done again, it replaces what it left before.
+    Screen and files come before MLflow, so an unreachable server only causes a warning. Repeating
+    it replaces the earlier results.
 
     Raises:
-        UserError: if it is not the directory of a sweep.
+        UserError: if it is not a sweep directory.
     """
     sweep = read_sweep(sweep_directory)
     left = pending(sweep_directory)
@@ -57,7 +57,7 @@ def finish(sweep_directory: Path, out: Console) -> None:
         write_atomic(sweep.directory / PARQUET, to_parquet(table))
         _write_pages(sweep, comparisons, figures)
         report = style.file_link(sweep.directory / HTML)
-        out.print(Text.assemble("report: ", report, f" (beside it: {PAGE}, {CSV}, {PARQUET})"))
+        out.print(Text.assemble("report: ", report, f" (also: {PAGE}, {CSV}, {PARQUET})"))
         if left:
             _send(courier, left, sweep.directory)
             sweep = read_sweep(sweep_directory)  # what has arrived has a link now
@@ -148,7 +148,7 @@ def _answers(sweep: Sweep) -> dict[MetricId, dict[int, Answers]]:
         try:
             answers = read_answers(point, sweep.compared)
         except (OSError, ValueError) as error:
-            warn(f"{point.files.samples}: not readable ({_first_line(error)}); not compared")
+            warn(f"{point.files.samples}: cannot be read ({_first_line(error)}); not compared")
             continue
         for metric, each in answers.items():
             found[metric][point.number] = each
@@ -173,10 +173,10 @@ def _show_links(out: Console, place: store.Place, links: Links, several: bool) -
     pages = {"runs": links.table, "charts": links.chart, "compare": links.compare}
     for name, address in pages.items():
         # A hundred runs make an address that fills the screen.
-        said = address if len(address) <= LONGEST_LINK else "the link is in sweep.md"
+        said = address if len(address) <= LONGEST_LINK else "see sweep.md for the link"
         out.print(Text.assemble(f"  {name:8}", style.link(address, said)))
     if not place.uri.startswith("http"):
-        out.print(f"  (served by: {ui_command(place.uri)})")
+        out.print(f"  (to view, run: {ui_command(place.uri)})")
 
 
 def _first_line(error: Exception) -> str:

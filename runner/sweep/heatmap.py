@@ -1,4 +1,4 @@
-"""A map of two axes: where in the grid does the score move?"""
+"""Draws a heat map of a metric over two axes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class _Cell:
 
 
 def heat_map(sweep: Sweep, metric: MetricId, rows: Axis, columns: Axis) -> Any:
-    """Values in a grid, coloured by their difference from the baseline, else from the first point.
+    """Plot values in a grid, coloured by the difference from the baseline or the first point.
 
-    The scale is never narrower than two standard errors of one value, so that noise stays pale.
+    The colour scale spans at least two standard errors of one value, so that noise stays pale.
     """
     cells = [
         [_cell(sweep, metric, rows, r, columns, c) for c in columns.values] for r in rows.values

@@ -1,4 +1,4 @@
-"""One point in a process of its own, which a launcher that is not ours has started: submitit's."""
+"""Runs one point in a process started by a third-party launcher such as submitit."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from runner.tracking.courier import Courier
 
 
 def run_point(sweep: Path, point: PointRecord, config: RunConfig, composed: Composed) -> int:
-    """The exit status. A point that is done is not run again: Slurm may start a job twice.
+    """Run a point and return its exit status; a finished point is not run again.
+
+    Slurm may start a job twice.
 
     Raises:
-        UserError: if the configuration or the machine rules it out; no engine was started then.
+        UserError: if the configuration or the machine does not allow it; no engine was started.
     """
     if config.preflight_only:
         raise UserError(
-            "preflight_only=true: shows plans on the machine where it is called; leave the "
-            "launcher out"
+            "preflight_only=true: plans are shown on the machine where you run the command; remove "
+            "the launcher"
         )
     config.sweep.id = record.sweep_id(sweep)
     said = written(OmegaConf.load(sweep / "multirun.yaml").hydra.overrides.task)
@@ -39,7 +41,7 @@ def run_point(sweep: Path, point: PointRecord, config: RunConfig, composed: Comp
         directory = sweep / str(point.number)
         status = resume.status_of(directory, checked)
         if status is not None:
-            out.print(f"point {point.number}: done before")
+            out.print(f"point {point.number}: already done")
             return status
         resume.make_room(directory)
         record.write_point(sweep, point)  # so that the comparison knows of a job that was killed

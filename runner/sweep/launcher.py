@@ -1,4 +1,4 @@
-"""What launchers of ours share: points are composed and noted, and each returns its number."""
+"""Base class of the sweep launchers: composes and records points and returns objectives."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from runner.sweep.record import (
 
 
 class SweepLauncher(Launcher):
-    """Composes the points, hands what can run to `run_points`, and returns each one's number."""
+    """Composes the points, passes valid ones to `run_points` and returns the objective of each."""
 
     def __init__(self) -> None:
         self._config: DictConfig | None = None
@@ -47,7 +47,7 @@ class SweepLauncher(Launcher):
 
     @abstractmethod
     def run_points(self, sweep: Path, points: Sequence[Point]) -> None:
-        """Run each to its end, and leave a point.json for it.
+        """Run each point to its end and write its point.json.
 
         Raises:
             UserError: if `sweep.strict` is on and a point was refused; nothing was started then.
@@ -77,7 +77,7 @@ class SweepLauncher(Launcher):
             ],
         )
         if refused and any(point.config.sweep.strict for point in points):
-            raise UserError("sweep.strict=true: a point was refused, so none is run")
+            raise UserError("sweep.strict=true: a point was refused, so no point was run")
         if points:
             self.run_points(sweep, points)
         return self._returns(sweep, points, job_overrides, initial_job_idx)
@@ -137,7 +137,7 @@ def note_points(sweep: Path, job_overrides: Sequence[Sequence[str]], first: int)
 
 
 def refuse(sweep: Path, points: Iterable[PointRecord]) -> None:
-    """Each costs itself alone; those that share a reason share a message."""
+    """Record refused points; points with the same reason share a message."""
     known = record.read_known(sweep)
     axes = known.axes() if known is not None else {}
     by_problems: dict[tuple[str, ...], list[PointRecord]] = {}
@@ -150,7 +150,7 @@ def refuse(sweep: Path, points: Iterable[PointRecord]) -> None:
 
 
 def _show_plans(points: Sequence[Point], refused: Mapping[int, UserError]) -> list[JobReturn]:
-    """Every point's plan, one after the other, and at the end what became of each."""
+    """Print the plan of every point, then a table of the results."""
     from runner.report import terminal
     from runner.run import show_plan
     from runner.supervision.checking import Checker

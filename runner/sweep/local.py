@@ -1,4 +1,4 @@
-"""A sweep on this machine: checked as a whole, then one engine after the other."""
+"""Runs a sweep on this machine: checks all points first, then starts engine after engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runner.tracking.courier import Courier
 
 
 def run_locally(sweep: Path, points: Sequence[Point]) -> None:
-    """As SweepLauncher.run_points says."""
+    """Implement SweepLauncher.run_points."""
     out = terminal.console()
     with Courier() as courier:
         _run(sweep, points, courier, out)
@@ -52,7 +52,7 @@ def _run(sweep: Path, points: Sequence[Point], courier: Courier, out: Console) -
 def check_all(
     sweep: Path, points: Sequence[Point], courier: Courier, out: Console
 ) -> dict[int, tuple[Point, Checked]]:
-    """All that can be run, before the first engine starts; the rest is refused.
+    """Return the points that can run; refuse the others before the first engine starts.
 
     Raises:
         UserError: if `sweep.strict` is on and a point was refused.
@@ -66,14 +66,16 @@ def check_all(
             refused.append(PointRecord(point.number, point.overrides, refused=error.problems))
     refuse(sweep, refused)
     if len(ready) < len(points) and any(point.config.sweep.strict for point in points):
-        raise UserError("sweep.strict=true: a point was refused, so none is run")
+        raise UserError("sweep.strict=true: a point was refused, so no point was run")
     return ready
 
 
 def perform_group(
     sweep: Path, group: Sequence[tuple[Point, Checked]], courier: Courier, out: Console
 ) -> None:
-    """Points of one engine, one after the other; each costs itself alone, and has its point.json.
+    """Run the points of one engine in turn and write a point.json for each.
+
+    A failed point does not affect the others.
 
     Raises:
         KeyboardInterrupt: after the interrupted point's bookkeeping.
@@ -111,7 +113,7 @@ def _announce(out: Console, points: int, refused: int, done: int, left: int, eng
     if refused:
         parts.append(f"{refused} refused")
     if done:
-        parts.append(f"{done} done before")
+        parts.append(f"{done} already done")
     if left:
         parts.append(f"{left} to run on {counted(engines, 'engine')}")
         if left > engines:

@@ -1,4 +1,4 @@
-"""One sweep at a time in a directory: two would take each other's points for their own."""
+"""Locks a sweep directory: two sweeps there would mix up their points."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from runner.errors import UserError
 from runner.rundir import remove_empty
 
 NAME = ".lock"
-# Held until this process ends, in whatever way.
+# Held until this process ends.
 _held: list[IO[str]] = []
 
 
 def take(sweep: Path) -> None:
-    """Keep other sweeps out of the directory, which is made.
+    """Create and lock the directory.
 
-    A directory that cannot be written to is left to whoever writes the first result.
+    A directory that is not writable is reported when the first result is written.
 
     Raises:
-        UserError: if a sweep runs there.
+        UserError: if another sweep is running there.
     """
     try:
         sweep.mkdir(parents=True, exist_ok=True)
@@ -37,15 +37,15 @@ def take(sweep: Path) -> None:
     except BlockingIOError:
         stream.seek(0)
         raise UserError(
-            f"hydra.sweep.dir={sweep}: a sweep runs there ({stream.read()}); wait for its end, "
-            "or leave hydra.sweep.dir out"
+            f"hydra.sweep.dir={sweep}: another sweep is running there ({stream.read()}); wait "
+            "until it ends, or remove hydra.sweep.dir"
         ) from None
     except OSError:
         pass
 
 
 def leave(sweep: Path) -> None:
-    """Of a sweep that came to nothing, nothing stays: neither the lock nor what Hydra has noted."""
+    """Remove the lock and Hydra's file of a sweep that wrote nothing else."""
     made = [sweep / NAME, sweep / "multirun.yaml"]
     with suppress(OSError):
         if not set(sweep.iterdir()) - set(made):

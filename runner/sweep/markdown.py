@@ -1,4 +1,4 @@
-"""sweep.md: the comparison as a page that can be passed on."""
+"""Renders sweep.md."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def page(
     links: Sequence[Links],
     figures: Mapping[str, str] | None = None,
 ) -> str:
-    """The answer first, then the points, the tests, the pictures.
+    """Render the result, the points, the tests and the figures.
 
-    `figures` are paths in the sweep's directory, and what each shows in words; None for a page that
-    is read elsewhere, which refers to no file.
+    `figures` maps paths in the sweep directory to alternative texts; None for a page that is read
+    elsewhere and must not refer to files.
     """
     parts = [
         f"# {cell(answer(sweep, comparisons))}",
@@ -34,8 +34,8 @@ def page(
         ),
         *([engines(sweep) + "."] if sweep.engine_starts else []),
         *(
-            f"In MLflow: [the runs]({each.table}) · [charts]({each.chart}) · "
-            f"[compared]({each.compare})"
+            f"In MLflow: [run table]({each.table}) · [charts]({each.chart}) · "
+            f"[comparison]({each.compare})"
             for each in links
         ),
         "## Points",
@@ -81,13 +81,13 @@ def _points(sweep: Sweep, linked: bool) -> str:
 
 def _tests(comparisons: tuple[Comparison, ...]) -> list[str]:
     text = (
-        "Points are compared on the same questions, pairwise: two points are a pair if they differ "
-        f"in one axis only. p is adjusted (Holm) for all {len(comparisons)} comparisons here, the "
-        "interval is not. “Would have shown” is the difference that is found with 80 % power."
+        "Points are compared in pairs on the same questions; two points are a pair if they differ "
+        f"in one axis only. p is adjusted (Holm) for all {len(comparisons)} comparisons, the "
+        "interval is not. The detectable difference is detected with 80 % power."
     )
-    head = ["Axis", "Metric", "Against", "Pairs of points", "Questions", "Not paired", "Difference"]
+    head = ["Axis", "Metric", "Values", "Pairs of points", "Questions", "Unpaired", "Difference"]
     head += ["95 % interval", "Up", "Down", "Answers differ", "Test", "p", "p (Holm)"]
-    head += ["Would have shown", "Moves it"]
+    head += ["Detectable difference", "Significant"]
     rows = []
     for each in comparisons:
         seen = each.effect
@@ -97,7 +97,7 @@ def _tests(comparisons: tuple[Comparison, ...]) -> list[str]:
             [
                 cell(axis.short),
                 cell(each.metric.name),
-                cell(f"{axis.name(each.value)} against {axis.name(each.reference)}"),
+                cell(f"{axis.name(each.value)} vs {axis.name(each.reference)}"),
                 f"{seen.pairs} of {each.possible}",
                 *map(str, (seen.n, seen.unpaired)),
                 amount(seen.difference, seen.share),
@@ -113,7 +113,7 @@ def _tests(comparisons: tuple[Comparison, ...]) -> list[str]:
                 "**yes**" if each.moves else "no",
             ]
         )
-    return ["## What moves the score", text, _table(head, rows)]
+    return ["## Effect of each axis", text, _table(head, rows)]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""The number that a search optimises: what a point returns to Hydra's sweeper."""
+"""Computes the objective that a point returns to Hydra's sweeper."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from runner.verdict import Verdict
 
 
 def objective(name: str, directory: Path) -> float:
-    """Of a point that has ended; NaN, which is infeasible to a search, unless it is sound.
+    """Return the objective of a finished point; NaN (infeasible) if it failed or has no verdict.
 
-    `accuracy` is the mean of the judged metrics, or of all where none is judged; `throughput` is
-    generated tokens a second, and needs a verdict that did not fail, as `seconds` does.
+    `accuracy` is the mean of the judged metrics, or of all if none is judged; `throughput` is
+    generated tokens per second; `seconds` is the evaluation time.
     """
     files = RunDirectory(directory)
     if not files.verdict.exists() or not files.outcome.exists():

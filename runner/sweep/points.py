@@ -1,4 +1,4 @@
-"""The points of a sweep: composed, checked, and put in an order in which engines are shared."""
+"""Composes the points of a sweep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runner.sweep.record import sweep_id
 
 @dataclass(frozen=True)
 class Point:
-    """One composed point; nothing has been looked at but its configuration."""
+    """One composed point; only its configuration has been checked."""
 
     number: int
     overrides: tuple[str, ...]
@@ -32,10 +32,12 @@ class Point:
 def compose(
     context: HydraContext, sweep: DictConfig, overrides: Sequence[str], number: int, name: str
 ) -> Point:
-    """What `python -m runner` would run with these overrides; `name` tells it from the others.
+    """Compose the point that `python -m runner` would run with these overrides.
+
+    `name` distinguishes it from the other points.
 
     Raises:
-        UserError: if they do not compose, or break a rule.
+        UserError: if the overrides are invalid.
     """
     try:
         composed = context.config_loader.load_sweep_config(sweep, list(overrides))
@@ -62,7 +64,7 @@ def compose(
 
 
 def same_run(composed: str, other: str) -> bool:
-    """Whether two composed configurations ask for the same, wherever its results go."""
+    """Return whether two composed configurations are equal apart from their output."""
     return _essence(composed) == _essence(other)
 
 

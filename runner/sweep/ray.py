@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster: as many engines side by side as its devices allow."""
+"""Runs a sweep on a Ray cluster, with as many concurrent engines as devices allow."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class Options:
 
 
 def run_on_ray(sweep: Path, points: Sequence[Point], options: Options) -> None:
-    """As SweepLauncher.run_points says."""
+    """Implement SweepLauncher.run_points."""
     out = terminal.console()
     sweep = sweep.resolve()
     if options.address is None:
-        # The cluster is this machine: what it rules out is said before Ray starts.
+        # The cluster is this machine, so points can be refused before Ray starts.
         points = _checked_here(sweep, points, out)
     if not points:
         return
     with connected(options.address, options.resources) as cluster:
         able = _refuse_impossible(sweep, jobs(points), cluster.nodes())
         if len(able) < len(jobs(points)) and any(point.config.sweep.strict for point in points):
-            raise UserError("sweep.strict=true: a point was refused, so none is run")
+            raise UserError("sweep.strict=true: a point was refused, so no point was run")
         count = sum(len(job.points) for job in able)
         _announce(out, cluster, count, len(able))
         record.note_starts(sweep, len(able), count - len(able))
@@ -55,7 +55,7 @@ def run_on_ray(sweep: Path, points: Sequence[Point], options: Options) -> None:
 
 
 def _checked_here(sweep: Path, points: Sequence[Point], out: Console) -> list[Point]:
-    """The points that are left to run, as the local launcher finds them."""
+    """The points left to run, checked as by the local launcher."""
     from runner.sweep import resume
     from runner.sweep.local import check_all
 
@@ -67,12 +67,12 @@ def _checked_here(sweep: Path, points: Sequence[Point], out: Console) -> list[Po
     for number, status in done.items():
         record.write_point(sweep, PointRecord(number, ready[number][0].overrides, status))
     if done:
-        out.print(f"sweep: {len(done)} of {len(points)} points done before")
+        out.print(f"sweep: {len(done)} of {len(points)} points already done")
     return [point for number, (point, _) in ready.items() if number not in done]
 
 
 def _refuse_impossible(sweep: Path, able: Sequence[Job], nodes: Sequence[Node]) -> list[Job]:
-    """Ray would let them wait for ever, without a word."""
+    """Refuse jobs that Ray would leave pending forever."""
     problems = {job.number: impossible(job, nodes) for job in able}
     refuse(
         sweep,
@@ -87,9 +87,9 @@ def _refuse_impossible(sweep: Path, able: Sequence[Job], nodes: Sequence[Node]) 
 
 
 def open_stores(points: Sequence[Point]) -> None:
-    """Make local MLflow stores once, not on every engine's time.
+    """Create local MLflow stores once, instead of delaying every engine.
 
-    What fails here fails again where a point is sent, and is told there.
+    Errors are ignored here, because they occur and are reported again at upload.
     """
     wanted = {
         (config.uri, experiment_of(point.config)): config.timeout_s

@@ -1,4 +1,4 @@
-"""A Ray cluster as the scheduler sees it: its nodes, and what of them others use."""
+"""A Ray cluster as seen by the scheduler: nodes and resource usage."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SETTINGS = {
 
 
 class Cluster:
-    """What is where, and how much of it is taken."""
+    """Nodes of the cluster and their devices in use."""
 
     def __init__(self) -> None:
         self._changed = 0.0
         self._others: dict[str, dict[str, float]] = {}
 
     def nodes(self) -> list[Node]:
-        """Those that are alive."""
+        """Return the nodes that are alive."""
         import ray
 
         return [
@@ -46,11 +46,11 @@ class Cluster:
         ]
 
     def changed(self) -> None:
-        """A task of ours was started, or has ended."""
+        """Note that one of our tasks started or ended."""
         self._changed = time.monotonic()
 
     def taken(self, running: Sequence[tuple[Job, Node]]) -> dict[str, dict[str, float]]:
-        """Devices in use by node and resource: by our own tasks, and by other users of it."""
+        """Return devices in use by node and resource, by our tasks and by others."""
         ours: dict[str, dict[str, float]] = {}
         for job, node in running:
             if not job.need.spans:
@@ -89,10 +89,10 @@ class Cluster:
 
 @contextmanager
 def connected(address: str | None, resources: Mapping[str, float]) -> Iterator[Cluster]:
-    """The cluster at the address; without one, a cluster of this machine that ends with the sweep.
+    """Connect to the cluster at the address, or start one on this machine for the sweep.
 
     Raises:
-        UserError: if Ray is not installed, or nothing answers at the address.
+        UserError: if Ray is not installed or the address is unreachable.
     """
     try:
         import ray
@@ -143,7 +143,7 @@ def _whole(count: float | None) -> int | None:
 
 
 def _available() -> dict[str, dict[str, float]] | None:
-    """What is free by node; None where this Ray does not say (its public API gives sums alone)."""
+    """Free resources by node; None if this version of Ray only exposes totals."""
     try:
         from ray._private.state import available_resources_per_node
 

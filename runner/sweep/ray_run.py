@@ -1,7 +1,7 @@
-"""Jobs on a Ray cluster, to the end of each: what starts, what was lost, what is interrupted.
+"""Runs jobs on a Ray cluster: schedules, retries lost tasks, handles interruption.
 
-The driver decides what starts where and when; Ray starts it there, hands out the devices and says
-what was lost. What a task does is told on disk, in the sweep's directory, which all nodes share.
+The driver decides what starts where and when. Ray starts it there, assigns devices and reports lost
+tasks. Tasks report their progress as files in the sweep directory, which all nodes share.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NODE_WAIT_S = 60.0
 
 @dataclass
 class Running:
-    """A task that was handed to Ray; `told` is what it has said of itself yet."""
+    """A task submitted to Ray; `told` is its engine record, once written."""
 
     job: Job
     node: Node
@@ -50,7 +50,7 @@ class Running:
 
 
 class Run:
-    """Jobs on a cluster, to the end of each."""
+    """Runs jobs on a cluster until all have ended."""
 
     def __init__(
         self, sweep: Path, cluster: Cluster, work: Work, out: Console, retries: int
@@ -69,10 +69,10 @@ class Run:
         self._task = ray.remote(max_calls=1, max_retries=0)(task)
 
     def perform(self, able: Sequence[Job]) -> None:
-        """Run all; every point has its point.json then.
+        """Run all jobs; afterwards every point has its point.json.
 
         Raises:
-            KeyboardInterrupt: once what ran has come to its end, or has been given up.
+            KeyboardInterrupt: after all running tasks ended or were killed.
         """
         (self._sweep / ENGINES).mkdir(parents=True, exist_ok=True)
         for job in able:
@@ -105,7 +105,7 @@ class Run:
             return waiting
         for job in waiting:
             for point in job.points:
-                self._give_up(point, f"no node is left that could run it: {impossible(job, nodes)}")
+                self._give_up(point, f"no remaining node can run it: {impossible(job, nodes)}")
         return []
 
     def _submit(self, job: Job, node: Node) -> None:
@@ -145,7 +145,7 @@ class Run:
             if each.told is None and file.is_file():
                 told: EngineRecord = read_json(file, EngineRecord)
                 each.told, each.since = told, time.monotonic()
-                self._out.print(f"{each.job.title}: an engine on {told.place}")
+                self._out.print(f"{each.job.title}: engine on {told.place}")
             for point in each.job.points:
                 ended = self._ended(point)
                 if ended is not None and point.number not in each.ended:
@@ -163,7 +163,7 @@ class Run:
             verdict: Verdict = read_json(found, Verdict)
             word = verdict.status.value
         else:
-            word = f"status {ended.status}"
+            word = f"exit status {ended.status}"
         seconds = time.monotonic() - running.since
         place = f" ({running.told.place})" if running.told is not None else ""
         self._out.print(f"{self._title(point)}: {word} in {seconds:.0f} s{place}")
@@ -184,10 +184,10 @@ class Run:
         return again
 
     def _settled(self, running: Running) -> list[Job]:
-        """What a task has left undone, as a new job.
+        """The unfinished points of a task, as a new job.
 
-        Its points run one after the other: the first that has not ended is the one that was lost.
-        One that is lost too often is given up, and so is one whose task failed of itself.
+        Points run in order, so the first unfinished one was lost. A point that is lost too often is
+        given up, and so is one whose task raised an exception.
         """
         import ray
         from ray.exceptions import RayError, RayTaskError
@@ -213,7 +213,7 @@ class Run:
             left = left[1:]
         else:
             self._out.print(
-                f"{running.job.title}: lost on {place} ({reason}); what is missing runs again "
+                f"{running.job.title}: lost on {place} ({reason}); retrying unfinished points "
                 f"({self._lost[first.number]} of {self._retries})"
             )
         return [replace(running.job, points=left)] if left else []
@@ -222,7 +222,7 @@ class Run:
         return record.point_title(point.number, point.overrides, self._axes)
 
     def _look_again(self, running: Running) -> None:
-        """What it did just before its end."""
+        """Report points that ended just before the task did."""
         self._running.append(running)
         self._look()
         self._running.remove(running)
@@ -254,7 +254,7 @@ class Run:
         if not references:
             return
         count = len(references)
-        self._out.print(f"interrupted: {counted(count, 'engine')} to stop")
+        self._out.print(f"interrupted: stopping {counted(count, 'engine')}")
         for reference in references:
             ray.cancel(reference, force=False, recursive=False)
         _, late = ray.wait(references, num_returns=count, timeout=GRACE_S, fetch_local=False)

@@ -1,4 +1,4 @@
-"""What happens inside a Ray task: its node's own environment, one engine, and its points."""
+"""Runs the points of one engine inside a Ray task."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Work = Callable[[Path, Job], None]
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """`engines/3.json`: where the engine of point 3 and those that share it ran, and when.
+    """`engines/3.json`: where and when the engine of point 3 ran.
 
-    `ended` is None while it runs, and for ever where its node was lost.
+    `ended` is None while it runs and after its node was lost.
     """
 
     points: tuple[int, ...]
@@ -50,7 +50,7 @@ class EngineRecord:
 
 @dataclass(frozen=True)
 class Sent:
-    """What the driver hands to a task besides its job."""
+    """Data that the driver passes to a task besides its job."""
 
     sweep: Path
     # Where the engine's record and log go, without an ending.
@@ -61,7 +61,7 @@ class Sent:
 
 
 def perform_points(sweep: Path, job: Job) -> None:
-    """The local launcher's work, on this node: check, leave out what is done, run the rest.
+    """Check the points on this node, skip finished ones and run the rest.
 
     Raises:
         KeyboardInterrupt: after the interrupted point's bookkeeping.
@@ -94,10 +94,10 @@ def perform_points(sweep: Path, job: Job) -> None:
 
 
 def task(sent: Sent, job: Job, work: Work) -> None:
-    """Runs in a Ray worker process that ends with it; a cancelled one returns like any other.
+    """Run a job in its own Ray worker process; a cancelled task returns normally.
 
     Raises:
-        RuntimeError: where the work would have ended the process, which Ray takes for a crash.
+        RuntimeError: if the work calls sys.exit, which Ray would treat as a crash.
     """
     import ray
 
@@ -131,9 +131,9 @@ def task(sent: Sent, job: Job, work: Work) -> None:
 
 
 def handed_on(variables: Mapping[str, str]) -> dict[str, str]:
-    """What every node must have like the driver: its switches and its hubs, no secret, no place.
+    """Return the environment variables that every node needs: switches and hubs, no secrets.
 
-    Places (CANN's paths, network interfaces, devices) are each node's own.
+    Paths, network interfaces and devices are specific to each node.
     """
     switched = moving(switches(variables))
     return {
@@ -148,7 +148,7 @@ def handed_on(variables: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def environment(sent: Sent, job: Job, address: str) -> Iterator[None]:
-    """The node's own environment, less what Ray adds to it, with what the driver hands on.
+    """Set the node's environment without Ray's additions and with the driver's variables.
 
     Ray sets OMP_NUM_THREADS to the CPUs of a task, which would slow an engine and change its
     fingerprint. With Ray's variables gone an engine does not join this cluster: vLLM spreads its
@@ -177,16 +177,16 @@ def environment(sent: Sent, job: Job, address: str) -> Iterator[None]:
 
 
 def ascending(ids: str) -> str:
-    """`7,6` → `6,7`: torch_npu sees no device at all unless they ascend."""
+    """Sort device IDs (`7,6` → `6,7`): torch_npu sees no device unless they ascend."""
     parts = ids.split(",")
     return ",".join(sorted(parts, key=int)) if all(p.isdecimal() for p in parts) else ids
 
 
 def devices(job: Job) -> str:
-    """`NPU 6,7`, as the engine will see them."""
+    """Return `NPU 6,7`, the devices visible to the engine."""
     need = job.need
     if need.spans:
-        return f"{need.count} {need.resource} over the cluster"
+        return f"{need.count} {need.resource} across the cluster"
     if need.resource not in VISIBLE:
         return f"{need.count} {need.resource}"
     return f"{need.resource} {os.environ.get(VISIBLE[need.resource], 'unknown')}"

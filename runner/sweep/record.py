@@ -1,4 +1,4 @@
-"""sweep.json, what a sweep was asked, and point.json, how each of its points ended."""
+"""Reads and writes sweep.json (the points of a sweep) and point.json (how a point ended)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from runner.rundir import RunDirectory, read_json, write_json
 
 NAME = "sweep.json"
 POINT = "point.json"
-# As many as a line names one by one.
+# Point numbers listed in one line.
 NUMBERS = 12
 
 
 @dataclass(frozen=True)
 class PointRecord:
-    """One point: its number in the sweep, the overrides that make it, and how it ended.
+    """One point: its number, its overrides and how it ended.
 
     `status` is a run's exit status, None while it has not ended; `refused` are the problems of a
     point that could not be run.
@@ -32,7 +32,7 @@ class PointRecord:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """A sweep as it was started last: the points of its grid, done before or now."""
+    """A sweep as last started, with all points of its grid."""
 
     id: str
     command: str
@@ -41,12 +41,12 @@ class SweepRecord:
     engine_starts_saved: int = 0
 
     def axes(self) -> dict[str, tuple[str, ...]]:
-        """Keys whose values differ between points, with their values in the order asked."""
+        """Return keys whose values differ between points, with the values in order."""
         return axes_of([point.overrides for point in self.points])
 
 
 def axes_of(overrides: Iterable[Iterable[str]]) -> dict[str, tuple[str, ...]]:
-    """As SweepRecord.axes says, of what is given to each point."""
+    """Return the axes of the given overrides, as SweepRecord.axes does."""
     seen: dict[str, list[str]] = {}
     for point in overrides:
         for override in point:
@@ -58,7 +58,7 @@ def axes_of(overrides: Iterable[Iterable[str]]) -> dict[str, tuple[str, ...]]:
 
 
 def keys_of_names(points: Iterable[Iterable[str]], said: Iterable[str]) -> set[str]:
-    """What points are called by in MLflow, after their model.
+    """Return the keys that name points in MLflow, after their model.
 
     A search asks for one point at a time, and a Slurm job knows no other: what was chosen for it is
     what the command line does not say in the same words, but for Hydra's backslashes.
@@ -71,19 +71,19 @@ def keys_of_names(points: Iterable[Iterable[str]], said: Iterable[str]) -> set[s
 
 
 def point_name(overrides: Iterable[str], axes: Container[str]) -> str:
-    """`tp=2 max_model_len=4096`: what tells a point from the others."""
+    """Return `tp=2 max_model_len=4096`, which distinguishes a point from the others."""
     pairs = (override.lstrip("+~").partition("=") for override in overrides)
     return " ".join(f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs if key in axes)
 
 
 def point_title(number: int, overrides: Iterable[str], axes: Container[str]) -> str:
-    """`point 3 (tp=2 max_model_len=4096)`, as a person is told of it."""
+    """Return `point 3 (tp=2 max_model_len=4096)`."""
     name = point_name(overrides, axes)
     return f"point {number} ({name})" if name else f"point {number}"
 
 
 def points_title(points: Sequence[PointRecord], axes: Container[str]) -> str:
-    """`point 3 (tp=2) is`, or `4 points (0, 1, 2, 3) are`."""
+    """Return `point 3 (tp=2) is` or `4 points (0, 1, 2, 3) are`."""
     if len(points) == 1:
         return f"{point_title(points[0].number, points[0].overrides, axes)} is"
     numbers = ", ".join(str(point.number) for point in points[:NUMBERS])
@@ -92,12 +92,12 @@ def points_title(points: Sequence[PointRecord], axes: Container[str]) -> str:
 
 
 def point_directory(sweep: Path, number: int) -> RunDirectory:
-    """Where a point's files lie."""
+    """Return the directory of a point."""
     return RunDirectory(sweep / str(number))
 
 
 def write_point(sweep: Path, point: PointRecord) -> None:
-    """Beside the point's own files, by whoever ran it, wherever that was."""
+    """Write point.json to the directory of the point."""
     directory = sweep / str(point.number)
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / POINT, point)
@@ -108,9 +108,9 @@ def write(sweep: Path, record: SweepRecord) -> None:
 
 
 def read(sweep: Path) -> SweepRecord | None:
-    """The sweep with each point as it ended; None where no point has left anything.
+    """Read the sweep with the result of each point; None if there is none.
 
-    A launcher that is not ours writes no sweep.json: then the points are those that ended.
+    A third-party launcher writes no sweep.json; then the points are those that ended.
     """
     ended = {point.number: point for point in map(_point, sweep.glob(f"*/{POINT}"))}
     known = read_known(sweep)
@@ -123,7 +123,7 @@ def read(sweep: Path) -> SweepRecord | None:
 
 
 def read_known(sweep: Path) -> SweepRecord | None:
-    """sweep.json as it was written."""
+    """Read sweep.json; None if there is none."""
     file = sweep / NAME
     if not file.is_file():
         return None
@@ -132,7 +132,7 @@ def read_known(sweep: Path) -> SweepRecord | None:
 
 
 def note_starts(sweep: Path, starts: int, saved: int) -> None:
-    """Add what a batch of points needed to what the sweep has had."""
+    """Add the engine starts of a batch of points to sweep.json."""
     known = read_known(sweep)
     assert known is not None
     added = replace(
@@ -144,7 +144,7 @@ def note_starts(sweep: Path, starts: int, saved: int) -> None:
 
 
 def sweep_id(sweep: Path) -> str:
-    """`2026-11-22/22-10-11`: what its runs are tagged with."""
+    """Return `2026-11-22/22-10-11`, the tag of the sweep's runs."""
     return "/".join(sweep.resolve().parts[-2:])
 
 
@@ -157,4 +157,6 @@ def _read(file: Path, kind: type[Any]) -> Any:
     try:
         return read_json(file, kind)
     except ValueError as error:
-        raise UserError(f"{file}: is cut short, or of another version of the runner") from error
+        raise UserError(
+            f"{file}: truncated, or written by another version of the runner"
+        ) from error

@@ -1,4 +1,4 @@
-"""A sweep that is started again in its directory: what is done stays, the rest makes room."""
+"""Resumes a sweep in its directory: keeps finished points and moves the others away."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from runner.verdict import Verdict
 
 
 def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[int, int]:
-    """The exit status of each wanted point that is done; its results then lie under its number.
+    """Move finished results to their point numbers and return their exit statuses.
 
-    A grid that has changed numbers its points anew: results are known by what was asked, not by
-    their number. What is of no use now moves to `earlier/`; nothing is deleted.
+    Results are matched by configuration, because a changed grid renumbers its points. Other results
+    move to `earlier/`; nothing is deleted.
     Points below `first` belong to an earlier batch of the same search, and stay as they are.
     """
     runs = [
@@ -46,13 +46,13 @@ def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[i
 
 
 def make_room(directory: Path) -> None:
-    """Put an attempt that did not come to its end out of the way of the next one."""
+    """Move an unfinished attempt to `earlier/`."""
     if RunDirectory(directory).config.exists():
         _set_aside(directory.parent, directory)
 
 
 def status_of(directory: Path, checked: Checked) -> int | None:
-    """The exit status of this very run, where it has come to its end there."""
+    """Return the exit status of the same run if it finished in the directory, else None."""
     files = RunDirectory(directory)
     if not (files.verdict.exists() and files.plan.exists()):
         return None
@@ -78,7 +78,7 @@ def _same(before: Plan, now: Plan) -> bool:
 
 
 def ended(directory: Path, otherwise: int) -> int:
-    """The exit status of a run that came to its verdict, whatever interrupted it afterwards."""
+    """Return the exit status of a run with a verdict, else `otherwise`."""
     return _status(directory) if RunDirectory(directory).verdict.exists() else otherwise
 
 
@@ -100,7 +100,7 @@ def _set_aside(sweep: Path, directory: Path) -> Path:
 
 
 def _move(directory: Path, place: Path) -> Path:
-    """Pending again: whether a run counts as its sweep's point is told by where it lies."""
+    """Move a run and mark it for upload again, because its directory decides its sweep point."""
     RunDirectory(directory).tracked.unlink(missing_ok=True)
     return directory.rename(place)
 

@@ -1,4 +1,4 @@
-"""What each engine of a sweep needs of a cluster, and which starts next, and where. No Ray here."""
+"""Schedules the engines of a sweep on the nodes of a cluster. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ RESOURCES = {"ascend": "NPU", "cuda": "GPU", "cpu": "CPU"}
 
 @dataclass(frozen=True)
 class Need:
-    """Devices that one engine takes, all on one node; or, if it spans nodes, wherever Ray puts
-    the engine's own ranks."""
+    """Devices that one engine needs: all on one node, or placed by Ray if it spans nodes."""
 
     resource: str
     count: int
@@ -25,14 +24,14 @@ class Need:
 
 @dataclass(frozen=True)
 class Job:
-    """The points that share an engine: one Ray task."""
+    """The points that share an engine; one Ray task."""
 
     points: tuple[Point, ...]
     need: Need
 
     @property
     def number(self) -> int:
-        """That of its first point: no other job has it."""
+        """Return the number of its first point, which is unique."""
         return self.points[0].number
 
     @property
@@ -43,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster and what it has, in use or not."""
+    """A node of the cluster and its total resources."""
 
     id: str
     name: str
@@ -51,17 +50,16 @@ class Node:
 
 
 def jobs(points: Iterable[Point]) -> list[Job]:
-    """One job for each engine that the points want, in the order in which they should start."""
+    """Return one job per engine, in the order in which they should start."""
     groups = grouped((point.config, point) for point in points)
     return ordered(Job(tuple(group), _need(group[0])) for group in groups)
 
 
 def ordered(waiting: Iterable[Job]) -> list[Job]:
-    """Widest first, then longest, so that what runs last is small.
+    """Sort jobs by devices, then by estimated length, largest first.
 
-    Narrow engines fill the gaps that wide ones leave; the other way round a wide one would wait for
-    several gaps to meet. How long a point takes is not known: the number of its tasks must do, and
-    one without a limit counts as longer than any that has one.
+    Small engines fill the gaps between large ones. The length of a point is unknown, so the number
+    of its tasks is used; a task without a limit counts as longer than any with one.
     """
 
     def rank(job: Job) -> tuple[bool, int, int, float, int]:
@@ -74,17 +72,15 @@ def ordered(waiting: Iterable[Job]) -> list[Job]:
 
 
 def impossible(job: Job, nodes: Sequence[Node]) -> str | None:
-    """Why the job would wait for ever on this cluster; None if it fits."""
+    """Return why the job can never run on this cluster; None if it can."""
     need = job.need
     most = _most(need, nodes)
     if need.count <= most:
         return None
-    where = (
-        f"the cluster has {most:g}" if need.spans else f"no node of the cluster has over {most:g}"
-    )
+    where = f"the cluster has {most:g}" if need.spans else f"no node has more than {most:g}"
     return (
-        f"parallelism: tp×pp×dp={need.count} needs {need.count} {need.resource} as Ray counts "
-        f"them, {where}"
+        f"parallelism: tp×pp×dp={need.count} needs {need.count} {need.resource} (as counted by "
+        f"Ray), but {where}"
     )
 
 
@@ -94,7 +90,7 @@ def choose(
     taken: Mapping[str, Mapping[str, float]],
     running: Iterable[Job],
 ) -> list[tuple[Job, Node]]:
-    """What to start now, in order, each on the node that it leaves the fewest devices idle on.
+    """Choose the jobs to start now, each on the node with the fewest devices left idle.
 
     `taken` are the devices in use, by node and resource. An engine that spans nodes has the cluster
     to itself, for nobody can tell which devices Ray will give its ranks.

@@ -1,4 +1,4 @@
-"""The comparison in a terminal: a line a point, a few words an axis."""
+"""Terminal output of a sweep: one row per point, findings per axis."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from runner.sweep.summary import MetricId, Sweep, SweptPoint
 
 WIDTH, WIDEST_WORD = 100, 24
 REASONS, LONGEST_REASON, NUMBERS = 12, 300, 12
-# An engine that an earlier point had started: what is left of its start is a question of it.
+# Faster starts mean that the point used the engine of an earlier point.
 SHARED_BELOW_S = 0.5
 _EXPLAINED_BY_NUMBERS = (Status.PASSED.value, Status.FAILED.value)
 
 
 def show(out: Console, sweep: Sweep, comparisons: tuple[Comparison, ...]) -> None:
-    """The answer, the verdicts, what each axis does, then the points."""
+    """Print the result, the verdicts, the effect of each axis and the points."""
     out.print(f"\n{answer(sweep, comparisons)}")
     parts = [
         Text.assemble(f"{count} ", style.verdict(state)) for state, count in sweep.counts().items()
@@ -41,9 +41,9 @@ def show(out: Console, sweep: Sweep, comparisons: tuple[Comparison, ...]) -> Non
 
 
 def findings(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[list[str]]:
-    """Of each metric and axis: a line, and what stands below it.
+    """Return, for each metric and axis, a line and its details.
 
-    Where tasks are swept over, no metric spans that axis, and nothing needs to be said of it.
+    If the tasks are swept over, no metric spans that axis and it is omitted.
     """
     return [
         axis_lines(sweep, comparisons, axis, metric)
@@ -59,7 +59,7 @@ def engines(sweep: Sweep) -> str:
 
 
 def unexplained(sweep: Sweep) -> list[str]:
-    """Why points have no verdict on their numbers; those that share a reason share a line."""
+    """Return the reasons of points that neither passed nor failed, one line per reason."""
     by_reason: dict[tuple[str, str], list[SweptPoint]] = {}
     for point in sweep.points:
         if point.state not in _EXPLAINED_BY_NUMBERS:
@@ -76,7 +76,7 @@ def _which(points: list[SweptPoint]) -> str:
 
 
 def engine_start(point: SweptPoint) -> str:
-    """Seconds, or `shared` where an earlier point's engine was there."""
+    """Return the seconds, or `shared` if an earlier point started the engine."""
     seconds = point.seconds("start_engine_s")
     if seconds is None:
         return ""
@@ -89,7 +89,7 @@ def evaluation(point: SweptPoint) -> str:
 
 
 def value_of(point: SweptPoint, metric: MetricId) -> tuple[str, str]:
-    """`0.893 ± 0.025` and the difference to the baseline; empty where nothing was measured."""
+    """Return `0.893 ± 0.025` and the difference to the baseline; empty if not measured."""
     found = point.metrics.get(metric)
     if found is None or found.value is None:
         return "", ""
@@ -98,7 +98,7 @@ def value_of(point: SweptPoint, metric: MetricId) -> tuple[str, str]:
 
 
 def _number(point: SweptPoint) -> str | Text:
-    """It opens the point's report where the terminal can."""
+    """The point number, linked to its report."""
     report = point.files.report_html
     return style.file_link(report, str(point.number)) if report.is_file() else str(point.number)
 

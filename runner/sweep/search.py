@@ -1,4 +1,4 @@
-"""What a search (hydra/sweeper=optuna) is told, and what it must not be asked to look for."""
+"""Objectives and checks of a search (hydra/sweeper=optuna)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIRECTIONS = {"accuracy": "maximize", "throughput": "maximize", "seconds": "mini
 
 
 def number(name: str, directory: Path) -> float:
-    """Of a point that has ended, for the search that asked for it."""
+    """Return the objective of a finished point for the search."""
     from runner.sweep.objective import objective
 
     found = objective(name, directory)
@@ -23,22 +23,24 @@ def number(name: str, directory: Path) -> float:
 
 
 def infeasible(name: str) -> float:
-    """The worst there is, so that a search learns to stay away; NaN would end an Optuna search."""
+    """Return the worst possible objective; NaN would end an Optuna search."""
     return math.inf if DIRECTIONS.get(name) == "minimize" else -math.inf
 
 
 def check(sweeper: Any, config: RunConfig) -> None:
-    """Optuna minimizes unless it is told otherwise, and so would find the worst.
+    """Check that the direction of a search fits its objective; Optuna minimizes by default.
 
     Raises:
-        UserError: if Hydra's sweeper is a search, and one that cannot end well.
+        UserError: if it does not, or if the search only shows plans.
     """
     found = OmegaConf.select(OmegaConf.create(sweeper), "direction")
     wanted = DIRECTIONS.get(config.objective)
     if found is None or wanted is None:
         return
     if config.preflight_only:
-        raise UserError("preflight_only=true: a search knows its points only as it goes on")
+        raise UserError(
+            "preflight_only=true: not possible, because a search chooses its points while it runs"
+        )
     asked = getattr(found, "name", str(found))
     if asked != wanted:
         raise UserError(

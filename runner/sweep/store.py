@@ -1,4 +1,4 @@
-"""The comparison in MLflow: one summary run beside the points' runs, and links to all of them."""
+"""The comparison in MLflow: a summary run and links to the runs of all points."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from runner.tracking.metrics import metric_name
 from runner.tracking.records import Begun
 from runner.tracking.tracked import TrackedRun
 
-# What was recorded of a sweep's comparison, and where.
+# Which comparison was recorded, and where.
 RECEIPT = "mlflow.json"
 
 
 @dataclass(frozen=True)
 class Place:
-    """An experiment of a store, and the points that are recorded there."""
+    """An experiment and the points recorded there."""
 
     uri: str
     experiment: str
@@ -27,13 +27,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Receipt:
-    """mlflow.json: the runs that the recorded comparison is about."""
+    """mlflow.json: the runs in the recorded comparison."""
 
     places: tuple[Place, ...]
 
 
 def places(sweep: Sweep) -> tuple[Place, ...]:
-    """Where the sweep's points are recorded: one experiment, or one for each task swept over."""
+    """Return the experiments that contain points: one, or one per task swept over."""
     found: dict[tuple[str, str], list[TrackedRun]] = {}
     for point in sweep.points:
         if point.tracked is not None:
@@ -50,7 +50,7 @@ def shown(place: Place, sweep: Sweep, view: str | None = None) -> Links:
 
 
 def is_recorded(sweep: Sweep) -> bool:
-    """Whether MLflow has the comparison of the points that it has."""
+    """Return whether MLflow has the comparison of its current points."""
     file = sweep.directory / RECEIPT
     if not file.is_file():
         return not places(sweep)
@@ -66,7 +66,7 @@ def note_recorded(sweep: Sweep) -> None:
 
 
 def columns(sweep: Sweep) -> list[str]:
-    """As a reader wants them: verdict, what was swept, what it scored, how fast."""
+    """Return the columns of the run table: verdict, axes, metrics and times."""
     params = _params(sweep)
     columns = ["tags.verdict"]
     for axis in sweep.axes:
@@ -82,7 +82,7 @@ def columns(sweep: Sweep) -> list[str]:
 
 
 def metrics_of(sweep: Sweep) -> dict[str, float]:
-    """How many points there are and passed, and between which values each metric lies."""
+    """Return the number of points and passes, and the range of each metric."""
     counts = sweep.counts()
     found = {
         "points": float(len(sweep.points)),

@@ -1,6 +1,6 @@
-"""A sweep's directory as it lies on disk → Sweep: each point, its place in the grid, its end.
+"""Reads a sweep directory: each point, its overrides and its result.
 
-Nothing is taken from memory: a sweep that was resumed, interrupted or is half done reads the same.
+Everything comes from disk, so resumed, interrupted and unfinished sweeps read the same.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BY_EXIT_STATUS = {USAGE_ERROR: Status.REFUSED, INTERRUPTED: Status.INTERRUPTED}
 
 @dataclass(frozen=True)
 class MetricId:
-    """Which of lm-eval's numbers."""
+    """Identifies a metric of lm-eval."""
 
     task: str
     metric: str
@@ -43,7 +43,7 @@ class MetricId:
 
     @property
     def name(self) -> str:
-        """`canary acc`, or `gsm8k exact_match (strict-match)`."""
+        """Return `canary acc` or `gsm8k exact_match (strict-match)`."""
         return f"{self.task} {self.metric}" + ("" if self.filter == "none" else f" ({self.filter})")
 
 
@@ -82,7 +82,7 @@ class SweptPoint:
         return {MetricId(each.task, each.metric, each.filter): each for each in found}
 
     def measured(self, metric: MetricId) -> MetricVerdict | None:
-        """The metric's number; None where it is missing or none (NaN)."""
+        """Return the metric; None if its value is missing or NaN."""
         found = self.metrics.get(metric)
         known = found is not None and found.value is not None and math.isfinite(found.value)
         return found if known else None
@@ -91,7 +91,7 @@ class SweptPoint:
         return self.outcome.timings.get(lap) if self.outcome is not None else None
 
     def per_second(self, what: str) -> float | None:
-        """`output_tokens` or `evaluated` (samples) a second of evaluation; None where unknown."""
+        """Return `output_tokens` or `evaluated` (samples) per second; None if unknown."""
         tasks = self.outcome.tasks if self.outcome is not None else ()
         seconds = sum(task.seconds for task in tasks)
         return sum(getattr(task, what) for task in tasks) / seconds if seconds > 0 else None
@@ -99,7 +99,7 @@ class SweptPoint:
 
 @dataclass(frozen=True)
 class Sweep:
-    """All points of a sweep, and `compared`: the metrics that its comparison is about."""
+    """All points of a sweep; `compared` are the compared metrics."""
 
     id: str
     command: str
@@ -111,30 +111,29 @@ class Sweep:
     engine_starts_saved: int
 
     def counts(self) -> dict[str, int]:
-        """How many points ended in each state, PASSED first."""
+        """Return the number of points by state, PASSED first."""
         states = [point.state for point in self.points]
         return {state: states.count(state) for state in STATES if state in states}
 
     @property
     def worst(self) -> str:
-        """The state that a reader must know of first."""
+        """Return the worst state of all points."""
         return min((point.state for point in self.points), key=WORST_FIRST.index, default=NOT_RUN)
 
     def compared_in(self, point: SweptPoint) -> tuple[MetricId | None, ...]:
-        """A point's rows in a table: what it has of the compared metrics, else one without any.
+        """Return the compared metrics that the point has, or (None,) for a row without any.
 
-        A point of one task has nothing to say on the metrics of another.
+        A point of one task lacks the metrics of another.
         """
         return tuple(each for each in self.compared if each in point.metrics) or (None,)
 
     def spans(self, metric: MetricId, axis: Axis) -> bool:
-        """Whether the metric was measured at two values of the axis: not so for each task's own
-        where tasks are swept over."""
+        """Return whether the metric was measured at two values of the axis."""
         values = {p.overrides.get(axis.key) for p in self.points if p.measured(metric) is not None}
         return len(values) > 1
 
     def higher_is_better(self, metric: MetricId) -> bool:
-        """As lm-eval says; it says nothing for some, whose scores then count as usual."""
+        """Return the direction declared by lm-eval; higher is better if it declares none."""
         for point in self.points:
             for task in point.outcome.tasks if point.outcome is not None else ():
                 for result in task.metrics:
@@ -144,14 +143,14 @@ class Sweep:
 
 
 def read_sweep(directory: Path) -> Sweep:
-    """Everything about a sweep but its samples.
+    """Read everything about a sweep except its samples.
 
     Raises:
-        UserError: if no sweep has been there.
+        UserError: if the directory contains no sweep.
     """
     found = record.read(directory)
     if found is None:
-        raise UserError(f"{directory}: no {record.NAME}; not the directory of a sweep")
+        raise UserError(f"{directory}: not a sweep directory ({record.NAME} is missing)")
     swept = found.axes()
     shorts = short_keys(tuple(swept))
     axes = tuple(
@@ -172,8 +171,7 @@ def read_sweep(directory: Path) -> Sweep:
 
 
 def short_keys(keys: Sequence[str]) -> tuple[str, ...]:
-    """The fewest last parts of each dotted key that tell it from the others: `tp` for
-    `parallelism.tp`."""
+    """Return the shortest unique suffix of each dotted key: `tp` for `parallelism.tp`."""
 
     def ends(key: str) -> list[str]:
         parts = key.split(".")
@@ -186,7 +184,7 @@ def short_keys(keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def short_values(values: Sequence[str]) -> tuple[str, ...]:
-    """Values that fit a column: the last part of a path, the ends of a text; never ambiguous."""
+    """Return values short enough for a column, unless that makes them ambiguous."""
 
     def short(value: str) -> str:
         last = value.rstrip("/").rpartition("/")[2] if PATH.fullmatch(value) else value
@@ -241,10 +239,10 @@ def _state(point: PointRecord, files: RunDirectory, verdict: Verdict | None) -> 
         return verdict.status.value, verdict.reason
     if point.status is not None:
         ended = _BY_EXIT_STATUS.get(point.status, Status.ERROR).value
-        return ended, f"ended with status {point.status} before a verdict"
+        return ended, f"ended with exit status {point.status} before its verdict"
     if files.config.exists():
-        return UNFINISHED, "began, and has no verdict"
-    return NOT_RUN, "has not been started"
+        return UNFINISHED, "started, but has no verdict"
+    return NOT_RUN, "not started"
 
 
 def _compared(points: tuple[SweptPoint, ...]) -> tuple[MetricId, ...]:

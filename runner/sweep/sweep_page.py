@@ -1,4 +1,4 @@
-"""sweep.html: the comparison as one file that needs no other, with links to each point."""
+"""Renders sweep.html: a self-contained page with links to each point."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runner.verdict import MetricVerdict
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table of points: one of the compared metrics of a point, or none."""
+    """A row of the table of points: one compared metric of a point, or none."""
 
     point: SweptPoint
     first: bool
@@ -41,7 +41,7 @@ def render(
     links: Sequence[Links],
     figures: Sequence[Figure],
 ) -> str:
-    """The whole page: the answer, the points, the tests, the figures."""
+    """Render the page: result, points, tests and figures."""
     rows, line = _rows(sweep)
     page = template(
         "sweep.html.j2",
@@ -91,7 +91,7 @@ def _rows(sweep: Sweep) -> tuple[list[Row], Scale | None]:
 
 
 def _report(point: SweptPoint) -> str:
-    """Where the point's own page lies beside this one; empty where there is none."""
+    """Relative path of the point's own page; empty if there is none."""
     for file in (point.files.report_html, point.files.report):
         if file.is_file():
             return f"{point.number}/{file.name}"

@@ -1,4 +1,4 @@
-"""sweep.csv and sweep.parquet: one row a point and metric, for whoever computes further."""
+"""Builds sweep.csv and sweep.parquet: one row per point and metric."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
 from runner.verdict import MetricVerdict
 
-# What a spreadsheet takes for a formula when a cell begins with it.
+# Prefixes that make a spreadsheet treat a cell as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 Row = dict[str, Any]
 
 
 def rows(sweep: Sweep) -> list[Row]:
-    """Every metric of every point; a point without any has one row, so that none is missing."""
+    """Return one row per metric of every point; a point without metrics has one row."""
     return [
         {**_point_columns(sweep, point), **_metric_columns(sweep, name, metric)}
         for point in sweep.points

@@ -1,6 +1,6 @@
-"""Outcome, and a baseline or a reference run → Verdict. Pure; a rule a module.
+"""Judges an outcome against baselines or a reference run. Pure; one rule per module.
 
-Fails closed: what cannot be judged is never PASSED. docs/verdict.md says what each rule promises.
+Fails closed: a metric that cannot be judged is never PASSED. docs/verdict.md specifies the rules.
 """
 
 from __future__ import annotations

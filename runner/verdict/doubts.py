@@ -1,4 +1,4 @@
-"""Why a score that looks right may still be of something else."""
+"""Reasons why a score may not represent the whole task."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ ALLOW = "verdict.allow_partial"
 
 
 def doubts_of(task: TaskOutcome, n: int) -> str:
-    """What was wrong with a task of which `n` samples stand behind a number; empty if nothing."""
+    """Return the problems of a task whose metric has `n` samples; empty if there are none."""
     doubts = []
     counted = n if task.evaluated == task.expected else task.evaluated
     if counted != task.expected or task.expected == 0:
         doubts.append(f"{counted} of {task.expected} samples evaluated")
     if task.truncated:
-        doubts.append(f"{task.truncated} prompts were cut to fit max_model_len")
+        doubts.append(f"{task.truncated} prompts were left-truncated to max_model_len")
     if task.refused:
-        doubts.append(f"{task.refused} prompts were longer than max_model_len and not asked")
+        doubts.append(f"{task.refused} prompts exceeded max_model_len and were not sent")
     if task.unmatched:
-        # Whether these were cut or refused cannot be known, so they may not pass for whole.
-        doubts.append(f"{task.unmatched} samples have no record of what the engine answered")
+        # These may have been truncated or refused, so they count as a problem.
+        doubts.append(f"{task.unmatched} samples have no recorded engine answer")
     doubts += [
-        f"in {each.samples} of {task.evaluated} samples, {each.said} (such as document "
+        f"in {each.samples} of {task.evaluated} samples, {each.said} (for example document "
         f"{each.doc_id} of {each.task})"
         for each in task.departures
     ]
@@ -30,13 +30,15 @@ def doubts_of(task: TaskOutcome, n: int) -> str:
 
 
 def other_samples(evaluation: Evaluation, task: TaskOutcome) -> str:
-    """How the samples asked differ from those that the baseline was measured on; empty if they
-    don't.
+    """Return how the samples differ from those of the baseline; empty if they do not.
 
-    A baseline belongs to the limit in `model.ask`, which is part of how the model is usually asked.
+    A baseline belongs to the limit in `model.ask`.
     """
     of_baseline = evaluation.baseline_limit
     if evaluation.limit == of_baseline or not (task.partial or of_baseline is not None):
         return ""
-    known = "all" if of_baseline is None else f"limit={of_baseline:g}"
-    return f"{task.expected} of {task.whole} samples (task.limit), and the baseline is of {known}"
+    known = "on all samples" if of_baseline is None else f"with limit={of_baseline:g}"
+    return (
+        f"{task.expected} of {task.whole} samples (task.limit), but the baseline was measured "
+        f"{known}"
+    )

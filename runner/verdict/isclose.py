@@ -1,4 +1,4 @@
-"""`isclose`: vllm-ascend's own test, to the letter. One number beside another."""
+"""`isclose`: the test of vllm-ascend, which compares one number with another."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from runner.stats import ALPHA, POWER, means, shares
 from runner.status import Status
 from runner.verdict.rule import Case, Finding
 
-# The original test rounds a measured value to four digits before it compares.
+# The original test rounds the measured value to four digits before comparing.
 ROUNDED_DIGITS = 4
-# No task has more samples: a tolerance that would need them is none.
+# No task has more samples.
 MANY = 1e9
 
 
@@ -21,15 +21,15 @@ def describe(rtol: float) -> str:
 
 
 def tolerated(baseline: float, rtol: float) -> tuple[float | None, float | None]:
-    """The lowest and the highest value that pass; None where there is no such end."""
+    """Return the lowest and the highest passing value; None for an open end."""
     near, far = baseline / (1 + rtol), baseline / (1 - rtol) if rtol < 1 else None
     return (near, far) if baseline >= 0 else (far, near)
 
 
 def judge(case: Case) -> Finding:
-    """numpy scales rtol by its second argument, the measured value.
+    """Judge with np.isclose, which scales rtol by its second argument, the measured value.
 
-    Where the baseline is of other samples, only a difference that chance does not explain fails.
+    If the baseline was measured on other samples, only a significant difference fails.
     """
     import numpy as np
 
@@ -45,7 +45,7 @@ def judge(case: Case) -> Finding:
         side = "below" if measured < baseline else "above"
         status, reason = Status.FAILED, f"more than {percent} {side} {baseline:g}"
         if case.other_samples and not _significant(case.result, baseline):
-            status, reason = Status.INCONCLUSIVE, f"{reason}, which may be chance"
+            status, reason = Status.INCONCLUSIVE, f"{reason}, but not statistically significant"
     return Finding(status, reason, detectable=detectable, samples_to_decide=samples)
 
 

@@ -1,4 +1,4 @@
-"""All metrics of a run, each by its rule; tests settled together; the worst is the run's."""
+"""Judges all metrics of a run, each by its rule; the worst status is the run's."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def judge(
     samples: Sequence[Sample] = (),
     against: Against | None = None,
 ) -> Verdict:
-    """Judge every metric that its rule has something to hold against; show the others.
+    """Judge every metric that has a baseline or reference value; show the others unjudged.
 
-    `samples` are all of the run's (`isclose` alone needs none); `against` is the reference run.
+    `samples` are all samples of the run (`isclose` needs none); `against` is the reference run.
     """
     by_task = {task.task: task for task in outcome.tasks}
     found: list[Judged | MetricVerdict] = []
@@ -67,7 +67,7 @@ def judge(
 def _origin(
     metric: MetricVerdict, origins: Mapping[str, dict[str, dict[str, str]]], against: Against | None
 ) -> str:
-    """Of the value that the metric was judged by; empty where there is none."""
+    """Origin of the value that the metric was judged against; empty without one."""
     if metric.baseline is None:
         return ""
     if metric.rule in REFERENCE_RULES:
@@ -76,7 +76,7 @@ def _origin(
 
 
 def describe(config: VerdictConfig) -> str:
-    """The run's rule in a line."""
+    """Describe the run's rule in one line."""
     allowed = f", {ALLOW}=true" if config.allow_partial else ""
     if config.rule == "isclose":
         return isclose.describe(config.rtol) + allowed
@@ -84,11 +84,11 @@ def describe(config: VerdictConfig) -> str:
         limits = config.numerics
         named = (("median", limits.median), ("p99", limits.p99), ("worst", limits.worst))
         said = ", ".join(f"{name} {limit:g}" for name, limit in named if limit is not None)
-        return f"numerics: log-probabilities within {said} of the reference run's{allowed}"
+        return f"numerics: log-probability shift from the reference run within {said}{allowed}"
     other = (
         "the baseline" if config.rule == "not_worse" else "the reference run on the same samples"
     )
-    rule = f"{config.rule}: no drop against {other}, margin {config.margin:g}, level {ALPHA:g}"
+    rule = f"{config.rule}: no drop from {other}, margin {config.margin:g}, level {ALPHA:g}"
     return rule + allowed
 
 
@@ -145,7 +145,7 @@ def _judge_task(
 def _unheld(
     found: Sequence[Judged | MetricVerdict], evaluation: Evaluation, config: VerdictConfig
 ) -> list[MetricVerdict]:
-    """Metrics that `verdict.metrics` names, and that there was nothing to hold against."""
+    """Metrics listed in `verdict.metrics` that have no baseline or reference value."""
     judged = {
         (each.case.result.metric, each.case.result.filter)
         if isinstance(each, Judged)
@@ -164,7 +164,7 @@ def _unheld(
 def _wanted(
     evaluation: Evaluation, config: VerdictConfig, against: Against | None
 ) -> dict[str, dict[str, float]]:
-    """What is judged, and against which number: of baselines, and of the reference run's values."""
+    """The judged metrics and their values in the baselines or the reference run."""
     known = against.outcome.tasks if against is not None else ()
     measured = [
         (each.metric, each.filter, each.value)
@@ -188,14 +188,14 @@ def _wanted(
 
 
 def _leaves(task: TaskOutcome) -> set[str]:
-    """Names that the task's samples go by: its own, and of a group those below it."""
+    """Task names of the samples: the task itself and, for a group, its subtasks."""
     return {task.task, *(result.task for result in task.metrics)}
 
 
 def _pairing(
     evaluation: Evaluation, own: Sequence[Sample], against: Against | None
 ) -> tuple[Pairing | None, bool]:
-    """Reference first; whether this run was asked fewer samples on purpose."""
+    """Pair the samples, reference first; also return whether this run has a lower limit."""
     if against is None:
         return None, False
     names = {
@@ -224,7 +224,7 @@ def _of_filter(pairing: Pairing | None, name: str) -> Pairing | None:
 
 
 def _of_reference(evaluation: Evaluation, rule: str, against: Against | None) -> str:
-    """What was wrong with the other side: prompts that it could not ask would excuse a drop."""
+    """Problems of the reference run: a truncated reference could hide a drop."""
     if against is None or rule not in REFERENCE_RULES:
         return ""
     doubts = [
@@ -232,7 +232,7 @@ def _of_reference(evaluation: Evaluation, rule: str, against: Against | None) ->
         for task in against.outcome.tasks
         if task.task == evaluation.task
     ]
-    return ", ".join(f"of the reference run {each}" for each in doubts if each)
+    return ", ".join(f"in the reference run, {each}" for each in doubts if each)
 
 
 def _numerics(
@@ -262,16 +262,19 @@ def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[S
         part = "".join(f"; {task}: {count} samples (task.limit)" for task, count in limited.items())
         return Status.PASSED, f"{len(judged)} of {len(judged)} judged metrics passed{part}"
     if config.rule in REFERENCE_RULES:
-        return Status.UNJUDGED, "nothing to judge: the reference run measured nothing of this"
+        return (
+            Status.UNJUDGED,
+            "nothing to judge: the reference run has no values for these metrics",
+        )
     return (
         Status.UNJUDGED,
-        "nothing to judge: no baseline for what was measured (set "
+        "nothing to judge: no baseline for the measured metrics (set "
         "model.baselines.<task>.<metric>.<filter>, or verdict.require_baseline=false)",
     )
 
 
 def _doubts(outcome: Outcome) -> list[str]:
-    """What was wrong with each task, where no metric's verdict says it."""
+    """Problems of each task, for runs in which no metric was judged."""
     found = {task.task: doubts_of(task, task.evaluated) for task in outcome.tasks}
     return [f"{name}: {doubts}" for name, doubts in found.items() if doubts]
 

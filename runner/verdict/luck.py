@@ -1,4 +1,4 @@
-"""A pass that rests on answers that lm-eval guessed: some parsers draw an option at random."""
+"""Detects a pass that depends on random guesses: some lm-eval parsers draw an option."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from runner.verdict.rule import Case, Finding, Rule
 
 
 def doubt(case: Case, rule: Rule, finding: Finding) -> str:
-    """Why the pass is none: with every guess counted as wrong, the rule would not pass it.
+    """Return why a pass depends on random guesses: it fails if every guess counts as wrong.
 
-    Empty where it would, and where nothing was guessed right or nothing passes.
+    Empty if it still passes, no guess was right, or the metric does not pass anyway.
     """
     luck = case.result.luck
     if luck <= 0 or case.result.higher_is_better is False or not _passes(finding, case):
@@ -21,8 +21,8 @@ def doubt(case: Case, rule: Rule, finding: Finding) -> str:
     if _passes(rule(_sober(case)), case):
         return ""
     return (
-        f"lm-eval guessed {case.task.guessed} of {case.task.evaluated} answers at random, and "
-        f"without its luck the value is {case.result.value - luck:.4f}"
+        f"lm-eval guessed {case.task.guessed} of {case.task.evaluated} answers at random; "
+        f"without lucky guesses the value is {case.result.value - luck:.4f}"
     )
 
 
@@ -33,7 +33,7 @@ def _passes(finding: Finding, case: Case) -> bool:
 
 
 def _sober(case: Case) -> Case:
-    """The same run, and the same reference run, with every guess wrong."""
+    """The same runs with every guess counted as wrong."""
     pairing = case.pairing
     return replace(
         case,

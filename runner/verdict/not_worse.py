@@ -1,4 +1,4 @@
-"""`not_worse`: one run against a fixed number, one-sided, with the run's own error."""
+"""`not_worse`: a one-sided test against a fixed baseline, with the run's own error."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from runner.verdict.scores import (
 
 
 def judge(case: Case) -> Finding:
-    """The exact binomial test for 0/1 scores, else Student's t; the baseline is taken as exact.
+    """Test with the exact binomial test for 0/1 scores, else Student's t; the baseline is exact.
 
-    A value that is no mean of its samples' scores is judged by lm-eval's own standard error.
+    A value that is not the mean of its sample scores is judged by lm-eval's standard error.
     """
     value, baseline = case.result.value, case.baseline
     assert baseline is not None
@@ -35,9 +35,9 @@ def judge(case: Case) -> Finding:
     except NoMean as no_mean:
         error = case.result.stderr
         if case.result.n <= 0 or error is None or not math.isfinite(error) or error <= 0:
-            return refused(f"{no_mean}, and lm-eval gave no standard error")
+            return refused(f"{no_mean}; lm-eval reports no standard error")
         drop = drops.of_estimate(sign * (baseline - value), error, case.result.n)
-        return Finding(drop=drop, evidence=f"by lm-eval's standard error ({no_mean})")
+        return Finding(drop=drop, evidence=f"based on lm-eval's standard error ({no_mean})")
     except Unusable as unusable:
         return refused(str(unusable))
     return Finding(

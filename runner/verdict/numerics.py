@@ -1,6 +1,6 @@
-"""`numerics`: the log-probabilities beneath the answers, against a reference run's.
+"""`numerics`: compares the log-probabilities of answers with a reference run.
 
-Accuracy does not see weights of 4 bits or a dropped bias; log-probabilities do (docs/canary.md).
+They reveal 4-bit weights or a dropped bias, which accuracy does not (docs/canary.md).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# The name that stands where others have a metric.
+# Stands in for the name of a metric.
 METRIC = "logprob_shift"
-# Of fewer values the 99th percentile is the largest, and no percentile.
+# With fewer values, the 99th percentile is just the maximum.
 ENOUGH = 100
 
 
 @dataclass(frozen=True)
 class Shifts:
-    """How far log-probabilities moved (runner/evidence/shifts.py), in nats, each 0 or more.
+    """Absolute log-probability shifts in nats (runner/evidence/shifts.py).
 
-    They come from `answers` pairs. `parted` of these differ (another token, or another likeliest
-    choice), `near_ties` of the parted where neither run's choice led by much. `left_out` are pairs
-    whose prompts became different numbers of tokens.
+    They come from `answers` pairs. `parted` of these differ (another token or another most likely
+    choice), `near_ties` of them at a small lead in both runs. `left_out` are pairs whose prompts
+    have different numbers of tokens.
     """
 
     values: NDArray[np.float64]
@@ -44,7 +44,7 @@ class Shifts:
     left_out: int
 
     def percentile(self, percent: float) -> float:
-        """NaN where a value is, or is infinite and next to the percentile."""
+        """Return a percentile; NaN if a value is NaN, or infinite and next to the percentile."""
         import numpy as np
 
         with np.errstate(invalid="ignore"):
@@ -54,7 +54,7 @@ class Shifts:
 def judge(
     task: TaskOutcome, pairing: Pairing, limited: bool, limits: NumericsConfig
 ) -> MetricVerdict:
-    """One verdict for the task, named `logprob_shift`; its value is the 99th percentile."""
+    """Return the verdict `logprob_shift` of the task; its value is the 99th percentile."""
     lonely = unpaired(pairing, limited)
     pairs = list(_answers(pairing))
     found = shifts_of(pairs, limits.near_tie)
@@ -62,19 +62,19 @@ def judge(
     if lonely:
         status, reason = (
             Status.INCONCLUSIVE,
-            f"not the samples of the reference run: {lonely}",
+            f"samples differ from the reference run: {lonely}",
         )
     elif len(pairs) != task.evaluated:
         status = Status.INCONCLUSIVE
-        reason = f"{len(pairs)} samples are kept of {task.evaluated} that were evaluated"
+        reason = f"{len(pairs)} samples were saved, but {task.evaluated} were evaluated"
     elif len(found.values) < ENOUGH:
         status = Status.INCONCLUSIVE
-        reason = f"{len(found.values)} log-probabilities are too few: at least {ENOUGH} are needed"
+        reason = f"too few log-probabilities: {len(found.values)}, at least {ENOUGH} needed"
     else:
         value = found.percentile(99)
         status, reason = _against(found, limits)
     if found.left_out:
-        # Two tokenizers or image processors are no question of arithmetic, and no pass either.
+        # A different tokenizer or image processor is not a numerical fault, but no pass either.
         status = Status.INCONCLUSIVE if status is Status.PASSED else status
         reason = f"{_retokenized(found)}; {reason}"
     return MetricVerdict(
@@ -91,12 +91,12 @@ def judge(
         reason=reason,
         rule="numerics",
         evidence=f"{_said(found)}{found.parted} of {found.answers} answers differ, "
-        f"{found.near_ties} of them at a near-tie (led by less than {limits.near_tie:g} nats)",
+        f"{found.near_ties} of them at a near-tie (lead below {limits.near_tie:g} nats)",
     )
 
 
 def shifts_of(pairs: Sequence[tuple[Sample, Sample]], near_tie: float) -> Shifts:
-    """Scored choices, each; else generated tokens up to where the answers part."""
+    """Compute shifts of scored choices, else of generated tokens up to the first difference."""
     import numpy as np
 
     compared = [pair for pair in pairs if shifts.comparable(*pair)]
@@ -111,24 +111,24 @@ def shifts_of(pairs: Sequence[tuple[Sample, Sample]], near_tie: float) -> Shifts
 
 
 def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
-    """Every limit that is set; NaN is above all."""
+    """Check every limit that is set; NaN exceeds all."""
     broken = []
     for name, percent in (("median", 50), ("p99", 99), ("worst", 100)):
         limit: float | None = getattr(limits, name)
         value = found.percentile(percent)
         if limit is not None and not value <= limit:
-            broken.append(f"{name} {value:.2g} above {limit:g}")
+            broken.append(f"{name} {value:.2g} exceeds {limit:g}")
     if broken:
-        return Status.FAILED, f"log-probabilities moved: {', '.join(broken)}"
-    return Status.PASSED, "log-probabilities moved within the limits"
+        return Status.FAILED, f"log-probability shift too large: {', '.join(broken)}"
+    return Status.PASSED, "log-probability shift within the limits"
 
 
 def _retokenized(found: Shifts) -> str:
-    """Why pairs are left out, and how many."""
+    """State how many pairs are excluded and why."""
     return (
-        f"{found.left_out} of {found.left_out + found.answers} prompts became another number of "
-        "tokens than in the reference run (another tokenizer or image preprocessing), and their "
-        "log-probabilities are left out"
+        f"{found.left_out} of {found.left_out + found.answers} prompts have a different number "
+        "of tokens than in the reference run (different tokenizer or image preprocessing); their "
+        "log-probabilities are excluded"
     )
 
 
@@ -137,11 +137,11 @@ def _said(found: Shifts) -> str:
         return ""
     names = (("median", 50), ("p99", 99), ("worst", 100))
     moved = ", ".join(f"{name} {found.percentile(percent):.2g}" for name, percent in names)
-    return f"|Δ log p|: {moved} of {len(found.values):,}; "
+    return f"|Δ log p|: {moved} (n = {len(found.values):,}); "
 
 
 def _answers(pairing: Pairing) -> Iterable[tuple[Sample, Sample]]:
-    """Each question once, whatever its filters."""
+    """Each question once, regardless of filters."""
     seen = set()
     for first, second in pairing.pairs:
         question = (second.task, second.doc_id)

@@ -1,4 +1,4 @@
-"""`paired`: the same samples as a reference run's, question by question."""
+"""`paired`: compares the same samples with a reference run, question by question."""
 
 from __future__ import annotations
 
@@ -23,28 +23,27 @@ from runner.verdict.scores import (
 )
 
 SAID = {
-    Reason.ONLY_FIRST: "{} only the reference run was asked",
-    Reason.ONLY_SECOND: "{} the reference run was not asked",
-    Reason.PROMPT: "{} with another prompt",
-    Reason.IMAGES: "{} with other images",
-    Reason.DOCUMENT: "{} of another document",
+    Reason.ONLY_FIRST: "{} only in the reference run",
+    Reason.ONLY_SECOND: "{} not in the reference run",
+    Reason.PROMPT: "{} with a different prompt",
+    Reason.IMAGES: "{} with different images",
+    Reason.DOCUMENT: "{} with a different document",
 }
 
 
 def judge(case: Case) -> Finding:
-    """Exact McNemar for 0/1 scores, else Student's t of the differences or what stands in for it.
+    """Test with exact McNemar for 0/1 scores, else with Student's t on the differences.
 
-    Every sample must have its partner: what was not asked of both is no evidence, and leaving it
-    out is how a gate is passed.
+    Every sample needs a partner; otherwise a run could pass by dropping questions.
     """
     if not math.isfinite(case.result.value):
         return Finding(Status.FAILED, f"the value is {case.result.value}")
     assert case.pairing is not None
     lonely = unpaired(case.pairing, case.limited)
     if lonely:
-        return refused(f"not the samples of the reference run: {lonely}")
+        return refused(f"samples differ from the reference run: {lonely}")
     if not case.pairing.pairs:
-        return refused("no sample was asked of both runs")
+        return refused("the two runs have no samples in common")
     reference, run = _sides(case.pairing)
     try:
         own_scores(case)
@@ -72,7 +71,7 @@ def judge(case: Case) -> Finding:
 
 
 def unpaired(pairing: Pairing, limited: bool) -> str:
-    """Why samples have no partner, in words; what a limited run was not asked is no reason."""
+    """Return why samples have no partner; samples beyond the limit of this run do not count."""
     found = Counter(
         each.reason
         for each in pairing.unpaired

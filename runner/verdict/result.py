@@ -1,4 +1,4 @@
-"""The word on a run and on each of its metrics, as verdict.json holds it."""
+"""Verdicts of a run and of its metrics, as stored in verdict.json."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from runner.status import Status
 
 @dataclass(frozen=True)
 class MetricVerdict:
-    """One metric beside its baseline, and what the numbers can bear.
+    """The verdict on one metric with its baseline and uncertainty.
 
-    `n` samples stand behind it, of `whole` without the limit (None: the limit left none out).
+    It was measured on `n` samples, of `whole` without the limit (None: no limit applied).
     `interval` is the two-sided 95 % confidence interval of the value; `difference` is value minus
     baseline, in the metric's own unit. `baseline` is the reference run's value on the same samples
     where a rule compares with one; `baseline_origin` says where the number comes from.
@@ -58,28 +58,28 @@ class MetricVerdict:
 
     @property
     def name(self) -> str:
-        """`canary acc`, or `gsm8k exact_match,strict-match`: as lm-eval writes it."""
+        """Return `canary acc` or `gsm8k exact_match,strict-match`, as lm-eval writes it."""
         return f"{self.task} {self.metric},{self.filter}".removesuffix(",none")
 
     @property
     def partial(self) -> bool:
-        """Whether a limit left samples out."""
+        """Return whether a limit excluded samples."""
         return self.whole is not None and self.n < self.whole
 
     @property
     def count(self) -> str:
-        """`600`, or of a partial run `120 of 600`."""
+        """Return `600`, or `120 of 600` for a partial run."""
         return f"{self.n} of {self.whole}" if self.partial else str(self.n)
 
     @property
     def judged(self) -> bool:
-        """With or without a baseline: log-probabilities have none, and a metric may lack one."""
+        """Return whether the metric was judged, with or without a baseline."""
         return self.baseline is not None or bool(self.rule)
 
 
 @dataclass(frozen=True)
 class ReferenceUsed:
-    """The run that another was judged against: how it was named, where it is, and what it was."""
+    """The reference run of a verdict: its name, location and configuration."""
 
     name: str
     directory: str
@@ -94,7 +94,7 @@ class ReferenceUsed:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word on a run."""
+    """The verdict on a run."""
 
     status: Status
     reason: str
@@ -105,6 +105,5 @@ class Verdict:
 
     @property
     def baseline_origin(self) -> str:
-        """Where the baselines come from that the run was judged by; each is named where they
-        differ."""
+        """Return where the baselines come from; each metric is listed if they differ."""
         return joined_origins((each.name, each.baseline_origin) for each in self.metrics)

@@ -1,4 +1,4 @@
-"""What a rule is given, and what it answers."""
+"""Inputs and results of the verdict rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runner.verdict.result import ReferenceUsed
 
 @dataclass(frozen=True)
 class Against:
-    """The reference run: who it is, what it found, and how many samples of a task it was asked."""
+    """The reference run: its identity, outcome, samples and limits by task."""
 
     used: ReferenceUsed
     outcome: Outcome
@@ -27,7 +27,7 @@ class Against:
 
 @dataclass(frozen=True)
 class Settings:
-    """How one metric is judged."""
+    """Settings by which one metric is judged."""
 
     rule: str
     rtol: float
@@ -38,7 +38,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Case:
-    """One metric of one task, and all that a rule may judge it by.
+    """One metric of one task and all inputs of a rule.
 
     `samples` are the task's own under the metric's filter; `pairing` matches them, as its second,
     with the reference run's; `limited` says that this run was asked fewer samples on purpose, and
@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule found.
+    """The result of a rule for one metric.
 
     A `drop` is settled together with those of the run's other metrics (runner/verdict/settle.py); a
     rule that answers at once gives `status` and no drop. A finding that is INCONCLUSIVE for what it
@@ -81,12 +81,12 @@ class Rule(Protocol):
 
 
 def refused(reason: str, baseline: float | None = None) -> Finding:
-    """There is nothing to judge by: never PASSED, and no FAILED either."""
+    """Return an INCONCLUSIVE finding for a metric that cannot be judged."""
     return Finding(Status.INCONCLUSIVE, reason, baseline=baseline)
 
 
 def settings(config: VerdictConfig, task: str, metric: str, filter_name: str) -> Settings:
-    """The run's rule, and what `verdict.metrics` says of this metric."""
+    """Return the run's settings with the overrides in `verdict.metrics` for this metric."""
     own = config.metrics.get(task, {}).get(metric, {}).get(filter_name)
     given = {} if own is None else {k: v for k, v in vars(own).items() if v is not None}
     return Settings(
@@ -102,7 +102,7 @@ def settings(config: VerdictConfig, task: str, metric: str, filter_name: str) ->
 
 
 def rules_used(config: VerdictConfig) -> set[str]:
-    """The run's rule and those of single metrics."""
+    """Return the run's rule and the rules of individual metrics."""
     overrides = (
         own.rule
         for metrics in config.metrics.values()
@@ -117,5 +117,5 @@ def needs_reference(config: VerdictConfig) -> bool:
 
 
 def needs_samples(config: VerdictConfig) -> bool:
-    """The original's rule looks at values alone: no sample is read again for it."""
+    """Return whether a rule needs samples; `isclose` needs values only."""
     return rules_used(config) != {"isclose"}

@@ -1,4 +1,4 @@
-"""From a metric's samples to what can be judged: scores in one direction, or why there are none."""
+"""Scores of a metric's samples, or the reason why they cannot be judged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.verdict.rule import Case
 
 @dataclass(frozen=True)
 class Scores:
-    """A score a sample."""
+    """One score per sample."""
 
     values: tuple[float, ...]
 
@@ -27,18 +27,18 @@ class Scores:
 
 
 class Unusable(Exception):
-    """The samples do not stand for the metric; the message says why."""
+    """The samples do not represent the metric; the message gives the reason."""
 
 
 class NoMean(Unusable):
-    """The metric is no mean of scores, as the perplexity of a corpus is none."""
+    """The metric is not a mean of scores, for example the perplexity of a corpus."""
 
 
 def direction(case: Case) -> int:
-    """1 where a smaller value is worse, -1 where a larger one is.
+    """Return 1 if a smaller value is worse, -1 if a larger one is.
 
     Raises:
-        Unusable: if neither lm-eval nor the user says.
+        Unusable: if neither lm-eval nor the user specifies it.
     """
     higher = case.settings.higher_is_better
     if higher is None:
@@ -46,77 +46,77 @@ def direction(case: Case) -> int:
     if higher is None:
         key = f"{case.task.task}.{case.result.metric}.{case.result.filter}"
         raise Unusable(
-            "lm-eval does not say whether higher is better; set "
+            "lm-eval does not specify whether higher is better; set "
             f"verdict.metrics.{key}.higher_is_better=true or false"
         )
     return 1 if higher else -1
 
 
 def scores(samples: Sequence[Sample], case: Case, whose: str) -> Scores:
-    """The metric's scores; every sample must have one.
+    """Return the metric's scores; every sample must have one.
 
     Raises:
-        Unusable: if a score is missing (NoMean: if all are), or no number.
+        Unusable: if a score is missing (NoMean: if all are) or not finite.
     """
     metric = case.result.metric
     if not samples:
-        raise Unusable(f"no samples of {whose}")
+        raise Unusable(f"no samples in {whose}")
     missing = sum(metric not in sample.scores for sample in samples)
     if missing:
-        problem = f"{missing} of {len(samples)} samples of {whose} have no score"
+        problem = f"{missing} of {len(samples)} samples in {whose} have no score"
         raise NoMean(problem) if missing == len(samples) else Unusable(problem)
     values = tuple(sample.scores[metric] for sample in samples)
     bad = sum(not math.isfinite(value) for value in values)
     if bad:
-        raise Unusable(f"{bad} scores of {whose} are no numbers")
+        raise Unusable(f"{bad} scores in {whose} are not finite numbers")
     return Scores(values)
 
 
 def own_scores(case: Case) -> Scores:
-    """This run's, checked against what lm-eval reported of them.
+    """Return this run's scores, checked against the value reported by lm-eval.
 
     Raises:
-        Unusable: also if they are not as many, or (NoMean) their mean is not the value.
+        Unusable: also if their number or (NoMean) their mean differs from the reported one.
     """
     found = scores(case.samples, case, "this run")
     if len(found.values) != case.result.n:
-        raise Unusable(f"{len(found.values)} samples are kept of {case.result.n} that were scored")
+        raise Unusable(f"{len(found.values)} samples were saved, but {case.result.n} were scored")
     if not math.isclose(found.value, case.result.value, rel_tol=1e-6, abs_tol=1e-6):
         raise NoMean(
-            f"the value {case.result.value:g} is not the mean of its samples' scores, which is "
-            f"{found.value:g}"
+            f"the value {case.result.value:g} is not the mean of its sample scores "
+            f"({found.value:g})"
         )
     return found
 
 
 def span(values: Sequence[float]) -> float:
-    """The most that one sample can lose: 1 for scores of 0 to 1, else the widest span seen."""
+    """Return the largest possible loss of one sample: 1 for scores of 0 to 1, else the span."""
     low, high = min(values), max(values)
     return 1.0 if low >= 0 and high <= 1 else high - low
 
 
 def clusters(samples: Sequence[Sample], case: Case) -> tuple[str, ...]:
-    """The group of each sample of this run: what it is worth is this run's to say.
+    """Return the cluster of each sample of this run.
 
     Raises:
-        Unusable: if `verdict.cluster` names a field that a document lacks.
+        Unusable: if a document lacks the field in `verdict.cluster`.
     """
     kind = case.settings.cluster
     found = tuple(sample.task if kind in NO_FIELD else sample.cluster for sample in samples)
     if "" in found:
-        raise Unusable(f"verdict.cluster={kind}: not a field of every document")
+        raise Unusable(f"verdict.cluster={kind}: some documents have no such field")
     return found
 
 
 def cluster_words(case: Case, groups: Sequence[str]) -> str:
-    """What was made of groups, for the report; empty where there are none."""
+    """Describe the clustering of errors for the report; empty without clusters."""
     count, kind = len(set(groups)), case.settings.cluster
     if not clustered(case, groups):
         return ""
-    return f"errors clustered by {count} {'subjects' if kind == 'subject' else kind}"
+    return f"standard errors clustered by {count} {'subjects' if kind == 'subject' else kind}"
 
 
 def clustered(case: Case, groups: Sequence[str]) -> bool:
-    """Whether groups count: a task without subtasks is one subject, which is none."""
+    """Return whether clusters apply; a task without subtasks has no subjects."""
     kind = case.settings.cluster
     return kind not in NO_FIELD or (kind == "subject" and len(set(groups)) > 1)

@@ -1,4 +1,4 @@
-"""What rules found → verdicts: tests settled together, values beside what they can bear."""
+"""Turns findings of rules into verdicts, with a joint correction of all tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runner.verdict.rule import Case, Finding
 
 @dataclass(frozen=True)
 class Judged:
-    """A metric, what its rule found, and why that might still be of something else."""
+    """A metric, the finding of its rule, and reasons to doubt it."""
 
     case: Case
     finding: Finding
@@ -27,8 +27,10 @@ class Judged:
 
 
 def settled(found: Sequence[Judged | MetricVerdict], correction: str) -> tuple[MetricVerdict, ...]:
-    """Tests that can fail the run are corrected together; a pass asks every metric to pass, and
-    needs no correction."""
+    """Return the verdicts; tests that can fail the run are corrected together.
+
+    A pass needs no correction because every metric must pass.
+    """
     tested = [
         each.finding.drop
         for each in found
@@ -55,12 +57,12 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         detectable, samples = drop.detectable(alpha), drop.samples(margin, alpha)
         status, reason = decide(drop.drop, drop.upper, p_adjusted, margin)
         if status is Status.INCONCLUSIVE:
-            reason += f"; about {samples:,} samples would decide"
+            reason += f"; about {samples:,} samples are needed to decide"
     assert status is not None
     if status is Status.PASSED and judged.doubts:
         status, reason = Status.INCONCLUSIVE, judged.doubts
         if case.other_samples:
-            reason += f"; to let it pass, remove task.limit or set {ALLOW}=true"
+            reason += f"; to allow a pass, remove task.limit or set {ALLOW}=true"
     elif judged.doubts:
         reason = f"{reason}; {judged.doubts}"
     baseline = case.baseline if finding.baseline is None else finding.baseline
@@ -93,7 +95,7 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
 
 
 def _tolerated(case: Case, baseline: float | None) -> tuple[float | None, float | None] | None:
-    """Values within the rule's tolerance of the baseline; None where the rule has no such range."""
+    """Values within the rule's tolerance of the baseline; None if the rule has no such range."""
     settings = case.settings
     if baseline is None:
         return None
@@ -107,26 +109,26 @@ def _tolerated(case: Case, baseline: float | None) -> tuple[float | None, float 
 
 
 def decide(drop: float, upper: float, p: float, margin: float) -> tuple[Status, str]:
-    """A drop that is surely under the margin passes, even where it is surely there."""
+    """Return status and reason; a drop whose bound is below the margin passes."""
     if abs(drop) < 5e-5:
         said = "no drop"
     else:
         said = f"a drop of {drop:.4f}" if drop > 0 else f"a gain of {-drop:.4f}"
     if upper < margin:
-        most = f"at most {upper:.4f}" if upper > 0 else f"a gain of {-upper:.4f} or more"
-        return Status.PASSED, f"{said}; {most} (95 %), under the margin of {margin:g}"
+        most = f"at most {upper:.4f}" if upper > 0 else f"a gain of at least {-upper:.4f}"
+        return Status.PASSED, f"{said}; {most} (95 %), below the margin of {margin:g}"
     if p <= ALPHA:
-        return Status.FAILED, f"{said} is no accident (p = {p:.2g})"
-    chance = f" may be an accident (p = {p:.2g})" if drop >= 5e-5 else ""
+        return Status.FAILED, f"{said} is statistically significant (p = {p:.2g})"
+    chance = f" is not statistically significant (p = {p:.2g})" if drop >= 5e-5 else ""
     most = f"of up to {upper:.4f}" if math.isfinite(upper) else "of any size"
     return (
         Status.INCONCLUSIVE,
-        f"{said}{chance}; one {most} cannot be ruled out (95 %), and the margin is {margin:g}",
+        f"{said}{chance}; a drop {most} cannot be ruled out (95 %), margin {margin:g}",
     )
 
 
 def confidence_interval(result: MetricResult) -> tuple[float, float] | None:
-    """Two-sided 95 % interval of the value, None where there is no standard error.
+    """Return the two-sided 95 % interval of the value, None without a standard error.
 
     Wilson's for 0/1 scores, else value ± 1.96 standard errors.
     """
@@ -159,15 +161,15 @@ def shown(result: MetricResult) -> MetricVerdict:
 
 def missing(task: str, metric: str, filter_name: str, baseline: float) -> MetricVerdict:
     return replace(
-        _nothing(task, metric, filter_name, "has a baseline, but was not measured"),
+        _nothing(task, metric, filter_name, "has a baseline but was not measured"),
         baseline=baseline,
     )
 
 
 def unheld(task: str, metric: str, filter_name: str, rule: str) -> MetricVerdict:
-    """A metric that the user named, with nothing to hold it against: never passed over."""
+    """Return an INCONCLUSIVE verdict for a listed metric without baseline or reference value."""
     lacking = "reference run's value" if rule == "paired" else "baseline"
-    reason = f"verdict.metrics names it, and there is no {lacking} for it"
+    reason = f"listed in verdict.metrics, but there is no {lacking} for it"
     return replace(
         _nothing(task, metric, filter_name, reason), status=Status.INCONCLUSIVE, rule=rule
     )

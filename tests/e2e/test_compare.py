@@ -28,7 +28,7 @@ def compare(
         timeout=300,
         check=False,
     )
-    found = re.search(r"^page: (\S+)", ended.stdout, re.MULTILINE)
+    found = re.search(r"^report: (\S+)", ended.stdout, re.MULTILINE)
     assert found is not None, ended.stdout + ended.stderr
     return ended, where / found.group(1)
 

@@ -77,8 +77,8 @@ def test_a_run_says_how_full_the_engine_was(default_run: Finished) -> None:
     assert fed["asked"] == fed_requests(default_run)
     assert 0.05 < fed["stepping"] < 1
     assert fed["queued"] is None  # the engine is in the worker's process: it stands still meanwhile
-    assert f"{fed['asked']} asked" in default_run.report
-    assert f"requests: {fed['asked']} asked" in default_run.printed
+    assert f"{fed['asked']} requests (up to " in default_run.report
+    assert f"{fed['asked']} requests (up to " in default_run.printed
 
 
 def fed_requests(run: Finished) -> int:

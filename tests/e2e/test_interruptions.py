@@ -80,8 +80,8 @@ def test_a_killed_engine_is_tried_again_and_costs_nothing_but_time(
     finished = started.finish(timeout=300)
     assert finished.status == default_run.status, finished.printed
     reason = "the worker process died (signal SIGKILL)"
-    assert f"{reason}; trying again (1 of 1)" in finished.printed
-    assert f"- **Tried again** after: {reason}" in finished.report
+    assert f"{reason}; retrying (1 of 1)" in finished.printed
+    assert f"- **Retried after**: {reason}" in finished.report
     _nothing_left(started, family)
     outcome, undisturbed = finished.json("outcome.json"), default_run.json("outcome.json")
     assert outcome["tasks"][0]["metrics"] == undisturbed["tasks"][0]["metrics"]
@@ -107,5 +107,5 @@ def test_a_killed_parent_takes_the_engine_with_it(started: Started) -> None:
     _nothing_left(started, family)
     sync = [sys.executable, "-m", "runner.sync", str(started.directory)]
     done = subprocess.run(sync, env=environment(), capture_output=True, text=True, timeout=120)
-    assert (done.returncode, "1 sent, 0 pending" in done.stdout) == (0, True), done.stdout
+    assert (done.returncode, "1 uploaded, 0 pending" in done.stdout) == (0, True), done.stdout
     assert _mlflow_statuses(finished) == ["KILLED"]

@@ -125,7 +125,7 @@ def test_a_killed_engine_costs_its_point_and_the_next_start_does_what_is_missing
     second = start("-m", "runner", *SWEEP, *where)
     status, said = second.finish()
     assert status in ENDED, said
-    assert "1 of 2 points done before" in said
+    assert "1 of 2 points already done" in said
     assert point(second.sweep, 0, "verdict.json") == whole
     assert point(second.sweep, 1)["status"] in ENDED
     assert len(list((second.sweep / "0").glob("samples.parquet"))) == 1
@@ -194,4 +194,4 @@ def test_the_points_of_a_node_that_is_lost_run_again_elsewhere(
     kept = {span.node for span in before.values()} - {lost.node_id}
     assert {span.node for span in again} == kept
     assert used_twice(spans) == []
-    assert said.count("what is missing runs again (1 of 2)") == 2
+    assert said.count("retrying unfinished points (1 of 2)") == 2

@@ -137,7 +137,7 @@ def test_a_run_that_was_killed_asks_what_is_missing_and_ends_as_if_nothing_had_b
     fed = finished.json("outcome.json")["feeding"]
     assert 0 < answered < 120
     assert (fed["resumed"], fed["asked"]) == (answered, 120 - answered)
-    assert f"{answered} answered before, in an attempt that did not end" in finished.report
+    assert f"{answered} answered in an earlier attempt that did not finish" in finished.report
     # To the last bit of every log-probability: the batches are the same.
     assert answers(finished) == answers(reference_run)
     metrics = reference_run.json("outcome.json")["tasks"][0]["metrics"]
@@ -184,7 +184,7 @@ def test_the_reported_command_runs_as_it_stands(
     text_reference_run: Finished, tmp_path: Path
 ) -> None:
     """lm-eval itself, without us: its value of the choices is ours."""
-    block = text_reference_run.report.partition("**The same with lm-eval alone**:")[2]
+    block = text_reference_run.report.partition("**Equivalent lm-eval command**:")[2]
     lines = block.partition("```bash\n")[2].partition("\n```")[0].splitlines()
     lines = [line for line in lines if "--tasks gsm8k" not in line]
     tool = f"{shlex.quote(sys.executable)} -m lm_eval"

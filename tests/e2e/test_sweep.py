@@ -41,12 +41,12 @@ def test_a_killed_engine_costs_its_point_alone(canary_sweep: CanarySweep) -> Non
 def test_a_second_start_makes_up_for_it(canary_sweep: CanarySweep) -> None:
     last = canary_sweep.last
     assert last.status == 4, last.printed
-    assert "4 points, 3 done before, 1 to run on 1 engine" in last.printed
+    assert "4 points, 3 already done, 1 to run on 1 engine" in last.printed
     assert last.statuses() == [4, 4, 4, 4]
     killed = RunDirectory(last.directory / "earlier" / str(KILLED))
     report = killed.report.read_text()
     assert "the worker process died (signal SIGKILL)" in report
-    assert "End of the engine's log" in report
+    assert "End of the engine log" in report
     assert (last.directory / str(KILLED) / "samples.parquet").is_file()
 
 
@@ -56,8 +56,8 @@ def test_it_ends_with_a_table_figures_and_links(canary_sweep: CanarySweep) -> No
     rows = re.findall(pattern, last.printed, re.M)
     axes = [(tp, length) for tp in "12" for length in ("512", "1024")]
     assert rows == [f"tp={tp} max_model_len={length}" for tp, length in axes]
-    assert re.search(r"^tp: 2 against 1 \(2 pairs of points\): ", last.printed, re.M)
-    assert re.search(r"^max_model_len: 1024 against 512 ", last.printed, re.M)
+    assert re.search(r"^tp: 2 vs 1 \(2 pairs of points\): ", last.printed, re.M)
+    assert re.search(r"^max_model_len: 1024 vs 512 ", last.printed, re.M)
     for page in ("runs", "charts", "compare"):
         assert re.search(rf"^  {page} +http://127.0.0.1:5000/#/\S+$", last.printed, re.M)
     text = (last.directory / "sweep.csv").read_text()
@@ -134,5 +134,5 @@ def test_one_interruption_finishes_the_point_and_stops_the_sweep(sweep: Swept) -
 def test_a_strict_sweep_with_a_refused_point_starts_nothing(sweep: Swept) -> None:
     sweep.run("engine.max_model_len=1024,9999", "sweep.strict=true")
     assert sweep.status == 1, sweep.printed
-    assert "sweep.strict=true: a point was refused, so none is run" in sweep.printed
+    assert "sweep.strict=true: a point was refused, so no point was run" in sweep.printed
     assert "starting engine" not in sweep.printed

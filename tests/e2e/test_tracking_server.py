@@ -70,7 +70,7 @@ def test_a_run_that_found_no_server_is_synced_to_it_once(
     printed = [each.communicate(timeout=300)[0] for each in several]
     assert [each.returncode for each in several] == [0, 0], printed
     tracked: TrackedRun = read_json(run.tracked, TrackedRun)
-    assert f"sent: outputs/run  {run_page(tracked)}" in "".join(printed)
+    assert f"uploaded: outputs/run  {run_page(tracked)}" in "".join(printed)
     client = mlflow.MlflowClient(tracking_uri=server)
     (kept,) = client.search_runs([tracked.experiment_id])
     assert kept.info.run_id == tracked.run_id
@@ -81,4 +81,4 @@ def test_a_run_that_found_no_server_is_synced_to_it_once(
     written = {file.name for file in run.path.iterdir()} - {"mlflow.json"}
     assert names == written | {"metrics.csv"}
     again = subprocess.run(sync, cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    assert (again.returncode, again.stdout) == (0, "0 sent, 0 pending\n")
+    assert (again.returncode, again.stdout) == (0, "0 uploaded, 0 pending\n")

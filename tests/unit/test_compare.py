@@ -47,8 +47,8 @@ def test_a_worse_run_ends_with_3_and_says_by_how_much(
     printed = capsys.readouterr().out
     assert status == 3
     assert "FAILED: B is worse than A by 15.0 points (95 % " in printed
-    assert "Of 200 questions that both were asked, 30 got worse and 0 better" in printed
-    assert f"page: {output}/compare.html" in printed
+    assert "Of 200 shared questions, 30 got worse and 0 better" in printed
+    assert f"report: {output}/compare.html" in printed
     for name in ("compare.html", "compare.md", "compare.json"):
         assert (output / name).is_file()
     assert "B is worse than A by 15.0 points" in (output / "compare.md").read_text()
@@ -61,7 +61,8 @@ def test_the_same_answers_end_with_0(tmp_path: Path, capsys: pytest.CaptureFixtu
     status, output = compared(tmp_path)
     assert status == 0
     assert "PASSED: B gave the same 400 answers as A." in capsys.readouterr().out
-    assert "Nothing that was recorded differs" in (output / "compare.md").read_text()
+    report = (output / "compare.md").read_text()
+    assert "No recorded setting, version or fingerprint differs" in report
 
 
 def test_what_questions_cannot_tell_ends_with_4(
@@ -71,8 +72,8 @@ def test_what_questions_cannot_tell_ends_with_4(
     write_run(tmp_path / "b", rows(wrong=4, n=40))
     assert compared(tmp_path)[0] == 4
     printed = capsys.readouterr().out
-    assert "INCONCLUSIVE: It cannot be told whether B is worse than A" in printed
-    assert "would have been seen in 4 of 5 such comparisons" in printed
+    assert "INCONCLUSIVE: Cannot tell whether B is worse than A" in printed
+    assert "points (80 % power)." in printed
 
 
 def test_the_margin_is_the_users(tmp_path: Path) -> None:
@@ -89,8 +90,8 @@ def test_a_sure_drop_under_the_margin_is_told_as_one(
     assert compared(tmp_path, "--margin", "0.1")[0] == 0
     printed = capsys.readouterr().out
     assert re.search(
-        r"PASSED: B is worse than A by 5\.0 points, and by at most [5-9]\.\d points \(95 %, "
-        r"one-sided\): under the margin of 10\.0 points\.",
+        r"PASSED: B is worse than A by 5\.0 points, by at most [5-9]\.\d points \(95 %, "
+        r"one-sided\), which is below the margin of 10\.0 points\.",
         printed,
     ), printed
 
@@ -122,12 +123,12 @@ def test_lower_is_better_turns_the_word(tmp_path: Path, capsys: pytest.CaptureFi
         (
             rows(0, 100),
             [replace(each, prompt="System\n", prompt_hash="s") for each in rows(0, 100)],
-            "no question is a pair (prompt differs 100)",
+            "no questions could be paired (prompt differs 100)",
         ),
         (
             [replace(each, image_hashes=["i"]) for each in rows(0, 100)],
             [replace(each, image_hashes=["j"], doc_hash="j") for each in rows(0, 100)],
-            "no question is a pair (images differ 100)",
+            "no questions could be paired (images differ 100)",
         ),
     ],
 )
@@ -157,7 +158,7 @@ def test_two_empty_runs_prove_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     write_run(tmp_path / "a", [])
     write_run(tmp_path / "b", [])
     assert compared(tmp_path)[0] == 4
-    assert "It cannot be told whether B is worse than A" in capsys.readouterr().out
+    assert "Cannot tell whether B is worse than A" in capsys.readouterr().out
 
 
 def test_what_the_numbers_leave_open_is_said_in_numbers(
@@ -169,7 +170,7 @@ def test_what_the_numbers_leave_open_is_said_in_numbers(
     printed = capsys.readouterr().out
     assert re.search(
         r"the difference is \+0.5 points, and a drop of up to .* points is not ruled out \(95 %, "
-        r"one-sided\); about [\d,]+ questions would decide\.",
+        r"one-sided\); about [\d,]+ questions are needed to decide\.",
         printed,
     ), printed
 
@@ -183,7 +184,8 @@ def test_subjects_that_broke_are_named(tmp_path: Path, capsys: pytest.CaptureFix
     write_run(tmp_path / "a", healthy)
     write_run(tmp_path / "b", broken)
     compared(tmp_path)
-    assert "Worse in mini_shape (−60.0); not shown for 1 of 2 subjects" in capsys.readouterr().out
+    found = "Significantly worse in mini_shape (−60.0); no significant drop in 1 of 2 subjects"
+    assert found in capsys.readouterr().out
 
 
 def test_near_ties_are_named_as_noise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,7 +207,7 @@ def test_another_number_of_prompt_tokens_is_seen(
     resized = [row(place, prompt_tokens=[16], **shown) for place in range(100)]
     write_run(tmp_path / "b", resized)
     _, output = compared(tmp_path)
-    assert "In 100 of 100 pairs the same text and pixels became" in capsys.readouterr().out
+    assert "In 100 of 100 pairs, the same text and pixels produced" in capsys.readouterr().out
     assert said(output)["numerics"]["tokens"] is None  # type: ignore[index]
 
 
@@ -219,10 +221,10 @@ def test_log_probabilities_say_of_how_many_pairs_they_are(
     write_run(tmp_path / "b", other)
     _, output = compared(tmp_path)
     printed = capsys.readouterr().out
-    assert "the same to the last digit (60 compared, in 30 of 100 pairs)" in printed
-    assert "In 70 of 100 pairs the same text and pixels became another number" in printed
+    assert "are identical (60 compared, in 30 of 100 pairs)" in printed
+    assert "In 70 of 100 pairs, the same text and pixels produced a different number" in printed
     assert ">30 of 100</td>" in (output / "compare.html").read_text()
-    assert "Tokens of 30 of 100 pairs." in (output / "compare.md").read_text()
+    assert "Tokens of 30 of 100 pairs, in nats." in (output / "compare.md").read_text()
 
 
 def test_nothing_is_the_same_to_the_last_digit_where_nothing_was_compared(
@@ -244,7 +246,7 @@ def test_values_that_are_not_finite_are_counted(
     write_run(tmp_path / "b", broken)
     compared(tmp_path)
     printed = capsys.readouterr().out
-    assert "(198 compared, in all 100 pairs); 2 are NaN, or infinite on one side alone" in printed
+    assert "(198 compared, in all 100 pairs); 2 are NaN, or infinite in one run only" in printed
 
 
 def test_choices_after_other_prompt_tokens_are_left_out(
@@ -257,7 +259,7 @@ def test_choices_after_other_prompt_tokens_are_left_out(
     second += [row(n, **choices) for n in range(40, 50)]
     write_run(tmp_path / "b", second)
     _, output = compared(tmp_path)
-    assert "the same to the last digit (20 compared, in 10 of 50 pairs)" in capsys.readouterr().out
+    assert "are identical (20 compared, in 10 of 50 pairs)" in capsys.readouterr().out
     found = said(output)["numerics"]
     assert (found["choices"]["n"], found["other_tokens"]) == (20, 40)  # type: ignore[index]
 
@@ -279,13 +281,11 @@ def test_a_limited_run_is_compared_on_the_questions_of_both(
     assert status == 3
     printed = capsys.readouterr().out
     assert re.search(
-        r"B is worse than A by 30\.0 points \(.*\) on the 100 questions that both were asked\.",
+        r"B is worse than A by 30\.0 points \(.*\) on the 100 shared questions\.",
         printed,
     )
     other = "B" if limited == "a" else "A"
-    assert (
-        f"Not paired: only in {other} 200 ({limited.upper()} was asked with limit 100)" in printed
-    )
+    assert f"Not paired: only in {other} 200 ({limited.upper()} ran with limit 100)" in printed
     (judged,) = [m for m in said(output)["ruling"]["metrics"] if m["rule"]]  # type: ignore[index]
     assert (judged["value"], judged["baseline"], judged["n"]) == (0.7, 1.0, 100)
 
@@ -336,7 +336,7 @@ def test_numbers_beneath_equal_answers_are_compared(
     write_run(tmp_path / "b", [replace(each, logprobs=[-0.625, -0.125]) for each in rows(0)])
     status, output = compared(tmp_path, "--margin", "0.05")
     assert status == 0
-    assert "more than verdict=numerics allows" in capsys.readouterr().out
+    assert "This exceeds the limits of verdict=numerics" in capsys.readouterr().out
     found = said(output)["numerics"]
     spread = {"n": 200, "median": 0.25, "p99": 0.5, "worst": 0.5, "pairs": 100, "lost": 0}
     assert found["tokens"] == spread  # type: ignore[index]
@@ -395,7 +395,7 @@ def test_a_strangers_text_stays_text(tmp_path: Path) -> None:
     assert "{{ 7 * 7 }} {% raw %}" in shown
     assert "⟨U+202E⟩ gnp.exe" in shown and "\u202e" not in text
     assert "nul ␀ escape ␛[31m" in shown and "\x00" not in text
-    assert "characters left out" in shown and len(text) < 100_000
+    assert "characters omitted" in shown and len(text) < 100_000
     markdown = (output / "compare.md").read_text()
     assert "<script>" not in markdown and "\x00" not in markdown
     assert len(markdown) < 20_000
@@ -444,7 +444,7 @@ def test_every_subject_has_its_place_among_many_flips(tmp_path: Path) -> None:
     # The page has them all, folded; the sixty that say most come first.
     text = (output / "compare.html").read_text()
     assert text.count('<details class="flip ') == 210
-    assert "210 of 400 pairs scored differently" in text
+    assert "210 of 400 pairs have different scores" in text
 
 
 def test_filters_leave_the_cards_that_they_name(tmp_path: Path) -> None:
@@ -590,7 +590,7 @@ def test_a_broken_file_is_the_users_to_mend(
     write_run(tmp_path / "b", rows(0))
     (tmp_path / "b" / "plan.json").write_text("{")
     assert compared(tmp_path)[0] == 1
-    assert "not readable" in capsys.readouterr().err
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_help_is_quick_and_names_the_exit_statuses() -> None:
@@ -614,4 +614,4 @@ def test_a_page_that_cannot_be_written_is_one_message(
     (tmp_path / "page" / "compare.md").mkdir(parents=True)
     assert compared(tmp_path)[0] == 2
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("error: the comparison was not written: Is a directory")
+    assert said.startswith("error: could not write the comparison: Is a directory")

@@ -295,7 +295,7 @@ def test_sync_sends_what_is_pending_and_names_what_is_left(
     monkeypatch.chdir(first.path.parent.parent)
     assert sync.main([]) == 2
     said = capsys.readouterr().out
-    assert said.count("sent: ") == 2 and "2 sent, 5 pending" in said
+    assert said.count("uploaded: ") == 2 and "2 uploaded, 5 pending" in said
     assert "pending: outputs/lost (http://127.0.0.1:9): " in said
     assert "pending: outputs/torn: a file is cut short" in said
     assert {run["info"]["status"] for run in server.runs.values()} == {"FINISHED", "KILLED"}
@@ -319,9 +319,10 @@ def test_sync_names_the_file_of_a_sweep_that_cannot_be_read_and_goes_on(
     (sweep / file).write_text("{")
     assert sync.main([str(sweep)]) == 2
     first, *_, said, last = capsys.readouterr().out.splitlines()
-    assert first == "to send: 1, in at most 300 seconds each"
-    assert said == f"pending: {sweep / file}: is cut short, or of another version of the runner"
-    assert last == "1 sent, 1 pending"
+    assert first == "runs to upload: 1 (timeout 300 s each)"
+    cause = "truncated, or written by another version of the runner"
+    assert said == f"pending: {sweep / file}: {cause}"
+    assert last == "1 uploaded, 1 pending"
 
 
 def test_sync_ends_with_a_message_where_a_comparison_cannot_be_written(
@@ -331,8 +332,8 @@ def test_sync_ends_with_a_message_where_a_comparison_cannot_be_written(
     (sweep / "sweep.csv").mkdir()
     assert sync.main([str(sweep)]) == 2
     *_, said, last = capsys.readouterr().out.splitlines()
-    assert said.startswith(f"pending: {sweep}: the comparison was not written: Is a directory")
-    assert last == "1 sent, 1 pending"
+    assert said.startswith(f"pending: {sweep}: could not write the comparison: Is a directory")
+    assert last == "1 uploaded, 1 pending"
 
 
 @pytest.mark.parametrize(
@@ -368,7 +369,7 @@ def test_what_mlflow_keeps_below_is_nobodys_to_send(
 
 def test_sync_with_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sync.main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "0 sent, 0 pending\n"
+    assert capsys.readouterr().out == "0 uploaded, 0 pending\n"
 
 
 @pytest.mark.parametrize("arguments", [["no/such/place"], ["--nonsense"]])

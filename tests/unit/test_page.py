@@ -137,19 +137,17 @@ def test_the_verdict_is_the_first_sentence(
 ) -> None:
     page = page_of(tmp_path, plan, environment, rows, of_rows(rows))
     said = text(page)
-    assert said.startswith(
-        "PASSED fixed scores what it should: mmmu_val acc 0.600 ± 0.020 against 0.6."
-    )
+    assert said.startswith("PASSED fixed passed: mmmu_val acc 0.600 ± 0.020 (baseline 0.6).")
     assert "All 60 prompts fit, all answers finished and were parsed." in said
     worse = page_of(tmp_path / "b", plan, environment, rows, of_rows(rows), baseline=0.8)
-    assert text(worse).startswith("FAILED fixed does not score what it should: mmmu_val acc 0.600")
+    assert text(worse).startswith("FAILED fixed failed: mmmu_val acc 0.600")
 
 
 @pytest.mark.parametrize(
     ("limits", "status", "saying"),
     [
-        ({"limit": 20.0}, "INCONCLUSIVE", "may or may not score what it should"),
-        ({"limit": 20.0, "baseline_limit": 20.0}, "PASSED", "scores what it should"),
+        ({"limit": 20.0}, "INCONCLUSIVE", "gave an inconclusive result"),
+        ({"limit": 20.0, "baseline_limit": 20.0}, "PASSED", "passed"),
     ],
 )
 def test_a_part_of_the_samples_is_named_at_once(
@@ -164,8 +162,8 @@ def test_a_part_of_the_samples_is_named_at_once(
     task = replace(of_rows(rows), whole=300)
     task = replace(task, metrics=(replace(task.metrics[0], whole=300), *task.metrics[1:]))
     said = text(page_of(tmp_path, plan, environment, rows, task, **limits))
-    assert said.startswith(f"{status} fixed {saying}, on 60 of 300 samples (task.limit): mmmu_val")
-    assert "mmmu_val: 60 of 300 samples were asked (task.limit)." in said
+    assert said.startswith(f"{status} fixed {saying} on 60 of 300 samples (task.limit): mmmu_val")
+    assert "mmmu_val: limited to 60 of 300 samples (task.limit)." in said
     assert "All 60 prompts fit" in said
     assert "60 questions" not in said
 
@@ -174,11 +172,11 @@ def test_parts_come_worst_first_with_their_own_numbers(
     tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
 ) -> None:
     page = page_of(tmp_path, plan, environment, rows, of_rows(rows))
-    table = page.partition("part by part</h2>")[2].partition("</table>")[0]
+    table = page.partition("mmmu_val by subject</h2>")[2].partition("</table>")[0]
     found = re.findall(r'class="name">(\w+)</th><td class="n">([\d.]+)</td>', table)
     assert found[0] == ("physics", "0.200")
     assert set(found[1:]) == {("art", "0.800"), ("law", "0.800")}
-    assert "Names without what they begin with, mmmu_val_ ." in text(page)
+    assert "Names are shown without their common prefix mmmu_val_ ." in text(page)
 
 
 def test_how_long_the_answers_took_is_a_picture(
@@ -187,10 +185,10 @@ def test_how_long_the_answers_took_is_a_picture(
     """A sample takes as long as the last of its requests."""
     timed = [replace(each, seconds=[0.1, 0.2 + place / 50]) for place, each in enumerate(rows)]
     page = page_of(tmp_path / "timed", plan, environment, timed, of_rows(timed))
-    spread = "half have at most 780, 95 % at most 1320, the longest 1380"
-    assert f"Time of the answers in milliseconds in the engine: {spread}" in page
+    spread = "median 780, 95th percentile 1320, maximum 1380"
+    assert f"Time per answer in milliseconds in the engine: {spread}" in page
     untold = text(page_of(tmp_path / "untold", plan, environment, rows, of_rows(rows)))
-    assert "Time of the answers" not in untold
+    assert "Time per answer" not in untold
 
 
 def test_what_was_not_answered_is_counted_and_named(
@@ -208,20 +206,19 @@ def test_what_was_not_answered_is_counted_and_named(
     said = text(page_of(tmp_path, plan, environment, rows, task))
     for sentence in (
         "mmmu_val: 60 of 61 samples were evaluated.",
-        "mmmu_val: 1 (1.7 %) prompts lost their beginning to max_model_len.",
-        "mmmu_val: 1 (1.7 %) prompts were too long to be asked at all.",
+        "mmmu_val: 1 (1.7 %) prompts were left-truncated to max_model_len.",
+        "mmmu_val: 1 (1.7 %) prompts exceeded max_model_len and were not sent to the engine.",
         "mmmu_val: 2 (3.3 %) answers were stopped at the token limit.",
-        "mmmu_val: in 3 (5.0 %) answers lm-eval found nothing that it could read; it "
-        "guessed 1 of them at random.",
+        "mmmu_val: 3 (5.0 %) answers could not be parsed; lm-eval guessed 1 of them at random.",
         "mmmu_val: in 6 (10.0 %) samples, not all images are shown; see document 4 of "
         "mmmu_val_art.",
-        "mmmu_val: answers are sampled at random, as the task or task.gen_kwargs asks",
-        "guessing earned 0.017 of acc; without it the value is 0.",
+        "mmmu_val: answers are sampled at random (set by the task or task.gen_kwargs)",
+        "random guesses contribute 0.017 to acc; without them the value is 0.",
     ):
         assert sentence in said
     assert "prompts fit" not in said
-    first = said.partition("answers to look at")[2]
-    assert "mmmu_val_art #0 no answer found in it: lm-eval guessed one" in first
+    first = said.partition("example answers")[2]
+    assert "mmmu_val_art #0 no answer could be parsed; lm-eval guessed one" in first
 
 
 def test_wrong_answers_come_from_every_part_in_turn(
@@ -267,14 +264,14 @@ def test_a_huge_answer_does_not_make_a_huge_page(
     ]
     page = page_of(tmp_path, plan, environment, wrong, of_rows(wrong))
     assert len(page) < 200_000
-    assert "2996000 characters are left out" in page
+    assert "2996000 characters omitted" in page
 
 
 def test_shortened_keeps_both_ends() -> None:
     assert shortened("x" * LONGEST) == "x" * LONGEST
     cut = shortened("a" * LONGEST + "b" * LONGEST)
     assert cut.startswith("aaa") and cut.endswith("bbb")
-    assert f"{LONGEST} characters are left out" in cut
+    assert f"{LONGEST} characters omitted" in cut
 
 
 def test_a_run_that_broke_has_a_page_with_the_end_of_its_log(
@@ -288,7 +285,7 @@ def test_a_run_that_broke_has_a_page_with_the_end_of_its_log(
     judged = judge(broken, plan.evaluations, VerdictConfig())
     page = render(run, plan, environment, broken, judged, "RuntimeError: <boom>")
     said = text(page)
-    assert said.startswith("ERROR fixed was not measured: the run broke.")
+    assert said.startswith("ERROR fixed was not measured: the run ended with an error.")
     assert f"{died}." in said
     assert "The attempt failed and was retried: out of memory." in said
     assert "RuntimeError: &lt;boom&gt;" in page
@@ -317,11 +314,11 @@ def test_the_link_to_mlflow_is_put_where_it_belongs_and_replaced(
     assert "MLflow</a>" not in page
     local = linked(page, "http://127.0.0.1:5000/#/a?b=1&c=<2>", "mlflow ui")
     assert '<a href="http://127.0.0.1:5000/#/a?b=1&amp;c=&lt;2&gt;">This run in MLflow</a>' in local
-    assert "once this runs: <code>mlflow ui</code>" in local
+    assert "first run <code>mlflow ui</code>" in local
     elements(local)
     moved = linked(local, "https://server/#/x", "")
     assert moved.count("MLflow</a>") == 1 and "https://server/#/x" in moved
-    assert "once this runs" not in moved
+    assert "first run" not in moved
     assert linked("<html>of an older version</html>", "x", "") == "<html>of an older version</html>"
 
 
@@ -357,7 +354,7 @@ def test_a_histogram_counts_every_value_once_and_stays_in_its_frame() -> None:
 def test_a_histogram_says_its_spread() -> None:
     found = histogram([*range(1, 101)])
     assert found is not None
-    assert found.said == "half have at most 50, 95 % at most 95, the longest 100"
+    assert found.said == "median 50, 95th percentile 95, maximum 100"
     assert [name for _, name in found.ticks] == ["0", "20", "40", "60", "80", "100"]
     assert [name for _, name in found.levels] == ["0", "2", "4"]
     assert found.levels[0][0] == HEIGHT
@@ -373,7 +370,7 @@ def test_a_curve_goes_on_where_another_kind_of_request_begins() -> None:
     other = {"event": "progress", "task": "u", "done": 7, "time": 99.0}
     found = curve([*events, other, {"event": "outcome"}], "t")
     assert found is not None
-    assert found.said == "100 requests in 5 s, 20.0 a second; half by 2 s"
+    assert found.said == "100 requests in 5 s (20.0 requests/s), half of them within 2 s"
     heights = [float(point.partition(",")[2]) for point in found.points.split()]
     assert heights == sorted(heights, reverse=True)
     assert (heights[0], heights[-1]) == (HEIGHT, 0.0)
@@ -403,7 +400,7 @@ def test_a_value_that_is_no_number_is_drawn_nowhere(
     page = page_of(
         tmp_path, plan, environment, rows, replace(task, metrics=(broken, *task.metrics[1:]))
     )
-    assert text(page).startswith("FAILED fixed does not score what it should")
+    assert text(page).startswith("FAILED fixed failed:")
     assert "nan%" not in page and "inf%" not in page
 
 
@@ -430,8 +427,8 @@ def test_of_scored_choices_the_numbers_are_shown(
         for each in rows
     ]
     said = text(page_of(tmp_path, plan, environment, scored, of_rows(scored)))
-    assert "Log-likelihood of each choice -1.500, -2.250 Right: A , scored 0" in said
-    assert "Length of the answers" not in said and "Length of the prompts" in said
+    assert "Log-likelihood of each choice -1.500, -2.250 Correct answer: A , score 0" in said
+    assert "Answer length" not in said and "Prompt length" in said
 
 
 def test_a_value_of_nought_is_a_value(
@@ -439,6 +436,4 @@ def test_a_value_of_nought_is_a_value(
 ) -> None:
     wrong = [replace(each, scores={"acc": 0.0}) for each in rows]
     said = text(page_of(tmp_path, plan, environment, wrong, of_rows(wrong)))
-    assert said.startswith(
-        "FAILED fixed does not score what it should: mmmu_val acc 0.000 ± 0.020 against 0.6."
-    )
+    assert said.startswith("FAILED fixed failed: mmmu_val acc 0.000 ± 0.020 (baseline 0.6).")

@@ -231,4 +231,4 @@ def test_a_wait_and_a_retry_are_lines_of_their_own() -> None:
         display.show({"event": "retry", "number": 1, "of": 2, "reason": "the worker died"})
         display.show({"event": "heartbeat", "steps": 3})
     assert isinstance(out.file, StringIO)
-    assert out.file.getvalue() == ("waiting for memory\nthe worker died; trying again (1 of 2)\n")
+    assert out.file.getvalue() == ("waiting for memory\nthe worker died; retrying (1 of 2)\n")

@@ -239,7 +239,7 @@ def test_files_that_cannot_be_read_are_a_message(left: Left) -> None:
     [
         (State.ERROR, {}, "ended with ERROR: why"),
         (State.COMPLETED, {"evaluated": 3}, "of gsm8k, 3 of 4 samples evaluated"),
-        (State.COMPLETED, {"refused": 2}, "2 prompts were longer than max_model_len"),
+        (State.COMPLETED, {"refused": 2}, "2 prompts exceeded max_model_len and were not sent"),
         (State.COMPLETED, {"evaluated": 0, "expected": 0}, "of gsm8k, 0 of 0 samples evaluated"),
     ],
 )
@@ -328,7 +328,7 @@ def test_promoting_moves_the_alias(
     with pytest.raises(UserError, match=r"no run .* bears this alias.*python -m runner.promote"):
         locate(alias, uri, courier)
     assert promote.main([str(first.path)]) == 0
-    assert f"{alias} is run {ids[0]}" in capsys.readouterr().out
+    assert f"{alias} is now run {ids[0]}" in capsys.readouterr().out
     assert locate(alias, uri, courier).run_id == ids[0]
     assert promote.promote(ids[1], "baseline", uri, False, courier) == 0
     assert f"run {ids[0]} no longer has this alias" in capsys.readouterr().out
@@ -393,14 +393,14 @@ def test_a_failed_or_incomplete_run_wants_a_plain_yes(
     assert "3 of 4 samples evaluated" in said
     assert "--force" in said
     assert promote.main([str(files.path), "--force"]) == 0
-    assert "promoted all the same" in capsys.readouterr().err
+    assert "promoted anyway (--force)" in capsys.readouterr().err
 
 
 def test_a_run_that_is_not_in_mlflow_cannot_bear_an_alias(
     left: Left, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert promote.main([str(left().path)]) == 1
-    assert "was not recorded in MLflow" in capsys.readouterr().err
+    assert "not recorded in MLflow, which stores aliases" in capsys.readouterr().err
 
 
 def test_wrong_usage_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -196,7 +196,7 @@ def test_a_run_that_did_not_finish(plan: Plan, environment: Environment, state: 
 def test_no_log_where_none_was_given(
     plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
 ) -> None:
-    assert "engine's log" not in render(plan, environment, outcome, verdict)
+    assert "engine log" not in render(plan, environment, outcome, verdict)
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -373,25 +373,27 @@ def test_every_attempt_before_the_last_is_told(
 ) -> None:
     again = replace(outcome, retries=("the worker process died (signal SIGKILL)", "a | b"))
     text = render(plan, environment, again, verdict)
-    assert "- **Tried again** after: the worker process died (signal SIGKILL)\n" in text
-    assert "- **Tried again** after: a \\| b\n" in text
-    assert "Tried again" not in render(plan, environment, outcome, verdict)
+    assert "- **Retried after**: the worker process died (signal SIGKILL)\n" in text
+    assert "- **Retried after**: a \\| b\n" in text
+    assert "Retried after" not in render(plan, environment, outcome, verdict)
 
 
 def test_how_full_the_engine_was_kept_is_told(
     plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
 ) -> None:
     fed = Feeding(window=64, steps=512, asked=700, resumed=0, seconds=61.2)
-    asked = "- **Requests**: 700 asked, at most 64 at once, in 512 steps of the engine, which "
+    asked = "- **Engine load**: 700 requests (up to 64 concurrent), 512 engine steps, "
     inside, outside = replace(fed, stepping=0.9876), replace(fed, queued=0.9876)
     text = render(plan, environment, replace(outcome, feeding=inside), verdict)
-    assert f"{asked}took 98.8% of 61 s\n" in text
+    assert f"{asked}98.8% of 61 s inside steps\n" in text
     text = render(plan, environment, replace(outcome, feeding=outside), verdict)
-    assert f"{asked}had requests for 98.8% of 61 s\n" in text
+    assert f"{asked}requests queued 98.8% of 61 s\n" in text
     resumed = Feeding(window=64, steps=0, asked=0, resumed=700, seconds=0.1)
     text = render(plan, environment, replace(outcome, feeding=resumed), verdict)
-    assert "- **Requests**: 0 asked; 700 answered before, in an attempt that did not end\n" in text
-    assert "**Requests**" not in render(plan, environment, outcome, verdict)
+    assert (
+        "- **Engine load**: 0 requests; 700 answered in an earlier attempt that did not finish\n"
+    ) in text
+    assert "**Engine load**" not in render(plan, environment, outcome, verdict)
 
 
 def test_every_task_and_what_was_not_asked_as_configured_has_a_line(
@@ -410,12 +412,12 @@ def test_every_task_and_what_was_not_asked_as_configured_has_a_line(
             "- first: 8 of 8 samples",
             "- second: 8 of 8 samples",
             "- second:",
-            "- first: the task sets neither do_sample nor temperature; its answers are greedy, "
-            "which is lm-eval's documented default.",
+            "- first: the task sets neither do_sample nor temperature, so answers are greedy "
+            "(lm-eval's documented default).",
         ]
         assert said[2].endswith("samples, not all images are shown; see document 4 of second.")
         assert lines[lines.index(said[-1]) + 1 :][:2] == (
-            ["", "**End of the engine's log**:"] if log else []
+            ["", "**End of the engine log**:"] if log else []
         )
 
 

@@ -109,7 +109,7 @@ def test_the_last_words_name_what_is_there(
 
     checked.config.tracking.enabled = False
     _, said = performed(checked, tmp_path / "well", Engine(outcome), courier)
-    assert f"report: {tmp_path / 'well' / 'report.md'}, and report.html beside it\n" in said
+    assert f"report: {tmp_path / 'well' / 'report.md'} (also: report.html)\n" in said
     verdict, said = performed(checked, tmp_path / "run", InTheWay(outcome), courier)
     assert f"report: {tmp_path / 'run' / 'report.md'}\n" in said
     assert "report.html" not in said

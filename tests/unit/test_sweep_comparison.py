@@ -96,7 +96,7 @@ def test_a_file_cut_short_costs_its_point_alone(tmp_path: Path) -> None:
 
 
 def test_not_a_sweep(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no sweep\.json"):
+    with pytest.raises(UserError, match=r"not a sweep directory \(sweep\.json is missing\)"):
         read_sweep(tmp_path)
 
 
@@ -177,11 +177,11 @@ def test_words_of_a_difference(tmp_path: Path) -> None:
     points = by_tp(lambda tp: Found(right(55 if tp == "4" else 80)))
     sweep, comparisons = compared(tmp_path, points)
     ((head, below),) = findings(sweep, comparisons)
-    assert head == "tp: 1 of 2 values differ from 1 in accuracy, 1 give the same answers"
+    assert head == "tp: 1 of 2 values differ significantly from 1, 1 give the same answers"
     # b = 25, c = 0, n = 100: -25/102 ± 1.96 * sqrt(26 - 625/102) / 102
     assert below == (
-        "4 against 1: −25.0 points (95 % −33.1 to −15.9), 0 answers better, 25 worse, "
-        "p < 0.001 after Holm (exact McNemar): it moves accuracy"
+        "4 vs 1: −25.0 points (95 % −33.1 to −15.9), 0 answers better, 25 worse, "
+        "p < 0.001 after Holm (exact McNemar): significant"
     )
 
 
@@ -190,8 +190,8 @@ def test_words_of_no_difference(tmp_path: Path) -> None:
     ((_, below),) = findings(*compared(tmp_path, points))
     # Two comparisons: 2 * 0.5^k <= 0.025 needs seven questions of 100.
     assert below == (
-        "2 against 1: +2.0 points, 2 answers better, 0 worse, p = 1.00 after Holm (exact McNemar): "
-        "no difference that 100 questions can show (they would have shown 7.0 points)"
+        "2 vs 1: +2.0 points, 2 answers better, 0 worse, p = 1.00 after Holm (exact McNemar): "
+        "not significant (detectable difference: 7.0 points with 100 questions)"
     )
 
 
@@ -223,9 +223,7 @@ def test_words_of_the_same_scores(tmp_path: Path) -> None:
         return Found(right(80), responses=responses)
 
     ((only,),) = findings(*compared(tmp_path, grid({TP: ["1", "2"]}, found)))
-    assert only == (
-        "tp: 2 against 1: the same score on all 100 questions, although 1 answer differs"
-    )
+    assert only == ("tp: 2 vs 1: the same score on all 100 questions, although 1 answer differs")
 
 
 def test_words_where_less_is_better(tmp_path: Path) -> None:
@@ -242,15 +240,15 @@ def test_words_of_pairs_and_of_questions_without_one(tmp_path: Path) -> None:
 
     axes = {TP: ["1", "2"], "task.limit": ["60", "100"]}
     ((tp,), (limit,)) = findings(*compared(tmp_path, grid(axes, found)))
-    assert tp.startswith("tp: 2 against 1 (2 pairs of points): −")
+    assert tp.startswith("tp: 2 vs 1 (2 pairs of points): −")
     assert limit.endswith("the same 60 answers; 40 questions could not be paired")
 
 
 def test_one_question_a_point_is_compared(tmp_path: Path) -> None:
     ((same,),) = findings(*compared(tmp_path / "same", by_two(lambda tp: [1.0])))
-    assert same == "tp: 2 against 1: the same answer"
+    assert same == "tp: 2 vs 1: the same answer"
     ((other,),) = findings(*compared(tmp_path / "other", by_two(lambda tp: [float(tp == "1")])))
-    assert other.endswith("no difference that 1 question can show (too few to show any)")
+    assert other.endswith("not significant (no difference is detectable with 1 question)")
 
 
 def by_two(scores: Callable[[str], Scores]) -> list[Asked]:
@@ -262,7 +260,7 @@ def test_points_without_a_question_in_common_are_not_called_unmeasured(tmp_path:
         return Found([1.0, 0.0], documents=[f"{chosen[TP]} {place}" for place in range(2)])
 
     ((only,),) = findings(*compared(tmp_path, grid({TP: ["1", "2"]}, found)))
-    assert only.startswith("tp: not tested, no question has a score at both of two points")
+    assert only.startswith("tp: not tested, no two points have scores on the same question")
 
 
 def test_the_likeliest_choice_is_the_answer_and_not_its_last_digits(tmp_path: Path) -> None:
@@ -282,14 +280,14 @@ def test_what_was_not_compared_is_named(tmp_path: Path) -> None:
     """Values without a measured point, and pairs of points of which one broke."""
     points = by_tp(lambda tp: None if tp == "4" else Found(right(80)))
     ((only,),) = findings(*compared(tmp_path / "values", points))
-    assert only == "tp: 2 against 1: the same 100 answers; not compared: 4"
+    assert only == "tp: 2 vs 1: the same 100 answers; not compared: 4"
     axes = {TP: ["1", "2"], LENGTH: ["512", "1024"]}
 
     def found(chosen: dict[str, str]) -> Found | None:
         return None if chosen == {TP: "2", LENGTH: "512"} else Found(right(80))
 
     ((tp,), _) = findings(*compared(tmp_path / "pairs", grid(axes, found)))
-    assert tp == "tp: 2 against 1 (1 of 2 pairs of points): the same 100 answers"
+    assert tp == "tp: 2 vs 1 (1 of 2 pairs of points): the same 100 answers"
 
 
 def test_an_axis_that_no_two_points_stand_for(tmp_path: Path) -> None:
@@ -299,7 +297,7 @@ def test_an_axis_that_no_two_points_stand_for(tmp_path: Path) -> None:
     ]
     found = findings(*compared(tmp_path, points))
     assert [line for (line,) in found] == [
-        f"{axis}: nothing to compare, no two measured points differ in it alone"
+        f"{axis}: nothing to compare, no two measured points differ only in this axis"
         for axis in ("tp", "max_model_len")
     ]
 
@@ -307,17 +305,21 @@ def test_an_axis_that_no_two_points_stand_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("two", "four", "said"),
     [
-        (right(80), right(55), "tp moves mini acc: −25.0 points (4 against 1)"),
-        (right(80), right(80), "No axis moves mini acc: all compared points gave the same answers"),
+        (right(80), right(55), "tp changes mini acc: −25.0 points (4 vs 1)"),
+        (
+            right(80),
+            right(80),
+            "No axis changes mini acc: all compared points gave the same answers",
+        ),
         (
             right(80),
             right(82),
-            "No axis is shown to move mini acc: a difference of 7.0 points would have been found",
+            "No significant effect on mini acc (detectable difference: 7.0 points)",
         ),
         (
             right(2, of=4),
             right(3, of=4),
-            "No axis is shown to move mini acc: too few questions to show any difference",
+            "No significant effect on mini acc: too few questions to detect any difference",
         ),
     ],
 )

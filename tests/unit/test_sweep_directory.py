@@ -59,7 +59,8 @@ def test_a_second_sweep_in_the_directory_is_refused_by_name(
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: hydra.sweep.dir={sweep}: a sweep runs there (process ")
+    cause = "another sweep is running there (process "
+    assert line.startswith(f"error: hydra.sweep.dir={sweep}: {cause}")
     assert f"process {process.pid} on " in line
     assert left_behind(sweep) == before == [lock.NAME]
 

@@ -50,7 +50,7 @@ def test_what_is_on_the_screen(tmp_path: Path) -> None:
     finish(build(tmp_path / "sweep", square()), out)
     shown = text.getvalue()
     assert shown.startswith(
-        "\ntp moves mini acc: −25.0 points (2 against 1)\n4 points: 2 PASSED, 2 FAILED\n"
+        "\ntp changes mini acc: −25.0 points (2 vs 1)\n4 points: 2 PASSED, 2 FAILED\n"
     )
     table = [line for line in shown.splitlines() if "± " in line]
     assert [line.split()[:4] for line in table] == [
@@ -62,8 +62,8 @@ def test_what_is_on_the_screen(tmp_path: Path) -> None:
     assert "0.800 ± 0.040" in table[0] and "-0.250" in table[2]
     assert "40 s" in table[0] and "60 s" in table[0]
     assert all(len(line) <= 100 for line in table)
-    assert "tp: 2 against 1 (2 pairs of points): −25.0 points" in shown
-    assert "max_model_len: 1024 against 512 (2 pairs of points): the same 100 answers" in shown
+    assert "tp: 2 vs 1 (2 pairs of points): −25.0 points" in shown
+    assert "max_model_len: 1024 vs 512 (2 pairs of points): the same 100 answers" in shown
     assert "4 engine starts, 1 saved" in shown
     assert "MLflow" not in shown
 
@@ -85,7 +85,7 @@ def test_files(tmp_path: Path) -> None:
     assert table.column_names == list(first)
     assert table["value"].to_pylist() == [float(row["value"]) for row in rows]
     page = (sweep / "sweep.md").read_text(encoding="utf-8")
-    assert page.startswith("# tp moves mini acc: −25.0 points (2 against 1)\n")
+    assert page.startswith("# tp changes mini acc: −25.0 points (2 vs 1)\n")
     assert f"\nSweep {ID}, 4 points: 2 PASSED, 2 FAILED.\n" in page
     drawn = sorted(file.name for file in (sweep / "figures").iterdir())
     assert drawn == [
@@ -145,8 +145,8 @@ def test_samples_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixtu
     (sweep / "3" / "samples.parquet").write_bytes(b"PAR1 cut short")
     out, text = screen()
     finish(sweep, out)
-    assert "3/samples.parquet: not readable" in capsys.readouterr().err
-    assert "tp: 2 against 1 (1 of 2 pairs of points): −25.0 points" in text.getvalue()
+    assert "3/samples.parquet: cannot be read" in capsys.readouterr().err
+    assert "tp: 2 vs 1 (1 of 2 pairs of points): −25.0 points" in text.getvalue()
 
 
 def test_a_value_that_is_no_number(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_few_and_many_points(tmp_path: Path, count: int) -> None:
     out, text = screen()
     finish(sweep, out)
     said = (
-        "repeat: 1 against 0: the same 100 answers"
+        "repeat: 1 vs 0: the same 100 answers"
         if count == 2
         else "repeat: the same 100 answers at all 100 values"
     )
@@ -205,8 +205,8 @@ def test_tasks_swept_over(tmp_path: Path) -> None:
     out, text = screen()
     finish(sweep, out)
     shown = text.getvalue()
-    assert "tp, first acc: 2 against 1: the same 100 answers" in shown
-    assert "tp, second acc: 2 against 1: the same 100 answers" in shown
+    assert "tp, first acc: 2 vs 1: the same 100 answers" in shown
+    assert "tp, second acc: 2 vs 1: the same 100 answers" in shown
     assert "nothing to compare" not in shown
     assert sorted(file.name for file in (sweep / "figures").iterdir()) == [
         "first_acc.by_tp.png",
@@ -278,7 +278,7 @@ def test_one_summary_run(tmp_path: Path, store: str) -> None:
     assert "compareRunsMode=CHART" in shown and "#/compare-runs?" in shown
     assert f"mlflow ui --backend-store-uri {store}" in shown
     page = (sweep / "sweep.md").read_text(encoding="utf-8")
-    assert "[the runs](http://127.0.0.1:5000/" in page
+    assert "[run table](http://127.0.0.1:5000/" in page
 
 
 @pytest.mark.slow
@@ -336,7 +336,7 @@ def test_points_that_did_not_arrive_come_with_the_comparison(
     page = (sweep / "sweep.md").read_text(encoding="utf-8")
     assert all(run.info.run_id in page for run in counted)
     assert sync.main([str(sweep)]) == 0
-    assert capsys.readouterr().out == "0 sent, 0 pending\n"
+    assert capsys.readouterr().out == "0 uploaded, 0 pending\n"
     (sweep / "mlflow.json").unlink()  # the comparison was cut short
     assert sync.main([str(sweep)]) == 0
     assert "report: " in capsys.readouterr().out

@@ -47,8 +47,8 @@ def test_the_answer_comes_first_then_the_points(tmp_path: Path) -> None:
         ">1 PASSED<",
         ">1 FAILED<",
         ">1 NOT RUN<",
-        "<h1>tp moves mini acc: −25.0 points (2 against 1)</h1>",
-        "tp: 2 against 1: −25.0 points (95 %",
+        "<h1>tp changes mini acc: −25.0 points (2 vs 1)</h1>",
+        "tp: 2 vs 1: −25.0 points (95 %",
         'href="0/report.md"',
         'id="tests"',
         "data:image/png;base64,",
@@ -60,7 +60,7 @@ def test_the_answer_comes_first_then_the_points(tmp_path: Path) -> None:
     assert (
         "value 0.550, 95 % interval" in text and "baseline 0.800, tolerated 0.762 to 0.842" in text
     )
-    assert "NOT RUN 2 (tp=4): has not been started" in text
+    assert "NOT RUN 2 (tp=4): not started" in text
     assert not [each for each in found.loads if each.startswith("file:")]
 
 

@@ -125,7 +125,7 @@ def test_ray_an_engine_over_several_nodes_has_the_cluster_to_itself() -> None:
 def test_ray_what_no_node_has_is_impossible() -> None:
     assert impossible(wide(0, 8), [A, B]) is None
     assert impossible(wide(0, 9), [A, B]) == (
-        "parallelism: tp×pp×dp=9 needs 9 NPU as Ray counts them, no node of the cluster has over 8"
+        "parallelism: tp×pp×dp=9 needs 9 NPU (as counted by Ray), but no node has more than 8"
     )
     spanning = replace(wide(0, 13), need=Need("NPU", 13, spans=True))
     assert "the cluster has 12" in (impossible(spanning, [A, B]) or "")
@@ -241,7 +241,7 @@ def test_ray_engines_run_side_by_side_and_no_device_is_used_twice(
     assert all(ended(tmp_path, number).status == 0 for number in range(6))
     wide_ones = [span for span in spans if span.number in (0, 1)]
     assert wide_ones[0].devices.isdisjoint(wide_ones[1].devices)
-    assert "points 1,2: an engine on" in said and "NPU " in said
+    assert "points 1,2: engine on" in said and "NPU " in said
     # A process for each: Ray would otherwise use one again, with the devices it had.
     pids = {read_json(file, dict)["pid"] for file in (tmp_path / ENGINES).glob("*.json")}
     assert len(pids) == len(asked)
@@ -282,7 +282,7 @@ def test_ray_what_is_lost_runs_again_and_costs_itself_alone(
     assert "the task would have ended with 7" in reason(tmp_path, 3)
     assert (tmp_path / "times-0").read_text() == "xx"  # once, and as often again as was asked
     assert (tmp_path / "times-2").read_text() == "x"  # an error of ours would only come again
-    assert "what is missing runs again (1 of 1)" in said
+    assert "retrying unfinished points (1 of 1)" in said
 
 
 @pytest.mark.slow
@@ -372,7 +372,7 @@ def test_ray_interrupted_once_stops_all_and_leaves_no_process(
     finally:
         driver.kill()
     assert driver.returncode == 130, said
-    assert "interrupted: 1 engine to stop" in said
+    assert "interrupted: stopping 1 engine" in said
     assert "interrupted" in (tmp_path / ENGINES / "2.log").read_text()
     assert read_json(tmp_path / ENGINES / "2.json", dict)["ended"] is not None
     assert not (tmp_path / "2" / record.POINT).exists()  # the next start runs it

@@ -59,7 +59,7 @@ def test_a_file_has_neither_colours_nor_links(verdict: Verdict, tmp_path: Path) 
     terminal.show_reports(console, tmp_path / "report.md", page)
     terminal.show_tracked(console, TrackedRun("http://host:1", "e", "7", "abc"))
     assert "\x1b" not in written(console)
-    assert f"report: {tmp_path}/report.md, and report.html beside it\n" in written(console)
+    assert f"report: {tmp_path}/report.md (also: report.html)\n" in written(console)
     assert "MLflow: http://host:1/#/experiments/7/runs/abc?" in written(console)
 
 
@@ -67,7 +67,7 @@ def test_a_terminal_opens_what_is_named(tmp_path: Path) -> None:
     console = out(is_terminal=True)
     page = tmp_path / "a b.html"
     terminal.show_reports(console, tmp_path / "report.md", page)
-    assert "beside it" not in written(console)  # there is no page
+    assert "also:" not in written(console)  # there is no page
     page.touch()
     terminal.show_reports(console, tmp_path / "report.md", page)
     terminal.show_tracked(console, TrackedRun("http://host:1", "e", "7", "abc"))

@@ -161,7 +161,10 @@ def in_part(
 def test_a_part_of_the_samples_does_not_pass_by_a_baseline_of_all() -> None:
     verdict = in_part(0.9)
     assert (verdict.status, verdict.exit_status) == (Status.INCONCLUSIVE, 4)
-    assert "120 of 600 samples (task.limit), and the baseline is of all" in verdict.reason
+    assert (
+        "120 of 600 samples (task.limit), but the baseline was measured on all samples"
+        in verdict.reason
+    )
     assert "verdict.allow_partial=true" in verdict.reason
     (metric,) = verdict.metrics
     assert metric.count == "120 of 600"
@@ -189,9 +192,13 @@ def test_it_passes_by_a_baseline_of_that_limit() -> None:
 @pytest.mark.parametrize(
     ("limit", "asked", "said"),
     [
-        (20.0, 20, "20 of 600 samples (task.limit), and the baseline is of limit=120"),
-        (1000.0, 600, "600 of 600 samples (task.limit), and the baseline is of limit=120"),
-        (0.2, 120, "120 of 600 samples (task.limit), and the baseline is of limit=120"),
+        (20.0, 20, "20 of 600 samples (task.limit), but the baseline was measured with limit=120"),
+        (
+            1000.0,
+            600,
+            "600 of 600 samples (task.limit), but the baseline was measured with limit=120",
+        ),
+        (0.2, 120, "120 of 600 samples (task.limit), but the baseline was measured with limit=120"),
     ],
 )
 def test_it_does_not_pass_by_a_baseline_of_another_limit(
@@ -344,11 +351,11 @@ def test_two_infinities_are_not_the_same_accuracy() -> None:
         ({"evaluated": 901}, "901 of 900 samples evaluated"),
         ({"evaluated": 0}, "0 of 900 samples evaluated"),
         ({"evaluated": 0, "expected": 0}, "0 of 0 samples evaluated"),
-        ({"truncated": 1}, "1 prompts were cut"),
-        ({"refused": 3}, "3 prompts were longer"),
+        ({"truncated": 1}, "1 prompts were left-truncated to max_model_len"),
+        ({"refused": 3}, "3 prompts exceeded max_model_len and were not sent"),
         (
             {"departures": (Departure("own answer", "the examples hold it", 7, "mmlu", 3),)},
-            "in 7 of 900 samples, the examples hold it (such as document 3 of mmlu)",
+            "in 7 of 900 samples, the examples hold it (for example document 3 of mmlu)",
         ),
     ],
 )
@@ -366,8 +373,9 @@ def test_without_a_baseline_the_doubt_is_said_all_the_same() -> None:
     outcome = completed(evaluated(measured(0.51), departures=(left_out,)))
     verdict = judge(outcome, (evaluation({}),), VerdictConfig())
     assert verdict.status is Status.UNJUDGED
-    assert "; mmmu_val: in 7 of 900 samples, not all are shown (such as document 3 of mmlu)" in (
-        verdict.reason
+    assert (
+        "; mmmu_val: in 7 of 900 samples, not all are shown (for example document 3 of mmlu)"
+        in verdict.reason
     )
 
 

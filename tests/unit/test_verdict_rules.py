@@ -108,7 +108,7 @@ def test_a_bound_under_the_margin_passes() -> None:
     assert metric.status is Status.PASSED
     assert metric.upper == pytest.approx(upper_drop(10, 10, 900))
     assert metric.upper < metric.margin == 0.02
-    assert "under the margin of 0.02" in metric.reason
+    assert "below the margin of 0.02" in metric.reason
     assert verdict.reference == USED
 
 
@@ -119,8 +119,8 @@ def test_what_is_neither_is_inconclusive_and_says_how_many_samples_would_decide(
     assert metric.status is Status.INCONCLUSIVE
     assert metric.detectable is not None and 0.01 < metric.detectable < 0.025
     assert metric.samples_to_decide is not None and metric.samples_to_decide > 900
-    assert f"{metric.samples_to_decide:,} samples would decide" in metric.reason
-    assert f"{metric.detectable:.4f} would have failed in 4 of 5 such runs" in beneath(metric)
+    assert f"{metric.samples_to_decide:,} samples are needed to decide" in metric.reason
+    assert f"detectable drop {metric.detectable:.4f} (80 % power)" in beneath(metric)
 
 
 def test_a_drop_that_is_there_but_surely_under_the_margin_passes() -> None:
@@ -196,7 +196,7 @@ def test_two_empty_runs_are_nothing_to_judge() -> None:
     hollow = Outcome(State.COMPLETED, tasks=(TaskOutcome(TASK, (result,), 0, 0),))
     verdict = judge(hollow, (asked(),), PAIRED, (), against((), hollow))
     assert verdict.status is Status.INCONCLUSIVE
-    assert "no sample was asked of both runs" in verdict.reason
+    assert "the two runs have no samples in common" in verdict.reason
 
 
 def test_a_run_without_a_fifth_of_its_samples_is_refused() -> None:
@@ -204,7 +204,7 @@ def test_a_run_without_a_fifth_of_its_samples_is_refused() -> None:
     own = questions(after)[:720]
     verdict = judge(run(own, expected=900), (asked(),), PAIRED, own, against(questions(before)))
     assert verdict.status is Status.INCONCLUSIVE
-    assert "180 only the reference run was asked" in verdict.reason
+    assert "180 only in the reference run" in verdict.reason
     assert "720 of 900 samples evaluated" in verdict.reason
     # The outcome counts all, and the file has lost some.
     whole = run(questions(after))
@@ -217,7 +217,7 @@ def test_a_reference_without_a_fifth_of_its_samples_is_refused() -> None:
     own = questions(after)
     verdict = judge(run(own), (asked(),), PAIRED, own, against(questions(before)[:720]))
     assert verdict.status is Status.INCONCLUSIVE
-    assert "180 the reference run was not asked" in verdict.reason
+    assert "180 not in the reference run" in verdict.reason
 
 
 def test_other_prompts_are_refused() -> None:
@@ -225,14 +225,14 @@ def test_other_prompts_are_refused() -> None:
     own = questions(after, prompt="Answer: ")
     verdict = judge(run(own), (asked(),), PAIRED, own, against(questions(before)))
     assert verdict.status is Status.INCONCLUSIVE
-    assert "900 with another prompt" in verdict.reason
+    assert "900 with a different prompt" in verdict.reason
 
 
 def test_other_images_are_refused() -> None:
     before, after = flipped(5, 5, 900)
     own = [replace(sample, image_hashes=("x",)) for sample in questions(after)]
     verdict = judge(run(own), (asked(),), PAIRED, own, against(questions(before)))
-    assert "900 with other images" in verdict.reason
+    assert "900 with different images" in verdict.reason
     assert verdict.exit_status == 4
 
 
@@ -271,7 +271,7 @@ def test_samples_without_a_score_are_refused() -> None:
     torn = [replace(own[0], scores={}), *own[1:]]
     verdict = judge(outcome, (asked(),), PAIRED, torn, against(own))
     assert verdict.status is Status.INCONCLUSIVE
-    assert "1 of 900 samples of this run have no score" in verdict.reason
+    assert "1 of 900 samples in this run have no score" in verdict.reason
 
 
 def test_a_value_that_is_not_the_mean_of_its_scores_is_refused() -> None:
@@ -315,7 +315,9 @@ def test_a_reference_that_could_not_ask_everything_excuses_no_drop(rule: Verdict
     theirs = against(own, run(own, refused=7))
     verdict = judge(run(own), (asked(),), rule, own, theirs)
     assert verdict.status is Status.INCONCLUSIVE
-    assert "of the reference run 7 prompts were longer than max_model_len" in verdict.reason
+    assert (
+        "in the reference run, 7 prompts exceeded max_model_len and were not sent" in verdict.reason
+    )
 
 
 # Clusters
@@ -339,7 +341,7 @@ def test_subjects_widen_the_bound_and_are_named() -> None:
     )
     metric = only(verdict)
     assert metric.clusters == 6
-    assert "errors clustered by 6 subjects" in beneath(metric)
+    assert "standard errors clustered by 6 subjects" in beneath(metric)
     assert metric.p == pytest.approx(mcnemar_drop(12, 0))
     assert metric.upper is not None and metric.upper > upper_drop(12, 0, 600)
     without = replace(PAIRED, cluster="none")
@@ -362,7 +364,7 @@ def test_samples_of_one_passage_share_their_fate() -> None:
     bare = questions(after)
     metric = only(judge(run(bare), (asked(),), rule, bare, against(questions(before))))
     assert metric.status is Status.INCONCLUSIVE
-    assert "verdict.cluster=passage: not a field of every document" in metric.reason
+    assert "verdict.cluster=passage: some documents have no such field" in metric.reason
 
 
 # not_worse
@@ -461,7 +463,7 @@ def test_holm_corrects_what_can_fail_and_is_said() -> None:
     assert strict.p_adjusted == pytest.approx(2 * strict.p)
     assert strict.p < ALPHA < strict.p_adjusted
     assert strict.status is Status.INCONCLUSIVE
-    assert "among all metrics (Holm)" in beneath(strict)
+    assert "after Holm correction)" in beneath(strict)
     alone = judge(outcome, (asked(),), replace(PAIRED, correction="none"), own, theirs)
     assert alone.metrics[0].status is Status.FAILED
     assert alone.metrics[0].detectable is not None and strict.detectable is not None
@@ -489,7 +491,7 @@ def test_a_metric_that_is_named_is_never_passed_over(rule: str) -> None:
     config = replace(PAIRED, metrics=overrides)
     verdict = judge(run(own), (asked(),), config, own, against(own))
     assert verdict.status is Status.INCONCLUSIVE
-    assert "accc,none: verdict.metrics names it, and there is no" in verdict.reason
+    assert "accc,none: listed in verdict.metrics, but there is no" in verdict.reason
 
 
 # numerics
@@ -517,7 +519,7 @@ def test_log_probabilities_that_moved_little_pass_and_that_moved_far_fail() -> N
     assert found.value == pytest.approx(0.002)
     far = shifted(base, spoken((5, 7), (-0.9, -0.1), (1.0, 3.0)))
     assert far.status is Status.FAILED
-    assert "p99 0.4 above 0.2" in far.reason
+    assert "p99 0.4 exceeds 0.2" in far.reason
     assert shifted(base, spoken((5, 7), (-0.9, -0.1), (1.0, 3.0)), p99=1.0, median=1.0).status is (
         Status.PASSED
     )
@@ -534,7 +536,7 @@ def test_answers_are_compared_up_to_where_they_part_and_the_leads_count_there() 
     tie = shifted(
         spoken((5, 7), (-0.5, -0.7), (1.0, 0.02)), spoken((5, 8), (-0.5, -0.7), (1.0, 0.04))
     )
-    assert tie.status is Status.FAILED and "median 0.015 above 0.01" in tie.reason
+    assert tie.status is Status.FAILED and "median 0.015 exceeds 0.01" in tie.reason
     assert "60 of them at a near-tie" in tie.evidence
 
 
@@ -571,10 +573,11 @@ def test_other_prompt_tokens_are_no_question_of_arithmetic(choices: bool) -> Non
     some = [replace(far[n], prompt_tokens=(21,)) if n < 60 else each for n, each in enumerate(base)]
     found = shifted(base, some)
     assert (found.status, found.n) == (Status.INCONCLUSIVE, 120)
-    assert found.reason.startswith("60 of 120 prompts became another number of tokens")
+    assert found.reason.startswith("60 of 120 prompts have a different number of tokens")
     every = [replace(each, prompt_tokens=(21,)) for each in far]
     found = shifted(base, every)
-    assert found.status is Status.INCONCLUSIVE and "120 of 120 prompts became" in found.reason
+    assert found.status is Status.INCONCLUSIVE
+    assert "120 of 120 prompts have a different number of tokens" in found.reason
     rest = [replace(each, prompt_tokens=(20 + n // 110,)) for n, each in enumerate(far)]
     assert shifted(base, rest).status is Status.FAILED
 
@@ -583,20 +586,20 @@ def test_too_little_to_compare_is_inconclusive() -> None:
     base = questions([1.0] * 900)
     found = shifted(base, base)
     assert (found.status, found.value) == (Status.INCONCLUSIVE, None)
-    assert "0 log-probabilities are too few" in found.reason
+    assert "too few log-probabilities: 0, at least 100 needed" in found.reason
     lost = spoken((5, 7), (-0.5, -0.1), (1.0, 3.0))
     found = shifted(lost, lost[:50])
     assert found.status is Status.INCONCLUSIVE
-    assert "10 only the reference run was asked" in found.reason
+    assert "10 only in the reference run" in found.reason
 
 
 def test_a_limited_run_that_lost_samples_is_missed_by_no_rule() -> None:
     base = spoken((5, 7), (-0.5, -0.1), (1.0, 3.0), n=400)
     own, outcome = base[:200], run(base[:300])
-    for rule in (NUMERICS, PAIRED):
+    for rule, counted in ((NUMERICS, "evaluated"), (PAIRED, "scored")):
         verdict = judge(outcome, (asked(limit=300.0),), rule, own, against(base))
         assert verdict.status is Status.INCONCLUSIVE
-        assert "200 samples are kept of 300" in verdict.reason
+        assert f"200 samples were saved, but 300 were {counted}" in verdict.reason
 
 
 def in_part(own: list[Sample], whole: int | None) -> Outcome:
@@ -613,7 +616,10 @@ def test_not_worse_neither_passes_a_part_nor_overlooks_a_drop_in_it() -> None:
     assert judge(in_part(right, None), (limited,), rule, right).status is Status.PASSED
     part = judge(in_part(right, 600), (limited,), rule, right)
     assert part.status is Status.INCONCLUSIVE
-    assert "100 of 600 samples (task.limit), and the baseline is of all" in part.reason
+    assert (
+        "100 of 600 samples (task.limit), but the baseline was measured on all samples"
+        in part.reason
+    )
     allowed = replace(rule, allow_partial=True)
     assert judge(in_part(right, 600), (limited,), allowed, right).status is Status.PASSED
     assert judge(in_part(wrong, 600), (limited,), rule, wrong).status is Status.FAILED

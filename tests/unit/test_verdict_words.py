@@ -23,14 +23,14 @@ JUDGED = MetricVerdict(
     interval=(0.48, 0.52), n=900, baseline=0.51, difference=-0.01, reason="why", rule="paired",
     test="exact McNemar", drop=0.01, p=0.03, p_adjusted=0.06, margin=0.02, upper=0.024,
     detectable=0.019, samples_to_decide=1200, clusters=30,
-    evidence="30 samples worse, 21 better; errors clustered by 30 subjects",
+    evidence="30 samples worse, 21 better; standard errors clustered by 30 subjects",
 )  # fmt: skip
 SAID = (
-    "exact McNemar, one-sided p = 0.03, 0.06 among all metrics (Holm); "
-    "drop +0.0100, at most +0.0240 (95 %), margin 0.02; "
-    "a drop of 0.0190 would have failed in 4 of 5 such runs; "
-    "about 1,200 samples would decide at this margin; "
-    "30 samples worse, 21 better; errors clustered by 30 subjects"
+    "exact McNemar, one-sided p = 0.03 (0.06 after Holm correction); "
+    "drop +0.0100, upper bound +0.0240 (95 %), margin 0.02; "
+    "detectable drop 0.0190 (80 % power); "
+    "about 1,200 samples needed to decide at this margin; "
+    "30 samples worse, 21 better; standard errors clustered by 30 subjects"
 )
 
 
@@ -43,19 +43,19 @@ def test_everything_that_a_test_found_is_in_one_sentence() -> None:
 
 
 def test_a_failure_asks_for_no_more_samples() -> None:
-    assert "would decide" not in beneath(replace(JUDGED, status=Status.FAILED))
+    assert "needed to decide" not in beneath(replace(JUDGED, status=Status.FAILED))
 
 
 def test_a_bound_that_is_none_is_said() -> None:
-    assert "at most any (95 %)" in beneath(replace(JUDGED, upper=float("inf")))
+    assert "upper bound none (95 %)" in beneath(replace(JUDGED, upper=float("inf")))
 
 
 def test_the_originals_rule_says_what_it_would_have_seen() -> None:
     plain = replace(JUDGED, rule="isclose", test="", drop=None, p=None, p_adjusted=None,
                     margin=None, upper=None, evidence="")  # fmt: skip
     assert beneath(plain) == (
-        "a drop of 0.0190 would have failed in 4 of 5 such runs; "
-        "with 1,200 samples a run without a drop passes in 19 of 20"
+        "detectable drop 0.0190 (80 % power); "
+        "with 1,200 samples, a run without a drop passes with 95 % probability"
     )
     assert beneath(replace(plain, detectable=None, samples_to_decide=None)) == ""
 
@@ -66,7 +66,7 @@ def test_the_report_names_the_reference_and_the_evidence(
     text = render(plan, environment, outcome, of(JUDGED))
     assert SAID in text
     assert f"Reference: {reference(USED)}" in text
-    assert "m on cuda (TP2, bfloat16), itself PASSED; engine e1, evaluation v1" in text
+    assert "m on cuda (TP2, bfloat16), verdict PASSED; engine e1, evaluation v1" in text
     assert "Reference" not in render(
         plan, environment, outcome, replace(of(JUDGED), reference=None)
     )
@@ -90,4 +90,4 @@ def test_the_terminal_says_it_for_the_rules_that_test(capsys: pytest.CaptureFixt
     show_verdict(out, "m", of(JUDGED), "")
     assert f"t acc: {SAID}" in capsys.readouterr().out
     show_verdict(out, "m", of(replace(JUDGED, rule="isclose")), "")
-    assert "4 of 5" not in capsys.readouterr().out
+    assert "80 % power" not in capsys.readouterr().out
