@@ -24,7 +24,7 @@ def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str,
         return USAGE_ERROR, error.problems
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            complain(UserError(f"{_place(error, directory)}: {error.strerror}; the run ends here"))
+            complain(UserError(f"{_place(error, directory)}: {error.strerror}; the run stopped"))
         else:
             traceback.print_exc()
             with suppress(OSError):

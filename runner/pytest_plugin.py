@@ -47,10 +47,12 @@ class NotPassed(Exception):
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("accuracy", "accuracy of a model (ascend-accuracy-runner)")
     group.addoption("--config", default=DEFAULT_CONFIG, help="the model's YAML file")
-    group.addoption("--config-list-file", help="a file that lists YAML files, beside them")
-    group.addoption("--tp-size", type=int, help="tensor parallel size, instead of the files'")
-    group.addoption("--report-dir", default="./benchmarks/accuracy", help="where reports go")
-    parser.addini(OVERRIDES, "settings of the runner for every file: key=value …", type="args")
+    group.addoption("--config-list-file", help="a file that lists YAML files of the same directory")
+    group.addoption("--tp-size", type=int, help="tensor parallel size, overrides the files")
+    group.addoption(
+        "--report-dir", default="./benchmarks/accuracy", help="directory for the reports"
+    )
+    parser.addini(OVERRIDES, "runner settings for every file: key=value …", type="args")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -115,8 +115,8 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         if names(known).issuperset(given):
             raise
         newer = (
-            "one that only a newer vllm-ascend knows goes under engine.extra.additional_config, "
-            "with engine.allow_untested=true"
+            "for a key that only a newer vllm-ascend has, use engine.extra.additional_config with "
+            "engine.allow_untested=true"
         )
         raise UserError(*(f"{line}; {newer}" for line in error.problems)) from error
 
@@ -131,8 +131,8 @@ def _typed_overrides(verdict: VerdictConfig) -> list[str]:
         )
         if not nested:
             problems.append(
-                f"verdict.metrics.{task}: must read <task>.<metric>.<filter>.rule=paired (or rtol, "
-                "margin, higher_is_better); lm-eval's acc,none is acc.none"
+                f"verdict.metrics.{task}: must have the form <task>.<metric>.<filter>.rule=paired "
+                "(or rtol, margin, higher_is_better); lm-eval's acc,none is acc.none"
             )
             continue
         for metric, filters in metrics.items():

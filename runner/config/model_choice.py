@@ -23,7 +23,7 @@ def advice(pretrained: str) -> str:
         return f"use {own}"
     if is_path(pretrained):
         known += f" model.pretrained={pretrained}"
-    return f"model={known} has settings and baselines of these weights; {own} has neither"
+    return f"model={known} has settings and baselines for these weights; {own} has neither"
 
 
 def refuse_other_weights(hydra: Any) -> None:
@@ -41,7 +41,7 @@ def refuse_other_weights(hydra: Any) -> None:
         if adapters.is_adapter(directory):
             raise UserError(adapters.as_model(directory))
         raise UserError(
-            f"model.pretrained={weights}: needs model=…, or these weights would run as "
+            f"model.pretrained={weights}: also set model=…, or the run uses the settings of "
             f"{hydra.runtime.choices.model}; {advice(weights)}"
         )
 

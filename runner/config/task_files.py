@@ -78,5 +78,5 @@ def _task_of(file: Path) -> str:
     content = content if isinstance(content, dict) else {}
     task = content.get("group") or content.get("task")
     if not isinstance(task, str):
-        raise UserError("no task file: neither `task: NAME` nor `group: NAME` is in it")
+        raise UserError("not a task file: it has neither `task: NAME` nor `group: NAME`")
     return task

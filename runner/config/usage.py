@@ -48,9 +48,9 @@ OTHER_NAMES = {
 }
 # Where what is no choice of a group may belong.
 INSTEAD = {
-    "task": "a task of lm-eval goes under task.names=[{}]",
-    "tracking": "an address goes under tracking.uri={}",
-    "source": "a directory goes under source=local source.dir={}",
+    "task": "for an lm-eval task, use task.names=[{}]",
+    "tracking": "for an address, use tracking.uri={}",
+    "source": "for a directory, use source=local source.dir={}",
 }
 OTHER_CHOICES = {"engine=npu": "ascend", "engine=gpu": "cuda", "engine=hf": "transformers"}
 
@@ -65,7 +65,7 @@ def explain(error: Exception, where: str = "") -> str:
     """One message, no traceback: what is wrong, at which key (below `where`), what is allowed."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}: not YAML ({error.problem})"
+        return f"{mark.name}, line {mark.line + 1}: not valid YAML ({error.problem})"
     if isinstance(error, MissingConfigException) and error.options is not None:
         return _unknown_choice(error)
     if _is_of_logging(error):
@@ -122,7 +122,7 @@ def _words_of_hydra(error: Exception) -> str:
     """Complaints that are text alone."""
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: not a setting that can be read ({text.partition(chr(10))[0]})"
+        return f"{error.override}: cannot be parsed as key=value ({text.partition(chr(10))[0]})"
     if isinstance(error, ConfigCompositionException) and "No match in the defaults list" in text:
         group = re.search(r"override '([^']+)'", text)
         return _unknown_key(group.group(1) if group else text, ())
@@ -147,8 +147,8 @@ def _words_of_hydra(error: Exception) -> str:
 
 
 _INTERVAL = (
-    "is for a search, with --multirun hydra/sweeper=optuna; for a sweep, list the values as in "
-    "--multirun task.limit=100,200"
+    "works only in a search (--multirun hydra/sweeper=optuna); for a sweep, list the values, as "
+    "in --multirun task.limit=100,200"
 )
 
 
@@ -211,9 +211,9 @@ def _unknown_key(key: str, known: tuple[str, ...], named: str = "") -> str:
         return f"{key}: no such key.{suggestion(key, every)} {_HELP}"
     near = suggestion(key if named else name, known)
     if parent == "engine":
-        near += f" An argument of vLLM's engine is engine.extra.{name}=…."
+        near += f" To pass an argument to vLLM's engine, use engine.extra.{name}=…."
     group = "" if named else parent
-    return f"{key}: no such key.{near} {group or 'The top level'} knows: {', '.join(known)}"
+    return f"{key}: no such key.{near} {group or 'The top level'} has: {', '.join(known)}"
 
 
 def meant(key: str) -> str:
@@ -231,7 +231,7 @@ def meant(key: str) -> str:
     return " or ".join(f"{each}.{rest}" if rest else each for each in named[:3])
 
 
-_HELP = "`python -m runner --help` shows them"
+_HELP = "`python -m runner --help` lists the keys"
 
 
 def _siblings(error: OmegaConfBaseException) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
     for task, metrics in verdict.metrics.items():
         if task not in tasks:
             known = ", ".join(tasks)
-            found.append(f"verdict.metrics.{task}: not a task of this run, which asks {known}")
+            found.append(f"verdict.metrics.{task}: not a task of this run; its tasks: {known}")
         for metric, filters in metrics.items():
             for name, own in filters.items():
                 key = f"verdict.metrics.{task}.{metric}.{name}"
@@ -99,8 +99,8 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
         )
     elif verdict.reference and not compares:
         found.append(
-            f"verdict.reference={verdict.reference}: verdict.rule={verdict.rule} compares with no "
-            f"run; use one of {', '.join(REFERENCE_RULES)}"
+            f"verdict.reference={verdict.reference}: verdict.rule={verdict.rule} does not compare "
+            f"with a run; use one of {', '.join(REFERENCE_RULES)}"
         )
     return found
 

@@ -78,7 +78,7 @@ def hubs() -> list[Hub]:
             name,
             shown_address(address),
             None if forbidden else False,
-            f"not asked: {forbidden}" if forbidden else late,
+            f"not checked: {forbidden}" if forbidden else late,
         )
         if not forbidden:
             # Not joined for ever: looking up a name has no time limit of its own.
@@ -110,7 +110,7 @@ def tracking() -> Store:
     try:
         return Store(shown, tuple(store.problems(config)), tuple(store.warnings(config)))
     except ValueError as error:
-        return Store(shown, (f"tracking.uri={shown}: not an address ({error})",), ())
+        return Store(shown, (f"tracking.uri={shown}: not a valid address ({error})",), ())
 
 
 def _asked(address: str) -> tuple[bool, str]:
@@ -121,7 +121,7 @@ def _asked(address: str) -> tuple[bool, str]:
     except urllib.error.HTTPError as error:
         if error.code < 500 and error.code not in NOT_THE_HUB:
             return True, "answers"
-        return False, f"status {error.code} ({error.reason}), perhaps a proxy's"
+        return False, f"status {error.code} ({error.reason}), perhaps from a proxy"
     except urllib.error.URLError as error:
         return False, _why(error.reason)
     except (OSError, ValueError, http.client.HTTPException) as error:

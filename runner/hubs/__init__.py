@@ -69,7 +69,9 @@ def refuse_outside(listing: Listing) -> None:
     """A name that leads out of the directory is no file of an honest hub."""
     for file in listing.files:
         if leads_outside(file.path):
-            raise UserError(f"{listing.id}: the hub names a file outside of it ({file.path!r})")
+            raise UserError(
+                f"{listing.id}: the hub lists a file outside the repository ({file.path!r})"
+            )
 
 
 def leads_outside(path: str) -> bool:

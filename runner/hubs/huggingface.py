@@ -77,7 +77,7 @@ def download(found: Listing, files: Sequence[RemoteFile], directory: Path, key: 
         )
     except Exception as error:
         what = explain(error, found.id, found.kind)
-        raise UserError(f"{key}={found.id}: {what}. Run prepare again: it goes on from here") from (
+        raise UserError(f"{key}={found.id}: {what}. Run prepare again; it resumes from here") from (
             error
         )
     check(found, files, directory, key)
@@ -96,13 +96,13 @@ def check(found: Listing, files: Sequence[RemoteFile], directory: Path, key: str
             wrong.append(f"{file.path} is missing")
         elif not _same(path, file):
             size = path.stat().st_size
-            said = f"{size} of {file.size} bytes" if size != file.size else "another hash"
-            wrong.append(f"{file.path} is not the hub's ({said}) and was removed")
+            said = f"{size} of {file.size} bytes" if size != file.size else "different hash"
+            wrong.append(f"{file.path} differs from the hub's file ({said}) and was removed")
             path.unlink()
     if wrong:
         raise UserError(
             f"{key}={found.id}: {'; '.join(wrong[:3])}{' …' if len(wrong) > 3 else ''}. Run "
-            "prepare again; if it stays so, the hub or a proxy on the way serves something else"
+            "prepare again; if the error persists, the hub or a proxy serves different files"
         )
 
 
@@ -151,7 +151,7 @@ def explain(error: BaseException, repository: str, kind: str) -> str:
             "in the environment to a token of that account"
         )
     if isinstance(error, RevisionNotFoundError):
-        return f"{constants.ENDPOINT} has no such revision of it"
+        return f"{constants.ENDPOINT} does not have this revision"
     if isinstance(error, RepositoryNotFoundError):
         return (
             f"{constants.ENDPOINT} has no such {noun}, or it is private and {token} (HF_TOKEN in "
@@ -160,8 +160,8 @@ def explain(error: BaseException, repository: str, kind: str) -> str:
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
     elif isinstance(error, EntryNotFoundError):
-        return f"{constants.ENDPOINT} does not have a file of it that it lists ({reason(error)})"
-    return f"{constants.ENDPOINT} did not give it ({type(error).__name__}: {reason(error)})"
+        return f"{constants.ENDPOINT} lists a file that it does not have ({reason(error)})"
+    return f"the request to {constants.ENDPOINT} failed ({type(error).__name__}: {reason(error)})"
 
 
 def _files(siblings: Sequence[Any]) -> tuple[RemoteFile, ...]:

@@ -61,7 +61,7 @@ def download(found: Listing, files: Sequence[RemoteFile], directory: Path | None
         )
     except Exception as error:
         raise UserError(
-            f"{_failed(key, found.id, error)}. The same command again goes on from here"
+            f"{_failed(key, found.id, error)}. Run the same command again; it resumes from here"
         ) from error
     huggingface.check(found, files, Path(place), key)
     return Path(place)
@@ -115,7 +115,7 @@ def _listing(repository: str, kind: str, revision: str | None) -> Listing:
 
 def _api() -> Any:
     if not installed():
-        raise UserError(f"the package that asks ModelScope is not installed: {INSTALL}")
+        raise UserError(f"the ModelScope client is not installed: {INSTALL}")
     return importlib.import_module("modelscope_hub").HubApi()
 
 
@@ -123,5 +123,6 @@ def _failed(key: str, repository: str, error: BaseException) -> str:
     if isinstance(error, UserError):
         return f"{key}={repository}: {error}"
     return (
-        f"{key}={repository}: ModelScope did not give it ({type(error).__name__}: {reason(error)})"
+        f"{key}={repository}: the request to ModelScope failed ({type(error).__name__}: "
+        f"{reason(error)})"
     )

@@ -93,14 +93,14 @@ def read(directory: Path) -> Manifest | None:
         ) from error
     if manifest.schema != SCHEMA:
         raise UserError(
-            f"source.dir={directory}: {NAME} has schema {manifest.schema}, this runner reads "
-            f"{SCHEMA}: prepare the directory with this version of the runner"
+            f"source.dir={directory}: {NAME} has schema {manifest.schema}, but this runner reads "
+            f"{SCHEMA}; prepare the directory again with this version of the runner"
         )
     for path in _places(manifest):
         if leads_outside(path):
             raise UserError(
-                f"source.dir={directory}: {NAME} names a file outside of it ({path!r}): prepare "
-                "did not write that; get the directory anew from where it was prepared"
+                f"source.dir={directory}: {NAME} lists a file outside the directory ({path!r}), "
+                "which prepare never writes; copy the directory again from where it was prepared"
             )
     return manifest
 
@@ -139,9 +139,9 @@ def problems(directory: Path, repository: Repository, whole: bool) -> list[str]:
     found = []
     for paths, what, cure in (
         (missing, "missing", "copy the directory again"),
-        (cut, "not of the manifest's size", "copy the directory again"),
-        (changed, "not as prepared (another hash)", "copy the directory again"),
-        (more, "not in the manifest", "remove what prepare did not put there"),
+        (cut, "size differs from the manifest", "copy the directory again"),
+        (changed, "content differs from the manifest (different hash)", "copy the directory again"),
+        (more, "not in the manifest", "remove files that prepare did not write"),
     ):
         if paths:
             found.append(f"source.dir={directory}: {_named(root, paths)}: {what}; {cure}")

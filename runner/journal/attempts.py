@@ -135,9 +135,9 @@ def records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
         checksum, space, record = each.removesuffix(b"\n").partition(b" ")
         whole = each.endswith(b"\n") and space and checksum == b"%08x" % zlib.crc32(record)
         if number == 0 and each.endswith(b"\n") and not (whole and record == FIRST_LINE):
-            raise CorruptError("its first line is not a journal's")
+            raise CorruptError("its first line is not a journal header")
         if whole and broken >= 0:
-            raise CorruptError(f"broken at byte {broken}, and whole again behind it")
+            raise CorruptError(f"corrupt at byte {broken}, with valid records after it")
         if not whole and broken < 0:
             broken = offset
         if whole and number:

@@ -59,7 +59,7 @@ def cache(model: Mapping[str, Any], layout: Layout) -> Cache:
     count = architecture.layer_count(text)
     strange = [name for name in _UNKNOWN if text.get(name)]
     if count is None or strange:
-        what = f"has {strange[0]}" if strange else "names no num_hidden_layers"
+        what = f"has {strange[0]}" if strange else "has no num_hidden_layers"
         return Cache((LayerCache(),) * (count or 0), (f"KV cache not counted: config.json {what}",))
     element = layout.cache_bytes(model) / layout.cp
     if text.get("kv_lora_rank") is not None:
@@ -69,7 +69,10 @@ def cache(model: Mapping[str, Any], layout: Layout) -> Cache:
     if full is None:
         return Cache(
             (LayerCache(),) * count,
-            ("KV cache not counted: config.json names no number of heads or head size",),
+            (
+                "KV cache not counted: config.json does not give the number of heads or the head "
+                "size",
+            ),
         )
     kinds = _kinds(text, count)
     window, sliding = _window(text), full

@@ -56,9 +56,9 @@ def estimate(model: Mapping[str, Any], stored: StoredWeights, layout: Layout) ->
 
 def _notes(stored: StoredWeights) -> tuple[str, ...]:
     if not stored.parts:
-        return ("weights not counted: their files are not here",)
+        return ("weights not counted: the files are not on this machine",)
     if not stored.named:
-        return ("weights taken as evenly shared: the files name no tensors",)
+        return ("weights assumed to be split evenly: the files do not list their tensors",)
     return ()
 
 

@@ -31,7 +31,7 @@ class Room:
     shown_bytes: int | None = None
 
     def __str__(self) -> str:
-        more = f" (all that an engine sees of {_gib(self.shown_bytes)})" if self.shown_bytes else ""
+        more = f" (what the engine sees of {_gib(self.shown_bytes)})" if self.shown_bytes else ""
         return f"{_gib(self.bytes)} of {_gib(self.total_bytes)} GiB{more}"
 
     @property
@@ -42,12 +42,12 @@ class Room:
 def describe(needed: Estimate, layout: Layout, room: Room | None = None) -> str:
     """One line for a person, and one for each thing that is not known."""
     line = (
-        f"at least {_gib(needed.total)} GiB a device: weights {_gib(needed.weight_bytes)} GiB, "
+        f"at least {_gib(needed.total)} GiB per device: weights {_gib(needed.weight_bytes)} GiB, "
         f"KV cache {_gib(needed.kv_bytes)} GiB for one sequence of {needed.tokens} tokens "
-        f"({needed.kv_bytes_per_token / 1024:.1f} KiB a token) at tp={layout.tp}, pp={layout.pp}"
+        f"({needed.kv_bytes_per_token / 1024:.1f} KiB per token) at tp={layout.tp}, pp={layout.pp}"
     )
     if room is not None:
-        line += f"; vLLM may take {room}"
+        line += f"; vLLM may use {room}"
     return "\n".join([line, *needed.notes])
 
 
@@ -74,17 +74,17 @@ def fits(
         return None
     if needed.weight_bytes > room.bytes:
         key = f"parallelism.tp={layout.tp}"
-        what = f"weights alone need {_gib(needed.weight_bytes)} GiB of each device"
+        what = f"the weights alone need {_gib(needed.weight_bytes)} GiB per device"
     else:
         length = layout.max_model_len
         key = f"engine.max_model_len={'null' if length is None else length}"
         what = (
             f"weights {_gib(needed.weight_bytes)} GiB + KV cache {_gib(needed.kv_bytes)} GiB for "
-            f"one sequence of {needed.tokens} tokens need {_gib(needed.total)} GiB of each device"
+            f"one sequence of {needed.tokens} tokens need {_gib(needed.total)} GiB per device"
         )
     share = math.ceil(100 * needed.total / room.total_bytes) / 100
     return Shortage(
-        f"{key}: {what}, {limit} leaves {room}",
+        f"{key}: {what}, but {limit} leaves {room}",
         tuple(_enough_ranks(model, stored, layout, room)),
         _longest(model, stored, layout, room, needed),
         share if share <= _HIGHEST_SHARE else None,

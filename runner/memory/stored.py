@@ -112,7 +112,9 @@ def _index(directory: Path) -> dict[str, Any]:
     except OSError:
         return {}
     except ValueError as error:
-        raise UserError(f"model.pretrained: {directory}'s index is not JSON ({error})") from error
+        raise UserError(
+            f"model.pretrained: {directory}'s index is not valid JSON ({error})"
+        ) from error
     return content if isinstance(content, dict) else {}
 
 

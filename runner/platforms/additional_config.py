@@ -211,7 +211,7 @@ RELEASES: dict[tuple[int, ...], type[AdditionalConfig]] = {
 
 
 def schema(installed: str | None) -> type[AdditionalConfig]:
-    """What the installed vllm-ascend knows: the newest schema here that is no newer than it."""
+    """The schema for the installed vllm-ascend: the newest schema here that is no newer than it."""
     try:
         release = Version(installed or USUAL).release
     except InvalidVersion:
@@ -229,10 +229,10 @@ def elsewhere(name: str, installed: str | None) -> str:
     if name in names(mine):
         return ""
     if name in names(SchedulerConfig) and "scheduler_config" in names(mine):
-        return f"is engine.additional_config.scheduler_config.{name} in this vllm-ascend"
+        return f"use engine.additional_config.scheduler_config.{name} with this vllm-ascend"
     having = [release for release, each in RELEASES.items() if name in names(each)]
     others = " and ".join(".".join(map(str, release)) for release in having)
-    return f"vllm-ascend {installed or USUAL} has no such key, {others} has" if having else ""
+    return f"vllm-ascend {installed or USUAL} has no such key; it is in {others}" if having else ""
 
 
 def names(kind: type[Any]) -> set[str]:

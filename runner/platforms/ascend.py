@@ -71,8 +71,8 @@ class Ascend(Platform):
         lines = []
         if not self.present():
             lines.append(
-                f"no NPU: {below_root(DEVICE_FILES)}/davinci0 … do not exist (in a container: pass "
-                "them with --device /dev/davinci0 --device /dev/davinci_manager)"
+                f"no NPU: {below_root(DEVICE_FILES)}/davinci0 … do not exist (in a container, pass "
+                "the devices with --device /dev/davinci0 --device /dev/davinci_manager)"
             )
         absent = [package for package in PACKAGES if installed_version(package) is None]
         if absent:
@@ -147,10 +147,11 @@ def _read() -> Machine:
         if here > shown or which:
             unknown["count"] = (
                 f"npu-smi shows {shown} devices",
-                f"{below_root(DEVICE_FILES)} has {here}{', with other numbers' if which else ''}",
+                f"{below_root(DEVICE_FILES)} has "
+                f"{here}{', with different numbers' if which else ''}",
             )
     if reading.version == UNKNOWN:
-        unknown["npu-smi"] = (reading.problem or "npu-smi info: no version in its answer",)
+        unknown["npu-smi"] = (reading.problem or "npu-smi info: no version in its output",)
     named = {series_of(device.name) for device in devices}
     series = named.pop() if len(named) == 1 else None
     if series is None and reading.chips:

@@ -44,7 +44,7 @@ def problems(
     if belongs is None:
         return [
             (
-                f"{ENGINE} {installed} is not among the versions that this runner knows "
+                f"{ENGINE} {installed} is not a version that this runner knows "
                 f"({', '.join(table())})",
                 "install one of these",
             )
@@ -52,11 +52,11 @@ def problems(
     found_here = []
     for name, (found, wanted) in _pairs(packages, cann, belongs).items():
         if _release(found) != _release(wanted) and _release(found) is not None:
-            what = f"{name} {found} is installed, {ENGINE} {belongs[ENGINE]} belongs with {wanted}"
+            what = f"{name} {found} is installed, but {ENGINE} {belongs[ENGINE]} expects {wanted}"
             found_here.append((what, _cure(name, wanted, belongs[ENGINE])))
     here = python or platform.python_version()
     if "python" in belongs and not SpecifierSet(belongs["python"]).contains(here):
-        what = f"Python {here} runs this, {ENGINE} {belongs[ENGINE]} needs {belongs['python']}"
+        what = f"this is Python {here}, but {ENGINE} {belongs[ENGINE]} needs {belongs['python']}"
         found_here.append((what, _image(belongs[ENGINE])))
     return found_here
 
@@ -74,9 +74,9 @@ def notes(packages: Mapping[str, str], cann: str) -> list[str]:
         **_pairs(packages, cann, belongs),
     }.items():
         if found == UNKNOWN:
-            lines.append(f"{name}'s version is unknown; {ENGINE} {release} belongs with {wanted}")
+            lines.append(f"{name}'s version is unknown; {ENGINE} {release} expects {wanted}")
         elif _release(found) is None:
-            lines.append(f"{name} {found} cannot be compared with the {wanted} that belongs here")
+            lines.append(f"{name} {found} cannot be compared with the expected {wanted}")
         elif _release(found) == _release(wanted) and not _same(found, wanted):
             lines.append(f"{name} {found} is installed, {wanted} was tested; a small difference")
     return lines

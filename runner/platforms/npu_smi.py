@@ -70,11 +70,11 @@ def ask() -> Reading:
     """Run the tool, if there is one, for as long as it may take; never raises."""
     tool = find_tool()
     if tool is None:
-        return Reading(problem=f"npu-smi: not on PATH, nor at {', '.join(_places())}")
+        return Reading(problem=f"npu-smi: not found on PATH or at {', '.join(_places())}")
     try:
         status, text, complaints = _run([tool, "info"])
     except subprocess.TimeoutExpired:
-        return Reading(problem=f"{tool} info: did not answer within {TIME_LIMIT_S:g} s")
+        return Reading(problem=f"{tool} info: timed out after {TIME_LIMIT_S:g} s")
     except OSError as error:
         return Reading(problem=f"{tool} info: {error.strerror or error}")
     reading = parse(text)
@@ -82,7 +82,7 @@ def ask() -> Reading:
         return reading
     said = (text + complaints).strip().splitlines()
     detail = f": {said[0].strip()[:200]}" if said else ""
-    return replace(reading, problem=f"{tool} info: no NPU in its answer (status {status}){detail}")
+    return replace(reading, problem=f"{tool} info: no NPU in its output (status {status}){detail}")
 
 
 def _run(command: list[str]) -> tuple[int, str, str]:

@@ -34,14 +34,14 @@ def visible(text: str | None, count: int) -> tuple[tuple[int, ...], str]:
         if numbers and number <= numbers[-1]:
             return (), "must be strictly ascending, or torch_npu sees no device at all"
         if number >= count:
-            last = f"the last is {count - 1}" if count else "there is none"
-            return tuple(numbers), f"no device {part[:BEYOND_ALL]} here, {last}"
+            last = f"the last is {count - 1}" if count else "there are none"
+            return tuple(numbers), f"no device {part[:BEYOND_ALL]} here; {last}"
         numbers.append(number)
     rest = text[len(readable.group()) :]
     if rest:
         why = f"torch_npu stops reading at {rest[0]!r}; write digits and commas only"
         return tuple(numbers), why
-    return tuple(numbers), "" if numbers else "names no device"
+    return tuple(numbers), "" if numbers else "lists no device"
 
 
 def preferred(devices: Sequence[Device], ranks: int, share: float) -> list[Device]:
@@ -82,7 +82,7 @@ def taken(device: Device, share: float) -> str | None:
     if total - used >= wanted:
         return None
     free = f"{_gib(total - used)} of {_gib(total)} GiB free"
-    reason = f"{free}, gpu_memory_utilization={share:g} wants {_gib(wanted)}"
+    reason = f"{free}, gpu_memory_utilization={share:g} needs {_gib(wanted)}"
     holders = ", ".join(
         f"{process.name} (pid {process.pid}, {_gib(process.memory_bytes)} GiB)"
         for process in device.processes

@@ -19,5 +19,5 @@ def problems(config: RunConfig) -> list[str]:
     if not directory.is_dir():
         return [f"engine.extra.{key}={place}: no such directory"]
     if not (directory / CONFIG).is_file():
-        return [f"engine.extra.{key}={place}: no {CONFIG} in it; not an adapter"]
+        return [f"engine.extra.{key}={place}: not an adapter; {CONFIG} is missing"]
     return []

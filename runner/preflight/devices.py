@@ -41,7 +41,7 @@ def problems(config: RunConfig, machine: Machine, variables: Mapping[str, str]) 
             here += f" of the {machine.shown} that npu-smi shows (/dev/davinci* has no more)"
         here += f", {len(seen)} visible" if text else ""
         here += f" ({VISIBLE}={text}: {reason})" if reason else ""
-        return [Problem(f"{what}, {here}", smaller_tp(config), "make more visible")]
+        return [Problem(f"{what}, {here}", smaller_tp(config), "make more devices visible")]
     shown = "; ".join(f"{name}: {', '.join(why.values())}" for name, why in lost.items())
     return [
         Problem(
@@ -69,8 +69,8 @@ def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) 
         config.engine.gpu_memory_utilization,
     )
     return [
-        f"{label(device)}: health Warning, the mildest of Huawei's alarms; the run uses it for "
-        "lack of better ones (npu-smi info -t health says what it is)"
+        f"{label(device)}: health Warning, Huawei's lowest alarm level; used because there are not "
+        "enough better devices (for details: npu-smi info -t health)"
         for device in chosen
         if warned(device)
     ]

@@ -30,10 +30,10 @@ def data_parallel_problems(config: RunConfig) -> list[Problem]:
     wider = {"parallelism.dp": 1, "parallelism.tp": size * config.parallelism.tp}
     return [
         Problem(
-            f"parallelism.dp={size}: lm-eval starts such engines in Ray tasks of its own, out of "
-            "the runner's reach, and where there are no GPUs it waits for them for ever",
+            f"parallelism.dp={size}: lm-eval would start these engines in its own Ray tasks, which "
+            "the runner cannot control, and would wait forever on a machine without GPUs",
             (Cure({"parallelism.dp": 1}), Cure(wider)),
-            "run points of a sweep side by side instead (hydra/launcher=ray)",
+            "run sweep points in parallel instead (hydra/launcher=ray)",
         )
     ]
 
@@ -58,7 +58,7 @@ def problems(config: RunConfig, model: dict[str, Any]) -> list[Problem]:
     if config.parallelism.ep and text and expert_count(model) == 0:
         found.append(
             Problem(
-                "parallelism.ep=true: the model has no experts to share out",
+                "parallelism.ep=true: the model is not a mixture-of-experts model",
                 (Cure({"parallelism.ep": False}),),
                 switches=(UNSUPPORTED,),
             )
@@ -69,7 +69,7 @@ def problems(config: RunConfig, model: dict[str, Any]) -> list[Problem]:
         if length > most:
             found.append(
                 Problem(
-                    f"engine.max_model_len={length}: beyond the model's own limit of {most} tokens",
+                    f"engine.max_model_len={length}: exceeds the model's limit of {most} tokens",
                     (Cure({"engine.max_model_len": most}, " or less"),),
                     switches=(UNSUPPORTED,),
                 )

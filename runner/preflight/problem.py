@@ -46,7 +46,7 @@ class Problem:
         if self.otherwise and not advice:
             advice.append(self.otherwise)
         if self.switches:
-            advice.append(f"go on regardless with {self.overruled_by}")
+            advice.append(f"run anyway with {self.overruled_by}")
         return self.what + (f"; {', or '.join(advice)}" if advice else "")
 
     @property

@@ -77,7 +77,7 @@ def fetch(directory: Path, planned: Planned, listed: Manifest) -> Manifest:
     now = (listing.id, listing.revision, wanted.revision)
     same = before is not None and (before.id, before.revision, before.asked) == now
     if before is not None and same and not manifest.problems(directory, before, whole=False):
-        terminal.console().print(f"{wanted.id}: already there")
+        terminal.console().print(f"{wanted.id}: already fetched")
         return listed
     if before is not None:
         listed = listed.without(wanted.directory)
@@ -120,8 +120,8 @@ def refuse_strangers(directory: Path, planned: list[Planned], listed: Manifest) 
         strangers = sorted(set(manifest.present(root)) - own) if root.is_dir() else []
         if strangers:
             problems.append(
-                f"source.dir={directory}: {root / strangers[0]}: not of {each.wanted.id}; remove "
-                "it, or choose another directory"
+                f"source.dir={directory}: {root / strangers[0]}: does not belong to "
+                f"{each.wanted.id}; remove it, or choose another directory"
             )
     if problems:
         raise UserError(*problems)
@@ -136,8 +136,8 @@ def refuse_links(directory: Path, planned: list[Planned], listed: Manifest) -> N
         for folder in sorted({(Path(each.wanted.directory) / name).parent for name in names}):
             if (directory / folder).resolve() != inside / folder:
                 raise UserError(
-                    f"source.dir={directory}: {folder}: leads elsewhere by a link; replace the "
-                    "link with a directory, or prepare the place that it leads to"
+                    f"source.dir={directory}: {folder}: a symbolic link to another place; replace "
+                    "it with a directory, or set source.dir to the place it points to"
                 )
 
 
@@ -152,8 +152,8 @@ def refuse_full_disk(directory: Path, planned: list[Planned]) -> None:
     free = shutil.disk_usage(directory).free
     if missing > free:
         raise UserError(
-            f"source.dir={directory}: {missing / 1e9:.2f} GB are still to be fetched, and "
-            f"{free / 1e9:.2f} GB are free there; choose another place"
+            f"source.dir={directory}: {missing / 1e9:.2f} GB are still to be fetched, but only "
+            f"{free / 1e9:.2f} GB are free; choose another directory"
         )
 
 
@@ -170,5 +170,7 @@ def locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"source.dir={directory}: another prepare is at work there") from error
+            raise UserError(
+                f"source.dir={directory}: another `runner.prepare` is running there"
+            ) from error
         yield

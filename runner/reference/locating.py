@@ -65,24 +65,26 @@ def locate(name: str, uri: str, courier: Courier) -> Located:
             "digits) nor an alias (NAME@model/task)"
         )
     if not uri:
-        raise UserError(f"{KEY}={name}: is kept in MLflow; set tracking.uri, or name a directory")
+        raise UserError(f"{KEY}={name}: is stored in MLflow; set tracking.uri, or give a directory")
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise UserError(f"{KEY}={name}: is kept in MLflow, and there is no store at {uri}")
+        raise UserError(f"{KEY}={name}: is stored in MLflow, but there is no store at {uri}")
     run_id = name
     try:
         if alias is not None:
             run_id = courier.find_alias(LOOKUP_S, **asdict(alias), uri=uri)
             if not RUN_ID.fullmatch(run_id):  # it names a directory of the cache
-                raise UserError(f"{KEY}={name}: MLflow's id of that run is no id ({run_id!r})")
+                raise UserError(f"{KEY}={name}: MLflow returned an invalid run id ({run_id!r})")
         return Located(_fetched(run_id, uri, courier), run_id)
     except NotSent as error:
         raise UserError(
             f"{KEY}={name}: MLflow at tracking.uri={secrecy.shown_address(uri)} has no such run, "
-            f"or does not answer ({error}); name the run's directory instead: that needs no MLflow"
+            f"or is unreachable ({error}); give the run's directory instead, which does not need "
+            "MLflow"
         ) from error
     except OSError as error:
         raise UserError(
-            f"{KEY}={name}: no place for its files ({cause(error)}); XDG_CACHE_HOME names another"
+            f"{KEY}={name}: cannot store its files ({cause(error)}); set XDG_CACHE_HOME to another "
+            "directory"
         ) from error
 
 

@@ -42,7 +42,7 @@ class Watch:
         elif kind == "engine_started":
             self._starting, self._doing = False, "engine started"
         elif kind == "progress":
-            self._asking, self._doing = True, f"asking {event['task']}"
+            self._asking, self._doing = True, f"evaluating {event['task']}"
             self._answered = f", {event['done']} of {event['total']} requests answered"
         elif kind == "heartbeat":
             self._steps = int(event["steps"])
@@ -63,21 +63,21 @@ class Watch:
         """
         now, limits = time.monotonic(), self._limits
         if limits.run_s is not None and now - self._run_began > limits.run_s:
-            return self._said("the run was not finished", "run_s", limits.run_s, now)
+            return self._said("the run did not finish", "run_s", limits.run_s, now)
         if self._starting and limits.start_s is not None and now - self._began > limits.start_s:
             return self._said("the engine was not ready", "start_s", limits.start_s, now)
         if self._asking and limits.stall_s is not None and now - self._seen > limits.stall_s:
-            return self._said("the engine brought no token", "stall_s", limits.stall_s, now)
+            return self._said("the engine produced no token", "stall_s", limits.stall_s, now)
         if self._asking and self._lost and now - self._seen > BEREAVED_S:
-            said = f"a process of the engine's died ({self._lost}), and no step came after it"
+            said = f"an engine process died ({self._lost}), and the engine made no further step"
             return Failure(f"{said}; {self._last_sign(now)}", transient=True)
         return None
 
     def _said(self, what: str, name: str, limit: float, now: float) -> Failure:
-        said = f"{what} in limits.{name}={limit:g} seconds; {self._last_sign(now)}"
+        said = f"{what} within limits.{name}={limit:g} seconds; {self._last_sign(now)}"
         return Failure(said, transient=name == "stall_s")
 
     def _last_sign(self, now: float) -> str:
-        steps = f", step {self._steps} of the engine" if self._steps else ""
+        steps = f", engine step {self._steps}" if self._steps else ""
         before = f"{now - self._seen:.0f} s before"
-        return f"last sign of life {before}: {self._doing}{self._answered}{steps}"
+        return f"last activity {before}: {self._doing}{self._answered}{steps}"

@@ -114,8 +114,8 @@ class Supervisor:
         starting = self._worker is None or self._worker.unused
         if starting and (changed := _changed(plan)):
             return Failure(
-                f"the code of {', '.join(changed)} has changed since this run was checked, and an "
-                "engine would load another than was recorded: start it again"
+                f"the code of {', '.join(changed)} has changed since this run was checked, so the "
+                "engine would load different code than was recorded; start the run again"
             )
         failure = self._worker_for(plan, run, events).evaluate(run, events.add, watch)
         log = text_since(run.engine_log, said_before)

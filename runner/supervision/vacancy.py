@@ -28,7 +28,7 @@ def wait_for_memory(plan: Plan, say: Callable[[str], None]) -> None:
     while lacking := _lacking(plan):
         waited = time.monotonic() - began
         if waited > LONGEST_S:
-            say(f"no memory came back in {waited:.0f} s; going on")
+            say(f"no memory was freed in {waited:.0f} s; continuing")
             return
         if not waiting:
             say(f"waiting for memory, up to {LONGEST_S:.0f} s: {'; '.join(lacking)}")

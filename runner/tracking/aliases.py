@@ -29,9 +29,9 @@ def find_alias(name: str, model: str, task: str, uri: str) -> str:
     if not fitting:
         known = sorted(f"{name}@{m}/{each}" for _, m, tasks in bearers for each in tasks)
         raise UserError(
-            f"verdict.reference={name}@{model}/{task}: no run at tracking.uri={uri} bears this "
-            f"alias; set it with python -m runner.promote RUN --alias {name} "
-            f"(there is {', '.join(known) or 'none of that name'})"
+            f"verdict.reference={name}@{model}/{task}: no run at tracking.uri={uri} has this "
+            f"alias; set it with python -m runner.promote RUN --alias {name} (existing aliases: "
+            f"{', '.join(known) or 'none with this name'})"
         )
     latest = max(fitting, key=lambda run: run.data.tags.get(f"{SINCE}{name}", ""))
     return str(latest.info.run_id)
@@ -75,7 +75,7 @@ def download(
     if missing := [name for name in needed if name not in there]:
         raise UserError(
             f"verdict.reference: MLflow's run {run_id} has no {', '.join(missing)} among its "
-            "artifacts; a reference is a completed run of ours"
+            "artifacts; a reference must be a completed run of this runner"
         )
     found = [name for name in (*wanted, *needed) if name in there]
     for name in found:

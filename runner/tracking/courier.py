@@ -36,7 +36,7 @@ class Busy(NotSent):
 def warn_pending(directory: Path, uri: str, reason: str) -> None:
     """One line, with what brings it to the store later."""
     later = shlex.join(["python", "-m", "runner.sync", str(directory)])
-    warn(f"not in MLflow yet ({uri}): {reason}; later: {later}")
+    warn(f"not uploaded to MLflow ({uri}): {reason}; upload it later with: {later}")
 
 
 class Courier:
@@ -126,7 +126,9 @@ class Courier:
             self._sender = None
         for hold in list(self._held.values()):
             if hold.run.verdict.exists():
-                warn_pending(hold.run.path, hold.uri, "the run broke off before it was sent")
+                warn_pending(
+                    hold.run.path, hold.uri, "the run was interrupted before it was uploaded"
+                )
             self._release(hold.run)
 
     def _ask(self, timeout_s: float, call: str, **arguments: Any) -> Any:
@@ -136,7 +138,7 @@ class Courier:
         try:
             sender = self._running()
         except OSError as error:
-            raise NotSent(f"no process to send it ({error.strerror})") from error
+            raise NotSent(f"cannot start the upload process ({error.strerror})") from error
         try:
             done = sender.answer(sender.ask(call, **arguments), limit)
         except TimeoutError as error:
@@ -169,7 +171,7 @@ class Courier:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.close()
-            raise Busy("it is running, or another process is sending it") from None
+            raise Busy("it is still running, or another process is uploading it") from None
         except OSError:
             pass
         self._held[run.path] = Hold(run, begun.uri, stream)

@@ -70,11 +70,13 @@ def deliver(
         try:
             begun = read_record(run).begun
         except (OSError, ValueError) as error:
-            why = cause(error) or "a file is cut short, or of another version of the runner"
+            why = cause(error) or "a file is truncated, or from another version of the runner"
             yield Delivery(run, "", problem=why)
             continue
         if failures.get(begun.uri, 0) >= PATIENCE:
-            yield Delivery(run, begun.uri, problem="not tried: the store takes nothing")
+            yield Delivery(
+                run, begun.uri, problem="not tried: earlier uploads to this store failed"
+            )
             continue
         try:
             tracked = courier.send(run, timeout_s or begun.timeout_s)

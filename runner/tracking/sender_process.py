@@ -75,7 +75,7 @@ class SenderProcess:
             except queue.Empty:
                 raise TimeoutError from None
             if answer is None:
-                raise NotSent(f"the sender died: {self._last_words()}")
+                raise NotSent(f"the upload process died: {self._last_words()}")
             if answer["number"] == number:
                 if "refused" in answer:
                     raise UserError(*answer["refused"])
