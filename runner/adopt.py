@@ -1,4 +1,4 @@
-"""python -m runner.adopt: a model file of vllm-ascend's accuracy test, as a model file of ours.
+"""python -m runner.adopt: convert a model file of vllm-ascend's accuracy test.
 
 That test reads one YAML file a model (docs/original.md says which keys, and what it does with the
 others). What it leaves out is filled with that test's defaults, not with ours.
@@ -73,14 +73,14 @@ class LeftToAnother(UserError):
 
 @dataclass(frozen=True)
 class Adopted:
-    """One file: `model_name` as it says, `text` the model file of ours, and what it drops."""
+    """A converted file: its `model_name`, the `text` of our model file, and the dropped keys."""
 
     model_name: str
     text: str
     dropped: tuple[str, ...]
 
     def compose(self, overrides: list[str]) -> DictConfig:
-        """This model composed with conf/ and the overrides.
+        """Return this model composed with conf/ and the overrides.
 
         Raises:
             UserError: as `python -m runner` would with the file at hand.
@@ -93,7 +93,7 @@ class Adopted:
 
 
 def adopt(file: Path) -> Adopted:
-    """Translate the file.
+    """Convert the file.
 
     Raises:
         LeftToAnother: for a speech model.
@@ -242,7 +242,7 @@ class _Plain(yaml.SafeDumper):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print or write the model file, or say in one message why not."""
+    """Print or write the model file; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m runner.adopt",
         description=HELP,

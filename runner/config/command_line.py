@@ -20,7 +20,7 @@ COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")
 
 
 def read(arguments: Iterable[str]) -> list[str]:
-    """The arguments as Hydra takes them: overrides stand together, wherever they were typed.
+    """Return the arguments in the order that Hydra needs: all overrides together, then the flags.
 
     A user's own directory goes to `places.own_directories`, so that it comes before conf/.
 
@@ -57,7 +57,7 @@ def read(arguments: Iterable[str]) -> list[str]:
 
 
 def _refuse(message: str) -> NoReturn:
-    """argparse's complaint, with the option that may have been meant."""
+    """Raise argparse's error, with a suggestion for the intended option."""
     unknown = re.search(r"unrecognized arguments: (\S+)", message)
     if unknown is None:
         raise UserError(message.removeprefix("argument "))

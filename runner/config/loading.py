@@ -1,4 +1,4 @@
-"""conf/ found and made known to Hydra; a composed configuration checked against its schema."""
+"""Register conf/ with Hydra, and check a composed configuration against the schema."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SQLITE = "sqlite:///"
 
 
 def register() -> None:
-    """Make the schema and the resolvers known to Hydra; call once, before it composes."""
+    """Register the schema and the resolvers with Hydra; call once, before composing."""
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     OmegaConf.register_new_resolver("package_path", lambda path: str(PACKAGE / path), replace=True)
     OmegaConf.register_new_resolver("weights_name", weights_name, replace=True)
@@ -51,7 +51,7 @@ def _with_canary(names: Sequence[str], below: str) -> str | None:
 
 
 def tracking_uri() -> str:
-    """As MLflow takes its variable, where an empty one is none; a file in this directory else."""
+    """Return MLFLOW_TRACKING_URI if it is set and not empty, else mlflow.db in this directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db"
 
 
@@ -62,7 +62,7 @@ def _anchored(uri: str) -> str:
 
 
 def load(composed: DictConfig) -> RunConfig:
-    """Check the composed whole against the schema and the rules.
+    """Check the composed configuration against the schema and the rules, and return it typed.
 
     `+a.b=1` slips past Hydra's own check: the plain content is merged into the schema again.
 

@@ -1,4 +1,4 @@
-"""Which model file belongs to weights: no run goes by the name of a model that it isn't."""
+"""Find the model file for given weights, so that no run is recorded under another model's name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.hub_ids import is_path, weights_name
 
 
 def advice(pretrained: str) -> str:
-    """The settings that run these weights as what they are."""
+    """Return the settings that run these weights under the right model."""
     known = _file_for(pretrained)
     own = f"model=any model.pretrained={pretrained}"
     if known is None:
@@ -27,7 +27,7 @@ def advice(pretrained: str) -> str:
 
 
 def refuse_other_weights(hydra: Any) -> None:
-    """Refuse weights without their model: the default model's file does not speak for them.
+    """Reject `model.pretrained` without `model`: the default model's settings don't apply to it.
 
     Raises:
         UserError: if `hydra`, Hydra's record of a composition, has such overrides.

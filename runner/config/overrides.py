@@ -1,4 +1,4 @@
-"""Settings as a user writes them: made readable for Hydra where that is clear, else refused."""
+"""Translate overrides as users write them to Hydra's grammar; reject the ambiguous ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WINDOWS = (
 
 
 def settled(overrides: Iterable[str]) -> list[str]:
-    """Each override as Hydra takes it.
+    """Return each override in the form that Hydra accepts.
 
     Raises:
         UserError: for what Hydra would misread, write down or answer with a traceback.
@@ -58,28 +58,28 @@ def settled(overrides: Iterable[str]) -> list[str]:
 
 
 def written(overrides: Any) -> list[str]:
-    """Hydra's record of a command line's settings as they were typed: ${…} in one stays."""
+    """Return Hydra's recorded overrides as typed, without resolving ${…}."""
     found = OmegaConf.to_container(overrides, resolve=False)
     assert isinstance(found, list)
     return [str(each) for each in found]
 
 
 def opened(override: str) -> str:
-    """`++` before a key of a mapping that a user fills; lm-eval's `acc,none` as our `acc.none`."""
+    """Prefix keys of open mappings with `++`, and turn lm-eval's `acc,none` into `acc.none`."""
     key, equals, value = override.partition("=")
     override = f"{key.replace(',', '.')}{equals}{value}" if equals else override
     return f"++{override}" if OPEN_MAPPINGS.match(override) else override
 
 
 def quoted(text: str) -> str:
-    """Any text as a value that Hydra's override grammar takes whole."""
+    """Quote a text so that Hydra's override grammar reads it as one value."""
     # Backslashes are themselves, but for those before a quote.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
     return f"'{escaped}'"
 
 
 def in_yaml(value: Any) -> str:
-    """A setting's value as files and the command line write it: null, not None."""
+    """Format a value as in YAML and on the command line: null, not None."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else f"{value}"

@@ -1,4 +1,4 @@
-"""What makes a value legal, beyond its type: a line for each that is not."""
+"""Validation rules beyond types; each violation is reported in one line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OWN = {
 
 
 def baseline_problems(baselines: dict[str, Any], where: str) -> list[str]:
-    """Numbers become floats in place; what is no number, or not nested deep enough, is named."""
+    """Convert baselines to floats in place; return a line for each that is not a nested number."""
     problems = []
     for task, metrics in baselines.items():
         for metric, filters in _items(metrics):
@@ -71,7 +71,7 @@ def _items(value: Any) -> list[tuple[str, Any]]:
 
 
 def problems(config: RunConfig) -> list[str]:
-    """Every rule that the configuration breaks."""
+    """Return a line for each rule that the configuration violates."""
     found: list[str] = []
 
     def require(ok: bool, key: str, rule: str) -> None:

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's complaints as one message: the key, and what is allowed."""
+"""Turn Hydra's and OmegaConf's errors into one message with the key and the allowed values."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ EXAMPLES = {
 
 
 def explain(error: Exception, where: str = "") -> str:
-    """One message, no traceback: what is wrong, at which key (below `where`), what is allowed."""
+    """Return one message: what is wrong, at which key (below `where`), and what is allowed."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: not valid YAML ({error.problem})"
@@ -80,19 +80,19 @@ def explain(error: Exception, where: str = "") -> str:
 
 
 def required(key: str) -> str:
-    """What is said of a key that has no value."""
+    """Return the message for a key without a value."""
     example = f": {EXAMPLES[key]}" if key in EXAMPLES else ""
     return f"{key}: a value is required{example}"
 
 
 def is_usage_error(error: BaseException) -> bool:
-    """True for what a user wrote; anything else is ours and keeps its traceback."""
+    """Return whether the user's input caused the error; other errors keep their traceback."""
     kinds = HydraException | OmegaConfBaseException | yaml.YAMLError
     return isinstance(error, kinds) or _is_of_logging(error)
 
 
 def suggestion(name: str, known: tuple[str, ...]) -> str:
-    """` Did you mean 'x'?` where a known name is near, else nothing."""
+    """Return ` Did you mean 'x'?` if a known name is similar, else an empty string."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
 
@@ -217,7 +217,7 @@ def _unknown_key(key: str, known: tuple[str, ...], named: str = "") -> str:
 
 
 def meant(key: str) -> str:
-    """The setting that has this name elsewhere: `tp` is parallelism.tp; nothing where none has."""
+    """Return the full key of a setting with this name (`tp`: parallelism.tp), or an empty text."""
     first, _, rest = key.partition(".")
     last = key.rpartition(".")[2]
     if last in OTHER_NAMES:
@@ -242,7 +242,7 @@ def _siblings(error: OmegaConfBaseException) -> tuple[str, ...]:
 
 
 def schema_keys(schema: type, prefix: str = "") -> tuple[str, ...]:
-    """Every dotted key of a dataclass schema, groups included."""
+    """Return every dotted key of a dataclass schema, groups included."""
     hints = get_type_hints(schema)
     keys: list[str] = []
     for item in fields(schema):

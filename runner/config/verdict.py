@@ -1,4 +1,4 @@
-"""The schema of `verdict`, and what makes its values legal."""
+"""The schema of `verdict` and its validation rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_FIELD = ("subject", "none")
 
 @dataclass
 class NumericsConfig:
-    """How far log-probabilities may lie from the reference run's, in nats; null is no limit."""
+    """Limits, in nats, on log-probability differences from the reference run; null: no limit."""
 
     median: float | None = 0.01
     p99: float | None = 0.2
@@ -29,7 +29,7 @@ class NumericsConfig:
 
 @dataclass
 class MetricRuleConfig:
-    """How one metric is judged otherwise; null leaves it as `verdict` says."""
+    """Overrides for one metric; null takes the value of `verdict`."""
 
     rule: str | None = None
     rtol: float | None = None
@@ -39,7 +39,7 @@ class MetricRuleConfig:
 
 @dataclass
 class VerdictConfig:
-    """How a measured value is judged, against its baseline or a reference run."""
+    """The rule that judges a metric against its baseline or a reference run."""
 
     rule: str = "isclose"
     rtol: float = 0.05
@@ -60,7 +60,7 @@ class VerdictConfig:
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
-    """Every rule that it breaks; `tasks` are those of the run."""
+    """Return a line for each violated rule; `tasks` are the tasks of the run."""
     found = [
         f"{key}={value}: must be one of {', '.join(allowed)}"
         for key, value, allowed in (

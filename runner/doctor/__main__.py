@@ -1,4 +1,4 @@
-"""python -m runner.doctor: one page about this machine, and what is wrong with it."""
+"""python -m runner.doctor: one page about this machine and its problems."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WRONG = 1
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the page, or one JSON object."""
+    """Print the page, or one JSON object; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m runner.doctor",
         description=HELP,
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def show(out: Console, found: Diagnosis) -> None:
-    """The page."""
+    """Print the page."""
     out.print(f"engine={found.engine}: {found.hardware or 'no device'}")
     if found.engine != "cpu":
         _section(out, _devices_title(found), _device_rows(found))

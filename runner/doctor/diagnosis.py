@@ -1,4 +1,4 @@
-"""What this machine is, and what is wrong with it: a line for each thing, with its cure."""
+"""Describe this machine and list its problems, each with a fix."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SILENT_TOOL = "run it by hand and look for driver errors in dmesg"
 
 @dataclass(frozen=True)
 class Version:
-    """A version that is installed, and the one that belongs there where that is known."""
+    """An installed version, and the expected one if known."""
 
     name: str
     here: str
@@ -49,7 +49,7 @@ class Version:
 
 @dataclass
 class Diagnosis:
-    """One page about a machine; nothing is wrong with it where `wrong` is empty."""
+    """The findings about a machine; `wrong` is empty if there are no problems."""
 
     engine: str
     hardware: str
@@ -67,7 +67,7 @@ class Diagnosis:
 
 
 def examine() -> Diagnosis:
-    """Look around; starts no engine, initialises no device, writes nothing."""
+    """Examine the machine without starting an engine, initialising a device or writing."""
     kind = detect()
     machine = kind.machine()
     found = _other(kind) if machine is None else _ascend(kind, machine)

@@ -1,4 +1,4 @@
-"""Hubs, caches and the tracking store, as this machine reaches them; nothing is fetched or made."""
+"""Check access to hubs, caches and the tracking store without fetching or creating anything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_THE_HUB = (403, 407)
 
 @dataclass(frozen=True)
 class Hub:
-    """Whether a hub answers: None where it was not asked."""
+    """A hub and whether it is reachable (None: not checked)."""
 
     name: str
     address: str
@@ -34,7 +34,7 @@ class Hub:
 
 @dataclass(frozen=True)
 class Cache:
-    """Where a library keeps what it fetched."""
+    """A library's download cache."""
 
     name: str
     path: str
@@ -46,7 +46,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Store:
-    """Where a run is recorded unless its configuration says otherwise."""
+    """The default tracking store of a run."""
 
     uri: str
     problems: tuple[str, ...]
@@ -54,7 +54,7 @@ class Store:
 
 
 def hubs() -> list[Hub]:
-    """Ask both at once; no more than three seconds for all of it."""
+    """Check both hubs in parallel, in at most three seconds."""
     from huggingface_hub import constants
 
     found: dict[str, Hub] = {}
@@ -90,7 +90,7 @@ def hubs() -> list[Hub]:
 
 
 def caches() -> list[Cache]:
-    """Of weights and data sets: huggingface_hub's, `datasets`' and ModelScope's."""
+    """Return the caches of huggingface_hub, `datasets` and ModelScope."""
     from huggingface_hub import constants
 
     data = os.environ.get("HF_DATASETS_CACHE") or os.path.join(constants.HF_HOME, "datasets")
@@ -103,7 +103,7 @@ def caches() -> list[Cache]:
 
 
 def tracking() -> Store:
-    """The store that `python -m runner` takes by default, tried as preflight tries it."""
+    """Check the default tracking store the way preflight does."""
     uri = loading.tracking_uri()
     shown = shown_address(uri)
     config = TrackingConfig(enabled=True, uri=uri)

@@ -1,4 +1,4 @@
-"""Hugging Face's hub, or a mirror of it (HF_ENDPOINT), through huggingface_hub.
+"""The Hugging Face hub or a mirror (HF_ENDPOINT), through huggingface_hub.
 
 The library resumes and repeats what the network breaks off, and compares sizes. What it doesn't
 compare is content: `check` does, with the hash that the hub itself keeps of each file.
@@ -24,7 +24,7 @@ LOOK_TIMEOUT_S = 5.0
 
 
 def offline() -> bool:
-    """Whether HF_HUB_OFFLINE forbids to ask the hub."""
+    """Return whether HF_HUB_OFFLINE disables access to the hub."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
@@ -36,7 +36,7 @@ def listing(
     revision: str | None,
     key: str,
 ) -> Listing:
-    """What the repository holds at the revision (null: its main branch), sizes and hashes too.
+    """Return the files of the repository at the revision (None: main branch), sizes and hashes.
 
     Raises:
         UserError: for a repository that isn't there or isn't open to this user, or a silent hub.
@@ -55,7 +55,7 @@ def listing(
 
 
 def download(found: Listing, files: Sequence[RemoteFile], directory: Path, key: str) -> None:
-    """Fetch the files of a listing; what is there already and whole is not fetched again.
+    """Fetch the files of a listing; complete files are not fetched again.
 
     Raises:
         UserError: if any file cannot be had, or isn't what the hub says it is.
@@ -84,7 +84,7 @@ def download(found: Listing, files: Sequence[RemoteFile], directory: Path, key: 
 
 
 def check(found: Listing, files: Sequence[RemoteFile], directory: Path, key: str) -> None:
-    """Compare what was fetched with what the hub said; a file that differs is removed.
+    """Compare fetched files with the hub's listing; remove files that differ.
 
     Raises:
         UserError: with the files that differ.
@@ -107,7 +107,7 @@ def check(found: Listing, files: Sequence[RemoteFile], directory: Path, key: str
 
 
 def look(repository: str, revision: str | None) -> tuple[Listing, dict[str, Any]]:
-    """A model on the hub: its listing, and its whole config.json (the API's own is cut down).
+    """Return a model's listing and its full config.json (the API's is shortened).
 
     config.json goes to a directory that is gone afterwards: in the cache it would look like a model
     without weights.
@@ -131,7 +131,7 @@ def look(repository: str, revision: str | None) -> tuple[Listing, dict[str, Any]
 
 
 def explain(error: BaseException, repository: str, kind: str) -> str:
-    """What a failure means to a user, and the cure where there is one."""
+    """Return what a failure means to a user, and the fix if there is one."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import (
         EntryNotFoundError,

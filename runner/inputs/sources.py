@@ -1,4 +1,4 @@
-"""Where weights and data sets are taken from: `source.weights`, `source.data`, `source.dir`.
+"""Resolve the sources of weights and data sets: `source.weights`, `source.data`, `source.dir`.
 
 `find` looks, and asks no network. What it finds replaces the ids in the configuration (`settled`),
 so that all after it sees directories, and an id only where a hub must be asked.
@@ -26,7 +26,7 @@ MODELSCOPE = "VLLM_USE_MODELSCOPE"
 
 @dataclass(frozen=True)
 class Found:
-    """What the engine and lm-eval are given.
+    """The resolved paths and variables for the engine and lm-eval.
 
     `prepared` are the parts of `source.dir` among it; `data_digest` says who the data sets are
     where the manifest knows it, and is None elsewhere.
@@ -41,7 +41,7 @@ class Found:
 
 
 def find(config: RunConfig) -> Found:
-    """Settle every place without a network, and without reading the files.
+    """Resolve every path without network access and without reading the files.
 
     Raises:
         UserError: if a place that must be local is not there.
@@ -92,7 +92,7 @@ def find(config: RunConfig) -> Found:
 
 
 def settled(config: RunConfig, found: Found) -> RunConfig:
-    """The configuration with every place in it as `find` found it."""
+    """Return the configuration with the paths that `find` resolved."""
     model = replace(config.model, pretrained=found.pretrained, tokenizer=found.tokenizer)
     return replace(config, model=model, task=replace(config.task, data_dir=found.data_dir))
 
@@ -101,7 +101,7 @@ _verified: set[tuple[Path, manifest.Repository, bool]] = set()
 
 
 def verify(config: RunConfig, found: Found, tell: Callable[[str], None]) -> None:
-    """Compare what the run takes from `source.dir` with its manifest; once for a whole sweep.
+    """Compare the run's files in `source.dir` with the manifest; once per sweep.
 
     Raises:
         UserError: with a line for each way in which they differ.
@@ -124,7 +124,7 @@ def verify(config: RunConfig, found: Found, tell: Callable[[str], None]) -> None
 
 
 def fetch(config: RunConfig, found: Found, tell: Callable[[str], None]) -> bool:
-    """Bring what only ModelScope has into its cache; true if anything came, and `find` finds more.
+    """Fetch ModelScope models into its cache; return whether anything was fetched.
 
     Raises:
         UserError: if it cannot be had.
@@ -149,7 +149,7 @@ def worker_environment(
     tokenizer: str | None,
     inherited: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
-    """Which hub the worker's libraries may ask.
+    """Return the variables that decide which hub the worker's libraries may contact.
 
     ModelScope's weights reach the engine as a directory (`fetch`), so vLLM is kept from asking it:
     for the word "true" it would patch the hub library that `datasets` uses too.

@@ -1,4 +1,4 @@
-"""A model's files, looked at without loading them: found, whole, and who they are."""
+"""Find a model's files, check that they are complete, and digest them, without loading them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = re.compile(r"vision|visual|^image|^img_")
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the files are (None: only on the hub), and the model's config.json.
+    """The directory of the files (None: only on the hub) and the model's config.json.
 
     `revision` says who they are on their hub, `files` which they are here. `stored_bytes` are the
     weights' own, as they lie on disk; None where the hub does not say.
@@ -43,7 +43,7 @@ class Weights:
 
 
 def find_weights(config: RunConfig) -> Weights:
-    """The model of a configuration whose places are settled (`runner.inputs.sources`).
+    """Return the weights of a configuration whose paths are resolved (`runner.inputs.sources`).
 
     A local directory, else the hub's cache, else the hub itself.
 
@@ -78,7 +78,7 @@ def find_weights(config: RunConfig) -> Weights:
 
 
 def untrusted(pretrained: str) -> str:
-    """What is said of weights whose own code would have to run, and is not trusted."""
+    """Return the message for weights that need remote code which is not trusted."""
     return (
         f"model.trust_remote_code=false: {pretrained} needs code that comes with its weights; "
         "review it, then set model.trust_remote_code=true"
@@ -86,7 +86,7 @@ def untrusted(pretrained: str) -> str:
 
 
 def takes_images(weights: Weights) -> bool:
-    """Whether the model is shown images: told by its config.json, or by its image processor's."""
+    """Return whether the model takes images, by its config.json or image processor."""
     config = weights.config
     found = [config, config.get("thinker_config")]
     processor = weights.directory / "preprocessor_config.json" if weights.directory else None

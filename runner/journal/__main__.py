@@ -1,4 +1,4 @@
-"""python -m runner.journal: what the journal holds, and how to make it smaller."""
+"""python -m runner.journal: list and prune the journal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GIB, DAY_S = 2**30, 86400.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the list, or what was removed."""
+    """List or prune the journal; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m runner.journal",
         description=HELP,

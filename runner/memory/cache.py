@@ -34,7 +34,7 @@ _UNKNOWN = ("compress_ratios", "block_configs", "is_encoder_decoder")
 
 @dataclass(frozen=True)
 class LayerCache:
-    """Bytes a token, of how many tokens at most (None: all), and bytes whatever the length."""
+    """Bytes per token, the maximum number of tokens kept (None: all), and constant bytes."""
 
     per_token: float = 0.0
     at_most: int | None = None
@@ -47,14 +47,14 @@ class LayerCache:
 
 @dataclass(frozen=True)
 class Cache:
-    """Every layer's, in the model's order, and what could not be known."""
+    """The cache of every layer in the model's order, and notes on what is unknown."""
 
     layers: tuple[LayerCache, ...]
     notes: tuple[str, ...] = ()
 
 
 def cache(model: Mapping[str, Any], layout: Layout) -> Cache:
-    """What one device keeps of a sequence's keys and values."""
+    """Return the KV cache of one sequence on one device."""
     text = architecture.text_config(model)
     count = architecture.layer_count(text)
     strange = [name for name in _UNKNOWN if text.get(name)]

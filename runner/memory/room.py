@@ -1,4 +1,4 @@
-"""Whether an estimate fits a device, and what to change where it does not."""
+"""Check whether an estimate fits a device, and what to change if it does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHORTEST = 512
 
 @dataclass(frozen=True)
 class Room:
-    """A device's memory, the share of it that vLLM may take, and how many devices there are."""
+    """A device's memory, the fraction that vLLM may use, and the number of devices."""
 
     # As the engine sees it.
     total_bytes: int
@@ -40,7 +40,7 @@ class Room:
 
 
 def describe(needed: Estimate, layout: Layout, room: Room | None = None) -> str:
-    """One line for a person, and one for each thing that is not known."""
+    """Return the estimate in one line, followed by a line for each unknown."""
     line = (
         f"at least {_gib(needed.total)} GiB per device: weights {_gib(needed.weight_bytes)} GiB, "
         f"KV cache {_gib(needed.kv_bytes)} GiB for one sequence of {needed.tokens} tokens "
@@ -53,7 +53,7 @@ def describe(needed: Estimate, layout: Layout, room: Room | None = None) -> str:
 
 @dataclass(frozen=True)
 class Shortage:
-    """What cannot fit, and each change that alone would make it fit; None where there is none."""
+    """What does not fit, and each single change that would make it fit (None: no such change)."""
 
     what: str
     # Tensor parallel sizes above the present one, the smallest first.
@@ -65,7 +65,7 @@ class Shortage:
 def fits(
     model: Mapping[str, Any], stored: StoredWeights, layout: Layout, room: Room
 ) -> Shortage | None:
-    """None if the estimate has room."""
+    """Return None if the estimate fits, else the shortage."""
     needed = estimate(model, stored, layout)
     limit = f"engine.gpu_memory_utilization={room.share:g}"
     if layout.cache_sized:

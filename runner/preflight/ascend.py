@@ -1,4 +1,4 @@
-"""What an Ascend machine, or vllm-ascend on it, cannot do with this configuration.
+"""Check what an Ascend machine or vllm-ascend cannot do with this configuration.
 
 vllm-ascend itself does not notice some of it (devices, bf16 on 310P), notices the rest only in the
 engine, minutes later. tests/contract holds these rules against vllm-ascend's own code.
@@ -33,7 +33,7 @@ OPTIONS = "engine.additional_config"
 def problems(
     config: RunConfig, weights: Weights | None, machine: Machine, variables: Mapping[str, str]
 ) -> list[Problem]:
-    """Each thing that cannot work; `variables` is the worker's environment.
+    """Return each problem; `variables` is the worker's environment.
 
     What the machine does not tell (series, memory, health) is given the benefit of the doubt.
     """
@@ -46,7 +46,7 @@ def problems(
 
 
 def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) -> list[str]:
-    """What vllm-ascend would go on with, and a user should know."""
+    """Return what vllm-ascend accepts but users should know."""
     found = []
     if variables.get("VLLM_BATCH_INVARIANT") == "1" and not find_spec("batch_invariant_ops"):
         found.append(
@@ -57,7 +57,7 @@ def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) 
 
 
 def version_problems(packages: Mapping[str, str], cann: str) -> list[Problem]:
-    """What does not belong to the installed vllm-ascend."""
+    """Return the versions that do not match the installed vllm-ascend."""
     return [
         Problem(what, otherwise=cure, switches=(UNTESTED,))
         for what, cure in compatibility.problems(packages, cann)
@@ -81,7 +81,7 @@ def build_problems(machine: Machine) -> list[Problem]:
 def series_problems(
     config: RunConfig, model: dict[str, Any], series: str | None, variables: Mapping[str, str]
 ) -> list[Problem]:
-    """What one series of chips lacks."""
+    """Return what this series of chips does not support."""
     found = []
     if series == "310P" and _dtype(config, model) == "bfloat16":
         said = "" if config.engine.dtype == "bfloat16" else " (the model's own)"

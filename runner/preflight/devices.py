@@ -1,4 +1,4 @@
-"""Whether enough NPUs are visible, healthy and free for one engine."""
+"""Check that enough NPUs are visible, healthy and free for one engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.preflight.problem import OVERSIZED, UNHEALTHY, Problem, smaller_tp
 
 
 def problems(config: RunConfig, machine: Machine, variables: Mapping[str, str]) -> list[Problem]:
-    """Too few devices that are visible, healthy and free for one engine."""
+    """Return a problem if too few devices are visible, healthy and free for one engine."""
     text = variables.get(VISIBLE)
     seen, reason = visible(text, len(machine.devices))
     if reason and not seen:
@@ -61,7 +61,7 @@ def _enough(wanted: int, lost: Sequence[set[str]]) -> tuple[str, ...]:
 
 
 def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) -> list[str]:
-    """Devices that the engine gets in spite of a warning, for lack of better ones."""
+    """Return a warning for each device that is used despite its health warning."""
     seen, _ = visible(variables.get(VISIBLE), len(machine.devices))
     chosen = preferred(
         [machine.devices[index] for index in seen],

@@ -1,4 +1,4 @@
-"""Whether the model can be laid out and cut as asked; read from its config.json."""
+"""Check parallel sizes and lengths against the model's config.json."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from runner.preflight.problem import UNSUPPORTED, Cure, Problem
 
 
 def spans_nodes(config: RunConfig) -> bool:
-    """Whether Ray places the engine's ranks, on this node and on others."""
+    """Return whether Ray places the engine's ranks, on this node and others."""
     return config.engine.extra.get("distributed_executor_backend") == "ray"
 
 
 def data_parallel_problems(config: RunConfig) -> list[Problem]:
-    """lm-eval's replicas are out of the runner's reach."""
+    """Return a problem for dp > 1: the runner cannot control lm-eval's replicas."""
     size = config.parallelism.dp
     if size == 1:
         return []
@@ -39,7 +39,7 @@ def data_parallel_problems(config: RunConfig) -> list[Problem]:
 
 
 def problems(config: RunConfig, model: dict[str, Any]) -> list[Problem]:
-    """Heads that tp does not divide, positions that the model lacks, code that nobody trusted."""
+    """Check that tp divides the heads, that max_model_len fits, and that remote code is trusted."""
     found = []
     if config.model.needs_remote_code and not config.model.trust_remote_code:
         found.append(Problem(untrusted(config.model.pretrained)))

@@ -1,4 +1,4 @@
-"""Whether MLflow's store can be used: a local one must be now, a server may be away."""
+"""Check MLflow's store: a local one must be usable, a server may be unreachable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ACCEPTED = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: `complaint` is empty where it can be used."""
+    """A server's response; `complaint` is empty if it can be used."""
 
     complaint: str = ""
     experiment_is_deleted: bool = False
@@ -59,7 +59,7 @@ def problems(tracking: TrackingConfig, experiment: str = "") -> list[str]:
 
 
 def warnings(tracking: TrackingConfig, experiment: str = "") -> list[str]:
-    """A server that cannot be used: the run goes on without it."""
+    """Return a warning for a server that cannot be used; the run continues without it."""
     if not tracking.enabled or urlsplit(tracking.uri).scheme not in ("http", "https"):
         return []
     complaint = _answer(tracking.uri, experiment).complaint

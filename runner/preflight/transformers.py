@@ -1,4 +1,4 @@
-"""What the reference engine, transformers through lm-eval's hf classes, cannot do."""
+"""Check what the reference engine (transformers through lm-eval's hf classes) cannot do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.runtimes import backend, extra_arguments
 
 
 def missing(config: RunConfig, platform: Platform) -> list[str]:
-    """What this machine lacks to run the model there; vLLM is not asked for."""
+    """Return what this machine lacks to run the model with transformers; vLLM is not needed."""
     lines = []
     torch = installed_version("torch")
     needed = ["torch", "accelerate"]
@@ -35,7 +35,7 @@ def missing(config: RunConfig, platform: Platform) -> list[str]:
 
 
 def problems(config: RunConfig, weights: Weights | None) -> list[Problem]:
-    """A line for each setting that means nothing here; none of them is passed over in silence."""
+    """Return a problem for each setting that has no effect with transformers."""
     return [
         *_layout(config),
         *_quantization(config, weights),

@@ -1,4 +1,4 @@
-"""python -m runner.prepare: weights and data sets into a directory that can be carried over."""
+"""python -m runner.prepare: fetch weights and data sets for an offline machine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Exit status: 0 complete Â· 1 incomplete (run the same command again to resume) Â
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fetch, or say in one message why not."""
+    """Fetch weights and data sets; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m runner.prepare",
         description=HELP,
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def composed(overrides: list[str], config_dir: str | None) -> RunConfig:
-    """The configuration that `python -m runner` would run with these overrides.
+    """Return the configuration that `python -m runner` would run with these overrides.
 
     Raises:
         UserError: as there.
@@ -83,7 +83,7 @@ def composed(overrides: list[str], config_dir: str | None) -> RunConfig:
 
 
 def prepare(config: RunConfig) -> None:
-    """Fetch what the configuration names, repository by repository.
+    """Fetch the configuration's repositories one by one.
 
     Raises:
         UserError: if something cannot be fetched; what was fetched before stays.

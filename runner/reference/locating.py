@@ -1,4 +1,4 @@
-"""Where a run lies: in a directory, or in MLflow by its id or an alias; then it is copied here."""
+"""Locate a run in a directory or in MLflow (id or alias); runs in MLflow are downloaded."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Alias:
 
 @dataclass(frozen=True)
 class Located:
-    """A run's directory here, and its id where it came from MLflow."""
+    """A run's local directory, and its MLflow run id if it has one."""
 
     directory: Path
     run_id: str | None = None
 
 
 def locate(name: str, uri: str, courier: Courier) -> Located:
-    """The run's directory; what MLflow has of it is copied into the user's cache first.
+    """Return the run's directory; a run in MLflow is first copied to the user's cache.
 
     MLflow is asked through the courier, and waited for as long as LOOKUP_S and DOWNLOAD_S say.
 

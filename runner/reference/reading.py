@@ -1,4 +1,4 @@
-"""A run as a reference: whole, with its samples, and asked what the other run is asked."""
+"""Read a reference run and check that it is complete and comparable."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Reference:
     settings: dict[str, Any]
 
     def against(self, samples: Sequence[Sample]) -> Against:
-        """It and its samples, as a rule wants them."""
+        """Return the reference and its samples in the form that a rule needs."""
         limits = {task: asked.get("limit") for task, asked in self.asked.items()}
         return Against(self.used, self.outcome, samples, limits)
 
 
 def read(name: str, located: Located) -> Reference:
-    """What can be said against the run as a reference is said now.
+    """Read a run as a reference, and reject it now if it cannot be one.
 
     Raises:
         UserError: if it did not finish, is incomplete, or has left no samples.
@@ -79,7 +79,7 @@ def read(name: str, located: Located) -> Reference:
 
 
 def incomplete(outcome: Outcome) -> list[str]:
-    """Why a run does not stand for its tasks; empty where it does."""
+    """Return why a run's scores are incomplete; empty if they are complete."""
     if outcome.state is not State.COMPLETED:
         return [f"the run ended with {outcome.state.value}: {outcome.reason}"]
     if not outcome.tasks:
@@ -108,7 +108,7 @@ def _lost(files: RunDirectory, outcome: Outcome) -> list[str]:
 
 
 def misfits(reference: Reference, plan: Plan) -> list[str]:
-    """What makes a comparison with this plan pointless, known before an engine starts."""
+    """Return the settings that make a comparison with this plan invalid."""
     name = f"{KEY}={reference.used.name}"
     found = []
     for each in plan.evaluations:

@@ -1,4 +1,4 @@
-"""How long one attempt may take: a run's limits against the signs of life of its worker.
+"""Enforce a run's time limits from the events of its worker.
 
 Three clocks, all monotonic. `start_s` runs until the engine is ready. `stall_s` runs while the
 engine owes answers, and starts anew with each token and each answer; it stands while lm-eval
@@ -22,7 +22,7 @@ BEREAVED_S = 60.0
 
 
 class Watch:
-    """Sees every event of one attempt, and says when a limit is broken."""
+    """Follows the events of one attempt and detects exceeded limits."""
 
     def __init__(self, limits: LimitsConfig, run_began: float) -> None:
         """`run_began` is the monotonic time at which the run's first attempt began."""
@@ -34,7 +34,7 @@ class Watch:
         self._lost = ""
 
     def see(self, event: dict[str, Any]) -> None:
-        """One event of the worker's."""
+        """Record one event of the worker."""
         self._seen = time.monotonic()
         kind = event["event"]
         if kind == "stage":
@@ -53,11 +53,11 @@ class Watch:
             self._doing = f"{event['task']} finished"
 
     def lose(self, process: str) -> None:
-        """A process that was there when the engine was ready is gone. It may have been a helper."""
+        """Record that a process of the ready engine has ended; it may have been a helper."""
         self._lost = process
 
     def broken(self) -> Failure | None:
-        """Which limit, and what the last sign of life was; None while all are kept.
+        """Return the exceeded limit and the last activity; None if no limit is exceeded.
 
         A stall may have been the engine's alone. What takes too long will do so again.
         """

@@ -1,4 +1,4 @@
-"""Out of memory, as vLLM, torch and torch_npu say it in a log → what to lower, and to what.
+"""Find out-of-memory errors of vLLM, torch and torch_npu in a log, and the settings that help.
 
 The wordings are those of vllm 0.23 to 0.32 (v1/core/kv_cache_utils.py, v1/worker/utils.py,
 gpu_model_runner.py, cpu_worker.py), of vllm-ascend 0.23 (worker/worker.py), and of the allocators
@@ -25,7 +25,7 @@ LOADED = re.compile(r"Model loading took|Loading model weights took")
 
 @dataclass(frozen=True)
 class Shortage:
-    """What ran out, and the settings that would do; `taken` says that others held the memory."""
+    """What ran out, and the fix; `taken` if other processes used the memory."""
 
     said: str
     cure: str
@@ -33,7 +33,7 @@ class Shortage:
 
 
 def find(log: str, engine_args: dict[str, Any], platform: str) -> Shortage | None:
-    """The shortage that a log tells of, for an engine that was started with these arguments."""
+    """Return the shortage in the log of an engine that was started with these arguments."""
     asked = _Asked(engine_args, platform)
     for pattern, explain in PATTERNS:
         found = re.search(pattern, log)
@@ -52,7 +52,7 @@ class _Asked:
         return float(self.arguments.get("gpu_memory_utilization", MEMORY_SHARE))
 
     def more_devices(self) -> str:
-        """Twice the devices: each then holds half of the weights and of the cache."""
+        """Return the setting for twice the devices, each with half of the weights and the cache."""
         return f"parallelism.tp={2 * int(self.arguments.get('tensor_parallel_size', 1))}"
 
 

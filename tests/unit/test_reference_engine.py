@@ -171,7 +171,7 @@ def test_a_cpu_build_of_torch_has_no_gpu(
         ("parallelism.tp=2", "parallelism.tp=2: transformers runs on one device"),
         ("parallelism.pp=2", "parallelism.pp=2: transformers runs on one device"),
         ("parallelism.dp=2", "parallelism.dp=2: transformers runs on one device"),
-        ("engine.quantization=ascend", "engine.quantization=ascend: vLLM's"),
+        ("engine.quantization=ascend", "engine.quantization=ascend: a vLLM setting"),
         ("engine.window=4", "engine.window=4: a vLLM setting; transformers runs batches"),
         ("engine.seed=7", "engine.seed=7: a vLLM setting; for transformers, task.seed"),
         ("+engine.extra.max_num_seqs=4", "engine.extra.max_num_seqs: not an argument"),
