@@ -1,4 +1,4 @@
-"""LoRA adapters: weights that an engine lays over those of a model."""
+"""LoRA adapters: weights that an engine applies on top of a model's."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ KEYS = {"vllm": "lora_local_path", "transformers": "peft"}
 
 
 def is_adapter(directory: Path) -> bool:
-    """Whether the directory holds an adapter and no model."""
+    """Return whether the directory contains an adapter and no model."""
     return (directory / CONFIG).is_file() and not (directory / "config.json").is_file()
 
 
 def as_model(directory: Path) -> str:
-    """What to do with an adapter that was given for a model."""
+    """Return what to do with an adapter that was given as a model."""
     base = _mapping(directory / CONFIG).get("base_model_name_or_path") or "ITS_BASE_MODEL"
     keys = " (or ".join(f"engine.extra.{key}={directory}" for key in KEYS.values())
     return (

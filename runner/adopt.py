@@ -1,4 +1,4 @@
-"""python -m runner.adopt: a model file of vllm-ascend's accuracy test, as a model file of ours.
+"""python -m runner.adopt: convert a model file of vllm-ascend's accuracy test.
 
 That test reads one YAML file a model (docs/original.md says which keys, and what it does with the
 others). What it leaves out is filled with that test's defaults, not with ours.
@@ -26,15 +26,15 @@ from runner.messages import complain, tell, warn
 from runner.status import USAGE_ERROR
 
 HELP = """\
-Prints a model file of vllm-ascend's accuracy test (tests/e2e/models/configs/*.yaml) as a model file
-of ours, checked; with --output it is written, never over a file that is there:
+Converts a model file of vllm-ascend's accuracy test (tests/e2e/models/configs/*.yaml) to a model
+file of this runner, checks it and prints it. --output writes it to a new file instead:
 
   python -m runner.adopt Qwen3-8B.yaml --output DIR/model/my_qwen3.yaml
   python -m runner --config-dir DIR model=my_qwen3
 
-Keys that the original test drops in silence are named on standard error.
+Keys that the original test silently ignores are listed on standard error.
 
-Exit status: 0 adopted · 1 not
+Exit status: 0 converted · 1 not converted
 """
 CHOICE = "adopted"
 # Its keys below `serve`, and ours below `model`.
@@ -73,14 +73,14 @@ class LeftToAnother(UserError):
 
 @dataclass(frozen=True)
 class Adopted:
-    """One file: `model_name` as it says, `text` the model file of ours, and what it drops."""
+    """A converted file: its `model_name`, the `text` of our model file, and the dropped keys."""
 
     model_name: str
     text: str
     dropped: tuple[str, ...]
 
     def compose(self, overrides: list[str]) -> DictConfig:
-        """This model composed with conf/ and the overrides.
+        """Return this model composed with conf/ and the overrides.
 
         Raises:
             UserError: as `python -m runner` would with the file at hand.
@@ -93,7 +93,7 @@ class Adopted:
 
 
 def adopt(file: Path) -> Adopted:
-    """Translate the file.
+    """Convert the file.
 
     Raises:
         LeftToAnother: for a speech model.
@@ -105,9 +105,9 @@ def adopt(file: Path) -> Adopted:
     problems: list[str] = []
     name, backend = content.get("model_name"), content.get("model_type", "vllm")
     if backend not in BACKENDS:
-        problems.append(f"model_type={backend}: lm-eval is asked through {', '.join(BACKENDS)}")
+        problems.append(f"model_type={backend}: must be one of {', '.join(BACKENDS)}")
     if not isinstance(name, str) or not name:
-        problems.append(f"model_name={name}: must be a directory or a hub's id")
+        problems.append(f"model_name={name}: must be a directory or a hub id")
     baselines = _baselines(content.get("tasks"), problems)
     asked = _asked(content, problems)
     model = {
@@ -123,7 +123,10 @@ def adopt(file: Path) -> Adopted:
     }
     text = yaml.dump(model, Dumper=_Plain, sort_keys=False, allow_unicode=True)
     if "${" in text:
-        problems.append(f"{file.name}: holds ${{, which is text there and a reference here")
+        problems.append(
+            f"{file.name}: contains ${{, which is plain text in the original but an interpolation "
+            "here"
+        )
     if problems:
         raise UserError(*problems)
     return Adopted(str(name), text, tuple(_dropped(content)))
@@ -135,7 +138,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file}: must be a mapping with model_name and tasks")
     return {str(key): value for key, value in content.items()}
@@ -181,7 +184,7 @@ def _baselines(tasks: Any, problems: list[str]) -> dict[str, dict[str, dict[str,
             problems.append(f"{where}={task}: must have a name")
             continue
         if task["name"] in found:
-            problems.append(f"{where}.name={task['name']}: named before; name each task once")
+            problems.append(f"{where}.name={task['name']}: listed twice; list each task only once")
         metrics = task.get("metrics")
         if not isinstance(metrics, list):
             problems.append(f"{where}.metrics={metrics}: must be a list of name and value")
@@ -205,7 +208,7 @@ def _baseline(
     elif not isinstance(value, int | float) or isinstance(value, bool):
         problems.append(f"{where}: {given['name']}={value}: must be a number")
     elif filter_name in of_task.get(name, {}):
-        problems.append(f"{where}: {given['name']}: named twice")
+        problems.append(f"{where}: {given['name']}: listed twice")
     else:
         of_task.setdefault(name, {})[filter_name] = float(value)
 
@@ -228,7 +231,7 @@ def _dropped(content: dict[str, Any]) -> list[str]:
 def _instead(key: str) -> str:
     mapping, dot, name = key.partition(".")
     ours = INSTEAD.get(key) or (INSTEAD.get(mapping) and f"{INSTEAD[mapping]}{dot}{name}")
-    return f"; {ours}=… would be" if ours else ""
+    return f"; use {ours}=… instead" if ours else ""
 
 
 class _Plain(yaml.SafeDumper):
@@ -239,14 +242,16 @@ class _Plain(yaml.SafeDumper):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print or write the model file, or say in one message why not."""
+    """Print or write the model file; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m runner.adopt",
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, metavar="FILE.yaml")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write here, not to the screen")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write to this file instead of standard output"
+    )
     try:
         given = parser.parse_args(arguments)
     except SystemExit as error:
@@ -259,8 +264,8 @@ def main(arguments: list[str] | None = None) -> int:
         _write(adopted.text, given.output)
         if given.output is not None and given.output.stem in places.choices("model"):
             warn(
-                f"model={given.output.stem} is also a model of the runner's; with "
-                f"--config-dir {given.output.parent.parent} yours is taken, without it ours"
+                f"model={given.output.stem} is also a built-in model; with --config-dir "
+                f"{given.output.parent.parent} your file is used, without it the built-in one"
             )
     except UserError as error:
         complain(error)

@@ -1,4 +1,4 @@
-"""One run, to whatever end: a user's mistake is a message, our own failure leaves a traceback."""
+"""Run once: user errors become a message, internal failures leave a traceback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.verdict import Verdict
 
 
 def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str, ...]]:
-    """The exit status, and the problems of a run that was refused; an interruption passes."""
+    """Run the action; return its exit status and the problems of a refused run."""
     try:
         return action(), ()
     except UserError as error:
@@ -24,7 +24,7 @@ def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str,
         return USAGE_ERROR, error.problems
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            complain(UserError(f"{_place(error, directory)}: {error.strerror}; the run ends here"))
+            complain(UserError(f"{_place(error, directory)}: {error.strerror}; the run stopped"))
         else:
             traceback.print_exc()
             with suppress(OSError):
@@ -33,7 +33,7 @@ def attempt(action: Callable[[], int], directory: Path) -> tuple[int, tuple[str,
 
 
 def record_failure(directory: Path, error: Exception) -> None:
-    """A failure of our own: its traceback goes to the run's log, and the run says ERROR.
+    """Record an internal failure: traceback in the run's log, verdict ERROR.
 
     A directory that no run has claimed, and a verdict that was reached before, stay as they are.
     """

@@ -1,4 +1,4 @@
-"""What a command says on standard error."""
+"""Messages on standard error."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from runner.visible import visible
 
 
 def complain(error: UserError) -> None:
-    """One message, a line a problem."""
+    """Print an error with one line per problem."""
     for number, problem in enumerate(error.problems):
         tell(f"{'error:' if number == 0 else '      '} {problem}")
 
 
 def warn(text: str) -> None:
-    """A line that begins with `warning:`."""
+    """Print a line that begins with `warning:`."""
     tell(f"warning: {text}")
 
 
 def tell(line: str) -> None:
-    """A line; secrets in it are blotted out, and what would be unseen is spelled out."""
+    """Print a line with secrets masked and invisible characters escaped."""
     print(secrecy.blotted(visible(line)), file=sys.stderr)

@@ -41,16 +41,18 @@ DEFAULT_CONFIG = "./tests/e2e/models/configs/Qwen3-8B.yaml"
 
 
 class NotPassed(Exception):
-    """The run has a verdict, and it is another."""
+    """The run has a verdict other than PASSED."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("accuracy", "accuracy of a model (ascend-accuracy-runner)")
     group.addoption("--config", default=DEFAULT_CONFIG, help="the model's YAML file")
-    group.addoption("--config-list-file", help="a file that lists YAML files, beside them")
-    group.addoption("--tp-size", type=int, help="tensor parallel size, instead of the files'")
-    group.addoption("--report-dir", default="./benchmarks/accuracy", help="where reports go")
-    parser.addini(OVERRIDES, "settings of the runner for every file: key=value …", type="args")
+    group.addoption("--config-list-file", help="a file that lists YAML files of the same directory")
+    group.addoption("--tp-size", type=int, help="tensor parallel size, overrides the files")
+    group.addoption(
+        "--report-dir", default="./benchmarks/accuracy", help="directory for the reports"
+    )
+    parser.addini(OVERRIDES, "runner settings for every file: key=value …", type="args")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -64,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Accuracy:
-    """The session: its files, the engine that they share, and what is said at its end."""
+    """The test session: its files, their shared engine, and the final summary."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.engine = Supervisor()
@@ -107,7 +109,7 @@ class Accuracy:
 
 
 class AccuracyItem(pytest.Item):
-    """One file, through the runner's own way."""
+    """A test item: one model file, run by the runner."""
 
     def __init__(self, *, file: Path, directory: Path, accuracy: Accuracy, **node: Any) -> None:
         super().__init__(**node)
@@ -169,7 +171,7 @@ class AccuracyItem(pytest.Item):
         self.accuracy.lines += [visible(f"{self.file.name}: {line}") for line in lines]
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """What a user can mend or must know, without our own frames; a traceback of a bug."""
+        """Return the message of a user error or verdict; a traceback for other errors."""
         if isinstance(excinfo.value, UserError | NotPassed):
             return visible(str(excinfo.value))
         return super().repr_failure(excinfo, style)
@@ -179,7 +181,7 @@ class AccuracyItem(pytest.Item):
 
 
 def settings_of(directory: Path, tp_size: int | None, variables: Mapping[str, str]) -> list[str]:
-    """What the call and its environment say, in our words; they hold for every file."""
+    """Return the call's options and environment as runner settings for every file."""
     store = variables.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     settings = [f"output_dir={quoted(str(directory))}", f"tracking.uri={quoted(store)}"]
     if variables.get(MODELSCOPE, "").lower() == "true":

@@ -87,7 +87,7 @@ def show_plan(
     terminal.show_plan(out, plan, found.memory, against.used if against is not None else None)
     unfit = misfits(against, plan) if against is not None else []
     if directory is not None and RunDirectory(directory).holds_a_run:
-        unfit.append(f"output_dir={directory}: already holds a run; name another directory")
+        unfit.append(f"output_dir={directory}: already contains a run; choose another directory")
     if problems := [*found.problems, *unfit]:
         raise UserError(*problems)
     out.print()

@@ -56,7 +56,7 @@ class RunDirectory:
         except OSError as error:
             if isinstance(error, FileExistsError) and self.path.is_dir():
                 raise UserError(
-                    f"output_dir={self.path}: already holds a run; name another directory"
+                    f"output_dir={self.path}: already contains a run; choose another directory"
                 ) from error
             raise UserError(f"output_dir={self.path}: not writable ({error.strerror})") from error
 

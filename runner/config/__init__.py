@@ -1,1 +1,1 @@
-"""conf/ composed and checked: every choice a user makes, typed, and what makes it legal."""
+"""Compose conf/ and check the configuration: schema, types and rules."""

@@ -20,7 +20,7 @@ COMMANDS = ("run", "multirun", "cfg", "info", "shell_completion")
 
 
 def read(arguments: Iterable[str]) -> list[str]:
-    """The arguments as Hydra takes them: overrides stand together, wherever they were typed.
+    """Return the arguments in the order that Hydra needs: all overrides together, then the flags.
 
     A user's own directory goes to `places.own_directories`, so that it comes before conf/.
 
@@ -57,7 +57,7 @@ def read(arguments: Iterable[str]) -> list[str]:
 
 
 def _refuse(message: str) -> NoReturn:
-    """argparse's complaint, with the option that may have been meant."""
+    """Raise argparse's error, with a suggestion for the intended option."""
     unknown = re.search(r"unrecognized arguments: (\S+)", message)
     if unknown is None:
         raise UserError(message.removeprefix("argument "))
@@ -68,8 +68,8 @@ def _refuse(message: str) -> NoReturn:
         raise UserError(f"{option}: no such option; settings are written key=value: {setting}=…")
     known = tuple(each for action in get_args_parser()._actions for each in action.option_strings)
     raise UserError(
-        f"{option}: no such option.{suggestion(option, known)} What can be set is written "
-        "key=value (python -m runner --help)"
+        f"{option}: no such option.{suggestion(option, known)} Settings are written key=value (see "
+        "python -m runner --help)"
     )
 
 
@@ -86,6 +86,6 @@ def _refuse_options(chosen: dict[str, object]) -> None:
         raise UserError("--resolve: only works together with --cfg or --help")
     if "resolve" in chosen and chosen.get("cfg") == "hydra":
         raise UserError(
-            "--cfg hydra --resolve: Hydra's settings refer to the run's, which it does not show; "
-            "use --cfg all --resolve"
+            "--cfg hydra --resolve: Hydra's settings refer to the run's settings, which --cfg "
+            "hydra does not show; use --cfg all --resolve"
         )

@@ -1,4 +1,4 @@
-"""A composed configuration as a run's directory keeps it, with the command that asked for it."""
+"""A composed configuration as stored in a run's directory, with the command that requested it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from runner.rundir import HYDRA, RunDirectory, write_atomic
 
 @dataclass(frozen=True)
 class Composed:
-    """`yaml` is config.yaml, `command` is command.txt, `hydra` holds the files of .hydra/."""
+    """The files to store: `yaml` is config.yaml, `command` is command.txt, `hydra` is .hydra/."""
 
     yaml: str
     command: str = ""
     hydra: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, run: RunDirectory) -> None:
-        """Keep it in the run's directory."""
+        """Write the files to the run's directory."""
         write_atomic(run.config, self.yaml)
         write_atomic(run.command, self.command)
         for name, text in self.hydra.items():
@@ -35,12 +35,12 @@ class Composed:
 
 
 def composed_run(config: DictConfig, hydra: Any) -> Composed:
-    """Of a run that this process was started for."""
+    """Return the files for a run that this process was started for."""
     return _composed(config, hydra, sys.orig_argv)
 
 
 def composed_point(config: DictConfig, hydra: Any, overrides: Sequence[str]) -> Composed:
-    """Of a point of a sweep, whose command runs it alone."""
+    """Return the files for a point of a sweep; its command runs only this point."""
     words = ["python", "-m", "runner"]
     words += [
         f"--config-dir={source.path!s}"
@@ -55,7 +55,7 @@ def composed_point(config: DictConfig, hydra: Any, overrides: Sequence[str]) -> 
 
 
 def command(words: Sequence[str], directory: str | Path | None = None) -> str:
-    """For a shell, from the directory where it was typed; without secrets."""
+    """Return the shell commands that repeat the call in its directory, with secrets masked."""
     typed = shlex.join(words)
     return secrecy.blotted(f"cd {shlex.quote(str(directory or Path.cwd()))}\n{typed}\n")
 

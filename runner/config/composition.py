@@ -1,4 +1,4 @@
-"""conf/ composed outside of `hydra.main`: for the commands that take a run's settings."""
+"""Compose conf/ without `hydra.main`, for the commands that take a run's settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.errors import UserError
 
 
 def compose(overrides: list[str], config_dir: str | Path | None = None) -> DictConfig:
-    """What `python -m runner` would compose from these overrides; `config_dir` comes before conf/.
+    """Return what `python -m runner` would compose; `config_dir` takes precedence over conf/.
 
     Raises:
         UserError: as there.

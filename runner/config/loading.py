@@ -1,4 +1,4 @@
-"""conf/ found and made known to Hydra; a composed configuration checked against its schema."""
+"""Register conf/ with Hydra, and check a composed configuration against the schema."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SQLITE = "sqlite:///"
 
 
 def register() -> None:
-    """Make the schema and the resolvers known to Hydra; call once, before it composes."""
+    """Register the schema and the resolvers with Hydra; call once, before composing."""
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     OmegaConf.register_new_resolver("package_path", lambda path: str(PACKAGE / path), replace=True)
     OmegaConf.register_new_resolver("weights_name", weights_name, replace=True)
@@ -52,7 +52,7 @@ def _with_canary(names: Sequence[str], below: str) -> str | None:
 
 
 def tracking_uri() -> str:
-    """As MLflow takes its variable, where an empty one is none; a file in this directory else."""
+    """Return MLFLOW_TRACKING_URI if it is set and not empty, else mlflow.db in this directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db"
 
 
@@ -63,7 +63,7 @@ def _anchored(uri: str) -> str:
 
 
 def load(composed: DictConfig) -> RunConfig:
-    """Check the composed whole against the schema and the rules.
+    """Check the composed configuration against the schema and the rules, and return it typed.
 
     `+a.b=1` slips past Hydra's own check: the plain content is merged into the schema again.
 
@@ -116,8 +116,8 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         if names(known).issuperset(given):
             raise
         newer = (
-            "one that only a newer vllm-ascend knows goes under engine.extra.additional_config, "
-            "with engine.allow_untested=true"
+            "for a key that only a newer vllm-ascend has, use engine.extra.additional_config with "
+            "engine.allow_untested=true"
         )
         raise UserError(*(f"{line}; {newer}" for line in error.problems)) from error
 
@@ -132,8 +132,8 @@ def _typed_overrides(verdict: VerdictConfig) -> list[str]:
         )
         if not nested:
             problems.append(
-                f"verdict.metrics.{task}: must read <task>.<metric>.<filter>.rule=paired (or rtol, "
-                "margin, higher_is_better); lm-eval's acc,none is acc.none"
+                f"verdict.metrics.{task}: must have the form <task>.<metric>.<filter>.rule=paired "
+                "(or rtol, margin, higher_is_better); lm-eval's acc,none is acc.none"
             )
             continue
         for metric, filters in metrics.items():

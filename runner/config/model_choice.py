@@ -1,4 +1,4 @@
-"""Which model file belongs to weights: no run goes by the name of a model that it isn't."""
+"""Find the model file for given weights, so that no run is recorded under another model's name."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from runner.hub_ids import is_path, weights_name
 
 
 def advice(pretrained: str) -> str:
-    """The settings that run these weights as what they are."""
+    """Return the settings that run these weights under the right model."""
     known = _file_for(pretrained)
     own = f"model=any model.pretrained={pretrained}"
     if known is None:
         return f"use {own}"
     if is_path(pretrained):
         known += f" model.pretrained={pretrained}"
-    return f"model={known} has settings and baselines of these weights; {own} has neither"
+    return f"model={known} has settings and baselines for these weights; {own} has neither"
 
 
 def refuse_other_weights(hydra: Any) -> None:
-    """Refuse weights without their model: the default model's file does not speak for them.
+    """Reject `model.pretrained` without `model`: the default model's settings don't apply to it.
 
     Raises:
         UserError: if `hydra`, Hydra's record of a composition, has such overrides.
@@ -41,7 +41,7 @@ def refuse_other_weights(hydra: Any) -> None:
         if adapters.is_adapter(directory):
             raise UserError(adapters.as_model(directory))
         raise UserError(
-            f"model.pretrained={weights}: needs model=…, or these weights would run as "
+            f"model.pretrained={weights}: also set model=…, or the run uses the settings of "
             f"{hydra.runtime.choices.model}; {advice(weights)}"
         )
 

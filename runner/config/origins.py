@@ -1,4 +1,4 @@
-"""Where each baseline of a composed configuration comes from: the command line, or which file."""
+"""The origin of each baseline in a composed configuration: the command line or a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings as a user writes them: made readable for Hydra where that is clear, else refused."""
+"""Translate overrides as users write them to Hydra's grammar; reject the ambiguous ones."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ OPEN_MAPPINGS = re.compile(
 TEXT = re.compile(r"""(?<=[\[{,:])[^\[\]{},:"']+(?=[\]},:])""")
 # Groups whose files make no sense one over the other, as Hydra would lay them, and what does.
 ONE_CHOICE = {
-    "task": "name the lm-eval tasks: task.names=[gsm8k,ceval-valid]",
+    "task": "list the lm-eval tasks: task.names=[gsm8k,ceval-valid]",
     "model": "to run one after the other: --multirun model=NAME,NAME",
 }
 # Choices that turn a group off.
 OFF = ("off", "none")
 WINDOWS = (
-    "ends in a carriage return, so the script that holds it has Windows line endings; convert it "
-    "with dos2unix"
+    "ends in a carriage return: your script has Windows line endings; convert it with dos2unix"
 )
 
 
 def settled(overrides: Iterable[str]) -> list[str]:
-    """Each override as Hydra takes it.
+    """Return each override in the form that Hydra accepts.
 
     Raises:
         UserError: for what Hydra would misread, write down or answer with a traceback.
@@ -59,28 +58,28 @@ def settled(overrides: Iterable[str]) -> list[str]:
 
 
 def written(overrides: Any) -> list[str]:
-    """Hydra's record of a command line's settings as they were typed: ${…} in one stays."""
+    """Return Hydra's recorded overrides as typed, without resolving ${…}."""
     found = OmegaConf.to_container(overrides, resolve=False)
     assert isinstance(found, list)
     return [str(each) for each in found]
 
 
 def opened(override: str) -> str:
-    """`++` before a key of a mapping that a user fills; lm-eval's `acc,none` as our `acc.none`."""
+    """Prefix keys of open mappings with `++`, and turn lm-eval's `acc,none` into `acc.none`."""
     key, equals, value = override.partition("=")
     override = f"{key.replace(',', '.')}{equals}{value}" if equals else override
     return f"++{override}" if OPEN_MAPPINGS.match(override) else override
 
 
 def quoted(text: str) -> str:
-    """Any text as a value that Hydra's override grammar takes whole."""
+    """Quote a text so that Hydra's override grammar reads it as one value."""
     # Backslashes are themselves, but for those before a quote.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
     return f"'{escaped}'"
 
 
 def in_yaml(value: Any) -> str:
-    """A setting's value as files and the command line write it: null, not None."""
+    """Format a value as in YAML and on the command line: null, not None."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else f"{value}"
@@ -90,7 +89,7 @@ def _problem(override: Override) -> str:
     """Of what Hydra reads but does not answer in one message."""
     said, key = str(override.input_line), str(override.key_or_group)
     if not key:
-        return f"{said}: no key; write key=value"
+        return f"{said}: the key is missing; write key=value"
     if not places.is_group(key):
         return ""
     choices = places.choices(key)
@@ -98,9 +97,9 @@ def _problem(override: Override) -> str:
     hint = f"; {key}={off} turns it off" if off else ""
     known = f". Known: {', '.join(choices)}" if choices else ""
     if override.is_add() or override.is_force_add():
-        return f"{said}: the choice is made already; leave the + out: {said.lstrip('+')}"
+        return f"{said}: the group already has a choice; remove the +: {said.lstrip('+')}"
     if override.is_delete():
-        return f"{said}: a group cannot be left out{hint}{known}"
+        return f"{said}: a group cannot be removed{hint}{known}"
     value = override.value()
     if key in ONE_CHOICE and isinstance(value, list):
         return f"{said}: choices of {key} cannot be combined; {ONE_CHOICE[key]}"
@@ -109,7 +108,7 @@ def _problem(override: Override) -> str:
     else:
         values = [value] if not isinstance(value, list) else value
     if any(each is None for each in values):
-        return f"{said}: null is no choice{hint}{known}"
+        return f"{said}: null is not a choice{hint}{known}"
     return ""
 
 
@@ -125,13 +124,13 @@ def _unreadable(said: str, why: str) -> str:
     if any(value.count(opening) != value.count(closing) for opening, closing in ("[]", "{}")):
         return f"{said}: a bracket in the value is not closed"
     if OPEN_MAPPINGS.match(f"{key}.") and re.match(r"[\w.]+=", value):
-        return f"{said}: holds more than one =; write {key}.{value}"
+        return f"{said}: contains more than one =; write {key}.{value}"
     inside = value[:1] in ("[", "{")
     spelling = TEXT.sub(lambda found: _in_quotes(found[0]), value) if inside else _in_quotes(value)
     if not _readable(f"{key}={spelling}"):
-        return f"{said}: not a setting that can be read ({why.partition(chr(10))[0]})"
+        return f"{said}: cannot be parsed as key=value ({why.partition(chr(10))[0]})"
     text = "the text in the value" if inside else "the value"
-    return f"{said}: put {text} in quotes, inside those of the shell: {_in_shell(key, spelling)}"
+    return f"{said}: put {text} in quotes, inside the shell's quotes: {_in_shell(key, spelling)}"
 
 
 def _in_quotes(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the choices of a configuration lie: conf/, and a user's own directories before it."""
+"""The directories of configuration files: the user's own directories, then conf/."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ OWN = "command-line"
 
 
 def config_directory() -> Path:
-    """conf/ inside the package in a wheel, beside it in a checkout or editable install."""
+    """Return conf/: inside the package in a wheel, next to it in a checkout or editable install."""
     packaged = PACKAGE / "conf"
     return packaged if packaged.is_dir() else PACKAGE.parent / "conf"
 
 
 def own_directory(given: str | Path) -> Path:
-    """A directory of a user's choices, absolute.
+    """Return the absolute path of a user's configuration directory.
 
     Raises:
         UserError: if it is none, or would replace the runner's own config.yaml.
@@ -35,22 +35,22 @@ def own_directory(given: str | Path) -> Path:
 
 
 def is_group(key: str) -> bool:
-    """Whether choices are made by it; a key of a setting has dots."""
+    """Return whether the key is a configuration group; keys of settings contain dots."""
     return key.startswith("hydra/") or any((each / key).is_dir() for each in directories())
 
 
 def choices(group: str) -> list[str]:
-    """The names of its files, a user's own among them; none for Hydra's own groups."""
+    """Return the names of a group's files, including the user's; none for Hydra's own groups."""
     places = [] if group.startswith("hydra/") else directories()
     return sorted({file.stem for each in places for file in (each / group).glob("*.yaml")})
 
 
 def file_of(choice: str) -> Path | None:
-    """The file that `group/choice` is read from."""
+    """Return the file that defines `group/choice`."""
     files = (each / f"{choice}.yaml" for each in directories())
     return next((file for file in files if file.is_file()), None)
 
 
 def directories() -> list[Path]:
-    """Where choices are read from; the first that has a file of a name wins."""
+    """Return the directories in order of precedence; the first that has a file wins."""
     return [*own_directories, config_directory()]

@@ -1,4 +1,4 @@
-"""What makes a value legal, beyond its type: a line for each that is not."""
+"""Validation rules beyond types; each violation is reported in one line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OWN = {
 
 
 def baseline_problems(baselines: dict[str, Any], where: str) -> list[str]:
-    """Numbers become floats in place; what is no number, or not nested deep enough, is named."""
+    """Convert baselines to floats in place; return a line for each that is not a nested number."""
     problems = []
     for task, metrics in baselines.items():
         for metric, filters in _items(metrics):
@@ -56,11 +56,13 @@ def baseline_problems(baselines: dict[str, Any], where: str) -> list[str]:
                     filters[name] = float(value)
             if not isinstance(filters, dict):
                 problems.append(
-                    f"{where}.{task}.{metric}={filters}: name the filter too; lm-eval's "
-                    f"{metric},none is {where}.{task}.{metric}.none"
+                    f"{where}.{task}.{metric}={filters}: add the filter; lm-eval's {metric},none "
+                    f"is {where}.{task}.{metric}.none"
                 )
         if not isinstance(metrics, dict):
-            problems.append(f"{where}.{task}={metrics}: must read <task>.<metric>.<filter>=NUMBER")
+            problems.append(
+                f"{where}.{task}={metrics}: must have the form <task>.<metric>.<filter>=NUMBER"
+            )
     return problems
 
 
@@ -69,7 +71,7 @@ def _items(value: Any) -> list[tuple[str, Any]]:
 
 
 def problems(config: RunConfig) -> list[str]:
-    """Every rule that the configuration breaks."""
+    """Return a line for each rule that the configuration violates."""
     found: list[str] = []
 
     def require(ok: bool, key: str, rule: str) -> None:
@@ -80,7 +82,7 @@ def problems(config: RunConfig) -> list[str]:
     def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
         require(value in allowed, key, f"must be one of {', '.join(allowed)}")
 
-    require(bool(config.output_dir), "output_dir", "must name a directory")
+    require(bool(config.output_dir), "output_dir", "must not be empty")
     one_of("model.backend", config.model.backend, (*BACKENDS, AUTO))
     one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
     one_of("engine.runtime", config.engine.runtime, RUNTIMES)
@@ -102,7 +104,9 @@ def problems(config: RunConfig) -> list[str]:
     require(length is None or length >= 1, "engine.max_model_len", "must be at least 1, or null")
     share = config.engine.gpu_memory_utilization
     require(
-        0 < share <= 1, "engine.gpu_memory_utilization", "must be above 0 and at most 1 (a share)"
+        0 < share <= 1,
+        "engine.gpu_memory_utilization",
+        "must be above 0 and at most 1 (a fraction of the device's memory)",
     )
     window = config.engine.window
     require(window is None or window >= 1, "engine.window", "must be at least 1, or null")
@@ -110,9 +114,11 @@ def problems(config: RunConfig) -> list[str]:
     require(math.isfinite(most) and most > 0, "journal.max_gib", "must be a number above 0")
     images = config.model.max_images
     require(images is None or images >= 0, "model.max_images", "must be 0 or more, or null")
-    require(bool(config.task.names), "task.names", "name at least one lm-eval task")
+    require(bool(config.task.names), "task.names", "must list at least one lm-eval task")
     require(
-        len(set(config.task.names)) == len(config.task.names), "task.names", "name each task once"
+        len(set(config.task.names)) == len(config.task.names),
+        "task.names",
+        "must list each task only once",
     )
     ways = {f"model.ask.{task}": asked for task, asked in config.model.ask.items()}
     for where, way in {"task": config.task, **ways}.items():
@@ -121,7 +127,7 @@ def problems(config: RunConfig) -> list[str]:
         require(
             limit is None or 0 < limit < 1 or (limit >= 1 and limit.is_integer()),
             f"{where}.limit",
-            "must be a share between 0 and 1, or a whole number of samples, or null",
+            "must be a fraction between 0 and 1, or a whole number of samples, or null",
         )
         require(
             batch is None or _is_batch_size(batch),
@@ -133,19 +139,21 @@ def problems(config: RunConfig) -> list[str]:
         require(
             seconds is None or (math.isfinite(seconds) and seconds > 0),
             f"limits.{name}",
-            "must be above 0 seconds, or null for no limit",
+            "must be a number of seconds above 0, or null for no limit",
         )
     require(config.limits.retries >= 0, "limits.retries", "must be 0 or more")
     patience = config.tracking.timeout_s
     require(
-        math.isfinite(patience) and patience > 0, "tracking.timeout_s", "must be seconds, above 0"
+        math.isfinite(patience) and patience > 0,
+        "tracking.timeout_s",
+        "must be a number of seconds above 0",
     )
     thinking = config.model.chat_template_args.get("enable_thinking", config.model.enable_thinking)
     require(
         config.model.enable_thinking in (None, thinking),
         "model.enable_thinking",
-        f"model.chat_template_args.enable_thinking={in_yaml(thinking)} says otherwise; leave one "
-        "out",
+        f"model.chat_template_args.enable_thinking={in_yaml(thinking)} contradicts it; remove one "
+        "of them",
     )
     require(
         not (config.model.enable_thinking and config.model.think_end_token is None),
@@ -155,7 +163,8 @@ def problems(config: RunConfig) -> list[str]:
     require(
         config.engine.runtime != "transformers" or config.engine.platform in ("cuda", "cpu"),
         "engine.platform",
-        "transformers runs on cuda or cpu here; use engine=transformers, which takes what there is",
+        "transformers runs only on cuda or cpu; use engine=transformers, which picks the one "
+        "available",
     )
     found += verdict.problems(config.verdict, config.task.names)
     return (
@@ -174,23 +183,23 @@ def _additional_config(config: RunConfig) -> list[str]:
     if engine.additional_config and engine.platform != "ascend":
         name = next(iter(engine.additional_config))
         found.append(
-            f"engine.additional_config.{name}: only vllm-ascend reads it, and this is "
-            f"engine={engine.platform}"
+            f"engine.additional_config.{name}: only vllm-ascend reads this key, but "
+            f"engine.platform={engine.platform}"
         )
     untyped = engine.extra.get("additional_config") or {}
     if untyped and engine.platform != "ascend":
         found.append(
-            f"engine.extra.additional_config: only vllm-ascend reads it, and this is "
-            f"engine={engine.platform}"
+            "engine.extra.additional_config: only vllm-ascend reads this key, but "
+            f"engine.platform={engine.platform}"
         )
     elif not engine.allow_untested:
         known = names(schema(installed_version("vllm-ascend")))
         found += [
-            f"engine.extra.additional_config.{name}: not checked there; "
+            f"engine.extra.additional_config.{name}: keys here are not checked; "
             + (
                 f"use engine.additional_config.{name}"
                 if name in known
-                else "use engine.allow_untested=true if only a newer vllm-ascend knows it"
+                else "use engine.allow_untested=true if only a newer vllm-ascend has it"
             )
             for name in untyped
         ]
@@ -203,8 +212,8 @@ def _own_keys(config: RunConfig) -> list[str]:
     for name in config.engine.extra:
         if name == "data_parallel_size":
             found.append(
-                f"engine.extra.{name}: lm-eval starts such engines in Ray tasks of its own; run "
-                "points of a sweep side by side instead (hydra/launcher=ray)"
+                f"engine.extra.{name}: lm-eval would start these engines in its own Ray tasks; run "
+                "sweep points in parallel instead (hydra/launcher=ray)"
             )
         elif name in OWN:
             found.append(f"engine.extra.{name}: use {OWN[name]}")
@@ -215,7 +224,7 @@ def _address(uri: str) -> list[str]:
     try:
         urlsplit(uri)
     except ValueError as error:
-        return [f"tracking.uri={secrecy.shown_address(uri)}: not an address ({error})"]
+        return [f"tracking.uri={secrecy.shown_address(uri)}: not a valid address ({error})"]
     return []
 
 

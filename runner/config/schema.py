@@ -18,7 +18,7 @@ from runner.platforms.base import MEMORY_SHARE
 
 @dataclass
 class ServeConfig:
-    """How a model is usually served: the defaults of `parallelism` and `engine`."""
+    """A model's usual serving layout: the defaults of `parallelism` and `engine`."""
 
     tp: int = 1
     """Tensor-parallel size."""
@@ -40,7 +40,7 @@ class ServeConfig:
 
 @dataclass
 class AskConfig:
-    """How a model is usually asked in one task; null leaves it to lm-eval's own task."""
+    """A model's usual task settings; if a value is null, lm-eval's default applies."""
 
     num_fewshot: int | None = None
     """Number of few-shot examples."""
@@ -56,7 +56,7 @@ class AskConfig:
 
 @dataclass
 class ModelConfig:
-    """Weights, how lm-eval drives them, and what they scored where they are known to be right."""
+    """Weights, lm-eval's backend, and baselines measured on a known-good setup."""
 
     name: str = MISSING
     """Name in reports, aliases and MLflow."""
@@ -104,7 +104,7 @@ class ModelConfig:
 
 @dataclass
 class SeriesConfig:
-    """What a model scores on one hardware series, in place of what `ModelConfig` says."""
+    """Baselines for one hardware series, which replace those of `ModelConfig`."""
 
     baselines: dict[str, Any] = MISSING
     """Expected values on this series."""
@@ -116,7 +116,7 @@ class SeriesConfig:
 
 @dataclass
 class SourceConfig:
-    """Where weights and data sets come from: a hub, or this machine alone."""
+    """The source of weights and data sets: a hub, or only this machine."""
 
     weights: str = II("model.hub")
     """Where weights come from: hf, modelscope or local."""
@@ -130,7 +130,7 @@ class SourceConfig:
 
 @dataclass
 class TaskConfig:
-    """Which lm-eval tasks, on which data, asked how; null means "as model.ask says"."""
+    """The lm-eval tasks, their data and settings; null takes the value of model.ask."""
 
     names: list[str] = MISSING
     """lm-eval tasks or groups, or paths of task files."""
@@ -160,7 +160,7 @@ class TaskConfig:
 
 @dataclass
 class ParallelismConfig:
-    """Devices one engine spans: tensor, pipeline, data and expert parallel."""
+    """Tensor, pipeline, data and expert parallel sizes of one engine."""
 
     tp: int = II("model.serve.tp")
     """Tensor-parallel size."""
@@ -173,13 +173,13 @@ class ParallelismConfig:
 
     @property
     def devices(self) -> int:
-        """How many devices one engine spans."""
+        """Number of devices that one engine uses."""
         return self.tp * self.pp * self.dp
 
 
 @dataclass
 class EngineConfig:
-    """The engine and the machine it runs on: vLLM, or transformers to hold it against."""
+    """The engine and its platform: vLLM, or transformers as the reference engine."""
 
     platform: str = MISSING
     """Device type: ascend, cuda or cpu."""
@@ -221,7 +221,7 @@ class EngineConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where MLflow keeps what a run found."""
+    """The MLflow store for runs."""
 
     enabled: bool = True
     """Whether runs are recorded in MLflow."""
@@ -235,7 +235,7 @@ class TrackingConfig:
 
 @dataclass
 class LimitsConfig:
-    """When a run is given up, in seconds; null is never. How often it is then tried again."""
+    """Timeouts in seconds (null: none) and the number of retries."""
 
     start_s: float | None = None
     """Seconds until the engine must be ready; null: no limit."""
@@ -249,7 +249,7 @@ class LimitsConfig:
 
 @dataclass
 class JournalConfig:
-    """Where the answers of runs that did not come to their end wait for the next attempt."""
+    """The journal: answers of unfinished runs, kept for the next attempt."""
 
     enabled: bool = True
     """Whether answers are kept so that an interrupted run can resume."""
@@ -261,7 +261,7 @@ class JournalConfig:
 
 @dataclass
 class SweepConfig:
-    """What concerns the points of a sweep together."""
+    """Settings for all points of a sweep."""
 
     strict: bool = False
     """Whether one rejected point cancels the whole sweep."""
@@ -275,7 +275,7 @@ class SweepConfig:
 
 @dataclass
 class RunConfig:
-    """One run, whole."""
+    """The complete configuration of a run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     source: SourceConfig = field(default_factory=SourceConfig)

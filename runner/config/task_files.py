@@ -1,4 +1,4 @@
-"""lm-eval task files as they lie on disk, read without lm-eval."""
+"""Read lm-eval task files from disk without importing lm-eval."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def named(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Task names, with the name inside for each that is a task file's path, and those files.
+    """Replace paths of task files by the names inside; return the names and the files by name.
 
     Relative paths are relative to the working directory.
 
@@ -51,7 +51,7 @@ def named(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def reason(error: Exception) -> str:
-    """Why a task file cannot be read."""
+    """Return why a task file cannot be read."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     if isinstance(error, OSError) and error.strerror:
@@ -78,5 +78,5 @@ def _task_of(file: Path) -> str:
     content = content if isinstance(content, dict) else {}
     task = content.get("group") or content.get("task")
     if not isinstance(task, str):
-        raise UserError("no task file: neither `task: NAME` nor `group: NAME` is in it")
+        raise UserError("not a task file: it has neither `task: NAME` nor `group: NAME`")
     return task

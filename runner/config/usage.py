@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's complaints as one message: the key, and what is allowed."""
+"""Turn Hydra's and OmegaConf's errors into one message with the key and the allowed values."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ OTHER_NAMES = {
 }
 # Where what is no choice of a group may belong.
 INSTEAD = {
-    "task": "a task of lm-eval goes under task.names=[{}]",
-    "tracking": "an address goes under tracking.uri={}",
-    "source": "a directory goes under source=local source.dir={}",
+    "task": "for an lm-eval task, use task.names=[{}]",
+    "tracking": "for an address, use tracking.uri={}",
+    "source": "for a directory, use source=local source.dir={}",
 }
 OTHER_CHOICES = {"engine=npu": "ascend", "engine=gpu": "cuda", "engine=hf": "transformers"}
 
@@ -62,10 +62,10 @@ EXAMPLES = {
 
 
 def explain(error: Exception, where: str = "") -> str:
-    """One message, no traceback: what is wrong, at which key (below `where`), what is allowed."""
+    """Return one message: what is wrong, at which key (below `where`), and what is allowed."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}: not YAML ({error.problem})"
+        return f"{mark.name}, line {mark.line + 1}: not valid YAML ({error.problem})"
     if isinstance(error, MissingConfigException) and error.options is not None:
         return _unknown_choice(error)
     if _is_of_logging(error):
@@ -80,19 +80,19 @@ def explain(error: Exception, where: str = "") -> str:
 
 
 def required(key: str) -> str:
-    """What is said of a key that has no value."""
+    """Return the message for a key without a value."""
     example = f": {EXAMPLES[key]}" if key in EXAMPLES else ""
     return f"{key}: a value is required{example}"
 
 
 def is_usage_error(error: BaseException) -> bool:
-    """True for what a user wrote; anything else is ours and keeps its traceback."""
+    """Return whether the user's input caused the error; other errors keep their traceback."""
     kinds = HydraException | OmegaConfBaseException | yaml.YAMLError
     return isinstance(error, kinds) or _is_of_logging(error)
 
 
 def suggestion(name: str, known: tuple[str, ...]) -> str:
-    """` Did you mean 'x'?` where a known name is near, else nothing."""
+    """Return ` Did you mean 'x'?` if a known name is similar, else an empty string."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
 
@@ -122,7 +122,7 @@ def _words_of_hydra(error: Exception) -> str:
     """Complaints that are text alone."""
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: not a setting that can be read ({text.partition(chr(10))[0]})"
+        return f"{error.override}: cannot be parsed as key=value ({text.partition(chr(10))[0]})"
     if isinstance(error, ConfigCompositionException) and "No match in the defaults list" in text:
         group = re.search(r"override '([^']+)'", text)
         return _unknown_key(group.group(1) if group else text, ())
@@ -147,8 +147,8 @@ def _words_of_hydra(error: Exception) -> str:
 
 
 _INTERVAL = (
-    "is for a search, with --multirun hydra/sweeper=optuna; for a sweep, list the values as in "
-    "--multirun task.limit=100,200"
+    "works only in a search (--multirun hydra/sweeper=optuna); for a sweep, list the values, as "
+    "in --multirun task.limit=100,200"
 )
 
 
@@ -211,13 +211,13 @@ def _unknown_key(key: str, known: tuple[str, ...], named: str = "") -> str:
         return f"{key}: no such key.{suggestion(key, every)} {_HELP}"
     near = suggestion(key if named else name, known)
     if parent == "engine":
-        near += f" An argument of vLLM's engine is engine.extra.{name}=…."
+        near += f" To pass an argument to vLLM's engine, use engine.extra.{name}=…."
     group = "" if named else parent
-    return f"{key}: no such key.{near} {group or 'The top level'} knows: {', '.join(known)}"
+    return f"{key}: no such key.{near} {group or 'The top level'} has: {', '.join(known)}"
 
 
 def meant(key: str) -> str:
-    """The setting that has this name elsewhere: `tp` is parallelism.tp; nothing where none has."""
+    """Return the full key of a setting with this name (`tp`: parallelism.tp), or an empty text."""
     first, _, rest = key.partition(".")
     last = key.rpartition(".")[2]
     if last in OTHER_NAMES:
@@ -231,7 +231,7 @@ def meant(key: str) -> str:
     return " or ".join(f"{each}.{rest}" if rest else each for each in named[:3])
 
 
-_HELP = "`python -m runner --help` shows them"
+_HELP = "`python -m runner --help` lists the keys"
 
 
 def _siblings(error: OmegaConfBaseException) -> tuple[str, ...]:
@@ -242,7 +242,7 @@ def _siblings(error: OmegaConfBaseException) -> tuple[str, ...]:
 
 
 def schema_keys(schema: type, prefix: str = "") -> tuple[str, ...]:
-    """Every dotted key of a dataclass schema, groups included."""
+    """Return every dotted key of a dataclass schema, groups included."""
     hints = get_type_hints(schema)
     keys: list[str] = []
     for item in fields(schema):

@@ -1,4 +1,4 @@
-"""The schema of `verdict`, and what makes its values legal."""
+"""The schema of `verdict` and its validation rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_FIELD = ("subject", "none")
 
 @dataclass
 class NumericsConfig:
-    """How far log-probabilities may lie from the reference run's, in nats; null is no limit."""
+    """Limits, in nats, on log-probability differences from the reference run; null: no limit."""
 
     median: float | None = 0.01
     """Largest median difference of log-probabilities, in nats; null: no limit."""
@@ -32,7 +32,7 @@ class NumericsConfig:
 
 @dataclass
 class MetricRuleConfig:
-    """How one metric is judged otherwise; null leaves it as `verdict` says."""
+    """Overrides for one metric; null takes the value of `verdict`."""
 
     rule: str | None = None
     """Rule for this metric."""
@@ -46,7 +46,7 @@ class MetricRuleConfig:
 
 @dataclass
 class VerdictConfig:
-    """How a measured value is judged, against its baseline or a reference run."""
+    """The rule that judges a metric against its baseline or a reference run."""
 
     rule: str = "isclose"
     """isclose, not_worse, paired or numerics."""
@@ -72,7 +72,7 @@ class VerdictConfig:
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
-    """Every rule that it breaks; `tasks` are those of the run."""
+    """Return a line for each violated rule; `tasks` are the tasks of the run."""
     found = [
         f"{key}={value}: must be one of {', '.join(allowed)}"
         for key, value, allowed in (
@@ -86,7 +86,7 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
     for task, metrics in verdict.metrics.items():
         if task not in tasks:
             known = ", ".join(tasks)
-            found.append(f"verdict.metrics.{task}: not a task of this run, which asks {known}")
+            found.append(f"verdict.metrics.{task}: not a task of this run; its tasks: {known}")
         for metric, filters in metrics.items():
             for name, own in filters.items():
                 key = f"verdict.metrics.{task}.{metric}.{name}"
@@ -111,8 +111,8 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
         )
     elif verdict.reference and not compares:
         found.append(
-            f"verdict.reference={verdict.reference}: verdict.rule={verdict.rule} compares with no "
-            f"run; use one of {', '.join(REFERENCE_RULES)}"
+            f"verdict.reference={verdict.reference}: verdict.rule={verdict.rule} does not compare "
+            f"with a run; use one of {', '.join(REFERENCE_RULES)}"
         )
     return found
 

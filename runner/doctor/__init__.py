@@ -1,1 +1,1 @@
-"""This machine, its devices, versions, hubs and stores: what is wrong, and how it is cured."""
+"""Check this machine's devices, versions, hubs and stores; report problems and fixes."""

@@ -1,4 +1,4 @@
-"""python -m runner.doctor: one page about this machine, and what is wrong with it."""
+"""python -m runner.doctor: one page about this machine and its problems."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from runner.platforms.npus import VISIBLE
 from runner.report import terminal
 
 HELP = """\
-Looks at devices, versions, hubs, caches and the MLflow store, and names what is wrong with its
-cure. Starts no engine, initialises no device, writes nothing.
+Checks devices, versions, hubs, caches and the MLflow store, and prints each problem with its fix.
+Starts no engine, initialises no device, writes nothing.
 
-Variables that it heeds: ASCEND_RT_VISIBLE_DEVICES, ASCEND_HOME_PATH, HF_ENDPOINT, HF_HUB_OFFLINE,
-HF_HOME, MODELSCOPE_CACHE, MLFLOW_TRACKING_URI; ASCEND_MACHINE_ROOT is where the machine's file
-system lies, if not at /.
+Environment variables: ASCEND_RT_VISIBLE_DEVICES, ASCEND_HOME_PATH, HF_ENDPOINT, HF_HUB_OFFLINE,
+HF_HOME, MODELSCOPE_CACHE, MLFLOW_TRACKING_URI; ASCEND_MACHINE_ROOT is the root of the machine's
+file system, if it is not /.
 
-Exit status: 0 nothing is wrong · 1 something is
+Exit status: 0 no problems · 1 problems found
 """
 WRONG = 1
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the page, or one JSON object."""
+    """Print the page, or one JSON object; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m runner.doctor",
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.add_argument("--json", action="store_true", help="print only one JSON object")
     try:
         given = parser.parse_args(arguments)
     except SystemExit as error:
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def show(out: Console, found: Diagnosis) -> None:
-    """The page."""
+    """Print the page."""
     out.print(f"engine={found.engine}: {found.hardware or 'no device'}")
     if found.engine != "cpu":
         _section(out, _devices_title(found), _device_rows(found))
@@ -63,11 +63,11 @@ def show(out: Console, found: Diagnosis) -> None:
             "usable" if not (found.tracking.problems or found.tracking.warnings) else "see below"
         )
         _section(out, "MLflow", [[found.tracking.uri, usable]])
-    _findings(out, "Worth knowing", found.notes)
+    _findings(out, "Notes", found.notes)
     if found.wrong:
-        _findings(out, f"Wrong ({len(found.wrong)})", found.wrong)
+        _findings(out, f"Problems ({len(found.wrong)})", found.wrong)
     else:
-        out.print("\nNothing is wrong.")
+        out.print("\nNo problems found.")
 
 
 def _section(out: Console, title: str, rows: Iterable[list[str]]) -> None:
@@ -89,7 +89,7 @@ def _findings(out: Console, title: str, lines: list[str]) -> None:
 def _devices_title(found: Diagnosis) -> str:
     title = "NPUs" if found.engine == "ascend" else "GPUs"
     if any(device.ids for device in found.devices):
-        title += ": the index that an engine counts by, and npu-smi's own ids"
+        title += ": the index that the engine uses, and npu-smi's own ids"
     written = os.environ.get(VISIBLE) if found.engine == "ascend" else None
     if written is None:
         return title
@@ -119,13 +119,13 @@ def _memory(device: Device) -> str:
 def _versions_title(found: Diagnosis) -> str:
     compared = [version for version in found.versions if version.belongs]
     if compared and all(version.fits for version in compared):
-        return "Versions (they belong together)"
+        return "Versions (compatible)"
     return "Versions"
 
 
 def _version_rows(found: Diagnosis) -> Iterable[list[str]]:
     for version in found.versions:
-        remark = "" if version.fits or not version.belongs else f"belongs: {version.belongs}"
+        remark = "" if version.fits or not version.belongs else f"expected: {version.belongs}"
         if version.name == "vllm-ascend" and found.built_for:
             remark = ", ".join(filter(None, [f"built for {found.built_for}", remark]))
         yield [version.name, version.here, remark]
@@ -133,7 +133,7 @@ def _version_rows(found: Diagnosis) -> Iterable[list[str]]:
 
 def _cache_rows(found: Diagnosis) -> Iterable[list[str]]:
     for cache in found.caches:
-        holds = f"holds {cache.holds}" if cache.exists else "not there yet"
+        holds = f"entries: {cache.holds}" if cache.exists else "does not exist yet"
         free = "" if cache.free_bytes is None else f"{cache.free_bytes / (1 << 30):.0f} GiB free"
         yield [cache.name, cache.path, holds, free]
 

@@ -1,4 +1,4 @@
-"""What this machine is, and what is wrong with it: a line for each thing, with its cure."""
+"""Describe this machine and list its problems, each with a fix."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ CURES = {
     "cann": "source CANN's set_env.sh, which sets ASCEND_HOME_PATH",
     "driver": "in a container, mount the host's /usr/local/Ascend/driver/version.info",
     "firmware": "in a container, mount the host's /usr/local/Ascend/firmware/version.info",
-    "count": "see whether a device is lost: dmesg, and npu-smi info -l",
-    "series": "no chip that vllm-ascend is known to have kernels for",
-    "built for": "reinstall vllm-ascend, whose worker checks what it was built for",
+    "count": "check whether a device is missing: dmesg, and npu-smi info -l",
+    "series": "vllm-ascend is not known to have kernels for this chip",
+    "built for": "reinstall vllm-ascend; its worker checks which series it was built for",
 }
 NO_TOOL = (
     "in a container, mount the host's /usr/local/bin/npu-smi and /usr/local/Ascend/driver into it"
 )
-SILENT_TOOL = "run it by hand, and look for the driver's complaints in dmesg"
+SILENT_TOOL = "run it by hand and look for driver errors in dmesg"
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version that is installed, and the one that belongs there where that is known."""
+    """An installed version, and the expected one if known."""
 
     name: str
     here: str
@@ -49,7 +49,7 @@ class Version:
 
 @dataclass
 class Diagnosis:
-    """One page about a machine; nothing is wrong with it where `wrong` is empty."""
+    """The findings about a machine; `wrong` is empty if there are no problems."""
 
     engine: str
     hardware: str
@@ -67,7 +67,7 @@ class Diagnosis:
 
 
 def examine() -> Diagnosis:
-    """Look around; starts no engine, initialises no device, writes nothing."""
+    """Examine the machine without starting an engine, initialising a device or writing."""
     kind = detect()
     machine = kind.machine()
     found = _other(kind) if machine is None else _ascend(kind, machine)
@@ -81,8 +81,8 @@ def examine() -> Diagnosis:
     found.notes += found.tracking.warnings
     _judge_hubs(found, os.environ)
     found.notes += [
-        f"{cache.name}: {cache.free_bytes / (1 << 30):.1f} GiB free for {cache.path}; move it to a "
-        "larger disk (HF_HOME, MODELSCOPE_CACHE)"
+        f"{cache.name}: {cache.free_bytes / (1 << 30):.1f} GiB free for {cache.path}; move the "
+        "cache to a larger disk (HF_HOME, MODELSCOPE_CACHE)"
         for cache in found.caches
         if cache.free_bytes is not None and cache.free_bytes < LITTLE_ROOM
     ]
@@ -173,18 +173,19 @@ def _judge_devices(found: Diagnosis, seen: Sequence[Device]) -> None:
         if why := ill(device):
             found.wrong.append(
                 f"{label(device)}: {why}; see npu-smi info -t health, and leave it out of "
-                f"{VISIBLE} until it is well (a run that finds enough others does so itself)"
+                f"{VISIBLE} until it is healthy (a run skips it if enough other devices are free)"
             )
         elif (why := taken(device, MEMORY_SHARE)) and len(unusable) == len(seen):
             found.wrong.append(
-                f"{label(device)}: {why}; end what holds it, or lower engine.gpu_memory_utilization"
+                f"{label(device)}: {why}; stop the process that uses it, or lower "
+                "engine.gpu_memory_utilization"
             )
         elif why:
-            found.notes.append(f"{label(device)}: {why}; a run takes others")
+            found.notes.append(f"{label(device)}: {why}; a run uses other devices")
         if warned(device):
             found.notes.append(
-                f"{label(device)}: health Warning, the mildest of Huawei's alarms; a run prefers "
-                "others (npu-smi info -t health says what it is)"
+                f"{label(device)}: health Warning, Huawei's lowest alarm level; a run prefers "
+                "other devices (for details: npu-smi info -t health)"
             )
 
 
@@ -210,15 +211,15 @@ def _judge_hubs(found: Diagnosis, variables: Mapping[str, str]) -> None:
     if face.answers is False:
         stocked = any(cache.holds for cache in found.caches)
         cure = (
-            "runs use the caches and local directories; HF_HUB_OFFLINE=1 saves the wait"
+            "runs use the caches and local directories; set HF_HUB_OFFLINE=1 to skip the wait"
             if stocked
-            else "runs use local directories alone, for the caches are empty; to fetch more, set "
-            "HF_ENDPOINT to a mirror, or carry over what `python -m runner.prepare` fetches on a "
-            "machine with a network"
+            else "runs can use only local directories because the caches are empty; to fetch more, "
+            "set HF_ENDPOINT to a mirror, or run `python -m runner.prepare` on a machine with "
+            "network access and copy the result here"
         )
-        found.notes.append(f"{face.address} does not answer ({face.detail}): {cure}")
+        found.notes.append(f"{face.address} is unreachable ({face.detail}): {cure}")
     chosen = variables.get("VLLM_USE_MODELSCOPE", "")
     if chosen.lower() == "true" and scope.answers is False:
-        found.notes.append(f"{scope.address} does not answer ({scope.detail})")
+        found.notes.append(f"{scope.address} is unreachable ({scope.detail})")
     elif chosen and chosen.lower() not in ("true", "false", "0"):
-        found.notes.append(f"VLLM_USE_MODELSCOPE={chosen}: does nothing, vLLM wants the word true")
+        found.notes.append(f"VLLM_USE_MODELSCOPE={chosen}: has no effect; vLLM expects true")

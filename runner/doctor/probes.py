@@ -1,4 +1,4 @@
-"""Hubs, caches and the tracking store, as this machine reaches them; nothing is fetched or made."""
+"""Check access to hubs, caches and the tracking store without fetching or creating anything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_THE_HUB = (403, 407)
 
 @dataclass(frozen=True)
 class Hub:
-    """Whether a hub answers: None where it was not asked."""
+    """A hub and whether it is reachable (None: not checked)."""
 
     name: str
     address: str
@@ -34,7 +34,7 @@ class Hub:
 
 @dataclass(frozen=True)
 class Cache:
-    """Where a library keeps what it fetched."""
+    """A library's download cache."""
 
     name: str
     path: str
@@ -46,7 +46,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Store:
-    """Where a run is recorded unless its configuration says otherwise."""
+    """The default tracking store of a run."""
 
     uri: str
     problems: tuple[str, ...]
@@ -54,7 +54,7 @@ class Store:
 
 
 def hubs() -> list[Hub]:
-    """Ask both at once; no more than three seconds for all of it."""
+    """Check both hubs in parallel, in at most three seconds."""
     from huggingface_hub import constants
 
     found: dict[str, Hub] = {}
@@ -78,7 +78,7 @@ def hubs() -> list[Hub]:
             name,
             shown_address(address),
             None if forbidden else False,
-            f"not asked: {forbidden}" if forbidden else late,
+            f"not checked: {forbidden}" if forbidden else late,
         )
         if not forbidden:
             # Not joined for ever: looking up a name has no time limit of its own.
@@ -90,7 +90,7 @@ def hubs() -> list[Hub]:
 
 
 def caches() -> list[Cache]:
-    """Of weights and data sets: huggingface_hub's, `datasets`' and ModelScope's."""
+    """Return the caches of huggingface_hub, `datasets` and ModelScope."""
     from huggingface_hub import constants
 
     data = os.environ.get("HF_DATASETS_CACHE") or os.path.join(constants.HF_HOME, "datasets")
@@ -103,14 +103,14 @@ def caches() -> list[Cache]:
 
 
 def tracking() -> Store:
-    """The store that `python -m runner` takes by default, tried as preflight tries it."""
+    """Check the default tracking store the way preflight does."""
     uri = loading.tracking_uri()
     shown = shown_address(uri)
     config = TrackingConfig(enabled=True, uri=uri)
     try:
         return Store(shown, tuple(store.problems(config)), tuple(store.warnings(config)))
     except ValueError as error:
-        return Store(shown, (f"tracking.uri={shown}: not an address ({error})",), ())
+        return Store(shown, (f"tracking.uri={shown}: not a valid address ({error})",), ())
 
 
 def _asked(address: str) -> tuple[bool, str]:
@@ -121,7 +121,7 @@ def _asked(address: str) -> tuple[bool, str]:
     except urllib.error.HTTPError as error:
         if error.code < 500 and error.code not in NOT_THE_HUB:
             return True, "answers"
-        return False, f"status {error.code} ({error.reason}), perhaps a proxy's"
+        return False, f"status {error.code} ({error.reason}), perhaps from a proxy"
     except urllib.error.URLError as error:
         return False, _why(error.reason)
     except (OSError, ValueError, http.client.HTTPException) as error:

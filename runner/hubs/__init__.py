@@ -1,4 +1,4 @@
-"""Hugging Face's hub and ModelScope: what a repository holds, and how it is fetched."""
+"""List and fetch repositories of the Hugging Face hub and ModelScope."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARDED = re.compile(r"model-\d+-of-\d+\.safetensors|model\.safetensors")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file as its hub describes it; a hub knows one of the two hashes, or none."""
+    """A file as its hub describes it, with at most one of the two hashes."""
 
     path: str
     size: int
@@ -28,7 +28,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """A repository at one revision, before anything of it is fetched."""
+    """The files of a repository at one revision, before fetching."""
 
     id: str
     hub: str
@@ -42,7 +42,7 @@ class Listing:
 
 
 def needed(files: tuple[RemoteFile, ...], kind: str) -> tuple[RemoteFile, ...]:
-    """Without what an engine doesn't read: hidden files, and second copies of the weights."""
+    """Return the files that an engine reads: no hidden files, no second copies of the weights."""
     seen = [file for file in files if not _hidden(file.path)]
     if kind == "dataset":
         return tuple(seen)
@@ -60,27 +60,29 @@ def needed(files: tuple[RemoteFile, ...], kind: str) -> tuple[RemoteFile, ...]:
 
 
 def weight_bytes(files: tuple[RemoteFile, ...]) -> int | None:
-    """Bytes of the weights that an engine loads; None where the hub names no sizes."""
+    """Return the size of the weights in bytes; None if the hub gives no sizes."""
     size = sum(file.size for file in needed(files, "model") if file.path.endswith(WEIGHT_FORMATS))
     return size or None
 
 
 def refuse_outside(listing: Listing) -> None:
-    """A name that leads out of the directory is no file of an honest hub."""
+    """Reject a listing with a file name that leads outside the directory."""
     for file in listing.files:
         if leads_outside(file.path):
-            raise UserError(f"{listing.id}: the hub names a file outside of it ({file.path!r})")
+            raise UserError(
+                f"{listing.id}: the hub lists a file outside the repository ({file.path!r})"
+            )
 
 
 def leads_outside(path: str) -> bool:
-    """Whether a name that a file or a hub gives is no file below the directory that it is for."""
+    """Return whether a name from a file or a hub leads outside its directory."""
     plain = PurePosixPath(path)
     strange = any(character in path for character in "\\\0")
     return strange or not plain.parts or plain.is_absolute() or ".." in plain.parts
 
 
 def reason(error: BaseException) -> str:
-    """An error's first line, without what must not be shown: credentials, signed addresses."""
+    """Return an error's first line without credentials and signed addresses."""
     text = (str(error).strip() or repr(error)).splitlines()[0]
     text = re.sub(r"//[^/@\s]+@", "//…@", text)
     return re.sub(r"\?[^\s'\")]+", "", text)

@@ -1,4 +1,4 @@
-"""What the hubs' own libraries have left on this machine, found without asking a hub."""
+"""Find snapshots in the hub libraries' caches without contacting a hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cached_on_hf(repository: str, revision: str | None) -> Path | None:
-    """The snapshot in Hugging Face's cache, whole or not."""
+    """Return the snapshot in Hugging Face's cache, complete or not."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -18,7 +18,7 @@ def cached_on_hf(repository: str, revision: str | None) -> Path | None:
 
 
 def cached_on_modelscope(repository: str, revision: str | None, kind: str = "model") -> Path | None:
-    """The snapshot in ModelScope's cache, in the layout of any of its versions.
+    """Return the snapshot in ModelScope's cache, in any version's layout.
 
     1.38 and later keep `models/owner--name/snapshots/REVISION`; before that `owner/name`, with each
     dot of the name written as three underscores, below `hub` and later below `hub/models`.

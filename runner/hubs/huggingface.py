@@ -1,4 +1,4 @@
-"""Hugging Face's hub, or a mirror of it (HF_ENDPOINT), through huggingface_hub.
+"""The Hugging Face hub or a mirror (HF_ENDPOINT), through huggingface_hub.
 
 The library resumes and repeats what the network breaks off, and compares sizes. What it doesn't
 compare is content: `check` does, with the hash that the hub itself keeps of each file.
@@ -24,7 +24,7 @@ LOOK_TIMEOUT_S = 5.0
 
 
 def offline() -> bool:
-    """Whether HF_HUB_OFFLINE forbids to ask the hub."""
+    """Return whether HF_HUB_OFFLINE disables access to the hub."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
@@ -36,7 +36,7 @@ def listing(
     revision: str | None,
     key: str,
 ) -> Listing:
-    """What the repository holds at the revision (null: its main branch), sizes and hashes too.
+    """Return the files of the repository at the revision (None: main branch), sizes and hashes.
 
     Raises:
         UserError: for a repository that isn't there or isn't open to this user, or a silent hub.
@@ -55,7 +55,7 @@ def listing(
 
 
 def download(found: Listing, files: Sequence[RemoteFile], directory: Path, key: str) -> None:
-    """Fetch the files of a listing; what is there already and whole is not fetched again.
+    """Fetch the files of a listing; complete files are not fetched again.
 
     Raises:
         UserError: if any file cannot be had, or isn't what the hub says it is.
@@ -77,14 +77,14 @@ def download(found: Listing, files: Sequence[RemoteFile], directory: Path, key: 
         )
     except Exception as error:
         what = explain(error, found.id, found.kind)
-        raise UserError(f"{key}={found.id}: {what}. Run prepare again: it goes on from here") from (
+        raise UserError(f"{key}={found.id}: {what}. Run prepare again; it resumes from here") from (
             error
         )
     check(found, files, directory, key)
 
 
 def check(found: Listing, files: Sequence[RemoteFile], directory: Path, key: str) -> None:
-    """Compare what was fetched with what the hub said; a file that differs is removed.
+    """Compare fetched files with the hub's listing; remove files that differ.
 
     Raises:
         UserError: with the files that differ.
@@ -96,18 +96,18 @@ def check(found: Listing, files: Sequence[RemoteFile], directory: Path, key: str
             wrong.append(f"{file.path} is missing")
         elif not _same(path, file):
             size = path.stat().st_size
-            said = f"{size} of {file.size} bytes" if size != file.size else "another hash"
-            wrong.append(f"{file.path} is not the hub's ({said}) and was removed")
+            said = f"{size} of {file.size} bytes" if size != file.size else "different hash"
+            wrong.append(f"{file.path} differs from the hub's file ({said}) and was removed")
             path.unlink()
     if wrong:
         raise UserError(
             f"{key}={found.id}: {'; '.join(wrong[:3])}{' …' if len(wrong) > 3 else ''}. Run "
-            "prepare again; if it stays so, the hub or a proxy on the way serves something else"
+            "prepare again; if the error persists, the hub or a proxy serves different files"
         )
 
 
 def look(repository: str, revision: str | None) -> tuple[Listing, dict[str, Any]]:
-    """A model on the hub: its listing, and its whole config.json (the API's own is cut down).
+    """Return a model's listing and its full config.json (the API's is shortened).
 
     config.json goes to a directory that is gone afterwards: in the cache it would look like a model
     without weights.
@@ -131,7 +131,7 @@ def look(repository: str, revision: str | None) -> tuple[Listing, dict[str, Any]
 
 
 def explain(error: BaseException, repository: str, kind: str) -> str:
-    """What a failure means to a user, and the cure where there is one."""
+    """Return what a failure means to a user, and the fix if there is one."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -151,7 +151,7 @@ def explain(error: BaseException, repository: str, kind: str) -> str:
             "in the environment to a token of that account"
         )
     if isinstance(error, RevisionNotFoundError):
-        return f"{constants.ENDPOINT} has no such revision of it"
+        return f"{constants.ENDPOINT} does not have this revision"
     if isinstance(error, RepositoryNotFoundError):
         return (
             f"{constants.ENDPOINT} has no such {noun}, or it is private and {token} (HF_TOKEN in "
@@ -160,8 +160,8 @@ def explain(error: BaseException, repository: str, kind: str) -> str:
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
     elif isinstance(error, EntryNotFoundError):
-        return f"{constants.ENDPOINT} does not have a file of it that it lists ({reason(error)})"
-    return f"{constants.ENDPOINT} did not give it ({type(error).__name__}: {reason(error)})"
+        return f"{constants.ENDPOINT} lists a file that it does not have ({reason(error)})"
+    return f"the request to {constants.ENDPOINT} failed ({type(error).__name__}: {reason(error)})"
 
 
 def _files(siblings: Sequence[Any]) -> tuple[RemoteFile, ...]:

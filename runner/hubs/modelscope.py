@@ -27,12 +27,12 @@ WHOLE = ".runner-whole"
 
 
 def installed() -> bool:
-    """Whether the client is there; modelscope brings it from 1.38 on."""
+    """Return whether the client is installed; modelscope includes it since 1.38."""
     return importlib.util.find_spec("modelscope_hub") is not None
 
 
 def listing(repository: str, kind: str, revision: str | None, key: str) -> Listing:
-    """What the repository holds at the revision (null: master).
+    """Return the files of the repository at the revision (None: master).
 
     Raises:
         UserError: for a repository that isn't there, or a ModelScope that doesn't answer.
@@ -46,7 +46,7 @@ def listing(repository: str, kind: str, revision: str | None, key: str) -> Listi
 
 
 def download(found: Listing, files: Sequence[RemoteFile], directory: Path | None, key: str) -> Path:
-    """Fetch the files of a listing (null: into ModelScope's cache), and compare them with it.
+    """Fetch the files of a listing (None: into ModelScope's cache) and compare them with it.
 
     Raises:
         UserError: if any file cannot be had, or isn't what ModelScope says it is.
@@ -61,14 +61,14 @@ def download(found: Listing, files: Sequence[RemoteFile], directory: Path | None
         )
     except Exception as error:
         raise UserError(
-            f"{_failed(key, found.id, error)}. The same command again goes on from here"
+            f"{_failed(key, found.id, error)}. Run the same command again; it resumes from here"
         ) from error
     huggingface.check(found, files, Path(place), key)
     return Path(place)
 
 
 def fetch_model(repository: str, revision: str | None, key: str) -> Path:
-    """A model in ModelScope's own cache, whole.
+    """Fetch a model into ModelScope's cache; return its directory.
 
     Raises:
         UserError: as `listing` and `download`.
@@ -80,13 +80,13 @@ def fetch_model(repository: str, revision: str | None, key: str) -> Path:
 
 
 def whole_in_cache(repository: str, revision: str | None) -> Path | None:
-    """The model in ModelScope's cache, if `fetch_model` brought it there to the end."""
+    """Return the model in ModelScope's cache if `fetch_model` has completed it."""
     directory = cached_on_modelscope(repository, revision)
     return directory if directory is not None and (directory / WHOLE).is_file() else None
 
 
 def look(repository: str, revision: str | None) -> tuple[Listing, dict[str, Any]]:
-    """A model on ModelScope: its listing, and its config.json."""
+    """Return a model's listing and its config.json."""
     found = _listing(repository, "model", revision)
     with tempfile.TemporaryDirectory(prefix="runner-config-") as scratch:
         file = _api().download_file(
@@ -97,7 +97,7 @@ def look(repository: str, revision: str | None) -> tuple[Listing, dict[str, Any]
 
 
 def fetch_data_set(repository: str) -> Path:
-    """A data set in ModelScope's own cache, fetched if it is not there."""
+    """Return a data set in ModelScope's cache; fetch it if it is missing."""
     return Path(_api().download_repo(repository, "dataset"))
 
 
@@ -115,7 +115,7 @@ def _listing(repository: str, kind: str, revision: str | None) -> Listing:
 
 def _api() -> Any:
     if not installed():
-        raise UserError(f"the package that asks ModelScope is not installed: {INSTALL}")
+        raise UserError(f"the ModelScope client is not installed: {INSTALL}")
     return importlib.import_module("modelscope_hub").HubApi()
 
 
@@ -123,5 +123,6 @@ def _failed(key: str, repository: str, error: BaseException) -> str:
     if isinstance(error, UserError):
         return f"{key}={repository}: {error}"
     return (
-        f"{key}={repository}: ModelScope did not give it ({type(error).__name__}: {reason(error)})"
+        f"{key}={repository}: the request to ModelScope failed ({type(error).__name__}: "
+        f"{reason(error)})"
     )

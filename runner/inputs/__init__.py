@@ -1,1 +1,1 @@
-"""What a run is fed, weights and data sets: where they lie, whether whole, and who they are."""
+"""A run's inputs, weights and data sets: their location, completeness and identity."""

@@ -1,4 +1,4 @@
-"""What `python -m runner.prepare` put into a directory, and whether all of it is still there.
+"""The manifest of a prepared directory, and a check of its files.
 
 A repository is named in the manifest only after every file of it was fetched and checked. So what
 the manifest names is whole, and what it doesn't name is unfinished.
@@ -23,7 +23,7 @@ NAMED_AT_MOST = 3
 
 @dataclass(frozen=True)
 class File:
-    """One file as it was fetched; `sampled` only where the file is too large to read whole."""
+    """A fetched file; `sampled` is set only if the file is too large to hash completely."""
 
     path: str
     size: int
@@ -33,7 +33,7 @@ class File:
 
 @dataclass(frozen=True)
 class Repository:
-    """One model or data set: who it is on its hub, and its files below `directory`.
+    """One model or data set: its identity on the hub, and its files below `directory`.
 
     `revision` is the commit; `asked` is what the configuration called it (null: the main branch).
     """
@@ -62,11 +62,11 @@ class Manifest:
     tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def at(self, directory: str) -> Repository | None:
-        """The repository that lies in the directory (relative, as `weights/owner/name`)."""
+        """Return the repository in the directory (relative, as `weights/owner/name`)."""
         return next((each for each in self.repositories if each.directory == directory), None)
 
     def having(self, repository: Repository) -> Manifest:
-        """With the repository in place of what lay in its directory before."""
+        """Return a manifest with the repository in place of the former one in its directory."""
         others = self.without(repository.directory).repositories
         return replace(self, repositories=(*others, repository))
 
@@ -76,7 +76,7 @@ class Manifest:
 
 
 def read(directory: Path) -> Manifest | None:
-    """The directory's manifest; None where there is none.
+    """Return the directory's manifest; None if there is none.
 
     Raises:
         UserError: if it is there and cannot be used.
@@ -93,14 +93,14 @@ def read(directory: Path) -> Manifest | None:
         ) from error
     if manifest.schema != SCHEMA:
         raise UserError(
-            f"source.dir={directory}: {NAME} has schema {manifest.schema}, this runner reads "
-            f"{SCHEMA}: prepare the directory with this version of the runner"
+            f"source.dir={directory}: {NAME} has schema {manifest.schema}, but this runner reads "
+            f"{SCHEMA}; prepare the directory again with this version of the runner"
         )
     for path in _places(manifest):
         if leads_outside(path):
             raise UserError(
-                f"source.dir={directory}: {NAME} names a file outside of it ({path!r}): prepare "
-                "did not write that; get the directory anew from where it was prepared"
+                f"source.dir={directory}: {NAME} lists a file outside the directory ({path!r}), "
+                "which prepare never writes; copy the directory again from where it was prepared"
             )
     return manifest
 
@@ -117,13 +117,13 @@ def write(directory: Path, manifest: Manifest) -> None:
 
 
 def describe(root: Path, path: str, sha256: str | None) -> File:
-    """A fetched file as the manifest has it; the hash is computed where it isn't known already."""
+    """Return a fetched file's manifest entry; the hash is computed if it is unknown."""
     file = root / path
     return File(path, file.stat().st_size, sha256 or whole_sha256(file), sampled_sha256(file))
 
 
 def problems(directory: Path, repository: Repository, whole: bool) -> list[str]:
-    """A line where the files differ from the manifest: missing, more, of another size, changed.
+    """Return a line for files that are missing, extra, changed, or of another size.
 
     Names and sizes are compared first: what they show needs no reading.
     """
@@ -139,9 +139,9 @@ def problems(directory: Path, repository: Repository, whole: bool) -> list[str]:
     found = []
     for paths, what, cure in (
         (missing, "missing", "copy the directory again"),
-        (cut, "not of the manifest's size", "copy the directory again"),
-        (changed, "not as prepared (another hash)", "copy the directory again"),
-        (more, "not in the manifest", "remove what prepare did not put there"),
+        (cut, "size differs from the manifest", "copy the directory again"),
+        (changed, "content differs from the manifest (different hash)", "copy the directory again"),
+        (more, "not in the manifest", "remove files that prepare did not write"),
     ):
         if paths:
             found.append(f"source.dir={directory}: {_named(root, paths)}: {what}; {cure}")
@@ -149,7 +149,7 @@ def problems(directory: Path, repository: Repository, whole: bool) -> list[str]:
 
 
 def present(root: Path) -> Iterator[str]:
-    """The files below a repository's directory; hidden ones are a file system's or a hub's own."""
+    """Yield the files below a repository's directory, without hidden ones."""
     for file in root.rglob("*"):
         path = file.relative_to(root)
         hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)

@@ -15,7 +15,7 @@ PLACES = re.compile(r"(?i).*(cache|log|profil|dump|trace|download|offload|output
 
 
 def local_paths(settings: Any) -> Iterator[str]:
-    """Each text in nested settings that names a file or directory here."""
+    """Yield each text in nested settings that is the path of a local file or directory."""
     if isinstance(settings, Mapping):
         for key, value in settings.items():
             if not PLACES.fullmatch(str(key)):
@@ -28,12 +28,12 @@ def local_paths(settings: Any) -> Iterator[str]:
 
 
 def contents(settings: Any) -> dict[str, str]:
-    """For each such text, the digest of what lies there."""
+    """Return the digest of the content for each such path."""
     return {path: digest_path(Path(path).expanduser()) for path in set(local_paths(settings))}
 
 
 def by_content(settings: Any, digests: Mapping[str, str]) -> Any:
-    """The settings with a digest in place of each path: the same wherever the files lie."""
+    """Return the settings with each path replaced by a digest, independent of location."""
     if isinstance(settings, Mapping):
         return {key: by_content(value, digests) for key, value in settings.items()}
     if isinstance(settings, list | tuple):

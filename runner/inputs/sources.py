@@ -1,4 +1,4 @@
-"""Where weights and data sets are taken from: `source.weights`, `source.data`, `source.dir`.
+"""Resolve the sources of weights and data sets: `source.weights`, `source.data`, `source.dir`.
 
 `find` looks, and asks no network. What it finds replaces the ids in the configuration (`settled`),
 so that all after it sees directories, and an id only where a hub must be asked.
@@ -26,7 +26,7 @@ MODELSCOPE = "VLLM_USE_MODELSCOPE"
 
 @dataclass(frozen=True)
 class Found:
-    """What the engine and lm-eval are given.
+    """The resolved paths and variables for the engine and lm-eval.
 
     `prepared` are the parts of `source.dir` among it; `data_digest` says who the data sets are
     where the manifest knows it, and is None elsewhere.
@@ -41,7 +41,7 @@ class Found:
 
 
 def find(config: RunConfig) -> Found:
-    """Settle every place without a network, and without reading the files.
+    """Resolve every path without network access and without reading the files.
 
     Raises:
         UserError: if a place that must be local is not there.
@@ -92,7 +92,7 @@ def find(config: RunConfig) -> Found:
 
 
 def settled(config: RunConfig, found: Found) -> RunConfig:
-    """The configuration with every place in it as `find` found it."""
+    """Return the configuration with the paths that `find` resolved."""
     model = replace(config.model, pretrained=found.pretrained, tokenizer=found.tokenizer)
     return replace(config, model=model, task=replace(config.task, data_dir=found.data_dir))
 
@@ -101,7 +101,7 @@ _verified: set[tuple[Path, manifest.Repository, bool]] = set()
 
 
 def verify(config: RunConfig, found: Found, tell: Callable[[str], None]) -> None:
-    """Compare what the run takes from `source.dir` with its manifest; once for a whole sweep.
+    """Compare the run's files in `source.dir` with the manifest; once per sweep.
 
     Raises:
         UserError: with a line for each way in which they differ.
@@ -124,7 +124,7 @@ def verify(config: RunConfig, found: Found, tell: Callable[[str], None]) -> None
 
 
 def fetch(config: RunConfig, found: Found, tell: Callable[[str], None]) -> bool:
-    """Bring what only ModelScope has into its cache; true if anything came, and `find` finds more.
+    """Fetch ModelScope models into its cache; return whether anything was fetched.
 
     Raises:
         UserError: if it cannot be had.
@@ -149,7 +149,7 @@ def worker_environment(
     tokenizer: str | None,
     inherited: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
-    """Which hub the worker's libraries may ask.
+    """Return the variables that decide which hub the worker's libraries may contact.
 
     ModelScope's weights reach the engine as a directory (`fetch`), so vLLM is kept from asking it:
     for the word "true" it would patch the hub library that `datasets` uses too.
@@ -168,20 +168,19 @@ def _contradictions(config: RunConfig) -> list[str]:
     sources = (source.weights, source.data)
     if source.dir is not None and "local" not in sources:
         problems.append(
-            f"source.dir={source.dir}: is read for what is local; set source=local, or one of "
-            "source.weights=local and source.data=local"
+            f"source.dir={source.dir}: used only with local sources; set source=local, "
+            "source.weights=local or source.data=local"
         )
     if MODELSCOPE in config.engine.env:
         problems.append(
-            f"engine.env.{MODELSCOPE}: choose source.weights=modelscope instead; the runner "
-            "fetches the weights, and the engine gets a directory"
+            f"engine.env.{MODELSCOPE}: use source.weights=modelscope instead; the runner then "
+            "fetches the weights and passes a directory to the engine"
         )
     if "modelscope" in sources and not modelscope.installed():
         key = "source.weights" if source.weights == "modelscope" else "source.data"
         if key == "source.data" or not _at_hand(config):
             problems.append(
-                f"{key}=modelscope: the package that asks ModelScope is not installed: "
-                f"{modelscope.INSTALL}"
+                f"{key}=modelscope: the ModelScope client is not installed: {modelscope.INSTALL}"
             )
     return problems
 
@@ -215,7 +214,7 @@ def _prepared_directory(config: RunConfig) -> tuple[Path | None, Manifest | None
     listed = manifest.read(directory)
     if listed is None:
         raise UserError(
-            f"source.dir={directory}: no {manifest.NAME} in it: it was not prepared to the end. "
+            f"source.dir={directory}: no {manifest.NAME} in it, so prepare did not finish. "
             f"{_prepare(config)}"
         )
     return directory, listed if config.source.weights == "local" else replace(
@@ -226,9 +225,9 @@ def _prepared_directory(config: RunConfig) -> tuple[Path | None, Manifest | None
 def _prepare(config: RunConfig) -> str:
     tasks = ",".join(config.task.names)
     return (
-        "On a machine with a network: `python -m runner.prepare "
-        f"model={config.model.name} task.names=[{tasks}] source.dir={config.source.dir or 'DIR'}`"
-        " (and the run's other settings of model and task)"
+        f"On a machine with network access: `python -m runner.prepare model={config.model.name} "
+        f"task.names=[{tasks}] source.dir={config.source.dir or 'DIR'}` (plus the run's other "
+        "model and task settings)"
     )
 
 
@@ -247,9 +246,9 @@ def _weights(config: RunConfig, identifier: str, key: str) -> str:
     if cached is None:
         where = f"in source.dir={config.source.dir}, " if config.source.dir else ""
         raise UserError(
-            f"{key}={identifier}: neither a directory, nor {where}nor in a hub's cache on this "
-            f"machine, and source.weights=local asks no hub. {_prepare(config)}, carry the "
-            "directory over and set source=local source.dir=DIR"
+            f"{key}={identifier}: not found as a directory, {where}or in a hub's cache on this "
+            f"machine, and source.weights=local contacts no hub. {_prepare(config)}, copy the "
+            "directory to this machine and set source=local source.dir=DIR"
         )
     return str(cached)
 
@@ -267,7 +266,7 @@ def _data_sets(config: RunConfig, directory: Path, listed: Manifest) -> tuple[Re
     found = [listed.at(each) for each in sorted(wanted)]
     if any(each is None for each in found):
         raise UserError(
-            f"source.dir={directory}: unfinished: a data set of {','.join(config.task.names)} is "
+            f"source.dir={directory}: incomplete: a data set of {','.join(config.task.names)} is "
             f"not in {manifest.NAME}. {_prepare(config)}"
         )
     return tuple(each for each in found if each is not None)

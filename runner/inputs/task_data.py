@@ -1,4 +1,4 @@
-"""Local data that task files name: `dataset_path`, `data_files` and the like, read from the YAML.
+"""Find local data in task files (`dataset_path`, `data_files`, …) from the YAML.
 
 lm-eval may not be imported before the worker starts, so its rules are followed here: a name is a
 task, a group or a tag of a file below the include path; `include` takes another file's settings.
@@ -25,7 +25,7 @@ DATA_KEYS = ("dataset_path", "dataset_name", "dataset_kwargs", "metadata")
 def named_by_tasks(
     names: Iterable[str], roots: Iterable[str | None], data_dir: str | None
 ) -> tuple[Path, ...]:
-    """Files and directories that the tasks' own files name; task files and code outside the roots.
+    """Return local data in the tasks' files, and task files and code outside the roots.
 
     Args:
         names: tasks, groups and tags as they are asked for, or paths of task files.

@@ -1,4 +1,4 @@
-"""A model's files, looked at without loading them: found, whole, and who they are."""
+"""Find a model's files, check that they are complete, and digest them, without loading them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = re.compile(r"vision|visual|^image|^img_")
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the files are (None: only on the hub), and the model's config.json.
+    """The directory of the files (None: only on the hub) and the model's config.json.
 
     `revision` says who they are on their hub, `files` which they are here. `stored_bytes` are the
     weights' own, as they lie on disk; None where the hub does not say.
@@ -43,7 +43,7 @@ class Weights:
 
 
 def find_weights(config: RunConfig) -> Weights:
-    """The model of a configuration whose places are settled (`runner.inputs.sources`).
+    """Return the weights of a configuration whose paths are resolved (`runner.inputs.sources`).
 
     A local directory, else the hub's cache, else the hub itself.
 
@@ -55,10 +55,12 @@ def find_weights(config: RunConfig) -> Weights:
     if path.is_dir():
         return _local(path)
     if path.exists():
-        raise UserError(f"model.pretrained={pretrained}: a file; name the model's directory")
+        raise UserError(
+            f"model.pretrained={pretrained}: this is a file; give the model's directory"
+        )
     if is_path(pretrained):
         raise UserError(
-            f"model.pretrained={pretrained}: no such directory (a hub id reads owner/name)"
+            f"model.pretrained={pretrained}: no such directory (a hub id has the form owner/name)"
         )
     if config.source.weights == "modelscope":
         return _on_modelscope(pretrained, revision)
@@ -76,15 +78,15 @@ def find_weights(config: RunConfig) -> Weights:
 
 
 def untrusted(pretrained: str) -> str:
-    """What is said of weights whose own code would have to run, and is not trusted."""
+    """Return the message for weights that need remote code which is not trusted."""
     return (
-        f"model.trust_remote_code=false: {pretrained} is run by code that comes with its weights; "
-        "read it, then set model.trust_remote_code=true"
+        f"model.trust_remote_code=false: {pretrained} needs code that comes with its weights; "
+        "review it, then set model.trust_remote_code=true"
     )
 
 
 def takes_images(weights: Weights) -> bool:
-    """Whether the model is shown images: told by its config.json, or by its image processor's."""
+    """Return whether the model takes images, by its config.json or image processor."""
     config = weights.config
     found = [config, config.get("thinker_config")]
     processor = weights.directory / "preprocessor_config.json" if weights.directory else None
@@ -98,7 +100,9 @@ def _local(directory: Path) -> Weights:
     if adapters.is_adapter(directory):
         raise UserError(adapters.as_model(directory))
     if not config_file.is_file():
-        raise UserError(f"model.pretrained={directory}: no config.json in it; not a model's files")
+        raise UserError(
+            f"model.pretrained={directory}: not a model directory; config.json is missing"
+        )
     config = _json_mapping(config_file)
     files = _weight_files(directory)
     for file in files:
@@ -123,8 +127,8 @@ def _weight_files(directory: Path) -> list[Path]:
         outside = sorted(filter(leads_outside, wanted))
         if outside:
             raise UserError(
-                f"model.pretrained: {index} names a file outside of its directory "
-                f"({outside[0]!r}): fetch the model again"
+                f"model.pretrained: {index} lists a file outside its directory ({outside[0]!r}): "
+                "fetch the model again"
             )
         absent = sorted(name for name in wanted if not (directory / name).is_file())
         if absent:
@@ -158,7 +162,7 @@ def _json_mapping(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"model.pretrained: {file} is not JSON ({error})") from error
+        raise UserError(f"model.pretrained: {file} is not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"model.pretrained: {file} is not a JSON object: fetch it again")
     return content
@@ -169,11 +173,11 @@ def _on_the_hub(repository: str, revision: str | None) -> Weights:
 
     where = f"model.pretrained={repository}: neither a directory nor in {constants.HF_HUB_CACHE}"
     cure = (
-        f"On a machine with a network: `hf download {repository} --local-dir DIR`, carry DIR over "
-        "and set model.pretrained=DIR (or both at once, data too: docs/offline.md)"
+        f"On a machine with network access: `hf download {repository} --local-dir DIR`, copy DIR "
+        "to this machine and set model.pretrained=DIR (or both at once, data too: docs/offline.md)"
     )
     if huggingface.offline():
-        raise UserError(f"{where}, and HF_HUB_OFFLINE=1 forbids to ask the hub. {cure}")
+        raise UserError(f"{where}, and HF_HUB_OFFLINE=1 disables access to the hub. {cure}")
     try:
         found, config = huggingface.look(repository, revision)
     except Exception as error:  # whatever the network stack raises, the cure is the same
@@ -188,13 +192,13 @@ def _on_modelscope(repository: str, revision: str | None) -> Weights:
     except Exception as error:
         cached = cached_on_modelscope(repository, revision)
         cure = (
-            f"source.weights=local takes what is in {cached} as it is"
+            f"set source.weights=local to use {cached} as it is"
             if cached is not None
-            else "docs/offline.md says how to carry weights over"
+            else "docs/offline.md explains how to copy weights to this machine"
         )
         raise UserError(
-            f"model.pretrained={repository}: ModelScope did not give it ({type(error).__name__}: "
-            f"{reason(error)}); {cure}"
+            f"model.pretrained={repository}: the request to ModelScope failed "
+            f"({type(error).__name__}: {reason(error)}); {cure}"
         ) from error
     revision = f"modelscope:{repository}@{found.revision}"
     return Weights(None, config, revision, weight_bytes(found.files))

@@ -1,1 +1,1 @@
-"""The journal: answers of runs that did not come to their end, for the next attempt."""
+"""The journal: answers of unfinished runs, kept for the next attempt."""

@@ -1,4 +1,4 @@
-"""python -m runner.journal: what the journal holds, and how to make it smaller."""
+"""python -m runner.journal: list and prune the journal."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from pathlib import Path
 from runner.journal.attempts import Attempt, attempts, prune
 
 HELP = """\
-Lists the attempts whose answers are kept for the next one, or removes some. A running attempt's
-file is never touched.
+Lists the attempts whose answers are kept for a later attempt, or removes some of them. The file of
+a running attempt is never touched.
 
-Exit status: 0 done · 1 wrong usage
+Exit status: 0 done · 1 usage error
 """
 WRONG = 1
 GIB, DAY_S = 2**30, 86400.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the list, or what was removed."""
+    """List or prune the journal; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m runner.journal",
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", nargs="?", choices=("list", "prune"), default="list")
-    parser.add_argument("--dir", type=Path, default=Path("journal"), help="journal.dir of the runs")
+    parser.add_argument("--dir", type=Path, default=Path("journal"), help="the runs' journal.dir")
     parser.add_argument(
-        "--max-gib", type=_amount, help="prune: remove the oldest until this is left (0: all)"
+        "--max-gib",
+        type=_amount,
+        help="prune: remove the oldest attempts until at most this much is left (0: remove all)",
     )
     parser.add_argument(
-        "--older-than", type=_amount, metavar="DAYS", help="prune: remove what is older"
+        "--older-than", type=_amount, metavar="DAYS", help="prune: remove attempts older than this"
     )
     try:
         given = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""The files of the journal: one an attempt, held by it as long as it lives.
+"""The journal's files: one per attempt, locked while the attempt runs.
 
 `DIRECTORY/<engine fingerprint>[-<repeat>]/<start>-<pid>.answers`: a line a record, made of a CRC-32
 and what it covers: an answer, or the run that goes on with the file. A file that no living process
@@ -21,12 +21,12 @@ FIRST_LINE = b"answers 1"
 
 
 class CorruptError(ValueError):
-    """A file that is broken before its end, or none of ours."""
+    """A file that is corrupt before its end, or not a journal."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A file as the list shows it; `state` is running, stopped or corrupt."""
+    """A journal file for the list; `state` is running, stopped or corrupt."""
 
     file: Path
     state: str
@@ -39,7 +39,7 @@ class Attempt:
 
 
 def attempts(directory: Path) -> list[Attempt]:
-    """All files of the journal, the oldest first."""
+    """Return all files of the journal, the oldest first."""
     found = []
     for file in directory.glob("*/*"):
         if file.suffix not in (ENDING, CORRUPT):
@@ -52,7 +52,7 @@ def attempts(directory: Path) -> list[Attempt]:
 
 
 def prune(found: list[Attempt], most_bytes: float, oldest: float = 0.0) -> list[Attempt]:
-    """Remove what no process holds: changed before `oldest`, or, oldest first, above a size."""
+    """Remove unlocked files older than `oldest`, then the oldest above `most_bytes`."""
     removed = []
     size = sum(each.size for each in found)
     for each in found:
@@ -72,7 +72,7 @@ def prune(found: list[Attempt], most_bytes: float, oldest: float = 0.0) -> list[
 
 
 def create(directory: Path) -> tuple[Path, int]:
-    """A new file that this process holds, open for writing; its name, and the descriptor."""
+    """Create and lock a new file for writing; return its path and descriptor."""
     directory.mkdir(parents=True, exist_ok=True)
     stem = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.getpid()}"
     for number in range(1000):
@@ -88,7 +88,7 @@ def create(directory: Path) -> tuple[Path, int]:
 
 
 def seize(file: Path, tries: int = 1) -> int | None:
-    """A descriptor that holds the file; None where a living process does, or it is gone.
+    """Lock the file and return its descriptor; None if another process holds it or it is gone.
 
     Whoever only looks holds a file for a moment: with more `tries`, that is waited for.
     """
@@ -111,7 +111,7 @@ def seize(file: Path, tries: int = 1) -> int | None:
 
 
 def held(file: Path) -> bool:
-    """Whether a living process holds the file."""
+    """Return whether a living process holds the file."""
     descriptor = seize(file)
     if descriptor is None:
         return file.exists()
@@ -120,12 +120,12 @@ def held(file: Path) -> bool:
 
 
 def line(content: bytes) -> bytes:
-    """A record as it stands in the file; the content has no line break."""
+    """Return a record's line in the file; the content has no line break."""
     return b"%08x %s\n" % (zlib.crc32(content), content)
 
 
 def records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """(offset, content) of each whole record; what a dying process left at the end is passed over.
+    """Yield (offset, content) of each complete record; skip a truncated one at the end.
 
     Raises:
         CorruptError: if the first line is not a journal's, or whole records follow a broken one.
@@ -135,9 +135,9 @@ def records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
         checksum, space, record = each.removesuffix(b"\n").partition(b" ")
         whole = each.endswith(b"\n") and space and checksum == b"%08x" % zlib.crc32(record)
         if number == 0 and each.endswith(b"\n") and not (whole and record == FIRST_LINE):
-            raise CorruptError("its first line is not a journal's")
+            raise CorruptError("its first line is not a journal header")
         if whole and broken >= 0:
-            raise CorruptError(f"broken at byte {broken}, and whole again behind it")
+            raise CorruptError(f"corrupt at byte {broken}, with valid records after it")
         if not whole and broken < 0:
             broken = offset
         if whole and number:

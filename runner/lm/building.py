@@ -95,10 +95,10 @@ def _why_unaskable(request: Instance, task: Task) -> str:
     if request.request_type == "loglikelihood":
         key = "doc_to_choice" if task.OUTPUT_TYPE == "multiple_choice" else "doc_to_target"
         if request.args[1] in ("", task.config.target_delimiter):
-            return f"{key}: empty, and so without a likelihood"
+            return f"{key}: is empty, so it has no likelihood"
     for text in request.args:
         if isinstance(text, str) and not _is_unicode(text):
-            return "the prompt has half of a surrogate pair, which is no Unicode text"
+            return "the prompt has an unpaired surrogate, which is not valid Unicode"
     return ""
 
 

@@ -22,7 +22,7 @@ def data_sets(names: list[str], include_path: str | None) -> dict[str, dict[str,
     manager = TaskManager(include_path=include_path)
     known = tuple(manager.all_tasks)
     unknown = [
-        f"task.names={name}: lm-eval knows no such task.{suggestion(name, known)}"
+        f"task.names={name}: lm-eval has no such task.{suggestion(name, known)}"
         for name in names
         if name not in manager.task_index
     ]
@@ -76,15 +76,17 @@ class _Walk:
         identifier = config.get("dataset_path")
         options = config.get("dataset_kwargs") or {}
         if config.get("custom_dataset") or not identifier:
-            self.problems.append(f"task.names={name}: fetches its data by its own code; {_BY_HAND}")
+            self.problems.append(
+                f"task.names={name}: fetches its data with its own code; {_BY_HAND}"
+            )
         elif identifier in FILE_READERS:
-            self.problems.append(f"task.names={name}: reads files by their address; {_BY_HAND}")
+            self.problems.append(f"task.names={name}: reads data files by path or URL; {_BY_HAND}")
         elif not Path(identifier).is_dir():
             return {identifier: options.get("revision")}
         return {}
 
 
 _BY_HAND = (
-    "prepare cannot fetch it: run the task once on a machine with a network and carry that "
-    "machine's caches (HF_HOME) over"
+    "prepare cannot fetch it; run the task once on a machine with network access and copy that "
+    "machine's caches (HF_HOME) to this one"
 )

@@ -53,7 +53,7 @@ def local_datasets(
             try:
                 if path not in FILE_READERS:  # which name a format, and no data set
                     if root is None and source == "modelscope" and not fetch:
-                        raise NotHere(f"data set {path} would be asked of ModelScope")
+                        raise NotHere(f"data set {path} would be fetched from ModelScope")
                     directory = _directory(root, str(path), source)
                 if directory is None:
                     private = {"cache_dir": cache} if _is_local(str(path), options) else {}
@@ -61,8 +61,8 @@ def local_datasets(
                 other = served.setdefault(directory, str(path))
                 if other != path:
                     raise UserError(
-                        f"task.data_dir={root}: holds one data set, but {other} and {path} are "
-                        f"asked for; put each in a directory of its id ({root}/{path})"
+                        f"task.data_dir={root}: contains one data set, but {other} and {path} are "
+                        f"needed; put each in a directory named after its id ({root}/{path})"
                     )
                 return original(str(directory), name, **{**options, "cache_dir": cache})
             except UserError:
@@ -110,19 +110,20 @@ def _missing(
 ) -> str:
     what = f"{path} ({name})" if name else path
     if path in FILE_READERS:
-        return f"dataset_kwargs: dataset_path={path} cannot read them: {reason(_first(error))}"
+        return f"dataset_kwargs: dataset_path={path} cannot read the files: {reason(_first(error))}"
     said = reason(error)
     if directory is not None:
         return f"data set {what} cannot be read from task.data_dir={directory}: {said}"
     if source == "modelscope":
         return (
-            f"ModelScope did not give data set {what} (source.data=modelscope; {said}); it knows "
-            "many under other ids: use source.data=hf with HF_ENDPOINT, or source.data=local"
+            f"ModelScope did not return data set {what} (source.data=modelscope; {said}); it has "
+            "many data sets under other ids: use source.data=hf with HF_ENDPOINT, or "
+            "source.data=local"
         )
     return (
-        f"data set {what} is neither in the cache nor to be had from the hub "
-        f"({said}). On a machine with a network: `hf download --repo-type dataset {path} "
-        "--local-dir DIR`, carry DIR over and set task.data_dir=DIR"
+        f"data set {what} is not in the cache and could not be fetched from the hub ({said}). On a "
+        f"machine with network access: `hf download --repo-type dataset {path} --local-dir DIR`, "
+        "copy DIR to this machine and set task.data_dir=DIR"
     )
 
 

@@ -181,7 +181,7 @@ class Journal:
             aside = file.with_suffix(CORRUPT)
             with suppress(OSError):
                 file.rename(aside)
-            self._warn(f"journal: {file} is not used ({error}); it is now {aside.name}")
+            self._warn(f"journal: {file} is not used ({error}); renamed to {aside.name}")
             return
         self._taken.append(_Taken(file, descriptor, places))
 
@@ -200,7 +200,7 @@ class Journal:
 
     def _give_up(self, reason: str) -> None:
         self._open = False
-        self._warn(f"journal: {reason}; the run goes on, and its further answers are not kept")
+        self._warn(f"journal: {reason}; the run continues, but further answers are not saved")
 
 
 def identity(question: Asked) -> str:
@@ -247,9 +247,9 @@ def _record(record: Any) -> tuple[Key, Answer]:
         digest, number, *values = record
         answer = _ANSWERS.validate_python(dict(zip(_FIELDS, values, strict=False)))
     except (TypeError, ValueError) as error:
-        raise CorruptError("it has a record that is no answer") from error
+        raise CorruptError("it has a record that is not an answer") from error
     if not (isinstance(digest, str) and isinstance(number, int) and len(values) <= len(_FIELDS)):
-        raise CorruptError("it has a record that is no answer")
+        raise CorruptError("it has a record that is not an answer")
     return (digest, number), answer
 
 

@@ -135,7 +135,7 @@ def _unfinished(variables: dict[str, Any], error: Exception) -> tuple[str, str]:
     task = variables["self"]
     if "test_doc" not in variables and hasattr(task, "task_docs") and not len(task.task_docs):
         key = "process_docs" if task.config.process_docs else "test_split"
-        return key, f"no document is left of {task.config.test_split}"
+        return key, f"no documents left in {task.config.test_split}"
     if variables.get("choice") == "":
         return "doc_to_choice", f"a choice is empty: {variables['test_choice']}"
     if "metric_config" in variables and not hasattr(task, "dataset"):
@@ -158,8 +158,8 @@ def _shots(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, 
     """More examples than there are, as lm-eval's samplers find out."""
     wanted, pool = place.variables["n"], place.variables["self"].df
     excluded = place.variables.get("eval_doc") is not None
-    there = f"{wanted} examples are asked for, and there are {len(pool)}"
-    return "num_fewshot", there + (", the question itself among them" if excluded else "")
+    there = f"{wanted} examples are requested, but there are {len(pool)}"
+    return "num_fewshot", there + (", including the question itself" if excluded else "")
 
 
 def _function(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str]:
@@ -177,7 +177,7 @@ def _turn(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, s
         value = place.variables.get(name)
         if name in place.variables and not isinstance(value, str):
             kind = "a conversation" if _is_conversation(value) else f"a {type(value).__name__}"
-            return key, f"gives {kind}, and lm-eval takes text"
+            return key, f"returns {kind}, but lm-eval needs text"
     return None
 
 
@@ -204,7 +204,7 @@ SPECIAL: dict[str, Callable[[Exception, _Place, list[_Place]], tuple[str, str] |
     "apply_chat_template": _template,
     "process_results": _scoring,
 }
-UNKNOWN_METRIC = "neither lm-eval nor Hugging Face's evaluate, as far as it is here, has it"
+UNKNOWN_METRIC = "not found in lm-eval, nor in the Hugging Face evaluate metrics on this machine"
 
 
 def _is_conversation(value: Any) -> bool:

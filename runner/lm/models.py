@@ -61,7 +61,7 @@ class FedModel(Templated, VLLM):
             known, until, length = self.modify_gen_kwargs(settings, None, self.max_gen_toks)
             SamplingParams(max_tokens=length, stop=until, **known)
         except Exception as error:  # ValueError up to vLLM 0.23, a class of its own in 0.32
-            raise UserError(f"generation_kwargs: vLLM refuses {settings}: {error}") from error
+            raise UserError(f"generation_kwargs: vLLM rejects {settings}: {error}") from error
 
     def begin(self, window: int | None, journal: Journal | None) -> None:
         """Another run: it must not depend on what this engine was asked before it.
@@ -108,7 +108,7 @@ class FedModel(Templated, VLLM):
                 (text,) = super(FedModel, self).generate_until([_with_images(request)], True)
             except PromptError as error:
                 raise UserError(
-                    f"task.names={request.task_name}: vLLM refuses the prompt of document "
+                    f"task.names={request.task_name}: vLLM rejects the prompt of document "
                     f"{request.doc_id}: {error}"
                 ) from error
             self._note(request)

@@ -96,30 +96,27 @@ class Requests:
         fixed = self._task.config.num_fewshot
         if shots is not None and fixed is not None and fixed != shots:
             raise UserError(
-                f"task.num_fewshot={shots}: {self.name} fixes num_fewshot: {fixed} in its file, "
-                f"and lm-eval does not change that; set {fixed}, or null"
+                f"task.num_fewshot={shots}: {self.name} sets num_fewshot: {fixed} in its file, and "
+                f"lm-eval does not override it; set {fixed}, or null"
             )
         lost = {role for each in self._rendered for role in each.lost}
         if "system" in lost and self._plan.system_instruction:
             raise UserError(
-                f"task.system_instruction: the chat template of "
-                f"{self._plan.engine_args['pretrained']} shows no system message, so "
-                f"{self.name} would be asked without it; leave it out, or set "
-                "task.apply_chat_template=false"
+                "task.system_instruction: the chat template of "
+                f"{self._plan.engine_args['pretrained']} drops system messages, so {self.name} "
+                "would run without it; remove it, or set task.apply_chat_template=false"
             )
         if "system" in lost:
             self._note(
                 number,
                 "system message lost",
-                "the task's description is missing: the chat template shows no system message",
+                "the task's description is missing: the chat template drops system messages",
             )
         if lost - {"system"}:
-            self._note(
-                number, "message lost", "the chat template left out a part of the conversation"
-            )
+            self._note(number, "message lost", "the chat template drops part of the conversation")
         if self._examples.hold(doc):
             self._note(
-                number, "own answer", "the few-shot examples hold the question and its answer"
+                number, "own answer", "the few-shot examples include the question and its answer"
             )
 
     def _compare(self, request: Instance, number: int) -> None:
@@ -166,9 +163,9 @@ class Requests:
             (name, value), *_ = ((n, wanted[n]) for n in SAMPLING if wanted.get(n))
             others = " and ".join(f"{n}={in_yaml(v)}" for n, v in given.items())
             raise UserError(
-                f"task.gen_kwargs.{name}={in_yaml(value)}: {self.name} would still be answered "
-                f"greedily, with {others}; set "
-                "task.gen_kwargs.do_sample=true and a task.gen_kwargs.temperature above 0"
+                f"task.gen_kwargs.{name}={in_yaml(value)}: {self.name} would still be decoded "
+                f"greedily because of {others}; set task.gen_kwargs.do_sample=true and a "
+                "task.gen_kwargs.temperature above 0"
             )
 
     def _compare_images(self, prompt: str, images: list[Any], number: int) -> None:
@@ -185,8 +182,8 @@ class Requests:
         if places < shown or strict:
             raise UserError(
                 f"task.names={self.name}: the prompt of document {number} has "
-                f"{_counted(places, 'image placeholder')} and {_counted(shown, 'image')}; mend "
-                f"the task's doc_to_text (each {PLACEHOLDER} stands for one image) or its data"
+                f"{_counted(places, 'image placeholder')} and {_counted(shown, 'image')}; fix the "
+                f"task's doc_to_text (each {PLACEHOLDER} stands for one image) or its data"
             )
         self._note(
             number, "placeholder without image", "the prompt has more placeholders than images"

@@ -44,7 +44,7 @@ def check_engine_args(plan: Plan) -> None:
 
     known = tuple(item.name for item in fields(EngineArgs))
     unknown = [
-        f"engine.extra.{name}: this vLLM knows no such engine argument.{suggestion(name, known)}"
+        f"engine.extra.{name}: this vLLM has no such engine argument.{suggestion(name, known)}"
         for name in plan.engine_args
         if name not in known and name not in LM_EVAL_ARGUMENTS
     ]
@@ -56,7 +56,7 @@ def check_engine_args(plan: Plan) -> None:
     except Exception as error:  # vLLM and its plugins raise whatever comes to their mind here
         if "trust_remote_code" in str(error):
             raise UserError(untrusted(plan.engine_args["pretrained"])) from error
-        raise UserError(f"engine: vLLM refuses this configuration: {_reason(error)}") from error
+        raise UserError(f"engine: vLLM rejects this configuration: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

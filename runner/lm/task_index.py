@@ -50,7 +50,7 @@ class IndexedTasks(TaskManager):
                 return f"task.names={name}: {file}: {why}"
         passed_over = "".join(f" Not read: {file} ({why})." for file, why in self._some_unreadable)
         near = suggestion(name, tuple(self.all_tasks))
-        return f"task.names={name}: lm-eval knows no such task.{near}{passed_over}"
+        return f"task.names={name}: lm-eval has no such task.{near}{passed_over}"
 
     def fails(self, name: str) -> bool:
         """Whether the user has a file for the task that cannot be read."""

@@ -151,7 +151,7 @@ def _image_problems(loaded: LoadedTask, backend: str) -> list[str]:
     shown = [leaf for leaf in loaded.leaves.values() if getattr(leaf, "MULTIMODAL", False)]
     name = loaded.evaluation.task
     if shown and backend in ("vllm", "hf"):
-        return [f"model.backend=vllm: {name} shows images; choose model.backend=vllm-vlm"]
+        return [f"model.backend=vllm: {name} has images; use model.backend=vllm-vlm"]
     scored = sorted({leaf.OUTPUT_TYPE for leaf in shown} - {"generate_until"})
     if scored:
         return [

@@ -62,7 +62,7 @@ def unread_arguments(lm: Any, plan: Plan) -> list[str]:
         given["model.enable_thinking"] = ("enable_thinking", True)
     return [
         f"{key}={in_yaml(value)}: the chat template of {plan.engine_args['pretrained']} does not "
-        f"read {name}; check the name, or leave it out"
+        f"use {name}; check the name, or remove it"
         for key, (name, value) in given.items()
         if not any(re.search(rf"\b{re.escape(name)}\b", source) for source in sources)
     ]

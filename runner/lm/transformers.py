@@ -61,7 +61,7 @@ class RecordedTransformers(Templated, Scoring):
         try:
             self._load()
         except (ValueError, ImportError) as error:
-            raise UserError(f"engine: transformers refuses this: {said(error)}") from error
+            raise UserError(f"engine: transformers rejects this: {said(error)}") from error
         self.model.eval()
         self.model.tie_weights()
         if wanted is not None:
@@ -201,8 +201,8 @@ class RecordedTransformers(Templated, Scoring):
         longest = self.max_length - room
         if longest < 1:
             raise UserError(
-                f"engine.max_model_len={self.max_length}: no room for a prompt beside an answer of "
-                f"{room} tokens; raise it, or lower task.gen_kwargs.max_gen_toks"
+                f"engine.max_model_len={self.max_length}: no room for a prompt in addition to an "
+                f"answer of {room} tokens; raise it, or lower task.gen_kwargs.max_gen_toks"
             )
         inputs = {"input_ids": ids[:, -longest:], "attention_mask": mask[:, -longest:]}
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}

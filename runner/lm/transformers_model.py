@@ -31,14 +31,14 @@ def check_engine_args(plan: Plan) -> None:
     except (OSError, ValueError) as error:
         if "trust_remote_code" in str(error):
             raise UserError(untrusted(args["pretrained"])) from error
-        raise UserError(f"engine: transformers refuses these weights: {said(error)}") from error
+        raise UserError(f"engine: transformers rejects these weights: {said(error)}") from error
     if _loads(plan.backend, config):
         return
     others = [cure for name, (_, cure) in LOADERS.items() if _loads(name, config)]
     raise UserError(
         f"model.pretrained={args['pretrained']}: a {config.model_type} model, which transformers' "
-        f"{LOADERS[plan.backend][0].__name__} does not load"
-        + "".join(f"; {cure} takes the class that does" for cure in others)
+        f"{LOADERS[plan.backend][0].__name__} cannot load"
+        + "".join(f"; {cure} selects a class that can" for cure in others)
     )
 
 

@@ -1,4 +1,4 @@
-"""How much of a device a model takes, told from its files before an engine starts (docs/memory.md).
+"""Estimate a model's device memory from its files before an engine starts (docs/memory.md).
 
 What is counted, a device's weights and the KV cache of one sequence of `max_model_len`, is what
 vLLM cannot do without. What is not counted (activations, graphs, communication buffers) comes on

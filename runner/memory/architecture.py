@@ -1,4 +1,4 @@
-"""What config.json says of a model's layers, found where each architecture keeps it."""
+"""Read a model's layers from config.json, wherever each architecture stores them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def text_config(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_tied(model: Mapping[str, Any]) -> bool:
-    """Whether the input embedding serves as the output head too."""
+    """Return whether the input embedding is also the output head."""
     return bool(model.get("tie_word_embeddings") or text_config(model).get("tie_word_embeddings"))
 
 
@@ -109,7 +109,7 @@ def head_size(text: Mapping[str, Any]) -> int | None:
 
 
 def names_longest(model: Mapping[str, Any]) -> bool:
-    """Whether config.json says how long a sequence may be."""
+    """Return whether config.json gives a maximum sequence length."""
     text = text_config(model)
     return any(integer(text, name) is not None for name in _LENGTHS)
 
@@ -149,7 +149,7 @@ def stages(layers: int, pp: int) -> list[range]:
 
 
 def integer(mapping: Mapping[str, Any], *names: str) -> int | None:
-    """The first of the names that holds a whole number."""
+    """Return the value of the first name that holds a whole number."""
     for name in names:
         if isinstance(mapping.get(name), int) and not isinstance(mapping[name], bool):
             return int(mapping[name])

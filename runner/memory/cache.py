@@ -34,7 +34,7 @@ _UNKNOWN = ("compress_ratios", "block_configs", "is_encoder_decoder")
 
 @dataclass(frozen=True)
 class LayerCache:
-    """Bytes a token, of how many tokens at most (None: all), and bytes whatever the length."""
+    """Bytes per token, the maximum number of tokens kept (None: all), and constant bytes."""
 
     per_token: float = 0.0
     at_most: int | None = None
@@ -47,19 +47,19 @@ class LayerCache:
 
 @dataclass(frozen=True)
 class Cache:
-    """Every layer's, in the model's order, and what could not be known."""
+    """The cache of every layer in the model's order, and notes on what is unknown."""
 
     layers: tuple[LayerCache, ...]
     notes: tuple[str, ...] = ()
 
 
 def cache(model: Mapping[str, Any], layout: Layout) -> Cache:
-    """What one device keeps of a sequence's keys and values."""
+    """Return the KV cache of one sequence on one device."""
     text = architecture.text_config(model)
     count = architecture.layer_count(text)
     strange = [name for name in _UNKNOWN if text.get(name)]
     if count is None or strange:
-        what = f"has {strange[0]}" if strange else "names no num_hidden_layers"
+        what = f"has {strange[0]}" if strange else "has no num_hidden_layers"
         return Cache((LayerCache(),) * (count or 0), (f"KV cache not counted: config.json {what}",))
     element = layout.cache_bytes(model) / layout.cp
     if text.get("kv_lora_rank") is not None:
@@ -69,7 +69,10 @@ def cache(model: Mapping[str, Any], layout: Layout) -> Cache:
     if full is None:
         return Cache(
             (LayerCache(),) * count,
-            ("KV cache not counted: config.json names no number of heads or head size",),
+            (
+                "KV cache not counted: config.json does not give the number of heads or the head "
+                "size",
+            ),
         )
     kinds = _kinds(text, count)
     window, sliding = _window(text), full

@@ -1,4 +1,4 @@
-"""Weights and KV cache of the fullest device."""
+"""Estimate weights and KV cache of the device with the largest share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FOUR_BITS = ("bitsandbytes", "mxfp4", "nvfp4")
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the fullest device must hold, and what could not be known of it."""
+    """Memory of the device with the largest share, and notes on what is unknown."""
 
     weight_bytes: int
     # What one more token costs where every token is kept.
@@ -33,7 +33,7 @@ class Estimate:
 
 
 def estimate(model: Mapping[str, Any], stored: StoredWeights, layout: Layout) -> Estimate:
-    """What one device needs of config.json's model; of all pipeline stages, the fullest."""
+    """Return the estimate for one device of the largest pipeline stage."""
     kept = cache(model, layout)
     tokens = layout.max_model_len
     if tokens is None or tokens < 1:  # -1: vLLM takes what fits
@@ -56,9 +56,9 @@ def estimate(model: Mapping[str, Any], stored: StoredWeights, layout: Layout) ->
 
 def _notes(stored: StoredWeights) -> tuple[str, ...]:
     if not stored.parts:
-        return ("weights not counted: their files are not here",)
+        return ("weights not counted: the files are not on this machine",)
     if not stored.named:
-        return ("weights taken as evenly shared: the files name no tensors",)
+        return ("weights assumed to be split evenly: the files do not list their tensors",)
     return ()
 
 

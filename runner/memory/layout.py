@@ -34,7 +34,7 @@ CACHE_BYTES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """One engine's share-out. Data parallel is not here: lm-eval's replicas are whole engines."""
+    """How one engine splits a model. Data parallelism is absent: replicas are separate engines."""
 
     tp: int = 1
     pp: int = 1
@@ -57,7 +57,7 @@ class Layout:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Layout:
-        """From engine arguments under vLLM's names, as `Plan.engine_args` has them."""
+        """Return the layout for engine arguments with vLLM's names, as in `Plan.engine_args`."""
         limits = arguments.get("limit_mm_per_prompt")
         without_images = isinstance(limits, Mapping) and bool(limits) and not any(limits.values())
         length = arguments.get("max_model_len")

@@ -1,4 +1,4 @@
-"""Whether an estimate fits a device, and what to change where it does not."""
+"""Check whether an estimate fits a device, and what to change if it does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHORTEST = 512
 
 @dataclass(frozen=True)
 class Room:
-    """A device's memory, the share of it that vLLM may take, and how many devices there are."""
+    """A device's memory, the fraction that vLLM may use, and the number of devices."""
 
     # As the engine sees it.
     total_bytes: int
@@ -31,7 +31,7 @@ class Room:
     shown_bytes: int | None = None
 
     def __str__(self) -> str:
-        more = f" (all that an engine sees of {_gib(self.shown_bytes)})" if self.shown_bytes else ""
+        more = f" (what the engine sees of {_gib(self.shown_bytes)})" if self.shown_bytes else ""
         return f"{_gib(self.bytes)} of {_gib(self.total_bytes)} GiB{more}"
 
     @property
@@ -40,20 +40,20 @@ class Room:
 
 
 def describe(needed: Estimate, layout: Layout, room: Room | None = None) -> str:
-    """One line for a person, and one for each thing that is not known."""
+    """Return the estimate in one line, followed by a line for each unknown."""
     line = (
-        f"at least {_gib(needed.total)} GiB a device: weights {_gib(needed.weight_bytes)} GiB, "
+        f"at least {_gib(needed.total)} GiB per device: weights {_gib(needed.weight_bytes)} GiB, "
         f"KV cache {_gib(needed.kv_bytes)} GiB for one sequence of {needed.tokens} tokens "
-        f"({needed.kv_bytes_per_token / 1024:.1f} KiB a token) at tp={layout.tp}, pp={layout.pp}"
+        f"({needed.kv_bytes_per_token / 1024:.1f} KiB per token) at tp={layout.tp}, pp={layout.pp}"
     )
     if room is not None:
-        line += f"; vLLM may take {room}"
+        line += f"; vLLM may use {room}"
     return "\n".join([line, *needed.notes])
 
 
 @dataclass(frozen=True)
 class Shortage:
-    """What cannot fit, and each change that alone would make it fit; None where there is none."""
+    """What does not fit, and each single change that would make it fit (None: no such change)."""
 
     what: str
     # Tensor parallel sizes above the present one, the smallest first.
@@ -65,7 +65,7 @@ class Shortage:
 def fits(
     model: Mapping[str, Any], stored: StoredWeights, layout: Layout, room: Room
 ) -> Shortage | None:
-    """None if the estimate has room."""
+    """Return None if the estimate fits, else the shortage."""
     needed = estimate(model, stored, layout)
     limit = f"engine.gpu_memory_utilization={room.share:g}"
     if layout.cache_sized:
@@ -74,17 +74,17 @@ def fits(
         return None
     if needed.weight_bytes > room.bytes:
         key = f"parallelism.tp={layout.tp}"
-        what = f"weights alone need {_gib(needed.weight_bytes)} GiB of each device"
+        what = f"the weights alone need {_gib(needed.weight_bytes)} GiB per device"
     else:
         length = layout.max_model_len
         key = f"engine.max_model_len={'null' if length is None else length}"
         what = (
             f"weights {_gib(needed.weight_bytes)} GiB + KV cache {_gib(needed.kv_bytes)} GiB for "
-            f"one sequence of {needed.tokens} tokens need {_gib(needed.total)} GiB of each device"
+            f"one sequence of {needed.tokens} tokens need {_gib(needed.total)} GiB per device"
         )
     share = math.ceil(100 * needed.total / room.total_bytes) / 100
     return Shortage(
-        f"{key}: {what}, {limit} leaves {room}",
+        f"{key}: {what}, but {limit} leaves {room}",
         tuple(_enough_ranks(model, stored, layout, room)),
         _longest(model, stored, layout, room, needed),
         share if share <= _HIGHEST_SHARE else None,

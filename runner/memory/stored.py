@@ -1,4 +1,4 @@
-"""What a model's weight files hold, read from their headers: nothing is loaded."""
+"""Summarise a model's weight files from their headers, without loading them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _SCALE = re.compile(r"(scale|scale_inv|offset|zero_point|zero)$")
 
 @dataclass(frozen=True)
 class Part:
-    """Where tensors lie, and how ranks share them: tensors that agree in all of it are summed."""
+    """Place of tensors in the model and how ranks split them; tensors are summed by this key."""
 
     # "layer", "embedding", "head", "tower", "rest", or "unknown" where the files have no names.
     place: str
@@ -62,7 +62,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Amount:
-    """Elements that take the run's dtype, and bytes that stay as they are stored."""
+    """Number of elements stored in the run's dtype, and bytes that keep their stored type."""
 
     floats: int = 0
     fixed_bytes: int = 0
@@ -70,7 +70,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """A checkpoint, summed up; empty parts: nothing is known of it."""
+    """Summary of a checkpoint; `parts` is empty if nothing is known."""
 
     parts: dict[Part, Amount]
     # Bytes of all of it, as stored.
@@ -82,13 +82,13 @@ class StoredWeights:
 
     @property
     def quantized(self) -> bool:
-        """Whether more than a tenth of it is stored in integers or 8-bit floats."""
+        """Return whether more than a tenth is stored as integers or 8-bit floats."""
         fixed = sum(amount.fixed_bytes for amount in self.parts.values())
         return self.named and 10 * fixed > self.stored_bytes
 
 
 def stored_weights(directory: Path | None) -> StoredWeights:
-    """From the headers of *.safetensors, else an index, else the sizes of *.bin; None: unknown.
+    """Read *.safetensors headers, else an index, else *.bin sizes; for None, nothing is known.
 
     Raises:
         UserError: if a header cannot be read.
@@ -112,7 +112,9 @@ def _index(directory: Path) -> dict[str, Any]:
     except OSError:
         return {}
     except ValueError as error:
-        raise UserError(f"model.pretrained: {directory}'s index is not JSON ({error})") from error
+        raise UserError(
+            f"model.pretrained: {directory}'s index is not valid JSON ({error})"
+        ) from error
     return content if isinstance(content, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""The kinds of machine that vLLM runs on: devices, what is missing, the worker's environment."""
+"""The platforms that vLLM runs on: devices, missing requirements, the worker's environment."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (Ascen
 
 
 def detect() -> Platform:
-    """What this machine has: an NPU, else a GPU, else the CPU."""
+    """Return this machine's platform: an NPU, else a GPU, else the CPU."""
     return next(platform for platform in PLATFORMS.values() if platform.present())
 
 
 def cuda_or_cpu() -> Platform:
-    """Where transformers runs here: it knows no NPU without torch-npu's help."""
+    """Return the platform for transformers, which does not support NPUs without torch-npu."""
     cuda = PLATFORMS["cuda"]
     return cuda if cuda.present() else PLATFORMS["cpu"]
 

@@ -1,4 +1,4 @@
-"""vllm-ascend's own options: what `additional_config` of each release knows.
+"""The `additional_config` options of each vllm-ascend release.
 
 vllm-ascend reads the keys that it knows and passes over the rest without a word (`eplb_config`
 apart): a typing error would run with the default. Null leaves a key to vllm-ascend's own default.
@@ -83,7 +83,7 @@ class ProfilingChunkConfig:
 
 @dataclass
 class RejectionSamplerConfig:
-    """Of speculative decoding; `enable_entropy_verify` accepts tokens that the model would not."""
+    """Speculative decoding; `enable_entropy_verify` accepts tokens that the model would reject."""
 
     enable_block_verify: bool | None = None
     enable_entropy_verify: bool | None = None
@@ -116,7 +116,7 @@ class BatchJobSchedConfig:
 
 @dataclass
 class SchedulerConfig:
-    """From 0.26 on; vllm-ascend still reads these at the top, and calls that deprecated."""
+    """Scheduler options since 0.26; the same keys at the top level are deprecated."""
 
     enable_balance_scheduling: bool | None = None
     recompute_scheduler_enable: bool | None = None
@@ -211,7 +211,7 @@ RELEASES: dict[tuple[int, ...], type[AdditionalConfig]] = {
 
 
 def schema(installed: str | None) -> type[AdditionalConfig]:
-    """What the installed vllm-ascend knows: the newest schema here that is no newer than it."""
+    """Return the newest schema that is not newer than the installed vllm-ascend."""
     try:
         release = Version(installed or USUAL).release
     except InvalidVersion:
@@ -224,15 +224,15 @@ def schema(installed: str | None) -> type[AdditionalConfig]:
 
 
 def elsewhere(name: str, installed: str | None) -> str:
-    """Why the installed vllm-ascend does not know a key that another place or release has."""
+    """Return why the installed vllm-ascend lacks a key that another place or release has, or ''."""
     mine = schema(installed)
     if name in names(mine):
         return ""
     if name in names(SchedulerConfig) and "scheduler_config" in names(mine):
-        return f"is engine.additional_config.scheduler_config.{name} in this vllm-ascend"
+        return f"use engine.additional_config.scheduler_config.{name} with this vllm-ascend"
     having = [release for release, each in RELEASES.items() if name in names(each)]
     others = " and ".join(".".join(map(str, release)) for release in having)
-    return f"vllm-ascend {installed or USUAL} has no such key, {others} has" if having else ""
+    return f"vllm-ascend {installed or USUAL} has no such key; it is in {others}" if having else ""
 
 
 def names(kind: type[Any]) -> set[str]:
@@ -240,7 +240,7 @@ def names(kind: type[Any]) -> set[str]:
 
 
 def settled(config: AdditionalConfig) -> dict[str, Any]:
-    """What the user set, nested as vllm-ascend reads it."""
+    """Return only the keys that the user set, nested as vllm-ascend reads them."""
     return _set(asdict(config))
 
 

@@ -42,7 +42,7 @@ KEEP_S = 5.0
 
 @dataclass(frozen=True)
 class Machine:
-    """What is known of this machine and its NPUs."""
+    """This machine's NPUs and versions, as far as known."""
 
     devices: tuple[Device, ...]
     """All that are here; the index is the number that ASCEND_RT_VISIBLE_DEVICES counts in."""
@@ -71,8 +71,8 @@ class Ascend(Platform):
         lines = []
         if not self.present():
             lines.append(
-                f"no NPU: {below_root(DEVICE_FILES)}/davinci0 … do not exist (in a container: pass "
-                "them with --device /dev/davinci0 --device /dev/davinci_manager)"
+                f"no NPU: {below_root(DEVICE_FILES)}/davinci0 … do not exist (in a container, pass "
+                "the devices with --device /dev/davinci0 --device /dev/davinci_manager)"
             )
         absent = [package for package in PACKAGES if installed_version(package) is None]
         if absent:
@@ -83,7 +83,7 @@ class Ascend(Platform):
         return lines
 
     def machine(self) -> Machine:
-        """Read it, which takes npu-smi a second or two; an answer is good for five more."""
+        """Read the machine with npu-smi (1 to 2 s) and cache the result for five seconds."""
         asked = tuple(map(os.environ.get, ("ASCEND_MACHINE_ROOT", "ASCEND_HOME_PATH", "PATH")))
         if self._kept and self._kept[0] == asked and time.monotonic() - self._kept[1] < KEEP_S:
             return self._kept[2]
@@ -104,7 +104,7 @@ class Ascend(Platform):
         memory_share: float = MEMORY_SHARE,
         eager: bool = False,
     ) -> dict[str, str]:
-        """As the base class says; steers the engine past devices that are ill or taken."""
+        """Return the worker's variables, and avoid devices that are unhealthy or in use."""
         devices = self.devices(variables)
         if ranks > len(devices):
             written = variables.get(VISIBLE)
@@ -147,10 +147,11 @@ def _read() -> Machine:
         if here > shown or which:
             unknown["count"] = (
                 f"npu-smi shows {shown} devices",
-                f"{below_root(DEVICE_FILES)} has {here}{', with other numbers' if which else ''}",
+                f"{below_root(DEVICE_FILES)} has "
+                f"{here}{', with different numbers' if which else ''}",
             )
     if reading.version == UNKNOWN:
-        unknown["npu-smi"] = (reading.problem or "npu-smi info: no version in its answer",)
+        unknown["npu-smi"] = (reading.problem or "npu-smi info: no version in its output",)
     named = {series_of(device.name) for device in devices}
     series = named.pop() if len(named) == 1 else None
     if series is None and reading.chips:

@@ -1,4 +1,4 @@
-"""What the runner asks of a kind of machine. Nothing here may initialise a device."""
+"""The interface of a platform. Nothing here may initialise a device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DeviceProcess:
 
 @dataclass(frozen=True)
 class DeviceIds:
-    """What npu-smi calls a device: NPU, chip, and physical id and PCI address where shown."""
+    """npu-smi's ids of a device: NPU and chip, and physical id and PCI address if shown."""
 
     npu: int
     chip: int
@@ -42,7 +42,7 @@ class DeviceIds:
 
 @dataclass(frozen=True)
 class Device:
-    """One device that an engine rank can own; its index is the one that the engine counts by."""
+    """One device for an engine rank; `index` is the engine's own numbering."""
 
     index: int
     name: str
@@ -56,7 +56,7 @@ class Device:
 
     @property
     def engine_memory_bytes(self) -> int | None:
-        """The total that an engine's share of the memory is a share of."""
+        """Total memory that the engine's gpu_memory_utilization refers to."""
         return self.memory_seen_bytes or self.memory_total_bytes
 
 
@@ -67,15 +67,15 @@ class Platform(ABC):
 
     @abstractmethod
     def present(self) -> bool:
-        """Whether the machine has such a device; cheap, asked at every start."""
+        """Return whether the machine has such a device; cheap, called at every start."""
 
     @abstractmethod
     def missing(self) -> list[str]:
-        """What this machine lacks to run an engine here, a line each; empty if nothing."""
+        """Return a line for each requirement that this machine lacks to run an engine."""
 
     @abstractmethod
     def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:
-        """The devices that an engine started with these variables could use."""
+        """Return the devices that an engine started with these variables could use."""
 
     @abstractmethod
     def worker_environment(
@@ -86,7 +86,7 @@ class Platform(ABC):
         memory_share: float = MEMORY_SHARE,
         eager: bool = False,
     ) -> dict[str, str]:
-        """Variables for the worker alone, for an engine of so many ranks.
+        """Return variables only for the worker, for an engine with this many ranks.
 
         `variables` are those that the worker would start with, `memory_share` the part of each
         device's memory that its engine will ask for; an `eager` engine compiles no graph.
@@ -96,15 +96,15 @@ class Platform(ABC):
         """
 
     def machine(self) -> Machine | None:
-        """The Ascend machine as npu-smi and CANN describe it; None on other platforms."""
+        """Return the Ascend machine as npu-smi and CANN describe it; None on other platforms."""
         return None
 
     def versions(self) -> dict[str, str]:
-        """Driver and toolkit versions; 'unknown' where they cannot be read."""
+        """Return driver and toolkit versions; 'unknown' if they cannot be read."""
         return {}
 
     def unknown(self) -> dict[str, tuple[str, ...]]:
-        """For each thing that cannot be known here, the places that were looked at."""
+        """Return the places that were checked for each value that is unknown."""
         return {}
 
 

@@ -17,14 +17,14 @@ RUNNING_VERSION = r"toolkit_running_version=\[[^:\]\n]*:([^\]\n]+)\]"
 
 @dataclass(frozen=True)
 class Found:
-    """A version, or 'unknown' and where it was looked for."""
+    """A version, or 'unknown' with the places that were checked."""
 
     version: str
     looked_at: tuple[str, ...] = ()
 
 
 def cann() -> Found:
-    """The toolkit that is in use (`ASCEND_HOME_PATH`), else the one that is installed."""
+    """Return the version of the toolkit in use (`ASCEND_HOME_PATH`), else of the installed one."""
     in_use = os.environ.get("ASCEND_HOME_PATH")
     homes = [Path(in_use)] if in_use else []
     homes += [below_root(home) for home in HOMES]
@@ -41,12 +41,12 @@ def cann() -> Found:
 
 
 def driver() -> Found:
-    """The NPU driver's; a container has it where the host's file is mounted."""
+    """Return the NPU driver's version; in a container, the host's file must be mounted."""
     return _package("driver")
 
 
 def firmware() -> Found:
-    """The NPU firmware's; few containers have it."""
+    """Return the NPU firmware's version; few containers have it."""
     return _package("firmware")
 
 

@@ -1,4 +1,4 @@
-"""Whether what is installed belongs together, by the table in compatibility.yaml.
+"""Check that the installed versions are compatible, by the table in compatibility.yaml.
 
 vllm-ascend checks none of it: with another torch-npu or CANN it fails at start in words of its own,
 or runs with kernels that nobody has compared.
@@ -25,7 +25,7 @@ PACKAGES = (ENGINE, "vllm", "torch", "torch-npu", "triton-ascend", "transformers
 
 @cache
 def table() -> dict[str, dict[str, str]]:
-    """The known sets, by the release of vllm-ascend that each belongs to; the newest first."""
+    """Return the known sets of versions by vllm-ascend release, the newest first."""
     sets = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     return {row[ENGINE]: {name: str(version) for name, version in row.items()} for row in sets}
 
@@ -33,7 +33,7 @@ def table() -> dict[str, dict[str, str]]:
 def problems(
     packages: Mapping[str, str], cann: str, python: str | None = None
 ) -> list[tuple[str, str]]:
-    """Each thing that does not belong to the installed vllm-ascend, and its cure.
+    """Return each version that does not match the installed vllm-ascend, with its fix.
 
     Nothing without vllm-ascend, whose absence is another complaint.
     """
@@ -44,7 +44,7 @@ def problems(
     if belongs is None:
         return [
             (
-                f"{ENGINE} {installed} is not among the versions that this runner knows "
+                f"{ENGINE} {installed} is not a version that this runner knows "
                 f"({', '.join(table())})",
                 "install one of these",
             )
@@ -52,17 +52,17 @@ def problems(
     found_here = []
     for name, (found, wanted) in _pairs(packages, cann, belongs).items():
         if _release(found) != _release(wanted) and _release(found) is not None:
-            what = f"{name} {found} is installed, {ENGINE} {belongs[ENGINE]} belongs with {wanted}"
+            what = f"{name} {found} is installed, but {ENGINE} {belongs[ENGINE]} expects {wanted}"
             found_here.append((what, _cure(name, wanted, belongs[ENGINE])))
     here = python or platform.python_version()
     if "python" in belongs and not SpecifierSet(belongs["python"]).contains(here):
-        what = f"Python {here} runs this, {ENGINE} {belongs[ENGINE]} needs {belongs['python']}"
+        what = f"this is Python {here}, but {ENGINE} {belongs[ENGINE]} needs {belongs['python']}"
         found_here.append((what, _image(belongs[ENGINE])))
     return found_here
 
 
 def notes(packages: Mapping[str, str], cann: str) -> list[str]:
-    """Differences too small to refuse: another .postN, a pre-release, a version not to be read."""
+    """Return small differences that are accepted: another .postN, a pre-release, unreadable."""
     installed = packages.get(ENGINE)
     belongs = _set_of(installed) if installed is not None else None
     if installed is None or belongs is None:
@@ -74,16 +74,16 @@ def notes(packages: Mapping[str, str], cann: str) -> list[str]:
         **_pairs(packages, cann, belongs),
     }.items():
         if found == UNKNOWN:
-            lines.append(f"{name}'s version is unknown; {ENGINE} {release} belongs with {wanted}")
+            lines.append(f"{name}'s version is unknown; {ENGINE} {release} expects {wanted}")
         elif _release(found) is None:
-            lines.append(f"{name} {found} cannot be compared with the {wanted} that belongs here")
+            lines.append(f"{name} {found} cannot be compared with the expected {wanted}")
         elif _release(found) == _release(wanted) and not _same(found, wanted):
             lines.append(f"{name} {found} is installed, {wanted} was tested; a small difference")
     return lines
 
 
 def belonging(packages: Mapping[str, str]) -> dict[str, str]:
-    """The set of the installed vllm-ascend; empty where it is absent or not known."""
+    """Return the expected versions for the installed vllm-ascend; empty if absent or unknown."""
     installed = packages.get(ENGINE)
     return (_set_of(installed) if installed is not None else None) or {}
 

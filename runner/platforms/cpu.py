@@ -79,7 +79,7 @@ def core_lists(ranks: int) -> list[str]:
 
 
 def cure_this_process() -> None:
-    """What `SITE` on PYTHONPATH does for a worker, for a process that started without it.
+    """Apply to this process what `SITE` on PYTHONPATH does for a worker.
 
     Call it before torchvision or transformers are imported; a second call does nothing.
     """

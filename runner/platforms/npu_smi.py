@@ -1,4 +1,4 @@
-"""`npu-smi info` asked and read: the one tool that shows NPUs without initialising them.
+"""Run and parse `npu-smi info`, the only tool that shows NPUs without initialising them.
 
 Its table has no other form (no JSON, no CSV), and its layout differs between chips and releases;
 tests/unit/test_npu_smi.py shows the known ones. What cannot be read is left out, never guessed.
@@ -59,7 +59,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the tool said; `problem` says why it is nothing, where it is."""
+    """The parsed output; `problem` gives the reason if there are no chips."""
 
     version: str = UNKNOWN
     chips: tuple[Chip, ...] = ()
@@ -67,14 +67,14 @@ class Reading:
 
 
 def ask() -> Reading:
-    """Run the tool, if there is one, for as long as it may take; never raises."""
+    """Run the tool, if present, with a timeout; never raises."""
     tool = find_tool()
     if tool is None:
-        return Reading(problem=f"npu-smi: not on PATH, nor at {', '.join(_places())}")
+        return Reading(problem=f"npu-smi: not found on PATH or at {', '.join(_places())}")
     try:
         status, text, complaints = _run([tool, "info"])
     except subprocess.TimeoutExpired:
-        return Reading(problem=f"{tool} info: did not answer within {TIME_LIMIT_S:g} s")
+        return Reading(problem=f"{tool} info: timed out after {TIME_LIMIT_S:g} s")
     except OSError as error:
         return Reading(problem=f"{tool} info: {error.strerror or error}")
     reading = parse(text)
@@ -82,7 +82,7 @@ def ask() -> Reading:
         return reading
     said = (text + complaints).strip().splitlines()
     detail = f": {said[0].strip()[:200]}" if said else ""
-    return replace(reading, problem=f"{tool} info: no NPU in its answer (status {status}){detail}")
+    return replace(reading, problem=f"{tool} info: no NPU in its output (status {status}){detail}")
 
 
 def _run(command: list[str]) -> tuple[int, str, str]:
@@ -106,7 +106,7 @@ def _run(command: list[str]) -> tuple[int, str, str]:
 
 
 def parse(text: str) -> Reading:
-    """Whatever of the table can be read; text that is no such table gives an empty reading."""
+    """Parse as much of the table as possible; other text gives an empty reading."""
     found = VERSION.search(text)
     chips: list[Chip] = []
     processes: dict[tuple[int, int | None], list[DeviceProcess]] = {}
@@ -134,7 +134,7 @@ def parse(text: str) -> Reading:
 
 
 def find_tool() -> str | None:
-    """Where npu-smi is; None where this machine has none."""
+    """Return the path of npu-smi; None if this machine has none."""
     found = shutil.which("npu-smi")
     if found is not None:
         return found

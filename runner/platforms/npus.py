@@ -1,4 +1,4 @@
-"""Which NPUs an engine sees, which of them it gets, and what speaks against one."""
+"""Select the NPUs of an engine: visible, healthy and free ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDLE_BYTES, IDLE_SHARE = 3420 << 20, 0.06
 
 
 def visible(text: str | None, count: int) -> tuple[tuple[int, ...], str]:
-    """The devices that torch_npu counts under ASCEND_RT_VISIBLE_DEVICES, and why not all of them.
+    """Return the devices visible to torch_npu, and why others in the variable are not.
 
     As torch_npu 2.10.0.post4 reads it (npu/__init__.py, _parse_visible_devices and
     _device_count_ascend_hal): up to the first character that is neither digit nor comma, and up to
@@ -34,18 +34,18 @@ def visible(text: str | None, count: int) -> tuple[tuple[int, ...], str]:
         if numbers and number <= numbers[-1]:
             return (), "must be strictly ascending, or torch_npu sees no device at all"
         if number >= count:
-            last = f"the last is {count - 1}" if count else "there is none"
-            return tuple(numbers), f"no device {part[:BEYOND_ALL]} here, {last}"
+            last = f"the last is {count - 1}" if count else "there are none"
+            return tuple(numbers), f"no device {part[:BEYOND_ALL]} here; {last}"
         numbers.append(number)
     rest = text[len(readable.group()) :]
     if rest:
         why = f"torch_npu stops reading at {rest[0]!r}; write digits and commas only"
         return tuple(numbers), why
-    return tuple(numbers), "" if numbers else "names no device"
+    return tuple(numbers), "" if numbers else "lists no device"
 
 
 def preferred(devices: Sequence[Device], ranks: int, share: float) -> list[Device]:
-    """The devices that an engine of so many ranks gets, in ascending order.
+    """Return the devices for an engine with this many ranks, in ascending order.
 
     Healthy and free ones first, then those with a warning, then the others.
     """
@@ -60,17 +60,17 @@ def preferred(devices: Sequence[Device], ranks: int, share: float) -> list[Devic
 
 
 def ill(device: Device) -> str | None:
-    """Why no engine should have the device, by npu-smi's health; None where it is not known."""
+    """Return why the device is unhealthy by npu-smi; None if it is healthy or unknown."""
     return None if device.health in ("OK", "Warning", UNKNOWN) else f"health {device.health}"
 
 
 def warned(device: Device) -> bool:
-    """Whether it has the mildest of Huawei's alarms, with which it works."""
+    """Return whether the device has Huawei's lowest alarm level, with which it still works."""
     return device.health == "Warning"
 
 
 def taken(device: Device, share: float) -> str | None:
-    """Why an engine that wants this share of the device's memory cannot have it; None if it can.
+    """Return why this fraction of the device's memory is not free; None if it is.
 
     vllm-ascend's worker refuses to start where less is free than gpu_memory_utilization × the total
     that torch_npu sees.
@@ -82,7 +82,7 @@ def taken(device: Device, share: float) -> str | None:
     if total - used >= wanted:
         return None
     free = f"{_gib(total - used)} of {_gib(total)} GiB free"
-    reason = f"{free}, gpu_memory_utilization={share:g} wants {_gib(wanted)}"
+    reason = f"{free}, gpu_memory_utilization={share:g} needs {_gib(wanted)}"
     holders = ", ".join(
         f"{process.name} (pid {process.pid}, {_gib(process.memory_bytes)} GiB)"
         for process in device.processes
@@ -91,7 +91,7 @@ def taken(device: Device, share: float) -> str | None:
 
 
 def label(device: Device) -> str:
-    """`NPU 2`, as ASCEND_RT_VISIBLE_DEVICES counts, and npu-smi's own words where they differ."""
+    """Return `NPU 2`, numbered as in ASCEND_RT_VISIBLE_DEVICES, with npu-smi's ids if different."""
     own = device.ids
     if own is None or (own.npu, own.chip) == (device.index, 0):
         return f"NPU {device.index}"

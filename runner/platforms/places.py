@@ -20,7 +20,7 @@ def below_root(path: Path) -> Path:
 
 
 def value(file: Path, pattern: str) -> str | None:
-    """What a line of the file says: the first group of the pattern, from the line's start.
+    """Return the first group of the pattern, matched at the start of a line of the file.
 
     From its start, because `innerversion=` and `compatible_version=` hold the word `version=` too.
     """

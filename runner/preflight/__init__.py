@@ -1,4 +1,4 @@
-"""Refuse, before anything heavy, what cannot work. Every problem is named, not only the first."""
+"""Check a configuration before anything heavy starts, and report every problem at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Findings", "look", "spans_nodes"]
 
 @dataclass
 class Findings:
-    """What was seen before anything started; `config` has every place in it as it was found."""
+    """The result of the checks; `config` has all paths resolved."""
 
     config: RunConfig
     problems: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Findings:
 
 
 def look(config: RunConfig) -> Findings:
-    """Look at platform, weights, layout, memory, data and tracking; start and change nothing."""
+    """Check platform, weights, layout, memory, data and tracking; start and change nothing."""
     found = Findings(config)
     missing: tuple[str, ...] = ()
     try:

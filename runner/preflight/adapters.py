@@ -1,4 +1,4 @@
-"""An adapter of this machine, before an engine looks for it."""
+"""Check a local adapter before an engine loads it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runner.hub_ids import is_path
 
 
 def problems(config: RunConfig) -> list[str]:
-    """A line for an adapter of this machine that is not there, or is none."""
+    """Return a line if a local adapter is missing or is not an adapter."""
     key = KEYS.get(config.engine.runtime, "")
     place = config.engine.extra.get(key)
     if not isinstance(place, str) or not is_path(place):
@@ -19,5 +19,5 @@ def problems(config: RunConfig) -> list[str]:
     if not directory.is_dir():
         return [f"engine.extra.{key}={place}: no such directory"]
     if not (directory / CONFIG).is_file():
-        return [f"engine.extra.{key}={place}: no {CONFIG} in it; not an adapter"]
+        return [f"engine.extra.{key}={place}: not an adapter; {CONFIG} is missing"]
     return []

@@ -1,4 +1,4 @@
-"""What an Ascend machine, or vllm-ascend on it, cannot do with this configuration.
+"""Check what an Ascend machine or vllm-ascend cannot do with this configuration.
 
 vllm-ascend itself does not notice some of it (devices, bf16 on 310P), notices the rest only in the
 engine, minutes later. tests/contract holds these rules against vllm-ascend's own code.
@@ -33,7 +33,7 @@ OPTIONS = "engine.additional_config"
 def problems(
     config: RunConfig, weights: Weights | None, machine: Machine, variables: Mapping[str, str]
 ) -> list[Problem]:
-    """Each thing that cannot work; `variables` is the worker's environment.
+    """Return each problem; `variables` is the worker's environment.
 
     What the machine does not tell (series, memory, health) is given the benefit of the doubt.
     """
@@ -46,18 +46,18 @@ def problems(
 
 
 def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) -> list[str]:
-    """What vllm-ascend would go on with, and a user should know."""
+    """Return what vllm-ascend accepts but users should know."""
     found = []
     if variables.get("VLLM_BATCH_INVARIANT") == "1" and not find_spec("batch_invariant_ops"):
         found.append(
-            "VLLM_BATCH_INVARIANT=1: batch_invariant_ops is not installed, and vllm-ascend goes on "
-            "without its kernels: answers may still depend on the batch"
+            "VLLM_BATCH_INVARIANT=1: batch_invariant_ops is not installed, so vllm-ascend runs "
+            "without its kernels; answers may still depend on the batch"
         )
     return found + devices.warnings(config, machine, variables)
 
 
 def version_problems(packages: Mapping[str, str], cann: str) -> list[Problem]:
-    """What does not belong to the installed vllm-ascend."""
+    """Return the versions that do not match the installed vllm-ascend."""
     return [
         Problem(what, otherwise=cure, switches=(UNTESTED,))
         for what, cure in compatibility.problems(packages, cann)
@@ -72,7 +72,7 @@ def build_problems(machine: Machine) -> list[Problem]:
         Problem(
             f"engine=ascend: the installed vllm-ascend was built for {machine.built_for}, this "
             f"machine is {machine.series}",
-            otherwise="use the container image of its series (docs/ascend.md)",
+            otherwise="use the container image for this series (see docs/ascend.md)",
             switches=(UNSUPPORTED,),
         )
     ]
@@ -81,23 +81,23 @@ def build_problems(machine: Machine) -> list[Problem]:
 def series_problems(
     config: RunConfig, model: dict[str, Any], series: str | None, variables: Mapping[str, str]
 ) -> list[Problem]:
-    """What one series of chips lacks."""
+    """Return what this series of chips does not support."""
     found = []
     if series == "310P" and _dtype(config, model) == "bfloat16":
         said = "" if config.engine.dtype == "bfloat16" else " (the model's own)"
         found.append(
             Problem(
-                f"engine.dtype={config.engine.dtype}{said}: a 310P computes no bfloat16, and "
-                "vllm-ascend does not say so",
+                f"engine.dtype={config.engine.dtype}{said}: the 310P does not support bfloat16, "
+                "and vllm-ascend does not check this",
                 (Cure({"engine.dtype": "float16"}),),
-                "run it on another series: vLLM runs this model in no float16 either",
+                "run it on another series: vLLM does not run this model in float16 either",
                 switches=(UNSUPPORTED,),
             )
         )
     if series not in (None, "A2", "A3") and variables.get("VLLM_BATCH_INVARIANT") == "1":
         found.append(
             Problem(
-                f"VLLM_BATCH_INVARIANT=1: vllm-ascend has these kernels for A2 and A3, this "
+                "VLLM_BATCH_INVARIANT=1: vllm-ascend has these kernels only for A2 and A3; this "
                 f"machine is {series}",
                 otherwise="unset it and use engine=ascend_deterministic",
                 switches=(UNSUPPORTED,),
@@ -106,7 +106,7 @@ def series_problems(
     if series not in (None, "A2", "A3") and variables.get("HCCL_DETERMINISTIC") == "strict":
         found.append(
             Problem(
-                f"HCCL_DETERMINISTIC=strict: A2 and A3 alone support it, this machine is {series}",
+                f"HCCL_DETERMINISTIC=strict: supported only on A2 and A3; this machine is {series}",
                 (Cure({"engine.env.HCCL_DETERMINISTIC": "true"}),),
                 switches=(UNSUPPORTED,),
             )
@@ -123,19 +123,19 @@ def quantization_problems(config: RunConfig, weights: Weights | None) -> list[Pr
     unquantized = (Cure({"engine.quantization": None}),) if chosen else ()
     if method is not None and method not in QUANTIZATIONS:
         where = key if chosen else f"model.pretrained: quantized with {method}"
-        what = f"{where}: vllm-ascend reads {', '.join(QUANTIZATIONS)} alone"
-        return [Problem(what, unquantized, "name other weights", (UNSUPPORTED,))]
+        what = f"{where}: vllm-ascend supports only {', '.join(QUANTIZATIONS)}"
+        return [Problem(what, unquantized, "choose other weights", (UNSUPPORTED,))]
     if weights is None or weights.directory is None:
         return []
     if chosen == "ascend" and not (weights.directory / MODELSLIM_FILE).is_file():
         what = (
-            f"{key}: no {MODELSLIM_FILE} in {weights.directory}, so these are no ModelSlim weights"
+            f"{key}: no {MODELSLIM_FILE} in {weights.directory}, so these are not ModelSlim weights"
         )
     elif chosen not in (None, "ascend") and stored.get("quant_method") != chosen:
         what = f"{key}: {weights.directory}/config.json has no quantization_config of that method"
     else:
         return []
-    return [Problem(what, unquantized, "name quantized weights", (UNSUPPORTED,))]
+    return [Problem(what, unquantized, "choose quantized weights", (UNSUPPORTED,))]
 
 
 def _precision(
@@ -144,10 +144,10 @@ def _precision(
     dtype = config.engine.dtype
     if dtype == "float32":
         # npu_fused_infer_attention_score: FLOAT16, BFLOAT16, INT8 (torch_npu API, hiascend.com).
-        what = f"engine.dtype={dtype}: attention on an NPU takes 16 bits"
+        what = f"engine.dtype={dtype}: attention on an NPU needs a 16-bit dtype"
         choices: tuple[str, ...] = ("auto", "float16")
     elif dtype == "float16" and model.get("model_type") in UNSTABLE_IN_FLOAT16:
-        what = f"engine.dtype={dtype}: vLLM refuses it for {model['model_type']}"
+        what = f"engine.dtype={dtype}: vLLM does not support it for {model['model_type']}"
         choices = ("bfloat16",)
     else:
         return []
@@ -174,7 +174,7 @@ def _graph(config: RunConfig, model: dict[str, Any], variables: Mapping[str, str
         return []
     return [
         Problem(
-            "ASCEND_LAUNCH_BLOCKING=1: graph mode cannot run with it",
+            "ASCEND_LAUNCH_BLOCKING=1: not compatible with graph mode",
             (
                 Cure({"engine.enforce_eager": True}),
                 Cure({"engine.env.ASCEND_LAUNCH_BLOCKING": "0"}),
@@ -195,7 +195,7 @@ def _flashcomm(
     if config.parallelism.tp == 1:
         what, cure = f"{key}: needs parallelism.tp=2 or more", Cure({"parallelism.tp": 2})
     elif expert_count(model) > 0 and not config.parallelism.ep:
-        what = f"{key}: a mixture-of-experts model needs expert parallel with it"
+        what = f"{key}: a mixture-of-experts model needs expert parallelism for it"
         cure = Cure({"parallelism.ep": True})
     else:
         return []
@@ -227,8 +227,8 @@ def _unsafe_options(
         found.append(Problem(what, cures, switches=(UNSUPPORTED,)))
     if chosen.get("enable_reduce_sample"):
         what = (
-            f"{OPTIONS}.enable_reduce_sample: log-probabilities are wrong with it, and lm-eval's "
-            "choices are judged by them"
+            f"{OPTIONS}.enable_reduce_sample: makes log-probabilities wrong, and lm-eval scores "
+            "choices by log-probability"
         )
         found.append(Problem(what, otherwise=leave, switches=(UNSUPPORTED,)))
     return found

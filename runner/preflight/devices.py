@@ -1,4 +1,4 @@
-"""Whether enough NPUs are visible, healthy and free for one engine."""
+"""Check that enough NPUs are visible, healthy and free for one engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.preflight.problem import OVERSIZED, UNHEALTHY, Problem, smaller_tp
 
 
 def problems(config: RunConfig, machine: Machine, variables: Mapping[str, str]) -> list[Problem]:
-    """Too few devices that are visible, healthy and free for one engine."""
+    """Return a problem if too few devices are visible, healthy and free for one engine."""
     text = variables.get(VISIBLE)
     seen, reason = visible(text, len(machine.devices))
     if reason and not seen:
@@ -41,7 +41,7 @@ def problems(config: RunConfig, machine: Machine, variables: Mapping[str, str]) 
             here += f" of the {machine.shown} that npu-smi shows (/dev/davinci* has no more)"
         here += f", {len(seen)} visible" if text else ""
         here += f" ({VISIBLE}={text}: {reason})" if reason else ""
-        return [Problem(f"{what}, {here}", smaller_tp(config), "make more visible")]
+        return [Problem(f"{what}, {here}", smaller_tp(config), "make more devices visible")]
     shown = "; ".join(f"{name}: {', '.join(why.values())}" for name, why in lost.items())
     return [
         Problem(
@@ -61,7 +61,7 @@ def _enough(wanted: int, lost: Sequence[set[str]]) -> tuple[str, ...]:
 
 
 def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) -> list[str]:
-    """Devices that the engine gets in spite of a warning, for lack of better ones."""
+    """Return a warning for each device that is used despite its health warning."""
     seen, _ = visible(variables.get(VISIBLE), len(machine.devices))
     chosen = preferred(
         [machine.devices[index] for index in seen],
@@ -69,8 +69,8 @@ def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) 
         config.engine.gpu_memory_utilization,
     )
     return [
-        f"{label(device)}: health Warning, the mildest of Huawei's alarms; the run uses it for "
-        "lack of better ones (npu-smi info -t health says what it is)"
+        f"{label(device)}: health Warning, Huawei's lowest alarm level; used because there are not "
+        "enough better devices (for details: npu-smi info -t health)"
         for device in chosen
         if warned(device)
     ]

@@ -1,4 +1,4 @@
-"""What was read of this machine and of the weights, and what any configuration lacks here."""
+"""What was read of this machine and the weights, and the problems of a configuration here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RAY_VARIABLES = "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"
 
 @dataclass(frozen=True)
 class Here:
-    """Read once; `problems` then judges as many configurations as there are cures to try."""
+    """The machine, read once; `problems` can then judge many configurations."""
 
     platform: Platform
     missing: tuple[str, ...]
@@ -50,7 +50,7 @@ class Here:
         )
 
     def problems(self, config: RunConfig) -> list[Problem]:
-        """Everything that stands in its way, the machine's part first."""
+        """Return every problem of the configuration, the machine's first."""
         found = [Problem(f"{_engine(config)}: {line}") for line in self.missing]
         if config.engine.runtime == "transformers":
             found += transformers.problems(config, self.weights)
@@ -63,13 +63,13 @@ class Here:
         return found
 
     def memory(self, config: RunConfig) -> str:
-        """What a device must hold, in words; empty where the weights are not here."""
+        """Return the memory estimate as text; empty if the weights are unknown."""
         if self.weights is None:
             return ""
         return memory.needed(config, self.weights, self.stored, self.devices).words
 
     def warnings(self, config: RunConfig) -> list[str]:
-        """What a user should know, and nothing that stops the run."""
+        """Return warnings that don't stop the run."""
         if self.missing or (machine := self.platform.machine()) is None:
             return []
         return [
@@ -78,7 +78,7 @@ class Here:
         ]
 
     def environment(self, config: RunConfig) -> dict[str, str]:
-        """Variables for the worker alone; empty where the machine cannot hold the engine."""
+        """Return variables only for the worker; empty if the machine cannot hold the engine."""
         if self.missing:
             return {}
         try:

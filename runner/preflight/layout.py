@@ -1,4 +1,4 @@
-"""Whether the model can be laid out and cut as asked; read from its config.json."""
+"""Check parallel sizes and lengths against the model's config.json."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from runner.preflight.problem import UNSUPPORTED, Cure, Problem
 
 
 def spans_nodes(config: RunConfig) -> bool:
-    """Whether Ray places the engine's ranks, on this node and on others."""
+    """Return whether Ray places the engine's ranks, on this node and others."""
     return config.engine.extra.get("distributed_executor_backend") == "ray"
 
 
 def data_parallel_problems(config: RunConfig) -> list[Problem]:
-    """lm-eval's replicas are out of the runner's reach."""
+    """Return a problem for dp > 1: the runner cannot control lm-eval's replicas."""
     size = config.parallelism.dp
     if size == 1:
         return []
     wider = {"parallelism.dp": 1, "parallelism.tp": size * config.parallelism.tp}
     return [
         Problem(
-            f"parallelism.dp={size}: lm-eval starts such engines in Ray tasks of its own, out of "
-            "the runner's reach, and where there are no GPUs it waits for them for ever",
+            f"parallelism.dp={size}: lm-eval would start these engines in its own Ray tasks, which "
+            "the runner cannot control, and would wait forever on a machine without GPUs",
             (Cure({"parallelism.dp": 1}), Cure(wider)),
-            "run points of a sweep side by side instead (hydra/launcher=ray)",
+            "run sweep points in parallel instead (hydra/launcher=ray)",
         )
     ]
 
 
 def problems(config: RunConfig, model: dict[str, Any]) -> list[Problem]:
-    """Heads that tp does not divide, positions that the model lacks, code that nobody trusted."""
+    """Check that tp divides the heads, that max_model_len fits, and that remote code is trusted."""
     found = []
     if config.model.needs_remote_code and not config.model.trust_remote_code:
         found.append(Problem(untrusted(config.model.pretrained)))
@@ -58,7 +58,7 @@ def problems(config: RunConfig, model: dict[str, Any]) -> list[Problem]:
     if config.parallelism.ep and text and expert_count(model) == 0:
         found.append(
             Problem(
-                "parallelism.ep=true: the model has no experts to share out",
+                "parallelism.ep=true: the model is not a mixture-of-experts model",
                 (Cure({"parallelism.ep": False}),),
                 switches=(UNSUPPORTED,),
             )
@@ -69,7 +69,7 @@ def problems(config: RunConfig, model: dict[str, Any]) -> list[Problem]:
         if length > most:
             found.append(
                 Problem(
-                    f"engine.max_model_len={length}: beyond the model's own limit of {most} tokens",
+                    f"engine.max_model_len={length}: exceeds the model's limit of {most} tokens",
                     (Cure({"engine.max_model_len": most}, " or less"),),
                     switches=(UNSUPPORTED,),
                 )

@@ -1,4 +1,4 @@
-"""Whether weights and one sequence's KV cache have room on a device (docs/memory.md)."""
+"""Check that weights and one sequence's KV cache fit on a device (docs/memory.md)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.runtimes import engine_args
 
 @dataclass(frozen=True)
 class Needed:
-    """The estimate in words, and what stands against it."""
+    """The estimate as text, and the problems with it."""
 
     words: str
     problems: tuple[Problem, ...] = ()
@@ -24,7 +24,7 @@ class Needed:
 def needed(
     config: RunConfig, weights: Weights, stored: StoredWeights, devices: Sequence[Device]
 ) -> Needed:
-    """Judge the smallest of the devices; one that does not tell its memory is not judged.
+    """Judge the smallest device whose memory is known.
 
     Weights that are only on a hub cannot be looked into, and are not estimated.
     """

@@ -1,4 +1,4 @@
-"""One thing that stands in a run's way, what would cure it, and the switch that overrules it."""
+"""A problem that stops a run, its possible fixes, and the switch that overrides it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNHEALTHY, OVERSIZED = "allow_unhealthy", "allow_oversized"
 
 @dataclass(frozen=True)
 class Cure:
-    """A setting that would do instead: dotted keys and their values."""
+    """Settings that would fix a problem: dotted keys and their values."""
 
     changes: Mapping[str, Any]
     # Said after it: " or more".
@@ -32,7 +32,7 @@ class Cure:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, beginning with its key; nothing overrules it where `switches` is empty."""
+    """A problem, starting with its key; it cannot be overridden if `switches` is empty."""
 
     what: str
     # Of those that change the same keys, the first that helps is told.
@@ -46,7 +46,7 @@ class Problem:
         if self.otherwise and not advice:
             advice.append(self.otherwise)
         if self.switches:
-            advice.append(f"go on regardless with {self.overruled_by}")
+            advice.append(f"run anyway with {self.overruled_by}")
         return self.what + (f"; {', or '.join(advice)}" if advice else "")
 
     @property
@@ -54,7 +54,7 @@ class Problem:
         return " ".join(f"engine.{switch}=true" for switch in self.switches)
 
     def allowed(self, engine: EngineConfig) -> bool:
-        """Whether the user has overruled it."""
+        """Return whether the user has overridden it."""
         return bool(self.switches) and all(getattr(engine, switch) for switch in self.switches)
 
 
@@ -62,7 +62,7 @@ Judge = Callable[[RunConfig], Sequence[Problem]]
 
 
 def with_cures_that_help(config: RunConfig, judge: Judge) -> list[Problem]:
-    """All problems of a configuration, each with those cures alone that lead to no other refusal.
+    """Return all problems of a configuration, each with only those fixes that cause no new one.
 
     `judge` names the problems of any configuration, by what has been read of this machine.
     """
@@ -90,7 +90,7 @@ def _refused(config: RunConfig, problems: Sequence[Problem]) -> set[str]:
 
 
 def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
-    """The configuration with dotted keys set, as the command line would set them."""
+    """Return a copy of the configuration with dotted keys set, as on the command line."""
     tried = deepcopy(config)
     for key, value in changes.items():
         *path, name = key.split(".")
@@ -105,7 +105,7 @@ def changed(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
 
 
 def smaller_tp(config: RunConfig) -> tuple[Cure, ...]:
-    """Tensor parallel sizes for fewer devices, the largest first."""
+    """Return tensor parallel sizes for fewer devices, the largest first."""
     tp = config.parallelism.tp
     sizes = (size for size in range(tp - 1, 0, -1) if tp % size == 0)
     return tuple(Cure({"parallelism.tp": size}) for size in sizes)

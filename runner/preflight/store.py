@@ -1,4 +1,4 @@
-"""Whether MLflow's store can be used: a local one must be now, a server may be away."""
+"""Check MLflow's store: a local one must be usable, a server may be unreachable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ACCEPTED = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: `complaint` is empty where it can be used."""
+    """A server's response; `complaint` is empty if it can be used."""
 
     complaint: str = ""
     experiment_is_deleted: bool = False
@@ -49,7 +49,7 @@ def problems(tracking: TrackingConfig, experiment: str = "") -> list[str]:
     try:
         _ = parts.port
     except ValueError as error:
-        return [f"tracking.uri={uri}: not an address ({error})"]
+        return [f"tracking.uri={uri}: not a valid address ({error})"]
     kind = parts.scheme.partition("+")[0]  # postgresql+psycopg2: the driver is SQLAlchemy's
     if kind not in KINDS and uri != "databricks":
         return [f"tracking.uri={uri}: {_instead(uri)}{ACCEPTED}"]
@@ -59,15 +59,15 @@ def problems(tracking: TrackingConfig, experiment: str = "") -> list[str]:
 
 
 def warnings(tracking: TrackingConfig, experiment: str = "") -> list[str]:
-    """A server that cannot be used: the run goes on without it."""
+    """Return a warning for a server that cannot be used; the run continues without it."""
     if not tracking.enabled or urlsplit(tracking.uri).scheme not in ("http", "https"):
         return []
     complaint = _answer(tracking.uri, experiment).complaint
     if not complaint:
         return []
     return [
-        f"tracking.uri={tracking.uri}: {complaint}; the run goes on, and what it finds stays in "
-        "its directory until `python -m runner.sync` sends it"
+        f"tracking.uri={tracking.uri}: {complaint}; the run continues and keeps its results in its "
+        "directory; upload them later with `python -m runner.sync`"
     ]
 
 
@@ -122,10 +122,10 @@ def _asked(uri: str, experiment: str) -> Answer:
     except requests.Timeout:
         return Answer(_silent())
     except requests.RequestException as error:
-        return Answer(f"the server does not answer ({cause(error) or type(error).__name__})")
+        return Answer(f"the server is unreachable ({cause(error) or type(error).__name__})")
     if status in (401, 403):
         return Answer(
-            f"the server refuses these credentials (status {status}); see "
+            f"the server rejects these credentials (status {status}); check "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
     if status == 200 and content is not None:
@@ -134,8 +134,8 @@ def _asked(uri: str, experiment: str) -> Answer:
     if status == 404 and content is not None and content.get("error_code") == NOT_YET:
         return Answer()
     if status == 200:
-        return Answer("what answers there is not MLflow")
-    return Answer(f"the server answers with status {status}")
+        return Answer("the server is not an MLflow server")
+    return Answer(f"the server answered with status {status}")
 
 
 def _mapping(answer: Any) -> dict[str, Any] | None:
@@ -148,13 +148,13 @@ def _mapping(answer: Any) -> dict[str, Any] | None:
 
 
 def _silent() -> str:
-    return f"the server does not answer within {SERVER_TIMEOUT_S:g} s"
+    return f"the server did not answer within {SERVER_TIMEOUT_S:g} s"
 
 
 def _sqlite_problems(uri: str, experiment: str) -> list[str]:
     name = uri.removeprefix("sqlite:///")
     if name == uri or not name:
-        return [f"tracking.uri={uri}: names no file: sqlite:///FILE"]
+        return [f"tracking.uri={uri}: no file given; write sqlite:///FILE"]
     file = Path(name)
     cure = f"move {file} away, set tracking.uri=sqlite:///OTHER.db, or choose tracking=off"
     if not file.exists():
@@ -162,7 +162,7 @@ def _sqlite_problems(uri: str, experiment: str) -> list[str]:
             return []
         return [f"tracking.uri={uri}: cannot create a file in {file.parent}"]
     if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
-        return [f"tracking.uri={uri}: may not be written; {cure}"]
+        return [f"tracking.uri={uri}: not writable; {cure}"]
     try:
         connection = sqlite3.connect(file, timeout=5)
         try:

@@ -1,4 +1,4 @@
-"""What the reference engine, transformers through lm-eval's hf classes, cannot do."""
+"""Check what the reference engine (transformers through lm-eval's hf classes) cannot do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.runtimes import backend, extra_arguments
 
 
 def missing(config: RunConfig, platform: Platform) -> list[str]:
-    """What this machine lacks to run the model there; vLLM is not asked for."""
+    """Return what this machine lacks to run the model with transformers; vLLM is not needed."""
     lines = []
     torch = installed_version("torch")
     needed = ["torch", "accelerate"]
@@ -29,13 +29,13 @@ def missing(config: RunConfig, platform: Platform) -> list[str]:
         lines.append("no NVIDIA GPU: /dev/nvidiactl does not exist; use engine.platform=cpu")
     elif platform.name == "cuda" and torch is not None and "+cpu" in torch:
         lines.append(
-            f"torch {torch} knows no GPU; install a CUDA build, or use engine.platform=cpu"
+            f"torch {torch} has no GPU support; install a CUDA build, or use engine.platform=cpu"
         )
     return lines
 
 
 def problems(config: RunConfig, weights: Weights | None) -> list[Problem]:
-    """A line for each setting that means nothing here; none of them is passed over in silence."""
+    """Return a problem for each setting that has no effect with transformers."""
     return [
         *_layout(config),
         *_quantization(config, weights),
@@ -49,7 +49,7 @@ def _layout(config: RunConfig) -> list[Problem]:
     found = [
         Problem(
             f"parallelism.{key}={size}: transformers runs on one device "
-            "(engine.extra.parallelize=true lays a large model's layers over all GPUs)",
+            "(engine.extra.parallelize=true spreads the layers of a large model over all GPUs)",
             (Cure({f"parallelism.{key}": 1}),),
         )
         for key in ("tp", "pp", "dp")
@@ -70,7 +70,7 @@ def _quantization(config: RunConfig, weights: Weights | None) -> list[Problem]:
     if chosen is not None:
         return [
             Problem(
-                f"engine.quantization={chosen}: vLLM's; transformers goes by the weights' "
+                f"engine.quantization={chosen}: a vLLM setting; transformers reads the weights' "
                 "config.json",
                 (Cure({"engine.quantization": None}),),
             )
@@ -81,7 +81,7 @@ def _quantization(config: RunConfig, weights: Weights | None) -> list[Problem]:
             Problem(
                 f"model.pretrained={directory}: ModelSlim weights ({MODELSLIM_FILE}), which "
                 "transformers cannot read",
-                otherwise="name the weights that they were made from",
+                otherwise="use the original weights that they were quantized from",
                 switches=(UNSUPPORTED,),
             )
         ]
@@ -92,8 +92,8 @@ def _extra(config: RunConfig) -> list[Problem]:
     known = extra_arguments(config)
     return [
         Problem(
-            f"engine.extra.{name}: not an argument of lm-eval's {backend(config)}; vLLM's own mean "
-            f"nothing here.{suggestion(name, known)} Known: {', '.join(known)}",
+            f"engine.extra.{name}: not an argument of lm-eval's {backend(config)}; vLLM's "
+            f"arguments do not apply to it.{suggestion(name, known)} Known: {', '.join(known)}",
             switches=(UNSUPPORTED,),
         )
         for name in config.engine.extra
@@ -106,23 +106,24 @@ def _settings(config: RunConfig) -> list[Problem]:
     if config.engine.seed != 0:
         found.append(
             Problem(
-                f"engine.seed={config.engine.seed}: vLLM's; here task.seed seeds what is sampled",
+                f"engine.seed={config.engine.seed}: a vLLM setting; for transformers, task.seed "
+                "seeds sampling",
                 (Cure({"engine.seed": 0}),),
             )
         )
     if config.engine.window is not None:
         found.append(
             Problem(
-                f"engine.window={config.engine.window}: vLLM's; transformers answers in batches of "
-                "task.batch_size",
+                f"engine.window={config.engine.window}: a vLLM setting; transformers runs batches "
+                "of task.batch_size",
                 (Cure({"engine.window": None}),),
             )
         )
     if config.model.tokenizer is not None and backend(config) == "hf-multimodal":
         found.append(
             Problem(
-                f"model.tokenizer={config.model.tokenizer}: lm-eval's hf-multimodal takes the "
-                "processor that comes with the weights",
+                f"model.tokenizer={config.model.tokenizer}: lm-eval's hf-multimodal always uses "
+                "the processor that comes with the weights",
                 (Cure({"model.tokenizer": None}),),
             )
         )

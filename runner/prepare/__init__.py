@@ -1,1 +1,1 @@
-"""Weights and data sets into a directory that can be carried behind a firewall."""
+"""Fetch weights and data sets into a directory for an offline machine."""

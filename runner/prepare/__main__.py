@@ -1,4 +1,4 @@
-"""python -m runner.prepare: weights and data sets into a directory that can be carried over."""
+"""python -m runner.prepare: fetch weights and data sets for an offline machine."""
 
 from __future__ import annotations
 
@@ -29,32 +29,34 @@ from runner.status import INTERRUPTED, USAGE_ERROR
 
 DEFAULT = "prepared"
 HELP = """\
-Fetches the weights and the data sets of a run into a directory, on a machine with a network:
+Fetches the weights and data sets of a run into a directory, on a machine with network access:
 
   python -m runner.prepare model=qwen3_8b task=gsm8k source.dir=DIR
 
-takes the settings that `python -m runner` takes. Carry DIR over; there, without a network:
+It takes the same settings as `python -m runner`. Copy DIR to the offline machine and run there:
 
   python -m runner model=qwen3_8b task=gsm8k source=local source.dir=DIR
 
-  source.dir=DIR              where to; what is there already is kept (default: ./prepared)
-  source=modelscope           weights from ModelScope instead of the hub that the model names
-  source.weights=local        fetch the data sets alone; source.data=local: the weights alone
-  HF_ENDPOINT, HF_TOKEN       in the environment: a mirror of the hub; your token for gated models
+  source.dir=DIR              target directory; existing files are kept (default: ./prepared)
+  source=modelscope           fetch the weights from ModelScope instead of the model's own hub
+  source.weights=local        fetch only the data sets; source.data=local: only the weights
+  HF_ENDPOINT, HF_TOKEN       environment variables: a mirror of the hub; a token for gated models
 
-Exit status: 0 all is there · 1 not all (the same command goes on from there) · 130 interrupted
+Exit status: 0 complete · 1 incomplete (run the same command again to resume) · 130 interrupted
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fetch, or say in one message why not."""
+    """Fetch weights and data sets; return the exit status."""
     parser = argparse.ArgumentParser(
         "python -m runner.prepare",
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--config-dir", metavar="DIR", help="your own directory of choices")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="a directory with your own configuration files"
+    )
     try:
         given = parser.parse_intermixed_args(arguments)
     except SystemExit as error:
@@ -65,13 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
         complain(error)
         return USAGE_ERROR
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
     return 0
 
 
 def composed(overrides: list[str], config_dir: str | None) -> RunConfig:
-    """The configuration that `python -m runner` would run with these overrides.
+    """Return the configuration that `python -m runner` would run with these overrides.
 
     Raises:
         UserError: as there.
@@ -81,7 +83,7 @@ def composed(overrides: list[str], config_dir: str | None) -> RunConfig:
 
 
 def prepare(config: RunConfig) -> None:
-    """Fetch what the configuration names, repository by repository.
+    """Fetch the configuration's repositories one by one.
 
     Raises:
         UserError: if something cannot be fetched; what was fetched before stays.
@@ -92,7 +94,7 @@ def prepare(config: RunConfig) -> None:
     tasks, data = _data_sets(config)
     wanted += data
     if not wanted:
-        print("nothing to fetch: model and data sets are directories of this machine")
+        print("nothing to fetch: model and data sets are local directories")
         return
     planned = [plan(each) for each in wanted]
     with locked(directory):
@@ -105,23 +107,24 @@ def prepare(config: RunConfig) -> None:
         listed = replace(listed, tasks={**listed.tasks, **tasks})
         manifest.write(directory, listed)
     size = sum(repository.size for repository in listed.repositories)
-    print(f"{directory}: {size / 1e9:.1f} GB in {len(listed.repositories)} repositories. Carry it")
-    print("over, and add to the run's command:  source=local source.dir=DIR")
+    print(f"{directory}: {size / 1e9:.1f} GB in {len(listed.repositories)} repositories. Copy it")
+    print("to the other machine and add to the run's command:  source=local source.dir=DIR")
 
 
 def _refuse(config: RunConfig) -> None:
     problems = []
     if (config.source.weights, config.source.data) == ("local", "local"):
         problems.append(
-            "source=local: leaves nothing to fetch; leave it out here, and give it to the run"
+            "source=local: nothing would be fetched; omit it here and set it for the run"
         )
     if huggingface.offline():
         problems.append(
-            "HF_HUB_OFFLINE=1: prepare needs the hub; unset it, or use a machine with a network"
+            "HF_HUB_OFFLINE=1: prepare needs the hub; unset it, or use a machine with network "
+            "access"
         )
     if "modelscope" in (config.source.weights, config.source.data) and not modelscope.installed():
         problems.append(
-            f"source=modelscope: the package that asks it is not installed: {modelscope.INSTALL}"
+            f"source=modelscope: the ModelScope client is not installed: {modelscope.INSTALL}"
         )
     if problems:
         raise UserError(*problems)
@@ -138,8 +141,10 @@ def _models(config: RunConfig) -> list[Wanted]:
             continue
         if is_path(name):
             if not Path(name).expanduser().is_dir():
-                raise UserError(f"{key}={name}: no such directory (a hub id reads owner/name)")
-            print(f"{key}={name}: a directory of this machine, not fetched")
+                raise UserError(
+                    f"{key}={name}: no such directory (a hub id has the form owner/name)"
+                )
+            print(f"{key}={name}: a local directory, not fetched")
             continue
         main_one = key == "model.pretrained"
         elsewhere = model.modelscope if hub == "modelscope" and main_one else None
@@ -153,7 +158,7 @@ def _data_sets(config: RunConfig) -> tuple[dict[str, tuple[str, ...]], list[Want
     if hub == "local":
         return {}, []
     if task.data_dir is not None:
-        print(f"task.data_dir={task.data_dir}: a directory of this machine, not fetched")
+        print(f"task.data_dir={task.data_dir}: a local directory, not fetched")
         return {}, []
     print("reading lm-eval's tasks …", flush=True)
     from runner.lm.dataset_ids import data_sets

@@ -1,4 +1,4 @@
-"""Repositories into a prepared directory: one after the other, each whole before it is named."""
+"""Fetch repositories one by one; each is listed in the manifest only when complete."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Planned:
-    """What the hub has of it, and which of its files are needed."""
+    """A repository's listing, and the files that are needed."""
 
     wanted: Wanted
     listing: Listing
@@ -49,7 +49,7 @@ class Planned:
 
 
 def plan(wanted: Wanted) -> Planned:
-    """Ask the hub what there is of it.
+    """List the repository on the hub and select the needed files.
 
     Raises:
         UserError: if it is not there, or not open to this user.
@@ -67,7 +67,7 @@ def plan(wanted: Wanted) -> Planned:
 
 
 def fetch(directory: Path, planned: Planned, listed: Manifest) -> Manifest:
-    """One repository, whole; the manifest names it only then.
+    """Fetch one repository completely, then add it to the manifest.
 
     Raises:
         UserError: if it cannot be had; what was fetched of it stays, to go on from.
@@ -77,7 +77,7 @@ def fetch(directory: Path, planned: Planned, listed: Manifest) -> Manifest:
     now = (listing.id, listing.revision, wanted.revision)
     same = before is not None and (before.id, before.revision, before.asked) == now
     if before is not None and same and not manifest.problems(directory, before, whole=False):
-        terminal.console().print(f"{wanted.id}: already there")
+        terminal.console().print(f"{wanted.id}: already fetched")
         return listed
     if before is not None:
         listed = listed.without(wanted.directory)
@@ -105,13 +105,13 @@ def fetch(directory: Path, planned: Planned, listed: Manifest) -> Manifest:
 
 
 def begun() -> Manifest:
-    """The manifest of a directory that holds nothing yet."""
+    """Return an empty manifest."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return Manifest(manifest.SCHEMA, now, installed_version("ascend-accuracy-runner") or "unknown")
 
 
 def refuse_strangers(directory: Path, planned: list[Planned], listed: Manifest) -> None:
-    """Files that would be used along with what is fetched, and that no hub vouches for."""
+    """Reject files in the target directory that don't belong to the repository."""
     problems = []
     for each in planned:
         root = directory / each.wanted.directory
@@ -120,15 +120,15 @@ def refuse_strangers(directory: Path, planned: list[Planned], listed: Manifest) 
         strangers = sorted(set(manifest.present(root)) - own) if root.is_dir() else []
         if strangers:
             problems.append(
-                f"source.dir={directory}: {root / strangers[0]}: not of {each.wanted.id}; remove "
-                "it, or choose another directory"
+                f"source.dir={directory}: {root / strangers[0]}: does not belong to "
+                f"{each.wanted.id}; remove it, or choose another directory"
             )
     if problems:
         raise UserError(*problems)
 
 
 def refuse_links(directory: Path, planned: list[Planned], listed: Manifest) -> None:
-    """A link below the directory would have prepare write and remove files elsewhere."""
+    """Reject symbolic links below the directory: prepare would write and remove files elsewhere."""
     inside = directory.resolve()
     for each in planned:
         before = listed.at(each.wanted.directory)
@@ -136,13 +136,13 @@ def refuse_links(directory: Path, planned: list[Planned], listed: Manifest) -> N
         for folder in sorted({(Path(each.wanted.directory) / name).parent for name in names}):
             if (directory / folder).resolve() != inside / folder:
                 raise UserError(
-                    f"source.dir={directory}: {folder}: leads elsewhere by a link; replace the "
-                    "link with a directory, or prepare the place that it leads to"
+                    f"source.dir={directory}: {folder}: a symbolic link to another place; replace "
+                    "it with a directory, or set source.dir to the place it points to"
                 )
 
 
 def refuse_full_disk(directory: Path, planned: list[Planned]) -> None:
-    """Before hours of fetching, not after."""
+    """Reject a disk without enough free space before fetching."""
     missing = sum(
         file.size
         for each in planned
@@ -152,14 +152,14 @@ def refuse_full_disk(directory: Path, planned: list[Planned]) -> None:
     free = shutil.disk_usage(directory).free
     if missing > free:
         raise UserError(
-            f"source.dir={directory}: {missing / 1e9:.2f} GB are still to be fetched, and "
-            f"{free / 1e9:.2f} GB are free there; choose another place"
+            f"source.dir={directory}: {missing / 1e9:.2f} GB are still to be fetched, but only "
+            f"{free / 1e9:.2f} GB are free; choose another directory"
         )
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """One prepare at a time: two would write each other's manifest away."""
+    """Lock the directory: two processes would overwrite each other's manifest."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -170,5 +170,7 @@ def locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"source.dir={directory}: another prepare is at work there") from error
+            raise UserError(
+                f"source.dir={directory}: another `runner.prepare` is running there"
+            ) from error
         yield

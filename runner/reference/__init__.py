@@ -1,1 +1,1 @@
-"""The run that others are held against: found by directory, MLflow run id or alias, and read."""
+"""Find and read a reference run by directory, MLflow run id or alias."""

@@ -1,4 +1,4 @@
-"""Where a run lies: in a directory, or in MLflow by its id or an alias; then it is copied here."""
+"""Locate a run in a directory or in MLflow (id or alias); runs in MLflow are downloaded."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Alias:
 
 @dataclass(frozen=True)
 class Located:
-    """A run's directory here, and its id where it came from MLflow."""
+    """A run's local directory, and its MLflow run id if it has one."""
 
     directory: Path
     run_id: str | None = None
 
 
 def locate(name: str, uri: str, courier: Courier) -> Located:
-    """The run's directory; what MLflow has of it is copied into the user's cache first.
+    """Return the run's directory; a run in MLflow is first copied to the user's cache.
 
     MLflow is asked through the courier, and waited for as long as LOOKUP_S and DOWNLOAD_S say.
 
@@ -65,24 +65,26 @@ def locate(name: str, uri: str, courier: Courier) -> Located:
             "digits) nor an alias (NAME@model/task)"
         )
     if not uri:
-        raise UserError(f"{KEY}={name}: is kept in MLflow; set tracking.uri, or name a directory")
+        raise UserError(f"{KEY}={name}: is stored in MLflow; set tracking.uri, or give a directory")
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise UserError(f"{KEY}={name}: is kept in MLflow, and there is no store at {uri}")
+        raise UserError(f"{KEY}={name}: is stored in MLflow, but there is no store at {uri}")
     run_id = name
     try:
         if alias is not None:
             run_id = courier.find_alias(LOOKUP_S, **asdict(alias), uri=uri)
             if not RUN_ID.fullmatch(run_id):  # it names a directory of the cache
-                raise UserError(f"{KEY}={name}: MLflow's id of that run is no id ({run_id!r})")
+                raise UserError(f"{KEY}={name}: MLflow returned an invalid run id ({run_id!r})")
         return Located(_fetched(run_id, uri, courier), run_id)
     except NotSent as error:
         raise UserError(
             f"{KEY}={name}: MLflow at tracking.uri={secrecy.shown_address(uri)} has no such run, "
-            f"or does not answer ({error}); name the run's directory instead: that needs no MLflow"
+            f"or is unreachable ({error}); give the run's directory instead, which does not need "
+            "MLflow"
         ) from error
     except OSError as error:
         raise UserError(
-            f"{KEY}={name}: no place for its files ({cause(error)}); XDG_CACHE_HOME names another"
+            f"{KEY}={name}: cannot store its files ({cause(error)}); set XDG_CACHE_HOME to another "
+            "directory"
         ) from error
 
 

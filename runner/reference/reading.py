@@ -1,4 +1,4 @@
-"""A run as a reference: whole, with its samples, and asked what the other run is asked."""
+"""Read a reference run and check that it is complete and comparable."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Reference:
     settings: dict[str, Any]
 
     def against(self, samples: Sequence[Sample]) -> Against:
-        """It and its samples, as a rule wants them."""
+        """Return the reference and its samples in the form that a rule needs."""
         limits = {task: asked.get("limit") for task, asked in self.asked.items()}
         return Against(self.used, self.outcome, samples, limits)
 
 
 def read(name: str, located: Located) -> Reference:
-    """What can be said against the run as a reference is said now.
+    """Read a run as a reference, and reject it now if it cannot be one.
 
     Raises:
         UserError: if it did not finish, is incomplete, or has left no samples.
@@ -47,8 +47,8 @@ def read(name: str, located: Located) -> Reference:
     for file in NEEDED:
         if not (located.directory / file).is_file():
             raise UserError(
-                f"{KEY}={name}: {located.directory} has no {file}: name the directory of a run "
-                "that was completed"
+                f"{KEY}={name}: {located.directory} has no {file}; give the directory of a "
+                "completed run"
             )
     try:
         plan = json.loads(files.plan.read_text(encoding="utf-8"))
@@ -71,7 +71,7 @@ def read(name: str, located: Located) -> Reference:
         settings = {name: plan[name] for name in SETTINGS}
     except (ValueError, KeyError, TypeError) as error:
         said = " ".join(str(error).split())[:200]
-        raise UserError(f"{KEY}={name}: cannot be read as a run of ours ({said})") from error
+        raise UserError(f"{KEY}={name}: cannot be read as a run of this runner ({said})") from error
     broken = incomplete(outcome) or _lost(files, outcome)
     if broken:
         raise UserError(*(f"{KEY}={name}: {line}" for line in broken))
@@ -79,7 +79,7 @@ def read(name: str, located: Located) -> Reference:
 
 
 def incomplete(outcome: Outcome) -> list[str]:
-    """Why a run does not stand for its tasks; empty where it does."""
+    """Return why a run's scores are incomplete; empty if they are complete."""
     if outcome.state is not State.COMPLETED:
         return [f"the run ended with {outcome.state.value}: {outcome.reason}"]
     if not outcome.tasks:
@@ -104,11 +104,11 @@ def _lost(files: RunDirectory, outcome: Outcome) -> list[str]:
     counted = sum(task.evaluated for task in outcome.tasks)
     if kept == counted:
         return []
-    return [f"{files.samples} holds {kept} samples, and the run counted {counted}"]
+    return [f"{files.samples} has {kept} samples, but the run counted {counted}"]
 
 
 def misfits(reference: Reference, plan: Plan) -> list[str]:
-    """What makes a comparison with this plan pointless, known before an engine starts."""
+    """Return the settings that make a comparison with this plan invalid."""
     name = f"{KEY}={reference.used.name}"
     found = []
     for each in plan.evaluations:
@@ -121,18 +121,18 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
             theirs, ours = asked.get(setting), getattr(each, setting)
             if theirs != ours:
                 found.append(
-                    f"{name}: {each.task} was asked with {setting}={theirs}, and would be asked "
-                    f"with {ours} now: other prompts cannot be paired"
+                    f"{name}: {each.task} used {setting}={theirs}, but this run uses {ours}; "
+                    "answers to different prompts cannot be paired"
                 )
         if _smaller(asked.get("limit"), each.limit):
             found.append(
-                f"{name}: was asked {each.task} with limit={asked['limit']:g}, and this run asks "
-                f"{'all' if each.limit is None else format(each.limit, 'g')}: set "
-                f"task.limit={asked['limit']:g}, or name a reference that was asked as much"
+                f"{name}: evaluated {each.task} with limit={asked['limit']:g}, but this run "
+                f"evaluates {'all' if each.limit is None else format(each.limit, 'g')}: set "
+                f"task.limit={asked['limit']:g}, or choose a reference with as many questions"
             )
     for setting, theirs in reference.settings.items():
         if theirs != (ours := getattr(plan, setting)):
-            found.append(f"{name}: was asked with {setting}={theirs}, and this run with {ours}")
+            found.append(f"{name}: used {setting}={theirs}, but this run uses {ours}")
     return found
 
 

@@ -30,7 +30,9 @@ __all__ = [
     "shown_address",
 ]
 
-INSTEAD = "the configuration is recorded; set it in the environment, which the worker inherits"
+INSTEAD = (
+    "the configuration is recorded; set it as an environment variable, which the worker inherits"
+)
 
 
 def held(variables: Mapping[str, str]) -> dict[str, str]:
@@ -85,11 +87,11 @@ def _problem(key: str, value: Any, known: Mapping[str, str]) -> str:
     if not isinstance(value, str):
         return ""
     if names_secret(key.rpartition(".")[2], value):
-        return f"{key}: looks like a secret, and {INSTEAD}"
+        return f"{key}: looks like a secret, but {INSTEAD}"
     if holds_any(value):
-        return f"{key}: holds credentials, and {_elsewhere(key)}"
+        return f"{key}: contains credentials, but {_elsewhere(key)}"
     source = next((name for secret, name in known.items() if secret in value), None)
-    return f"{key}: holds what {source} holds, and {INSTEAD}" if source is not None else ""
+    return f"{key}: contains the value of {source}, but {INSTEAD}" if source is not None else ""
 
 
 def _elsewhere(key: str) -> str:

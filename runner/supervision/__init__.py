@@ -1,1 +1,1 @@
-"""The worker process from outside: started, watched, limited, killed, and tried again."""
+"""Supervise the worker process: start, watch, limit, kill and retry it."""

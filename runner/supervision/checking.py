@@ -1,4 +1,4 @@
-"""Everything that a run's worker does before its engine starts, and nothing behind that."""
+"""Run only the steps of a worker that come before its engine starts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 @dataclass
 class Prospect:
-    """What a check found: requests by task, what it could not look at, and how it ended.
+    """The result of a check: requests by task, what was not checked, and the outcome.
 
     `log` is the end of the worker's log where it failed.
     """
@@ -40,7 +40,7 @@ class Prospect:
 
 
 class Checker:
-    """Keeps one worker for as long as plans want the same engine; use as a context manager."""
+    """Runs checks and reuses one worker while plans need the same engine; a context manager."""
 
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="runner-check-")

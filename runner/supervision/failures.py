@@ -1,4 +1,4 @@
-"""How an attempt failed, in words, and whether another may do better."""
+"""Explain why an attempt failed, and whether a retry may succeed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ OBITUARY = re.compile(r"\w*(?: proc|Proc) \S+ died unexpectedly[^,\n]*")
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt has no result. Only what another attempt may mend is transient."""
+    """Why an attempt has no result; transient if a retry may succeed."""
 
     reason: str
     transient: bool = False
 
 
 def reported(reason: str, log: str, plan: Plan) -> Failure:
-    """What the worker's own last words, and its part of the engine's log, come to.
+    """Return the failure from the worker's reported reason and its part of the engine's log.
 
     Errors of Python's are not transient, nor is memory that ran out where nobody else held any.
     """

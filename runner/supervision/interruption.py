@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they stop what may be stopped, and wait for what must be finished."""
+"""Handle Ctrl-C and SIGTERM: stop what can stop, defer where work must be finished."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def deferring() -> Iterator[None]:
-    """Let what must be finished finish: Ctrl-C and SIGTERM wait, and come afterwards."""
+    """Defer Ctrl-C and SIGTERM until the block is finished."""
     waiting = _Waiting()
     before = {each: signal.signal(each, waiting) for each in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""How long one attempt may take: a run's limits against the signs of life of its worker.
+"""Enforce a run's time limits from the events of its worker.
 
 Three clocks, all monotonic. `start_s` runs until the engine is ready. `stall_s` runs while the
 engine owes answers, and starts anew with each token and each answer; it stands while lm-eval
@@ -22,7 +22,7 @@ BEREAVED_S = 60.0
 
 
 class Watch:
-    """Sees every event of one attempt, and says when a limit is broken."""
+    """Follows the events of one attempt and detects exceeded limits."""
 
     def __init__(self, limits: LimitsConfig, run_began: float) -> None:
         """`run_began` is the monotonic time at which the run's first attempt began."""
@@ -34,7 +34,7 @@ class Watch:
         self._lost = ""
 
     def see(self, event: dict[str, Any]) -> None:
-        """One event of the worker's."""
+        """Record one event of the worker."""
         self._seen = time.monotonic()
         kind = event["event"]
         if kind == "stage":
@@ -42,7 +42,7 @@ class Watch:
         elif kind == "engine_started":
             self._starting, self._doing = False, "engine started"
         elif kind == "progress":
-            self._asking, self._doing = True, f"asking {event['task']}"
+            self._asking, self._doing = True, f"evaluating {event['task']}"
             self._answered = f", {event['done']} of {event['total']} requests answered"
         elif kind == "heartbeat":
             self._steps = int(event["steps"])
@@ -53,31 +53,31 @@ class Watch:
             self._doing = f"{event['task']} finished"
 
     def lose(self, process: str) -> None:
-        """A process that was there when the engine was ready is gone. It may have been a helper."""
+        """Record that a process of the ready engine has ended; it may have been a helper."""
         self._lost = process
 
     def broken(self) -> Failure | None:
-        """Which limit, and what the last sign of life was; None while all are kept.
+        """Return the exceeded limit and the last activity; None if no limit is exceeded.
 
         A stall may have been the engine's alone. What takes too long will do so again.
         """
         now, limits = time.monotonic(), self._limits
         if limits.run_s is not None and now - self._run_began > limits.run_s:
-            return self._said("the run was not finished", "run_s", limits.run_s, now)
+            return self._said("the run did not finish", "run_s", limits.run_s, now)
         if self._starting and limits.start_s is not None and now - self._began > limits.start_s:
             return self._said("the engine was not ready", "start_s", limits.start_s, now)
         if self._asking and limits.stall_s is not None and now - self._seen > limits.stall_s:
-            return self._said("the engine brought no token", "stall_s", limits.stall_s, now)
+            return self._said("the engine produced no token", "stall_s", limits.stall_s, now)
         if self._asking and self._lost and now - self._seen > BEREAVED_S:
-            said = f"a process of the engine's died ({self._lost}), and no step came after it"
+            said = f"an engine process died ({self._lost}), and the engine made no further step"
             return Failure(f"{said}; {self._last_sign(now)}", transient=True)
         return None
 
     def _said(self, what: str, name: str, limit: float, now: float) -> Failure:
-        said = f"{what} in limits.{name}={limit:g} seconds; {self._last_sign(now)}"
+        said = f"{what} within limits.{name}={limit:g} seconds; {self._last_sign(now)}"
         return Failure(said, transient=name == "stall_s")
 
     def _last_sign(self, now: float) -> str:
-        steps = f", step {self._steps} of the engine" if self._steps else ""
+        steps = f", engine step {self._steps}" if self._steps else ""
         before = f"{now - self._seen:.0f} s before"
-        return f"last sign of life {before}: {self._doing}{self._answered}{steps}"
+        return f"last activity {before}: {self._doing}{self._answered}{steps}"

@@ -1,4 +1,4 @@
-"""The processes of one group, and the shared memory that they would leave behind."""
+"""Find the processes of one group and the shared memory that they would leave behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 def group_members(leader: int) -> list[psutil.Process]:
-    """Every living process of the leader's group, children of dead parents included."""
+    """Return every living process of the leader's group, including orphaned children."""
     members = []
     for process in psutil.process_iter():
         try:
@@ -23,7 +23,7 @@ def group_members(leader: int) -> list[psutil.Process]:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Also where its parent has not asked for its status yet."""
+    """Return whether the process has ended, also if its parent has not reaped it yet."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -31,7 +31,7 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def name_of(process: psutil.Process) -> str:
-    """`VLLM::EngineCore, pid 4711`; what has just ended has no name."""
+    """Return `VLLM::EngineCore, pid 4711`; a process that has just ended has no name."""
     try:
         return f"{process.name()}, pid {process.pid}"
     except psutil.Error:
@@ -39,7 +39,7 @@ def name_of(process: psutil.Process) -> str:
 
 
 def shared_memory_of(processes: list[psutil.Process]) -> set[Path]:
-    """What the processes hold in /dev/shm: killed, they cannot unlink it themselves.
+    """Return the files in /dev/shm that the processes would leave behind when killed.
 
     That is what they have mapped, and the semaphores of joblib, which are named by process.
     """

@@ -1,4 +1,4 @@
-"""Out of memory, as vLLM, torch and torch_npu say it in a log → what to lower, and to what.
+"""Find out-of-memory errors of vLLM, torch and torch_npu in a log, and the settings that help.
 
 The wordings are those of vllm 0.23 to 0.32 (v1/core/kv_cache_utils.py, v1/worker/utils.py,
 gpu_model_runner.py, cpu_worker.py), of vllm-ascend 0.23 (worker/worker.py), and of the allocators
@@ -25,7 +25,7 @@ LOADED = re.compile(r"Model loading took|Loading model weights took")
 
 @dataclass(frozen=True)
 class Shortage:
-    """What ran out, and the settings that would do; `taken` says that others held the memory."""
+    """What ran out, and the fix; `taken` if other processes used the memory."""
 
     said: str
     cure: str
@@ -33,7 +33,7 @@ class Shortage:
 
 
 def find(log: str, engine_args: dict[str, Any], platform: str) -> Shortage | None:
-    """The shortage that a log tells of, for an engine that was started with these arguments."""
+    """Return the shortage in the log of an engine that was started with these arguments."""
     asked = _Asked(engine_args, platform)
     for pattern, explain in PATTERNS:
         found = re.search(pattern, log)
@@ -52,15 +52,15 @@ class _Asked:
         return float(self.arguments.get("gpu_memory_utilization", MEMORY_SHARE))
 
     def more_devices(self) -> str:
-        """Twice the devices: each then holds half of the weights and of the cache."""
+        """Return the setting for twice the devices, each with half of the weights and the cache."""
         return f"parallelism.tp={2 * int(self.arguments.get('tensor_parallel_size', 1))}"
 
 
 def _cache_too_small(found: re.Match[str], asked: _Asked, log: str) -> Shortage:
     length, needed, room, fits = found.groups()
     said = (
-        f"one request of max_model_len={length} needs {needed} GiB of KV cache, and there is room "
-        f"for {room}"
+        f"one request of max_model_len={length} needs {needed} GiB of KV cache, but only {room} "
+        "GiB is available"
     )
     most = float(needed) + 0.005  # vLLM rounds to hundredths
     cures = [f"engine.max_model_len={fits} (what vLLM estimates to fit)"] if fits else []
@@ -75,14 +75,14 @@ def _cache_too_small(found: re.Match[str], asked: _Asked, log: str) -> Shortage:
 
 def _cache_too_small_once(found: re.Match[str], asked: _Asked, log: str) -> Shortage:
     length, fits = found.groups()
-    said = f"max_model_len={length} is more than the KV cache holds"
+    said = f"max_model_len={length} does not fit in the KV cache"
     cures = [f"engine.max_model_len={fits}", *_higher_share(asked), asked.more_devices()]
     return Shortage(said, _set(cures))
 
 
 def _no_cache(found: re.Match[str], asked: _Asked, log: str) -> Shortage:
     said = (
-        "the weights and one forward pass leave no room for a KV cache below "
+        "the weights and one forward pass leave no room for a KV cache within "
         f"engine.gpu_memory_utilization={asked.share:g}"
     )
     return Shortage(said, _set([*_higher_share(asked), asked.more_devices()]))
@@ -92,22 +92,27 @@ def _taken(found: re.Match[str], asked: _Asked, log: str) -> Shortage:
     free, total = float(found[1]), float(found[2])
     fits = math.floor(100 * free / total) / 100
     said = (
-        f"{free:g} of {total:g} GiB were free, engine.gpu_memory_utilization={asked.share:g} wants "
-        "more; another process holds the rest, or has just ended"
+        f"only {free:g} of {total:g} GiB were free, less than "
+        f"engine.gpu_memory_utilization={asked.share:g} needs; another process uses the rest, or "
+        "has just ended"
     )
     cure = _set([f"engine.gpu_memory_utilization={fits:g}"]) if fits > 0 else ""
-    return Shortage(said, f"{cure}, or end what holds it" if cure else "end what holds it", True)
+    return Shortage(
+        said,
+        f"{cure}, or stop the process that uses it" if cure else "stop the process that uses it",
+        True,
+    )
 
 
 def _sampler(found: re.Match[str], asked: _Asked, log: str) -> Shortage:
     requests = int(found[1])
-    said = f"no room to sample for {requests} requests at once"
+    said = f"not enough memory to sample for {requests} requests at once"
     return Shortage(said, _set([f"engine.extra.max_num_seqs={max(1, requests // 2)}"]))
 
 
 def _allocation(found: re.Match[str], asked: _Asked, log: str) -> Shortage:
     tried = float(found[1]) * GIB[found[2]]
-    said = f"{tried:.2f} GiB more could not be had of the device"
+    said = f"could not allocate {tried:.2f} GiB on the device"
     if not LOADED.search(log):
         loading = [asked.more_devices(), "quantized weights in model.pretrained"]
         return Shortage(f"{said} while the weights were loaded", _set(loading))
@@ -122,7 +127,7 @@ def _allocation(found: re.Match[str], asked: _Asked, log: str) -> Shortage:
             cures.append(f"engine.gpu_memory_utilization={lower:g}")
     sequences = int(asked.arguments.get("max_num_seqs", 256))
     cures += [f"engine.extra.max_num_seqs={max(1, sequences // 2)}", asked.more_devices()]
-    return Shortage(f"{said} beside weights and KV cache", _set(cures))
+    return Shortage(f"{said} in addition to the weights and the KV cache", _set(cures))
 
 
 def _higher_share(asked: _Asked) -> list[str]:

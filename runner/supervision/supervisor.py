@@ -1,4 +1,4 @@
-"""Owns the worker process: starts it, follows its events, and leaves nothing of it behind."""
+"""Own the worker process: start it, follow its events, and clean up after it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ LEAKS = re.compile(r"nanobind: | - leaked | - \.\.\. skipped remainder|See https
 
 
 class Display(Protocol):
-    """Who shows a person how the run goes."""
+    """Shows the progress of a run."""
 
     def show(self, event: dict[str, Any]) -> None: ...
 
 
 class Supervisor:
-    """Keeps one worker, for as long as runs want the same engine."""
+    """Runs plans on one worker while they need the same engine."""
 
     def __init__(self) -> None:
         self.starts = 0
@@ -53,7 +53,7 @@ class Supervisor:
                 wait_for_memory(self._served, print)
 
     def start_early(self, plan: Plan) -> None:
-        """Start a worker with the plan's variables; it imports libraries while more is found out.
+        """Start a worker early so that it imports libraries during the remaining checks.
 
         A run whose plan sets other variables gets another worker.
         """
@@ -64,7 +64,7 @@ class Supervisor:
     def evaluate(
         self, plan: Plan, run: RunDirectory, display: Display, limits: LimitsConfig
     ) -> Outcome:
-        """Evaluate on the engine that is there, or on a new one; an interruption is an Outcome too.
+        """Evaluate on the running engine or a new one; an interruption also returns an Outcome.
 
         What has failed and may do better is tried again, as often as `limits` says. After anything
         but a whole run, or a refusal, the worker is not trusted again.
@@ -94,7 +94,7 @@ class Supervisor:
         return _ended(run, outcome.state, outcome.reason, retries) if retries else outcome
 
     def recorded(self) -> None:
-        """The verdict is on disk: of the run's answers none is needed for another attempt."""
+        """Record that the verdict is on disk; a retry no longer needs the run's answers."""
         if self._worker is not None:
             self._worker.recorded()
 
@@ -114,8 +114,8 @@ class Supervisor:
         starting = self._worker is None or self._worker.unused
         if starting and (changed := _changed(plan)):
             return Failure(
-                f"the code of {', '.join(changed)} has changed since this run was checked, and an "
-                "engine would load another than was recorded: start it again"
+                f"the code of {', '.join(changed)} has changed since this run was checked, so the "
+                "engine would load different code than was recorded; start the run again"
             )
         failure = self._worker_for(plan, run, events).evaluate(run, events.add, watch)
         log = text_since(run.engine_log, said_before)
@@ -177,14 +177,14 @@ def _ended(run: RunDirectory, state: State, reason: str, retries: list[str]) -> 
 
 
 def text_since(log: Path, position: int) -> str:
-    """What the engine's log has got since."""
+    """Return the engine's log from the position on."""
     with log.open("rb") as stream:
         stream.seek(position)
         return stream.read().decode(errors="replace")
 
 
 def log_tail(log: Path) -> str:
-    """The last lines of the engine's log, less those that every exit of vLLM's leaves behind."""
+    """Return the last lines of the engine's log, without those that vLLM prints at every exit."""
     if not log.exists():
         return ""
     text = log.read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Device memory that an ended engine still holds: waited for before the next one starts."""
+"""Wait until an ended engine has released its device memory before the next one starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVERY_S = 5.0
 
 
 def wait_for_memory(plan: Plan, say: Callable[[str], None]) -> None:
-    """Until the plan's devices have the room that its engine will ask for, or time is up.
+    """Wait until the plan's devices have enough free memory, or the time is up.
 
     Time that is up is no error here: the engine says best what it lacks.
     """
@@ -28,7 +28,7 @@ def wait_for_memory(plan: Plan, say: Callable[[str], None]) -> None:
     while lacking := _lacking(plan):
         waited = time.monotonic() - began
         if waited > LONGEST_S:
-            say(f"no memory came back in {waited:.0f} s; going on")
+            say(f"no memory was freed in {waited:.0f} s; continuing")
             return
         if not waiting:
             say(f"waiting for memory, up to {LONGEST_S:.0f} s: {'; '.join(lacking)}")

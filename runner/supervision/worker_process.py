@@ -1,4 +1,4 @@
-"""The worker as the supervisor holds it: started, told what to run, listened to, ended."""
+"""The worker process: start it, send it plans, read its events, stop it."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ class Worker:
 
     @property
     def unused(self) -> bool:
-        """Whether no run was sent to it yet."""
+        """Return whether no run has been sent to it yet."""
         return self._log is None
 
     def import_libraries(self, runtime: str) -> None:
-        """Have it import what the runtime takes; returns at once."""
+        """Tell it to import the runtime's libraries; returns immediately."""
         self._send({"import": runtime})
 
     def evaluate(
         self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch, **options: Any
     ) -> Failure | None:
-        """Run the plan in the directory: None once its outcome lies there, else why there is none.
+        """Run the plan in the directory; None if it wrote an outcome, else why it did not.
 
         After a limit was broken the worker still lives, and is the caller's to stop. With the
         option `check`, the run ends before its engine starts.
@@ -117,11 +117,11 @@ class Worker:
         return self._died()
 
     def recorded(self) -> None:
-        """The run that was completed last is judged, and its verdict on disk."""
+        """Tell the worker that the verdict of the last completed run is on disk."""
         self._send({"recorded": True})
 
     def stop(self) -> None:
-        """End the worker and its whole group; no process, shared memory or scratch stays."""
+        """Stop the worker and its process group; remove its shared memory and scratch files."""
         group = group_members(self._process.pid)
         self._note_shared_memory(group)
         if self._process.poll() is None and not self.unused:
@@ -204,7 +204,7 @@ class Worker:
 
 
 def temporary_files_in(scratch: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables, with `scratch` as the directory for temporary files.
+    """Return the variables, with `scratch` as the directory for temporary files.
 
     A killed engine leaves them behind. What other processes look for there, a Ray cluster's address
     and compiled kernels, stays where it was; so do sockets whose path would be too long.
@@ -220,7 +220,7 @@ def temporary_files_in(scratch: str, variables: Mapping[str, str]) -> dict[str, 
 
 
 def worker_environment(plan: Plan) -> dict[str, str]:
-    """The parent's variables, with what the plan sets for the worker alone."""
+    """Return the parent's variables plus those that the plan sets only for the worker."""
     fixed = {
         # lm-eval would encode every image as PNG, twice, to hash it; the runner hashes pixels.
         "LMEVAL_HASHMM": "0",

@@ -1,1 +1,1 @@
-"""A finished run directory → one flat MLflow run. A copy: nothing here can change a verdict."""
+"""Copy a finished run directory to one flat MLflow run; this never changes a verdict."""

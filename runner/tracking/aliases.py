@@ -1,4 +1,4 @@
-"""Names that a team gives to runs, kept in MLflow as a tag of the run that bears the name.
+"""Aliases of runs, stored in MLflow as a tag of the run.
 
 The tag `alias.baseline` of a run holds `model/task+task`: the tasks that the run stands for. A name
 belongs to one run a model and task: who is promoted takes it from who had it. Two people who
@@ -19,7 +19,7 @@ SINCE = "alias_since."
 
 
 def find_alias(name: str, model: str, task: str, uri: str) -> str:
-    """The id of the run that bears the alias.
+    """Return the id of the run with the alias.
 
     Raises:
         UserError: if none does; others of that name are listed.
@@ -29,9 +29,9 @@ def find_alias(name: str, model: str, task: str, uri: str) -> str:
     if not fitting:
         known = sorted(f"{name}@{m}/{each}" for _, m, tasks in bearers for each in tasks)
         raise UserError(
-            f"verdict.reference={name}@{model}/{task}: no run at tracking.uri={uri} bears this "
-            f"alias; set it with python -m runner.promote RUN --alias {name} "
-            f"(there is {', '.join(known) or 'none of that name'})"
+            f"verdict.reference={name}@{model}/{task}: no run at tracking.uri={uri} has this "
+            f"alias; set it with python -m runner.promote RUN --alias {name} (existing aliases: "
+            f"{', '.join(known) or 'none with this name'})"
         )
     latest = max(fitting, key=lambda run: run.data.tags.get(f"{SINCE}{name}", ""))
     return str(latest.info.run_id)
@@ -40,7 +40,7 @@ def find_alias(name: str, model: str, task: str, uri: str) -> str:
 def give_alias(
     run_id: str, name: str, model: str, tasks: Sequence[str], since: str, uri: str
 ) -> list[str]:
-    """Let the run bear the name for the model and tasks; the ids of the runs that lose it.
+    """Give the run the alias for the model and tasks; return the ids of the runs that lose it.
 
     The new bearer is named first: at no moment is there none.
     """
@@ -65,7 +65,7 @@ def give_alias(
 def download(
     run_id: str, uri: str, directory: str, needed: Iterable[str], wanted: Iterable[str]
 ) -> list[str]:
-    """Copy those of a run's files that there are; their names.
+    """Copy a run's existing files; return their names.
 
     Raises:
         UserError: if the run has no such file among its artifacts.
@@ -75,7 +75,7 @@ def download(
     if missing := [name for name in needed if name not in there]:
         raise UserError(
             f"verdict.reference: MLflow's run {run_id} has no {', '.join(missing)} among its "
-            "artifacts; a reference is a completed run of ours"
+            "artifacts; a reference must be a completed run of this runner"
         )
     found = [name for name in (*wanted, *needed) if name in there]
     for name in found:

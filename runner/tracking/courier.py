@@ -1,4 +1,4 @@
-"""Hands finished runs to the sender, and waits for it a bounded time: MLflow cannot hurt a run.
+"""Hand finished runs to the upload process with a timeout, so MLflow cannot affect a run.
 
 The sender is a process of its own. It is started, and imports MLflow, while the engine starts, and
 serves all points of a sweep; one that does not answer in time is killed, and the run stays pending.
@@ -30,17 +30,17 @@ LEAST_S = 2.0
 
 
 class Busy(NotSent):
-    """Another process runs it, or is sending it."""
+    """Another process is running or uploading it."""
 
 
 def warn_pending(directory: Path, uri: str, reason: str) -> None:
-    """One line, with what brings it to the store later."""
+    """Print a warning with the command that uploads the run later."""
     later = shlex.join(["python", "-m", "runner.sync", str(directory)])
-    warn(f"not in MLflow yet ({uri}): {reason}; later: {later}")
+    warn(f"not uploaded to MLflow ({uri}): {reason}; upload it later with: {later}")
 
 
 class Courier:
-    """One sender process, for as long as there are runs to send."""
+    """Uploads runs through one sender process."""
 
     def __init__(self) -> None:
         self._sender: SenderProcess | None = None
@@ -54,7 +54,7 @@ class Courier:
         self.close()
 
     def begin(self, run: RunDirectory, begun: Begun) -> None:
-        """Say on disk where the run will be sent; the store is made meanwhile."""
+        """Record on disk where the run will be uploaded, and create the store in the background."""
         write_json(run.tracking, begun)
         # No lock or process to be had: told when the run is to be sent.
         with suppress(NotSent):
@@ -63,7 +63,7 @@ class Courier:
             self._running().ask("open_store", uri=begun.uri, experiment=begun.experiment)
 
     def open(self, uri: str, experiment: str, timeout_s: float) -> None:
-        """Make the store now, before several processes do.
+        """Create the store now, before several processes do.
 
         Raises:
             NotSent: if the store does not answer, or not in time.
@@ -71,7 +71,7 @@ class Courier:
         self._ask(timeout_s, "open_store", uri=uri, experiment=experiment)
 
     def send(self, run: RunDirectory, timeout_s: float) -> TrackedRun:
-        """Send the run, unless another process is at it.
+        """Upload the run, unless another process is doing so.
 
         Raises:
             NotSent: if it has not arrived whole; its directory is pending then.
@@ -90,43 +90,45 @@ class Courier:
         return tracked
 
     def share_view(self, timeout_s: float, **arguments: Any) -> str:
-        """As runner.tracking.summaries.share_view says; raises NotSent."""
+        """Call runner.tracking.summaries.share_view in the sender; raises NotSent."""
         return str(self._ask(timeout_s, "share_view", **arguments))
 
     def send_summary(self, timeout_s: float, **arguments: Any) -> str:
-        """As runner.tracking.summaries.send_summary says; raises NotSent."""
+        """Call runner.tracking.summaries.send_summary in the sender; raises NotSent."""
         return str(self._ask(timeout_s, "send_summary", **arguments))
 
     def find_alias(self, timeout_s: float, **arguments: Any) -> str:
-        """As runner.tracking.aliases.find_alias says; raises NotSent."""
+        """Call runner.tracking.aliases.find_alias in the sender; raises NotSent."""
         return str(self._ask(timeout_s, "find_alias", **arguments))
 
     def give_alias(self, timeout_s: float, **arguments: Any) -> list[str]:
-        """As runner.tracking.aliases.give_alias says; raises NotSent."""
+        """Call runner.tracking.aliases.give_alias in the sender; raises NotSent."""
         return list(self._ask(timeout_s, "give_alias", **arguments))
 
     def download(self, timeout_s: float, **arguments: Any) -> list[str]:
-        """As runner.tracking.aliases.download says; raises NotSent."""
+        """Call runner.tracking.aliases.download in the sender; raises NotSent."""
         return list(self._ask(timeout_s, "download", **arguments))
 
     def start(self) -> None:
-        """Let the sender import MLflow meanwhile."""
+        """Start the sender so that it imports MLflow in the background."""
         with suppress(OSError):  # no process to be had: told when something is to be sent
             self._running()
 
     def forget(self, run: RunDirectory) -> None:
-        """The run was refused: it is none."""
+        """Drop a run that was refused."""
         self._release(run)
         run.tracking.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """End the sender, whatever it is doing, and name the runs that an interruption left."""
+        """Stop the sender and warn about the runs that an interruption left."""
         if self._sender is not None:
             self._sender.close()
             self._sender = None
         for hold in list(self._held.values()):
             if hold.run.verdict.exists():
-                warn_pending(hold.run.path, hold.uri, "the run broke off before it was sent")
+                warn_pending(
+                    hold.run.path, hold.uri, "the run was interrupted before it was uploaded"
+                )
             self._release(hold.run)
 
     def _ask(self, timeout_s: float, call: str, **arguments: Any) -> Any:
@@ -136,7 +138,7 @@ class Courier:
         try:
             sender = self._running()
         except OSError as error:
-            raise NotSent(f"no process to send it ({error.strerror})") from error
+            raise NotSent(f"cannot start the upload process ({error.strerror})") from error
         try:
             done = sender.answer(sender.ask(call, **arguments), limit)
         except TimeoutError as error:
@@ -169,7 +171,7 @@ class Courier:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.close()
-            raise Busy("it is running, or another process is sending it") from None
+            raise Busy("it is still running, or another process is uploading it") from None
         except OSError:
             pass
         self._held[run.path] = Hold(run, begun.uri, stream)
@@ -182,7 +184,7 @@ class Courier:
 
 @dataclass(frozen=True)
 class Hold:
-    """A run that this process runs or sends, and the lock on its tracking.json."""
+    """A run that this process runs or uploads, and the lock on its tracking.json."""
 
     run: RunDirectory
     uri: str

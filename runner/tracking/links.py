@@ -1,4 +1,4 @@
-"""Where MLflow shows a sweep: its run table, its charts, its compare page."""
+"""Links to a sweep's pages in MLflow: run table, charts, comparison."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def links(
     sweep_id: str,
     view: str | None = None,
 ) -> Links:
-    """Pages on the tracking server, or on the UI that `mlflow ui` starts for a local store.
+    """Return the pages on the tracking server, or on `mlflow ui` for a local store.
 
     `view` is what `share_view` returned: with it the table has the sweep's columns, without
     it the UI's own. Either way it has the sweep's runs, in the order in which they ran.
@@ -44,7 +44,7 @@ def links(
 
 
 def share_view(client: Any, experiment_id: str, sweep_id: str, columns: Sequence[str]) -> str:
-    """Store the sweep's table as a view of the experiment; the key that `links` takes.
+    """Store the sweep's table as a view of the experiment; return the key for `links`.
 
     Raises what MLflow raises; the links work without it.
     """
@@ -55,7 +55,7 @@ def share_view(client: Any, experiment_id: str, sweep_id: str, columns: Sequence
 
 
 def view_name(sweep_id: str) -> str:
-    """Always the same for a sweep: one that goes on replaces its view."""
+    """Return the view's name, the same for a resumed sweep, which replaces its view."""
     return f"sweep {sweep_id}"
 
 

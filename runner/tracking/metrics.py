@@ -1,4 +1,4 @@
-"""What MLflow shows of a run in numbers: few metrics, and a table with all that they rest on."""
+"""A run's numbers in MLflow: a few metrics, and a table with the details."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMN_METRICS = 3
 
 
 def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
-    """`mmmu_val/acc`, with its error where it was asked or judged; `perf/…` for the whole run.
+    """Return metrics such as `mmmu_val/acc` with errors, and `perf/…` for the run.
 
     Few enough to choose columns from; `table` has the rest.
     """
@@ -55,13 +55,13 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
 
 
 def metric_name(metric: MetricVerdict) -> str:
-    """`mmmu_val/acc`, or `gsm8k/exact_match/strict-match`."""
+    """Return `mmmu_val/acc`, or `gsm8k/exact_match/strict-match`."""
     parts = [in_name(metric.task), in_name(metric.metric)]
     return "/".join(parts if metric.filter == "none" else [*parts, in_name(metric.filter)])
 
 
 def table(verdict: Verdict) -> str:
-    """CSV, a row a metric: its value, interval and baseline, and how it was judged."""
+    """Return a CSV with one row per metric: value, interval, baseline and verdict."""
     text = io.StringIO(f"{TABLE}\n")
     text.seek(0, io.SEEK_END)
     rows = csv.writer(text, lineterminator="\n")
@@ -79,7 +79,7 @@ def table(verdict: Verdict) -> str:
 
 
 def columns(outcome: Outcome, verdict: Verdict) -> tuple[str, ...]:
-    """What tells a good run from a bad one, then what was run."""
+    """Return the columns of the run table: results first, then settings."""
     sent = metrics(outcome, verdict)
     judged = [metric_name(each) for each in verdict.metrics if each.judged]
     numbers = [name + end for name in judged[:COLUMN_METRICS] for end in ("", "_difference")]

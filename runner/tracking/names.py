@@ -1,4 +1,4 @@
-"""Names as MLflow takes them: of metrics, parameters, tags, runs and experiments."""
+"""Make valid MLflow names of metrics, parameters, tags, runs and experiments."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ LONGEST_NAME, LONGEST_KEY = 200, 250
 
 
 def in_name(part: str) -> str:
-    """A part of a metric's name, which MLflow takes for a part of a path."""
+    """Return a valid part of a metric's name, which MLflow treats as a path component."""
     return _short(re.sub(r"^\.+|^$", "_", NOT_IN_NAMES.sub("_", part)), LONGEST_PART)
 
 
 def key(name: str) -> str:
-    """Of a parameter or a tag."""
+    """Return a valid key of a parameter or a tag."""
     return _short(re.sub(r"^[./]+|^$", "_", NOT_IN_NAMES.sub("_", name)), LONGEST_KEY)
 
 
 def line(name: str) -> str:
-    """A name that fits in one line of a table."""
+    """Return a name that fits in one line of a table."""
     return _short(visible(" ".join(name.split())) or "unnamed", LONGEST_NAME)
 
 

@@ -1,4 +1,4 @@
-"""What lies on disk and is not in MLflow yet."""
+"""Find and upload runs that are on disk but not in MLflow yet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MLFLOW_RUN = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a run that was to be sent; `problem` says why it was not."""
+    """The result of an upload; `problem` gives the reason if it failed."""
 
     run: RunDirectory
     uri: str
@@ -32,7 +32,7 @@ class Delivery:
 
 
 def pending(directory: Path) -> list[RunDirectory]:
-    """Runs in the directory, however deep, that have no receipt; those that began first are first.
+    """Return runs below the directory that were not uploaded, the earliest first.
 
     A file that cannot be read is no reason to leave the others: it comes last.
     """
@@ -41,7 +41,7 @@ def pending(directory: Path) -> list[RunDirectory]:
 
 
 def own(files: Iterable[Path]) -> list[Path]:
-    """Those that a run or a sweep wrote itself: MLflow's copies of them may lie below as well."""
+    """Keep only files of the runs themselves; MLflow's copies may lie below as well."""
     places = {file: file.parent.resolve() for file in files}
     return [
         file
@@ -61,7 +61,7 @@ def _began(run: RunDirectory) -> tuple[bool, int, str]:
 def deliver(
     courier: Courier, runs: Iterable[RunDirectory], timeout_s: float | None = None
 ) -> Iterator[Delivery]:
-    """Send one after the other, each within the limit or its own; a store that is away costs two.
+    """Upload runs one by one with a timeout each; skip a store after two failures.
 
     The deliveries come as they happen.
     """
@@ -70,11 +70,13 @@ def deliver(
         try:
             begun = read_record(run).begun
         except (OSError, ValueError) as error:
-            why = cause(error) or "a file is cut short, or of another version of the runner"
+            why = cause(error) or "a file is truncated, or from another version of the runner"
             yield Delivery(run, "", problem=why)
             continue
         if failures.get(begun.uri, 0) >= PATIENCE:
-            yield Delivery(run, begun.uri, problem="not tried: the store takes nothing")
+            yield Delivery(
+                run, begun.uri, problem="not tried: earlier uploads to this store failed"
+            )
             continue
         try:
             tracked = courier.send(run, timeout_s or begun.timeout_s)

@@ -1,4 +1,4 @@
-"""What MLflow shows of a run, read from its directory alone: what is sent late is the same."""
+"""Read a run's MLflow record from its directory only, so a late upload is identical."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Record:
-    """All that MLflow gets of a run besides its files.
+    """Everything that MLflow gets of a run besides its files.
 
     `table` has what each metric's judgement rests on, as CSV; `columns` are those of the
     experiment's view of all runs.
@@ -89,7 +89,7 @@ class Record:
 
 
 def begin(config: RunConfig, plan: Plan, environment: Environment, started_ms: int) -> Begun:
-    """What can be said of a run from here on, whatever becomes of it."""
+    """Return what is known of a run before its engine starts."""
     return Begun(
         key=uuid.uuid4().hex,
         uri=config.tracking.uri,
@@ -107,12 +107,12 @@ def begin(config: RunConfig, plan: Plan, environment: Environment, started_ms: i
 
 
 def experiment_of(config: RunConfig) -> str:
-    """The one that is named, or the task's."""
+    """Return the configured experiment, or the task's."""
     return line(config.tracking.experiment or "+".join(config.task.names))
 
 
 def read_record(run: RunDirectory) -> Record:
-    """What the run's directory holds for MLflow; a run without a verdict was killed.
+    """Return the run's record for MLflow; a run without a verdict was killed.
 
     Raises:
         OSError, ValueError: if a file is missing, or written by another version.
@@ -148,7 +148,7 @@ def _ended(run: RunDirectory, begun: Begun) -> int:
 
 
 def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
-    """Short names of what differs between the points of a sweep."""
+    """Return the parameters under short names, including those that differ within a sweep."""
     args = plan.engine_args
     values: dict[str, Any] = {
         "model": plan.model,
@@ -250,7 +250,7 @@ def _tags(
 
 
 def user() -> str:
-    """Who runs it, as MLflow shows runs."""
+    """Return the user name that MLflow shows."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name

@@ -1,4 +1,4 @@
-"""`python -m runner.tracking.sender`: all that is asked of MLflow; it is imported nowhere else.
+"""`python -m runner.tracking.sender`: the only process that imports MLflow.
 
 Requests come as JSON lines on standard input, answers leave as JSON lines on the file descriptor
 given as the only argument (MLflow prints on its own). When standard input ends, the process that
@@ -54,11 +54,11 @@ TABLE = "metrics.csv"
 
 
 class DeletedError(Exception):
-    """The experiment is in MLflow's trash, and takes no runs."""
+    """The experiment is deleted in MLflow and accepts no runs."""
 
 
 def open_store(uri: str, experiment: str) -> None:
-    """Make the store if it is missing; the experiment is made with its first run.
+    """Create the store if it is missing; the experiment is created with its first run.
 
     Runs of this machine that a kill has left RUNNING in it are marked as what they were.
     """
@@ -70,7 +70,7 @@ def open_store(uri: str, experiment: str) -> None:
 
 
 def send_run(directory: str) -> dict[str, str]:
-    """Parameters, metrics, tags and all files, once: what has arrived before is completed."""
+    """Upload parameters, metrics, tags and files; complete an earlier partial upload."""
     run = RunDirectory(Path(directory))
     record = read_record(run)
     secrecy.blot(run.engine_log)  # of a run that was killed

@@ -21,11 +21,11 @@ EXIT_S = 2.0
 
 
 class NotSent(Exception):
-    """The store has not taken it, and why; it can be sent another time."""
+    """The upload failed, with the reason; it can be retried later."""
 
 
 class SenderProcess:
-    """Requests go in, answers come out, in order."""
+    """Sends requests to the process and returns answers in order."""
 
     def __init__(self) -> None:
         receiving, sending = os.pipe()
@@ -51,7 +51,7 @@ class SenderProcess:
         return self._process.poll() is None
 
     def ask(self, call: str, **arguments: Any) -> int:
-        """Hand a request in; the number that its answer has."""
+        """Send a request; return its number."""
         assert self._process.stdin is not None
         self._asked += 1
         request = {"number": self._asked, "call": call, "arguments": arguments}
@@ -61,7 +61,7 @@ class SenderProcess:
         return self._asked
 
     def answer(self, number: int, limit_s: float) -> Any:
-        """What the request has come to.
+        """Return the result of the request.
 
         Raises:
             NotSent: if it has failed.
@@ -75,7 +75,7 @@ class SenderProcess:
             except queue.Empty:
                 raise TimeoutError from None
             if answer is None:
-                raise NotSent(f"the sender died: {self._last_words()}")
+                raise NotSent(f"the upload process died: {self._last_words()}")
             if answer["number"] == number:
                 if "refused" in answer:
                     raise UserError(*answer["refused"])
@@ -84,7 +84,7 @@ class SenderProcess:
                 return answer["done"]
 
     def close(self) -> None:
-        """End the process; idle, it ends at once by itself."""
+        """Stop the process; an idle one ends immediately."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()

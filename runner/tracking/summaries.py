@@ -1,4 +1,4 @@
-"""What MLflow keeps of a sweep beside its points: a view of their table, and a run of its own.
+"""A sweep in MLflow beyond its points: a view of their table, and a summary run.
 
 All this runs in the process that imports MLflow (runner/tracking/sender.py).
 """
@@ -16,7 +16,7 @@ SUMMARY = "sweep_summary"
 
 
 def share_view(uri: str, experiment_id: str, sweep_id: str, columns: list[str]) -> str:
-    """Columns that matter to a sweep, kept in the store as a view; its key."""
+    """Store a view with the sweep's columns; return its key."""
     return links.share_view(_client(uri), experiment_id, sweep_id, columns)
 
 
@@ -29,7 +29,7 @@ def send_summary(
     tags: dict[str, str],
     files: dict[str, str],
 ) -> str:
-    """The run that holds a sweep's comparison, made or brought up to date; its id.
+    """Create or update the run with a sweep's comparison; return its id.
 
     `files` are paths on disk and the folders they are shown in. Its status is that of a run with
     the verdict among its tags.

@@ -1,4 +1,4 @@
-"""Where MLflow keeps a run that was sent, and the page that shows it."""
+"""An uploaded run's location in MLflow, and its page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """Where MLflow keeps the run."""
+    """The run's location in MLflow."""
 
     uri: str
     experiment: str
@@ -19,7 +19,7 @@ class TrackedRun:
 
 
 def run_page(tracked: TrackedRun) -> str:
-    """The run's page: on the server, or on the UI that `mlflow ui` starts for a local store."""
+    """Return the run's page on the server, or on `mlflow ui` for a local store."""
     server = tracked.uri if tracked.uri.startswith("http") else "http://127.0.0.1:5000"
     return (
         f"{server.rstrip('/')}/#/experiments/{quote(tracked.experiment_id)}"
@@ -29,11 +29,11 @@ def run_page(tracked: TrackedRun) -> str:
 
 
 def ui_command(uri: str) -> str:
-    """What shows a local store to this machine alone, whatever MLFLOW_HOST says."""
+    """Return the command that serves a local store only to this machine."""
     words = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     return shlex.join([sys.executable, *words])
 
 
 def needed_command(uri: str) -> str:
-    """What must run for `run_page` to be there: nothing but the server where there is one."""
+    """Return the command needed for `run_page`; empty if there is a server."""
     return "" if uri.startswith("http") else ui_command(uri)

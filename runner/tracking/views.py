@@ -55,17 +55,17 @@ NEWEST_FIRST = {"searchFilter": "", "orderByKey": "attributes.start_time", "orde
 
 
 def view_key(name: str) -> str:
-    """The key of the view of that name: what is stored again replaces it."""
+    """Return the view's key; storing under the same name replaces it."""
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def view_tag(name: str) -> str:
-    """The experiment's tag that holds the view."""
+    """Return the experiment's tag that holds the view."""
     return f"mlflow.sharedViewState.{view_key(name)}"
 
 
 def view(name: str, search: Mapping[str, Any], columns: Sequence[str]) -> str:
-    """The tag's value: the state as earlier servers read it, and with a name for later ones.
+    """Return the tag's value, readable by earlier and later MLflow servers.
 
     `columns` are named as in MLflow's filters: `tags.verdict`, `params.tp`, `metrics.mmmu_val/acc`.
     """
@@ -100,7 +100,7 @@ def share_all_runs(client: Any, experiment_id: str, columns: Sequence[str]) -> N
 
 
 def all_runs_page(uri: str, experiment_id: str) -> str:
-    """The page that shows the view of all runs."""
+    """Return the page with the view of all runs."""
     return runs_page(uri, experiment_id, {"viewStateShareKey": view_key(ALL_RUNS)})
 
 
@@ -112,18 +112,18 @@ def runs_page(uri: str, experiment_id: str, shown: Mapping[str, Any]) -> str:
 
 
 def server(uri: str) -> str:
-    """The address of the UI."""
+    """Return the address of the UI."""
     return (uri if uri.startswith("http") else LOCAL_UI).rstrip("/")
 
 
 def query(values: Mapping[str, Any]) -> str:
-    """The part of an address behind the question mark."""
+    """Return the query string of an address."""
     texts = {key: str(value).lower() if value is True else value for key, value in values.items()}
     return urlencode(texts, quote_via=quote)
 
 
 def compact(value: Any) -> str:
-    """JSON without spaces."""
+    """Return JSON without spaces."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -108,7 +108,7 @@ LEFT_TO_UPSTREAM = [
 # What vllm-ascend lets pass and we do not, with the reason; each is worth a line of preflight.
 LET_PASS = [
     (DENSE, "A2", {"parallelism.tp": 32}, "parallelism", "it never counts the devices"),
-    (DENSE, "310P", {}, "engine.dtype", "a 310P computes no bfloat16"),
+    (DENSE, "310P", {}, "engine.dtype", "the 310P does not support bfloat16"),
     (
         "llava_onevision_0_5b",
         "310P",
@@ -135,7 +135,7 @@ LET_PASS = [
         "A2",
         option(enable_reduce_sample=True),
         f"{OPTIONS}.enable_reduce_sample",
-        "log-probabilities are wrong with it",
+        "makes log-probabilities wrong",
     ),
 ]
 

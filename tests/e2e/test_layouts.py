@@ -117,8 +117,8 @@ def test_prompts_too_long_to_ask_are_counted_and_never_pass(
         "verdict.rtol=100",
         store="http://127.0.0.1:9",
     )
-    assert "the server does not answer" in finished.printed.partition("starting engine")[0]
-    assert "not in MLflow yet" in finished.printed
+    assert "the server is unreachable" in finished.printed.partition("starting engine")[0]
+    assert "not uploaded to MLflow" in finished.printed
     task = finished.json("outcome.json")["tasks"][0]
     assert finished.status == 4, finished.printed
     assert 0 < task["refused"] < 60

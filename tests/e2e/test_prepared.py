@@ -138,6 +138,6 @@ def test_a_tampered_file_is_named_and_nothing_is_started(
     tampered = Carried(copy, carried.tasks)
     finished = run_offline(tampered, tmp_path, store, f"source.verify={verify}")
     assert finished.status == 1, finished.printed
-    assert f"{file}: not as prepared (another hash)" in finished.printed
+    assert f"{file}: content differs from the manifest (different hash)" in finished.printed
     assert "Traceback" not in finished.printed
     assert not finished.directory.exists()

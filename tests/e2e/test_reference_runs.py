@@ -47,7 +47,7 @@ def test_a_reference_that_lost_samples_is_refused_in_seconds(
     started = time.monotonic()
     refused = run("verdict=paired", f"verdict.reference={torn}")
     assert refused.status == 1
-    assert "holds 480 samples, and the run counted 600" in refused.printed
+    assert "has 480 samples, but the run counted 600" in refused.printed
     assert time.monotonic() - started < 60
     other = run(
         "verdict=paired",
@@ -55,5 +55,5 @@ def test_a_reference_that_lost_samples_is_refused_in_seconds(
         "task.system_instruction=Be brief.",
     )
     assert other.status == 1
-    assert "was asked with system_instruction=None, and this run with Be brief." in other.printed
+    assert "used system_instruction=None, but this run uses Be brief." in other.printed
     assert not (other.directory / "engine.log").exists()

@@ -19,26 +19,29 @@ pytestmark = pytest.mark.slow
     [
         (
             ["task.names=[canari]"],
-            ["task.names=canari: lm-eval knows no such task. Did you mean 'canary'?"],
+            ["task.names=canari: lm-eval has no such task. Did you mean 'canary'?"],
         ),
         (
             ["model.baselines.canary.f1.none=0.5", "model.backend=vllm"],
             [
                 "model.baselines.canary.f1.none: the task has no such metric; it has acc.none",
-                "model.backend=vllm: canary shows images; choose model.backend=vllm-vlm",
+                "model.backend=vllm: canary has images; use model.backend=vllm-vlm",
             ],
         ),
         (
             ["engine.extra.blok_size=16"],
-            ["engine.extra.blok_size: this vLLM knows no such engine argument. Did you mean"],
+            ["engine.extra.blok_size: this vLLM has no such engine argument. Did you mean"],
         ),
         (
             ["engine.extra.kv_cache_dtype=fp9"],
-            ["vLLM refuses this configuration: cache_dtype=fp9: Input should be 'auto'"],
+            ["vLLM rejects this configuration: cache_dtype=fp9: Input should be 'auto'"],
         ),
         (
             ["task=gsm8k", "task.data_dir=null"],
-            ["data set openai/gsm8k (main) is neither in the cache nor to be had from the hub"],
+            [
+                "data set openai/gsm8k (main) is not in the cache and could not be fetched from "
+                "the hub"
+            ],
         ),
     ],
 )
@@ -74,7 +77,7 @@ def test_preflight_goes_up_to_the_engine_s_start_and_leaves_nothing(run: Run) ->
 def test_preflight_finds_what_a_run_would(run: Run) -> None:
     finished = run("preflight_only=true", "engine.extra.blok_size=16", "task.limit=1")
     assert finished.status == 1, finished.printed
-    assert "engine.extra.blok_size: this vLLM knows no such engine argument" in finished.printed
+    assert "engine.extra.blok_size: this vLLM has no such engine argument" in finished.printed
 
 
 @pytest.mark.parametrize("engine", ["cpu", "transformers"])
@@ -95,5 +98,5 @@ def test_weights_whose_own_code_nobody_trusts_are_told_with_the_key(
         "task=canary",
     )
     assert finished.status == 1, finished.printed
-    assert f"model.trust_remote_code=false: {weights} is run by code that" in finished.printed
+    assert f"model.trust_remote_code=false: {weights} needs code that" in finished.printed
     assert "Traceback" not in finished.printed

@@ -95,12 +95,12 @@ def test_dropped_keys_are_named_without_their_values(tmp_path: Path) -> None:
     dropped = adopt(write(tmp_path / "more.yaml", content)).dropped
     named = {line.partition(":")[0]: line.partition("; ")[2] for line in dropped}
     assert named == {
-        "serve.block_size": "engine.extra.block_size=… would be",
-        "serve.data_parallel_size": "parallelism.dp=… would be",
-        "envs.HCCL_BUFFSIZE": "engine.env.HCCL_BUFFSIZE=… would be",
-        "envs.HF_TOKEN": "engine.env.HF_TOKEN=… would be",
-        "gen_kwargs.max_gen_toks": "task.gen_kwargs.max_gen_toks=… would be",
-        "model_args.max_num_seqs": "engine.extra.max_num_seqs=… would be",
+        "serve.block_size": "use engine.extra.block_size=… instead",
+        "serve.data_parallel_size": "use parallelism.dp=… instead",
+        "envs.HCCL_BUFFSIZE": "use engine.env.HCCL_BUFFSIZE=… instead",
+        "envs.HF_TOKEN": "use engine.env.HF_TOKEN=… instead",
+        "gen_kwargs.max_gen_toks": "use task.gen_kwargs.max_gen_toks=… instead",
+        "model_args.max_num_seqs": "use engine.extra.max_num_seqs=… instead",
         "nickname": "",
         "tasks[0].split": "",
         "tasks[0].metrics[0].rtol": "",
@@ -129,10 +129,10 @@ GOOD_METRIC = {"name": "acc,none", "value": 0.5}
             {"tasks": [{"name": "a", "metrics": [{"name": "acc,none", "value": float("nan")}]}]},
             "model.baselines.a.acc.none=nan",
         ),
-        ({"tasks": [{"name": "a", "metrics": [GOOD_METRIC] * 2}]}, "acc,none: named twice"),
+        ({"tasks": [{"name": "a", "metrics": [GOOD_METRIC] * 2}]}, "acc,none: listed twice"),
         (
             {"tasks": [{"name": "a", "metrics": [GOOD_METRIC]}] * 2},
-            "tasks[1].name=a: named before",
+            "tasks[1].name=a: listed twice",
         ),
         ({"serve": 3}, "serve=3"),
         ({"serve": {"gpu_memory_utilization": 2}}, "engine.gpu_memory_utilization=2.0"),
@@ -143,7 +143,7 @@ GOOD_METRIC = {"name": "acc,none", "value": 0.5}
             {"apply_chat_template": False, "fewshot_as_multiturn": True},
             "fewshot_as_multiturn=true: needs",
         ),
-        ({"hardware": "${oc.env:HOME}"}, "bad.yaml: holds ${"),
+        ({"hardware": "${oc.env:HOME}"}, "bad.yaml: contains ${"),
     ],
 )
 def test_an_impossible_value_is_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
@@ -153,7 +153,7 @@ def test_an_impossible_value_is_named(tmp_path: Path, change: dict[str, Any], na
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("a: [", "not YAML"), ("- a", "must be a mapping"), ("", "must be a mapping")],
+    [("a: [", "not valid YAML"), ("- a", "must be a mapping"), ("", "must be a mapping")],
 )
 def test_what_is_no_such_file_is_said(tmp_path: Path, text: str, said: str) -> None:
     (problem,) = problems(write(tmp_path / "bad.yaml", text))

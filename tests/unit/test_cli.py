@@ -270,7 +270,7 @@ def test_preflight_names_a_directory_that_is_taken(cwd: Path) -> None:
     (taken / "config.yaml").write_text("")
     done = runner(cwd, "engine=cpu", "preflight_only=true", f"output_dir={taken}", "tracking=off")
     assert done.returncode == 1
-    assert f"output_dir={taken}: already holds a run; name another directory" in done.stderr
+    assert f"output_dir={taken}: already contains a run; choose another directory" in done.stderr
     assert "loading tasks" not in done.stdout
 
 

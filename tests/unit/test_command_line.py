@@ -86,22 +86,22 @@ def test_an_option_that_cannot_be_followed(arguments: list[str], said: str) -> N
         ("task.names=[gsm8k", "a bracket in the value is not closed"),
         ("task.limit=5\r", "task.limit=5: ends in a carriage return"),
         ("task.limit", "task.limit: not a setting; write key=value"),
-        ("=3", "=3: no key; write key=value"),
+        ("=3", "=3: the key is missing; write key=value"),
         ("task.gen_kwargs=temperature=0", "write task.gen_kwargs.temperature=0"),
-        ("tracking=null", "tracking=null: null is no choice; tracking=off turns it off"),
-        ("~tracking", "~tracking: a group cannot be left out; tracking=off turns it off"),
-        ("model=qwen3_8b,null", "null is no choice"),
-        ("hydra/launcher=null", "hydra/launcher=null: null is no choice"),
-        ("~engine", "~engine: a group cannot be left out. Known: ascend, "),
-        ("+task=gsm8k", "+task=gsm8k: the choice is made already; leave the + out: task=gsm8k"),
-        ("task=[gsm8k,canary]", "name the lm-eval tasks: task.names=["),
+        ("tracking=null", "tracking=null: null is not a choice; tracking=off turns it off"),
+        ("~tracking", "~tracking: a group cannot be removed; tracking=off turns it off"),
+        ("model=qwen3_8b,null", "null is not a choice"),
+        ("hydra/launcher=null", "hydra/launcher=null: null is not a choice"),
+        ("~engine", "~engine: a group cannot be removed. Known: ascend, "),
+        ("+task=gsm8k", "+task=gsm8k: the group already has a choice; remove the +: task=gsm8k"),
+        ("task=[gsm8k,canary]", "list the lm-eval tasks: task.names=["),
         (
             "task=arc_easy",
-            "task=arc_easy: no such choice; a task of lm-eval goes under task.names=[",
+            "task=arc_easy: no such choice; for an lm-eval task, use task.names=[",
         ),
         ("model=[qwen3_8b,canary_vl]", "to run one after the other: --multirun model=NAME,NAME"),
         ("engine=cpu,cuda", "engine=cpu,cuda: to sweep over these choices, add --multirun"),
-        ("tracking=http://x:5000", "an address goes under tracking.uri=http://x:5000"),
+        ("tracking=http://x:5000", "for an address, use tracking.uri=http://x:5000"),
         ("task.names=arc_easy", "task.names=arc_easy: must be a list; write task.names=[arc_easy]"),
         ("task.limit=10,20", "task.limit=10,20: to sweep over these values, add --multirun"),
         ("task.limit=interval(1,5)", "--multirun hydra/sweeper=optuna"),
@@ -110,11 +110,11 @@ def test_an_option_that_cannot_be_followed(arguments: list[str], said: str) -> N
         ("tp=2", "tp: no such key. Did you mean parallelism.tp?"),
         ("seed=1", "seed: no such key. Did you mean task.seed?"),
         ("engine.tensor_parallel_size=2", "Did you mean parallelism.tp?"),
-        ("+engine.block_size=16", "vLLM's engine is engine.extra.block_size=…"),
-        ("engine.block_size=16", "vLLM's engine is engine.extra.block_size=…"),
+        ("+engine.block_size=16", "vLLM's engine, use engine.extra.block_size=…"),
+        ("engine.block_size=16", "vLLM's engine, use engine.extra.block_size=…"),
         ("baselines.canary.acc,none=0.9", "Did you mean model.baselines.canary.acc.none?"),
         ("engine=npu", "Did you mean 'ascend'?"),
-        ("output_dir=", "output_dir=: must name a directory"),
+        ("output_dir=", "output_dir=: must not be empty"),
         ("task.limit=${oc.env:NO_SUCH}", "task.limit: the environment variable NO_SUCH is not set"),
         ("output_dir=${oc.env:NO_SUCH}", "output_dir: the environment variable NO_SUCH is not set"),
         ("model=any", "model.pretrained: a value is required"),
@@ -156,15 +156,21 @@ def test_weights_are_called_as_their_publisher_calls_them(weights: str, name: st
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["model=Qwen/Qwen3-8B"], "; model=qwen3_8b has settings and baselines of these weights; "),
+        (
+            ["model=Qwen/Qwen3-8B"],
+            "; model=qwen3_8b has settings and baselines for these weights; ",
+        ),
         (["model=Org/New-1B"], "; use model=any model.pretrained=Org/New-1B"),
         (["model=/data/new"], "; use model=any model.pretrained=/data/new"),
         (["model=New-1B"], "; use model=any model.pretrained=New-1B. Known: any, "),
         (
             ["model.pretrained=Org/New-1B"],
-            "would run as canary_vl; use model=any model.pretrained=",
+            "the run uses the settings of canary_vl; use model=any model.pretrained=",
         ),
-        (["++model.pretrained='/x'"], "would run as canary_vl; use model=any model.pretrained=/x"),
+        (
+            ["++model.pretrained='/x'"],
+            "the run uses the settings of canary_vl; use model=any model.pretrained=/x",
+        ),
         (
             ["model.pretrained=/data/Qwen3-8B"],
             "model=qwen3_8b model.pretrained=/data/Qwen3-8B has settings and baselines",
@@ -224,7 +230,9 @@ def test_a_mistake_in_a_users_file_names_the_file(own: Path) -> None:
     said = refused(f"--config-dir={own}", "model=mine")
     assert said.startswith(f"{file}: model.pretrainde: no such key. Did you mean 'pretrained'?")
     file.write_text("name: mine\n  pretrained: x\n")
-    assert refused(f"--config-dir={own}", "model=mine").startswith(f"{file}, line 2: not YAML")
+    assert refused(f"--config-dir={own}", "model=mine").startswith(
+        f"{file}, line 2: not valid YAML"
+    )
 
 
 def test_a_config_yaml_of_the_users_does_not_replace_ours_unasked(own: Path) -> None:
@@ -242,7 +250,7 @@ def test_a_file_that_overrides_one_of_ours_without_the_directory_is_named(
     file = write(own / "Bare-1B.yaml", BARE)
     assert main([str(file), "--output", str(own / "model" / "qwen3_8b.yaml")]) == 0
     said = capsys.readouterr().err
-    assert f"model=qwen3_8b is also a model of the runner's; with --config-dir {own}" in said
+    assert f"model=qwen3_8b is also a built-in model; with --config-dir {own}" in said
     assert main([str(file), "--output", str(own / "model" / "bare.yaml")]) == 0
     assert "warning" not in capsys.readouterr().err
 

@@ -35,7 +35,7 @@ def test_a_release_without_a_row_is_held_against_its_nearest() -> None:
     (line,) = notes({**row, "vllm-ascend": "0.26.0"}, "9.1.0")
     assert line.startswith("vllm-ascend 0.26.0 is installed, 0.26.0rc1 was tested")
     ((what, _),) = problems({**row, "transformers": "5.5.4"}, "9.1.0")
-    assert what == "transformers 5.5.4 is installed, vllm-ascend 0.26.0rc1 belongs with 5.14.1"
+    assert what == "transformers 5.5.4 is installed, but vllm-ascend 0.26.0rc1 expects 5.14.1"
 
 
 def test_nothing_to_say_without_vllm_ascend() -> None:
@@ -56,7 +56,7 @@ def test_nothing_to_say_without_vllm_ascend() -> None:
 def test_a_package_of_another_release(name: str, found: str, wanted: str) -> None:
     (told,) = problems({**SET, name: found}, "9.1.0")
     assert told == (
-        f"{name} {found} is installed, vllm-ascend 0.23.0 belongs with {wanted}",
+        f"{name} {found} is installed, but vllm-ascend 0.23.0 expects {wanted}",
         f"pip install '{name}=={wanted}', or use the image quay.io/ascend/vllm-ascend:v0.23.0",
     )
     assert notes({**SET, name: found}, "9.1.0") == []
@@ -65,17 +65,17 @@ def test_a_package_of_another_release(name: str, found: str, wanted: str) -> Non
 @pytest.mark.parametrize("cann", ["8.5.1", "8.3.RC2", "9.2.0", "9.1.1"])
 def test_another_cann(cann: str) -> None:
     ((what, cure),) = problems(SET, cann)
-    assert what == f"CANN {cann} is installed, vllm-ascend 0.23.0 belongs with 9.1.0"
+    assert what == f"CANN {cann} is installed, but vllm-ascend 0.23.0 expects 9.1.0"
     assert cure.startswith("install CANN 9.1.0, or ")
 
 
 @pytest.mark.parametrize(
     ("cann", "said"),
     [
-        ("unknown", "CANN's version is unknown; vllm-ascend 0.23.0 belongs with 9.1.0"),
+        ("unknown", "CANN's version is unknown; vllm-ascend 0.23.0 expects 9.1.0"),
         ("9.1.RC1", "CANN 9.1.RC1 is installed, 9.1.0 was tested; a small difference"),
         ("9.1.0.alpha002", "CANN 9.1.0.alpha002 is installed, 9.1.0 was tested"),
-        ("trunk-0815", "CANN trunk-0815 cannot be compared with the 9.1.0 that belongs here"),
+        ("trunk-0815", "CANN trunk-0815 cannot be compared with the expected 9.1.0"),
     ],
 )
 def test_a_cann_that_is_nearly_right_or_not_to_be_read(cann: str, said: str) -> None:
@@ -122,7 +122,7 @@ def test_the_python_that_runs_it(python: str, fits: bool) -> None:
     lines = problems(SET, "9.1.0", python)
     assert (lines == []) is fits
     assert fits or lines[0][0].startswith(
-        f"Python {python} runs this, vllm-ascend 0.23.0 needs >=3.10"
+        f"this is Python {python}, but vllm-ascend 0.23.0 needs >=3.10"
     )
 
 

@@ -383,7 +383,7 @@ def test_a_password_in_the_tracking_address_is_refused_and_not_repeated(
     with pytest.raises(UserError) as caught:
         load(composed)
     (problem,) = caught.value.problems
-    assert problem.startswith("tracking.uri: holds credentials")
+    assert problem.startswith("tracking.uri: contains credentials")
     assert "verysecret" not in problem
 
 
@@ -520,7 +520,7 @@ def test_conf_is_found_beside_the_package() -> None:
 
 def test_a_token_in_place_of_a_user_name_is_refused_and_not_repeated(compose: Compose) -> None:
     (problem,) = problems(compose, "tracking=mlflow", "tracking.uri=https://t0k3n@host")
-    assert problem.startswith("tracking.uri: holds credentials")
+    assert problem.startswith("tracking.uri: contains credentials")
     assert "t0k3n" not in problem
 
 
@@ -564,15 +564,19 @@ def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 @pytest.mark.parametrize(
     ("installed", "option", "why"),
     [
-        ("0.26.0rc1", "layer_sharding=[o_proj]", "vllm-ascend 0.26.0rc1 has no such key, 0.23 has"),
-        ("0.26.0rc1", "enable_matmul_allreduce=true", "0.23 has"),
+        (
+            "0.26.0rc1",
+            "layer_sharding=[o_proj]",
+            "vllm-ascend 0.26.0rc1 has no such key; it is in 0.23",
+        ),
+        ("0.26.0rc1", "enable_matmul_allreduce=true", "it is in 0.23"),
         (
             "0.26.0",
             "recompute_scheduler_enable=true",
-            "is engine.additional_config.scheduler_config.recompute_scheduler_enable in this",
+            "use engine.additional_config.scheduler_config.recompute_scheduler_enable with this",
         ),
-        ("0.23.0", "sparse_kv_offload_config={enabled:true}", "no such key, 0.26 has"),
-        ("0.23.0.post1", "scheduler_config={}", "no such key, 0.26 has"),
+        ("0.23.0", "sparse_kv_offload_config={enabled:true}", "no such key; it is in 0.26"),
+        ("0.23.0.post1", "scheduler_config={}", "no such key; it is in 0.26"),
     ],
 )
 def test_a_key_of_another_release_is_refused_and_says_whose_it_is(
@@ -600,7 +604,7 @@ def test_where_0_26_put_the_schedulers_options_they_are_taken(
 
 def test_the_untyped_way_is_told_where_no_release_has_the_key(compose: Compose) -> None:
     (problem,) = problems(compose, "engine=ascend", "++engine.additional_config.brand_new=1")
-    assert "engine.extra.additional_config, with engine.allow_untested=true" in problem
+    assert "engine.extra.additional_config with engine.allow_untested=true" in problem
 
 
 def test_only_what_is_set_is_recorded(compose: Compose) -> None:
@@ -611,7 +615,7 @@ def test_only_what_is_set_is_recorded(compose: Compose) -> None:
 
 def test_other_platforms_have_no_such_options(compose: Compose) -> None:
     (problem,) = problems(compose, "++engine.additional_config.enable_mlapo=false")
-    assert "only vllm-ascend reads it" in problem
+    assert "only vllm-ascend reads this key" in problem
 
 
 def test_the_unchecked_way_is_opened_by_name(compose: Compose) -> None:
@@ -623,7 +627,7 @@ def test_the_unchecked_way_is_opened_by_name(compose: Compose) -> None:
     (problem,) = problems(compose, *known)
     assert problem.endswith("use engine.additional_config.weight_nz_mode")
     (problem,) = problems(compose, "engine=cpu", *newer[1:], "engine.allow_untested=true")
-    assert "only vllm-ascend reads it" in problem
+    assert "only vllm-ascend reads this key" in problem
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_a_store_that_takes_nothing_is_not_asked_for_every_run(
     server.misbehave(500)
     problems = [each.problem for each in deliver(courier, runs, PATIENCE_S)]
     assert len(server.asked) == 2
-    assert problems[2:] == ["not tried: the store takes nothing"] * 3
+    assert problems[2:] == ["not tried: earlier uploads to this store failed"] * 3
     server.behave()
     assert all(each.tracked for each in deliver(courier, pending(runs[0].path.parent), PATIENCE_S))
     assert len(server.runs) == 5
@@ -297,7 +297,7 @@ def test_sync_sends_what_is_pending_and_names_what_is_left(
     said = capsys.readouterr().out
     assert said.count("uploaded: ") == 2 and "2 uploaded, 5 pending" in said
     assert "pending: outputs/lost (http://127.0.0.1:9): " in said
-    assert "pending: outputs/torn: a file is cut short" in said
+    assert "pending: outputs/torn: a file is truncated" in said
     assert {run["info"]["status"] for run in server.runs.values()} == {"FINISHED", "KILLED"}
     assert first.tracked.exists() and second.tracked.exists() and not lost.tracked.exists()
 

@@ -85,7 +85,7 @@ def test_a_sound_machine(tmp_path: Path, series: Any, count: int, head: str, row
     assert lines[0] == head
     assert row in lines
     assert sum("health OK" in line for line in lines) == count
-    assert "Versions (they belong together)" in lines
+    assert "Versions (compatible)" in lines
     for name, version in (
         ("vllm-ascend", f"0.23.0 built for {series}"),
         ("torch-npu", "2.10.0.post4"),
@@ -94,7 +94,7 @@ def test_a_sound_machine(tmp_path: Path, series: Any, count: int, head: str, row
         ("firmware", "7.8.0.5.216"),
     ):
         assert f"{name} {version}" in {" ".join(line.split()) for line in lines}
-    assert lines[-1] == "Nothing is wrong."
+    assert lines[-1] == "No problems found."
     assert not (tmp_path / "mlflow.db").exists()
 
 
@@ -229,21 +229,21 @@ def test_a_hanging_npu_smi_is_wrong(examine: Make, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(npu_smi, "TIME_LIMIT_S", 0.2)
     found = examine("A3", script="exec sleep 30")
     (line,) = found.wrong
-    assert "did not answer within 0.2 s, so chip, memory, health and processes are unknown" in line
+    assert "timed out after 0.2 s, so chip, memory, health and processes are unknown" in line
     assert found.hardware == "16 × Ascend"
     assert found.versions[-2].here == "unknown"
 
 
 def test_garbage_from_npu_smi_is_wrong(examine: Make) -> None:
     (line,) = examine("A2", script="printf '|\\377 910B3 |\\n\\0'").wrong
-    assert "no NPU in its answer" in line
+    assert "no NPU in its output" in line
 
 
 def test_no_npu_smi_is_worth_knowing(examine: Make) -> None:
     found = examine("A2", npu_smi=False)
     assert found.wrong == []
     (line,) = found.notes
-    assert line.startswith("npu-smi: not on PATH, nor at ")
+    assert line.startswith("npu-smi: not found on PATH or at ")
     assert "mount the host's" in line
 
 
@@ -290,7 +290,7 @@ def seen(hub: Hub, *, holds: int = 0, variables: dict[str, str] | None = None) -
 
 
 AWAY = Hub("Hugging Face", "https://huggingface.co", False, "timed out")
-FORBIDDEN = Hub("Hugging Face", "https://huggingface.co", None, "not asked: HF_HUB_OFFLINE=1")
+FORBIDDEN = Hub("Hugging Face", "https://huggingface.co", None, "not checked: HF_HUB_OFFLINE=1")
 
 
 def test_a_hub_that_does_not_answer_is_a_note() -> None:
@@ -303,7 +303,12 @@ def test_a_hub_that_does_not_answer_is_a_note() -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("True", "does not answer"), ("1", "wants the word true"), ("false", ""), ("", "")],
+    [
+        ("True", "is unreachable"),
+        ("1", "has no effect; vLLM expects true"),
+        ("false", ""),
+        ("", ""),
+    ],
 )
 def test_modelscope_matters_where_it_is_chosen(value: str, said: str) -> None:
     notes = seen(SOUND_HUBS[0], variables={"VLLM_USE_MODELSCOPE": value}).notes
@@ -378,7 +383,7 @@ def test_a_hub_that_never_answers_costs_no_more_than_the_limit(
     monkeypatch.setattr(probes, "_asked", lambda address: (answered.wait(30), "late"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     face, scope = probes.hubs()
-    assert (face.answers, face.detail) == (None, "not asked: HF_HUB_OFFLINE=1")
+    assert (face.answers, face.detail) == (None, "not checked: HF_HUB_OFFLINE=1")
     assert (scope.answers, scope.detail) == (False, "no answer within 0.1 s")
     answered.set()
 
@@ -410,7 +415,7 @@ def test_the_default_store_is_that_of_the_configuration(
     assert "cannot create a file" in problem
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://[broken")
     (problem,) = probes.tracking().problems
-    assert "not an address" in problem
+    assert "not a valid address" in problem
 
 
 # The page
@@ -425,5 +430,5 @@ def test_the_page_of_a_machine_with_trouble(capsys: pytest.CaptureFixture[str]) 
     )
     text = capsys.readouterr().out
     assert "60.0 of 64.0 GiB used  vllm [bold]x[/bold] (pid 7)" in text
-    assert "Wrong (2)\n  1.  a: b\n  2.  c: d\n" in text
-    assert "Nothing is wrong" not in text
+    assert "Problems (2)\n  1.  a: b\n  2.  c: d\n" in text
+    assert "No problems found" not in text

@@ -79,8 +79,8 @@ RANK_DIED = (
             "parallelism.tp=4",
         ),
         (NO_CACHE, "set engine.gpu_memory_utilization=0.95, or parallelism.tp=4"),
-        (TAKEN, "set engine.gpu_memory_utilization=0.2, or end what holds it"),
-        (TAKEN_ON_CPU, "set engine.gpu_memory_utilization=0.1, or end what holds it"),
+        (TAKEN, "set engine.gpu_memory_utilization=0.2, or stop the process that uses it"),
+        (TAKEN_ON_CPU, "set engine.gpu_memory_utilization=0.1, or stop the process that uses it"),
         (NPU, "set parallelism.tp=4, or quantized weights in model.pretrained"),
         (
             LOADED + NPU,
@@ -153,12 +153,12 @@ def test_only_what_another_attempt_may_mend_is_tried_again(
 
 
 def test_a_stall_whose_cause_is_in_the_log_names_it(plan: Plan) -> None:
-    stalled = Failure("the engine brought no token", transient=True)
+    stalled = Failure("the engine produced no token", transient=True)
     assert failures.observed(stalled, "all is well", plan) == stalled
     found = failures.observed(stalled, LOADED + NPU, replace(plan, engine_args=ARGUMENTS))
     assert found.reason == (
-        "the engine brought no token; out of memory: 3.47 GiB more could not be had of the device "
-        "beside weights and KV cache; set engine.gpu_memory_utilization=0.86, or "
+        "the engine produced no token; out of memory: could not allocate 3.47 GiB on the device "
+        "in addition to the weights and the KV cache; set engine.gpu_memory_utilization=0.86, or "
         "engine.extra.max_num_seqs=128, or parallelism.tp=4"
     )
     assert not found.transient

@@ -302,7 +302,7 @@ def test_a_record_of_another_shape_is_set_aside(
     (file,) = files(tmp_path)
     file.write_bytes(file.read_bytes() + line(wrong))
     assert opened().take(question("Q1"))[1] is None
-    assert ["no answer" in text for text in warned] == [True]
+    assert ["not an answer" in text for text in warned] == [True]
     assert files(tmp_path) == [file.with_suffix(".corrupt")]
 
 

@@ -53,7 +53,7 @@ def test_a_start_that_takes_too_long(clock: Clock) -> None:
     assert watched.broken() is None
     clock.now += 1
     assert reason(watched) == (
-        "the engine was not ready in limits.start_s=60 seconds; last sign of life 56 s before: "
+        "the engine was not ready within limits.start_s=60 seconds; last activity 56 s before: "
         "starting engine"
     )
 
@@ -73,8 +73,8 @@ def test_an_engine_that_owes_answers_and_makes_no_step(clock: Clock) -> None:
         assert watched.broken() is None
     clock.now += 1
     assert reason(watched) == (
-        "the engine brought no token in limits.stall_s=30 seconds; last sign of life 31 s before: "
-        "asking mmmu_val, 37 of 240 requests answered, step 1234 of the engine"
+        "the engine produced no token within limits.stall_s=30 seconds; last activity 31 s before: "
+        "evaluating mmmu_val, 37 of 240 requests answered, engine step 1234"
     )
 
 
@@ -104,9 +104,9 @@ def test_an_engine_that_lost_a_process_has_less_time(clock: Clock) -> None:
     assert watched.broken() is None
     clock.now += 1
     assert reason(watched) == (
-        "a process of the engine's died (VLLM::EngineCore, pid 8634), and no step came after it; "
-        "last sign of life 61 s before: asking mmmu_val, 37 of 240 requests answered, step 13 of "
-        "the engine"
+        "an engine process died (VLLM::EngineCore, pid 8634), and the engine made no further "
+        "step; last activity 61 s before: evaluating mmmu_val, 37 of 240 requests answered, "
+        "engine step 13"
     )
 
 
@@ -127,8 +127,8 @@ def test_a_run_is_limited_whatever_it_does_and_all_attempts_count(clock: Clock) 
     again.see(FINISHED)
     clock.now += 11
     assert reason(again) == (
-        "the run was not finished in limits.run_s=60 seconds; last sign of life 11 s before: "
-        "scoring mmmu_val"
+        "the run did not finish within limits.run_s=60 seconds; last activity 11 s before: scoring "
+        "mmmu_val"
     )
 
 

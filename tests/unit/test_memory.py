@@ -481,7 +481,9 @@ def test_an_index_without_its_shards_still_says_how_much(tmp_path: Path) -> None
     model = {**MODEL, "torch_dtype": "bfloat16"}
     needed = estimate(model, stored, Layout(tp=2, pp=2))
     assert needed.weight_bytes == 1000
-    assert needed.notes == ("weights taken as evenly shared: the files name no tensors",)
+    assert needed.notes == (
+        "weights assumed to be split evenly: the files do not list their tensors",
+    )
     assert estimate(model, stored, Layout(dtype="float32")).weight_bytes == 8000
     assert estimate(model, stored, Layout(quantization="fp8")).weight_bytes == 2000
     quantized = {**model, "quantization_config": {"quant_method": "awq"}}
@@ -499,7 +501,7 @@ def test_no_files_no_weights_and_a_note(tmp_path: Path) -> None:
         assert stored == StoredWeights({}, 0)
         needed = estimate(MODEL, stored, Layout())
         assert needed.weight_bytes == 0
-        assert needed.notes == ("weights not counted: their files are not here",)
+        assert needed.notes == ("weights not counted: the files are not on this machine",)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, struct.pack("<Q", 4) + b"nope"])
@@ -511,7 +513,7 @@ def test_a_broken_header_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_a_broken_index_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text("{")
-    with pytest.raises(UserError, match="not JSON"):
+    with pytest.raises(UserError, match="not valid JSON"):
         stored_weights(tmp_path)
 
 
@@ -585,9 +587,9 @@ def test_a_model_that_fits_is_not_refused(big: StoredWeights) -> None:
 def test_a_sequence_too_long_names_every_cure(big: StoredWeights) -> None:
     room = Room(int(15.7 * GIB), 0.9, devices=8)
     assert fits(QWEN2_5_VL_7B, big, Layout(max_model_len=16384), room) == Shortage(
-        "engine.max_model_len=16384: weights 14.0 GiB + KV cache 0.9 GiB for one sequence of 16384 "
-        "tokens need 14.9 GiB of each device, engine.gpu_memory_utilization=0.9 leaves 14.1 of "
-        "15.7 GiB",
+        "engine.max_model_len=16384: weights 14.0 GiB + KV cache 0.9 GiB for one sequence of "
+        "16384 tokens need 14.9 GiB per device, but engine.gpu_memory_utilization=0.9 leaves "
+        "14.1 of 15.7 GiB",
         wider=(2, 4, 7),
         longest=2432,
         share=0.95,
@@ -602,7 +604,7 @@ def test_a_length_beyond_the_models_own_is_not_advised(big: StoredWeights) -> No
 
 def test_what_an_engine_sees_of_a_device_is_said(big: StoredWeights) -> None:
     room = Room(15 * GIB, 0.9, devices=1, shown_bytes=16 * GIB)
-    assert str(room) == "13.5 of 15.0 GiB (all that an engine sees of 16.0)"
+    assert str(room) == "13.5 of 15.0 GiB (what the engine sees of 16.0)"
     short = fits(QWEN2_5_VL_7B, big, Layout(max_model_len=64), room)
     assert short is not None and short.what.endswith(f"leaves {room}")
 
@@ -628,8 +630,8 @@ def test_length_left_to_the_model_is_named_null(big: StoredWeights) -> None:
 def test_weights_too_large_for_the_devices_there_are(big: StoredWeights) -> None:
     short = fits(QWEN2_5_VL_7B, big, Layout(max_model_len=64), Room(8 * GIB, 0.9, devices=1))
     assert short == Shortage(
-        "parallelism.tp=1: weights alone need 14.0 GiB of each device, "
-        "engine.gpu_memory_utilization=0.9 leaves 7.2 of 8.0 GiB"
+        "parallelism.tp=1: the weights alone need 14.0 GiB per device, "
+        "but engine.gpu_memory_utilization=0.9 leaves 7.2 of 8.0 GiB"
     )
 
 
@@ -650,8 +652,8 @@ def test_description_says_what_is_counted_and_what_is_not(big: StoredWeights) ->
     layout = Layout(max_model_len=4096)
     room = Room(64 * GIB, 0.9)
     assert describe(estimate(QWEN2_5_VL_7B, big, layout), layout, room) == (
-        "at least 14.2 GiB a device: weights 14.0 GiB, KV cache 0.2 GiB for one sequence of 4096 "
-        "tokens (56.0 KiB a token) at tp=1, pp=1; vLLM may take 57.6 of 64.0 GiB"
+        "at least 14.2 GiB per device: weights 14.0 GiB, KV cache 0.2 GiB for one sequence of "
+        "4096 tokens (56.0 KiB per token) at tp=1, pp=1; vLLM may use 57.6 of 64.0 GiB"
     )
     lines = describe(kv(QWEN2_5_VL_7B), layout).splitlines()
-    assert lines[1] == "weights not counted: their files are not here"
+    assert lines[1] == "weights not counted: the files are not on this machine"

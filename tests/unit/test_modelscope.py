@@ -89,7 +89,7 @@ def test_no_such_model(hub: ModelScope, tmp_path: Path, capsys: pytest.CaptureFi
     hub.models.clear()
     assert run(tmp_path / "carried") == 1
     said = capsys.readouterr().err
-    assert f"model.pretrained={ELSEWHERE}: ModelScope did not give it (NotExistError" in said
+    assert f"model.pretrained={ELSEWHERE}: the request to ModelScope failed (NotExistError" in said
 
 
 def test_a_run_looks_at_the_model_there(
@@ -132,7 +132,7 @@ def test_a_model_that_is_not_there(
 ) -> None:
     hub.models.clear()
     config = compose(*overrides(tmp_path)[:-1], "source.weights=modelscope")
-    with pytest.raises(UserError, match="ModelScope did not give it"):
+    with pytest.raises(UserError, match="the request to ModelScope failed"):
         find_weights(sources.settled(config, sources.find(config)))
 
 

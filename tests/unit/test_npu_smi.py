@@ -192,7 +192,7 @@ def test_the_tool_is_found_off_the_path_too(
 def test_no_tool_names_the_places(machine: Imitation) -> None:
     (machine.tools / "npu-smi").unlink()
     problem = npu_smi.ask().problem
-    assert problem.startswith("npu-smi: not on PATH, nor at ")
+    assert problem.startswith("npu-smi: not found on PATH or at ")
     for place in npu_smi.PLACES:
         assert f"{machine.root}{place}" in problem
 
@@ -200,7 +200,7 @@ def test_no_tool_names_the_places(machine: Imitation) -> None:
 def test_a_tool_that_hangs_is_given_up(machine: Imitation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(npu_smi, "TIME_LIMIT_S", 0.2)
     machine.answer("exec sleep 30")
-    assert npu_smi.ask().problem.endswith("npu-smi info: did not answer within 0.2 s")
+    assert npu_smi.ask().problem.endswith("npu-smi info: timed out after 0.2 s")
 
 
 def test_the_children_of_a_hanging_tool_do_not_keep_us(
@@ -209,7 +209,7 @@ def test_the_children_of_a_hanging_tool_do_not_keep_us(
     """A shell script around the tool dies, what it started still holds the pipe."""
     monkeypatch.setattr(npu_smi, "TIME_LIMIT_S", 0.2)
     machine.answer("sleep 3; echo late")
-    assert "did not answer" in npu_smi.ask().problem
+    assert "timed out after 0.2 s" in npu_smi.ask().problem
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_the_children_of_a_hanging_tool_do_not_keep_us(
     [
         ("echo 'dcmi module initialize failed. ret is -8005'; exit 1", "(status 1): dcmi module"),
         ("echo 'libdrvdsmi_host.so: not found' >&2; exit 127", "(status 127): libdrvdsmi_host.so"),
-        ("printf '\\377\\376|||'", "no NPU in its answer (status 0)"),
-        ("kill -SEGV $$", "no NPU in its answer"),
+        ("printf '\\377\\376|||'", "no NPU in its output (status 0)"),
+        ("kill -SEGV $$", "no NPU in its output"),
     ],
 )
 def test_a_tool_that_fails_is_quoted(machine: Imitation, script: str, said: str) -> None:

@@ -93,7 +93,7 @@ def test_device_files_alone_tell_how_many(machine: Make) -> None:
     }
     assert found.unknown["driver"] == (f"{made.root}/usr/local/Ascend/driver/version.info",)
     assert any("ascend-toolkit/latest" in place for place in found.unknown["cann"])
-    assert "not on PATH" in found.unknown["memory"][0]
+    assert "not found on PATH" in found.unknown["memory"][0]
 
 
 @pytest.mark.parametrize(
@@ -320,13 +320,13 @@ def test_a_directory_in_place_of_a_file(bare: Path) -> None:
         ("0,1,2,3", (0, 1, 2, 3), ""),
         ("2", (2,), ""),
         ("1,3,", (1, 3), ""),
-        ("", (), "names no device"),
-        (",1", (), "names no device"),
+        ("", (), "lists no device"),
+        (",1", (), "lists no device"),
         ("3,1", (), "must be strictly ascending"),
         ("1,1", (), "must be strictly ascending"),
-        ("0,4", (0,), "no device 4 here, the last is 3"),
-        ("0,4,2", (0,), "no device 4 here, the last is 3"),
-        ("0," + "9" * 6000, (0,), "here, the last is 3"),
+        ("0,4", (0,), "no device 4 here; the last is 3"),
+        ("0,4,2", (0,), "no device 4 here; the last is 3"),
+        ("0," + "9" * 6000, (0,), "here; the last is 3"),
         ("0, 1", (0,), "stops reading at ' '"),
         ("0;1", (0,), "stops reading at ';'"),
         ("-1", (), "stops reading at '-'"),
@@ -344,7 +344,7 @@ def test_visible_devices_as_torch_npu_reads_them(
 
 def test_no_device_can_be_visible_where_there_is_none() -> None:
     assert visible(None, 0) == ((), "")
-    assert visible("0", 0) == ((), "no device 0 here, there is none")
+    assert visible("0", 0) == ((), "no device 0 here; there are none")
 
 
 def test_devices_are_those_that_the_worker_would_see(
@@ -378,11 +378,11 @@ def test_a_device_whose_memory_is_taken_names_who_holds_it() -> None:
     process = DeviceProcess(123, "python3", 30 * GIB)
     device = replace(IDLE, memory_used_bytes=33 * GIB, processes=(process,))
     assert taken(device, 0.9) == (
-        "31.0 of 64.0 GiB free, gpu_memory_utilization=0.9 wants 54.9; "
+        "31.0 of 64.0 GiB free, gpu_memory_utilization=0.9 needs 54.9; "
         "held by python3 (pid 123, 30.0 GiB)"
     )
     assert taken(replace(device, processes=()), 0.9) == (
-        "31.0 of 64.0 GiB free, gpu_memory_utilization=0.9 wants 54.9"
+        "31.0 of 64.0 GiB free, gpu_memory_utilization=0.9 needs 54.9"
     )
     assert taken(device, 0.5) is None
 
@@ -487,7 +487,7 @@ def test_files_with_numbers_that_npu_smi_does_not_show_still_count(machine: Make
         ("Ascend 910B3", "unknown", None)
     ] * 2
     assert found.devices[0].engine_memory_bytes == int(SEEN_SHARE * 64 * GIB)
-    assert found.unknown["count"][1].endswith("has 2, with other numbers")
+    assert found.unknown["count"][1].endswith("has 2, with different numbers")
 
 
 SPAWN = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}

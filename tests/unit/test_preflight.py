@@ -81,7 +81,7 @@ def test_tensor_parallel_sizes_that_do_not(config: RunConfig, tp: int) -> None:
     config.parallelism.tp = tp
     said = problem(config)
     assert said.startswith(f"parallelism.tp={tp}: must divide the model's 8 attention heads")
-    assert f"; use parallelism.tp={4 if tp < 6 else 8}, or go on regardless" in said
+    assert f"; use parallelism.tp={4 if tp < 6 else 8}, or run anyway" in said
 
 
 def test_more_ranks_than_heads(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_a_data_directory_in_the_home(
 
 @pytest.fixture
 def store(config: RunConfig, tmp_path: Path) -> Path:
-    """The file of a SQLite store; it is not there yet."""
+    """The file of a SQLite store; it does not exist yet."""
     file = tmp_path / "store" / "mlflow.db"
     file.parent.mkdir()
     config.tracking.enabled = True
@@ -288,7 +288,7 @@ def test_a_store_that_may_only_be_read(config: RunConfig, store: Path) -> None:
     with sqlite3.connect(store) as connection:
         connection.execute("CREATE TABLE runs (id)")
     store.chmod(0o400)
-    assert "may not be written" in problem(config)
+    assert "not writable" in problem(config)
 
 
 @pytest.mark.parametrize(
@@ -303,8 +303,8 @@ def test_a_store_that_may_only_be_read(config: RunConfig, store: Path) -> None:
         ("uc:prod", "must be sqlite:///FILE, "),
         ("htp://host", "must be sqlite:///FILE, http(s)://HOST, postgresql://…, "),
         ("", "must be sqlite:///FILE, "),
-        ("sqlite://", "names no file: sqlite:///FILE"),
-        ("sqlite:///", "names no file: sqlite:///FILE"),
+        ("sqlite://", "no file given; write sqlite:///FILE"),
+        ("sqlite:///", "no file given; write sqlite:///FILE"),
     ],
 )
 def test_an_address_that_mlflow_does_not_take(config: RunConfig, uri: str, said: str) -> None:
@@ -387,19 +387,19 @@ def test_a_server_that_is_away_is_a_warning(config: RunConfig) -> None:
     config.tracking.enabled, config.tracking.uri = True, f"http://127.0.0.1:{port}"
     (warning,) = preflight.look(config).warnings
     assert warning.startswith(f"tracking.uri=http://127.0.0.1:{port}: ")
-    assert "does not answer" in warning
+    assert "the server is unreachable" in warning
 
 
 @pytest.mark.parametrize(
     ("fault", "complaint"),
     [
         ("", None),
-        ("silent", "the server does not answer within"),
-        ("dribble", "the server does not answer within"),
-        ("cut", "the server does not answer ("),
-        ("html", "what answers there is not MLflow"),
-        (401, "the server refuses these credentials (status 401)"),
-        (503, "the server answers with status 503"),
+        ("silent", "the server did not answer within"),
+        ("dribble", "the server did not answer within"),
+        ("cut", "the server is unreachable ("),
+        ("html", "the server is not an MLflow server"),
+        (401, "the server rejects these credentials (status 401)"),
+        (503, "the server answered with status 503"),
     ],
 )
 def test_a_server_is_asked_in_bounded_time(
@@ -427,7 +427,7 @@ def test_a_timeout_of_the_request_itself_is_the_same_silence(
     with serving() as server:
         server.misbehave("silent")
         said = preflight.store._asked(server.uri, "")
-    assert said.complaint == "the server does not answer within 0.3 s"
+    assert said.complaint == "the server did not answer within 0.3 s"
 
 
 # All of it
@@ -453,6 +453,6 @@ def test_missing_weights_do_not_hide_the_rest(config: RunConfig, tmp_path: Path)
 def test_expert_parallel_wants_experts(config: RunConfig, tmp_path: Path, name: str) -> None:
     config.parallelism.ep = True
     (said,) = problems(config)
-    assert said.startswith("parallelism.ep=true: the model has no experts")
+    assert said.startswith("parallelism.ep=true: the model is not a mixture-of-experts model")
     model_of(tmp_path, {"num_attention_heads": 8, "max_position_embeddings": 2048, name: 8})
     sound(config)

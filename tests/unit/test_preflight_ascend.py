@@ -143,7 +143,7 @@ def test_ill_and_taken_devices_are_allowed_by_switches_of_their_own(
     ]
     (said,) = check(machine(*devices))
     assert said.endswith(
-        "go on regardless with " + " ".join(f"engine.{switch}=true" for switch in switches)
+        "run anyway with " + " ".join(f"engine.{switch}=true" for switch in switches)
     )
 
 
@@ -191,16 +191,18 @@ def test_no_bfloat16_on_310p(check: Check, own: str | None) -> None:
     model = weights(torch_dtype=own) if own else None
     (said,) = check(SMALL, model, parallelism__tp=1, engine__dtype=dtype)
     assert said.startswith(f"engine.dtype={dtype}")
-    assert "; use engine.dtype=float16, or go on regardless" in said
+    assert "; use engine.dtype=float16, or run anyway" in said
     assert check(SMALL, model, parallelism__tp=1, engine__dtype="float16") == []
 
 
 def test_a_model_that_a_310p_cannot_run_in_any_type(check: Check) -> None:
     gemma = weights(model_type="gemma3", torch_dtype="bfloat16")
     (said,) = check(SMALL, gemma, parallelism__tp=1, engine__dtype="auto")
-    assert "vLLM runs this model in no float16 either, or go on regardless" in said
+    assert "vLLM does not run this model in float16 either, or run anyway" in said
     (said,) = check(SMALL, gemma, parallelism__tp=1, engine__dtype="float16")
-    assert said.startswith("engine.dtype=float16: vLLM refuses it for gemma3; run it on another")
+    assert said.startswith(
+        "engine.dtype=float16: vLLM does not support it for gemma3; run it on another"
+    )
 
 
 def test_attention_takes_16_bits(check: Check) -> None:
@@ -274,7 +276,9 @@ def test_xlite_has_no_pipeline(check: Check) -> None:
 
 def test_a_quantization_that_vllm_ascend_lacks(check: Check) -> None:
     (said,) = check(engine__quantization="awq")
-    assert said.startswith("engine.quantization=awq: vllm-ascend reads ascend, compressed-tensors")
+    assert said.startswith(
+        "engine.quantization=awq: vllm-ascend supports only ascend, compressed-tensors"
+    )
     model = weights(quantization_config={"quant_method": "gptq"})
     assert "quantized with gptq" in check(A2, model)[0]
 
@@ -396,7 +400,7 @@ def test_a_share_is_one_of_the_memory_that_torch_npu_sees(
         return look(compose(*large, *more))
 
     (refused,) = said("engine.gpu_memory_utilization=0.9").problems
-    assert "leaves 54.9 of 61.0 GiB (all that an engine sees of 64.0)" in refused
+    assert "leaves 54.9 of 61.0 GiB (what the engine sees of 64.0)" in refused
     (share,) = re.findall(r"(engine\.gpu_memory_utilization=[0-9.]+) or more", refused)
     assert said(share).problems == []
     found = said("engine.gpu_memory_utilization=0.9", "engine.allow_oversized=true")
@@ -424,10 +428,10 @@ def test_weights_that_have_no_room(
 ) -> None:
     machine_of("310P")
     (said,) = canary("engine.dtype=float16", "engine.gpu_memory_utilization=0.00005").problems
-    assert "GiB of each device" in said
+    assert "GiB per device" in said
 
 
 def test_data_parallel(machine_of: Callable[..., None], canary: Callable[..., Findings]) -> None:
     machine_of("A2")
     (said,) = canary("parallelism.dp=2").problems
-    assert said.startswith("parallelism.dp=2: lm-eval starts such engines in Ray")
+    assert said.startswith("parallelism.dp=2: lm-eval would start these engines in its own Ray")

@@ -25,8 +25,8 @@ from runner.preflight.here import Here
 from runner.preflight.problem import Problem, changed, with_cures_that_help
 
 GIB = 1 << 30
-ADVICE = re.compile(r"; use (?P<cures>[a-z]+\..*?)(?:, or go on regardless.*)?$")
-SWITCHES = re.compile(r"go on regardless with (?P<switches>.*)$")
+ADVICE = re.compile(r"; use (?P<cures>[a-z]+\..*?)(?:, or run anyway.*)?$")
+SWITCHES = re.compile(r"run anyway with (?P<switches>.*)$")
 CHIPS = {"A2": ("Ascend 910B3", 64), "310P": ("Ascend 310P3", 21)}
 
 

@@ -168,7 +168,7 @@ def test_a_tokenizer_of_another_repository(hub: Hub, directory: Path) -> None:
 
 def test_a_revision(hub: Hub, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refusal(capsys, run(directory, "model.revision=v9"))
-    assert "no such revision" in said
+    assert "does not have this revision" in said
 
 
 # Faults
@@ -185,7 +185,7 @@ def test_a_file_that_is_listed_and_not_there(
 ) -> None:
     hub.faults.append(Status("tokenizer.json", code=404, error="EntryNotFound"))
     said = refusal(capsys, run(directory))
-    assert "does not have a file of it that it lists" in said
+    assert "lists a file that it does not have" in said
     assert manifest.read(directory) is None
     hub.faults.clear()
     assert run(directory) == 0
@@ -228,7 +228,7 @@ def test_a_connection_that_is_cut_each_time(
 ) -> None:
     hub.faults.append(Cut(SHARD, after=0))
     said = refusal(capsys, run(directory))
-    assert "Run prepare again: it goes on from here" in said
+    assert "Run prepare again; it resumes from here" in said
     assert "Signature" not in said
     assert not (weights(directory) / SHARD).exists()
     assert manifest.read(directory) is None
@@ -254,7 +254,7 @@ def test_other_content_of_the_right_size_is_refused_and_not_kept(
 ) -> None:
     hub.faults.append(Other(name))
     said = refusal(capsys, run(directory))
-    assert f"{name} is not the hub's (another hash) and was removed" in said
+    assert f"{name} differs from the hub's file (different hash) and was removed" in said
     assert not (weights(directory) / name).exists()
     assert manifest.read(directory) is None
     hub.faults.clear()
@@ -274,7 +274,7 @@ def test_a_file_left_by_a_broken_prepare_is_not_taken_for_the_hubs(
 def test_a_hub_in_trouble(hub: Hub, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hub.faults.append(Status("", code=500))
     said = refusal(capsys, run(directory))
-    assert f"{hub.endpoint} did not give it" in said
+    assert f"the request to {hub.endpoint} failed" in said
     assert "500" in said
 
 
@@ -286,7 +286,7 @@ def test_a_hub_that_says_nothing(
 ) -> None:
     monkeypatch.setattr("runner.hubs.huggingface.LIST_TIMEOUT_S", 0.3)
     hub.faults.append(Hang(""))
-    assert f"{hub.endpoint} did not give it" in refusal(capsys, run(directory))
+    assert f"the request to {hub.endpoint} failed" in refusal(capsys, run(directory))
 
 
 def test_a_hub_that_stops_in_the_middle(
@@ -295,7 +295,7 @@ def test_a_hub_that_stops_in_the_middle(
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
     hub.faults.append(Hang(SHARD))
     said = refusal(capsys, run(directory))
-    assert "did not give it" in said
+    assert f"the request to {hub.endpoint} failed" in said
     assert not (weights(directory) / SHARD).exists()
 
 
@@ -304,7 +304,7 @@ def test_no_way_to_a_hub(
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     said = refusal(capsys, run(directory))
-    assert "http://127.0.0.1:1 did not give it (ConnectError" in said
+    assert "the request to http://127.0.0.1:1 failed (ConnectError" in said
 
 
 def test_killed_in_the_middle(hub: Hub, directory: Path, tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_name_that_leads_out_of_the_directory(
     hub: Hub, directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.models[MODEL]["../outside.json"] = b"{}"
-    assert "names a file outside of it" in refusal(capsys, run(directory))
+    assert "lists a file outside the repository" in refusal(capsys, run(directory))
 
 
 @pytest.mark.parametrize("absolute", [True, False])
@@ -365,7 +365,7 @@ def test_a_manifest_that_leads_out_of_the_directory_removes_nothing(
     content["repositories"][0]["files"].append({"path": path, "size": 4, "sha256": "0" * 64})
     file.write_text(json.dumps(content))
     capsys.readouterr()
-    assert "names a file outside of it" in refusal(capsys, run(directory))
+    assert "lists a file outside the directory" in refusal(capsys, run(directory))
     assert precious.read_text() == "mine"
 
 
@@ -379,7 +379,7 @@ def test_a_link_that_leads_out_of_the_directory_removes_nothing(
     (directory / link).symlink_to(moved)
     del hub.models[MODEL]["tokenizer.json"]
     capsys.readouterr()
-    assert "leads elsewhere by a link" in refusal(capsys, run(directory))
+    assert "a symbolic link to another place" in refusal(capsys, run(directory))
     assert tokenizer.exists()
 
 
@@ -411,7 +411,9 @@ def test_files_that_no_hub_vouches_for(
 ) -> None:
     weights(directory).mkdir(parents=True)
     (weights(directory) / "extra.safetensors").write_bytes(b"x")
-    assert "extra.safetensors: not of owner/Some-1.5B" in refusal(capsys, run(directory))
+    assert "extra.safetensors: does not belong to owner/Some-1.5B" in refusal(
+        capsys, run(directory)
+    )
 
 
 def test_offline(
@@ -426,12 +428,12 @@ def test_nothing_to_fetch_from(
     hub: Hub, directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refusal(capsys, run(directory, "source=local", "source.weights=local"))
-    assert "leaves nothing to fetch" in said
+    assert "nothing would be fetched" in said
 
 
 def test_two_at_once(hub: Hub, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with fetching.locked(directory):
-        assert "another prepare is at work" in refusal(capsys, run(directory))
+        assert "another `runner.prepare` is running" in refusal(capsys, run(directory))
 
 
 def test_a_place_that_cannot_be_written(

@@ -121,8 +121,8 @@ def test_a_directory_is_a_reference(left: Left, plan: Plan) -> None:
     ("name", "said"),
     [
         ("nowhere", "no such directory, and neither an MLflow run id"),
-        ("baseline@m/t", "kept in MLflow; set tracking.uri"),
-        ("0" * 32, "kept in MLflow; set tracking.uri"),
+        ("baseline@m/t", "stored in MLflow; set tracking.uri"),
+        ("0" * 32, "stored in MLflow; set tracking.uri"),
     ],
 )
 def test_what_is_not_there_is_said_with_what_is_allowed(name: str, said: str) -> None:
@@ -139,7 +139,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 def test_a_server_that_is_away_is_a_message() -> None:
     with pytest.raises(
-        UserError, match=r"does not answer .*Connection refused.*name the run.s directory"
+        UserError, match=r"is unreachable .*Connection refused.*give the run.s directory"
     ):
         locate("baseline@m/t", "http://127.0.0.1:9")
 
@@ -180,7 +180,7 @@ def test_a_server_that_misbehaves_costs_seconds_and_a_message(
     (said,) = refused.value.problems
     assert "\n" not in said
     assert said.startswith(f"verdict.reference={name}: MLflow at tracking.uri={server.uri} ")
-    assert said.endswith("name the run's directory instead: that needs no MLflow")
+    assert said.endswith("give the run's directory instead, which does not need MLflow")
     assert ("(no answer within 3.0 s)" in said) == (fault in ("silent", "dribble"))
     assert list(cache.rglob("*.*")) == []
 
@@ -202,7 +202,7 @@ def test_whoever_looks_an_alias_up_imports_no_mlflow(server: Server) -> None:
         [sys.executable, "-c", code, server.uri],
         cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    assert "no run at" in done.stdout and done.stdout.endswith("none of that name) False\n")
+    assert "no run at" in done.stdout and done.stdout.endswith("none with this name) False\n")
 
 
 def test_ctrl_c_ends_a_look_up(server: Server) -> None:
@@ -230,7 +230,7 @@ def test_a_directory_that_lacks_a_file_is_none(left: Left, name: str) -> None:
 def test_files_that_cannot_be_read_are_a_message(left: Left) -> None:
     files = left()
     files.plan.write_text("{")
-    with pytest.raises(UserError, match="cannot be read as a run of ours"):
+    with pytest.raises(UserError, match="cannot be read as a run of this runner"):
         read("x", locate(str(files.path), ""))
 
 
@@ -260,14 +260,14 @@ def test_a_run_that_measured_nothing_is_no_reference(left: Left) -> None:
 
 def test_samples_that_were_lost_are_missed(left: Left) -> None:
     files = left(rows=3)
-    with pytest.raises(UserError, match="holds 3 samples, and the run counted 4"):
+    with pytest.raises(UserError, match="has 3 samples, but the run counted 4"):
         read("x", locate(str(files.path), ""))
 
 
 @pytest.mark.parametrize(
     ("ours", "said"),
     [
-        ({"num_fewshot": 3}, "num_fewshot=5, and would be asked with 3 now"),
+        ({"num_fewshot": 3}, "num_fewshot=5, but this run uses 3"),
         ({"apply_chat_template": False}, "apply_chat_template=True"),
         ({"task": "mmlu"}, "did not evaluate mmlu, only gsm8k"),
     ],
@@ -325,7 +325,7 @@ def test_promoting_moves_the_alias(
     first, second = left("first"), left("second")
     ids = sent(first), sent(second)
     uri, alias = config.tracking.uri, "baseline@fixed/gsm8k"
-    with pytest.raises(UserError, match=r"no run .* bears this alias.*python -m runner.promote"):
+    with pytest.raises(UserError, match=r"no run .* has this alias.*python -m runner.promote"):
         locate(alias, uri, courier)
     assert promote.main([str(first.path)]) == 0
     assert f"{alias} is now run {ids[0]}" in capsys.readouterr().out
@@ -336,7 +336,7 @@ def test_promoting_moves_the_alias(
     assert promote.promote(str(first.path), "gpu", uri, False, courier) == 0
     assert locate("gpu@fixed/gsm8k", uri, courier).run_id == ids[0]
     assert locate(alias, uri, courier).run_id == ids[1], "another name is another alias"
-    with pytest.raises(UserError, match="there is baseline@fixed/gsm8k"):
+    with pytest.raises(UserError, match="existing aliases: baseline@fixed/gsm8k"):
         locate("baseline@fixed/mmlu", uri, courier)
 
 
@@ -344,7 +344,7 @@ def test_an_id_that_leads_out_of_the_cache_is_none(
     config: RunConfig, cache: Path, courier: Courier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courier, "find_alias", lambda *arguments, **named: "../../outside")
-    with pytest.raises(UserError, match="is no id"):
+    with pytest.raises(UserError, match="returned an invalid run id"):
         locate("baseline@fixed/gsm8k", "http://127.0.0.1:9", courier)
 
 

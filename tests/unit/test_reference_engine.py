@@ -170,9 +170,9 @@ def test_a_cpu_build_of_torch_has_no_gpu(
         ("parallelism.tp=2", "parallelism.tp=2: transformers runs on one device"),
         ("parallelism.pp=2", "parallelism.pp=2: transformers runs on one device"),
         ("parallelism.dp=2", "parallelism.dp=2: transformers runs on one device"),
-        ("engine.quantization=ascend", "engine.quantization=ascend: vLLM's"),
-        ("engine.window=4", "engine.window=4: vLLM's; transformers answers in batches"),
-        ("engine.seed=7", "engine.seed=7: vLLM's; here task.seed"),
+        ("engine.quantization=ascend", "engine.quantization=ascend: a vLLM setting"),
+        ("engine.window=4", "engine.window=4: a vLLM setting; transformers runs batches"),
+        ("engine.seed=7", "engine.seed=7: a vLLM setting; for transformers, task.seed"),
         ("+engine.extra.max_num_seqs=4", "engine.extra.max_num_seqs: not an argument"),
         ("+engine.extra.interleaved=false", "Did you mean 'interleave'?"),
         (
@@ -217,9 +217,9 @@ def test_modelslim_weights_are_refused_whatever_the_quantization_says(
     ("overrides", "said"),
     [
         (["engine.runtime=transfromers"], "must be one of vllm, transformers"),
-        (["engine.platform=ascend"], "use engine=transformers, which takes what there is"),
+        (["engine.platform=ascend"], "use engine=transformers, which picks the one available"),
         (["engine.dtype=fp32"], "engine.dtype=fp32: must be one of"),
-        (["+engine.additional_config.enable_flashcomm1=true"], "only vllm-ascend reads it"),
+        (["+engine.additional_config.enable_flashcomm1=true"], "only vllm-ascend reads this key"),
     ],
 )
 def test_what_no_machine_could_do_is_refused_with_the_configuration(

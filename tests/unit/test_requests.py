@@ -151,13 +151,13 @@ def test_greedy_unless_the_task_or_the_user_says_otherwise(
         (
             {"do_sample": False},
             {"temperature": 0.7},
-            r"^task.gen_kwargs.temperature=0.7: ours would still be answered greedily, with "
+            r"^task.gen_kwargs.temperature=0.7: ours would still be decoded greedily because of "
             r"do_sample=false and temperature=0.7; set task.gen_kwargs.do_sample=true",
         ),
         (
             {"temperature": 0.0},
             {"do_sample": True},
-            r"^task.gen_kwargs.do_sample=true: ours would still be answered greedily",
+            r"^task.gen_kwargs.do_sample=true: ours would still be decoded greedily",
         ),
         (
             {"max_gen_toks": 8},
@@ -253,7 +253,7 @@ def test_examples_from_the_only_split_can_be_the_question_itself(load: Load) -> 
 
 
 def test_a_number_of_examples_that_the_task_fixes_is_refused(load: Load, plan: Plan) -> None:
-    with pytest.raises(UserError, match=r"^task.num_fewshot=5: ours fixes num_fewshot: 0 in its"):
+    with pytest.raises(UserError, match=r"^task.num_fewshot=5: ours sets num_fewshot: 0 in its"):
         built(load(WORDS, shots=5, num_fewshot=0))
 
 
@@ -293,7 +293,7 @@ def test_a_placeholder_without_an_image_is_counted(load: Load, plan: Plan) -> No
     loaded, _ = pictures(load, plan, "What is <image>? <image>", 1)
     (one,) = found(loaded)
     assert (one.kind, one.samples) == ("placeholder without image", 1)
-    with pytest.raises(UserError, match="document 0 has 2 image placeholders and 1 image; mend"):
+    with pytest.raises(UserError, match="document 0 has 2 image placeholders and 1 image; fix"):
         pictures(load, plan, "What is <image>? <image>", 1, backend="hf-multimodal")
 
 

@@ -90,8 +90,8 @@ def test_a_run_is_the_same_with_any_server(
                 assert files(place) == files(tmp_path / "alone")
                 assert "MLflow: " not in said
                 (warning,) = capsys.readouterr().err.splitlines()
-                assert warning.startswith(f"warning: not in MLflow yet ({server.uri}): ")
-                assert warning.endswith(f"; later: python -m runner.sync {place}")
+                assert warning.startswith(f"warning: not uploaded to MLflow ({server.uri}): ")
+                assert warning.endswith(f"; upload it later with: python -m runner.sync {place}")
                 server.behave()
 
 

@@ -82,7 +82,7 @@ def test_claim_refuses_a_directory_that_holds_a_run(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.claim()
     write_atomic(run.config, "kept: true\n")
-    with pytest.raises(UserError, match=r"^output_dir=.*already holds a run"):
+    with pytest.raises(UserError, match=r"^output_dir=.*already contains a run"):
         RunDirectory(tmp_path).claim()
     assert run.config.read_text() == "kept: true\n"
 

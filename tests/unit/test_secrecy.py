@@ -103,7 +103,7 @@ def test_another_name_is_none_of_a_secret(name: str) -> None:
 )
 def test_a_secret_is_known_by_its_shape_or_place(value: str) -> None:
     (problem,) = secrecy.problems({"engine": {"extra": {"option": value}}}, {})
-    assert problem.startswith("engine.extra.option: holds credentials")
+    assert problem.startswith("engine.extra.option: contains credentials")
     (problem,) = secrecy.argument_problems([f"tracking.uri={value}"], {})
     assert "MLFLOW_TRACKING_TOKEN" in problem
     begin, end = next(secrets_in(value))

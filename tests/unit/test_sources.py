@@ -109,7 +109,7 @@ def test_the_environment_of_another_tool_does_not_decide(
 
 def test_nor_does_the_worker_s_own(composed: Compose) -> None:
     config = composed("++engine.env.VLLM_USE_MODELSCOPE='1'")
-    assert "choose source.weights=modelscope instead" in refusal(config)
+    assert "use source.weights=modelscope instead" in refusal(config)
 
 
 def test_weights_from_modelscope_reach_the_engine_as_a_directory(
@@ -257,14 +257,14 @@ def test_a_filled_cache_counts_as_local(composed: Compose, machine: Path) -> Non
 
 def test_nowhere_on_this_machine(composed: Compose) -> None:
     said = refusal(composed("source=local"))
-    assert said.startswith(f"model.pretrained={MODEL}: neither a directory")
+    assert said.startswith(f"model.pretrained={MODEL}: not found as a directory")
     assert "python -m runner.prepare model=qwen3_8b task.names=[sums] source.dir=DIR`" in said
 
 
 def test_a_directory_without_a_manifest_is_unfinished(composed: Compose, prepared: Path) -> None:
     (prepared / manifest.NAME).unlink()
     said = refusal(composed("source=local", f"source.dir={prepared}"))
-    assert f"source.dir={prepared}: no manifest.json in it: it was not prepared to the end" in said
+    assert f"source.dir={prepared}: no manifest.json in it, so prepare did not finish" in said
     assert "python -m runner.prepare" in said
 
 
@@ -292,7 +292,7 @@ def test_a_data_set_that_was_begun_again(composed: Compose, prepared: Path) -> N
     listed = manifest.read(prepared)
     assert listed is not None
     manifest.write(prepared, listed.without(f"data/{QUESTIONS}"))
-    assert "unfinished" in refusal(composed("source=local", f"source.dir={prepared}"))
+    assert "incomplete" in refusal(composed("source=local", f"source.dir={prepared}"))
 
 
 @pytest.mark.parametrize("verify", ["sampled", "whole"])
@@ -301,7 +301,7 @@ def test_a_changed_file_is_named(
     composed: Compose, prepared: Path, verify: str, place: str
 ) -> None:
     (prepared / place / "config.json").write_text(json.dumps({"num_attention_heads": 8}))
-    with pytest.raises(UserError, match=f"{place}/config.json: not as prepared"):
+    with pytest.raises(UserError, match=f"{place}/config.json: content differs from the manifest"):
         checked(composed("source=local", f"source.dir={prepared}", f"source.verify={verify}"))
 
 

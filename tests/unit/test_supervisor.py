@@ -130,11 +130,11 @@ PROGRESS = '{"event": "progress", "task": "gsm8k", "done": 3, "total": 8}'
 @pytest.mark.parametrize(
     ("script", "limits", "said"),
     [
-        ("sleep 600", {"start_s": 0.3}, "limits.start_s=0.3 seconds; last sign of life"),
+        ("sleep 600", {"start_s": 0.3}, "limits.start_s=0.3 seconds; last activity"),
         (
             f"""echo '{{"event": "engine_started"}}' >&9; echo '{PROGRESS}' >&9; sleep 600""",
             {"start_s": 60, "stall_s": 0.3},
-            "asking gsm8k, 3 of 8 requests answered",
+            "evaluating gsm8k, 3 of 8 requests answered",
         ),
         (
             f"""while true; do echo '{PROGRESS}' >&9; sleep 0.02; done""",
@@ -255,7 +255,7 @@ def test_an_engine_whose_process_was_killed_is_not_waited_for(
     )
     outcome = supervise(plan, run, Seen(), stall_s=600)
     assert outcome.state is State.ERROR
-    assert outcome.reason.startswith("a process of the engine's died (")
+    assert outcome.reason.startswith("an engine process died (")
 
 
 @pytest.mark.parametrize(

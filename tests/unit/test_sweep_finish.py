@@ -309,7 +309,7 @@ def test_a_store_that_fails_costs_a_warning(
     sweep = build(tmp_path / "sweep", points)
     out, text = screen()
     finish(sweep, out)
-    assert "warning: not in MLflow yet" in capsys.readouterr().err
+    assert "warning: not uploaded to MLflow" in capsys.readouterr().err
     assert (sweep / "sweep.md").exists() and (sweep / "figures").exists()
     assert "tags.sweep" in text.getvalue()  # the links need no store to be right
 

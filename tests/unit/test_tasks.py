@@ -39,8 +39,8 @@ def test_a_group_with_a_member_elsewhere_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("backend", "kind", "said"),
     [
-        ("vllm", "generate_until", "model.backend=vllm: shapes shows images; choose model.backend"),
-        ("hf", "multiple_choice", "model.backend=vllm: shapes shows images; choose model.backend"),
+        ("vllm", "generate_until", "model.backend=vllm: shapes has images; use model.backend"),
+        ("hf", "multiple_choice", "model.backend=vllm: shapes has images; use model.backend"),
         ("vllm-vlm", "multiple_choice", "multiple_choice about images, which lm-eval's vllm-vlm"),
         ("hf-multimodal", "loglikelihood", "loglikelihood about images, which lm-eval's hf-multim"),
         ("vllm-vlm", "loglikelihood_rolling", "task.names=shapes: loglikelihood_rolling about ima"),
@@ -109,7 +109,7 @@ def test_a_task_file_s_path_stands_for_its_task(plan: Plan, tmp_path: Path) -> N
     ("content", "said"),
     [
         (None, "No such file or directory"),
-        ("dataset_path: json", "neither `task: NAME` nor `group: NAME` is in it"),
+        ("dataset_path: json", "it has neither `task: NAME` nor `group: NAME`"),
         ("task: [a", "line 1: "),
     ],
     ids=["missing", "nameless", "broken"],

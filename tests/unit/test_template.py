@@ -72,7 +72,7 @@ def test_a_token_given_by_its_number_is_spelled_out(weights: Path) -> None:
             {"chat_template_args": {"reasoning_efort": "high"}},
             [
                 "model.chat_template_args.reasoning_efort=high: the chat template of M does not "
-                "read reasoning_efort; check the name, or leave it out"
+                "use reasoning_efort; check the name, or remove it"
             ],
         ),
     ],
@@ -93,7 +93,7 @@ def test_only_thinking_that_is_on_needs_a_template_that_knows_it(plan: Plan) -> 
     on = replace(plan, engine_args={"pretrained": "M", "enable_thinking": True})
     assert unread_arguments(lm, off) == []
     (problem,) = unread_arguments(lm, on)
-    assert problem.startswith("model.enable_thinking=true: the chat template of M does not read")
+    assert problem.startswith("model.enable_thinking=true: the chat template of M does not use")
     by_itself = SimpleNamespace(tokenizer=SimpleNamespace(chat_template=None))
     assert unread_arguments(by_itself, on) == []
 

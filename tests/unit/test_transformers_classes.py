@@ -215,7 +215,7 @@ def test_an_attention_that_is_not_there_is_the_users_to_mend() -> None:
     lm = RecordedHFMultimodal(
         pretrained=str(WEIGHTS), device="cpu", attn_implementation="eagr", progress=Heard()
     )
-    with pytest.raises(UserError, match=r'refuses this: .*"eagr"'):
+    with pytest.raises(UserError, match=r'rejects this: .*"eagr"'):
         lm.start()
 
 

@@ -72,7 +72,7 @@ def test_override_that_cannot_be_parsed() -> None:
     error = raised("task.limit=[1")
     assert isinstance(error, OverrideParseException)
     message = explain(error)
-    assert message.startswith("task.limit=[1: not a setting that can be read (")
+    assert message.startswith("task.limit=[1: cannot be parsed as key=value (")
 
 
 def test_unparsable_override_is_one_line() -> None:

@@ -69,7 +69,7 @@ def test_a_wait_has_an_end(
 ) -> None:
     monkeypatch.setattr(vacancy, "LONGEST_S", 0.1)
     free_after(machine, tmp_path, 1000, busy=[0])
-    assert waited(plan)[-1] == "no memory came back in 0 s; going on"
+    assert waited(plan)[-1] == "no memory was freed in 0 s; continuing"
 
 
 def test_a_cpu_has_no_memory_to_wait_for(plan: Plan) -> None:

@@ -93,12 +93,12 @@ def test_a_path_that_is_not_there(
 
 
 def test_a_file_is_no_directory(model: Path) -> None:
-    assert "name the model's directory" in refusal(model / "config.json")
+    assert "give the model's directory" in refusal(model / "config.json")
 
 
 def test_no_config(model: Path) -> None:
     (model / "config.json").unlink()
-    assert "no config.json" in refusal(model)
+    assert "config.json is missing" in refusal(model)
 
 
 def test_an_adapter_is_no_model(model: Path) -> None:
@@ -122,7 +122,7 @@ def test_an_adapter_that_is_not_there_is_refused(
         return adapters.problems(replace(config, engine=engine))
 
     assert found(f"{tmp_path}/none") == [f"engine.extra.{key}={tmp_path}/none: no such directory"]
-    assert found(str(tmp_path))[0].endswith("no adapter_config.json in it; not an adapter")
+    assert found(str(tmp_path))[0].endswith("not an adapter; adapter_config.json is missing")
     (tmp_path / "adapter_config.json").write_text("{}")
     assert found(str(tmp_path)) == found("owner/adapter") == adapters.problems(config) == []
 
@@ -132,7 +132,7 @@ def test_a_broken_config(model: Path, content: bytes) -> None:
     (model / "config.json").write_bytes(content)
     problem = refusal(model)
     assert "config.json" in problem
-    assert "not JSON" in problem
+    assert "not valid JSON" in problem
 
 
 def test_a_config_that_is_no_mapping(model: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_index_without_any_shard(model: Path) -> None:
 def test_an_index_that_leads_out_of_the_directory(model: Path, name: str) -> None:
     index = {"weight_map": {"w": name}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "names a file outside of its directory" in refusal(model)
+    assert "lists a file outside its directory" in refusal(model)
 
 
 @pytest.mark.parametrize("content", ['{"weight_map": {', "{}", "[]"])
@@ -265,7 +265,7 @@ def test_a_hub_that_does_not_answer(hub_cache: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(HfApi, "model_info", no_answer)
     problem = refusal("owner/name")
-    assert "did not give it (ConnectionError: name resolution failed)" in problem
+    assert " failed (ConnectionError: name resolution failed)" in problem
     assert "hf download owner/name" in problem
 
 
