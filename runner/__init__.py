@@ -1,1 +1,1 @@
-"""Is this stack as accurate as it should be? One command, one verdict: `python -m runner`."""
+"""Evaluate a served model, judge its accuracy and record the evidence: `python -m runner`."""
