@@ -83,9 +83,13 @@ def show_plan(
     environment = _environment(config)
     for warning in found.warnings:
         _warn(warning)
-    plan = make_plan(found.config, gathered(found, environment))
+    if found.problems:  # a rejection does not wait for digests, nor for what depends on them
+        plan = make_plan(found.config, at_hand(found, environment))
+        plan = replace(plan, engine_fingerprint="", evaluation_fingerprint="")
+    else:
+        plan = make_plan(found.config, gathered(found, environment))
     terminal.show_plan(out, plan, found.memory, against.used if against is not None else None)
-    unfit = misfits(against, plan) if against is not None else []
+    unfit = misfits(against, plan) if against is not None and not found.problems else []
     if directory is not None and RunDirectory(directory).holds_a_run:
         unfit.append(f"output_dir={directory}: already contains a run; choose another directory")
     if problems := [*found.problems, *unfit]:

@@ -195,10 +195,11 @@ def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
         yield "baseline", plan.baseline_origin
     for name, value in sorted(plan.environment.items()):
         yield "variable", f"{name}={value}"
-    yield (
-        "fingerprints",
-        f"engine {plan.engine_fingerprint}, evaluation {plan.evaluation_fingerprint}",
-    )
+    if plan.engine_fingerprint:
+        yield (
+            "fingerprints",
+            f"engine {plan.engine_fingerprint}, evaluation {plan.evaluation_fingerprint}",
+        )
 
 
 def _metric_name(metric: MetricVerdict) -> str:

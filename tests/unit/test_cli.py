@@ -233,6 +233,13 @@ def test_settings_stand_on_both_sides_of_multirun(cwd: Path) -> None:
     assert left_behind(cwd) == []
 
 
+def test_a_rejected_preflight_shows_the_plan_and_reads_no_weights(cwd: Path) -> None:
+    done = runner(cwd, "engine=ascend", "preflight_only=true", "tracking=off")
+    assert done.returncode == 1 and "no NPU" in done.stderr
+    assert "canary, baseline acc 0.8933" in done.stdout.replace("acc,none", "acc")
+    assert "fingerprints" not in done.stdout
+
+
 def test_no_npu_is_a_refusal(cwd: Path) -> None:
     if any(Path("/dev").glob("davinci[0-9]*")):
         pytest.skip("this machine has NPUs")
