@@ -195,7 +195,7 @@ def _metrics(loaded: LoadedTask) -> set[tuple[str, str]] | None:
 
 
 def _task_metrics(task: Task) -> set[tuple[str, str]] | None:
-    filters = [each.name for each in getattr(task, "_filters", [])]
+    filters = [each.name for each in task._filters]
     try:
         metrics = list(task.aggregation())
     except NotImplementedError:

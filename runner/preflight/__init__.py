@@ -10,7 +10,7 @@ from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.inputs import sources
 from runner.inputs.weights import Weights, find_weights, takes_images
-from runner.preflight import adapters, store
+from runner.preflight import adapters, store, versions
 from runner.preflight.here import Here
 from runner.preflight.layout import spans_nodes
 from runner.preflight.problem import with_cures_that_help
@@ -57,6 +57,7 @@ def look(config: RunConfig) -> Findings:
     found.problems += missing
     found.warnings += [f"overruled: {line}" for line in found.overruled]
     found.warnings += here.warnings(config)
+    found.warnings += versions.warnings(config)
     found.environment = here.environment(config)
     if found.source is not None:
         found.environment |= found.source.environment
