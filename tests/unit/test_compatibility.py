@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -133,3 +135,11 @@ def test_every_difference_has_its_line() -> None:
         "torch-npu",
         "CANN",
     ]
+
+
+def test_the_ascend_extra_names_the_torch_npu_of_its_release() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    extra = tomllib.loads(text)["project"]["optional-dependencies"]["ascend"]
+    pinned = dict(each.split("==") for each in extra if "==" in each)
+    assert pinned["torch-npu"] == table()[pinned["vllm-ascend"]]["torch-npu"]

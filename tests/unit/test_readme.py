@@ -19,7 +19,8 @@ PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 
 
 def _commands() -> list[list[str]]:
-    lines = re.findall(r"^python -m runner ([^#\n`]*[^#\n` ])", README, re.MULTILINE)
+    how_to = (PROJECT / "docs" / "howto.md").read_text()
+    lines = re.findall(r"^python -m runner ([^#\n`]*[^#\n` ])", README + how_to, re.MULTILINE)
     lines += re.findall(r"`python -m runner ([^`]+)`", README)
     return [shlex.split(line) for line in lines if not line.startswith("--help")]
 
@@ -32,7 +33,7 @@ def test_readme_names_commands() -> None:
 def test_every_command_in_the_readme_composes(
     words: list[str], compose: Callable[..., RunConfig]
 ) -> None:
-    swept = re.compile(r"^([\w.]+)=(\d+)(,\d+)+$")
+    swept = re.compile(r"^([\w.]+)=(\w+)(,\w+)+$")
     overrides = [swept.sub(r"\1=\2", word) for word in words if not word.startswith("--")]
     assert compose(*overrides).model.name
 

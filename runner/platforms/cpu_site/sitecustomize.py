@@ -11,6 +11,10 @@ vLLM spawns below it. All three cures do nothing on a machine that does not need
 * The registry's torchaudio and torchcodec are CUDA builds too. transformers imports torchaudio
   wherever it is installed: as nothing here needs audio, an empty module stands in for it. vLLM
   does without torchcodec if its import fails with ImportError, so the loader's OSError becomes one.
+
+The `cpu` extra cannot install matching builds instead: CPU builds of torchvision and torchaudio
+are only on PyTorch's own index, which a requirement cannot name and a firewall may not let through.
+`make` adds that index where it can be reached, and then only the first cure is needed.
 """
 
 from __future__ import annotations
