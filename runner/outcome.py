@@ -130,7 +130,11 @@ class Feeding:
 
     @property
     def said(self) -> str:
-        """`600 requests (up to 256 concurrent), 14 engine steps, 53.9% of 4 s inside steps`."""
+        """A one-line summary.
+
+        For example `600 requests (up to 256 concurrent), 14 engine steps, 53.9% of 4 s inside
+        steps`.
+        """
         requests = f"{self.asked} request{'' if self.asked == 1 else 's'}"
         if self.asked:
             steps = f"{self.steps} engine step{'' if self.steps == 1 else 's'}"

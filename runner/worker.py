@@ -227,7 +227,7 @@ def _exit_orderly(number: int, frame: Any) -> None:
 def _run(
     run: RunDirectory, held: Held, reporter: Reporter, check: dict[str, Any] | None
 ) -> Outcome:
-    """The outcome of a run. Never raises: every error becomes an Outcome with what was measured."""
+    """Perform a run. Any error becomes an Outcome that keeps what was measured before it."""
     finished: list[TaskOutcome] = []
     engine: dict[str, Any] = {}
     timings, held.early = held.early, {}

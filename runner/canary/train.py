@@ -47,8 +47,8 @@ class Recipe:
     read_steps: int = 1000
     batch: int = 64
     sight_share: float = 0.25  # the vision encoder's share of the learning rate in the read stage
-    open_share: float = 0.1  # questions asked without their options
-    system_share: float = 0.05  # questions behind a system message
+    open_share: float = 0.1  # share of questions asked without options
+    system_share: float = 0.05  # share of questions with a system message
     # Weight of each kind (in the order of KINDS) in the see and read stages. Reading starts
     # with the kinds that are easy to see: on them the matching of options is learned quickly.
     see_mix: tuple[float, ...] = (0.4, 0.8, 1.3, 1.4, 1.0, 1.4)

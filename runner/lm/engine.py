@@ -24,7 +24,7 @@ class PromptError(Exception):
 
 
 class Core(Protocol):
-    """`LLM.llm_engine`, from vLLM 0.23 on."""
+    """vLLM's engine object, `LLM.llm_engine`, from vLLM 0.23 on."""
 
     def step(self) -> Sequence[Any]: ...
 

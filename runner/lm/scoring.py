@@ -59,7 +59,7 @@ class Scoring(InTurn, HFLM):
         return [scored] if scored is not None else []
 
     def forget(self) -> None:
-        """Drop the answers that nobody took."""
+        """Drop the answers of the task that has ended."""
         self._scored.clear()
 
     def _loglikelihood_tokens(

@@ -107,7 +107,7 @@ class RecordedTransformers(Templated, Scoring):
         return {}
 
     def forget(self) -> None:
-        """Drop the answers that nobody took."""
+        """Drop the answers of the task that has ended."""
         super().forget()
         self._answers.clear()
 

@@ -16,7 +16,10 @@ def mean(values: Sequence[float]) -> float:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """sqrt(sum of squares about the mean / (n (n - 1))); 0 for fewer than two values."""
+    """Standard error of the mean; 0 for fewer than two values.
+
+    It is sqrt(sum of squares about the mean / (n (n - 1))).
+    """
     n = len(values)
     if n < 2:
         return 0.0
