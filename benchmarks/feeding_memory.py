@@ -1,12 +1,12 @@
-"""Memory: of the engine with images in flight, and of a long run's two processes.
+"""Measures the memory of the engine with images in flight, and of a long run's two processes.
 
     python -m benchmarks.feeding_memory engine          96 images of 672×672 all at once and by a
                                                         window of 32, and 1,000 by the window
     python -m benchmarks.feeding_memory run [--questions 10000]
 
-The engine's memory is the highest resident size of its process while requests are answered, less
-that before the first one; each line has a process of its own. A run's curve has the resident size
-of parent and worker (with the engine in it) against answered requests.
+The engine's memory is the highest resident size of its process while requests are answered, minus
+the size before the first request. Each case runs in a process of its own. A run's curve shows the
+resident size of parent and worker (which contains the engine) against answered requests.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ metric_list: [{{metric: exact_match}}]
 
 
 class Peak:
-    """The highest resident size of this process, looked at every 5 ms."""
+    """The highest resident size of this process, sampled every 5 ms."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
@@ -75,12 +75,12 @@ class Peak:
         self._thread.join()
 
     def restart(self) -> None:
-        """Forget the highest so far."""
+        """Reset the maximum to the current size."""
         self.highest = self._process.memory_info().rss
 
     @property
     def growth(self) -> float:
-        """In MiB."""
+        """Growth of the maximum since the start, in MiB."""
         return (self.highest - self._before) / MIB
 
     def _watch(self) -> None:
@@ -89,7 +89,7 @@ class Peak:
 
 
 class ByHundred(Quiet):
-    """The highest growth while each hundred of answers came."""
+    """Records the highest growth for each hundred answers."""
 
     def __init__(self, peak: Peak) -> None:
         self.growths: list[float] = []
@@ -103,13 +103,13 @@ class ByHundred(Quiet):
 
 
 def measure(case: str) -> list[float]:
-    """MiB for each hundred of images, or for all."""
+    """Memory growth in MiB for each hundred images, or for all."""
     way, number = CASES[case]
     lm = model(max_num_batched_tokens=2048)
     engine = Engine(lm.stream.engine.llm_engine, lm.tokenizer.decode)
     engine.lengths = [4] * (number + WINDOW)
     requests = questions(lm, number + WINDOW, (SIDE, SIDE))
-    ours(lm, 1, requests[number:])  # buffers that are there once and for all
+    ours(lm, 1, requests[number:])  # allocate buffers that are kept
     with Peak() as peak:
         if way == "auto":
             lm_evals_own(lm, "auto").generate_until(requests[:number])
@@ -137,7 +137,7 @@ def engine() -> None:
 
 
 def data_set(folder: Path, number: int, sides: tuple[int, int]) -> list[str]:
-    """Pictures of soft noise, and a task that asks about each; the settings that ask it."""
+    """Write noise images and a task that asks about each; returns the settings to run it."""
     import datasets
     import numpy as np
     from PIL import Image

@@ -1,15 +1,15 @@
-"""A window of requests in flight against lm-eval's own way: steps, and seconds.
+"""Compares a window of concurrent requests with lm-eval's own batching: steps and seconds.
 
     python -m benchmarks.keeping_full [--requests 240]
 
-Both sides ask one engine the same questions about images of mixed sizes, by lm-eval's own class
-(chunks of 32, and all at once) and by ours (windows of 32 and 128). Answers have a given number of
-tokens. Engine steps are exact and the same on every machine. Padded seconds let every step take at
-least 25 ms, as a large model on an accelerator does; plain ones do not. The engine runs 128
-requests at once.
+Both sides ask one engine the same questions about images of mixed sizes: lm-eval's own class in
+chunks of 32 and all at once, ours with windows of 32 and 128. Answers have a given number of
+tokens. Engine steps are exact and the same on every machine. For padded seconds, every step takes
+at least 25 ms, as with a large model on an accelerator; plain seconds have no padding. The engine
+runs 128 requests at once.
 
-First with the engine in the process that feeds it, where every step is seen; then, padded, with
-the engine in a process of its own, as it is on an accelerator.
+The first part runs the engine in the process that feeds it, where every step is visible. The second
+part, padded, runs the engine in a separate process, as on an accelerator.
 """
 
 from __future__ import annotations
@@ -39,19 +39,22 @@ LENGTHS = {"4 to 64 tokens": "uniform", "a fifth 128 tokens, the rest 4": "mixed
 
 
 def environment(apart: bool) -> dict[str, str]:
-    """A worker's: the engine in the same process, or apart in one that pads its steps itself."""
+    """Environment variables of a worker.
+
+    With `apart`, the engine runs in a separate process that pads its own steps.
+    """
     chosen = {**os.environ, **Cpu().worker_environment(1, eager=True)}
     chosen |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
     chosen |= {"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(apart)), "VLLM_NO_USAGE_STATS": "1"}
     chosen["PYTHONPATH"] += os.pathsep + str(PROJECT)
     if apart:
-        chosen["PYTHONPATH"] += os.pathsep + str(PADDING)  # behind our own, which calls it
+        chosen["PYTHONPATH"] += os.pathsep + str(PADDING)  # called by our own
         chosen |= {"PADDED_STEP_S": str(STEP_S), "PADDED_CLASS": "EngineCore"}
     return chosen
 
 
 class Quiet:
-    """Progress that nobody watches."""
+    """Progress that is not reported."""
 
     def enter(self, task: str) -> None: ...
     def begin(self, kind: str, total: int) -> None: ...
@@ -61,10 +64,10 @@ class Quiet:
 
 
 class Engine:
-    """An engine whose steps are counted and may be padded, and whose answers have a given length.
+    """An engine that counts and may pad its steps, and whose answers have given lengths.
 
-    All questions come with the same settings, as a task's do: lm-eval's class would otherwise put
-    those of each length in chunks of their own.
+    All questions have the same settings, like those of a task: otherwise lm-eval's class would put
+    the questions of each length in separate chunks.
     """
 
     def __init__(self, core: Any, decode: Callable[[Any], str], step_s: float = STEP_S) -> None:
@@ -93,7 +96,7 @@ class Engine:
 
 
 def model(**arguments: Any) -> Any:
-    """The canary behind our class for images."""
+    """The canary in our class for images."""
     from runner.lm.models import MODEL_CLASSES
 
     lm = MODEL_CLASSES["vllm-vlm"](
@@ -110,7 +113,7 @@ def model(**arguments: Any) -> Any:
 
 
 def lm_evals_own(lm: Any, batch_size: int | str) -> Any:
-    """lm-eval's class with all that ours has but for the way to the engine."""
+    """lm-eval's class with all attributes of ours, but calling the engine directly."""
     from lm_eval.models.vllm_vlms import VLLM_VLM
 
     own = object.__new__(VLLM_VLM)
@@ -120,9 +123,9 @@ def lm_evals_own(lm: Any, batch_size: int | str) -> Any:
 
 
 def questions(lm: Any, number: int, sides: tuple[int, int]) -> list[Any]:
-    """As many, about an image of noise each, with sides between those two.
+    """`number` questions, each about a noise image with sides within `sides`.
 
-    Images come unread, as a data set's do.
+    Images are not decoded, like those of a data set.
     """
     import numpy as np
     from lm_eval.api.instance import Instance
@@ -154,7 +157,7 @@ def answer_lengths(kind: str, number: int) -> list[int]:
 
 
 def measure(number: int, apart: bool) -> dict[str, Any]:
-    # EngineCore.step is all of a step where none is scheduled ahead.
+    # Without asynchronous scheduling, EngineCore.step covers a whole step.
     lm = model(**({"async_scheduling": False} if apart else {}))
     engine = Engine(lm.stream.engine.llm_engine, lm.tokenizer.decode, 0.0 if apart else STEP_S)
     found: dict[str, Any] = {}
@@ -195,7 +198,7 @@ def ours(lm: Any, window: int, requests: list[Any]) -> list[str]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """The table, and what was promised beside what was found."""
+    """Print the table and the ratios between both sides."""
     print("| answers | way | steps | padded, s | plain, s | in steps |\n|---|---|---|---|---|---|")
     for name, ways in found.items():
         for way, each in ways.items():
@@ -212,7 +215,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def show_padded(found: dict[str, Any]) -> None:
-    """Seconds and their ratios; the steps are made, and not seen, elsewhere."""
+    """Print seconds and their ratios. The steps happen in the other process and are not counted."""
     for name, ways in found.items():
         for ours, theirs in PAIRS:
             one, other = ways[ours]["padded_s"], ways[theirs]["padded_s"]
@@ -235,7 +238,7 @@ def main() -> None:
 
 
 def measured(number: int, apart: bool) -> dict[str, Any]:
-    """What `measure` finds, in a process with the right environment."""
+    """The result of `measure` in a process with the right environment."""
     command = [sys.executable, "-m", "benchmarks.keeping_full", "--measure"]
     command += ["--requests", str(number), *(["--apart"] if apart else [])]
     ended = subprocess.run(

@@ -1,11 +1,11 @@
-"""A whole run of many questions with answers of one token, and where its seconds go.
+"""Measures where a run of many questions with one-token answers spends its time.
 
     python -m benchmarks.many_questions [--questions 20000] [--other CHECKOUT]
 
-The canary is asked for sums, as text, in the worker's own process: what is left beside the engine's
-steps is Python. Then the same by the lm_eval command that the run's report prints, samples logged,
-and by another checkout of this project, if one is given. Seconds of each stage are from the run's
-events; all of it on one machine, one after the other.
+The canary is asked for sums, as text, with the engine in the worker's process, so all time outside
+engine steps is Python's. Then the same questions are asked by the lm_eval command from the run's
+report, with samples logged, and by another checkout of this project, if given. The seconds of each
+stage come from the run's events. Everything runs on one machine, one after another.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ doc_to_target: "{{{{answer}}}}"
 generation_kwargs: {{until: ["."], max_gen_toks: 1, do_sample: false}}
 metric_list: [{{metric: exact_match}}]
 """
-# What a stage of a run ends with.
+# The stage that each event starts.
 STAGES = {
     "building requests": "building requests",
     "starting engine": "starting the engine",
@@ -73,7 +73,7 @@ def write_task(folder: Path, questions: int) -> None:
 
 
 def run(folder: Path, name: str, checkout: Path) -> dict[str, float]:
-    """Seconds of each stage, of these but the engine's start, and of the whole."""
+    """Seconds of each stage, of all stages except the engine's start, and in total."""
     output = folder / name
     settings = ["tracking=off", "model.backend=vllm", "task.names=[sums]", "limits=none"]
     command = [sys.executable, "-m", "runner", *settings, f"task.include_path={folder}"]

@@ -1,11 +1,11 @@
-"""How far the memory estimate is from what a real engine reports: the table of docs/memory.md.
+"""Compares the memory estimate with what a real engine reports: the table of docs/memory.md.
 
     python -m benchmarks.memory_estimate [CASE …] [--json]
 
-Small models of known architectures are written with transformers, random weights and all, so that
-their files carry the names that the hub's carry. vLLM's CPU build then builds each of them
-(`load_format=dummy`), one process an engine, and is asked for the bytes of its parameters on each
-rank, before the CPU's kernels repack them, and for its KV cache specs.
+Small models of known architectures with random weights are written with transformers, so that their
+files use the same names as on the hub. vLLM's CPU build then builds each of them
+(`load_format=dummy`), one process per engine, and reports the bytes of its parameters on each rank,
+before the CPU kernels repack them, and its KV cache specs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from runner.platforms.cpu import Cpu
 from runner.supervision.processes import shared_memory_of
 
 PROJECT = Path(__file__).parent.parent
-LENGTH = 2048  # tokens of the one sequence that must fit
+LENGTH = 2048  # length of the one sequence that must fit, in tokens
 PREFIX = "measured: "
 
 _DECODER = {
@@ -48,9 +48,9 @@ _EXPERTS = {
     "moe_intermediate_size": 256,
     "decoder_sparse_step": 1,
 }
-# model_type → class in transformers, and its configuration.
+# model_type → class in transformers and its configuration.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    # A vocabulary that vLLM pads, and float32 files, which it runs in 16 bits.
+    # vLLM pads this vocabulary, and runs these float32 files in 16 bits.
     "llama": (
         "LlamaForCausalLM",
         {
@@ -64,7 +64,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     # Layers in 8-bit integers with a scale for each row, as compressed-tensors stores them.
     "llama_w8a8": ("LlamaForCausalLM", {**_DECODER, "hidden_size": 1024}),
-    # One key-value head, which two ranks hold twice.
+    # One key-value head, which both ranks store.
     "qwen3_moe": ("Qwen3MoeForCausalLM", {**_DECODER, **_EXPERTS, "num_key_value_heads": 1}),
     "deepseek_v2": (
         "DeepseekV2ForCausalLM",
@@ -112,7 +112,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-# The canary with wider layers: changes of its text_config and vision_config.
+# The canary with wider layers: changes to its text_config and vision_config.
 _WIDER = {
     "text_config": {"hidden_size": 512, "intermediate_size": 1536, "num_attention_heads": 16},
     "vision_config": {"hidden_size": 640, "intermediate_size": 1280, "out_hidden_size": 512},
@@ -136,7 +136,7 @@ W8A8 = {
         }
     },
 }
-# Name of the case → the model, tensor parallel.
+# Name of the case → the model and the tensor parallel size.
 CASES: dict[str, tuple[str, int]] = {
     "canary": ("canary", 1),
     "canary-tp2": ("canary", 2),
@@ -156,7 +156,7 @@ CASES: dict[str, tuple[str, int]] = {
 
 
 class Probe:
-    """Mixed into vLLM's worker (`worker_extension_cls`): its own word on its memory."""
+    """Mixin for vLLM's worker (`worker_extension_cls`) that reports its memory."""
 
     def memory(self: Any) -> dict[str, Any]:
         from vllm.v1.core.kv_cache_utils import max_memory_usage_bytes
@@ -177,7 +177,7 @@ class Probe:
 
 
 def weigh_models_as_loaded() -> None:
-    """The CPU's kernels move weights out of the parameters: weigh them before."""
+    """Record the size of a model's weights before the CPU kernels repack them."""
     from vllm.model_executor.model_loader import base_loader
 
     original = base_loader.process_weights_after_loading
@@ -191,7 +191,7 @@ def weigh_models_as_loaded() -> None:
 
 
 def write_model(kind: str, directory: Path) -> None:
-    """Files as transformers writes them, which is how the hub's are named."""
+    """Write model files with transformers, which names tensors like the files on the hub."""
     import torch
     import transformers
 
@@ -214,7 +214,7 @@ def write_model(kind: str, directory: Path) -> None:
 
 
 def quantize(directory: Path) -> None:
-    """Stored sizes only: the integers are all zero."""
+    """Replace the weights with 8-bit integers of the right stored size; all are zero."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -230,7 +230,7 @@ def quantize(directory: Path) -> None:
 
 
 def measure(case: str) -> dict[str, Any]:
-    """One engine, in this process."""
+    """Estimated and reported memory of one case; starts its engine in this process."""
     from vllm import LLM
 
     kind, tp = CASES[case]
@@ -271,7 +271,7 @@ def measure(case: str) -> dict[str, Any]:
 
 
 def end(engine: Any) -> None:
-    """Shut it down, and remove the shared memory of ranks so slow to end that vLLM kills them."""
+    """Shut the engine down and remove the shared memory of ranks that vLLM had to kill."""
     held = shared_memory_of(psutil.Process().children(recursive=True))
     engine.llm_engine.engine_core.shutdown()
     for segment in held:
@@ -279,12 +279,12 @@ def end(engine: Any) -> None:
 
 
 def error(pair: dict[str, float]) -> float:
-    """Of the estimate, relative to what the engine reports."""
+    """Relative error of the estimate."""
     return pair["estimated"] / pair["reported"] - 1
 
 
 def run(case: str) -> dict[str, Any]:
-    """One engine, in a process of its own."""
+    """Result of `measure` in a separate process."""
     tp = CASES[case][1]
     environment = {
         **os.environ,
@@ -315,7 +315,7 @@ HEAD = """\
 
 
 def row(found: dict[str, Any]) -> str:
-    """A case as a line of the table."""
+    """A case as a row of the table."""
     weights, token = found["weights"], found["kv_per_token"]
     cells = [
         found["case"].removesuffix("-tp2"),

@@ -1,11 +1,11 @@
-"""What the runner adds to a point, beyond the engine's start and the requests.
+"""Measures the runner's overhead per sweep point, beyond engine start and requests.
 
-python -m benchmarks.point_overhead. On one side a sweep over the kinds of the canary's questions,
-all on one engine, recorded in MLflow and compared at its end. On the other the least that a person
-would write for the same: lm-eval's own model class, made once, and `simple_evaluate` in a loop,
-which keeps no sample and records nothing. Each is a process of its own, timed whole but for the
-engine's start. What is left between them is composition, checks, samples, verdicts, reports, MLflow
-and the comparison.
+Run it with python -m benchmarks.point_overhead. It compares two processes, timed from start to end
+except for the engine's start. The first is a sweep over the canary's kinds of questions on one
+engine, recorded in MLflow and compared at its end. The second is the minimal equivalent: lm-eval's
+own model class, created once, and `simple_evaluate` in a loop, which keeps no samples and records
+nothing. The difference is composition, checks, samples, verdicts, reports, MLflow and the
+comparison.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def of_a_sweep(sweep: Path, tasks: list[str], limit: int) -> float:
-    """Seconds from the command to its end, less those in which its engine was not ready yet."""
+    """Seconds from the command's start to its end, without the time until its engine was ready."""
     names = ",".join(f"[{task}]" for task in tasks)
     words = [f"hydra.sweep.dir={sweep}", f"task.names={names}", f"task.limit={limit}"]
     words += ["verdict.require_baseline=false", f"tracking.uri=sqlite:///{sweep.parent}/mlflow.db"]
@@ -74,10 +74,10 @@ def of_a_sweep(sweep: Path, tasks: list[str], limit: int) -> float:
 
 
 def of_a_loop(plan: dict[str, object], tasks: list[str], limit: int) -> float:
-    """Seconds from the engine's being ready to the end of the process."""
+    """Seconds from when the engine is ready to the end of the process."""
     words = [sys.executable, "-c", LOOP, json.dumps(plan), json.dumps(tasks), str(limit)]
     environment = dict(plan["environment"])  # type: ignore[call-overload]
-    # lm-eval would encode every image as PNG, twice, to hash it.
+    # Otherwise lm-eval encodes every image as PNG, twice, to hash it.
     environment["LMEVAL_HASHMM"] = "0"
     said = finished(words, Path(str(plan["data_dir"])), environment)
     ended = time.time()
@@ -86,7 +86,7 @@ def of_a_loop(plan: dict[str, object], tasks: list[str], limit: int) -> float:
 
 
 def processor_seconds() -> float:
-    """Of all processes that were started here and have ended; a busy machine does not add to it."""
+    """CPU seconds of all child processes that have ended; other load does not add to them."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

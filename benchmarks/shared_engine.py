@@ -1,8 +1,8 @@
-"""Several tasks on one engine, against as many lm_eval command lines.
+"""Compares several tasks on one engine with the same number of lm_eval command lines.
 
-python -m benchmarks.shared_engine. Both sides ask three of the canary's kinds of question, of the
-same model with the same settings on the same machine, one after the other. What is saved is the
-start of engines and of Python, and reading lm-eval's task files again.
+Run it with python -m benchmarks.shared_engine. Both sides ask three of the canary's kinds of
+questions, of the same model with the same settings on the same machine, one after another. A shared
+engine saves starting engines and Python, and reading lm-eval's task files again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def command(plan: dict[str, object], folder: Path) -> str:
-    """As the run's report prints it."""
+    """The lm_eval command line from the run's report."""
     from runner.plan import Plan
     from runner.rundir import read_json, write_json
 

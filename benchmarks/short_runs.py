@@ -1,12 +1,12 @@
-"""Short runs against the lm_eval command line: how much of them is start and end.
+"""Compares short runs with the lm_eval command line: how much time is startup and shutdown.
 
     python -m benchmarks.short_runs [--pairs 3] [--other CHECKOUT]
 
-First the default run, `python -m runner`, which asks the canary 600 questions with an image. Then
-one run of three tasks on a language model of 135 million parameters with random weights (the shape
-of SmolLM2-135M, bfloat16), against three lm_eval processes: two tasks score choices, one generates.
-Each side as it is used: ours records in MLflow, lm_eval logs samples. The sides take turns, on one
-machine; ratios are of the medians.
+The first case is the default run, `python -m runner`, which asks the canary 600 questions with an
+image. The second is one run of three tasks on a language model of 135 million parameters with
+random weights (the shape of SmolLM2-135M, bfloat16), compared with three lm_eval processes: two
+tasks score choices, one generates. Each side runs as it is normally used: ours records in MLflow,
+lm_eval logs samples. The sides alternate on one machine; ratios are of the medians.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ DOCUMENTS = 100
 
 @dataclass(frozen=True)
 class Side:
-    """What is run, and the seconds of each time."""
+    """A checkout and the settings to run with it."""
 
     checkout: Path
     settings: list[str]
@@ -120,7 +120,7 @@ def compare(kind: str, settings: list[str], folder: Path, pairs: int, other: Pat
 
 
 def three_tasks(folder: Path) -> list[str]:
-    """The settings of a run on the model and the tasks that are written to the folder."""
+    """Write the model and the tasks to the folder; returns the settings of a run on them."""
     weights = folder / "weights"
     write_model(weights)
     tasks = folder / "tasks"

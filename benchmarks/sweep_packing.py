@@ -1,15 +1,15 @@
-"""How well a sweep fills a machine: 8 logical NPUs, and engines that only sleep.
+"""Measures how well a sweep uses a machine: 8 logical NPUs, and engines that only sleep.
 
     python -m benchmarks.sweep_packing [--seconds 20]
 
-Everything is real but the engine: Ray's cluster and its NPU support, one task and process an
-engine, the scheduling, the bookkeeping on disk. Each point sleeps for a given time, as an engine
-does that waits for its devices. Two things are measured, from the first start to the last end:
+Everything is real except the engine: Ray's cluster and its NPU support, one task and process per
+engine, the scheduling, the records on disk. Each point sleeps for a given time, like an engine that
+waits for its devices. Two things are measured, from the first start to the last end:
 
-1. 8 points of tp=1 side by side, against the same 8 one after the other on one NPU.
-2. A mix of tp=1, 2 and 4: the device-seconds that the points took of those that 8 NPUs had.
+1. 8 points of tp=1 run concurrently, compared with the same 8 one after another on one NPU.
+2. A mix of tp=1, 2 and 4: the device-seconds that the points used out of those of 8 NPUs.
 
-Starting the cluster itself is printed beside it and counts in neither.
+The time to start the cluster is printed separately and included in neither.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Need
 
 NPUS = 8
-# Relative lengths, so that engines end at different times.
+# Relative lengths that make engines end at different times.
 MIX = ((4, 1.0), (4, 0.8), (4, 1.2), *[(2, length) for length in (1.0, 0.6, 1.4, 0.8, 1.2, 1.0)])
 NARROW = (1.0, 0.5, 1.5, 0.7, 1.3, 0.4, 0.9, 1.1, 0.6, 0.8, 1.2, 1.0, 0.5, 0.7, 0.3, 0.4)
 
 
 @dataclass(frozen=True)
 class Span:
-    """One engine's time on its devices."""
+    """The time that one engine ran on its devices."""
 
     number: int
     node: str
@@ -52,16 +52,19 @@ class Span:
 
 
 def stand_in(sweep: Path, job: Job) -> None:
-    """Sleeps where an engine would work; a point's `composed` says for how long."""
+    """Sleep in place of an engine; a point's `composed` is the time in seconds."""
     for point in job.points:
         end = time.monotonic() + float(point.composed)
-        while time.monotonic() < end:  # one long sleep would not notice that it is cancelled
+        while time.monotonic() < end:  # one long sleep could not be cancelled
             time.sleep(0.02)
         record.write_point(sweep, PointRecord(point.number, point.overrides, 0))
 
 
 def sleeper(number: int, width: int, seconds: float, points: int = 1) -> Job:
-    """Points that sleep so long together; their limits tell the scheduler, as real limits do."""
+    """A job whose points sleep `seconds` in total.
+
+    Each point's share is also its task limit, from which the scheduler derives its length.
+    """
     share = seconds / points
     config = RunConfig(task=TaskConfig(names=["sleep"], limit=share))
     return Job(
@@ -71,7 +74,7 @@ def sleeper(number: int, width: int, seconds: float, points: int = 1) -> Job:
 
 
 def timeline(sweep: Path) -> list[Span]:
-    """What ran where and when, as the tasks themselves noted it; lost ones end when they began."""
+    """The engines that ran, from their own records; a lost one ends when it started."""
     spans = []
     for file in sorted((sweep / ENGINES).glob("*.json")):
         found: EngineRecord = read_json(file, EngineRecord)
@@ -82,7 +85,7 @@ def timeline(sweep: Path) -> list[Span]:
 
 
 def used_twice(spans: Sequence[Span]) -> list[tuple[Span, Span]]:
-    """Pairs of engines that had a device of a node at the same time."""
+    """Pairs of engines that used the same device of a node at the same time."""
     return [
         (one, other)
         for index, one in enumerate(spans)
@@ -95,7 +98,7 @@ def used_twice(spans: Sequence[Span]) -> list[tuple[Span, Span]]:
 
 
 def drawn(spans: Sequence[Span], columns: int = 72) -> str:
-    """A row a device, a letter an engine."""
+    """A text chart with a row per device and a letter per engine."""
     first = min(span.start for span in spans)
     scale = columns / (max(span.end for span in spans) - first)
     rows = {device: [" "] * columns for device in sorted(set().union(*(s.devices for s in spans)))}
@@ -107,7 +110,7 @@ def drawn(spans: Sequence[Span], columns: int = 72) -> str:
 
 
 def perform(jobs: Sequence[Job], resources: Mapping[str, float]) -> tuple[float, list[Span]]:
-    """Seconds from the first start to the last end, and what happened in them."""
+    """Seconds from the first start to the last end, and the engines that ran."""
     with tempfile.TemporaryDirectory() as place:
         before = time.monotonic()
         with connected(None, resources) as cluster:
@@ -119,7 +122,7 @@ def perform(jobs: Sequence[Job], resources: Mapping[str, float]) -> tuple[float,
 
 
 def side_by_side(seconds: float) -> float:
-    """The ratio of 8 NPUs to one."""
+    """Ratio of the time on 8 NPUs to the time on one."""
     jobs = [sleeper(number, 1, seconds) for number in range(NPUS)]
     print(f"8 points of tp=1, {seconds:g} s each")
     one, spans = perform(jobs, {"NPU": 1})
@@ -134,7 +137,7 @@ def side_by_side(seconds: float) -> float:
 
 
 def mix(seconds: float) -> float:
-    """The share of 8 NPUs' time that the points took."""
+    """Share of 8 NPUs' time that the points used."""
     shapes = [*MIX, *((1, length) for length in NARROW)]
     jobs = [sleeper(n, width, length * seconds) for n, (width, length) in enumerate(shapes)]
     work = sum(width * length * seconds for width, length in shapes)

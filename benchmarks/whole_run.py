@@ -1,15 +1,15 @@
-"""A whole run against the lm_eval command line with the same settings, and what resuming takes.
+"""Compares a whole run with the lm_eval command line, and measures what resuming takes.
 
     python -m benchmarks.whole_run [--questions 1500] [--tokens 64] [--at-once 32]
 
-Both sides ask the canary as many questions about images of 224 to 448 pixels on the same machine,
-one after the other, for answers of that many tokens, and keep every sample. The third run is
-killed, with all its processes, when half of its requests are answered; the fourth goes on from the
-journal. Beside the wall clock stand the seconds of CPU time that all processes of a side took, as
-other work on the machine moves them less.
+Both sides use the same settings: they ask the canary the same number of questions about images of
+224 to 448 pixels on the same machine, one after another, for answers of the given number of tokens,
+and keep every sample. The third run is killed, with all its processes, when half of its requests
+are answered; the fourth resumes from the journal. CPU seconds of all processes of a side are
+reported as well as the wall-clock time, because other load on the machine affects them less.
 
-All of it twice: as the CPU has it, and with every step of the engine padded to 25 ms, which is what
-a large model on an accelerator takes.
+Everything is measured twice: at the CPU's own speed, and with every engine step padded to 25 ms,
+the time that a large model takes on an accelerator.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SIDES = (224, 448)
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds by the clock, and of CPU time."""
+    """Wall-clock and CPU seconds."""
 
     wall: float
     cpu: float
@@ -71,7 +71,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Sides:
-    """The four runs, in a folder of theirs."""
+    """The four runs, in their own folder."""
 
     folder: Path
     settings: list[str]
@@ -91,19 +91,19 @@ class Sides:
         print(f"  same metrics: {metrics(whole) == metrics(resumed)}", flush=True)
 
     def run(self, name: str) -> tuple[dict[str, Any], Took]:
-        """Its outcome, and its time."""
+        """A run's outcome and its time."""
         took = self.timed(self.command(name))
         outcome: dict[str, Any] = json.loads((self.folder / name / "outcome.json").read_text())
         return outcome, took
 
     def lm_eval(self) -> Took:
-        """As the run's report prints it, samples kept."""
+        """Time of the lm_eval command from the run's report, with samples kept."""
         plan: Plan = read_json(self.folder / "whole" / "plan.json", Plan)
         words = f"{plan.lm_eval_command()} --log_samples --output_path {self.folder / 'theirs'}"
         return self.timed(["bash", "-ec", words])
 
     def kill_half_way(self) -> int:
-        """Requests that were answered when worker and parent were killed."""
+        """Number of requests that were answered when worker and parent were killed."""
         parent = subprocess.Popen(
             self.command("killed"),
             cwd=self.folder,

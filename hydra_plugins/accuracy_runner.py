@@ -1,4 +1,4 @@
-"""Hydra takes plugins from this package alone; what they do is in runner/."""
+"""Hydra plugins. Hydra only discovers plugins in this package; their code is in runner/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.sweep.points import Point
 
 
 class OwnDirectories(SearchPathPlugin):
-    """Puts a user's own directories before conf/, where Hydra puts them behind it."""
+    """Puts the user's own configuration directories before conf/; Hydra would put them after it."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for directory in places.own_directories:
@@ -22,7 +22,7 @@ class OwnDirectories(SearchPathPlugin):
 
 
 class LocalLauncher(SweepLauncher):
-    """One engine after the other, on this machine."""
+    """Runs one engine after another on this machine."""
 
     def run_points(self, sweep: Path, points: Sequence[Point]) -> None:
         from runner.sweep.local import run_locally
@@ -31,8 +31,10 @@ class LocalLauncher(SweepLauncher):
 
 
 class RayLauncher(SweepLauncher):
-    """As many engines side by side as a Ray cluster has devices for; conf/hydra/launcher/ray.yaml
-    says what the parameters mean."""
+    """Runs as many engines concurrently as a Ray cluster has devices for.
+
+    conf/hydra/launcher/ray.yaml describes the parameters.
+    """
 
     def __init__(
         self,

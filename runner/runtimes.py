@@ -1,4 +1,4 @@
-"""What runs the model, vLLM or transformers: its class in lm-eval, and that class's arguments."""
+"""Selects lm-eval's model class for the runtime (vLLM or transformers) and its arguments."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 from runner.config.schema import ModelConfig, RunConfig
 
-# lm-eval's names of the same two kinds of model, text alone and text with images.
+# lm-eval's transformers classes for the same two kinds of model: text, and text with images.
 TRANSFORMERS_BACKENDS = {"vllm": "hf", "vllm-vlm": "hf-multimodal"}
 
-# What `engine.extra` may hold for lm-eval 0.4.13's hf classes; a test compares it with their
-# signatures. Left out is what the configuration has a key for, what needs torchrun (tp_plan), and
-# formats and methods of weights that vLLM is not held against here (gguf, gptq, delta).
+# Arguments of lm-eval 0.4.13's hf classes that `engine.extra` may contain; a test compares them
+# with the signatures. Left out are arguments that have a configuration key, one that needs torchrun
+# (tp_plan), and weight formats and methods that are not compared with vLLM here (gguf, gptq,
+# delta).
 HF_ARGUMENTS = (
     "add_bos_token",
     "max_cpu_memory",
@@ -36,16 +37,16 @@ HF_MULTIMODAL_ARGUMENTS = (
     "max_pixels",
     "min_pixels",
 )
-# Handed on to `from_pretrained`.
+# Passed on to `from_pretrained`.
 FROM_PRETRAINED = ("attn_implementation", "experts_implementation")
 
-# lm-eval's `auto` for hf tries 64 prompts of the longest kind on the device, and on a CPU runs out
-# of memory over it; for hf-multimodal it does not exist. Small batches also pad little.
+# lm-eval's `auto` for hf tries 64 prompts of the longest kind on the device, and runs out of memory
+# on a CPU; hf-multimodal has no `auto`. Small batches also need little padding.
 TRANSFORMERS_BATCH_SIZE = "8"
 
 
 def backend(config: RunConfig) -> str:
-    """What lm-eval calls the model class."""
+    """lm-eval's name of the model class."""
     asked: str = config.model.backend
     if config.engine.runtime == "transformers":
         return TRANSFORMERS_BACKENDS.get(asked, asked)
@@ -55,8 +56,8 @@ def backend(config: RunConfig) -> str:
 def engine_args(config: RunConfig) -> dict[str, Any]:
     """Keyword arguments of lm-eval's model class.
 
-    Null means lm-eval's or the engine's own default and is left out; `engine.extra` has the last
-    word.
+    A null setting is left out, so that lm-eval's or the engine's default applies. `engine.extra`
+    takes precedence over all other settings.
     """
     if config.engine.runtime == "transformers":
         return _transformers_args(config)
@@ -64,20 +65,20 @@ def engine_args(config: RunConfig) -> dict[str, Any]:
 
 
 def extra_arguments(config: RunConfig) -> tuple[str, ...]:
-    """What transformers' `engine.extra` may hold."""
+    """Arguments that `engine.extra` may contain for transformers."""
     images = HF_MULTIMODAL_ARGUMENTS if backend(config) == "hf-multimodal" else ()
     return tuple(sorted((*HF_ARGUMENTS, *images, *FROM_PRETRAINED)))
 
 
 def anywhere(path: str | None) -> str | None:
-    """A local path as it reads from every working directory; a hub id as it is."""
+    """A local path as an absolute path; a hub id unchanged."""
     if path is None or not Path(path).expanduser().exists():
         return path
     return str(Path(path).expanduser().resolve())
 
 
 def _model_args(model: ModelConfig) -> dict[str, Any]:
-    """What all of lm-eval's classes are told of a model."""
+    """The model's arguments that all of lm-eval's classes share."""
     template = dict(model.chat_template_args)
     thinking = template.pop("enable_thinking", model.enable_thinking)
     return {
@@ -93,7 +94,7 @@ def _model_args(model: ModelConfig) -> dict[str, Any]:
 
 
 def _vllm_args(config: RunConfig) -> dict[str, Any]:
-    """lm-eval hands what it does not know itself to vLLM."""
+    """Arguments of lm-eval's vLLM classes, which pass on to vLLM those that they don't know."""
     parallelism, engine = config.parallelism, config.engine
     chosen = {
         **_model_args(config.model),

@@ -1,4 +1,4 @@
-"""How a run or a metric ends, and what the process tells its caller about it."""
+"""Verdict statuses of runs and metrics, and the exit statuses of the process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Status(str, Enum):
-    """The verdict on a metric or a run; REFUSED and ERROR are for runs alone."""
+    """The verdict on a metric or a run. REFUSED and ERROR are only used for runs."""
 
     PASSED = "PASSED"
     FAILED = "FAILED"
@@ -18,7 +18,7 @@ class Status(str, Enum):
     INTERRUPTED = "INTERRUPTED"
 
 
-# Measured and judged; whatever ended otherwise is run again.
+# Measured and judged. A run with any other status is run again.
 FINAL = (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE, Status.UNJUDGED)
 
 # Exit statuses.
@@ -41,9 +41,9 @@ WORST_FIRST = (INTERRUPTED, INACCURATE, INFRASTRUCTURE, NO_VERDICT, USAGE_ERROR)
 
 
 def worst(statuses: Iterable[int]) -> int:
-    """The exit status of several runs; 0 if there are none.
+    """The exit status for several runs; 0 if there are none.
 
-    A failed accuracy outweighs a failed engine, that a missing verdict, that a refusal.
+    Failed accuracy outweighs a failed engine, then a missing verdict, then a usage error.
     """
     seen = set(statuses)
     return next((status for status in WORST_FIRST if status in seen), 0)

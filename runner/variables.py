@@ -1,7 +1,8 @@
-"""Environment variables: which are recorded, and which of them can move a number.
+"""Environment variables: which ones are recorded, and which of them can change a result.
 
-Libraries gain variables with each release, so families are named here, and what is known to move
-nothing. A variable that nobody has thought of counts as one that moves numbers.
+Libraries add variables with each release, so whole families are listed here, together with the
+names that are known to have no effect. A variable that is in neither list counts as one that can
+change a result.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-# By what their names begin with: Ascend, CUDA, ROCm, the engine, PyTorch, libraries of CPUs.
+# Name prefixes: Ascend, CUDA, ROCm, the engine, PyTorch, CPU libraries.
 FAMILIES = (
     *("HCCL", "LCCL", "LCAL", "LCOC", "ATB", "ASDOPS", "ASCEND", "ACL", "ACLNN", "CANN", "NPU"),
     *("INF_NAN", "CLOSE_MATMUL", "TASK_QUEUE", "CPU_AFFINITY", "SOC"),
@@ -20,18 +21,19 @@ FAMILIES = (
     *("ONEDNN", "DNNL", "MKL", "MKLDNN", "OMP", "KMP", "GOMP", "OPENBLAS", "GOTO", "BLIS"),
     *("NPY", "NUMEXPR", "VECLIB", "TRANSFORMERS", "ACCELERATE"),
 )
-# By a part of their names, whoever reads them.
+# Parts of names that matter whichever library reads them.
 SUBJECTS = (
     *("DETERMINISTIC", "DETERMINISM", "PRECISION", "FPMATH", "MATMUL", "GEMM", "DENORMALS?"),
     *("EPLB", "EXPERT_MAP"),
     *("TF32", "BF16", "FP8", "FP16", "FP32", "FP64", "INT4", "INT8", "QUANT(?:IZATION)?"),
 )
-# What makes a process load other code: known, as PYTHONPATH is, by what lies there.
+# Variables that make a process load other code. Like PYTHONPATH, they are identified by the content
+# of the paths.
 LOADED = re.compile(
     r"LD_PRELOAD|LD_AUDIT|\w+_SO_PATH|ASCEND_CUSTOM_OPP_PATH"
     r"|VLLM_(?:TUNED_CONFIG_FOLDER|MODEL_REDIRECT_PATH)"
 )
-# Which weights and data a run gets.
+# Variables that decide which weights and data a run gets.
 HUBS = (
     r"HF_(?:ENDPOINT|HOME|HUB_CACHE|HUB_OFFLINE|DATASETS_CACHE|DATASETS_OFFLINE)"
     r"|USE_MODELSCOPE_HUB|MODELSCOPE_(?:CACHE|DOMAIN|ENDPOINT)"
@@ -40,8 +42,8 @@ TELLING = re.compile(
     rf"(?:{'|'.join(FAMILIES)})_\w+|(?:\w+_)?(?:{'|'.join(SUBJECTS)})(?:_\w+)?|GLIBC_TUNABLES"
     rf"|PYTHONPATH|{LOADED.pattern}|{HUBS}"
 )
-# Where something lies, which device or node it is, who talks to whom, for how long, and how much is
-# told about it: differs between machines and runs, and moves nothing.
+# Names without an effect on results, which differ between machines and runs: paths, devices and
+# ranks, network addresses, timeouts, logging.
 ASIDE = re.compile(
     r"(?:\w+_)?(?:"
     r"VISIBLE_DEVICES|DEVICE_ORDER|(?:LOCAL_|DP_|NODE_)?RANK(?:_\w+)?|WORLD_SIZE|BUNDLE_INDICES"
@@ -55,7 +57,7 @@ ASIDE = re.compile(
 
 
 def switches(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those that switch something: without what set_env.sh fills with paths."""
+    """The variables that are settings, without those that set_env.sh fills with paths."""
     return {
         name: text
         for name, text in variables.items()
@@ -64,15 +66,15 @@ def switches(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def moving(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those whose values are part of an engine's fingerprint: they can move a number."""
+    """The variables that can change a result; their values are part of an engine's fingerprint."""
     return {name: text for name, text in variables.items() if may_move(name)}
 
 
 def may_move(name: str) -> bool:
-    """Whether a variable that a user sets, or a worker inherits, can move a number."""
+    """Whether a variable that the user sets, or a worker inherits, can change a result."""
     return bool(LOADED.fullmatch(name)) or not ASIDE.fullmatch(name)
 
 
 def parts(text: str) -> list[str]:
-    """A variable's value, or the paths in it: LD_PRELOAD and the like hold several."""
+    """The paths in a variable's value (LD_PRELOAD can hold several), or the value itself."""
     return text.split(":") if "/" in text and "://" not in text else [text]

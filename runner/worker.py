@@ -1,9 +1,10 @@
-"""The only place where an engine lives: `python -m runner.worker`, started by the supervisor.
+"""The worker process that runs the engine: `python -m runner.worker`, started by the supervisor.
 
-Commands come as JSON lines on standard input, events leave as JSON lines on the file descriptor
-given as the first argument; standard output and error are the engine's log. The second argument is
-a directory for what nobody needs afterwards, which the supervisor removes. When standard input
-ends, the supervisor is gone: the worker does that, and kills its process group, engine and all.
+Commands arrive as JSON lines on standard input. Events are written as JSON lines to the file
+descriptor given as the first argument. Standard output and error are the engine's log. The second
+argument is a directory for temporary files, which the supervisor removes. If standard input ends
+without an exit command, the supervisor is gone: the worker then removes the directory itself and
+kills its process group, including the engine.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ from runner.supervision.processes import group_members, shared_memory_of
 
 HEARTBEAT_S = 1.0
 PROGRESS_S = 0.1
-# Python's own thresholds walk all objects of torch, vLLM and the requests again and again
+# Python's default thresholds scan all objects of torch, vLLM and the requests again and again
 # (docs/performance.md).
 COLLECT = (50_000, 20, 100)
-# What an engine runs on; one is imported, so that the other need not be installed.
+# The module for each runtime. Only one is imported, so the other need not be installed.
 RUNTIMES = {"vllm": "runner.lm.models", "transformers": "runner.lm.transformers"}
 
 
 @dataclass
 class Reporter:
-    """Events to the supervisor, and the progress of the task at hand."""
+    """Sends events to the supervisor and tracks the progress of the current task."""
 
     descriptor: int
     names: list[str] = field(default_factory=list)
@@ -70,14 +71,16 @@ class Reporter:
         self._progress(kind=kind)
 
     def advance(self, requests: int) -> None:
-        """So many more are answered; the supervisor hears of it ten times a second, and at the end:
-        an event for each answer would cost 0.1 ms."""
+        """Count answered requests, and report them at most ten times a second and at the end.
+
+        An event for each answer would cost 0.1 ms.
+        """
         self.done += requests
         if not requests or self.done >= self.total or time.monotonic() - self.told_at >= PROGRESS_S:
             self._progress()
 
     def beat(self, seconds_left: Callable[[], float | None] | None = None) -> None:
-        """A step of the engine; the supervisor hears of it once a second."""
+        """Count an engine step, and report the steps once a second."""
         self.steps += 1
         now = time.monotonic()
         if self.told < self.done and now - self.told_at >= PROGRESS_S:
@@ -105,18 +108,21 @@ class Reporter:
 
 @dataclass
 class Held:
-    """What the next run finds ready: the supervisor sends no run here that wants another engine."""
+    """State that is kept for the next run.
+
+    The supervisor only sends runs that use the same engine.
+    """
 
     scratch: str
     lm: Any = None
     engine_started: bool = False
     journal: Any = None
     managers: Any = field(default_factory=dict)
-    # Seconds that were spent before the first run came; they belong to it.
+    # Seconds spent before the first run arrived; they count towards that run.
     early: dict[str, float] = field(default_factory=dict)
 
     def close_journal(self, completed: bool) -> None:
-        """Let the run's journal go, if there is one."""
+        """Close the run's journal, if there is one."""
         journal, self.journal = self.journal, None
         if journal is not None:
             journal.close(completed=completed)
@@ -134,7 +140,8 @@ def main() -> None:
     threading.Thread(target=_listen, args=(commands, held.scratch), daemon=True).start()
     reporter.send("worker_started", pid=os.getpid())
     while (command := commands.get()) is not None:
-        # Without the word that the run before is recorded, its answers stay for another attempt.
+        # Until the supervisor confirms that the run is recorded, its answers stay for
+        # another attempt.
         held.close_journal(completed="recorded" in command)
         if "import" in command:
             reporter.send("stage", stage="importing libraries")
@@ -158,14 +165,17 @@ def main() -> None:
 
 
 def _import(runtime: str) -> None:
-    """What a run will need; one that fails will fail in the run again, and be told of there."""
+    """Import what a run will need.
+
+    If an import fails here, it fails again in the run, which reports it.
+    """
     with suppress(Exception):
         for name in ("runner.lm.datasets", "runner.lm.evaluate", RUNTIMES[runtime]):
             importlib.import_module(name)
 
 
 def _write_log_to(log: Path, early: Path) -> None:
-    """From now on; what was written to the early log goes first."""
+    """Redirect standard output and error to `log`, starting with the content of the early log."""
     sys.stdout.flush()
     sys.stderr.flush()
     with log.open("ab") as stream:
@@ -177,10 +187,10 @@ def _write_log_to(log: Path, early: Path) -> None:
 
 
 def _leave() -> None:
-    """End as Python does, the engine's own farewell included, but leave its memory to the system.
+    """Exit like Python, including vLLM's exit handlers, but without freeing memory.
 
-    Taking it apart object by object took two of a small run's seventeen seconds, and vLLM's
-    farewell, which collects twice, another.
+    Freeing it object by object took two of a small run's seventeen seconds, and the two garbage
+    collections in vLLM's exit handlers another one.
     """
     gc.disable()
     gc.collect = _collect_nothing
@@ -207,7 +217,7 @@ def _listen(commands: queue.Queue[dict[str, Any] | None], scratch: str) -> None:
 
 
 class _Stopped(SystemExit):
-    """The supervisor's SIGTERM; a library's own exit is an error."""
+    """Raised for the supervisor's SIGTERM. Any other SystemExit comes from a library."""
 
 
 def _exit_orderly(number: int, frame: Any) -> None:
@@ -217,12 +227,12 @@ def _exit_orderly(number: int, frame: Any) -> None:
 def _run(
     run: RunDirectory, held: Held, reporter: Reporter, check: dict[str, Any] | None
 ) -> Outcome:
-    """Whatever goes wrong ends in an Outcome; what was measured before it stays in it."""
+    """Perform a run. Any error becomes an Outcome that keeps what was measured before it."""
     finished: list[TaskOutcome] = []
     engine: dict[str, Any] = {}
     timings, held.early = held.early, {}
     state, reason = State.COMPLETED, ""
-    gc.disable()  # what is imported and built stays
+    gc.disable()  # imported modules and built requests stay in memory
     try:
         if check is None:
             _evaluate_all(run, held, reporter, finished, engine, timings)
@@ -237,7 +247,7 @@ def _run(
         state, reason = State.ERROR, f"{type(error).__name__}: {error}"
     gc.unfreeze()
     gc.enable()
-    feeding = held.lm.fed() if engine else None  # else what it says is of the run before
+    feeding = held.lm.fed() if engine else None  # else this is the previous run's
     return Outcome(state, reason, tuple(finished), engine, timings, feeding=feeding)
 
 
@@ -257,7 +267,7 @@ def _evaluate_all(
     with local_datasets(plan.data_dir, plan.data_source, held.scratch):
         manager, loaded = _load_tasks(plan, held, reporter, clock)
         _build_requests(plan, held, reporter, clock, manager, loaded)
-        gc.freeze()  # it all stays until the run is over
+        gc.freeze()  # the requests stay until the run is over
         gc.enable()
         from runner.lm.evaluate import evaluate
         from runner.lm.images import Album
@@ -296,7 +306,7 @@ def _journal(plan: Plan, run: Path, where: JournalPlan, reporter: Reporter) -> A
     def warn(text: str) -> None:
         reporter.send("warning", text=text)
 
-    # Asked once the engine has read them.
+    # Look up the files' last changes only after the engine has read them.
     files = [Path(path).expanduser() for path in local_paths(plan.engine_args)]
     changed = last_changes(*files)[:8]
     directory = Path(f"{where.directory}-{changed}" if changed else where.directory)
@@ -306,9 +316,9 @@ def _journal(plan: Plan, run: Path, where: JournalPlan, reporter: Reporter) -> A
 def _check(
     run: RunDirectory, held: Held, reporter: Reporter, timings: dict[str, float], weights: bool
 ) -> None:
-    """What a run does before its engine starts, of what is on this machine; nothing is fetched.
+    """Do what a run does before its engine starts, with local files only; nothing is fetched.
 
-    `weights` says whether the model is here.
+    `weights` says whether the model is on this machine.
     """
     plan: Plan = read_json(run.plan, Plan)
     reporter.send("stage", stage="loading tasks")
@@ -335,9 +345,12 @@ def _check(
 def _load_tasks(
     plan: Plan, held: Held, reporter: Reporter, clock: _Clock, absent: list[str] | None = None
 ) -> tuple[Any, list[Any]]:
-    """lm-eval's task manager, and the tasks as loaded; what is wrong with them is a UserError.
+    """lm-eval's task manager and the loaded tasks.
 
-    Tasks whose data has to be fetched are noted in `absent`, if given, and left out.
+    Tasks whose data would have to be fetched are left out and added to `absent`, if that is given.
+
+    Raises:
+        UserError: if a task cannot be loaded.
     """
     from runner.lm.tasks import load_tasks, taken_twice, task_manager
 
@@ -353,10 +366,12 @@ def _load_tasks(
 def _build_requests(
     plan: Plan, held: Held, reporter: Reporter, clock: _Clock, manager: Any, loaded: list[Any]
 ) -> None:
-    """The model class, in `held`, without its engine; and with it every task's requests.
+    """Create the model in `held`, without its engine, and build every task's requests.
 
-    What is wrong with engine arguments or requests is a UserError. The requests stay with the
-    tasks (`LoadedTask.leaves`).
+    The requests stay with the tasks (`LoadedTask.leaves`).
+
+    Raises:
+        UserError: if engine arguments or requests are invalid.
     """
     if held.lm is None:
         reporter.send("stage", stage="checking engine arguments")
@@ -372,7 +387,7 @@ def _build_requests(
 
 
 class _Clock:
-    """Seconds between laps, summed by name, on a clock that never jumps."""
+    """Seconds between laps, summed by name, on a monotonic clock."""
 
     def __init__(self, timings: dict[str, float]) -> None:
         self._timings = timings

@@ -1,4 +1,4 @@
-"""What tests of several folders share: an order for two processes, and a sweep with a fault."""
+"""Shared by several test directories: scheduling for two processes, and a sweep with a fault."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.swept import Swept, wait_for, worker_of
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
 settings.load_profile("steady")
 
-# A fault costs its point: nothing is tried again.
+# limits=none: a point that fails is not retried.
 ASKED = ("sweep=canary", "limits=none", "task.limit=20")
-KILLED = 2  # the first of those with two ranks
+KILLED = 2  # the first point with two ranks
 
 
-# Files whose tests share a run of minutes stay in one process, and so do those of one kind that
-# would get in each other's way.
+# Test files that share a run of several minutes, or that would interfere with each other, run in
+# the same process.
 SHARED = {
     "canary_sweep": "sweep",
     "default_run": "run",
@@ -39,7 +39,10 @@ KINDS = {"browser": "sweep", "contract": "contract", "ray": "ray"}
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """For `-n 2`. Not by xdist's own groups, which pytest 9.2 does not let it write into names."""
+    """A scheduler for `-n 2` that keeps the files of one group in the same process.
+
+    xdist's own groups don't work: pytest 9.2 does not let xdist write them into test names.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class Together(LoadScopeScheduling):
@@ -51,7 +54,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @cache
 def group_of(file: str) -> str:
-    """What is run by one process, file after file; the file itself, for the rest."""
+    """The group of files that run in one process; the file itself if it is in no group."""
     text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
     shared = [group for fixture, group in SHARED.items() if fixture in text]
     kinds = [group for kind, group in KINDS.items() if kind in file]
@@ -60,7 +63,7 @@ def group_of(file: str) -> str:
 
 @dataclass(frozen=True)
 class CanarySweep:
-    """`sweep=canary` twice in one directory: a worker was killed, and then it was made up for."""
+    """`sweep=canary` run twice in one directory: first with a killed worker, then resumed."""
 
     first: Swept
     last: Swept
@@ -74,7 +77,7 @@ def canary_sweep(tmp_path_factory: pytest.TempPathFactory) -> CanarySweep:
     directory = where / time.strftime("multirun/%Y-%m-%d/%H-%M-%S")
     directory.parent.mkdir(parents=True)
     sweep = Swept(directory, f"sqlite:///{where / 'mlflow.db'}")
-    if os.environ.get("SCREENSHOTS"):  # all questions, and undisturbed: tests/browser
+    if os.environ.get("SCREENSHOTS"):  # for tests/browser: all questions, without a fault
         whole = sweep.run("sweep=canary")
         return CanarySweep(whole, whole, [], set())
     process = sweep.start(*ASKED)

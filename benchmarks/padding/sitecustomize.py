@@ -1,8 +1,9 @@
-"""Lets each step of vLLM's engine take at least `PADDED_STEP_S` seconds, as a large model's would.
+"""Pads each step of vLLM's engine to at least `PADDED_STEP_S` seconds, like a large model's steps.
 
-Python imports this at its start where the folder is on PYTHONPATH: the way into a worker, into
-`lm_eval`, and into the engine's own process, from outside. `PADDED_CLASS` is whose step it is:
-LLMEngine, where requests are handed over, or EngineCore, which may be in a process of its own.
+Python imports this module at startup if its folder is on PYTHONPATH, so it reaches a worker,
+`lm_eval` and the engine's own process without changes to them. `PADDED_CLASS` is the class whose
+step is padded: LLMEngine, which receives the requests, or EngineCore, which may run in a separate
+process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A tiny Qwen2.5-VL with its own evaluation: a known answer for an unknown inference stack.
+"""A tiny Qwen2.5-VL with its own evaluation: a known result to check an inference stack with.
 
-The package itself imports nothing heavy. It only says where the shipped files are:
+The package itself imports nothing heavy. It only defines where the shipped files are:
 
 - ``WEIGHTS``: the checkpoint directory (a complete local model, about 3 MB),
 - ``DATASET``: the evaluation split in MMMU's schema, one configuration per kind of question,

@@ -1,4 +1,4 @@
-"""Turn questions into the tensors of a forward pass."""
+"""Turns questions into the tensors of a forward pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Batch:
-    """Everything about a batch of questions, prompts and right answers included.
+    """The tensors of a batch of questions, including prompts and reference answers.
 
     ids: (batch, length), prompt + answer + end token, padded on the right
-    labels: (batch, length), at each position the token to come, where it belongs to the answer;
+    labels: (batch, length), the next token at each position whose next token is part of the answer;
         elsewhere ``IGNORE``
     positions: (3, batch, length), time, row and column for M-RoPE
     patches: (patches, 3 * 14 * 14), all images in order
-    grids: one (rows, columns) an image, in patches
-    questions: what was asked
-    options: for each question the index of the token of each option (empty if open)
+    grids: one (rows, columns) per image, in patches
+    questions: the questions
+    options: for each question, the index of the token of each option (empty if open)
     """
 
     ids: Tensor
@@ -46,15 +46,15 @@ class Batch:
 
 
 def token_count(grid: Grid) -> int:
-    """Language-model tokens of an image with ``grid`` patches."""
+    """Number of language-model tokens of an image with ``grid`` patches."""
     return grid[0] * grid[1] // MERGE**2
 
 
 def rope_positions(ids: Sequence[int], image_token: int, grids: Sequence[Grid]) -> Tensor:
-    """M-RoPE positions of one sequence, shape (3, length), as Qwen2.5-VL numbers them.
+    """M-RoPE positions of one sequence, shape (3, length), as in Qwen2.5-VL.
 
-    Text counts all three axes up together. An image holds the time axis still while rows and
-    columns count within it, and the text after it goes on from the largest of them.
+    For text, all three axes advance together. Within an image the time axis stays constant while
+    rows and columns advance; the text after it continues from the largest position.
     """
     positions = torch.empty(3, len(ids), dtype=torch.long)
     at = start = 0
@@ -80,7 +80,7 @@ def collate(
     answers: Sequence[str] | None = None,
     system: Sequence[str] | None = None,
 ) -> Batch:
-    """Build a batch; ``answers`` replaces the right replies, ``system`` adds system messages."""
+    """Build a batch. ``answers`` replaces the right replies, ``system`` adds system messages."""
     image_token = tokenizer.token_to_id("<|image_pad|>")
     end, pad = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
     bracket = tokenizer.token_to_id(")")

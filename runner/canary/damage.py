@@ -1,7 +1,8 @@
-"""What damage does to the canary: ``python -m runner.canary.damage [--weights DIR] [--out FILE]``.
+"""Measures what faults do to the canary: ``python -m runner.canary.damage [--weights DIR]``.
 
-For every fault: accuracy by kind, the share of replies that change, and how far the log-probability
-of the right answer moves. The last shows faults that accuracy hides.
+For every fault it reports the accuracy by kind, the share of replies that change, and how far the
+log-probability of the reference answer moves. The last one reveals faults that accuracy does not
+show.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from runner.canary.score import Scored, reply, score
 
 
 def open_weights(directory: Path = WEIGHTS) -> tuple[Any, Tokenizer]:
-    """The checkpoint in float32 arithmetic and its tokenizer."""
+    """The checkpoint as a float32 model, and its tokenizer."""
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(directory, dtype=torch.bfloat16)
     return model.float().eval(), Tokenizer.from_file(str(directory / "tokenizer.json"))
 
@@ -30,7 +31,7 @@ def open_weights(directory: Path = WEIGHTS) -> tuple[Any, Tokenizer]:
 def suffer(
     fault: Fault, healthy: Any, tokenizer: Tokenizer, questions: list[Question], said: list[str]
 ) -> tuple[Scored, float]:
-    """Scores under ``fault``, and the share of replies that are no longer as ``said``."""
+    """Scores with ``fault`` applied, and the share of replies that differ from ``said``."""
     model = healthy
     if fault.change:
         model = copy.deepcopy(healthy)
@@ -52,7 +53,7 @@ def _row(name: str, scored: Scored, flips: float, shift: Tensor) -> str:
 
 
 def table(weights: Path = WEIGHTS, dataset: Path = DATASET) -> str:
-    """The damage table in Markdown."""
+    """The table of faults in Markdown."""
     model, tokenizer = open_weights(weights)
     questions = load(dataset)
     said = reply(model, tokenizer, questions)
@@ -69,7 +70,7 @@ def table(weights: Path = WEIGHTS, dataset: Path = DATASET) -> str:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--dataset", type=Path, default=DATASET)

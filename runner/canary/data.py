@@ -1,7 +1,7 @@
-"""The evaluation split in MMMU's schema: ``python -m runner.canary.data --out DIR``.
+"""Writes the canary's evaluation split (MMMU schema): ``python -m runner.canary.data --out DIR``.
 
-One configuration a kind, so that lm-eval sees one subject a kind. Training draws its questions from
-other random streams, so none of these was ever trained on.
+There is one configuration per kind, so that lm-eval sees one subject per kind. Training draws its
+questions from other random streams, so it has seen none of these.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from runner.canary.scenes import Scene
 SEED = 20261122
 ROWS = 100
 IMAGES = 7
-# Counts that are hardly ever wrong would only dilute the hard kind.
+# Counts that are almost always right would only dilute the hard kind.
 TOO_EASY = ("one", "two", "three", "four")
 FILE = "validation-00000-of-00001.parquet"
 DIFFICULTY = {"colour": "Easy", "shape": "Easy", "count": "Hard", "compare": "Hard"}
@@ -62,7 +62,7 @@ def questions(kind: str, rows: int = ROWS, seed: int = SEED) -> list[Question]:
 
 
 def to_row(question: Question, number: int) -> dict[str, Any]:
-    """One question as a row of MMMU; images as PNG bytes."""
+    """One question as a row in MMMU's schema, with images as PNG bytes."""
     images: dict[str, Any] = {f"image_{i + 1}": None for i in range(IMAGES)}
     for index, scene in enumerate(question.scenes):
         buffer = io.BytesIO()
@@ -83,7 +83,7 @@ def to_row(question: Question, number: int) -> dict[str, Any]:
 
 
 def from_row(row: dict[str, Any]) -> Question:
-    """A row as it was stored, back as a question (without the notes that training uses)."""
+    """The question of a stored row, without the notes that training uses."""
     options = tuple(ast.literal_eval(row["options"]))
     stored = [row[f"image_{i + 1}"] for i in range(IMAGES)]
     images = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in stored if image]
@@ -93,7 +93,7 @@ def from_row(row: dict[str, Any]) -> Question:
 
 
 def load(directory: Path = DATASET, kinds: Iterable[str] = KINDS) -> list[Question]:
-    """All questions of a written data set, by kind and in file order."""
+    """All questions of a stored data set, by kind and in file order."""
     return [
         from_row(row)
         for kind in kinds
@@ -122,7 +122,7 @@ def write(out: Path, rows: int = ROWS, seed: int = SEED) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=ROWS)

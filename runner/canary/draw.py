@@ -7,7 +7,7 @@ from PIL import ImageDraw
 
 from runner.canary.vocabulary import Colour
 
-# Segments of a digit: a top, b upper right, c lower right, d bottom, e lower left, f upper left,
+# Segments of each digit: a top, b upper right, c lower right, d bottom, e lower left, f upper left,
 # g middle.
 _SEGMENTS = {
     "0": "abcdef",

@@ -1,7 +1,7 @@
-"""The forward pass over a batch of mixed image sizes, with the parameters of the real model.
+"""A fast forward pass for training over batches of mixed image sizes, on the real model's weights.
 
-transformers' vision encoder runs one attention call for every window of every image. Training would
-spend most of its time there, so the same arithmetic is written here over padded batches: all linear
+transformers' vision encoder makes one attention call for every window of every image, which would
+dominate the training time. The same arithmetic is written here for padded batches: all linear
 layers see the packed patches of all images, and only attention is padded, with a mask instead of a
 reordering by windows. The language model is transformers' own.
 """
@@ -31,11 +31,11 @@ def patch_positions(grid: Grid) -> Tensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the patches of a batch of images lie, for images of different grids.
+    """Positions and attention masks for the patches of a batch of images of different sizes.
 
-    ``slots`` (patches,) is each patch's place in the padded (images * longest) layout,
-    ``positions`` (patches, 2) its row and column. The masks, shape (images, 1, longest, longest),
-    say which patches see each other: those of one image, or of one window of it.
+    ``slots`` (patches,) is each patch's index in the padded (images * longest) layout, and
+    ``positions`` (patches, 2) its row and column. The masks, of shape (images, 1, longest,
+    longest), let patches attend to the whole image (``whole``) or to their window (``window``).
     """
 
     images: int
@@ -55,8 +55,8 @@ class Layout:
         within = torch.cat([torch.arange(length) for length in lengths])
         slots = image * longest + within
         window_of_patch = positions // (WINDOW * MERGE)
-        # A padding patch gets a window of its own, which it shares with padding only; so every
-        # row of either mask has something to look at and no softmax is empty.
+        # The padding patches of an image share one window, so every row of either mask has
+        # something to attend to and no softmax is empty.
         key = torch.full((len(grids) * longest, 2), -1)
         key[slots] = window_of_patch
         key = key.view(len(grids), longest, 2)
@@ -72,10 +72,10 @@ def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def see(model: Any, patches: Tensor, grids: Sequence[Grid]) -> Tensor:
-    """The vision encoder.
+    """Image tokens from the vision encoder, shape (patches / 4, hidden).
 
-    ``patches`` (patches, 3 * 14 * 14) holds all images one after the other, each patch once (see
-    ``pixels.patchify``). Returns the image tokens, shape (patches / 4, hidden), in the same order.
+    ``patches`` (patches, 3 * 14 * 14) holds all images one after another, each patch once (see
+    ``pixels.patchify``); the tokens are in the same order.
     """
     visual = model.model.visual
     layout = Layout.of(grids)
@@ -106,10 +106,10 @@ def see(model: Any, patches: Tensor, grids: Sequence[Grid]) -> Tensor:
 
 
 def read(model: Any, ids: Tensor, image_tokens: Tensor, positions: Tensor) -> Tensor:
-    """The language model over right-padded ``ids`` (batch, length).
+    """Last hidden states of the language model, shape (batch, length, hidden).
 
-    ``image_tokens`` (n, hidden) fill the image placeholders in order; ``positions`` is
-    (3, batch, length). Returns the last hidden states, shape (batch, length, hidden).
+    ``ids`` (batch, length) are padded on the right. ``image_tokens`` (n, hidden) replace the image
+    placeholders in order; ``positions`` is (3, batch, length).
     """
     language = model.model.language_model
     embedded = language.embed_tokens(ids)

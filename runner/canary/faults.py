@@ -1,7 +1,7 @@
-"""Deliberate faults, each one that a real inference stack has had in some form.
+"""Deliberate faults, each of which has occurred in real inference stacks in some form.
 
-A fault changes the weights or settings of a copy of the model, or the tensors that a batch of
-questions became, or the questions themselves.
+A fault changes the weights or settings of a copy of the model, the tensors of a batch, or the
+questions themselves.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ Redraw = Callable[[Question], Question]
 
 @dataclass(frozen=True)
 class Fault:
-    """A named fault in the model, in its inputs, or in neither (the healthy baseline)."""
+    """A named fault in the model or in its inputs; with neither, the healthy baseline."""
 
     name: str
     change: Change | None = None
@@ -34,14 +34,14 @@ class Fault:
 
 
 def _linear(model: Any) -> Iterator[nn.Linear | nn.Conv3d]:
-    """Every layer that a quantiser would touch; the embeddings stay as they are."""
+    """All layers that a quantiser would change; embeddings are left out."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv3d) and module is not model.lm_head:
             yield module
 
 
 def _integers(bits: int) -> Change:
-    """Round each output row of each weight to symmetric integers, as weight-only schemes do."""
+    """Round each output row of each weight to symmetric integers (weight-only quantization)."""
 
     def change(model: Any) -> None:
         for layer in _linear(model):
@@ -64,7 +64,7 @@ def _bfloat16(model: Any) -> None:
 
 
 def _silence(part: str, index: int) -> Change:
-    """Zero what one attention or MLP writes into the residual stream."""
+    """Zero the output that one attention or MLP adds to the residual stream."""
 
     def change(model: Any) -> None:
         if part.startswith("vision"):
@@ -122,7 +122,7 @@ def _swapped_axes(batch: Batch) -> Batch:
 
 
 def _on_pixels(function: Callable[[Tensor], Tensor]) -> Rewrite:
-    """Apply ``function`` to patches seen as (patches, 3, 14 * 14)."""
+    """Apply ``function`` to the patches in the shape (patches, 3, 14 * 14)."""
 
     def rewrite(batch: Batch) -> Batch:
         pixels = batch.patches.view(len(batch.patches), 3, PATCH * PATCH)
@@ -144,7 +144,7 @@ def _bgr(pixels: Tensor) -> Tensor:
 
 
 def _raster_order(batch: Batch) -> Batch:
-    """Patches row by row instead of in blocks of four."""
+    """Put patches in row-major order instead of blocks of four."""
     parts, start = [], 0
     for rows, columns in batch.grids:
         part = batch.patches[start : start + rows * columns]
@@ -155,7 +155,7 @@ def _raster_order(batch: Batch) -> Batch:
 
 
 def _other_images(batch: Batch) -> Batch:
-    """Every question gets the pixels of an image further down the batch."""
+    """Give every question the pixels of another image of the batch."""
     return replace(batch, patches=batch.patches.roll(len(batch.patches) // 2, 0))
 
 
@@ -164,7 +164,7 @@ def _second_image_first(question: Question) -> Question:
 
 
 def all_faults() -> list[Fault]:
-    """The baseline first, then every fault."""
+    """All faults, with the baseline first."""
     faults = [Fault("none (bf16 weights, fp32 arithmetic)"), Fault("bf16 arithmetic", _bfloat16)]
     faults.append(Fault("fp8 weights (e4m3, per tensor)", _float8))
     faults += [Fault(f"int{bits} weights (per row)", _integers(bits)) for bits in (8, 6, 5, 4, 3)]

@@ -1,15 +1,15 @@
-"""Losses that exist in training only: they say early what the answer alone would teach late.
+"""Auxiliary training losses that supervise intermediate steps.
 
-From the answer's letter alone a model this small stays at chance for a long time, because sight,
-lookup and the matching of options all have to work before a letter can be right. Each hint
+Trained on the answer's letter alone, a model this small stays at chance level for a long time,
+because vision, lookup and option matching must all work before a letter can be right. Each hint
 supervises one of these steps where it should happen:
 
-- *naming*: an image token must name what lies under it, through the embeddings of the words. The
-  language model can then look up words in the image by plain similarity;
-- *thinking*: at the question mark, after half the layers, the state must name the answer;
-- *cueing*: at the word that says which shape is meant, one layer earlier, likewise;
-- *labelling*: after half the layers, the token of each option must name its letter;
-- *matching*: after the last but one layer, the tokens of the options must tell which one is right.
+- *naming*: an image token must name what lies under it, through the word embeddings. The language
+  model can then look up words in the image by similarity;
+- *thinking*: at the question mark, after half of the layers, the state must name the answer;
+- *cueing*: the same at the word that says which shape is meant, one layer earlier;
+- *labelling*: after half of the layers, the token of each option must name its letter;
+- *matching*: after the second-to-last layer, the options' tokens must show which one is right.
 """
 
 from collections import defaultdict
@@ -29,36 +29,36 @@ from runner.canary.scenes import Mark, Scene
 from runner.canary.vocabulary import GROUPS
 
 CUE_LAYER, THINK_LAYER, MATCH_LAYER = 0, 1, TEXT_LAYERS - 2
-# Kinds whose answer is one word, of the word group of that name; a number is several tokens.
+# Kinds whose answer is one word of the word group of the same name; a number is several tokens.
 WORDED = ("colour", "shape", "place", "count", "compare")
 
 
 def token_under(mark: Mark, grid: Grid) -> int:
-    """The image token that holds the centre of ``mark``."""
+    """Index of the image token that contains the centre of ``mark``."""
     rows, columns = grid[0] // MERGE, grid[1] // MERGE
     return min(rows - 1, int(mark.y * rows)) * columns + min(columns - 1, int(mark.x * columns))
 
 
 class Scores:
-    """Running counts of right guesses by name, for the log."""
+    """Running accuracy by name, for the log."""
 
     def __init__(self) -> None:
         self.counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
     def add(self, name: str, right: Tensor) -> None:
-        """Count a boolean vector."""
+        """Count the elements of a boolean vector."""
         self.counts[name][0] += int(right.sum())
         self.counts[name][1] += right.numel()
 
     def drain(self) -> str:
-        """All rates as text; starts over."""
+        """All accuracies as text; resets the counts."""
         text = " ".join(f"{k} {a / b:.2f}" for k, (a, b) in sorted(self.counts.items()))
         self.counts.clear()
         return text
 
 
 class Hints:
-    """The hint losses over one model, with the little head that only *matching* needs."""
+    """The hint losses of one model, and the small head that only *matching* needs."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, seed: int) -> None:
         self.embedding: Tensor = model.model.language_model.embed_tokens.weight
@@ -87,14 +87,17 @@ class Hints:
         return keep
 
     def _name(self, label: str, group: str, states: Tensor, words: list[str]) -> Tensor:
-        """Cross-entropy of naming ``words`` (n,) of one group from ``states`` (n, hidden)."""
+        """Cross-entropy of predicting ``words`` (n,) of one group from ``states`` (n, hidden)."""
         logits = F.rms_norm(states, states.shape[-1:]) @ self.embedding[self.words[group]].t()
         truth = torch.tensor([GROUPS[group].index(word) for word in words])
         self.scores.add(f"{label}.{group}", logits.argmax(-1) == truth)
         return F.cross_entropy(logits, truth)
 
     def naming(self, tokens: Tensor, grids: Sequence[Grid], scenes: Sequence[Scene]) -> Tensor:
-        """``tokens`` (n, hidden) of all images must name marks where they are, images in mean."""
+        """Loss for naming the marks of all images from their tokens (n, hidden).
+
+        A mark is named by the token at its position; a whole image by the mean of its tokens.
+        """
         spots: dict[str, tuple[list[int], list[str]]] = defaultdict(lambda: ([], []))
         wholes: dict[str, tuple[list[int], list[str]]] = defaultdict(lambda: ([], []))
         start, means = 0, []
@@ -119,7 +122,7 @@ class Hints:
         return loss
 
     def _think(self, batch: Batch, label: str, layer: int, at: dict[int, int]) -> Tensor:
-        """Name the answer of row -> position pairs, one word group after the other."""
+        """Loss for naming the answer at position ``at[row]`` of each row, by word group."""
         states = self.states[layer]
         loss = states.new_zeros(())
         for kind in WORDED:
@@ -131,7 +134,7 @@ class Hints:
         return loss
 
     def thinking(self, batch: Batch) -> Tensor:
-        """The answer at the question mark, and at the cue word."""
+        """Loss for naming the answer at the question mark and at the cue word."""
         ids = batch.ids
         marks = {
             row: int((ids[row] == self.mark_id).nonzero()[0])
@@ -149,7 +152,7 @@ class Hints:
         return loss
 
     def labelling(self, batch: Batch) -> Tensor:
-        """The letter of each option, from the state of the option's token."""
+        """Loss for naming the letter of each option from the state of the option's token."""
         states = self.states[THINK_LAYER]
         spots = [
             (row, at, letter)
@@ -163,7 +166,7 @@ class Hints:
         return F.cross_entropy(logits, truth)
 
     def matching(self, batch: Batch) -> Tensor:
-        """Which option is right, from the states of the options' tokens."""
+        """Loss for selecting the right option from the states of the options' tokens."""
         states = self.states[MATCH_LAYER]
         rows = [row for row, options in enumerate(batch.options) if options]
         width = max(len(batch.options[row]) for row in rows)

@@ -1,7 +1,7 @@
-"""transformers' Qwen2.5-VL, imported so that a torchvision of another build does no harm.
+"""Imports transformers' Qwen2.5-VL even if the installed torchvision is of another build.
 
-Everything in this package takes the two classes from here. The cure has to come before the import,
-and does nothing where it is not needed.
+Everything in this package takes the two classes from here. The workaround must run before the
+import and has no effect where it is not needed.
 """
 
 from runner.platforms.cpu import cure_this_process

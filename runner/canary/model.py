@@ -1,4 +1,4 @@
-"""The model: a Qwen2.5-VL of 1.7 million parameters, and its files."""
+"""Builds and saves the canary model: a Qwen2.5-VL of 1.7 million parameters."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,10 @@ HIDDEN = 128
 
 
 def build_config(tokenizer: Tokenizer) -> Qwen2_5_VLConfig:
-    """Heads of 32, two key/value heads: shapes that two-way tensor parallelism can split."""
+    """The model's configuration: heads of size 32, two key/value heads.
+
+    With these sizes, the model can be split by two-way tensor parallelism.
+    """
 
     def token(text: str) -> int:
         return int(tokenizer.token_to_id(text))
@@ -68,10 +71,10 @@ def build_config(tokenizer: Tokenizer) -> Qwen2_5_VLConfig:
 
 
 def build_model(tokenizer: Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGeneration:
-    """A freshly initialised model in float32.
+    """A newly initialised model in float32.
 
-    Every matrix starts at 1/sqrt(fan-in), and those that write into a residual stream at less;
-    the library's fixed 0.02 is too small for layers this narrow to learn from.
+    Every matrix starts with a standard deviation of 1/sqrt(fan-in), or less if it writes to a
+    residual stream; the library's fixed 0.02 is too small for layers this narrow to learn from.
     """
     model = Qwen2_5_VLForConditionalGeneration(build_config(tokenizer))
     generator = torch.Generator().manual_seed(seed)
@@ -94,7 +97,7 @@ def build_model(tokenizer: Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGene
 
 
 def _simplify(path: Path) -> None:
-    """Leave out what the library adds by default and its older versions do not know."""
+    """Remove defaults that the library adds and that its older versions do not know."""
     config = json.loads(path.read_text())
     config["vision_config"].pop("rope_parameters", None)
     path.write_text(json.dumps(config, indent=2) + "\n")
@@ -103,7 +106,7 @@ def _simplify(path: Path) -> None:
 def save_checkpoint(
     model: Qwen2_5_VLForConditionalGeneration, tokenizer: Tokenizer, out: Path
 ) -> None:
-    """Write everything that a local model directory needs, weights in bfloat16."""
+    """Write a complete local model directory, with weights in bfloat16."""
     out.mkdir(parents=True, exist_ok=True)
     copy = Qwen2_5_VLForConditionalGeneration(model.config)
     copy.load_state_dict(model.state_dict())

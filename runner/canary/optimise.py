@@ -1,7 +1,7 @@
 """The optimisers: Muon for the vision encoder's matrices, AdamW for everything else.
 
-Muon learns shapes and digits in about two thirds of AdamW's steps. The merger's matrices stay with
-AdamW: they are large, and Muon's cost grows with the cube of the smaller side.
+Muon learns shapes and digits in about two thirds of AdamW's steps. The merger's matrices use AdamW
+because they are large, and Muon's cost grows with the cube of the smaller dimension.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ DECAY = 0.05
 
 
 class Optimiser:
-    """One step over all parameters; ``share`` scales the rates of the vision encoder."""
+    """Steps all parameters together; ``share`` scales the vision encoder's learning rates."""
 
     def __init__(self, seeing: nn.Module, others: Iterable[Tensor], share: float = 1.0) -> None:
         matrices = [p for p in seeing.get_submodule("blocks").parameters() if p.ndim == 2]
@@ -33,7 +33,7 @@ class Optimiser:
         ]
 
     def step(self, loss: Tensor, rate: float) -> None:
-        """Descend along ``loss`` at ``rate`` times the peak learning rates."""
+        """Minimise ``loss`` with ``rate`` times the peak learning rates."""
         groups = [group for each in self.optimisers for group in each.param_groups]
         for each in self.optimisers:
             each.zero_grad()

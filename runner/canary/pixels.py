@@ -1,6 +1,6 @@
-"""From an image to the vision encoder's patches, as the Qwen2-VL image processor does it.
+"""Converts an image to the vision encoder's patches, like the Qwen2-VL image processor.
 
-Written in PIL and numpy because training calls it a hundred thousand times; a test compares it with
+Written in PIL and numpy because training calls it a hundred thousand times. A test compares it with
 the processor itself.
 """
 
@@ -14,8 +14,8 @@ PATCH = 14
 MERGE = 2
 UNIT = PATCH * MERGE  # pixels per language-model token along one side
 
-# The processor's limits for an image, small enough that the canary runs on a CPU and that some
-# images of the data set lie outside on either side. In pixels; 8 and 18 image tokens.
+# The processor's limits for an image, in pixels (8 and 18 image tokens). They are small enough for
+# the canary to run on a CPU, and some images of the data set are outside on either side.
 MIN_PIXELS = 8 * UNIT * UNIT
 MAX_PIXELS = 18 * UNIT * UNIT
 
@@ -26,7 +26,7 @@ Grid = tuple[int, int]
 
 
 def fitted(width: int, height: int) -> tuple[int, int]:
-    """The (width, height) to which the processor resizes: multiples of 28 within the limits."""
+    """The (width, height) that the processor resizes to: multiples of 28 within the limits."""
     wide, high = round(width / UNIT), round(height / UNIT)
     area = wide * high * UNIT * UNIT
     if area > MAX_PIXELS:
@@ -41,11 +41,12 @@ def fitted(width: int, height: int) -> tuple[int, int]:
 
 
 def patchify(image: Image.Image, resize: bool = True) -> tuple[npt.NDArray[np.float32], Grid]:
-    """Resize, normalise and cut up one RGB image; without ``resize`` its sides must fit already.
+    """Resize, normalise and split one RGB image into patches.
 
     Returns the patches, shape (rows * columns, 3 * 14 * 14), and the grid (rows, columns) in
-    patches. The four patches of one language-model token stand next to each other. The processor
-    repeats every patch for two time steps; here it stands once, since the copies are equal.
+    patches. The four patches of one language-model token are adjacent. The processor repeats every
+    patch for two time steps; here each is returned once. Without ``resize``, the image's sides must
+    fit already.
     """
     size = fitted(*image.size) if resize else image.size
     if size != image.size:

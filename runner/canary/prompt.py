@@ -1,7 +1,7 @@
-"""The text that the model gets: lm-eval's MMMU prompt inside the canary's chat template.
+"""The model's prompt: lm-eval's MMMU prompt inside the canary's chat template.
 
-``render`` repeats what lm-eval and the processor do together, with the image placeholders already
-repeated; a test holds it to both.
+``render`` does what lm-eval and the processor do together, including the repeated image
+placeholders. A test compares it with both.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ CHAT_TEMPLATE = """\
 
 
 def body(text: str, options: Sequence[str]) -> str:
-    """The question as lm-eval's ``mmmu`` puts it, multiple choice or open."""
+    """The question as in lm-eval's ``mmmu`` task, multiple choice or open."""
     if not options:
         return f"{text}\n\nAnswer the question using a single word or phrase."
     lines = "\n".join(f"({LETTERS[i]}) {option}" for i, option in enumerate(options))
@@ -42,7 +42,7 @@ def body(text: str, options: Sequence[str]) -> str:
 
 
 def render(text: str, options: Sequence[str], image_tokens: Sequence[int], system: str = "") -> str:
-    """The whole prompt. ``image_tokens`` is the number of placeholder tokens of each image."""
+    """The whole prompt. ``image_tokens`` is the number of placeholder tokens for each image."""
     images = " ".join(f"<|vision_start|>{IMAGE * n}<|vision_end|>" for n in image_tokens)
     head = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
     return (

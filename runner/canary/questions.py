@@ -1,4 +1,4 @@
-"""Questions about scenes: six kinds, from certain to hard.
+"""Questions about scenes: six kinds, from easy to hard.
 
 ==========  =======  ========================================================================
 kind        images   what it needs
@@ -24,10 +24,10 @@ LETTERS = "ABCD"
 
 @dataclass(frozen=True)
 class Question:
-    """A question as MMMU has it. ``options`` is empty for an open question.
+    """A question in MMMU's form. ``options`` is empty for an open question.
 
-    ``answer`` is the right word itself (not its letter). ``cue`` is the word of the text that says
-    which shape is meant; only training looks at it.
+    ``answer`` is the right word itself, not its letter. ``cue`` is the word of the text that says
+    which shape is meant; only training uses it.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Question:
 
     @property
     def target(self) -> str:
-        """What the model should reply: a letter, or the answer itself where it is open."""
+        """The expected reply: a letter, or the answer itself if the question is open."""
         return LETTERS[self.options.index(self.answer)] if self.options else self.answer
 
     @property

@@ -1,6 +1,7 @@
 """Scenes: one image each, with notes on what was drawn where.
 
-The notes (``Mark`` and ``Scene.names``) exist for training only; the data set holds just the image.
+The notes (``Mark`` and ``Scene.names``) are only used in training; the data set contains only the
+image.
 """
 
 import math
@@ -14,8 +15,8 @@ from runner.canary.vocabulary import COLOURS, COUNTS, DIGITS, ORDINALS, SHAPES
 
 Size = tuple[int, int]
 
-# (width, height) in pixels. Few are multiples of 28 (two patches), so that the processor has to
-# resize; the first lies below the processor's min_pixels, the last two above its max_pixels.
+# (width, height) in pixels. Few are multiples of 28 (two patches), so the processor has to resize.
+# The first is below the processor's min_pixels, the last two above its max_pixels.
 SIZES: tuple[Size, ...] = (
     (64, 48),
     (112, 112),
@@ -28,7 +29,7 @@ SIZES: tuple[Size, ...] = (
     (180, 120),
     (150, 200),
 )
-# The same for numbers, by how many digits have to fit into a line.
+# Image sizes for numbers, by number of digits in the line.
 NUMBER_SIZES: dict[int, tuple[Size, ...]] = {
     2: ((70, 50), (84, 84), (96, 60)),
     3: ((112, 56), (126, 80), (100, 60)),
@@ -39,7 +40,7 @@ _ANCHORS = {"left": (0.2, 0.5), "right": (0.8, 0.5), "top": (0.5, 0.2), "bottom"
 
 @dataclass(frozen=True)
 class Mark:
-    """One drawn thing: its centre as fractions of width and height, and its names by word group."""
+    """One drawn object: its centre as fractions of width and height, its names by word group."""
 
     x: float
     y: float
@@ -48,7 +49,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Scene:
-    """An RGB image, its marks, and names that hold for the image as a whole."""
+    """An RGB image, its marks, and the names that apply to the whole image."""
 
     image: Image.Image
     marks: tuple[Mark, ...] = ()
@@ -62,7 +63,7 @@ def _canvas(rng: random.Random, size: Size) -> tuple[Image.Image, ImageDraw.Imag
 
 
 def single(rng: random.Random) -> Scene:
-    """One shape of any colour anywhere."""
+    """One shape of any colour at any position."""
     width, height = size = rng.choice(SIZES)
     image, pen = _canvas(rng, size)
     colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
@@ -75,7 +76,7 @@ def single(rng: random.Random) -> Scene:
 
 
 def glimpse(rng: random.Random) -> Scene:
-    """One shape or digit in a small square: training begins with these, since they are cheap."""
+    """One shape or digit in a small square. Training starts with these because they are cheap."""
     side = 56
     image, pen = _canvas(rng, (side, side))
     colour = rng.choice(list(COLOURS))
@@ -95,7 +96,7 @@ def glimpse(rng: random.Random) -> Scene:
 
 
 def crowd(rng: random.Random, count: int) -> Scene:
-    """``count`` shapes of one sort, scattered so that they do not overlap."""
+    """``count`` shapes of one kind, placed so that they do not overlap."""
     width, height = size = rng.choice(SIZES)
     image, pen = _canvas(rng, size)
     colour, shape = rng.choice(list(COLOURS)), rng.choice(SHAPES)
@@ -118,7 +119,7 @@ def crowd(rng: random.Random, count: int) -> Scene:
 
 
 def places(rng: random.Random) -> Scene:
-    """Two to four shapes of different colours, each at another side of the image."""
+    """Two to four shapes of different colours, each on a different side of the image."""
     width, height = size = rng.choice(SIZES)
     image, pen = _canvas(rng, size)
     sides = rng.sample(list(_ANCHORS), rng.randint(2, 4))

@@ -1,4 +1,4 @@
-"""Answer questions with the fast forward pass: right or wrong, and how surely."""
+"""Scores the model's answers with the fast forward pass: correctness and log-probability."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from runner.canary.questions import Question
 from runner.canary.tokens import END
 
 CHUNK = 50
-LONGEST = 6  # tokens of a reply, more than any right answer has
+LONGEST = 6  # maximum tokens of a reply; every reference answer has fewer
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Results over n questions.
+    """Results of n questions.
 
     right: (n,) whether greedy decoding would give exactly the reference answer
     logprobs: (n,) log-probability of the reference answer with its end token
@@ -30,7 +30,7 @@ class Scored:
     logprobs: Tensor
 
     def accuracy(self) -> dict[str, float]:
-        """Share of right answers by kind, and under ``all``."""
+        """Share of right answers by kind, and over all questions as ``all``."""
         by_kind = {
             kind: self.right[[k == kind for k in self.kinds]].float().mean().item()
             for kind in dict.fromkeys(self.kinds)
@@ -39,7 +39,7 @@ class Scored:
 
 
 def forward(model: Any, batch: Batch) -> Tensor:
-    """Log-probabilities at all positions that precede an answer token; (kept, vocabulary)."""
+    """Log-probabilities at all positions that precede an answer token, shape (kept, vocabulary)."""
     tokens = see(model, batch.patches, batch.grids)
     states = read(model, batch.ids, tokens, batch.positions)
     logits: Tensor = model.lm_head(states[batch.labels != IGNORE])
@@ -54,10 +54,10 @@ def score(
     answers: Sequence[str] | None = None,
     rewrite: Callable[[Batch], Batch] | None = None,
 ) -> Scored:
-    """Score the right answers, or ``answers`` in their stead; ``rewrite`` may spoil the inputs.
+    """Score the reference answers, or ``answers`` instead; ``rewrite`` may corrupt the inputs.
 
-    One forward pass is enough even for answers of several tokens: greedy decoding gives the
-    reference exactly if each of its tokens is the likeliest after the ones before.
+    One forward pass is enough even for answers of several tokens: greedy decoding gives exactly the
+    reference if each of its tokens is the likeliest after the ones before it.
     """
     right, logprobs = [], []
     for start in range(0, len(questions), CHUNK):
@@ -77,7 +77,7 @@ def score(
 
 @torch.no_grad()
 def reply(model: Any, tokenizer: Tokenizer, questions: Sequence[Question]) -> list[str]:
-    """Greedy replies, decoded token by token without a cache."""
+    """Greedy replies, decoded token by token without a KV cache."""
     end = tokenizer.token_to_id(END)
     replies: list[str] = []
     for start in range(0, len(questions), CHUNK):

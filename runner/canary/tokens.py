@@ -1,7 +1,7 @@
-"""The tokenizer: Qwen2's own pre-tokenization and byte-level BPE, with one token a known word.
+"""The tokenizer: Qwen2's pre-tokenization and byte-level BPE, with one token per known word.
 
 Any text can be encoded, since all 256 bytes are tokens. The pre-tokenization must be Qwen2's:
-transformers 5 rebuilds it from the class name and ignores what ``tokenizer.json`` says.
+transformers 5 rebuilds it from the class name and ignores the one in ``tokenizer.json``.
 """
 
 import json
@@ -32,7 +32,7 @@ _PATTERN = (
 
 
 def _corpus() -> list[str]:
-    """Every word of every prompt, but no option label: "(" and "A" stay two tokens."""
+    """Every word of every prompt, without option labels, so that "(" and "A" stay two tokens."""
     rng = random.Random(0)
     lines = ["system\n", "user\n", "assistant\n", "You are a helpful assistant."]
     for kind in KINDS:
@@ -44,7 +44,7 @@ def _corpus() -> list[str]:
 
 
 def build_tokenizer() -> Tokenizer:
-    """Train the byte-level BPE on the canary's words until each is one token."""
+    """Train the byte-level BPE on the canary's words so that each becomes one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -71,7 +71,7 @@ def build_tokenizer() -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
-    """Write the tokenizer files, in the oldest spelling that every transformers 5 understands."""
+    """Write the tokenizer files in a format that every transformers 5 release can read."""
     tokenizer.save(str(out / "tokenizer.json"))
     settings = {
         "tokenizer_class": "Qwen2Tokenizer",

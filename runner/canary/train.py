@@ -1,8 +1,9 @@
-"""Train the canary from nothing on one CPU thread: ``python -m runner.canary.train --out DIR``.
+"""Trains the canary from scratch on one CPU thread: ``python -m runner.canary.train --out DIR``.
 
-Three stages. *Glimpse*: the vision encoder learns shapes and digits from tiny squares, which cost a
-quarter of a real image. *See*: it learns to name what whole scenes hold. Both speak the language of
-the word embeddings. *Read*: the whole model learns to answer, with the hints of ``hints.py``.
+There are three stages. *Glimpse*: the vision encoder learns shapes and digits from tiny squares,
+which cost a quarter of a real image. *See*: it learns to name the content of whole scenes. Both use
+the word embeddings as targets. *Read*: the whole model learns to answer, with the hints of
+``hints.py``.
 """
 
 import argparse
@@ -37,7 +38,7 @@ CHECK_EVERY = 200
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All numbers of a training run; the shipped checkpoint is made with these defaults."""
+    """Hyperparameters of a training run; the shipped checkpoint uses these defaults."""
 
     seed: int = 0
     glimpse_steps: int = 700
@@ -45,11 +46,11 @@ class Recipe:
     see_steps: int = 500
     read_steps: int = 1000
     batch: int = 64
-    sight_share: float = 0.25  # the vision encoder's learning rate when reading, as a share
-    open_share: float = 0.1  # questions asked without their options
-    system_share: float = 0.05  # questions behind a system message
-    # How often each kind (in the order of KINDS) is seen, and then asked. Reading starts with the
-    # kinds that are clear at sight: on them the matching of options is learned quickly.
+    sight_share: float = 0.25  # the vision encoder's share of the learning rate in the read stage
+    open_share: float = 0.1  # share of questions asked without options
+    system_share: float = 0.05  # share of questions with a system message
+    # Weight of each kind (in the order of KINDS) in the see and read stages. Reading starts
+    # with the kinds that are easy to see: on them the matching of options is learned quickly.
     see_mix: tuple[float, ...] = (0.4, 0.8, 1.3, 1.4, 1.0, 1.4)
     first_mix: tuple[float, ...] = (3.0, 2.0, 1.2, 0.8, 0.8, 1.2)
     first_share: float = 0.25
@@ -70,7 +71,7 @@ class Trainer:
         self.began = time.process_time()
 
     def run(self) -> None:
-        """All stages; writes the checkpoint."""
+        """Run all stages and write the checkpoint."""
         recipe, visual = self.recipe, self.model.model.visual
         optimiser = Optimiser(seeing=visual, others=[self.hints.embedding])
         self._stage("glimpse", recipe.glimpse_steps, optimiser, self._glimpse)
@@ -83,7 +84,10 @@ class Trainer:
     def _stage(
         self, name: str, steps: int, optimiser: Optimiser, loss_at: Callable[[float], Tensor]
     ) -> None:
-        """Warm up over 50 steps, then decay along a cosine to 2 %; log and check as it goes."""
+        """Warm up over 50 steps, then decay along a cosine; print progress and check the accuracy.
+
+        The rate decays to 2 % in the read stage and to 30 % in the others.
+        """
         for step in range(1, steps + 1):
             done = step / steps
             loss = loss_at(done)
@@ -98,7 +102,7 @@ class Trainer:
                 self._check(step)
 
     def _check(self, step: int) -> None:
-        """Save, and print the accuracy on questions of a stream of their own."""
+        """Save the model, and print its accuracy on questions from a separate random stream."""
         save_checkpoint(self.model, self.tokenizer, self.out)
         rng = random.Random("check")
         questions = [ask(rng, kind) for kind in KINDS for _ in range(100)]
@@ -143,7 +147,7 @@ class Trainer:
         return loss + 0.3 * late * hints.labelling(batch)
 
     def _answers(self, batch: Batch, states: Tensor) -> Tensor:
-        """Cross-entropy over the answer tokens; the end token after them counts little."""
+        """Cross-entropy over the answer tokens; the end token has a small weight."""
         kept = batch.labels >= 0
         logits = self.model.lm_head(states[kept])
         truth = batch.labels[kept]
@@ -160,7 +164,7 @@ class Trainer:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     for name in ("seed", "glimpse_steps", "see_steps", "read_steps"):

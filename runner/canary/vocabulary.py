@@ -1,7 +1,7 @@
-"""The closed vocabulary of the canary: what can be drawn, asked and answered.
+"""The closed vocabulary of the canary: everything that can be drawn, asked and answered.
 
 Every word here is one token of the canary's tokenizer, with and without a leading space. Words are
-kept in groups because training asks "which word *of this group*" (see ``naming.py``).
+in groups because training asks "which word *of this group*" (see ``hints.py``).
 """
 
 Colour = tuple[int, int, int]

@@ -1,1 +1,1 @@
-"""What a run asked and was answered, sample by sample: read back, paired, held side by side."""
+"""Sample-level data of runs: reading it, pairing two runs' samples and comparing answers."""

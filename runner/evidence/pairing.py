@@ -1,4 +1,4 @@
-"""Two runs' samples, matched by what was asked: never by their place in the data set alone."""
+"""Pairs two runs' samples by what was asked, never only by their position in the data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.evidence.samples import Sample
 
 
 class Reason(str, Enum):
-    """Why a sample has no partner that was asked the same."""
+    """The reason why a sample has no partner with the same prompt."""
 
     ONLY_FIRST = "only in first"
     ONLY_SECOND = "only in second"
@@ -22,7 +22,7 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True)
 class Unpaired:
-    """A sample that one run alone has, or two of one document that were not asked the same."""
+    """A sample that only one run has, or two samples of one document with different prompts."""
 
     first: Sample | None
     second: Sample | None
@@ -31,7 +31,7 @@ class Unpaired:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The samples that both runs were asked, and those that they were not."""
+    """The pairs of samples that both runs were asked, and the samples that could not be paired."""
 
     pairs: tuple[tuple[Sample, Sample], ...]
     unpaired: tuple[Unpaired, ...]
@@ -41,11 +41,11 @@ Key = Callable[[Sample], Hashable]
 
 
 def pair(first: Sequence[Sample], second: Sequence[Sample]) -> Pairing:
-    """Match samples of equal task, filter, document, rendered prompt and image content.
+    """Pair samples with equal task, filter, document, rendered prompt and image content.
 
-    Samples that are equal in all of these are matched in their order of occurrence. What is left is
-    matched for its explanation only: by document, then by place where the prompt is the same (an
-    image that is decoded differently makes another document).
+    Samples that are equal in all of these are paired in order of occurrence. The remaining samples
+    are matched only to explain why they differ: first by document, then by position if the prompt
+    is the same (an image that is decoded differently makes another document).
     """
     pairs, left, right = _matched(first, second, _asked)
     unpaired = []
@@ -80,7 +80,7 @@ def _difference(one: Sample, other: Sample) -> Reason:
 def _matched(
     first: Iterable[Sample], second: Iterable[Sample], key: Key
 ) -> tuple[list[tuple[Sample, Sample]], list[Sample], list[Sample]]:
-    """Pairs of equal key in the first's order, and what is left of either, in its own."""
+    """Pairs with equal keys in the first run's order, and the remaining samples of both runs."""
     waiting: dict[Hashable, deque[Sample]] = {}
     others = list(second)
     for sample in others:

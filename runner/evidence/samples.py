@@ -1,4 +1,4 @@
-"""samples.parquet as plain values: what a run asked, and what it was answered."""
+"""Reads samples.parquet into plain values."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from runner.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Long where answers are long: handed out as views of the column, a Python object a token would
-# take gigabytes for 15,000 reasoned answers.
+# Columns with a value per token. They are views of the Parquet column: a Python object per token
+# would take gigabytes for 15,000 reasoning answers.
 TOKEN_LISTS = ("token_ids", "logprobs", "margins")
-# Arrow's types as Python's struct calls them.
+# Arrow's types as type codes of Python's struct module.
 MEMORY: dict[str, Any] = {"int32": "i", "int64": "q", "float": "f", "double": "d"}
 
 
@@ -25,11 +25,12 @@ MEMORY: dict[str, Any] = {"int32": "i", "int64": "q", "float": "f", "double": "d
 class Sample:
     """One sample under one filter, as runner/lm/sample_table.py writes it.
 
-    `logprobs` are natural logarithms of the chosen tokens' probabilities, `margins` their lead over
-    the next best token, both as long as `token_ids`; `choice_logprobs` are the log-likelihoods of
-    the scored choices in the order asked; `guessed` says that lm-eval found no answer and drew one;
-    `cluster` is the value of the document's field that `verdict.cluster` named; `seconds` is how
-    long the engine had each request. What an older file lacks has its default.
+    `logprobs` are natural logarithms of the chosen tokens' probabilities and `margins` their lead
+    over the next best token; both are as long as `token_ids`. `choice_logprobs` are the
+    log-likelihoods of the scored choices in the order asked. `guessed` says that lm-eval found no
+    answer and drew one at random. `cluster` is the value of the document's field that
+    `verdict.cluster` named. `seconds` is the time that the engine took for each request. Columns
+    that an older file lacks have their defaults.
     """
 
     task: str
@@ -57,24 +58,25 @@ class Sample:
 
 
 def answer(responses: Sequence[str], choice_logprobs: Sequence[float]) -> tuple[str, ...] | int:
-    """What was answered: the texts, or the index of the likeliest of the scored choices."""
+    """The answer: the generated texts, or the index of the likeliest scored choice."""
     if choice_logprobs:
         return max(range(len(choice_logprobs)), key=choice_logprobs.__getitem__)
     return tuple(responses)
 
 
 def read_samples(file: Path) -> list[Sample]:
-    """All samples in the file's order; columns that this version does not know are left out.
+    """All samples in the file's order. Columns that this version does not know are ignored.
 
     Raises:
-        UserError: if the file is missing, or is no Parquet file of samples.
+        UserError: if the file is missing, or is not a Parquet file of samples.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     names = Sample.__dataclass_fields__
     try:
-        # read_table would do, and load pandas and the data set module for it: most of a second.
+        # read_table would also load pandas and the data set module, which takes most of a
+        # second.
         with pq.ParquetFile(file) as stored:
             known = [name for name in stored.schema_arrow.names if name in names]
             table = stored.read(columns=known)
@@ -104,9 +106,9 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _views(column: pa.ChunkedArray) -> list[Sequence[Any]]:
-    """A list column's rows as views of its values; a memoryview compares and indexes as a list.
+    """A list column's rows as views of its values; memoryviews compare and index like lists.
 
-    Arrow's own way to NumPy would load pandas for it: most of a second.
+    Arrow's own conversion to NumPy would load pandas, which takes most of a second.
     """
     views: list[Sequence[Any]] = []
     for chunk in column.chunks:

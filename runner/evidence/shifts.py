@@ -1,4 +1,4 @@
-"""How far log-probabilities moved between two answers to one prompt, token by token."""
+"""Log-probability differences between two answers to the same prompt, token by token."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 
 def comparable(first: Sample, second: Sample) -> bool:
-    """Whether both prompts became as many tokens, as far as the runs have recorded it.
+    """Whether both prompts have the same number of tokens, as far as the runs recorded it.
 
-    Where they did not, the tokenizer or the image preprocessing differs, and log-probabilities say
-    nothing about the arithmetic.
+    If not, the tokenizer or the image preprocessing differs, and log-probabilities say nothing
+    about the arithmetic.
     """
     one, other = first.prompt_tokens, second.prompt_tokens
     return not (one and other) or one == other
 
 
 def of_answers(first: Sample, second: Sample) -> NDArray[np.float64]:
-    """Absolute differences in nats: of the scored choices where there are any, else of the tokens
-    of the answer."""
+    """Absolute log-probability differences in nats: of scored choices if any, else of tokens."""
     choices = first.choice_logprobs or second.choice_logprobs
     return of_choices(first, second) if choices else of_tokens(first, second)
 
 
 def of_tokens(first: Sample, second: Sample) -> NDArray[np.float64]:
-    """Absolute differences in nats, one a token, up to the token where the answers part.
+    """Absolute log-probability differences in nats, one per token, until the answers diverge.
 
-    There the two chosen tokens have no log-probability in common. But the first run's led by its
-    margin and the second run's by its own, so the distance of the two moved by the sum of both, and
-    one of them by half of it at least: that is what the place counts as.
+    Where they diverge, the two chosen tokens have no log-probability in common. But each run's
+    token led by that run's margin, so the gap between the two tokens changed by the sum of both
+    margins, and at least one of the two moved by half of it. That half counts as the difference
+    there.
     """
     import numpy as np
 
@@ -53,7 +53,7 @@ def of_choices(first: Sample, second: Sample) -> NDArray[np.float64]:
 
 
 def parting(first: Sequence[int], second: Sequence[int]) -> int | None:
-    """Where two lists part, the end of the shorter included; None where they are equal."""
+    """Index at which two lists diverge, including the end of the shorter; None if equal."""
     import numpy as np
 
     length = min(len(first), len(second))
@@ -64,7 +64,10 @@ def parting(first: Sequence[int], second: Sequence[int]) -> int | None:
 
 
 def lead(sample: Sample, place: int | None) -> float | None:
-    """Of the chosen over the next best token there; a sampled token that trails has none."""
+    """Lead of the chosen token over the next best one at this index; None if it is not known.
+
+    A sampled token that was not the likeliest has a lead of 0.
+    """
     if place is None or place >= len(sample.margins):
         return None
     margin = float(sample.margins[place])
@@ -72,7 +75,7 @@ def lead(sample: Sample, place: int | None) -> float | None:
 
 
 def lead_of_choices(sample: Sample) -> float | None:
-    """Of the likeliest choice over the next; None for fewer than two, or without a finite lead."""
+    """Lead of the likeliest choice over the next; None without two choices or a finite lead."""
     if len(sample.choice_logprobs) < 2:
         return None
     best, second = sorted(sample.choice_logprobs, reverse=True)[:2]
@@ -80,7 +83,7 @@ def lead_of_choices(sample: Sample) -> float | None:
 
 
 def parts(first: Sample, second: Sample) -> bool:
-    """Whether the answers differ: another choice is the likeliest, or a token is another."""
+    """Whether the answers differ: in the likeliest choice, or in any token."""
     if first.choice_logprobs or second.choice_logprobs:
         ours, theirs = (answer((), each.choice_logprobs) for each in (first, second))
         return ours != theirs
@@ -88,8 +91,10 @@ def parts(first: Sample, second: Sample) -> bool:
 
 
 def tied(first: Sample, second: Sample, near_tie: float) -> bool:
-    """Whether neither side led by as much where the answers part: rounding cannot turn a larger
-    lead."""
+    """Whether both leads are below `near_tie` where the answers diverge.
+
+    Rounding errors cannot overcome a larger lead.
+    """
     if first.choice_logprobs or second.choice_logprobs:
         leads = [lead_of_choices(each) for each in (first, second)]
     else:
@@ -100,8 +105,10 @@ def tied(first: Sample, second: Sample, near_tie: float) -> bool:
 
 
 def _apart(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
-    """Place by place; two infinities are not apart, and what one side alone has is as far apart as
-    can be."""
+    """Element-wise absolute differences.
+
+    Two equal infinities don't differ; an element that only one side has differs infinitely.
+    """
     import numpy as np
 
     length = min(len(first), len(second))

@@ -1,11 +1,11 @@
-"""Answers that lm-eval could not read: what it scored then was nothing, or a guess of its own."""
+"""Detects answers that lm-eval could not parse, and therefore scored as wrong or by a guess."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-# What lm-eval's regular-expression filters put where they found nothing.
+# The result of lm-eval's regular-expression filters if they find nothing.
 INVALID = "[invalid]"
 
 
@@ -23,7 +23,7 @@ class Answered(Protocol):
 
 
 def unparsable(sample: Answered) -> bool:
-    """Whether no answer could be read from the response. Scored choices always have one."""
+    """Whether no answer could be parsed from the response. Scored choices always have one."""
     if sample.choice_logprobs:
         return False
     return sample.guessed or sample.filtered.strip() in ("", INVALID)

@@ -1,1 +1,4 @@
-"""Between lm-eval and the engine. Imported in the worker alone: everything here is heavy."""
+"""The code between lm-eval and the engine.
+
+Only the worker imports this package: its dependencies (lm-eval, torch, vLLM) are slow to load.
+"""

@@ -1,4 +1,4 @@
-"""What an engine returned for one request, whatever the engine."""
+"""An engine's answer to one request, in the same form for every engine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ TOO_LONG = "prompt_too_long"
 
 @dataclass(frozen=True)
 class Answer:
-    """Log-probabilities are natural logarithms; `finish_reason` is stop, length or TOO_LONG.
+    """An engine's answer to one request: generated text, or the score of a given text.
 
-    `text` is what was generated; where a given text was scored instead, `scored` is its
-    log-likelihood, and `greedy` says whether the model would have chosen every token of it.
-    `seconds` passed from when the engine got the request to its last token; answers that took
-    another time are equal.
+    `text` is the generated text. If the request scored a given text instead, `scored` is that
+    text's log-likelihood and `greedy` says whether the model would have chosen every one of its
+    tokens. `logprobs` and `margins` have one entry per token; log-probabilities are natural
+    logarithms. `finish_reason` is "stop", "length" or TOO_LONG. `seconds` is the time from
+    submitting the request to the engine until its last token; it does not affect equality.
     """
 
     prompt_tokens: int
@@ -30,6 +31,9 @@ class Answer:
 
 
 def likelihood(answer: Answer) -> float:
-    """The log-likelihood of a text, for lm-eval; of one that was too long to be scored, the least
-    there is, so that no such choice is taken for the likeliest."""
+    """Log-likelihood of a scored text, for lm-eval.
+
+    Returns -inf for a text that was too long to be scored, so that it is never the likeliest
+    choice.
+    """
     return -math.inf if answer.scored is None else answer.scored

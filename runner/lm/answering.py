@@ -1,4 +1,4 @@
-"""What an evaluation needs of a model class, and whom it tells how far it is."""
+"""Interfaces between an evaluation, its model class and the progress report."""
 
 from __future__ import annotations
 
@@ -14,60 +14,63 @@ from runner.outcome import Feeding
 if TYPE_CHECKING:
     from runner.lm.journal import Asked, Journal
 
-# A task's name, and what runs it to its end.
+# A task's name and the function that runs the task to completion.
 Named = tuple[str, Callable[[], None]]
 
 
 class Progress(Protocol):
-    """Who is told how far the requests are."""
+    """Receives the progress of an evaluation's requests."""
 
     def enter(self, task: str) -> None:
-        """What follows is about this task."""
+        """Start reporting on this task."""
 
     def begin(self, kind: str, total: int) -> None:
-        """So many requests come next."""
+        """Start a batch of `total` requests."""
 
     def advance(self, requests: int) -> None:
-        """So many more have been answered."""
+        """Record that `requests` more requests have been answered."""
 
     def beat(self, seconds_left: Callable[[], float | None] | None = None) -> None:
-        """The engine has made a step. `seconds_left` estimates when all requests are answered."""
+        """Record an engine step. `seconds_left` estimates the time until all answers are there."""
 
     def end(self) -> None:
-        """Nothing waits for the engine; what follows is lm-eval's work."""
+        """Record that no request is waiting for the engine; lm-eval's own work follows."""
 
 
 class Model(Protocol):
-    """One of lm-eval's model classes, recorded."""
+    """One of lm-eval's model classes, with its answers recorded."""
 
     def start(self) -> None:
-        """Start the engine; before it, requests can be built, and nothing asked."""
+        """Start the engine. Before that, requests can be built but not sent."""
 
     def check_settings(self, settings: dict[str, Any]) -> None:
-        """Raise a UserError for generation settings that the engine would refuse."""
+        """Raise a UserError for generation settings that the engine would reject."""
 
     def begin(self, window: int | None, journal: Journal | None) -> None:
-        """Another run, with so many requests in flight, or as many as the engine runs at once."""
+        """Prepare for another run.
+
+        `window` is the number of concurrent requests; None lets the model choose.
+        """
 
     def fed(self) -> Feeding:
-        """How the engine was fed in this run."""
+        """Engine usage in this run."""
 
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
-        """Run tasks that ask in chunks of the same size, all with a chat template or without."""
+        """Run tasks that share a batch size and all use, or all don't use, a chat template."""
 
     def spent(self) -> float:
-        """Seconds that the task which calls it has taken so far."""
+        """Seconds that the calling task has taken so far."""
 
     def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
-        """The engine's answer to each repeat of a request, and whether its prompt was cut to fit.
+        """The answer to each repeat of a request, and whether its prompt was truncated to fit.
 
-        Empty for a request that was not asked.
+        Empty for a request that was not sent.
         """
 
 
 @dataclass(frozen=True)
 class Request:
-    """A question as the journal knows it (`runner.lm.journal.Asked`), for a model `InTurn`."""
+    """A request of an `InTurn` model, as the journal sees it (`runner.lm.journal.Asked`)."""
 
     prompt: dict[str, Any]
     kind: str
@@ -76,9 +79,9 @@ class Request:
 
 
 class InTurn:
-    """A `Model` whose tasks run one after another, in batches of its own.
+    """Base class of models that run tasks one after another, in batches of their own.
 
-    It asks with `recall` what the journal knows of a request, and hands it each batch's answers.
+    Subclasses look up each request in the journal with `recall` and save each batch with `keep`.
     """
 
     progress: Progress
@@ -88,13 +91,13 @@ class InTurn:
     _seconds = 0.0
 
     def begin(self, window: int | None, journal: Journal | None) -> None:
-        """Another run, of which nothing has been asked. The window is each task's batch."""
+        """Prepare for another run. `window` is ignored: each task's batch size is the window."""
         self._journal = journal
         self._asked = self._resumed = self._steps = 0
         self._seconds = 0.0
 
     def fed(self) -> Feeding:
-        """How many requests were asked, in which time; not how busy that kept the engine."""
+        """Number of requests and the time they took; the engine's busy share is not measured."""
         return Feeding(
             window=int(self.batch_size),
             steps=self._steps,
@@ -119,7 +122,7 @@ class InTurn:
 
     @contextmanager
     def asking(self, kind: str, total: int) -> Iterator[None]:
-        """While so many requests are answered."""
+        """Report progress and measure time while `total` requests are answered."""
         since = time.monotonic()
         self.progress.begin(kind, total)
         yield
@@ -127,12 +130,12 @@ class InTurn:
         self._seconds += time.monotonic() - since
 
     def step(self) -> None:
-        """The engine has made one."""
+        """Record one engine step."""
         self._steps += 1
         self.progress.beat()
 
     def recall(self, question: Asked) -> tuple[Hashable, Answer | None]:
-        """What to `keep` its answer under, and the answer that an attempt that died has got."""
+        """The key to `keep` the answer under, and an earlier attempt's answer if there is one."""
         key, known = self._journal.take(question) if self._journal is not None else (None, None)
         if known is None:
             self._asked += 1
@@ -141,7 +144,7 @@ class InTurn:
         return key, known
 
     def keep(self, answered: Sequence[tuple[Hashable, Answer]]) -> None:
-        """A batch's answers, which no death of this process loses from here on."""
+        """Save a batch's answers. After this call they survive the death of this process."""
         if self._journal is not None:
             for key, answer in answered:
                 self._journal.keep(key, answer)

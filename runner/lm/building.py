@@ -1,4 +1,4 @@
-"""Every request of every task, built by lm-eval before an engine starts."""
+"""Lets lm-eval build all requests of all tasks before the engine starts."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from runner.lm.tasks import LoadedTask
 from runner.lm.template import unread_arguments
 from runner.plan import Plan
 
-# What lm-eval asks a model for.
+# The kinds of request that lm-eval sends to a model.
 KINDS = ("generate_until", "loglikelihood", "loglikelihood_rolling")
 
 
 def build_requests(
     lm: Model, manager: TaskManager, loaded: Sequence[LoadedTask], plan: Plan
 ) -> None:
-    """Let lm-eval build the requests of all tasks, up to where it would ask the first one.
+    """Let lm-eval build the requests of all tasks, and stop before it sends the first one.
 
-    They stay with their tasks (`leaf.instances`), and the evaluation asks exactly these. Images in
-    them are not opened. `lm` needs no engine yet.
+    The requests stay with their tasks (`leaf.instances`), and the evaluation sends exactly these.
+    Their images are not opened. `lm` needs no engine yet.
 
     Raises:
         UserError: for each task that cannot be built, with the file, key and document.
@@ -55,7 +55,7 @@ def build_requests(
 
 
 def run_lm_eval(lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan) -> Any:
-    """`lm_eval.simple_evaluate` of one task, seeded, samples kept: what it returns."""
+    """The result of `lm_eval.simple_evaluate` for one task, seeded and with its samples."""
     asked = loaded.evaluation
     results = simple_evaluate(
         model=lm,
@@ -73,12 +73,12 @@ def run_lm_eval(lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan)
         fewshot_random_seed=plan.seed,
         log_samples=True,
     )
-    assert results is not None  # None is for ranks other than 0, which lm-eval has under torchrun
+    assert results is not None  # None only for ranks other than 0 under torchrun
     return results
 
 
 def _unaskable(loaded: LoadedTask) -> list[str]:
-    """A line for each task with requests that lm-eval builds and no engine can answer."""
+    """One problem for each task with requests that no engine can answer."""
     problems = []
     for leaf in loaded.leaves.values():
         for request in leaf.instances:
@@ -111,11 +111,11 @@ def _is_unicode(text: str) -> bool:
 
 
 class _Built(Exception):
-    """lm-eval has built all requests of a task, and would ask them now."""
+    """Raised when lm-eval has built all requests of a task and is about to send them."""
 
 
 def _unasked(lm: Model) -> ExitStack:
-    """While it is open, nothing reaches the model."""
+    """A context in which no request reaches the model; `_Built` is raised instead."""
 
     def stop(requests: Any, **options: Any) -> Any:
         raise _Built
@@ -127,7 +127,7 @@ def _unasked(lm: Model) -> ExitStack:
 
 
 def _already_built(**options: Any) -> None:
-    """In place of a task's own `build_all_requests`."""
+    """Replaces a task's own `build_all_requests`."""
 
 
 def _plain(limit: float | None) -> int | float | None:

@@ -1,4 +1,4 @@
-"""A conversation and the prompt that a chat template makes of it: is everything in it?"""
+"""Renders a conversation with a chat template and checks that no message is lost."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from jinja2 import TemplateError
 
 from runner.errors import UserError
 
-# What lm-eval's classes for images write where an image goes.
+# The text that lm-eval's classes for images put in place of an image.
 PLACEHOLDER = "<image>"
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A rendered prompt, the roles of messages missing from it, its count of image placeholders."""
+    """A rendered prompt, the roles of lost messages, and the number of image placeholders."""
 
     prompt: str
     lost: tuple[str, ...]
@@ -26,14 +26,15 @@ class Rendered:
 def render(
     template: Callable[..., str], history: list[dict[str, Any]], add_generation_prompt: bool
 ) -> Rendered:
-    """Apply lm-eval's `apply_chat_template` to messages of text.
+    """Apply lm-eval's `apply_chat_template` to text messages.
 
-    A template that accepts no system message gets the others, as lm-eval does it for text.
+    If the template accepts no system message, the conversation is rendered without it, as lm-eval
+    does for text.
 
     Raises:
         UserError: with the template's own reason for not rendering the conversation.
     """
-    # lm-eval's classes for images put lists of parts in the place of the texts.
+    # Keep the texts: lm-eval's classes for images replace them with lists of parts.
     said = [(str(message["role"]), str(message["content"])) for message in history]
     try:
         prompt = template(history, add_generation_prompt=add_generation_prompt)
@@ -49,13 +50,13 @@ def render(
 
 
 def _placeholders(message: dict[str, Any]) -> int:
-    """Images that the template was told of."""
+    """Number of image parts in a message that was given to the template."""
     parts = message["content"]
     return 0 if isinstance(parts, str) else sum(part["type"] == "image" for part in parts)
 
 
 def _is_in(prompt: str, text: str) -> bool:
-    """Whether the prompt has the text, white space aside: templates strip it."""
+    """Whether the prompt contains the text, ignoring white space, which templates strip."""
     parts = text.split(PLACEHOLDER)
     if all(part.strip() in prompt for part in parts):
         return True

@@ -1,4 +1,4 @@
-"""Which data sets lm-eval's task names stand for, known without loading any."""
+"""Finds the data sets of lm-eval's tasks without loading any."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.errors import UserError
 
 
 def data_sets(names: list[str], include_path: str | None) -> dict[str, dict[str, str | None]]:
-    """For each name, and each group and task below it: the ids of its data sets, and revisions.
+    """Data set ids and revisions of each name, and of each group and task below it.
 
     Raises:
         UserError: for a name that lm-eval does not know, or one whose data is in no repository.
@@ -37,7 +37,7 @@ def data_sets(names: list[str], include_path: str | None) -> dict[str, dict[str,
 
 
 class _Walk:
-    """Down from a name to its tasks, as lm-eval's factory goes when it builds them."""
+    """Visits the tasks below a name in the order in which lm-eval's factory builds them."""
 
     def __init__(self, index: Mapping[str, Any]) -> None:
         self._index = index
@@ -51,7 +51,7 @@ class _Walk:
         if kind == "TAG":
             below = [self.visit(each, overrides) for each in sorted(entry.tags)]
         elif kind == "GROUP":
-            # What a group's file says beside its own settings is laid over its tasks.
+            # Other settings in a group's file override those of its tasks.
             below = [self._member(each, {**config, **overrides}) for each in config["task"]]
         elif kind == "PY_TASK":
             self.problems.append(f"task.names={name}: written in Python; {_BY_HAND}")

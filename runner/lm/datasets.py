@@ -1,4 +1,4 @@
-"""Where lm-eval's data sets come from: a directory of the user's, ModelScope, or the hub."""
+"""Loads lm-eval's data sets from a local directory, ModelScope or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -24,23 +24,27 @@ FULL_DISK = "no space left in {} (below TMPDIR) or in HF_HOME for a copy of the 
 
 
 class NotHere(UserError):
-    """A data set that is not on this machine, and could not be fetched, or was not to be."""
+    """A data set that is not on this machine and was not, or could not be, fetched."""
 
 
 @contextmanager
 def local_datasets(
     data_dir: str | None, source: str = "hf", scratch: str | None = None, fetch: bool = True
 ) -> Iterator[None]:
-    """Answer `datasets.load_dataset(ID, …)` from `data_dir/ID`, or from `data_dir` itself.
+    """Make `datasets.load_dataset(ID, …)` read from `data_dir/ID`, or from `data_dir` itself.
 
-    lm-eval's task files name hub ids; this changes where they are read, not what is read. A data
-    set that is not there is refused with its id; the package's own needs no `data_dir`. Local
-    data, also what a task file names itself, goes through a private cache below `scratch` that is
-    gone afterwards: the shared one serves what files of the same names and times held before.
-    Images come unread, wherever they are from.
+    lm-eval's task files use hub ids; this changes where the data is read from, not what is read.
+    The package's own data sets need no `data_dir`. With `source=modelscope` a data set that is not
+    local is downloaded into ModelScope's cache first. ModelScope's own patch of the hub library is
+    not used because it only provides single files.
 
-    With `source=modelscope` the directory is ModelScope's cache, filled where it has to be.
-    ModelScope's own patch of the hub library is not used: it hands over single files alone.
+    Local data, including files that a task file refers to, goes through a private cache below
+    `scratch`, which is removed at the end: the shared cache can return stale data for files with
+    the same names and times. Images are not decoded while loading.
+
+    Raises:
+        UserError: with the data set's id, if it cannot be loaded.
+        OSError: if the disk is full.
     """
     root = Path(data_dir).expanduser() if data_dir is not None else None
     served: dict[Path, str] = {}
@@ -51,7 +55,7 @@ def local_datasets(
         def load(path: str | None = None, name: str | None = None, **options: Any) -> Any:
             directory: Path | None = None
             try:
-                if path not in FILE_READERS:  # which name a format, and no data set
+                if path not in FILE_READERS:  # these are file formats, not data sets
                     if root is None and source == "modelscope" and not fetch:
                         raise NotHere(f"data set {path} would be fetched from ModelScope")
                     directory = _directory(root, str(path), source)
@@ -67,7 +71,7 @@ def local_datasets(
                 return original(str(directory), name, **{**options, "cache_dir": cache})
             except UserError:
                 raise
-            except Exception as error:  # network, cache or file: the user's cure is the same
+            except Exception as error:  # network, cache and file errors: the remedy is the same
                 if out_of_space(error):
                     raise OSError(
                         errno.ENOSPC, FULL_DISK.format(scratch or gettempdir())
@@ -128,5 +132,5 @@ def _missing(
 
 
 def _first(error: Exception) -> BaseException:
-    """What an error that `datasets` wrapped began with."""
+    """The original error behind one that `datasets` wrapped."""
     return list(chain(error))[-1]

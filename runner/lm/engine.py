@@ -1,4 +1,4 @@
-"""The engine boundary: the little of vLLM that feeding it takes, and what its outputs say."""
+"""The interface to the engine: the parts of vLLM's API that are needed to feed it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import msgspec
 
 from runner.lm.answer import TOO_LONG, Answer
 
-# The chosen token and the one behind it: enough for its probability and the margin of a near-tie.
+# The chosen token and the runner-up: enough for the token's probability and for the margin of a
+# near-tie.
 LOGPROBS = 2
-# How vLLM 0.23 to 0.32 says so, for text and for text with images.
+# vLLM's messages for a prompt that is too long (0.23 to 0.32; text, and text with images).
 TOO_LONG_SAID = ("maximum context length", "longer than the maximum model length")
-# What vLLM's own process raises over images, or their placeholders; a dead engine is another class.
+# Errors that vLLM raises for images or their placeholders. A dead engine raises another class.
 IMAGES_REFUSED = (ValueError, AssertionError, IndexError)
 
 
 class PromptError(Exception):
-    """vLLM's reason not to take one prompt; the engine can go on with others."""
+    """vLLM's reason for rejecting one prompt. The engine can continue with other prompts."""
 
 
 class Core(Protocol):
-    """`LLM.llm_engine`, from vLLM 0.23 on."""
+    """vLLM's engine object, `LLM.llm_engine`, from vLLM 0.23 on."""
 
     def step(self) -> Sequence[Any]: ...
 
@@ -31,7 +32,7 @@ class Core(Protocol):
 
 
 class Engine(Protocol):
-    """`vllm.LLM`, from vLLM 0.23 on; whatever offers this can stand in for it."""
+    """`vllm.LLM`, from vLLM 0.23 on, or any stand-in with the same methods."""
 
     @property
     def llm_engine(self) -> Core: ...
@@ -43,11 +44,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt for the engine, and how its output becomes an answer.
+    """One prompt for the engine, and the function that turns its output into an answer.
 
-    Equal prompts with equal parameters are different questions where `kind` differs; `cut` says
-    that the prompt lost its beginning to the engine's length, and `fits` is False where more would
-    have to go than its beginning, so that it is not asked.
+    `kind` tells questions with equal prompts and parameters apart. `cut` says that the prompt was
+    left-truncated to the engine's length. `fits` is False if even truncation can't make the prompt
+    fit; it is then not sent.
     """
 
     prompt: Any
@@ -60,18 +61,18 @@ class Question:
 
     @property
     def settings(self) -> str:
-        """All sampling parameters, in an order of their own."""
+        """All sampling parameters as JSON, in a fixed order."""
         encoded = msgspec.json.encode(self.params, order="deterministic", enc_hook=repr)
         return encoded.decode()
 
     @property
     def drawn(self) -> bool:
-        """Whether chance, without a seed of the request's own, decides on the answer."""
+        """Whether the answer is sampled at random without a seed of the request's own."""
         return bool(self.params.temperature > 0 and self.params.seed is None)
 
 
 def enqueue(engine: Engine, question: Question) -> str | None:
-    """The engine's own id of the request; None for a prompt that it cannot hold.
+    """The engine's internal id of the request; None for a prompt that is too long.
 
     Raises:
         PromptError: for a prompt whose images vLLM cannot place.
@@ -90,18 +91,18 @@ def enqueue(engine: Engine, question: Question) -> str | None:
 
 
 def steps_in_this_process(engine: Engine) -> bool:
-    """Whether `step()` computes itself, instead of waiting for a process that does."""
+    """Whether `step()` computes in this process instead of waiting for another process."""
     client = getattr(engine.llm_engine, "engine_core", None)
     return client is None or hasattr(client, "engine_core")  # vLLM's InprocClient has the core
 
 
 def public_id(request: str) -> str:
-    """`enqueue` returns "7-ab12cd34" for what the outputs call "7"."""
+    """The id that outputs use: `enqueue` returns "7-ab12cd34" for what the outputs call "7"."""
     return request.partition("-")[0]
 
 
 def generated(output: Any) -> Answer:
-    """A generated text, with what is known of each of its tokens."""
+    """The answer for a generated text, with the log-probability and margin of each token."""
     completion = output.outputs[0]
     chosen, margins = [], []
     for token, candidates in zip(completion.token_ids, completion.logprobs or (), strict=False):
@@ -120,5 +121,5 @@ def generated(output: Any) -> Answer:
 
 
 def refused() -> Answer:
-    """An empty answer: an error would end the whole run for one prompt that is too long."""
+    """An empty answer for a prompt that is too long, since an error would end the whole run."""
     return Answer(0, (), (), (), TOO_LONG)

@@ -1,4 +1,4 @@
-"""lm-eval's tasks on a running engine → TaskOutcomes and their samples."""
+"""Evaluates lm-eval's tasks on a running engine; returns TaskOutcomes and their samples."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def evaluate(
     album: Album,
     finished: Finished,
 ) -> None:
-    """Ask, score and aggregate every task; `finished` gets each as soon as it is scored.
+    """Send, score and aggregate every task; call `finished` with each one as soon as it is scored.
 
-    The requests are those that `build_requests` left, else lm-eval builds them now. Tasks whose
-    requests can share a stream do. The images that were shown go to the album.
+    The requests are those that `build_requests` left; lm-eval builds any that are missing. Tasks
+    whose requests can share a stream do. Images that were shown go to the album.
     """
-    # A second a task for a description of the machine, which the run's own stands for.
+    # lm-eval's description of the machine takes a second per task, and the run records its own.
     with (
         replaced(evaluator, "add_env_info", lambda results: None),
         replaced(evaluator, "get_git_commit_hash", lambda: ""),
@@ -57,7 +57,7 @@ def evaluate(
 
 
 def _way_of_asking(loaded: LoadedTask) -> tuple[str, bool]:
-    """What lm-eval's model classes know of all their requests, not of each."""
+    """The settings that lm-eval's model classes apply to all requests of a task at once."""
     return loaded.evaluation.batch_size, loaded.evaluation.apply_chat_template
 
 
@@ -73,11 +73,11 @@ def _evaluate(
         results = run_lm_eval(lm, manager, loaded, plan)
     except UserError:
         raise
-    except Exception as error:  # `explained` raises again what is not the task's
+    except Exception as error:  # `explained` re-raises errors that the task did not cause
         raise UserError(explained(error, loaded.evaluation.task)) from error
     rows = sample_rows(lm, loaded, results["samples"], album, plan.cluster)
     for leaf in loaded.leaves.values():
-        leaf._instances = None  # they hold the task's documents, images and all
+        leaf._instances = None  # they keep all documents and images in memory
     finished(_task_outcome(loaded, results, rows, lm.spent()), rows)
 
 
@@ -107,9 +107,10 @@ def _task_outcome(
     ]
     top = loaded.evaluation.task
     metrics.sort(key=lambda each: each.task != top)
-    first_filters = {row.sample: row for row in rows}  # one row a sample, whatever its filters
+    first_filters = {row.sample: row for row in rows}  # one row per sample, whatever its filters
     finishes = Counter(reason for row in first_filters.values() for reason in row.finish_reasons)
-    # A rolling log-likelihood is summed over windows, which no single answer stands for.
+    # A rolling log-likelihood is the sum over several windows, so no single answer stands for
+    # it.
     rolling = {n for n, t in loaded.leaves.items() if t.OUTPUT_TYPE == "loglikelihood_rolling"}
     return TaskOutcome(
         task=top,
@@ -137,14 +138,14 @@ def _task_outcome(
 
 
 def _whole(loaded: LoadedTask, counts: Any, leaves: Sequence[str]) -> int | None:
-    """Samples without the limit; None where it left none out, as some metrics score fewer."""
+    """Number of samples without the limit; None if the limit left none out."""
     if loaded.expected == loaded.whole:
         return None
     return sum(int(counts[leaf]["original"]) for leaf in leaves)
 
 
 def _reported(values: dict[str, Any]) -> list[tuple[str, str, Any]]:
-    """(metric, filter, value) of each `metric,filter` key; aliases and standard errors left out."""
+    """(metric, filter, value) of each `metric,filter` key, without aliases and standard errors."""
     reported = []
     for key, value in values.items():
         metric, comma, filter_name = key.partition(",")
@@ -154,12 +155,12 @@ def _reported(values: dict[str, Any]) -> list[tuple[str, str, Any]]:
 
 
 def _number(value: Any) -> float | None:
-    """lm-eval writes 'N/A' where a metric has no standard error."""
+    """The value as a number; None for lm-eval's 'N/A', where a metric has no standard error."""
     return float(value) if isinstance(value, int | float) else None
 
 
 def _leaves_of(children: dict[str, list[str]]) -> Callable[[str], list[str]]:
-    """The tasks below a name: itself, or those of its subgroups."""
+    """A function that returns the tasks below a name: itself, or the tasks of its subgroups."""
 
     def leaves(name: str) -> list[str]:
         below = children.get(name)
@@ -169,7 +170,7 @@ def _leaves_of(children: dict[str, list[str]]) -> Callable[[str], list[str]]:
 
 
 def _scores(samples: dict[str, list[dict[str, Any]]]) -> dict[tuple[str, str, str], list[Any]]:
-    """What each sample scored, by task, metric and filter."""
+    """The scores of all samples, by task, metric and filter."""
     scores: dict[tuple[str, str, str], list[Any]] = {}
     for name, rows in samples.items():
         for row in rows:
@@ -179,14 +180,14 @@ def _scores(samples: dict[str, list[dict[str, Any]]]) -> dict[tuple[str, str, st
 
 
 def _is_share(value: float, scores: list[Any]) -> bool:
-    """Whether the value is the plain mean of scores of 0 and 1: a binomial share."""
+    """Whether the value is the plain mean of scores of 0 and 1, that is, a binomial proportion."""
     if not scores or any(not isinstance(x, int | float) or x not in (0, 1) for x in scores):
         return False
     return math.isclose(value, sum(scores) / len(scores), abs_tol=1e-9)
 
 
 def _luck(rows: list[SampleRow], leaves: set[str], metric: str, filter_name: str) -> float:
-    """What guesses add to the mean of the scores."""
+    """The share of the mean score that comes from guesses."""
     behind = [
         row
         for row in rows
@@ -196,7 +197,7 @@ def _luck(rows: list[SampleRow], leaves: set[str], metric: str, filter_name: str
 
 
 def _read(row: SampleRow) -> bool:
-    """Whether lm-eval read an answer; a prompt that was never asked has none to be read."""
+    """Whether lm-eval could parse an answer. A prompt that was never sent counts as parsed."""
     return TOO_LONG in row.finish_reasons or not unparsable(row)
 
 
@@ -205,7 +206,7 @@ def _generates(loaded: LoadedTask) -> bool:
 
 
 def _prompt_digest(rows: list[SampleRow]) -> str:
-    """SHA-256 over all that was asked: the evaluation's identity beyond its settings."""
+    """SHA-256 over all prompts and images: identifies the evaluation beyond its settings."""
     asked = sorted((row.task, row.doc_id, row.prompt_hash, *row.image_hashes) for row in rows)
     return _digest(asked)
 

@@ -1,8 +1,8 @@
-"""Few-shot examples that contain the question under test and its answer.
+"""Detects few-shot examples that contain the tested question and its answer.
 
-lm-eval leaves a document out of its own examples only where they are drawn from `test_split` by
-that name: examples from a validation split under test, or by its rule for tasks that name no
-split, can be the question itself. A data set that holds a question twice does the same.
+lm-eval excludes the tested document from its few-shot examples only if they come from `test_split`
+under that name. Examples from a validation split that is being tested, or from lm-eval's default
+split, can be the question itself. A data set that contains a question twice has the same effect.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Turn = tuple[Any, Any, Any]
 
 
 class Examples:
-    """The examples that lm-eval puts before each question of a task."""
+    """Records the few-shot examples that lm-eval puts before each question of a task."""
 
     def __init__(self, task: Task) -> None:
-        """Follow the task's sampler and what it makes of each document, where it has them."""
+        """Wrap the task's sampler and `build_qa_turn`, if it has them."""
         self._task = task
         self._drawn: list[Any] = []
         self._turns: list[Turn] = []
@@ -40,15 +40,16 @@ class Examples:
         task.build_qa_turn = built
 
     def begin(self) -> None:
-        """The next question is about to be built."""
+        """Forget the last question's examples; lm-eval is about to build the next question."""
         self._drawn, self._turns = [], []
 
     def hold(self, doc: Any) -> bool:
-        """Whether those of the question just built hold it, and its answer."""
+        """Whether the examples of the question just built contain that question and its answer."""
         if not self._drawn:
             return False
         seen = getattr(self._task, "MULTIMODAL", False)
-        # Comparing documents reads their images: only those that are asked in the same words.
+        # Comparing documents decodes their images, so compare only those with the same
+        # question text.
         if not seen and any(example == doc for example in self._drawn):
             return True
         count = len(self._drawn)

@@ -1,4 +1,4 @@
-"""One batch through transformers' `generate`: where each answer ends, and how sure it was."""
+"""Generates one batch with transformers' `generate` and records answers and log-probabilities."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from transformers import (
 from runner.errors import UserError
 from runner.lm.answer import Answer
 
-# What the weights' generation_config.json may set and vLLM does not heed when lm-eval asks it: a
-# request alone says how it is sampled. The values are vLLM's defaults (SamplingParams).
+# Settings in the weights' generation_config.json that vLLM ignores when lm-eval calls it: only the
+# request decides how to sample. The values are vLLM's defaults (SamplingParams).
 PLAIN = {
     "do_sample": False,
     "temperature": 1.0,
@@ -36,7 +36,7 @@ PLAIN = {
 
 
 def settle(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Leave of the weights' own settings what ends an answer; the tokenizer's end is one too."""
+    """Reset the weights' own generation settings, keep their end tokens and add the tokenizer's."""
     for name, value in PLAIN.items():
         setattr(config, name, value)
     own = config.eos_token_id
@@ -46,10 +46,11 @@ def settle(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None
 
 @dataclass(frozen=True)
 class Settings:
-    """How requests want to be answered: tokens at most, what ends an answer, how it is drawn.
+    """Generation settings of a request.
 
-    `thoughts` ends the thoughts before an answer, if they are to be taken out; what then ends the
-    answer itself is `until`.
+    `room` is the maximum number of tokens and `stops` are the texts that end an answer. If
+    `thoughts` is set, it marks the end of the reasoning, which is removed from the answer; `until`
+    then ends the answer itself.
     """
 
     room: int
@@ -60,12 +61,14 @@ class Settings:
 
     @property
     def drawn(self) -> bool:
-        """Whether chance decides on the answers."""
+        """Whether answers are sampled at random."""
         return bool(self.sampling.get("do_sample"))
 
 
 def settled(given: dict[str, Any], room: int, eos: str, thoughts: str | None) -> Settings:
-    """lm-eval's reading of a task's settings, as for vLLM; `room` is for want of a setting.
+    """A task's generation settings as lm-eval interprets them for vLLM.
+
+    `room` is the maximum number of tokens if the task sets none.
 
     Raises:
         UserError: for a setting that transformers does not know.
@@ -74,9 +77,9 @@ def settled(given: dict[str, Any], room: int, eos: str, thoughts: str | None) ->
     until = kwargs.pop("until", None)
     stops = handle_stop_sequences(until, eos=eos)
     if thoughts is not None:
-        stops = [eos]  # the task's own may stand in the thoughts
+        stops = [eos]  # the task's own stop texts may occur in the reasoning
     room = kwargs.pop("max_gen_toks")
-    if not kwargs.get("do_sample") or kwargs.get("temperature") == 0:  # which vLLM takes for greedy
+    if not kwargs.get("do_sample") or kwargs.get("temperature") == 0:  # greedy in vLLM too
         kwargs.pop("temperature", None)
         kwargs["do_sample"] = False
     unknown = [name for name in kwargs if not hasattr(GenerationConfig(), name)]
@@ -88,7 +91,7 @@ def settled(given: dict[str, Any], room: int, eos: str, thoughts: str | None) ->
 
 
 class Batch(StoppingCriteria):
-    """Sees the scores and the tokens of every step, and says which rows are done."""
+    """Records the scores and tokens of every step, and decides which rows are finished."""
 
     def __init__(
         self,
@@ -99,17 +102,18 @@ class Batch(StoppingCriteria):
         rooms: Sequence[int],
         on_step: Callable[[], None],
     ) -> None:
-        """A row a prompt: its tokens, and how many more it has room for.
+        """Set up one row per prompt.
 
-        An answer ends with one of the tokens `ends` or behind one of the texts `stops`; `on_step`
-        is called after each step.
+        `prompts` are token ids and `rooms` is the maximum number of new tokens of each row. An
+        answer ends with one of the tokens `ends` or after one of the texts `stops`. `on_step` is
+        called after each step.
         """
         self.scores = _Scores()
         self._tokenizer = tokenizer
         self._ends = frozenset(ends)
         self._stops = tuple(stop for stop in stops if stop)
-        # Every token but a special one spells a byte or more: so many hold the longest stop whole,
-        # and a character that is cut at their beginning.
+        # Every non-special token decodes to at least one byte, so this many tokens contain
+        # the longest stop text even if a character is split at their start.
         self._window = max((len(stop.encode()) for stop in self._stops), default=0) + 4
         self._prompts = prompts
         self._rooms = rooms
@@ -133,7 +137,7 @@ class Batch(StoppingCriteria):
         return torch.tensor(done, device=input_ids.device)
 
     def answers(self) -> list[Answer]:
-        """What each row was answered, once `generate` has returned."""
+        """The answer of each row, once `generate` has returned."""
         numbers = torch.stack(self._numbers, dim=1).tolist()  # [rows, steps, 2]
         return [
             Answer(
@@ -161,10 +165,11 @@ class Batch(StoppingCriteria):
         return "length" if len(tokens) >= self._rooms[row] else None
 
     def _text(self, prompt: Sequence[int], tokens: list[int]) -> str:
-        """Without what ended it; special tokens in it are spelled out."""
+        """An answer's text without its stop text or end token; other special tokens are kept."""
         if tokens and tokens[-1] in self._ends:
             tokens = tokens[:-1]
-        # Behind the prompt's last token: alone, a first token loses the space that it begins with.
+        # Decode together with the prompt's last token: on its own, a first token loses its
+        # leading space.
         before = list(prompt[-1:])
         text = self._decoded(before + tokens).removeprefix(self._decoded(before))
         for stop in self._stops:
@@ -182,7 +187,7 @@ class Batch(StoppingCriteria):
 
 
 class _Scores(LogitsProcessor):
-    """Keeps a step's scores, and hands them on as they came: temperature comes after it."""
+    """Keeps the scores of a step before temperature and other processors change them."""
 
     def __init__(self) -> None:
         self.latest = torch.empty(0)
@@ -193,7 +198,7 @@ class _Scores(LogitsProcessor):
 
 
 def _numbers(scores: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """[rows, 2]: the chosen token's log-probability, and its lead over the best of the others.
+    """[rows, 2]: log-probability of the chosen token, and its lead over the best other token.
 
     `scores` is [rows, vocabulary], `chosen` is [rows].
     """

@@ -1,8 +1,9 @@
-"""Scores that lm-eval drew at random: some parsers guess where they find no answer in a response.
+"""Detects scores that lm-eval drew at random.
 
-MMMU's and PISA's take any of the letters. Nothing in their result says so, but a guess moves
-Python's generator, and nothing else does while one answer is scored (no parser of lm-eval 0.4.13
-asks NumPy's). Looking costs 30 µs an answer.
+Some parsers guess if they find no answer in a response; those of MMMU and PISA pick one of the
+letters. Their results don't show it, but a guess changes the state of Python's random generator,
+and nothing else does while an answer is scored (no parser of lm-eval 0.4.13 uses NumPy's
+generator). The check costs 30 µs per answer.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from lm_eval.api.task import Task
 
 
 def watch(task: Task) -> list[bool]:
-    """Whether the score was drawn, for each answer from now on, in the order of lm-eval's samples.
+    """A list that receives, for each answer scored from now on, whether its score was a guess.
 
-    Scored choices are never guessed: for tasks that do not generate, the list stays empty.
+    The order is that of lm-eval's samples. Scored choices are never guessed: for tasks that do not
+    generate, the list stays empty.
     """
     drawn: list[bool] = []
     if task.OUTPUT_TYPE == "generate_until":

@@ -1,4 +1,4 @@
-"""Images as a data set holds them: who they are, and small copies for whoever reads the run."""
+"""Images of a data set: content hashes, and thumbnails for reports."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from PIL import ExifTags, Image
 from runner.rundir import write_atomic
 
 _decode = datasets.Image.decode_example
-# `image_hash` of each image that was read, by its `_stored`.
+# Cached `image_hash` of each image, by its `_stored` hash.
 _hashes: dict[bytes, str] = {}
-UPRIGHT = 1  # the Exif standard's orientation of an image that needs no turning
-# Enough to see what a question is about; the image itself stays in the data set.
+UPRIGHT = 1  # EXIF orientation of an image that needs no rotation
+# Large enough to see what a question is about. The image itself stays in the data set.
 LONGEST_SIDE = 384
-# One number a pixel, on a scale of its own: 16-bit scans, depth maps, floats.
+# Single-channel modes whose scale varies: 16-bit scans, depth maps, floats.
 UNSCALED_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 SCHEMA = pa.schema(
@@ -37,9 +37,9 @@ SCHEMA = pa.schema(
 
 
 def image_hash(image: Image.Image) -> str:
-    """SHA-256 of an image's mode, size and pixels: no encoding, so any mode will do.
+    """SHA-256 of an image's mode, size and pixels, so it does not depend on the file format.
 
-    Colours that pixels only refer to count, and so does a tag that says how to turn them.
+    Palette colours and the EXIF orientation are included.
     """
     stored = getattr(image, "stored", None) or _stored(image)
     if stored is not None and stored in _hashes:
@@ -52,12 +52,15 @@ def image_hash(image: Image.Image) -> str:
     digest.update((image.convert("RGBA") if refers else image).tobytes())
     if stored is not None:
         _hashes[stored] = digest.hexdigest()
-        _copies.keep(digest.hexdigest(), image)  # opening it again would take longer than the rest
+        _copies.keep(digest.hexdigest(), image)  # decoding it again would take longer than the rest
     return digest.hexdigest()
 
 
 def _stored(image: Image.Image) -> bytes | None:
-    """SHA-256 of an unread image as it is stored: reading one again takes twenty times as long."""
+    """SHA-256 of an image's file content; None if the content is no longer available.
+
+    A key for the cache: hashing the file is about twenty times as fast as decoding the image again.
+    """
     held = getattr(image, "fp", None)
     if not isinstance(held, io.BytesIO) or held.closed:
         return None
@@ -65,10 +68,10 @@ def _stored(image: Image.Image) -> bytes | None:
 
 
 def opened(image: Image.Image) -> Image.Image:
-    """The same image, to be read and dropped.
+    """A decoded copy of the image, which the caller can drop to free its pixels.
 
-    Pillow keeps the pixels of an image that was read for as long as it lives, and lm-eval keeps
-    the images of all samples.
+    Pillow keeps the pixels of a decoded image for as long as the image lives, and lm-eval keeps the
+    images of all samples.
     """
     stored = _stored(image)
     if stored is None:
@@ -80,12 +83,15 @@ def opened(image: Image.Image) -> Image.Image:
 
 
 def unread(self: Any, value: Any, token_per_repo_id: Any = None) -> Any:
-    """`datasets.Image.decode_example`, which reads the pixels; here that is left to `opened`."""
+    """Replacement for `datasets.Image.decode_example` that does not decode the pixels.
+
+    `opened` decodes them later. Images that need rotation or another mode are decoded at once.
+    """
     content = value.get("bytes") if isinstance(value, dict) else None
     if content is None:
         return _decode(self, value, token_per_repo_id)
     image = Image.open(io.BytesIO(content))
-    # PNG's own getexif would read the pixels first: this chunk may come after them.
+    # PNG's own getexif would decode the pixels first, because this chunk may come after them.
     turned = b"eXIf" in content if image.format == "PNG" else False
     turned = turned or Image.Image.getexif(image).get(ExifTags.Base.Orientation) is not None
     if turned or (self.mode and self.mode != image.mode):
@@ -96,7 +102,8 @@ def unread(self: Any, value: Any, token_per_repo_id: Any = None) -> Any:
 class _Copies:
     """Thumbnails of the images that this process has opened, by `image_hash`.
 
-    On disk: they are made while the engine is at work, when memory must not grow with the answers.
+    They are kept on disk because they are made while the engine runs, when memory must not grow
+    with the number of answers.
     """
 
     def __init__(self) -> None:
@@ -104,12 +111,12 @@ class _Copies:
         self._places: dict[str, tuple[int, int]] = {}
 
     def keep(self, digest: str, image: Image.Image) -> None:
-        """Once; a disk that takes no more costs the picture, not the run."""
+        """Save a thumbnail once. If the disk is full, the run continues without the thumbnail."""
         if digest in self._places:
             return
         copy, place, written = thumbnail(image), 0, 0
         with suppress(OSError):
-            if self._file is None:  # unlinked from the start: nothing stays of a killed worker
+            if self._file is None:  # unlinked at once: nothing remains if the worker is killed
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
             place = self._file.seek(0, io.SEEK_END)
             written = self._file.write(copy)
@@ -130,13 +137,13 @@ _copies = _Copies()
 
 
 class Album:
-    """Thumbnails of all images that a run has shown, each once, by `image_hash`."""
+    """Thumbnails of all images that a run has shown, each one once, by `image_hash`."""
 
     def __init__(self) -> None:
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def add(self, image: Image.Image) -> str:
-        """See that there is a small copy; the image's hash."""
+        """Make sure that a thumbnail of the image exists; returns the image's hash."""
         digest = image_hash(image)
         if not _copies.has(digest):
             _copies.keep(digest, opened(image))
@@ -144,7 +151,7 @@ class Album:
         return digest
 
     def write(self, file: Path) -> None:
-        """Replace the file whole; a run without images has none."""
+        """Replace the file atomically. A run without images writes no file."""
         if not self._sizes:
             return
         rows = [
@@ -157,10 +164,10 @@ class Album:
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """JPEG, at most 384 pixels a side; empty for what cannot be drawn: no run is lost for that.
+    """JPEG of at most 384 pixels per side; empty if the image cannot be converted.
 
-    A WebP would be smaller and has cost up to fourteen times the processor time (224 pixels, noise:
-    4.4 ms against 0.3), which a run of small images feels.
+    WebP would be smaller, but took up to fourteen times the CPU time (224 pixels, noise: 4.4 ms
+    against 0.3 ms), which is noticeable in a run of small images.
     """
     scale = min(1.0, LONGEST_SIDE / max(*image.size, 1))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -168,7 +175,7 @@ def thumbnail(image: Image.Image) -> bytes:
     try:
         plain = _plain(image)
         small = plain.resize(size, reducing_gap=2.0) if scale < 1 else plain
-        # No tag of the file's own: the model has seen the pixels as they are.
+        # Drop the file's own tags: the model has seen the pixels without them.
         small.save(drawn, "JPEG", quality=80, exif=b"", icc_profile=None)
     except (OSError, ValueError, MemoryError):
         return b""
@@ -176,12 +183,12 @@ def thumbnail(image: Image.Image) -> bytes:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Any mode as RGB; what shines through is white, as on a page."""
+    """The image in RGB, whatever its mode; transparent areas become white."""
     if image.mode == "RGB":
         return image
     if image.mode in UNSCALED_MODES:
         return _scaled(image).convert("RGB")
-    if image.mode == "LAB":  # Pillow converts it only with a colour profile: its lightness will do
+    if image.mode == "LAB":  # Pillow needs a colour profile for LAB; lightness will do
         return image.getchannel("L").convert("RGB")
     if image.mode == "La":
         image = image.convert("LA")
@@ -192,7 +199,10 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """The darkest value black, the brightest white; Pillow would clip at 255."""
+    """The image with its darkest value as black and its brightest as white.
+
+    Pillow would clip at 255.
+    """
     values = np.asarray(image, dtype=np.float64)
     known = values[np.isfinite(values)]
     low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)

@@ -1,6 +1,7 @@
-"""A run's journal: what attempts that died were answered, and this one's answers as they come.
+"""A run's journal: saves answers as they arrive, and reads those of unfinished attempts.
 
-It is for going on, no cache: what a run has used and written is removed when it has its result.
+It serves to resume runs and is not a cache: when a run completes, the answers that it used or wrote
+are removed.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ _FIELDS = tuple(each.name for each in fields(Answer))
 
 
 class Asked(Protocol):
-    """A question, as far as the journal must know it.
+    """The properties of a question that the journal needs.
 
-    `prompt` is what vLLM takes: text with images, or token ids. `settings` spells out all that the
-    answer depends on beside prompt, engine and `kind`; `drawn` says that another attempt would
-    have another answer.
+    `prompt` is vLLM's input: text with images, or token ids. `settings` contains everything that
+    the answer depends on besides prompt, engine and `kind`. `drawn` says that the answer is sampled
+    at random, so another attempt would get another one.
     """
 
     @property
@@ -61,7 +62,7 @@ class Asked(Protocol):
 
 @dataclass
 class _Taken:
-    """A file taken over: where each of its records lies."""
+    """A file of an earlier attempt that this run has taken over, with its records' positions."""
 
     file: Path
     descriptor: int
@@ -69,14 +70,15 @@ class _Taken:
 
 
 class Journal:
-    """Answers by question: equal ones of a run are told apart by their order."""
+    """Saved answers by question. Equal questions of a run are told apart by their order."""
 
     def __init__(
         self, directory: Path, run: Path, most_bytes: float, warn: Callable[[str], None]
     ) -> None:
-        """Take over what dead attempts left in the directory of an engine, for the run.
+        """Take over the files that unfinished attempts left in `directory`, one engine's journal.
 
-        The journal as a whole (`directory` and its siblings) keeps to the size.
+        `run` is the directory of this run. `most_bytes` limits the size of the whole journal, that
+        is, of `directory` and its siblings.
         """
         self._directory = directory
         self._claim = line(json.dumps({"run": str(run.resolve())}).encode())
@@ -98,9 +100,9 @@ class Journal:
             self._give_up(str(error))
 
     def take(self, question: Asked) -> tuple[Hashable, Answer | None]:
-        """The question's key, and the answer that it got in an attempt that died.
+        """The question's key, and the answer that an unfinished attempt got for it, if any.
 
-        No key for what is drawn: another attempt would have another answer.
+        A question with a random answer has no key and is not resumed.
         """
         if question.drawn:
             return None, None
@@ -115,7 +117,7 @@ class Journal:
         return key, None
 
     def keep(self, key: Hashable, answer: Answer) -> None:
-        """Write the answer down with the next `flush`."""
+        """Add the answer to what the next `flush` writes."""
         if self._open and isinstance(key, tuple):
             digest, number = key
             values = (getattr(answer, name) for name in _FIELDS)  # astuple would copy every list
@@ -123,7 +125,7 @@ class Journal:
             self._pending.append(line(content.encode()))
 
     def flush(self) -> None:
-        """Hand everything to the operating system: from here on no death of a process loses it."""
+        """Write all pending answers. After this call they survive the death of this process."""
         pending, self._pending = b"".join(self._pending), []
         if not pending or not self._open:
             return
@@ -139,7 +141,7 @@ class Journal:
             self._give_up(str(error))
 
     def close(self, completed: bool) -> None:
-        """Let go of all files; of a run that completed, nothing stays that it used or wrote."""
+        """Close all files. If the run completed, remove the answers that it used or wrote."""
         self._open = False
         if self._own is not None:
             file, descriptor = self._own
@@ -170,7 +172,8 @@ class Journal:
                     else:
                         places[_record(record)[0]] = (offset, len(content))
             if not places or _has_result(run):
-                # A worker that was killed behind its last answer could not remove it.
+                # A worker that was killed after its last answer could not remove
+                # the file.
                 file.unlink(missing_ok=True)
                 os.close(descriptor)
                 return
@@ -204,7 +207,7 @@ class Journal:
 
 
 def identity(question: Asked) -> str:
-    """SHA-256 of all that an answer depends on beside the engine."""
+    """SHA-256 of everything that an answer depends on besides the engine."""
     prompt = question.prompt
     if "prompt_token_ids" in prompt:
         asked: Any = list(prompt["prompt_token_ids"])
@@ -217,18 +220,18 @@ def identity(question: Asked) -> str:
 
 @dataclass(frozen=True)
 class _Ended:
-    """Of a verdict, what matters to a journal."""
+    """The part of a verdict that the journal needs."""
 
     status: Status
 
 
 def _has_result(run: str) -> bool:
-    """Whether the run that held a file last needs no other attempt."""
+    """Whether the run that last used a file is finished and needs no other attempt."""
     if not run:
         return False
     try:
         ended: _Ended = read_json(RunDirectory(Path(run)).verdict, _Ended)
-    except (OSError, ValueError):  # there is none, or it cannot be read: no result
+    except (OSError, ValueError):  # missing or unreadable: no result
         return False
     return ended.status in FINAL
 
@@ -238,10 +241,10 @@ def _contents(items: Any) -> list[str]:
 
 
 def _record(record: Any) -> tuple[Key, Answer]:
-    """The key of a record, and its answer.
+    """The key and the answer of a record.
 
     Raises:
-        CorruptError: if it has another shape: a program other than this one wrote it.
+        CorruptError: if the record has another shape, because another program wrote it.
     """
     try:
         digest, number, *values = record
@@ -254,7 +257,10 @@ def _record(record: Any) -> tuple[Key, Answer]:
 
 
 def _drop(taken: _Taken, used: set[Key]) -> None:
-    """Remove a file, or what of it was used: other tasks of the same engine may need the rest."""
+    """Remove the used records, or the whole file if none is left.
+
+    Unused records stay, because other tasks of the same engine may need them.
+    """
     left = [place for key, place in taken.places.items() if key not in used]
     if len(left) == len(taken.places) and left:
         return

@@ -1,7 +1,7 @@
-"""What in a task file lm-eval failed over: read from where in its code the exception was raised.
+"""Finds the cause in a task file when lm-eval raises an exception.
 
-lm-eval checks little of a task file. What is wrong in one comes as whatever exception the wrong
-value causes further on, without the task, the file or the key.
+lm-eval checks little of a task file: a wrong value causes some exception later on, without the
+task, file or key. The function in lm-eval that raised it tells which key is wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lm_eval.api.task import Task
 
 from runner.errors import UserError, out_of_space
 
-# lm-eval 0.4.13's functions, and the key of a task file that each reads.
+# The key of a task file that each of lm-eval 0.4.13's functions reads.
 KEYS = {
     "doc_to_text": "doc_to_text",
     "doc_to_target": "doc_to_target",
@@ -60,11 +60,11 @@ class _Place:
 
 
 def explained(error: Exception, asked: str) -> str:
-    """One line: the asked name, the task and its file, the key, what is wrong, the document.
+    """One line with the requested name, task, file, key, problem and document.
 
     Raises:
-        Exception: the error itself, if it is not the task's: a failure of the runner's own code, a
-            full disk, no memory.
+        Exception: the error itself, if the task did not cause it: a failure of the runner's own
+            code, a full disk, no memory.
     """
     places = [_place(frame, line) for frame, line in walk_tb(error.__traceback__)]
     if not isinstance(error, UserError) and not _is_mistake(error, places):
@@ -75,7 +75,7 @@ def explained(error: Exception, asked: str) -> str:
 
 
 def said(error: BaseException) -> str:
-    """The first line of an exception's message, with its class where the message alone is bare."""
+    """The first line of an exception's message, with the exception's class if it adds meaning."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and isinstance(error, ValueError | AssertionError | OSError | NotImplementedError):
         return lines[0]
@@ -83,27 +83,27 @@ def said(error: BaseException) -> str:
 
 
 def _is_mistake(error: Exception, places: list[_Place]) -> bool:
-    """Whether the error comes from the task: the runner's own code was not the last to run."""
+    """Whether the task caused the error, rather than the runner's own code."""
     if isinstance(error, MemoryError) or out_of_space(error):
         return False
     if any(each.module.startswith("lm_eval.models.") and each.name not in KEYS for each in places):
-        return False  # while the model was asked
+        return False  # raised while the model was running
     known = [each for each in places if each.in_lm_eval or _is_ours(each) or _is_users(each)]
     return not known or not _is_ours(known[-1]) or known[-1].name in KEYS
 
 
 def _is_ours(place: _Place) -> bool:
-    """Whether the function is the runner's; where `KEYS` has it, it stands in for lm-eval's."""
+    """Whether the function is the runner's. One that is in `KEYS` stands in for lm-eval's."""
     return place.module.startswith("runner.")
 
 
 def _is_users(place: _Place) -> bool:
-    """Whether the function is of a file beside the task's; lm-eval names such a module by path."""
+    """Whether the function is in a file next to the task's; lm-eval names such modules by path."""
     return place.module.startswith("/")
 
 
 def source(task: Any) -> str:
-    """A task's file, or how else lm-eval came by it."""
+    """A task's file, or "inline" if it has none."""
     return str((task.config.metadata or {}).get("config_source", "inline"))
 
 
@@ -120,7 +120,7 @@ def _what(error: Exception, places: list[_Place]) -> tuple[str, str]:
     known = [each for each in places if (each.in_lm_eval or _is_ours(each)) and each.name in KEYS]
     if last is not None and (last.module, last.name) == ("lm_eval.api.task", "__init__"):
         return _unfinished(last.variables, error)
-    if isinstance(error, UserError):  # of ours, with a key of its own
+    if isinstance(error, UserError):  # the runner's own error, which already names a key
         return "", str(error)
     if not known:
         return "", said(error) + _own_code(places)
@@ -131,7 +131,7 @@ def _what(error: Exception, places: list[_Place]) -> tuple[str, str]:
 
 
 def _unfinished(variables: dict[str, Any], error: Exception) -> tuple[str, str]:
-    """What lm-eval's own checks stop at, in an `__init__` that does everything."""
+    """The key and problem for an error in lm-eval's checks, all of which run in `Task.__init__`."""
     task = variables["self"]
     if "test_doc" not in variables and hasattr(task, "task_docs") and not len(task.task_docs):
         key = "process_docs" if task.config.process_docs else "test_split"
@@ -144,7 +144,7 @@ def _unfinished(variables: dict[str, Any], error: Exception) -> tuple[str, str]:
 
 
 def _split(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str] | None:
-    """A split that the data does not have, else the task's own process_docs."""
+    """The key and problem for a split that the data lacks, or for an error in `process_docs`."""
     task = place.variables["self"]
     key = KEYS[place.name]
     wanted = getattr(task.config, key, None)
@@ -155,7 +155,7 @@ def _split(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, 
 
 
 def _shots(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str]:
-    """More examples than there are, as lm-eval's samplers find out."""
+    """The key and problem for more few-shot examples than lm-eval's sampler can draw."""
     wanted, pool = place.variables["n"], place.variables["self"].df
     excluded = place.variables.get("eval_doc") is not None
     there = f"{wanted} examples are requested, but there are {len(pool)}"
@@ -170,7 +170,7 @@ def _function(error: Exception, place: _Place, places: list[_Place]) -> tuple[st
 
 
 def _turn(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str] | None:
-    """A question or an answer that is no text, such as the turns of a conversation."""
+    """The key and problem for a question or answer that is not text, such as a list of messages."""
     if not isinstance(error, AssertionError):
         return None
     for name, key in (("q", "doc_to_text"), ("answer_text", "doc_to_target")):
@@ -190,7 +190,7 @@ def _template(error: Exception, place: _Place, places: list[_Place]) -> tuple[st
 
 
 def _scoring(error: Exception, place: _Place, places: list[_Place]) -> tuple[str, str] | None:
-    """The task's own function, else one of its metrics."""
+    """The key and problem for an error in the task's own `process_results`; None otherwise."""
     if not callable(getattr(place.variables["self"].config, "process_results", None)):
         return None
     return "process_results", said(error) + _own_code(places)
@@ -212,7 +212,7 @@ def _is_conversation(value: Any) -> bool:
 
 
 def _task(places: list[_Place], asked: str) -> list[str]:
-    """The task below the asked name, if it has another, and its file."""
+    """The failing task's name, if it differs from the requested name, and its file."""
     for place in reversed(places):
         for held in (place.variables.get("self"), place.variables.get("task")):
             if isinstance(held, Task) and getattr(held, "_config", None) is not None:
@@ -228,7 +228,7 @@ def _named(task: str, asked: str, file: str) -> list[str]:
 
 
 def _document(places: list[_Place]) -> str:
-    """Which document lm-eval was at; the first one is tried when a task is loaded."""
+    """The document that lm-eval was processing. Loading a task tries the first one."""
     scoring = any(place.name == "process_results" for place in places)
     for place in reversed(places):
         if place.in_lm_eval and place.name == "build_all_requests" and "doc_id" in place.variables:

@@ -1,7 +1,7 @@
-"""lm-eval's own vLLM model classes, asked one request at a time, many at once.
+"""lm-eval's vLLM model classes, changed to send one request at a time, many concurrently.
 
-What happens to a request (tokenising, truncation, stop sequences, images) is lm-eval's code,
-untouched; the stream decides when.
+How a request is processed (tokenisation, truncation, stop sequences, images) is lm-eval's unchanged
+code. The stream only decides when.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ if TYPE_CHECKING:
 
     from runner.lm.journal import Journal
 
-# Requests in flight where the configuration leaves it open: what the engine can run at once, up
-# to a number that keeps it full (docs/performance.md) without holding every image of a task.
+# Largest default for the number of concurrent requests. It keeps the engine full
+# (docs/performance.md) without holding every image of a task in memory.
 LARGEST_WINDOW = 256
 
 
 class FedModel(Templated, VLLM):
-    """What both classes share: the stream, and the way back from a request to its answers."""
+    """Base of both model classes: sends requests through the stream and records their answers."""
 
     _chunked = False
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
-        """Everything but the engine: tokenizer, processor, chat template."""
+        """Load everything except the engine: tokenizer, processor, chat template."""
         with replaced(vllm_causallms, "LLM", _NotStarted):
             super().__init__(*args, **kwargs)
         self.progress = progress
 
     def start(self) -> None:
-        """Start the engine, which `__init__` left out."""
+        """Start the engine, which `__init__` does not."""
         engine = vllm_causallms.LLM(**self.model_args)
         self.stream = Stream(engine, self.progress)
         self.model: _Gate = _Gate(engine, self.stream)
 
     def check_settings(self, settings: dict[str, Any]) -> None:
-        """Raise a UserError, with vLLM's reason, for generation settings that it refuses."""
+        """Raise a UserError, with vLLM's reason, for generation settings that vLLM rejects."""
         try:
             known, until, length = self.modify_gen_kwargs(settings, None, self.max_gen_toks)
             SamplingParams(max_tokens=length, stop=until, **known)
@@ -64,9 +64,10 @@ class FedModel(Templated, VLLM):
             raise UserError(f"generation_kwargs: vLLM rejects {settings}: {error}") from error
 
     def begin(self, window: int | None, journal: Journal | None) -> None:
-        """Another run: it must not depend on what this engine was asked before it.
+        """Prepare for another run, which must not depend on what the engine computed before.
 
-        `window` is the number of requests in flight; None leaves it to the engine's size.
+        `window` is the number of concurrent requests; None derives it from the engine's
+        max_num_seqs.
         """
         self.model.reset_prefix_cache()
         largest = self.model.llm_engine.vllm_config.scheduler_config.max_num_seqs
@@ -75,7 +76,7 @@ class FedModel(Templated, VLLM):
         self.stream.journal = journal
 
     def fed(self) -> Feeding:
-        """How the engine was fed since the run began."""
+        """Engine usage since the run began."""
         tally = self.stream.tally
         inside = steps_in_this_process(self.stream.engine)
 
@@ -93,11 +94,12 @@ class FedModel(Templated, VLLM):
         )
 
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
-        """Run tasks with their requests in one stream, or in lm-eval's chunks of a number."""
-        self.chat_applied = chat  # which lm-eval's class for images otherwise never forgets
+        """Run tasks with their requests in one stream, or in chunks of a fixed `batch_size`."""
+        self.chat_applied = chat  # lm-eval's class for images would keep an earlier task's value
         chunk = None if batch_size == "auto" else int(batch_size)
         self._chunked = chunk is not None
-        # What lm-eval cuts by itself are the windows of a rolling log-likelihood, text by text.
+        # lm-eval uses this size for the windows of rolling log-likelihoods, one text at a
+        # time.
         self.batch_size = chunk or self.stream.window
         self.stream.run(tasks, chunk)
 
@@ -127,38 +129,45 @@ class FedModel(Templated, VLLM):
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
         def score(request: Instance) -> Any:
             (scored,) = super(FedModel, self).loglikelihood_rolling([request], True)
-            return scored  # summed over windows, which no single answer stands for
+            return scored  # the sum over several windows; no single answer stands for it
 
         return self._each("loglikelihood_rolling", score, requests)
 
     def spent(self) -> float:
-        """Seconds that the task which calls it has taken: its own, and its share of the engine."""
+        """Seconds that the calling task has taken, including its share of the engine's time."""
         return self.stream.spent()
 
     def resolved(self) -> dict[str, Any]:
-        """What vLLM made of the arguments."""
+        """vLLM's resolved configuration."""
         return resolved_engine(self.model.llm_engine.vllm_config)
 
     def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
-        """The answer to each repeat of a request, and whether its prompt was cut to fit."""
+        """The answer to each repeat of a request, and whether its prompt was truncated to fit."""
         return list(vars(request).get("noted", ()))
 
     def _each(
         self, kind: str, function: Callable[[Instance], Any], requests: list[Instance]
     ) -> list[Any]:
-        """Longest prompts first, as lm-eval has it: what runs out of memory does so at once."""
+        """Results of `function` for all requests, in their order.
+
+        Like lm-eval, it starts with the longest prompts, so that running out of memory happens
+        early.
+        """
         order = sorted(range(len(requests)), key=lambda n: self._place(requests[n]))
         results = self.stream.each(kind, function, [requests[n] for n in order])
         back = {n: result for n, result in zip(order, results, strict=True)}
         return [back[n] for n in range(len(requests))]
 
     def _place(self, request: Instance) -> tuple[int, str]:
-        """In chunks, lm-eval's own order, by tokens: they hold the same requests then."""
+        """Sort key of a request: longest first.
+
+        In chunks it is lm-eval's own key, so that the chunks hold the same requests.
+        """
         text = "".join(part for part in request.args[:2] if isinstance(part, str))
         return (-len(self.tok_encode(text)), text) if self._chunked else (-len(text), "")
 
     def _note(self, request: Instance) -> None:
-        """Keep with the request what the engine answered; once for each of its repeats."""
+        """Save the engine's answers with the request, one for each of its repeats."""
         for question, answer in self.stream.asked():
             vars(request).setdefault("noted", []).append((answer, self._is_cut(request, question)))
 
@@ -173,8 +182,8 @@ class FedModel(Templated, VLLM):
     def _loglikelihood_tokens(
         self, requests: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """The steps of lm-eval's, side by side, and an output read and dropped as it comes."""
-        longest = self.max_length - 1  # the engine generates one token beside
+        """lm-eval's method with all requests concurrent and each output dropped once it is read."""
+        longest = self.max_length - 1  # the engine generates one token in addition
         questions = []
         for _, context, continuation in requests:
             tokens = context + continuation
@@ -189,7 +198,7 @@ class FedModel(Templated, VLLM):
                     kind=f"score from {start}",
                     read=partial(self._scored, kept, start),
                     cut=len(kept) < len(tokens),
-                    fits=start > 0,  # the first token of a text has no likelihood
+                    fits=start > 0,  # the first token of a text has no log-likelihood
                 )
             )
         answers = self.stream.ask(questions)
@@ -201,15 +210,15 @@ class FedModel(Templated, VLLM):
 
 
 class FedVLLM(FedModel):
-    """lm-eval's `vllm`."""
+    """lm-eval's `vllm` class."""
 
 
 class FedVLM(FedModel, VLLM_VLM):
-    """lm-eval's `vllm-vlm`."""
+    """lm-eval's `vllm-vlm` class."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # vLLM's cache of preprocessed images only grows (to 4 GiB in each process), and an
-        # evaluation seldom shows an image twice in a row.
+        # vLLM's cache of preprocessed images only grows (up to 4 GiB in each process), and
+        # an evaluation rarely shows an image twice in a row.
         super().__init__(*args, **{"mm_processor_cache_gb": 0, **kwargs})
 
     def _multimodal_model_generate(
@@ -220,7 +229,10 @@ class FedVLM(FedModel, VLLM_VLM):
         stop: list[str] | None = None,
         **settings: Any,
     ) -> Any:
-        """lm-eval's; a task's stop texts may stand in thoughts, and end what comes after them."""
+        """lm-eval's method, with stop texts applied only after a model's reasoning.
+
+        A task's stop texts may occur in the reasoning, where they must not end the answer.
+        """
         if not self.think_end_token:
             return super()._multimodal_model_generate(
                 requests, generate, max_tokens, stop, **settings
@@ -237,9 +249,10 @@ class FedVLM(FedModel, VLLM_VLM):
 
 
 class _NotStarted:
-    """Stands where lm-eval expects a `vllm.LLM`, before there is one: knows the model's settings.
+    """Stands in for `vllm.LLM` before the engine starts; provides the model's settings.
 
-    lm-eval picks the chat template by them, so requests can be built before the engine starts.
+    lm-eval uses them to select the chat template, so requests can be built before the engine
+    starts.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -256,7 +269,7 @@ class _NotStarted:
 
 
 class _Gate:
-    """Stands where lm-eval expects a `vllm.LLM`: what it asks goes through the stream."""
+    """Stands in for `vllm.LLM` in lm-eval's code and sends its requests through the stream."""
 
     def __init__(self, llm: Any, stream: Stream) -> None:
         self._llm = llm
@@ -272,7 +285,7 @@ class _Gate:
         use_tqdm: Any = None,
         lora_request: Any = None,
     ) -> list[_Output]:
-        """vLLM's `generate`, of whose outputs lm-eval reads the text alone."""
+        """vLLM's `generate`; lm-eval only reads the text of its outputs."""
         many = isinstance(sampling_params, Sequence)
         params = list(sampling_params) if many else [sampling_params] * len(prompts)
         for each in params:
@@ -285,14 +298,14 @@ class _Gate:
 
 
 class _Output:
-    """A `vllm.RequestOutput` as far as lm-eval looks into it."""
+    """The part of a `vllm.RequestOutput` that lm-eval reads."""
 
     def __init__(self, answer: Answer) -> None:
         self.outputs = [answer]
 
 
 def _with_images(request: Instance) -> Instance:
-    """The request with images of its own: their pixels go when it does."""
+    """The request with its own copies of the images, whose pixels are freed with the request."""
     if len(request.args) < 3 or "visual" not in request.args[2]:
         return request
     context, settings, shown = request.args

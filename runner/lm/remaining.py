@@ -1,10 +1,10 @@
-"""Estimates how long the requests at hand will take, from all that is known of their lengths.
+"""Estimates how many engine steps, and seconds, the remaining requests will take.
 
 A length is the number of engine steps from a request's start to its answer. Finished requests alone
-mislead: short answers finish first, and the long ones are left at the end. So requests in flight
-count with the steps that they have taken so far (Kaplan and Meier 1958). The longest lengths are
-few, and what lies beyond them is unknown: the tail is taken to be exponential or Pareto, each as
-probable as it makes the lengths seen. The rest of the run is then simulated, request by request.
+would bias the estimate, because short answers finish first. So requests in flight count as censored
+observations with the steps that they have taken so far (Kaplan and Meier 1958). Few lengths are
+known in the tail, so it is modelled as exponential or Pareto, weighted by the likelihood of the
+observed lengths. The rest of the run is then simulated, request by request.
 """
 
 from __future__ import annotations
@@ -22,28 +22,31 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Fewer finished requests, or steps of the engine, say too little about the rest.
+# Below these numbers of finished requests or engine steps there is no estimate.
 LEAST_FINISHED, LEAST_STEPS = 8, 20
-# The longest fiftieth of the lengths is the tail.
+# The longest 2 % of the lengths are the tail.
 TAIL_SHARE = 0.02
-# How much likelier an exponential tail is than Pareto's before any length is seen.
+# Prior odds of an exponential tail against a Pareto tail.
 EXPONENTIAL_ODDS = 4
-# Of the waiting requests so many windows are simulated; those before them take the average.
+# Only the last so many windows of waiting requests are simulated; those before them count with the
+# average length.
 SIMULATED_WINDOWS = 4
-# Lengths drawn in all, and simulations at least and at most: a few milliseconds.
+# Total number of lengths drawn, and limits on the number of simulations: keeps an estimate to a few
+# milliseconds.
 DRAWN, LEAST_ROUNDS, MOST_ROUNDS = 3000, 9, 49
-# An age below any length: a length may be 0.
+# The age of a waiting request; below any length, since a length may be 0.
 NOT_STARTED = -1.0
-# The engine's speed is taken over as many estimates.
+# The engine's speed is measured over this many estimates.
 RECENT = 10
 
 
 @dataclass(frozen=True)
 class Queue:
-    """Requests of one kind: lengths of the finished ones, ages of those in flight, in steps.
+    """Requests of one kind: lengths of the finished ones, ages of those in flight, in engine steps.
 
-    `waiting` requests follow, at most `window` at once; if `in_chunks`, the next `window` requests
-    start when all before them are answered. `longest` is the greatest length that is allowed.
+    `waiting` is the number of requests that follow, at most `window` at once. With `in_chunks`, the
+    next `window` requests start only when all before them are answered. `longest` is the maximum
+    length.
     """
 
     finished: Sequence[int]
@@ -55,15 +58,15 @@ class Queue:
 
 
 class Clock:
-    """Turns steps to come into seconds, at the engine's recent speed."""
+    """Converts remaining engine steps to seconds at the engine's recent speed."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque(maxlen=RECENT)
 
     def seconds_left(self, queue: Queue, steps: int) -> float | None:
-        """Seconds until all requests are answered; None while too little is known.
+        """Seconds until all requests are answered; None if too little is known.
 
-        To be called about once a second, with the number of steps that the engine has made.
+        Call it about once a second. `steps` is the number of steps that the engine has made.
         """
         self._seen.append((time.monotonic(), steps))
         (then, before), (now, _) = self._seen[0], self._seen[-1]
@@ -74,10 +77,10 @@ class Clock:
 
 
 def steps_left(queue: Queue) -> float | None:
-    """Engine steps until all requests are answered, the median of simulations.
+    """Median of the simulated engine steps until all requests are answered.
 
-    They are drawn alike each time, so that the estimate moves with what is known only. None while
-    half of the lengths are unknown, or fewer than LEAST_FINISHED are known.
+    The random seed is fixed, so the estimate changes only when new data arrives. None if fewer than
+    LEAST_FINISHED requests have finished, or if the median length has not been observed yet.
     """
     if len(queue.finished) < LEAST_FINISHED:
         return None
@@ -117,9 +120,9 @@ def _end(queue: Queue, rest: NDArray[np.float64], waiting: NDArray[np.float64]) 
 
 
 class _Lengths:
-    """The distribution of lengths: as counted up to `_edge`, and a fitted tail beyond it.
+    """Distribution of lengths: empirical up to `_edge`, a fitted tail beyond it.
 
-    `pareto` is the probability that the tail is Pareto's, not exponential.
+    `pareto` is the probability that the tail is a Pareto rather than an exponential distribution.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -129,7 +132,8 @@ class _Lengths:
         seen, ended = seen[order], ended[order]
         surviving = np.cumprod(1 - ended / np.arange(len(seen), 0, -1))
         self.half_known = bool(surviving[-1] <= 0.5)
-        # The first length that the tail's share exceeds, or the last one that is known whole.
+        # The edge is the length that only TAIL_SHARE of the requests exceed, or the last
+        # finished one if censoring hides that point.
         edge = seen[min(np.searchsorted(-surviving, -TAIL_SHARE), np.flatnonzero(ended)[-1])]
         inner = int(np.searchsorted(seen, edge, side="right"))
         self._seen, self._surviving = seen[:inner], surviving[:inner]
@@ -138,8 +142,11 @@ class _Lengths:
         self._fit(seen[inner:], seen[inner:][ended[inner:]], seen.sum() / ended.sum())
 
     def _fit(self, tail: NDArray[np.float64], events: NDArray[np.float64], mean: float) -> None:
-        """Maximum likelihood with censoring, as if one more length had ended a mean length behind
-        the edge: few lengths alone say too little, and many may be there that have just begun."""
+        """Fit both tails by maximum likelihood with censoring, and weigh them against each other.
+
+        One pseudo-observation, ending a mean length beyond the edge, regularises the fit: there are
+        few lengths in the tail, and many requests may have only just started.
+        """
         logs, excess = float(np.log(tail / self._edge).sum()), float((tail - self._edge).sum())
         count = len(events)
         self._alpha = (count + 1) / (logs + math.log1p(max(mean, 0.1) / self._edge))
@@ -153,7 +160,7 @@ class _Lengths:
     def draw(
         self, random: np.random.Generator, ages: NDArray[np.float64], pareto: bool
     ) -> NDArray[np.float64]:
-        """A length for each request that has taken `ages` steps."""
+        """A random length for each request, given the `ages` steps that it has already taken."""
         share = self._share_longer(ages, pareto) * random.random(len(ages))
         inner = np.minimum(
             np.searchsorted(-self._surviving, -share, side="left"), len(self._seen) - 1
@@ -168,7 +175,7 @@ class _Lengths:
         return np.minimum(drawn, self._longest)
 
     def _share_longer(self, ages: NDArray[np.float64], pareto: bool) -> NDArray[np.float64]:
-        """The share of lengths that exceed each age."""
+        """Share of lengths that exceed each age."""
         before = np.searchsorted(self._seen, ages, side="right")
         inner = np.concatenate([[1.0], self._surviving])[before]
         beyond = np.maximum(ages, self._edge)

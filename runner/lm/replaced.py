@@ -1,4 +1,4 @@
-"""Where lm-eval and vLLM offer no way in: an attribute of theirs, replaced for a while."""
+"""Temporarily replaces attributes of lm-eval and vLLM where they offer no extension point."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Set `owner.name` to the value, and back at the end.
+    """Set `owner.name` to the value, and restore it at the end.
 
     Raises:
         AttributeError: if there is no such attribute, because a new release renamed it.

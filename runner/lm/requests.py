@@ -1,8 +1,8 @@
-"""A task's requests as lm-eval builds them, compared with what was configured.
+"""Compares a task's requests, as lm-eval builds them, with the configuration.
 
-What cannot be asked as configured is refused; what differs in some samples is noted, and becomes
-part of the task's outcome (`runner.outcome.Departure`). Whoever has lm-eval build requests, before
-the engine starts or after, has them compared.
+A request that cannot be sent as configured is an error. A difference in some samples is recorded
+and becomes part of the task's outcome (`runner.outcome.Departure`). The comparison happens whenever
+lm-eval builds requests, whether before or after the engine starts.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from runner.lm.examples import Examples
 from runner.outcome import Departure
 from runner.plan import Evaluation, Plan
 
-# lm-eval's own default of `max_images`.
+# lm-eval's own default for `max_images`.
 ALL_IMAGES = 999
-# What lm-eval calls the longest answer, the name it prefers first.
+# lm-eval's names for the maximum answer length, in its order of preference.
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 SAMPLING = ("do_sample", "temperature")
 
 
 class Requests:
-    """Follows lm-eval while it builds the requests of one task.
+    """Checks each request of one task while lm-eval builds it.
 
-    `greedy_by_default` are documents whose task says nothing of sampling, `drawn` those whose
-    answers are drawn at random; `settings` are all generation settings of the task, spelled out.
+    `greedy_by_default` are documents whose task sets no sampling options; `drawn` are documents
+    whose answers are sampled at random. `settings` are all distinct generation settings of the
+    task.
     """
 
     def __init__(self, name: str, task: Task, evaluation: Evaluation, plan: Plan) -> None:
         self._thinks = bool(plan.engine_args.get("enable_thinking"))
         self._most_images = int(plan.engine_args.get("max_images", ALL_IMAGES))
-        # Documents with more images than that, and how many they have.
+        # Documents with more images than the limit, and their number of images.
         self.too_many_images: dict[int, int] = {}
         self.greedy_by_default: set[int] = set()
         self.drawn: set[int] = set()
@@ -53,7 +54,7 @@ class Requests:
 
     @property
     def departures(self) -> list[Departure]:
-        """What differs from what was configured, in how many samples."""
+        """Differences from the configuration, with the number of samples each one affects."""
         return [
             Departure(kind, said, len(documents), self.name, min(documents))
             for (kind, said), documents in self._found.items()
@@ -79,7 +80,7 @@ class Requests:
         task.construct_requests = construct_requests
 
     def _rendering(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of lm-eval's, whose chat template is followed where there is one."""
+        """lm-eval's keyword arguments, with a chat template that records what it renders."""
         template: Callable[..., str] | None = given.get("chat_template")
         if template is None:
             return given
@@ -91,7 +92,7 @@ class Requests:
         return {**given, "chat_template": rendered}
 
     def _compare_prompt(self, doc: Any, number: int) -> None:
-        """What concerns all requests about a document."""
+        """Check what concerns all requests of a document."""
         shots = self._evaluation.num_fewshot
         fixed = self._task.config.num_fewshot
         if shots is not None and fixed is not None and fixed != shots:
@@ -120,7 +121,7 @@ class Requests:
             )
 
     def _compare(self, request: Instance, number: int) -> None:
-        rolling = request.request_type == "loglikelihood_rolling"  # a text, without a prompt
+        rolling = request.request_type == "loglikelihood_rolling"  # has no prompt
         if rolling and self._plan.system_instruction:
             self._note(number, "system message lost", "the task has no prompt for a system message")
         if self._evaluation.apply_chat_template and not (rolling or self._rendered):
@@ -138,7 +139,10 @@ class Requests:
             self._compare_images(request.args[0], images, number)
 
     def _compare_sampling(self, settings: dict[str, Any], number: int) -> None:
-        """lm-eval documents greedy as its default, and leaves vLLM to sample at temperature 1."""
+        """Check a request's generation settings; decode greedily if it sets no sampling option.
+
+        lm-eval documents greedy decoding as its default, but vLLM would sample at temperature 1.
+        """
         wanted = self._plan.gen_kwargs
         for name, value in wanted.items():
             if settings.get(name) != value:
@@ -194,7 +198,7 @@ class Requests:
 
 
 def refused_settings(lm: Model, tasks: Iterable[Requests]) -> list[str]:
-    """A problem for each task with generation settings that the engine would refuse."""
+    """One problem for each task with generation settings that the engine would reject."""
     problems = []
     for task in tasks:
         try:
@@ -206,7 +210,7 @@ def refused_settings(lm: Model, tasks: Iterable[Requests]) -> list[str]:
 
 
 def hidden_images(tasks: Iterable[Requests], allowed: int | None) -> list[str]:
-    """A problem for the tasks of a group if some of their images would not be shown."""
+    """A problem if some questions of the tasks have more images than the model would be shown."""
     found = [many for task in tasks for many in task.too_many_images.values()]
     if not found:
         return []
@@ -218,7 +222,7 @@ def hidden_images(tasks: Iterable[Requests], allowed: int | None) -> list[str]:
 
 
 def departures(tasks: Iterable[Requests]) -> tuple[Departure, ...]:
-    """Those of a group's tasks, each kind once."""
+    """Departures of all tasks of a group, merged by kind."""
     found: dict[tuple[str, str], Departure] = {}
     for each in (departure for task in tasks for departure in task.departures):
         first = found.setdefault((each.kind, each.said), each)

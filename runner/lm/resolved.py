@@ -1,4 +1,4 @@
-"""vLLM's own word on our arguments: which it knows, and what it made of them."""
+"""vLLM's view of the engine arguments: which ones it accepts, and the values it resolves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.errors import UserError
 from runner.inputs.weights import untrusted
 from runner.plan import Plan
 
-# Arguments of lm-eval's model classes that it does not pass on to vLLM.
+# Arguments that lm-eval's model classes use themselves and do not pass on to vLLM.
 LM_EVAL_ARGUMENTS = (
     "pretrained",
     "max_images",
@@ -35,10 +35,12 @@ LM_EVAL_ARGUMENTS = (
 
 
 def check_engine_args(plan: Plan) -> None:
-    """Refuse what the installed vLLM does not know or cannot combine, before weights are loaded.
+    """Reject arguments that the installed vLLM does not know or cannot combine.
+
+    Runs before any weights are loaded.
 
     Raises:
-        UserError: naming the argument, or with vLLM's own reason.
+        UserError: with the name of the unknown argument, or with vLLM's own reason.
     """
     from vllm import EngineArgs
 
@@ -53,14 +55,14 @@ def check_engine_args(plan: Plan) -> None:
     arguments = {k: v for k, v in plan.engine_args.items() if k in known}
     try:
         EngineArgs(model=plan.engine_args["pretrained"], **arguments).create_engine_config()
-    except Exception as error:  # vLLM and its plugins raise whatever comes to their mind here
+    except Exception as error:  # vLLM and its plugins raise all kinds of exceptions here
         if "trust_remote_code" in str(error):
             raise UserError(untrusted(plan.engine_args["pretrained"])) from error
         raise UserError(f"engine: vLLM rejects this configuration: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    """pydantic names the field apart from what is wrong with it."""
+    """The first line of vLLM's reason, or of pydantic's together with the field it concerns."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -71,7 +73,7 @@ def _reason(error: Exception) -> str:
 
 
 def resolved_engine(config: Any) -> dict[str, Any]:
-    """What vLLM made of the arguments: the numbers that readers compare, and all of it."""
+    """vLLM's resolved configuration: the settings that readers compare, and all of it as text."""
     cache, compilation = config.cache_config, config.compilation_config
     return {
         "model": config.model_config.model,

@@ -1,4 +1,4 @@
-"""Every sample of a run, joined with the engine's answers, as one Parquet file."""
+"""Writes all samples of a run, joined with the engine's answers, to one Parquet file."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampleRow:
-    """One sample under one filter; lists run over its answers or their tokens.
+    """One sample under one filter.
 
-    There is an answer for each request (choice) and each of its repeats, and token lists hold all
-    of them, one after another. Images are those that the model was shown. `logprobs` are natural
-    logarithms of the chosen tokens' probabilities, `margins` their lead over the next best token.
-    `choice_logprobs` are the log-likelihoods that a task scored, in the order of its requests;
-    `guessed` says that lm-eval found no answer in the response, and drew one. `seconds` is how long
-    the engine had each request, where it said.
-    `cluster` is the value of the document's field that `verdict.cluster` names, if any.
+    There is an answer for each request (choice) and each of its repeats; `token_ids`, `logprobs`
+    and `margins` hold the tokens of all answers one after another. Images are those that the model
+    was shown. `logprobs` are natural logarithms of the chosen tokens' probabilities, `margins`
+    their lead over the next best token. `choice_logprobs` are the log-likelihoods of a scoring
+    task, in the order of its requests. `guessed` says that lm-eval found no answer in the response
+    and drew one at random. `seconds` is the time that the engine took for each request, where
+    known. `cluster` is the value of the document's field that `verdict.cluster` names, if any.
     """
 
     task: str
@@ -92,12 +92,12 @@ SCHEMA = pa.schema(
 
 
 def sample_table(rows: list[SampleRow]) -> pa.Table:
-    """The rows as Arrow has them: nine tenths of the work of writing them."""
+    """The rows as an Arrow table. This conversion is nine tenths of the work of writing them."""
     return pa.Table.from_pylist([_plain(row) for row in rows], schema=SCHEMA)
 
 
 def write_samples(file: Path, tables: list[pa.Table]) -> None:
-    """Replace the file whole, a table after the other: a reader never sees half of it."""
+    """Write the tables to the file, replacing it atomically: a reader never sees a partial file."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables([SCHEMA.empty_table(), *tables]), sink, compression="zstd")
     write_atomic(file, sink.getvalue().to_pybytes())
@@ -110,9 +110,9 @@ def sample_rows(
     album: Album,
     cluster: str | None = None,
 ) -> list[SampleRow]:
-    """Join what lm-eval logged for each document with what the engine answered to its requests.
+    """Join what lm-eval logged for each document with the engine's answers to its requests.
 
-    The documents' images go to the album; `cluster` is the field that says what they share.
+    The documents' images go to the album. `cluster` is the name of the document field to record.
     """
     rows = []
     for name, samples in logged.items():
@@ -197,16 +197,17 @@ def _images(sample: dict[str, Any]) -> list[Any]:
 
 
 def _log_likelihood(response: Any) -> float | None:
-    """lm-eval answers a choice with (log-likelihood, greedy?), a rolling one with the number.
+    """The log-likelihood in a response; None if it has none.
 
-    None for what has none: a choice that was too long to be scored, or a generated text.
+    lm-eval's response is (log-likelihood, greedy) for a choice and a number for a rolling request.
+    A choice that was too long to be scored and generated text have no log-likelihood.
     """
     value = response[0] if isinstance(response, tuple) else response
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _document_hash(document: dict[str, Any]) -> str:
-    """SHA-256 of a document's content, images by their pixels."""
+    """SHA-256 of a document's content; images count by their pixels."""
 
     def content(value: Any) -> str:
         return image_hash(value) if isinstance(value, Image.Image) else repr(value)

@@ -1,4 +1,4 @@
-"""lm-eval's own scoring of given texts with transformers, recorded, and kept as it comes."""
+"""lm-eval's own scoring of given texts with transformers, with its results recorded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Unscored:
-    """Stands where lm-eval has the key of its response cache: whose score it will be.
+    """A request whose score is still missing, passed in place of lm-eval's response cache key.
 
-    `text` is the request as the task has it, None for a window of a rolling one; `answer` lacks
-    the score.
+    `text` is the request as the task has it, or None for a window of a rolling request. `answer` is
+    the answer without its score.
     """
 
     key: Hashable
@@ -33,7 +33,7 @@ class _Unscored:
 
 
 class Scoring(InTurn, HFLM):
-    """Log-likelihood and rolling requests."""
+    """Log-likelihood and rolling log-likelihood requests."""
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,12 +51,15 @@ class Scoring(InTurn, HFLM):
             return super().loglikelihood_rolling(requests)
 
     def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
-        """How long an asked request was, and whether it was cut to fit; repeats score the same."""
+        """The answer to a scored request, and whether it was truncated to fit.
+
+        Repeats of a request share one answer, because they score the same.
+        """
         scored = self._scored.get(request.args)
         return [scored] if scored is not None else []
 
     def forget(self) -> None:
-        """Drop the answers that nobody took."""
+        """Drop the answers of the task that has ended."""
         self._scored.clear()
 
     def _loglikelihood_tokens(
@@ -65,12 +68,13 @@ class Scoring(InTurn, HFLM):
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
-        """lm-eval's, asked for what no attempt before has scored.
+        """lm-eval's scoring, for the requests that no earlier attempt has scored.
 
-        It sorts requests and cuts them into batches, and a batch is kept whole: those that are
-        missing are made of the same requests as they would have been, and score to the same bit.
+        lm-eval sorts requests and cuts them into batches, and only complete batches are saved. So
+        the missing ones form the same batches as in an uninterrupted run, and score identically to
+        the bit.
         """
-        longest = self.max_length + 1  # the last token is scored, and never read
+        longest = self.max_length + 1  # the last token is scored but is not an input
         scores: list[Any] = []
         missing: dict[int, tuple[_Unscored, list[int], list[int]]] = {}
         for place, (text, context, continuation) in enumerate(requests):
@@ -102,7 +106,7 @@ class Scoring(InTurn, HFLM):
         return super()._model_call(*args, **kwargs)
 
     def hear(self, unscored: _Unscored, scored: float, greedy: bool) -> None:
-        """lm-eval has scored one more request of a batch."""
+        """Record the score of one more request of a batch."""
         answer = replace(unscored.answer, scored=scored, greedy=greedy)
         self._unkept.append((unscored.key, answer))
         self._note(unscored, answer)
@@ -113,13 +117,13 @@ class Scoring(InTurn, HFLM):
             self.progress.advance(1)
 
     def _keep(self) -> None:
-        """Keep the batch that has been scored."""
+        """Save the answers of the batch that has been scored."""
         batch, self._unkept = self._unkept, []
         self.keep(batch)
 
 
 class _Hook:
-    """Stands where lm-eval has its response cache, which hears of every request as it is scored."""
+    """Stands in for lm-eval's response cache, which receives every request as it is scored."""
 
     def __init__(self, lm: Scoring) -> None:
         self._lm = lm
@@ -128,4 +132,4 @@ class _Hook:
         if isinstance(asked, _Unscored):
             self._lm.hear(asked, *score)
         else:
-            self._lm.progress.advance(1)  # a rolling one, whose windows were heard of before
+            self._lm.progress.advance(1)  # a rolling request; its windows were recorded before

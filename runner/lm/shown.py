@@ -1,4 +1,4 @@
-"""An image as vLLM shows it to a model, for an engine that would show it otherwise."""
+"""Converts an image to what vLLM shows the model, for engines that would convert it differently."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from PIL import Image, ImageOps
 
 
 def as_vllm_shows(image: Image.Image) -> Image.Image:
-    """Upright by its EXIF tag, on white where it is transparent, in RGB.
+    """The image rotated by its EXIF tag, on white where it is transparent, in RGB.
 
-    Read in vllm 0.32.0 (multimodal/parse.py, image.py). Hugging Face's image processors drop the
-    alpha channel, and show whatever colour lay under it: many of MMMU's images have one.
+    Source: vllm 0.32.0 (multimodal/parse.py, image.py). Hugging Face's image processors drop the
+    alpha channel instead, which reveals the colour under it; many of MMMU's images have one.
     """
     upright = ImageOps.exif_transpose(image)
-    if upright.mode == "RGB":  # also where one of its colours stands for transparency
+    if upright.mode == "RGB":  # even if one of its colours stands for transparency
         return upright
     if upright.mode not in ("RGBA", "LA", "PA") and "transparency" not in upright.info:
         return upright.convert("RGB")

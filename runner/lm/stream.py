@@ -1,10 +1,10 @@
-"""Keeps the engine full: a window of requests in flight, refilled as their answers come.
+"""Keeps the engine full: a window of concurrent requests, refilled as their answers arrive.
 
-Each lm-eval task, and each of its requests, runs in a coroutine (greenlet) of its own, so that
-lm-eval's code stays as it is: where it would wait for the engine, the next one gets its turn. A
-request is prepared (text tokenised, images opened) when it enters the window, and dropped when it
-is answered; a task is built when the window has room for its first request, and scored while the
-next one's requests are in flight.
+Each lm-eval task, and each of its requests, runs in a coroutine (greenlet) of its own, so lm-eval's
+code needs no changes: where it would wait for the engine, another coroutine continues. A request is
+prepared (text tokenised, images opened) when it enters the window and dropped when it is answered.
+A task is built when the window has room for its first request, and scored while the next task's
+requests are in flight.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """What feeding the engine took: its steps, the requests it was asked, and seconds.
+    """Counts engine steps, requests and seconds.
 
     `phase_s` is the time in which requests waited for answers, `queued_s` the part of it in which
-    the engine had been given some, `stepping_s` the part spent inside its `step()`. `resumed`
-    requests had been answered in an earlier attempt.
+    the engine had requests, and `stepping_s` the part spent inside its `step()`. `resumed` counts
+    requests that an earlier attempt had answered.
     """
 
     steps: int = 0
@@ -45,7 +45,7 @@ class Tally:
 
 
 class _Task(greenlet):
-    """A task's coroutine, and the seconds that it and its requests took."""
+    """A task's coroutine, and the seconds that the task and its requests have taken."""
 
     def __init__(self, name: str, function: Callable[[], None]) -> None:
         super().__init__(function)
@@ -55,7 +55,7 @@ class _Task(greenlet):
 
 @dataclass
 class _Batch:
-    """Requests that a task waits for; `steps` are those that each finished one took."""
+    """Requests that a task waits for; `steps` holds the engine steps of each finished one."""
 
     task: _Task
     kind: str
@@ -71,7 +71,7 @@ class _Batch:
 
 
 class _Request(greenlet):
-    """A request's coroutine; `since` is the engine's step at which it began."""
+    """A request's coroutine; `since` is the engine step at which it started."""
 
     def __init__(self, batch: _Batch, since: int) -> None:
         super().__init__(self._work)
@@ -92,7 +92,7 @@ class _Request(greenlet):
 
 @dataclass
 class _Flight:
-    """A question that the engine is at."""
+    """A question that the engine is working on."""
 
     request: _Request
     place: int
@@ -103,10 +103,10 @@ class _Flight:
 
 
 class Stream:
-    """The way of all requests to one engine."""
+    """Sends all requests to one engine."""
 
     def __init__(self, engine: Engine, progress: Progress, window: int = 1) -> None:
-        """`window` is the number of questions in flight; a request with many may exceed it."""
+        """Set the number of questions in flight; one request with many questions may exceed it."""
         self.engine = engine
         self.progress = progress
         self.window = window
@@ -115,9 +115,10 @@ class Stream:
         self._clear()
 
     def run(self, tasks: Iterable[Named], chunk: int | None = None) -> None:
-        """Run tasks to their end, each called by its name.
+        """Run tasks to completion. Each is a name and a function.
 
-        With `chunk`, requests go in chunks of that size: the next one when all are answered.
+        With `chunk`, requests are sent in chunks of that size, and the next chunk starts when all
+        requests of the last one are answered.
         """
         self._clear(chunk)
         self._tasks.extend(tasks)
@@ -128,7 +129,10 @@ class Stream:
             self._abandon()
 
     def each(self, kind: str, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        """`function` of every item, side by side; for a task. The function asks with `ask`."""
+        """Results of `function` for every item, run concurrently; called by a task.
+
+        The function sends its questions with `ask`.
+        """
         task = getcurrent()
         results: list[Any] = [None] * len(items)
         if not isinstance(task, _Task):
@@ -140,7 +144,7 @@ class Stream:
         return results
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
-        """The answers to all of them; for a function that was given to `each`."""
+        """Answers to all questions; called by a function that was given to `each`."""
         request = getcurrent()
         assert isinstance(request, _Request), "only a request's own function can ask"
         request.answers = [refused()] * len(questions)
@@ -165,12 +169,12 @@ class Stream:
         return request.answers
 
     def asked(self) -> list[tuple[Question, Answer]]:
-        """All that the calling request has asked so far."""
+        """All questions that the calling request has asked so far, with their answers."""
         request = getcurrent()
         return request.asked if isinstance(request, _Request) else []
 
     def spent(self) -> float:
-        """Seconds that the calling task has taken: its own, and its share of the engine's."""
+        """Seconds that the calling task has taken, including its share of the engine's time."""
         task = getcurrent()
         self._charge()
         return task.seconds if isinstance(task, _Task) else 0.0
@@ -189,7 +193,7 @@ class Stream:
         self._in_phase = self._queued = False
 
     def _fill(self) -> bool:
-        """Let in what there is room for; whether anything is in flight then."""
+        """Start requests and tasks while there is room. Returns whether anything is in flight."""
         drain = self._chunk is not None and bool(self._flying)
         while not drain and len(self._flying) < (self._chunk or self.window):
             batch = next((each for each in self._batches if each.items), None)
@@ -227,7 +231,7 @@ class Stream:
                 self._continue(request)
 
     def _continue(self, flow: _Task | _Request) -> None:
-        """Give a task or request its turn, until it waits or ends."""
+        """Resume a task or request until it waits again or ends."""
         self._charge()
         self._running = flow.task if isinstance(flow, _Request) else flow
         flow.switch()
@@ -239,7 +243,7 @@ class Stream:
     def _answered(self, request: _Request) -> None:
         batch, steps = request.batch, self.tally.steps - request.since
         batch.steps.append(steps)
-        if steps:  # else an earlier attempt has answered it
+        if steps:  # otherwise an earlier attempt answered it
             batch.tokens += max((len(each.token_ids) for each in request.answers), default=0)
         if batch is self._announced:
             self.progress.advance(1)
@@ -249,7 +253,7 @@ class Stream:
             self._work(batch.task)
 
     def _work(self, task: _Task) -> None:
-        """A task's own work, building requests or scoring answers: no sign of the engine's life."""
+        """Let a task do its own work: building requests or scoring answers. Not an engine step."""
         if self._announced is not None:
             self.progress.end()
         self._continue(task)
@@ -263,12 +267,13 @@ class Stream:
             self.progress.advance(first.done)
 
     def _seconds_left(self) -> float | None:
-        """Until all requests of the batch that is shown are answered."""
+        """Seconds until all requests of the batch in the progress display are answered."""
         batch = self._announced
         flights = [each for each in self._flying.values() if each.request.batch is batch]
         if batch is None or not flights:
             return None
-        # Several steps make a token where requests wait in the engine, or it is a pipeline.
+        # A token takes several steps if requests wait inside the engine, or with pipeline
+        # parallelism.
         steps_per_token = sum(batch.steps) / max(batch.tokens, 1)
         most_tokens = max(each.question.params.max_tokens for each in flights)
         queue = Queue(
@@ -282,8 +287,11 @@ class Stream:
         return self._clock.seconds_left(queue, self.tally.steps)
 
     def _charge(self) -> float:
-        """Book the time since the last call, and return it: to the task at work, or to those in the
-        engine by their requests there."""
+        """Record the time since the last call, and return it.
+
+        It counts for the task that is running; otherwise it is divided among the tasks in
+        proportion to their requests in the engine.
+        """
         now = time.monotonic()
         spent, self._mark = now - self._mark, now
         if self._running is not None:
@@ -297,9 +305,9 @@ class Stream:
         return spent
 
     def _abandon(self) -> None:
-        """After an error: the engine shall not go on with what nobody waits for."""
+        """Clean up after an error: abort requests in the engine and end all coroutines."""
         if self._flying:
-            with suppress(Exception):  # it may be dead, which is then what is on its way up
+            with suppress(Exception):  # if the engine is dead, that error is already being raised
                 self.engine.llm_engine.abort_request(
                     [flight.engine_id for flight in self._flying.values()], internal=True
                 )

@@ -1,4 +1,4 @@
-"""lm-eval's index of task files, with what it passed over, and names that several files have."""
+"""lm-eval's index of task files, plus the files it skipped and names that several files use."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ KINDS = ("task", "group", "class")
 
 
 class IndexedTasks(TaskManager):
-    """lm-eval's task manager, which passes over files that it cannot read, and says so."""
+    """lm-eval's task manager, which skips files that it cannot read, and records why."""
 
     def __init__(
         self, include_path: str | None, include_defaults: bool, files: Mapping[str, str]
     ) -> None:
-        """`files` are single task files by the name of their task, which they give it for certain.
+        """Index the tasks of `include_path` and, with `include_defaults`, lm-eval's own.
+
+        `files` are single task files by task name; they take precedence over indexed files.
 
         Raises:
             UserError: if one of `files` cannot be read.
         """
         self.own = Path(include_path).resolve() if include_path else None
-        # Files of the user's that were passed over, and why; files by the name they give a task.
+        # User files that were skipped, with the reason; user files by task name.
         self.unreadable: dict[Path, str] = {}
         self.by_name: dict[str, list[Path]] = {}
         with replaced(_index, "load_yaml", self._load_yaml):
@@ -44,7 +46,7 @@ class IndexedTasks(TaskManager):
         self._all_tasks = sorted(self._index)
 
     def problem(self, name: str) -> str:
-        """Why there is no such task."""
+        """The reason why there is no such task."""
         for file, why in self.unreadable.items():
             if self._claims(file, name):
                 return f"task.names={name}: {file}: {why}"
@@ -57,7 +59,7 @@ class IndexedTasks(TaskManager):
         return any(self._claims(file, name) for file in self.unreadable)
 
     def taken_twice(self, name: str) -> str:
-        """A warning if several of the user's files have the name; else nothing."""
+        """A warning if several of the user's files have the name; otherwise an empty string."""
         files = [file for file in self.by_name.get(name, []) if file != self._index[name].yaml_path]
         if not files:
             return ""
@@ -70,7 +72,7 @@ class IndexedTasks(TaskManager):
         return list(self.unreadable.items())[:3]
 
     def _load_yaml(self, path: Path, **options: Any) -> dict[str, Any]:
-        """lm-eval's, with a note of what became of a file of the user's."""
+        """lm-eval's function; records user files that it skips and the names of the others."""
         own = self.own is not None and path.resolve().is_relative_to(self.own)
         try:
             content: dict[str, Any] = load_yaml(path, **options)
@@ -91,7 +93,7 @@ class IndexedTasks(TaskManager):
 
 
 class _Factory(TaskFactory):
-    """lm-eval's, for which relative paths in a task file may be relative to that file."""
+    """lm-eval's factory, with support for paths relative to the task file."""
 
     def _load_full_config(
         self, entry: Entry, overrides: dict[str, Any] | None = None
@@ -113,7 +115,7 @@ class _Factory(TaskFactory):
 
 
 def _resolved(value: Any, beside: Path) -> Any:
-    """Every path in a `data_files`, which may be a text, a list, or either by split."""
+    """All paths of a `data_files` value: a string, a list, or either of them by split."""
     if isinstance(value, dict):
         return {split: _resolved(files, beside) for split, files in value.items()}
     if isinstance(value, list | tuple):
@@ -122,8 +124,10 @@ def _resolved(value: Any, beside: Path) -> Any:
 
 
 def _found(path: str, beside: Path) -> str:
-    """The path below the task file's directory if anything is there, else as lm-eval has it: below
-    the working directory. Addresses stay as they are."""
+    """The path relative to the task file's directory if it exists, else as in lm-eval.
+
+    lm-eval resolves relative paths against the working directory. URLs are returned unchanged.
+    """
     if "://" in path:
         return path
     for place in (beside, Path.cwd()):

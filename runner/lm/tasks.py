@@ -1,4 +1,4 @@
-"""lm-eval's tasks, loaded and checked before an engine is started."""
+"""Loads lm-eval's tasks and checks them before an engine starts."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from runner.plan import Evaluation, Plan
 
 @dataclass(frozen=True)
 class LoadedTask:
-    """One requested name with what lm-eval made of it: a task, a group or a tag's tasks."""
+    """One requested name and what lm-eval loaded for it: a task, a group, or the tasks of a tag."""
 
     evaluation: Evaluation
     items: tuple[Task | Group, ...]
     leaves: dict[str, Task]
-    # Whether lm-eval guessed, for every sample that a leaf has scored (runner/lm/guesses.py).
+    # For each leaf, whether lm-eval guessed, for every scored sample (runner/lm/guesses.py).
     guessed: dict[str, list[bool]]
-    # What lm-eval makes of each leaf's documents, compared with what was configured.
+    # For each leaf, its requests compared with the configuration.
     requests: dict[str, Requests]
 
     @property
     def expected(self) -> int:
-        """Samples that are asked under the evaluation's limit, which each subtask has anew."""
+        """Number of samples to ask with the evaluation's limit, which applies to each subtask."""
         return sum(
             _limited(len(task.eval_docs), self.evaluation.limit) for task in self.leaves.values()
         )
 
     @property
     def whole(self) -> int:
-        """Samples that the task holds."""
+        """Number of samples in the task without a limit."""
         return sum(len(task.eval_docs) for task in self.leaves.values())
 
 
-# By directory and single files, and whether lm-eval's own tasks are in it too.
+# Task managers by include directory, single files and whether they include lm-eval's own tasks.
 Managers = dict[tuple[str | None, tuple[str, ...], bool], IndexedTasks]
 
 
@@ -56,10 +56,10 @@ def task_manager(
     held: Managers,
     files: Mapping[str, str] | None = None,
 ) -> IndexedTasks:
-    """One that knows the tasks; made once, and then held.
+    """A task manager that knows the tasks; created once and then kept in `held`.
 
-    Where a directory, or single `files` by their tasks' names, have them all, lm-eval's own,
-    thousands of files, are not read.
+    If `include_path` or the single `files` (by task name) contain all tasks, lm-eval's own
+    thousands of task files are not read.
     """
     files = files or {}
     for defaults in (False, True):
@@ -75,7 +75,10 @@ def task_manager(
 
 
 def _is_whole(manager: TaskManager, name: Any) -> bool:
-    """Whether the name, and all that it is made of, is known; a tag may have tasks elsewhere."""
+    """Whether the name and everything below it is known.
+
+    False for a tag, which may have more tasks in lm-eval's own files.
+    """
     entry = manager.task_index.get(name) if isinstance(name, str) else None
     if entry is None or entry.kind.name == "TAG":
         return False
@@ -86,13 +89,13 @@ def _is_whole(manager: TaskManager, name: Any) -> bool:
 def load_tasks(
     plan: Plan, manager: IndexedTasks, absent: list[str] | None = None
 ) -> list[LoadedTask]:
-    """Build every requested task, its data included.
+    """Load every requested task, including its data.
 
-    A task whose data is not on this machine is noted in `absent`, if given, and left out.
+    A task whose data is not on this machine is left out and added to `absent`, if that is given.
 
     Raises:
-        UserError: for a name that lm-eval does not know, a task that it cannot build, one that
-            this kind of model cannot answer, or a baseline for a metric that the task lacks.
+        UserError: for a name that lm-eval does not know, a task that it cannot build, one that this
+            kind of model cannot answer, or a baseline for a metric that the task lacks.
         OSError: if the disk has no room for the data.
     """
     compile_once()
@@ -115,7 +118,7 @@ def load_tasks(
 
 
 def taken_twice(loaded: Sequence[LoadedTask], manager: IndexedTasks) -> list[str]:
-    """A warning for each task whose name several of the user's files have."""
+    """A warning for each task whose name is used by several of the user's files."""
     names = dict.fromkeys(name for task in loaded for name in (task.evaluation.task, *task.leaves))
     return [warning for name in names if (warning := manager.taken_twice(name))]
 
@@ -136,7 +139,10 @@ def _load(manager: IndexedTasks, evaluation: Evaluation, plan: Plan) -> LoadedTa
 
 
 def _metric_problems(loaded: LoadedTask) -> list[str]:
-    """Metrics that lm-eval did not find, and would call when every answer is there."""
+    """Problems for metrics that lm-eval did not find.
+
+    lm-eval itself would fail only after all answers have been generated.
+    """
     return [
         f"task.names={loaded.evaluation.task}: {source(leaf)}: metric_list: {name}: "
         f"{UNKNOWN_METRIC}"
@@ -176,7 +182,7 @@ def _baseline_problems(loaded: LoadedTask) -> list[str]:
 
 
 def _metrics(loaded: LoadedTask) -> set[tuple[str, str]] | None:
-    """(metric, filter) pairs that the name itself will report; None where it cannot be known."""
+    """(metric, filter) pairs that the name itself will report; None if they cannot be known."""
     group = loaded.items[0] if isinstance(loaded.items[0], Group) else None
     if group is None:
         task = loaded.leaves.get(loaded.evaluation.task)
@@ -204,7 +210,7 @@ def _task_metrics(task: Task) -> set[tuple[str, str]] | None:
 
 
 def _limited(size: int, limit: float | None) -> int:
-    """lm-eval's reading of a limit: below 1 a share, rounded up, else a number of samples."""
+    """Number of samples under a limit: below 1 it is a share, rounded up, otherwise a number."""
     if limit is None:
         return size
     return min(size, math.ceil(size * limit) if limit < 1 else int(limit))

@@ -1,7 +1,7 @@
-"""Template arguments and thoughts: handed on alike, whatever lm-eval's class makes of them.
+"""Passes template arguments and reasoning settings to all of lm-eval's model classes alike.
 
-Read in lm-eval 0.4.13: `vllm` drops `enable_thinking` where it is a template argument; the classes
-for images give the processor's template no arguments, and look for no end of thoughts.
+In lm-eval 0.4.13, `vllm` drops `enable_thinking` if it is a template argument, and the classes for
+images pass no arguments to the processor's template and do not look for the end of the reasoning.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from runner.plan import Plan
 
 
 class Templated:
-    """Comes before lm-eval's model classes, whose other arguments it leaves alone.
+    """Mixin that comes before lm-eval's model classes and leaves their other arguments unchanged.
 
-    `template_arguments` are all that the chat template is given beside the conversation.
+    `template_arguments` are all arguments of the chat template besides the conversation.
     """
 
     tokenizer: Any
@@ -31,7 +31,7 @@ class Templated:
     ) -> None:
         given = dict(chat_template_args or {})
         thinking = given.pop("enable_thinking", enable_thinking)
-        # lm-eval would refuse thoughts without a token that ends them, which not all models have.
+        # lm-eval rejects `enable_thinking` without an end token, which not all models have.
         super().__init__(*args, chat_template_args=dict(given), **kwargs)  # type: ignore[call-arg]
         self.enable_thinking = thinking
         self.template_arguments = {
@@ -47,9 +47,9 @@ class Templated:
 
 
 def unread_arguments(lm: Any, plan: Plan) -> list[str]:
-    """A problem for each template argument whose name is nowhere in the model's chat template.
+    """One problem for each template argument whose name does not occur in the chat template.
 
-    Thinking that is off needs no template that could turn it on.
+    `enable_thinking=false` is not checked: it needs no template that supports thinking.
     """
     sources = _sources(lm)
     if not sources or not any(each.apply_chat_template for each in plan.evaluations):
@@ -69,7 +69,7 @@ def unread_arguments(lm: Any, plan: Plan) -> list[str]:
 
 
 def _sources(lm: Any) -> list[str]:
-    """Every text that may be the template; a tokenizer that renders by itself has none."""
+    """All texts that may be the chat template; empty if the tokenizer renders in code."""
     found = [getattr(lm, "hf_chat_template", None)]
     for owner in (getattr(lm, "tokenizer", None), getattr(lm, "processor", None)):
         template = getattr(owner, "chat_template", None)
@@ -78,7 +78,7 @@ def _sources(lm: Any) -> list[str]:
 
 
 def _spelled(token: str | int | None, tokenizer: Any) -> str | None:
-    """A token that is given by its number, as it stands in answers."""
+    """A token given by its id, as the text that appears in answers."""
     if token is None or (isinstance(token, str) and not token.isdigit()):
         return token
     return str(tokenizer.decode([int(token)]))

@@ -1,4 +1,4 @@
-"""lm-eval's own transformers model classes, asked as vLLM is and recorded alike."""
+"""lm-eval's transformers model classes, with requests and records that match those of vLLM."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ if TYPE_CHECKING:
 
 
 class RecordedTransformers(Templated, Scoring):
-    """What both classes share.
+    """Base of both model classes.
 
     lm-eval's classes build the model, render the prompts and score choices. Generation is done
-    here, because theirs differs from what it does with vLLM: they cut prompts through the middle of
-    an image, drop an image's transparency, go on behind a stop text until every row has met the
-    same one, and take sampling settings from the weights.
+    here, because theirs differs from what lm-eval does with vLLM: they can cut a prompt in the
+    middle of an image, drop an image's transparency, continue after a stop text until all rows have
+    produced it, and take sampling settings from the weights.
     """
 
     chat_applied = False
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
-        """Everything but the weights: configuration, tokenizer, processor."""
+        """Load everything except the weights: configuration, tokenizer, processor."""
         super().__init__(*args, progress=progress, **kwargs)
         self.chat_template_args = self.template_arguments
         self._answers: dict[Hashable, list[tuple[Answer, bool]]] = {}
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
-        """Put off the loading of the weights until `start`."""
+        """Defer loading the weights until `start`."""
         self._load = partial(super()._create_model, *args, **kwargs)
         self._model = _NotLoaded(self.config)
 
     def start(self) -> None:
-        """Load the weights, as lm-eval would have done before.
+        """Load the weights, which lm-eval's class would do in `__init__`.
 
         Raises:
-            UserError: with transformers' reason, as for an attention that is not installed.
+            UserError: with transformers' reason, for example an attention that is not installed.
         """
         wanted = self._model.wanted_on
         try:
@@ -83,7 +83,7 @@ class RecordedTransformers(Templated, Scoring):
         self.batch_size_per_gpu = size
 
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
-        # Of an earlier task, lm-eval's class for images would remember it.
+        # lm-eval's class for images would keep an earlier task's value.
         self.chat_applied = chat
         super().together(tasks, batch_size, chat)
 
@@ -99,26 +99,26 @@ class RecordedTransformers(Templated, Scoring):
         return texts
 
     def resolved(self) -> dict[str, Any]:
-        """What transformers made of the arguments."""
+        """Properties of the loaded model."""
         return {"model": self.pretrained, "max_model_len": self.max_length, **facts(self.model)}
 
     def get_model_info(self) -> dict[str, Any]:
-        """Nothing: lm-eval would ask the hub who these weights are, and they have a digest."""
+        """An empty dict. lm-eval would query the hub; the run records a digest of the weights."""
         return {}
 
     def forget(self) -> None:
-        """Drop the answers that nobody took."""
+        """Drop the answers of the task that has ended."""
         super().forget()
         self._answers.clear()
 
     def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
-        """What was answered to each repeat of a request, and whether its prompt was cut to fit."""
+        """The answer to each repeat of a request, and whether its prompt was truncated to fit."""
         if request.request_type == "generate_until":
             return self._answers.get(_key(request), [])
         return super().answers_to(request)
 
     def _chunks(self, requests: list[Instance]) -> Iterator[list[int]]:
-        """Places of requests that can share a batch: alike in settings, and nearly in length."""
+        """Indices of requests that can share a batch: equal settings and similar lengths."""
         alike: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
             alike.setdefault(repr(request.args[1]), []).append(place)
@@ -128,7 +128,7 @@ class RecordedTransformers(Templated, Scoring):
             yield from (places[start : start + size] for start in range(0, len(places), size))
 
     def _generated(self, requests: list[Instance]) -> list[tuple[Answer, bool]]:
-        """A chunk's answers, each with whether its prompt was cut; the new ones are kept."""
+        """A chunk's answers, each with whether its prompt was truncated; new answers are saved."""
         given = requests[0].args[1]
         eos = self.tok_decode([self.eot_token_id], skip_special_tokens=False)
         settings = settled(given, self.max_gen_toks, eos, self.think_end_token)
@@ -150,17 +150,17 @@ class RecordedTransformers(Templated, Scoring):
         ]
 
     def _prompt(self, request: Instance) -> dict[str, Any]:
-        """Text, and the images as the model is to see them."""
+        """The prompt's text, and its images as the model is shown them."""
         return {"prompt": request.args[0]}
 
     def _is_cut(self, prompt: dict[str, Any], room: int, answer: Answer) -> bool:
-        """Whether a prompt has lost its beginning; one with images never does."""
+        """Whether a prompt was left-truncated. A prompt with images never is."""
         if "multi_modal_data" in prompt or answer.prompt_tokens < self.max_length - room:
             return False
         return len(self.tok_encode(prompt["prompt"])) > answer.prompt_tokens
 
     def _generate(self, asked: list[dict[str, Any]], settings: Settings) -> list[Answer]:
-        """One batch; a prompt that cannot fit gets an empty answer, as from vLLM."""
+        """Answers to one batch. A prompt that cannot fit gets an empty answer, as with vLLM."""
         inputs = self._encode(asked, settings.room)
         prompts = _prompts(inputs)
         fits = [len(prompt) < self.max_length for prompt in prompts]
@@ -196,7 +196,7 @@ class RecordedTransformers(Templated, Scoring):
         ]
 
     def _encode(self, asked: list[dict[str, Any]], room: int) -> dict[str, torch.Tensor]:
-        """What the model gets: prompts padded on the left, and cut there to leave room."""
+        """The model's inputs: prompts padded on the left, and truncated there to leave room."""
         ids, mask = self.tok_batch_encode([each["prompt"] for each in asked])
         longest = self.max_length - room
         if longest < 1:
@@ -209,7 +209,7 @@ class RecordedTransformers(Templated, Scoring):
 
 
 class _NotLoaded:
-    """Stands where lm-eval expects the model, until its weights are loaded."""
+    """Stands in for the model until its weights are loaded."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -220,11 +220,11 @@ class _NotLoaded:
 
 
 class RecordedHF(RecordedTransformers):
-    """lm-eval's `hf`."""
+    """lm-eval's `hf` class."""
 
 
 class RecordedHFMultimodal(RecordedTransformers, HFMultimodalLM):
-    """lm-eval's `hf-multimodal`."""
+    """lm-eval's `hf-multimodal` class."""
 
     def _prompt(self, request: Instance) -> dict[str, Any]:
         if len(request.args) < 3:
@@ -244,7 +244,7 @@ class RecordedHFMultimodal(RecordedTransformers, HFMultimodalLM):
         return dict(self.tok_batch_multimodal_encode([each["prompt"] for each in asked], images))
 
 
-# What the worker asks a runtime for.
+# The names that the worker uses of a runtime module.
 __all__ = ["MODEL_CLASSES", "check_engine_args"]
 
 MODEL_CLASSES: dict[str, type[RecordedTransformers]] = {
@@ -258,7 +258,7 @@ def _key(request: Instance) -> Hashable:
 
 
 def _prompts(inputs: Any) -> list[list[int]]:
-    """Each row's own tokens, without the padding before them."""
+    """The tokens of each row without its padding."""
     return [
         tokens[mask.bool()].tolist()
         for tokens, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)

@@ -1,4 +1,4 @@
-"""transformers' own word on a model: whether the class fits it, and what it was loaded as."""
+"""Checks that a transformers class can load a model, and describes the loaded model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runner.errors import UserError
 from runner.inputs.weights import untrusted
 from runner.plan import Plan
 
-# What lm-eval's classes load, and the setting of ours that leads to each.
+# The class that each of lm-eval's classes loads, and the setting that selects it.
 LOADERS = {
     "hf": (transformers.AutoModelForCausalLM, "model.backend=vllm"),
     "hf-multimodal": (transformers.AutoModelForImageTextToText, "model.backend=vllm-vlm"),
@@ -19,10 +19,11 @@ LOADERS = {
 
 
 def check_engine_args(plan: Plan) -> None:
-    """Refuse weights that the plan's model class cannot load, before they are loaded.
+    """Reject weights that the plan's model class cannot load, before they are loaded.
 
     Raises:
-        UserError: with transformers' own reason, or with the class that would do.
+        UserError: with transformers' own reason, or with the setting for a class that can load
+            them.
     """
     args = plan.engine_args
     where = {k: args[k] for k in ("revision", "trust_remote_code", "subfolder") if k in args}
@@ -43,7 +44,7 @@ def check_engine_args(plan: Plan) -> None:
 
 
 def facts(model: Any) -> dict[str, Any]:
-    """What the weights were loaded as, and what computes on them."""
+    """Properties of the loaded model: dtype, attention, device, threads, parameters and so on."""
     return {
         "architectures": [type(model).__name__],
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -57,7 +58,7 @@ def facts(model: Any) -> dict[str, Any]:
 
 
 def said(error: Exception) -> str:
-    """The first line of what transformers says; some of its messages begin with an empty one."""
+    """The first non-empty line of transformers' error message."""
     return next(iter(str(error).strip().splitlines()), repr(error))
 
 

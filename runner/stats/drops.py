@@ -1,8 +1,7 @@
-"""Is there a drop, and how large may it be? One answer for every kind of score.
+"""Estimates, tests and bounds of a drop, for every kind of score.
 
-Every `Drop` keeps two promises, each with its own side of an error of 5 %: where there is no drop,
-`p` is at most 0.05 in at most 5 % of all runs; where there is one, `upper` lies below it in at most
-5 %.
+Every `Drop` controls both kinds of error at 5 %: if there is no drop, `p` is at most 0.05 in at
+most 5 % of all runs; if there is one, `upper` is below it in at most 5 % of all runs.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ CLUSTERED = "clustered t"
 
 @dataclass(frozen=True)
 class Drop:
-    """What n samples say: the drop in the metric's unit, a one-sided test for it, and a bound.
+    """The drop that n samples show, in the metric's unit, with a one-sided test and bound.
 
-    `stderr` is the test's standard error, `spread` the bound's, which is larger where clusters
-    count. `flips` are samples that changed, where an exact test counts them, and `step` is by how
-    much: 1 for scores of 0 or 1.
+    `stderr` is the test's standard error and `spread` the bound's, which is larger if samples are
+    clustered. If an exact test counts changed samples, `flips` is their number and `step` is the
+    size of one change: 1 for scores of 0 or 1.
     """
 
     n: int
@@ -39,14 +38,14 @@ class Drop:
     step: float = 1.0
 
     def detectable(self, alpha: float = ALPHA) -> float:
-        """The drop that the test finds with 80 % power."""
+        """The detectable drop: the one that the test finds with 80 % power."""
         seen = power.reach(alpha) * self.stderr
         if self.flips is not None:
             seen = max(seen, self.step * power.detectable_flips(self.flips, self.n, alpha))
         return seen
 
     def samples(self, margin: float, alpha: float = ALPHA) -> int:
-        """Samples with which a drop of the margin is found, and none is passed, with 80 % power."""
+        """Number of samples needed to find a drop of `margin`, and to pass none, at 80 % power."""
         needed = power.samples_for_error(max(self.stderr, self.spread), self.n, margin, alpha)
         if self.flips is not None:
             share = min(margin / self.step, 1.0)
@@ -55,7 +54,7 @@ class Drop:
 
 
 def of_flips(worse: int, better: int, n: int) -> Drop:
-    """The same n samples scored 0 or 1 twice."""
+    """The drop between two runs that scored the same n samples 0 or 1."""
     stderr = drop_stderr(worse, better, n)
     return Drop(
         n=n,
@@ -70,7 +69,7 @@ def of_flips(worse: int, better: int, n: int) -> Drop:
 
 
 def of_share(right: int, n: int, known: float) -> Drop:
-    """`right` of n samples against a share that is taken as exact."""
+    """The drop of `right` of n samples against a share that is taken as exact."""
     share = known if 0 < known < 1 else right / n
     stderr = math.sqrt(share * (1 - share) / n)
     return Drop(
@@ -85,12 +84,12 @@ def of_share(right: int, n: int, known: float) -> Drop:
 
 
 def of_differences(differences: Sequence[float], span: float) -> Drop:
-    """The mean of n differences, positive where a sample is worse; none can be more than `span`.
+    """The drop as the mean of n differences, positive if a sample is worse, at most `span` each.
 
-    Few that are not zero are counted: the test by their signs, the bound by how many samples can
-    have got worse, each by the whole span. Many are judged by Student's t, or where that is in
-    doubt by the bootstrap. All that moved by the same have no spread: then the next sample may move
-    otherwise, as seldom as none of n did.
+    With few non-zero differences, the test is an exact sign-flip test, and the bound assumes that
+    every sample that got worse did so by the whole span. With many, Student's t is used, or the
+    bootstrap if the t approximation is doubtful. If all differences are equal, their standard error
+    is 0; the bound then allows for samples that differ but occur too rarely to be among n.
     """
     n, center = len(differences), means.mean(differences)
     stderr = means.standard_error(differences)
@@ -116,7 +115,7 @@ def of_differences(differences: Sequence[float], span: float) -> Drop:
 
 
 def of_estimate(drop: float, stderr: float, n: int) -> Drop:
-    """A drop whose standard error is known from elsewhere."""
+    """The drop with a standard error that is known from elsewhere."""
     p, upper = means.above_zero(drop, stderr, math.inf), means.upper(drop, stderr, math.inf)
     return Drop(n, drop, stderr, NORMAL, p, upper, stderr)
 
@@ -124,12 +123,12 @@ def of_estimate(drop: float, stderr: float, n: int) -> Drop:
 def in_clusters(
     plain: Drop, differences: Sequence[float], clusters: Sequence[Hashable], tested: bool
 ) -> Drop:
-    """`plain` where samples come in clusters: its bound is no lower than the clustered one.
+    """`plain`, adjusted for clustered samples: its bound is at least the clustered one.
 
-    With `tested`, samples of one cluster share their fate, and the test has to hold for clusters
-    too. Student's t on clusters - 1 degrees of freedom with the error scaled by
-    sqrt(clusters / (clusters - 1)), as few clusters need (Cameron & Miller, Journal of Human
-    Resources 50 (2015) 317). Of a single cluster nothing is known.
+    With `tested`, the samples of a cluster are not independent, so the test must hold for clusters
+    too. Student's t with clusters - 1 degrees of freedom and the error scaled by sqrt(clusters /
+    (clusters - 1)), as few clusters need (Cameron & Miller, Journal of Human Resources 50 (2015)
+    317). A single cluster gives no bound.
     """
     count = len(set(clusters))
     if count < 2:

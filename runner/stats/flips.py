@@ -1,4 +1,7 @@
-"""The same samples scored 0 or 1 twice: `worse` turned from right to wrong, `better` the other way.
+"""Flipped answers: the same samples scored 0 or 1 twice.
+
+`worse` is the number that changed from right to wrong and `better` the number that changed from
+wrong to right.
 
 Sources: McNemar 1947 for the exact test; Tango, "Equivalence test and confidence interval for the
 difference in proportions for the paired-sample design", Statistics in Medicine 17 (1998) 891, for
@@ -15,14 +18,17 @@ from runner.stats import ALPHA
 
 
 def mcnemar(worse: int, better: int) -> float:
-    """Two-sided: under no effect, each change is as likely one way as the other."""
+    """Two-sided p of the exact McNemar test.
+
+    Without an effect, a flip is equally likely in either direction.
+    """
     from scipy.stats import binomtest
 
     return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0
 
 
 def mcnemar_drop(worse: int, better: int) -> float:
-    """One-sided: how likely `worse` or more of all changes are under no effect."""
+    """One-sided p of the exact McNemar test: the probability of `worse` or more of all flips."""
     from scipy.stats import binom
 
     return float(binom.sf(worse - 1, worse + better, 0.5)) if worse + better else 1.0
@@ -36,8 +42,8 @@ def drop_stderr(worse: int, better: int, n: int) -> float:
 def matched_proportions(worse: int, better: int, n: int) -> tuple[float, tuple[float, float]]:
     """Standard error and two-sided 95 % interval of (better - worse) / n: Agresti & Min's "Wald+2".
 
-    Half a sample is added to each of the four cells, so that no changes at all still leave some
-    width; Wald's own interval would have none.
+    Half a sample is added to each of the four cells, so the interval has some width even without
+    flips, unlike Wald's.
     """
     center = (better - worse) / (n + 2)
     stderr = math.sqrt((worse + better + 1) - (better - worse) ** 2 / (n + 2)) / (n + 2)
@@ -46,10 +52,10 @@ def matched_proportions(worse: int, better: int, n: int) -> tuple[float, tuple[f
 
 
 def score(worse: int, better: int, n: int, drop: float, correction: float = 0.0) -> float:
-    """Tango's score statistic for a true drop of `drop`: standard normal where it is true.
+    """Tango's score statistic for a true drop of `drop`, standard normal if that is the drop.
 
-    The chance of a change is the one that is most likely under that drop. `correction` is added to
-    the difference of the counts.
+    The probability of a flip is its maximum likelihood estimate under that drop. `correction` is
+    added to the difference of the counts.
     """
     quadratic = 2 * n
     linear = -worse - better + (2 * n - worse + better) * drop
@@ -64,13 +70,13 @@ def score(worse: int, better: int, n: int, drop: float, correction: float = 0.0)
 
 
 def upper_drop(worse: int, better: int, n: int, alpha: float = ALPHA) -> float:
-    """One-sided upper bound of the drop: Tango's interval with a continuity correction of half a
-    sample.
+    """One-sided upper bound of the drop: Tango's interval with a continuity correction.
 
-    Without the correction a bound on few changes is too low: no change in n samples gives 2.7 / n,
-    and 6.7 % of all runs with that drop show none. Agresti & Min's is lower still (1.6 / n). With
-    it no drop above the bound was found more often than `alpha` allows, for 20 to 2,000 samples
-    (tests/unit/test_statistics.py counts every outcome).
+    The correction is half a sample. Without it the bound is too low if there are few flips: no
+    flips in n samples would give 2.7 / n, but 6.7 % of all runs with that drop show none. Agresti &
+    Min's bound is lower still (1.6 / n). With the correction, the true drop is above the bound in
+    at most `alpha` of all runs, for 20 to 2,000 samples (tests/unit/test_statistics.py counts every
+    outcome).
     """
     from scipy.optimize import brentq
 

@@ -1,6 +1,6 @@
-"""The mean of n numbers: its standard error, clustered or not, and what Student's t says of it.
+"""The mean of n numbers: standard error, with or without clusters, and Student's t.
 
-Source of the errors: Miller, "Adding Error Bars to Evals", arXiv 2411.00640.
+Source of the standard errors: Miller, "Adding Error Bars to Evals", arXiv 2411.00640.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ def mean(values: Sequence[float]) -> float:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """sqrt(sum of squares about the mean / (n (n - 1))); 0 for fewer than two values."""
+    """Standard error of the mean; 0 for fewer than two values.
+
+    It is sqrt(sum of squares about the mean / (n (n - 1))).
+    """
     n = len(values)
     if n < 2:
         return 0.0
@@ -25,10 +28,10 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def clustered_error(values: Sequence[float], clusters: Sequence[Hashable]) -> float:
-    """Standard error where values of one cluster move together: Miller's formula.
+    """Standard error of the mean of clustered values: Miller's formula.
 
     SE² + 1/n² Σ_c Σ_{i≠j in c} (x_i - x̄)(x_j - x̄): the cross terms of each cluster are the square
-    of its sum less its squares. Values that move against each other may make it 0.
+    of its sum minus the sum of its squares. Negative correlation within clusters may make it 0.
     """
     n = len(values)
     center = mean(values)
@@ -42,14 +45,14 @@ def clustered_error(values: Sequence[float], clusters: Sequence[Hashable]) -> fl
 
 
 def t_test(values: Sequence[float]) -> float:
-    """Two-sided p of a mean of 0. The values must differ."""
+    """Two-sided p of a mean of 0, by Student's t. The values must not all be equal."""
     from scipy.stats import ttest_1samp
 
     return float(ttest_1samp(values, 0).pvalue)
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """Standard error and two-sided 95 % interval of the mean; no interval without spread."""
+    """Standard error and two-sided 95 % interval of the mean; no interval if the error is 0."""
     stderr = standard_error(values)
     if stderr == 0:
         return 0.0, None
@@ -60,7 +63,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | No
 
 
 def above_zero(center: float, stderr: float, freedom: float) -> float:
-    """One-sided p of a true mean of 0 or less, by Student's t; math.inf degrees are normal."""
+    """One-sided p of a true mean of 0 or less, by Student's t (normal for `freedom=math.inf`)."""
     from scipy.stats import t
 
     return float(t.sf(center / stderr, freedom))

@@ -1,4 +1,4 @@
-"""What a test would have seen, and how many samples it needs to see more."""
+"""Power analysis: detectable drops, and the number of samples needed to detect a drop."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from runner.stats import ALPHA, POWER
 
 
 def reach(alpha: float = ALPHA, power: float = POWER) -> float:
-    """Standard errors to which a one-sided test sees with that power: z of 1 - alpha + z of power.
+    """Smallest detectable difference of a one-sided test, in standard errors.
 
-    Miller's sample-size formula (arXiv 2411.00640, power analysis), solved for the difference.
+    It is z of 1 - alpha plus z of the power: Miller's sample-size formula (arXiv 2411.00640, power
+    analysis), solved for the difference.
     """
     normal = NormalDist()
     return normal.inv_cdf(1 - alpha) + normal.inv_cdf(power)
 
 
 def power_of_flips(drop: float, share: float, n: int, alpha: float = ALPHA) -> float:
-    """The chance that the one-sided exact McNemar test finds a drop in n samples.
+    """The probability that the one-sided exact McNemar test finds a drop in n samples.
 
-    `share` of the samples changes, or as many as the drop needs. Exact: over every number of
-    changes, how likely it is, and how likely enough of them are for the worse.
+    A share `share` of the samples flips, or as many as the drop needs. Exact: sums over every
+    number of flips, weighted by its probability, the probability that enough of them are for the
+    worse.
     """
     import numpy as np
     from scipy.stats import binom
@@ -29,10 +31,11 @@ def power_of_flips(drop: float, share: float, n: int, alpha: float = ALPHA) -> f
     changing = max(share, drop)
     if changing <= 0:
         return 0.0
-    # Beyond six standard deviations, either way, there is one in a billion.
+    # Numbers of flips beyond six standard deviations have a probability of about one in a
+    # billion.
     mean, spread = n * changing, 6 * math.sqrt(n * changing) + 20
     changes = np.arange(max(0, int(mean - spread)), min(n, int(mean + spread)) + 1)
-    needed = binom.isf(alpha, changes, 0.5) + 1  # the fewest with a p of at most alpha
+    needed = binom.isf(alpha, changes, 0.5) + 1  # the smallest number with a p of at most alpha
     found = binom.sf(needed - 1, changes, (changing + drop) / (2 * changing))
     return float(binom.pmf(changes, n, changing) @ found)
 
@@ -40,19 +43,19 @@ def power_of_flips(drop: float, share: float, n: int, alpha: float = ALPHA) -> f
 def detectable_flips(flips: int, n: int, alpha: float = ALPHA) -> float:
     """The drop that the one-sided exact McNemar test finds with 80 % power; 1 if it finds none.
 
-    `flips` of n samples changed, and as many are taken to change again.
+    `flips` of n samples flipped, and the same share is assumed for the next run.
     """
     from scipy.optimize import brentq
 
     share = flips / n
     if power_of_flips(1.0, share, n, alpha) < POWER:
         return 1.0
-    low = POWER / n / 100  # no test sees less than a sample
+    low = POWER / n / 100  # no test detects less than a sample
     return float(brentq(lambda d: power_of_flips(d, share, n, alpha) - POWER, low, 1.0, xtol=1e-9))
 
 
 def samples_for_flips(flips: int, n: int, margin: float, alpha: float = ALPHA) -> int:
-    """Samples with which `detectable_flips` is the margin, where the same share of them changes."""
+    """Number of samples for which `detectable_flips` is the margin, at the same share of flips."""
     share, few, many = flips / n, 1, 2
     while power_of_flips(margin, share, many, alpha) < POWER:
         few, many = many, 2 * many
@@ -66,5 +69,5 @@ def samples_for_flips(flips: int, n: int, margin: float, alpha: float = ALPHA) -
 
 
 def samples_for_error(stderr: float, n: int, margin: float, alpha: float = ALPHA) -> int:
-    """Samples whose standard error puts the margin just within reach; it shrinks as 1/sqrt(n)."""
+    """Number of samples for which the margin is detectable; stderr shrinks as 1/sqrt(n)."""
     return math.ceil(n * (reach(alpha) * stderr / margin) ** 2)

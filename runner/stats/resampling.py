@@ -1,4 +1,4 @@
-"""What the values themselves say of their mean where Student's t is in doubt."""
+"""Resampling tests and bounds of a mean, for data where Student's t is doubtful."""
 
 from __future__ import annotations
 
@@ -12,42 +12,45 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# With fewer values that are not zero, Student's t raises more false alarms than it says (4 changes
-# to one side have p = 0.046 by it, and happen by chance in 1 of 8); then all 2^n signs are counted.
+# With fewer non-zero values, Student's t raises more false alarms than its level (4 changes in one
+# direction have p = 0.046, but happen by chance in 1 of 8 cases). Then all 2^n signs are counted.
 FEW = 14
 RESAMPLES = 4000
 SEED = 20251125
-# Numbers drawn at once: 8 MB of indices.
+# Number of indices drawn at once: 8 MB.
 CHUNK = 1_000_000
 
 
 def t_is_doubtful(values: Sequence[float]) -> bool:
-    """Sugden, Smith & Jones, "Cochran's rule for simple random sampling", JRSS B 62 (2000) 787: the
-    normal approximation needs 28 + 25 G² values, where G is their skewness. They must differ."""
+    """Whether there are too few values for Student's t: fewer than 28 + 25 G², G their skewness.
+
+    Sugden, Smith & Jones, "Cochran's rule for simple random sampling", JRSS B 62 (2000) 787. The
+    values must not all be equal.
+    """
     from scipy.stats import skew
 
     return bool(len(values) < 28 + 25 * float(skew(values)) ** 2)
 
 
 def sign_flip(differences: Sequence[float]) -> float:
-    """Two-sided: the share of all ways to sign the differences whose sum is as far from zero."""
+    """Two-sided p: the share of all sign assignments whose sum is at least as far from zero."""
     import numpy as np
 
     return float(np.mean(np.abs(_signed_sums(differences)) >= abs(math.fsum(differences)) - 1e-9))
 
 
 def sign_flip_drop(differences: Sequence[float]) -> float:
-    """One-sided: the share of all ways to sign the differences whose sum is as large."""
+    """One-sided p: the share of all sign assignments whose sum is at least as large."""
     import numpy as np
 
     return float(np.mean(_signed_sums(differences) >= math.fsum(differences) - 1e-9))
 
 
 def bootstrap(values: Sequence[float], alpha: float = ALPHA) -> tuple[float, float]:
-    """One-sided p of a true mean of 0 or less, and upper bound of the mean: the bootstrap-t.
+    """One-sided p of a true mean of 0 or less, and upper bound of the mean, by the bootstrap-t.
 
     Efron & Tibshirani, An Introduction to the Bootstrap (1993), 12.5: resampled means in units of
-    their own standard errors stand for the unknown distribution of t. Seeded.
+    their own standard errors replace the unknown distribution of t. The seed is fixed.
     """
     import numpy as np
 
@@ -72,7 +75,8 @@ def _studentized(data: NDArray[np.float64], center: float) -> Iterator[NDArray[n
         error = drawn.std(axis=1, ddof=1) / math.sqrt(n)
         distance = drawn.mean(axis=1) - center
         spread = error > 0
-        # A resample of one value alone is infinitely far from the mean, on its side.
+        # A resample with only one distinct value is infinitely far from the mean, on its
+        # side.
         yield np.where(
             spread,
             distance / np.where(spread, error, 1.0),

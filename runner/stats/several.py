@@ -1,4 +1,4 @@
-"""Many tests at once."""
+"""Multiple testing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (1979): the chance of any false alarm stays below alpha."""
+    """p-values adjusted by Holm's step-down method (1979).
+
+    The probability of any false alarm stays at most alpha.
+    """
     adjusted = [0.0] * len(p_values)
     running = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):

@@ -1,4 +1,4 @@
-"""A share of n samples, each 0 or 1: intervals and the exact test against a known share."""
+"""Proportions of n samples, each 0 or 1: intervals and the exact test against a known share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.stats import ALPHA
 
 
 def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided score interval (Wilson 1927): sound at 0 and 1, where standard errors vanish."""
+    """Two-sided score interval (Wilson 1927), which also works at 0 and 1, where stderr is 0."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     center = (share + z * z / (2 * n)) / (1 + z * z / n)
     spread = share * (1 - share) / n + z * z / (4 * n * n)
@@ -18,9 +18,9 @@ def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float
 
 
 def lower_bound(right: int, n: int, alpha: float = ALPHA) -> float:
-    """One-sided: the true share is below it in at most `alpha` of all cases (Clopper-Pearson 1934).
+    """One-sided lower confidence bound of the true share (Clopper-Pearson 1934).
 
-    It is the share that makes `right` or more of `n` exactly as likely as `alpha`.
+    It is the share for which the probability of `right` or more of `n` is exactly `alpha`.
     """
     from scipy.stats import beta
 
@@ -28,12 +28,12 @@ def lower_bound(right: int, n: int, alpha: float = ALPHA) -> float:
 
 
 def upper_bound(right: int, n: int, alpha: float = ALPHA) -> float:
-    """The counterpart of `lower_bound`."""
+    """One-sided upper confidence bound of the true share; see `lower_bound`."""
     return 1.0 - lower_bound(n - right, n, alpha)
 
 
 def at_most(right: int, n: int, share: float) -> float:
-    """How likely `right` or fewer of `n` are where the true share is `share`: the exact test."""
+    """Probability of `right` or fewer of `n` for a true share of `share`: the exact test."""
     from scipy.stats import binom
 
     return float(binom.cdf(right, n, min(max(share, 0.0), 1.0)))
