@@ -132,15 +132,15 @@ class Feeding:
     def said(self) -> str:
         """A one-line summary.
 
-        For example `600 requests (up to 256 concurrent), 14 engine steps, 53.9% of 4 s inside
-        steps`.
+        For example `600 requests (up to 256 concurrent), 14 engine steps, engine busy 53.9% of
+        4 s`.
         """
         requests = f"{self.asked} request{'' if self.asked == 1 else 's'}"
         if self.asked:
             steps = f"{self.steps} engine step{'' if self.steps == 1 else 's'}"
             requests += f" (up to {self.window} concurrent), {steps}"
         if self.stepping is not None:
-            requests += f", {self.stepping:.1%} of {self.seconds:.0f} s inside steps"
+            requests += f", engine busy {self.stepping:.1%} of {self.seconds:.0f} s"
         if self.queued is not None:
             requests += f", requests queued {self.queued:.1%} of {self.seconds:.0f} s"
         if self.resumed:

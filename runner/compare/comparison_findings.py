@@ -31,9 +31,9 @@ MEANING = {
     Kind.UNPARSABLE: "One answer could not be parsed: it was scored as wrong, or guessed.",
     Kind.RESCORED: "The answers are identical but were scored differently.",
     Kind.NEAR_TIE: "Where the answers diverge, both runs had two almost equally likely tokens: "
-    "rounding alone can flip such an answer. Noise.",
+    "rounding alone can flip such an answer. This is noise.",
     Kind.DIFFERENT: "Where the answers diverge, at least one run had a clear preference: rounding "
-    "does not explain the difference. A finding.",
+    "does not explain the difference. Investigate it.",
 }
 
 
@@ -83,8 +83,8 @@ def _no_worse(comparison: Comparison) -> str:
         )
     margin = amount(verdict.margin or 0.0, row.share, sign=False)
     return (
-        f"B is worse than A{where} by {amount(row.drop, row.share, sign=False)}{part}, by at most "
-        f"{most} (95 %, one-sided), which is below the margin of {margin}."
+        f"B is worse than A{where} by {amount(row.drop, row.share, sign=False)}{part}, but within "
+        f"the margin of {margin}: a drop of more than {most} is ruled out (95 %, one-sided)."
     )
 
 
@@ -223,7 +223,7 @@ def _kinds(comparison: Comparison) -> str:
     )
     if any(each.reason in ASKED_OTHERWISE for each in comparison.unpaired):
         return f"{changed} questions were asked or answered differently: {named}."
-    return f"{changed} of {comparison.pairs} answers differ. By explanation: {named}."
+    return f"{changed} of {comparison.pairs} answers differ. Causes: {named}."
 
 
 def _numerics(comparison: Comparison) -> str:
@@ -247,11 +247,11 @@ def _moved(spread: Spread, pairs: int) -> str:
     if not spread.n:
         told = "cannot be compared"
     elif spread.worst == 0:
-        told = f"are identical ({spread.n:,} compared, in {of} pairs)"
+        told = f"are identical ({spread.n:,} values from {of} pairs)"
     else:
         told = (
             f"differ by {spread.median:.2g} nats (median), {spread.p99:.2g} (99th percentile) and "
-            f"at most {spread.worst:.2g} ({spread.n:,} compared, in {of} pairs)"
+            f"at most {spread.worst:.2g} ({spread.n:,} values from {of} pairs)"
         )
     return f"{told}; {lost}" if lost else told
 
@@ -312,7 +312,8 @@ def _settings(comparison: Comparison) -> str:
     keys = [each.key for each in (*found.configuration, *found.engine, *found.environment)]
     if keys:
         more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
-        return f"The runs differ in {', '.join(keys[:NAMED])}{more}."
+        noun = "setting or version differs" if len(keys) == 1 else "settings or versions differ"
+        return f"{len(keys)} {noun}: {', '.join(keys[:NAMED])}{more}."
     if found.same_engine and found.same_evaluation:
         return "No recorded setting, version or fingerprint differs between the runs."
     other = _joined(

@@ -30,7 +30,7 @@ def filters(flips: Sequence[Shown]) -> tuple[list[Filter], list[str]]:
     """Return filters with at least two choices, and the CSS classes of each flip."""
     by: list[tuple[str, str, Callable[[Shown], str]]] = [
         ("direction", "Direction", direction),
-        ("kind", "Explanation", lambda each: each.change.kind.value),
+        ("kind", "Cause", lambda each: each.change.kind.value),
         ("task", "Task", lambda each: each.task),
     ]
     found = []

@@ -43,7 +43,7 @@ def _table(comparison: Comparison) -> Table:
     left_out = len(rows) - len(shown)
     table = Table(caption=f"{left_out} more in compare.html" if left_out else None, box=SIMPLE_HEAD)
     table.add_column("", overflow="fold")
-    for column in ("A", "B", "B − A", "95 %", "worse", "better", "n", "p"):
+    for column in ("A", "B", "B − A", "95 % interval", "worse", "better", "n", "p"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in sorted(shown, key=rows.index):
         table.add_row(

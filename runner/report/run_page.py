@@ -36,7 +36,7 @@ from runner.verdict.explanation import beneath, reference
 
 LAPS = {
     "load_tasks_s": "loading tasks",
-    "start_engine_s": "starting the engine",
+    "start_engine_s": "startup (imports, checks, engine)",
     "evaluate_s": "evaluating",
 }
 

@@ -75,7 +75,10 @@ def axis_lines(
     told = sorted(changed, key=lambda each: (each.p_holm, -abs(each.effect.difference)))
     told = sorted(told[:SPELLED_OUT], key=mine.index)
     moving = sum(each.moves for each in mine)
-    head = f"{name}: {_count(moving)} of {len(mine)} values differ significantly from {against}"
+    head = (
+        f"{name}: {_count(moving)} of {len(mine)} values differ significantly from the reference "
+        f"({against})"
+    )
     if len(changed) < len(mine):
         head += f", {len(mine) - len(changed)} give the same answers"
     if len(changed) > len(told):

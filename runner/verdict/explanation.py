@@ -41,5 +41,5 @@ def reference(used: ReferenceUsed) -> str:
 def _samples(metric: MetricVerdict) -> str:
     count = f"{metric.samples_to_decide:,} samples"
     if metric.margin is None:
-        return f"with {count}, a run without a drop passes with 95 % probability"
-    return f"about {count} needed to decide at this margin"
+        return f"{count} are enough for a run without a drop to pass with 95 % probability"
+    return f"about {count} are needed to decide at this margin"

@@ -90,8 +90,8 @@ def test_a_sure_drop_under_the_margin_is_told_as_one(
     assert compared(tmp_path, "--margin", "0.1")[0] == 0
     printed = capsys.readouterr().out
     assert re.search(
-        r"PASSED: B is worse than A by 5\.0 points, by at most [5-9]\.\d points \(95 %, "
-        r"one-sided\), which is below the margin of 10\.0 points\.",
+        r"PASSED: B is worse than A by 5\.0 points, but within the margin of 10\.0 points: a drop "
+        r"of more than [5-9]\.\d points is ruled out \(95 %, one-sided\)\.",
         printed,
     ), printed
 
@@ -221,10 +221,10 @@ def test_log_probabilities_say_of_how_many_pairs_they_are(
     write_run(tmp_path / "b", other)
     _, output = compared(tmp_path)
     printed = capsys.readouterr().out
-    assert "are identical (60 compared, in 30 of 100 pairs)" in printed
+    assert "are identical (60 values from 30 of 100 pairs)" in printed
     assert "In 70 of 100 pairs, the same text and pixels produced a different number" in printed
     assert ">30 of 100</td>" in (output / "compare.html").read_text()
-    assert "Tokens of 30 of 100 pairs, in nats." in (output / "compare.md").read_text()
+    assert "for the generated tokens of 30 of 100 pairs." in (output / "compare.md").read_text()
 
 
 def test_nothing_is_the_same_to_the_last_digit_where_nothing_was_compared(
@@ -246,7 +246,7 @@ def test_values_that_are_not_finite_are_counted(
     write_run(tmp_path / "b", broken)
     compared(tmp_path)
     printed = capsys.readouterr().out
-    assert "(198 compared, in all 100 pairs); 2 are NaN, or infinite in one run only" in printed
+    assert "(198 values from all 100 pairs); 2 are NaN, or infinite in one run only" in printed
 
 
 def test_choices_after_other_prompt_tokens_are_left_out(
@@ -259,7 +259,7 @@ def test_choices_after_other_prompt_tokens_are_left_out(
     second += [row(n, **choices) for n in range(40, 50)]
     write_run(tmp_path / "b", second)
     _, output = compared(tmp_path)
-    assert "are identical (20 compared, in 10 of 50 pairs)" in capsys.readouterr().out
+    assert "are identical (20 values from 10 of 50 pairs)" in capsys.readouterr().out
     found = said(output)["numerics"]
     assert (found["choices"]["n"], found["other_tokens"]) == (20, 40)  # type: ignore[index]
 

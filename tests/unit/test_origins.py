@@ -121,7 +121,7 @@ def test_plan_verdict_and_report_say_it(
         "a file",
     ]
     report = markdown.render(plan, environment, outcome, verdict)  # type: ignore[arg-type]
-    assert "(baseline from: canary acc: given on the command line; canary f1: a file)" in report
+    assert "(baseline source: canary acc: given on the command line; canary f1: a file)" in report
 
 
 def test_the_value_of_a_reference_run_comes_from_that_run(compose: Compose, facts: Facts) -> None:

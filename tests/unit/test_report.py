@@ -110,7 +110,7 @@ def test_every_field_of_the_original_report(
         "**PyTorch**: 2.10.0",
         "**TorchNPU**: 2.10.0.post4",
         "**lm-eval**: 0.4.13",
-        "**Hardware Environment**: 2 × Ascend 910B4 (A2, 64 GiB HBM) (baseline from: ",
+        "**Hardware Environment**: 2 × Ascend 910B4 (A2, 64 GiB HBM) (baseline source: ",
         "Atlas A2 Series",
         "**Parallel mode**: TP2",
         "**Execution mode**: ACLGraph (FULL_AND_PIECEWISE)",
@@ -385,7 +385,7 @@ def test_how_full_the_engine_was_kept_is_told(
     asked = "- **Engine load**: 700 requests (up to 64 concurrent), 512 engine steps, "
     inside, outside = replace(fed, stepping=0.9876), replace(fed, queued=0.9876)
     text = render(plan, environment, replace(outcome, feeding=inside), verdict)
-    assert f"{asked}98.8% of 61 s inside steps\n" in text
+    assert f"{asked}engine busy 98.8% of 61 s\n" in text
     text = render(plan, environment, replace(outcome, feeding=outside), verdict)
     assert f"{asked}requests queued 98.8% of 61 s\n" in text
     resumed = Feeding(window=64, steps=0, asked=0, resumed=700, seconds=0.1)

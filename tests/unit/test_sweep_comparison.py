@@ -177,7 +177,10 @@ def test_words_of_a_difference(tmp_path: Path) -> None:
     points = by_tp(lambda tp: Found(right(55 if tp == "4" else 80)))
     sweep, comparisons = compared(tmp_path, points)
     ((head, below),) = findings(sweep, comparisons)
-    assert head == "tp: 1 of 2 values differ significantly from 1, 1 give the same answers"
+    assert (
+        head
+        == "tp: 1 of 2 values differ significantly from the reference (1), 1 give the same answers"
+    )
     # b = 25, c = 0, n = 100: -25/102 ± 1.96 * sqrt(26 - 625/102) / 102
     assert below == (
         "4 vs 1: −25.0 points (95 % −33.1 to −15.9), 0 answers better, 25 worse, "

@@ -29,7 +29,7 @@ SAID = (
     "exact McNemar, one-sided p = 0.03 (0.06 after Holm correction); "
     "drop +0.0100, upper bound +0.0240 (95 %), margin 0.02; "
     "detectable drop 0.0190 (80 % power); "
-    "about 1,200 samples needed to decide at this margin; "
+    "about 1,200 samples are needed to decide at this margin; "
     "30 samples worse, 21 better; standard errors clustered by 30 subjects"
 )
 
@@ -55,7 +55,7 @@ def test_the_originals_rule_says_what_it_would_have_seen() -> None:
                     margin=None, upper=None, evidence="")  # fmt: skip
     assert beneath(plain) == (
         "detectable drop 0.0190 (80 % power); "
-        "with 1,200 samples, a run without a drop passes with 95 % probability"
+        "1,200 samples are enough for a run without a drop to pass with 95 % probability"
     )
     assert beneath(replace(plain, detectable=None, samples_to_decide=None)) == ""
 
