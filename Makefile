@@ -23,7 +23,7 @@ test: lint docs package  ## everything that CI runs: linters and all tests
 	$(PY) -m pytest $(SIDE_BY_SIDE)
 
 unit: $(VENV)/.unit  ## the quick tests; they need no engine
-	CI= $(PY) -m pytest tests/unit -m "not slow" $(SIDE_BY_SIDE)
+	CI= $(PY) -m pytest tests/unit -m "not slow" $(subst -n 2,-n auto,$(SIDE_BY_SIDE))
 
 lint: $(VENV)/.dev  ## ruff, mypy, import layers, job files
 	$(PY) -m ruff check .
