@@ -107,7 +107,8 @@ class Stops(Rounds):
         kill(parent, number)
         self._ended(name, family, State.COMPLETED)
         assert found(self.run(name)) == self.expected
-        assert f"later: python -m runner.sync '{self.run(name).path}'" in self._said(name)
+        upload = f"upload it later with: python -m runner.sync '{self.run(name).path}'"
+        assert upload in self._said(name)
         assert _stored(server) == ["RUNNING"]
         server.behave()
         assert sync.main([str(self.run(name).path)]) == 0
