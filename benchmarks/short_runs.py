@@ -144,8 +144,9 @@ def three_tasks(folder: Path) -> list[str]:
     )
     names = ",".join(TASKS)
     return [
-        *["--config-dir", str(models.parent), "model=small", f"task.names=[{names}]"],
-        *[f"task.include_path={tasks}", "task.data_dir=null", "task.apply_chat_template=false"],
+        *["model=small", f"task.names=[{names}]", f"task.include_path={tasks}"],
+        *["task.data_dir=null", "task.apply_chat_template=false"],
+        *["--config-dir", str(models.parent)],
     ]
 
 
