@@ -16,6 +16,7 @@ import psutil
 from runner.sweep import record
 from runner.sweep.record import SweepRecord
 from tests.e2e.conftest import unhurried
+from tests.events import events
 
 PATIENCE_S = 400.0
 
@@ -63,8 +64,7 @@ class Swept:
     def events(self, number: int) -> list[str]:
         """What the point's worker has said of itself yet."""
         file = self.directory / str(number) / "events.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        return [json.loads(line)["event"] for line in lines if line.endswith("}")]
+        return [each["event"] for each in events(file)]
 
 
 def wait_for(what: Callable[[], Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import psutil
 
 from tests.e2e.conftest import Finished, command, unhurried
+from tests.events import events
 from tests.shared_memory import segments
 
 
@@ -50,10 +50,7 @@ class Started:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.output.read_text()
-            events = self.directory / "events.jsonl"
-            lines = events.read_text().splitlines() if events.exists() else []
-            for line in lines:
-                event: dict[str, Any] = json.loads(line)
+            for event in events(self.directory / "events.jsonl"):
                 if event["event"] == kind and when(event):
                     return event
             time.sleep(0.05)

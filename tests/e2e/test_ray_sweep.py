@@ -19,6 +19,7 @@ from benchmarks.sweep_packing import timeline, used_twice
 from runner.supervision.processes import shared_memory_of
 from runner.sweep.ray_task import ENGINES
 from tests.e2e.conftest import unhurried
+from tests.events import events
 
 pytestmark = pytest.mark.slow
 
@@ -53,12 +54,10 @@ class Started:
 
     def worker(self, number: int) -> int | None:
         """The process id of the point's engine, once it answers."""
-        file = self.sweep / str(number) / "events.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        events = [json.loads(line) for line in lines if line.endswith("}")]
-        if not any(event["event"] == "engine_started" for event in events):
+        told = events(self.sweep / str(number) / "events.jsonl")
+        if not any(event["event"] == "engine_started" for event in told):
             return None
-        return next(event["pid"] for event in events if event["event"] == "worker_started")
+        return next(event["pid"] for event in told if event["event"] == "worker_started")
 
     def finish(self, seconds: float = 600) -> tuple[int, str]:
         return self.process.wait(seconds), self.output.read_text()

@@ -42,6 +42,7 @@ from runner.supervision.processes import group_members, has_ended
 from runner.verdict import Verdict
 from runner.visible import visible
 from tests import standin
+from tests.events import events
 from tests.faults.forked import ForkedWorker, fork, redirect
 from tests.faults.harm import (
     HARM,
@@ -315,9 +316,7 @@ def _judged(run: RunDirectory) -> bool:
 
 def _workers(run: RunDirectory) -> list[int]:
     """The worker processes that a run has started so far."""
-    lines = run.events.read_text().splitlines() if run.events.exists() else []
-    events = [json.loads(line) for line in lines if line.endswith("}")]
-    return [event["pid"] for event in events if event["event"] == "worker_started"]
+    return [event["pid"] for event in events(run.events) if event["event"] == "worker_started"]
 
 
 def main() -> None:
