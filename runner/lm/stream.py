@@ -278,7 +278,9 @@ class Stream:
         most_tokens = max(each.question.params.max_tokens for each in flights)
         queue = Queue(
             finished=batch.steps,
-            ages=[self.tally.steps - each.since for each in {f.request for f in flights}],
+            ages=[
+                self.tally.steps - each.since for each in dict.fromkeys(f.request for f in flights)
+            ],
             waiting=len(batch.items),
             window=self._chunk or self.window,
             longest=steps_per_token * most_tokens,
