@@ -38,27 +38,23 @@ SHAPE = {
     "max_position_embeddings": 1024,
     "tie_word_embeddings": True,
 }
-CHOICES = """\
+TASK = """\
 task: {name}
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {data}}}}}
 test_split: test
-output_type: multiple_choice
 doc_to_text: "{{{{question}}}}"
-doc_to_choice: "{{{{choices}}}}"
 doc_to_target: "{{{{answer}}}}"
-metric_list: [{{metric: acc}}]
 """
-GENERATED = """\
-task: {name}
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
+CHOICES = f"""{TASK}\
+output_type: multiple_choice
+doc_to_choice: "{{{{{{{{choices}}}}}}}}"
+metric_list: [{{{{metric: acc}}}}]
+"""
+GENERATED = f"""{TASK}\
 output_type: generate_until
-doc_to_text: "{{{{question}}}}"
-doc_to_target: "{{{{answer}}}}"
-generation_kwargs: {{until: ["."], max_gen_toks: 32, do_sample: false}}
-metric_list: [{{metric: exact_match}}]
+generation_kwargs: {{{{until: ["."], max_gen_toks: 32, do_sample: false}}}}
+metric_list: [{{{{metric: exact_match}}}}]
 """
 TASKS = {"first_choices": CHOICES, "second_choices": CHOICES, "generated": GENERATED}
 DOCUMENTS = 100

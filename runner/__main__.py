@@ -24,7 +24,7 @@ from runner.messages import complain
 from runner.rundir import remove_empty
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, worst
 from runner.sweep import launcher, lock, record, search
-from runner.sweep.callback import started_sweep
+from runner.sweep.callback import leave_no_run_directory, started_sweep
 from runner.sweep.record import PointRecord
 
 _statuses: list[int] = []
@@ -92,6 +92,7 @@ def main() -> None:
         if is_usage_error(error):
             complain(UserError(explain(error)))
             _statuses.append(USAGE_ERROR)
+            leave_no_run_directory()
         elif isinstance(error, OSError):  # Hydra makes the run's directory before it calls us
             complain(UserError(_not_written(error)))
             _statuses.append(INFRASTRUCTURE if error.errno in FULL else USAGE_ERROR)

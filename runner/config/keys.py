@@ -67,9 +67,7 @@ def markdown() -> str:
         if first != group:
             group = first
             title = f"`{group}`" if group != "the run" else "The run"
-            lines.append(
-                f"\n## {title}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |"
-            )
+            lines.append(f"\n## {title}\n\n{HEAD}")
         cells = (f"`{key.name}`", f"`{key.type}`", key.default, key.meaning)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

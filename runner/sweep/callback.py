@@ -11,20 +11,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.errors import UserError
 from runner.messages import complain
-from runner.rundir import HYDRA
+from runner.rundir import HYDRA, remove_empty
 from runner.status import USAGE_ERROR
 from runner.sweep import lock
 
 _started: list[Path] = []
+_runs: list[Path] = []
 
 
 class Remember(Callback):
-    """Callback that records the sweep directory, which Hydra exposes nowhere else."""
+    """Callback that records the directory of the run or sweep before Hydra makes it."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         _refuse(config.hydra)
         # Hydra would write there before the run knows whether the directory is its own.
         config.hydra.output_subdir = None
+        _runs.append(Path(str(config.hydra.run.dir)))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         _refuse(config.hydra)
@@ -39,6 +41,12 @@ class Remember(Callback):
 def started_sweep() -> Path | None:
     """Return the directory of the sweep that this process started."""
     return _started[-1] if _started else None
+
+
+def leave_no_run_directory() -> None:
+    """Remove the run directory if it is empty: Hydra makes it before it checks its settings."""
+    for directory in _runs:
+        remove_empty(directory)
 
 
 def _refuse(hydra: DictConfig) -> None:

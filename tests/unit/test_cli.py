@@ -194,8 +194,9 @@ def test_several_bad_values_are_lines_of_one_message(cwd: Path) -> None:
     assert second.startswith("       engine.gpu_memory_utilization=2.0: ")
 
 
-def test_a_refused_run_leaves_no_directory(cwd: Path) -> None:
-    refused(cwd, "parallelism.tp=0")
+@pytest.mark.parametrize("setting", ["parallelism.tp=0", "hydra.job_logging.root.level=LOUD"])
+def test_a_refused_run_leaves_no_directory(cwd: Path, setting: str) -> None:
+    refused(cwd, setting)
     assert left_behind(cwd) == []
 
 
