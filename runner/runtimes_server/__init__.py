@@ -1,0 +1,1 @@
+"""A vLLM server, or any OpenAI-compatible one, as an engine."""

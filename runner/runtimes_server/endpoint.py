@@ -1,0 +1,126 @@
+"""An OpenAI-compatible API: where it is, how to reach it, and what its errors mean."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from runner.errors import UserError, chain
+
+# vLLM closes idle connections after 5 s. Ours end earlier, or a request could meet the closing one.
+KEEP_ALIVE_S = 3.0
+CONNECT_S = 10.0
+# Longest part of a server's own words in a message.
+WORDS = 400
+
+
+class ServerError(Exception):
+    """The server failed to answer, in its own words."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An API at `url`, which ends before `/completions`: `http://host:8000/v1`.
+
+    `api_key_env` is the environment variable that the key came from, for messages. `ca_file` is a
+    file of certificate authorities. Without `proxied`, the proxy variables of the environment are
+    ignored.
+    """
+
+    url: str
+    model: str = ""
+    api_key: str = field(default="", repr=False)
+    api_key_env: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_file: str | None = None
+    proxied: bool = True
+
+    def api(self, path: str) -> str:
+        """The URL of a path of the OpenAI API, for example `/models`."""
+        return self.url.rstrip("/") + path
+
+    def root(self, path: str) -> str:
+        """The URL of one of vLLM's own paths beside the API, for example `/metrics`."""
+        return self.url.rstrip("/").removesuffix("/v1") + path
+
+    def client_options(self) -> dict[str, Any]:
+        """Keyword arguments of `httpx.Client` and `httpx.AsyncClient`.
+
+        Raises:
+            UserError: if the file of certificate authorities cannot be read.
+        """
+        key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return {
+            "headers": {**key, **self.headers},
+            "trust_env": self.proxied,
+            **({"verify": self._trusted()} if self.ca_file else {}),
+        }
+
+    def _trusted(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise UserError(f"engine.endpoint.ca_file={self.ca_file}: {error}") from error
+
+    def refusal(self, response: httpx.Response, models: Sequence[str] = ()) -> UserError:
+        """The user's error behind a 4xx answer. `models` are the models that the server has."""
+        status, words = response.status_code, own_words(response)
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return UserError(self._key_problem(status, words))
+        if status == HTTPStatus.NOT_FOUND and models and self.model not in models:
+            return UserError(
+                f"engine.endpoint.model={self.model}: {self.url} does not serve it; "
+                f"it serves {', '.join(models)}"
+            )
+        return UserError(f"{response.request.url}: HTTP {status}: {words}")
+
+    def unreachable(self, error: httpx.HTTPError) -> UserError:
+        """The user's error behind a connection that was never made."""
+        if certificate := certificate_problem(error):
+            return UserError(
+                f"engine.endpoint.url={self.url}: the server's certificate is not trusted: "
+                f"{certificate}; set engine.endpoint.ca_file to the file of its authority"
+            )
+        return UserError(f"engine.endpoint.url={self.url}: cannot connect: {reason(error)}")
+
+    def _key_problem(self, status: int, words: str) -> str:
+        if not self.api_key_env:
+            what = "set engine.endpoint.api_key_env to the name of a variable that holds its key"
+        elif not self.api_key:
+            what = f"set the environment variable {self.api_key_env} to its key"
+        else:
+            what = f"check the key in the environment variable {self.api_key_env}"
+        return f"engine.endpoint.url={self.url}: HTTP {status}: {words}; {what}"
+
+
+def own_words(response: httpx.Response) -> str:
+    """A server's own message in an error answer: vLLM's, FastAPI's, or the text itself."""
+    try:
+        said = json.loads(response.content)
+    except ValueError:
+        said = response.text
+    if isinstance(said, dict):
+        said = said.get("error", said.get("message", said.get("detail", said)))
+    if isinstance(said, dict):
+        said = said.get("message", said)
+    words = " ".join(str(said).split())
+    return words if len(words) <= WORDS else words[:WORDS] + "…"
+
+
+def certificate_problem(error: BaseException) -> str:
+    """OpenSSL's reason for rejecting a certificate; empty for any other error."""
+    for inner in chain(error):
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return str(inner.verify_message or inner)
+    return ""
+
+
+def reason(error: BaseException) -> str:
+    """The reason of a failed connection; some of httpx's errors carry no text."""
+    return str(error) or type(error).__name__

@@ -1,0 +1,128 @@
+"""What a vLLM server did between two readings of its Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+PREFIX = "vllm:"
+# Only in `/metrics` of a server with one API process.
+STARTED = "process_start_time_seconds"
+
+# A counter's values by the label that its meaning depends on, summed over engines and models.
+Counters = Mapping[str, Mapping[str, float]]
+# That label, for counters that have one.
+LABELS = {
+    "vllm:request_success_total": "finished_reason",
+    "vllm:spec_decode_num_accepted_tokens_per_pos_total": "position",
+}
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """Speculative decoding: tokens drafted and accepted; `by_position` counts accepted tokens."""
+
+    drafts: int
+    drafted: int
+    accepted: int
+    by_position: tuple[int, ...] = ()
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """The accepted share of the drafted tokens."""
+        return self.accepted / self.drafted if self.drafted else None
+
+    @property
+    def accepted_length(self) -> float | None:
+        """Mean number of tokens that each step of the model gave, its own included."""
+        return 1 + self.accepted / self.drafts if self.drafts else None
+
+
+@dataclass(frozen=True)
+class ServerWork:
+    """The server's counts of its work in a run, all engines and all clients together.
+
+    `finished` has the number of requests by finish reason. A count is None if the server has no
+    such metric. `restarted` says that the counters began anew, so they miss what came before.
+    """
+
+    preemptions: int | None
+    prefix_queries: int | None
+    prefix_hits: int | None
+    prompt_tokens: int | None
+    generation_tokens: int | None
+    finished: dict[str, int] = field(default_factory=dict)
+    speculation: Speculation | None = None
+    restarted: bool = False
+
+    @property
+    def prefix_hit_rate(self) -> float | None:
+        """The share of prompt tokens that were found in the prefix cache."""
+        if not self.prefix_queries or self.prefix_hits is None:
+            return None
+        return self.prefix_hits / self.prefix_queries
+
+
+def read_counters(text: str) -> Counters:
+    """vLLM's counters in the Prometheus text format.
+
+    Raises:
+        ValueError: if the text is not in that format.
+    """
+    found: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            counts = sample.name.startswith(PREFIX) and family.type == "counter"
+            if (counts and sample.name.endswith("_total")) or sample.name == STARTED:
+                label = sample.labels.get(LABELS.get(sample.name, ""), "")
+                found[sample.name][label] += sample.value
+    return found
+
+
+def work_between(before: Counters, after: Counters) -> ServerWork:
+    """The difference of two readings."""
+    restarted = _restarted(before, after)
+
+    def counts(name: str) -> dict[str, int]:
+        earlier = {} if restarted else before.get(name, {})
+        return {
+            label: round(value - earlier.get(label, 0.0))
+            for label, value in after.get(name, {}).items()
+        }
+
+    def count(name: str) -> int | None:
+        return sum(counts(name).values()) if name in after else None
+
+    positions = counts("vllm:spec_decode_num_accepted_tokens_per_pos_total")
+    drafts = count("vllm:spec_decode_num_drafts_total")
+    return ServerWork(
+        preemptions=count("vllm:num_preemptions_total"),
+        prefix_queries=count("vllm:prefix_cache_queries_total"),
+        prefix_hits=count("vllm:prefix_cache_hits_total"),
+        prompt_tokens=count("vllm:prompt_tokens_total"),
+        generation_tokens=count("vllm:generation_tokens_total"),
+        finished={reason: n for reason, n in counts("vllm:request_success_total").items() if n},
+        speculation=None
+        if drafts is None
+        else Speculation(
+            drafts,
+            count("vllm:spec_decode_num_draft_tokens_total") or 0,
+            count("vllm:spec_decode_num_accepted_tokens_total") or 0,
+            tuple(positions[place] for place in sorted(positions, key=int)),
+        ),
+        restarted=restarted,
+    )
+
+
+def _restarted(before: Counters, after: Counters) -> bool:
+    """Whether a counter is lower than it was, or the process started later."""
+    if before.get(STARTED, {}) != after.get(STARTED, {}):
+        return True
+    return any(
+        after.get(name, {}).get(label, 0.0) < value
+        for name, values in before.items()
+        for label, value in values.items()
+    )

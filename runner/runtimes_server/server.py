@@ -1,0 +1,156 @@
+"""What a server says of itself, asked before a run and after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from runner.config.usage import suggestion
+from runner.errors import UserError
+from runner.runtimes_server.endpoint import CONNECT_S, Endpoint
+from runner.runtimes_server.metrics import Counters, read_counters
+
+TIMEOUT_S = 30.0
+VLLM = "vllm"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """An entry of `/v1/models`. `root` are its weights, `parent` the base model of an adapter."""
+
+    id: str
+    root: str | None = None
+    max_model_len: int | None = None
+    parent: str | None = None
+    owned_by: str | None = None
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """A server's own account of itself. `version` is None if it does not tell."""
+
+    url: str
+    version: str | None
+    model: ServedModel
+    models: tuple[ServedModel, ...]
+
+    @property
+    def vllm(self) -> bool:
+        """Whether the server is vLLM."""
+        return self.model.owned_by == VLLM
+
+
+def server_facts(endpoint: Endpoint) -> ServerFacts:
+    """Ask a server what it is and which model it serves.
+
+    Raises:
+        UserError: if it cannot be reached, rejects the key, is no OpenAI-compatible server, or does
+            not serve the model.
+    """
+    with _client(endpoint) as client:
+        models = _models(endpoint, client)
+        version = _optional(client, endpoint.root("/version"))
+    said = _json(version)
+    return ServerFacts(
+        endpoint.url,
+        said.get("version") if isinstance(said, dict) else None,
+        _chosen(endpoint, models),
+        models,
+    )
+
+
+def server_counters(endpoint: Endpoint) -> Counters | None:
+    """The server's counters now; None if it shows none."""
+    with _client(endpoint) as client:
+        response = _optional(client, endpoint.root("/metrics"))
+    if response is None:
+        return None
+    try:
+        return read_counters(response.text) or None
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _client(endpoint: Endpoint) -> Iterator[httpx.Client]:
+    timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_S)
+    with httpx.Client(**endpoint.client_options(), timeout=timeout) as client:
+        yield client
+
+
+def _models(endpoint: Endpoint, client: httpx.Client) -> tuple[ServedModel, ...]:
+    url = endpoint.api("/models")
+    try:
+        response = client.get(url)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise UserError(f"engine.endpoint.url={endpoint.url}: not a URL: {error}") from error
+    except httpx.HTTPError as error:
+        raise endpoint.unreachable(error) from error
+    if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise endpoint.refusal(response)
+    listed = _json(response)
+    try:
+        if response.status_code != HTTPStatus.OK:
+            raise ValueError(f"HTTP {response.status_code}")
+        return tuple(_model(each) for each in listed["data"])
+    except (ValueError, TypeError, KeyError) as error:
+        what = str(error) if isinstance(error, ValueError) else "not a list of models"
+        hint = "" if endpoint.url.rstrip("/").endswith("/v1") else "; the URL should end in /v1"
+        raise UserError(
+            f"engine.endpoint.url={endpoint.url}: not an OpenAI-compatible server: "
+            f"{url} answers {what}{hint}"
+        ) from error
+
+
+def _model(card: dict[str, Any]) -> ServedModel:
+    return ServedModel(
+        str(card["id"]),
+        card.get("root"),
+        card.get("max_model_len"),
+        card.get("parent"),
+        card.get("owned_by"),
+    )
+
+
+def _chosen(endpoint: Endpoint, models: tuple[ServedModel, ...]) -> ServedModel:
+    """The configured model, or the only one that is not an adapter."""
+    names = tuple(model.id for model in models)
+    if endpoint.model:
+        found = next((model for model in models if model.id == endpoint.model), None)
+        if found is None:
+            raise UserError(
+                f"engine.endpoint.model={endpoint.model}: {endpoint.url} does not serve it; "
+                f"it serves {', '.join(names) or 'no model'}."
+                f"{suggestion(endpoint.model, names)}"
+            )
+        return found
+    bases = [model for model in models if model.parent is None]
+    aliases = {model.root or model.id for model in bases}  # vLLM lists every name of its model
+    if len(aliases) != 1:
+        raise UserError(
+            f"engine.endpoint.url={endpoint.url}: serves {', '.join(names) or 'no model'}; "
+            "choose with engine.endpoint.model=NAME"
+        )
+    return bases[0]
+
+
+def _optional(client: httpx.Client, url: str) -> httpx.Response | None:
+    """The answer of a path that only vLLM has."""
+    try:
+        response = client.get(url)
+    except httpx.HTTPError:
+        return None
+    return response if response.status_code == HTTPStatus.OK else None
+
+
+def _json(response: httpx.Response | None) -> Any:
+    try:
+        return json.loads(response.content) if response is not None else None
+    except ValueError:
+        return None
