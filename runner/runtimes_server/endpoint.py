@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from runner.errors import UserError, chain
+from runner.errors import UserError
 
 # vLLM closes idle connections after 5 s. Ours end earlier, or a request could meet the closing one.
 KEEP_ALIVE_S = 3.0
@@ -114,11 +115,12 @@ def own_words(response: httpx.Response) -> str:
 
 
 def certificate_problem(error: BaseException) -> str:
-    """OpenSSL's reason for rejecting a certificate; empty for any other error."""
-    for inner in chain(error):
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            return str(inner.verify_message or inner)
-    return ""
+    """OpenSSL's reason for rejecting a certificate; empty for any other error.
+
+    httpx keeps only the text of OpenSSL's error.
+    """
+    found = re.search(r"certificate verify failed: (.+?)(?: \(_ssl|$)", str(error))
+    return found[1] if found else ""
 
 
 def reason(error: BaseException) -> str:

@@ -12,9 +12,14 @@ PREFIX = "vllm:"
 # Only in `/metrics` of a server with one API process.
 STARTED = "process_start_time_seconds"
 
-# A counter's values by the label that its meaning depends on, summed over engines and models.
+ENDINGS = ("_total", "_count", "_sum")
+# Settings of the KV cache, as labels of a metric whose value means nothing.
+CACHE = "vllm:cache_config_info"
+
+# Counters, and counts and sums of histograms: values by the label that their meaning depends on,
+# summed over engines and models.
 Counters = Mapping[str, Mapping[str, float]]
-# That label, for counters that have one.
+# That label, where there is one.
 LABELS = {
     "vllm:request_success_total": "finished_reason",
     "vllm:spec_decode_num_accepted_tokens_per_pos_total": "position",
@@ -46,7 +51,8 @@ class ServerWork:
     """The server's counts of its work in a run, all engines and all clients together.
 
     `finished` has the number of requests by finish reason. A count is None if the server has no
-    such metric. `restarted` says that the counters began anew, so they miss what came before.
+    such metric. Seconds are means per request, or per token after the first. `restarted` says that
+    the counters began anew, so they miss what came before.
     """
 
     preemptions: int | None
@@ -56,6 +62,9 @@ class ServerWork:
     generation_tokens: int | None
     finished: dict[str, int] = field(default_factory=dict)
     speculation: Speculation | None = None
+    queued_s: float | None = None
+    first_token_s: float | None = None
+    later_token_s: float | None = None
     restarted: bool = False
 
     @property
@@ -75,26 +84,45 @@ def read_counters(text: str) -> Counters:
     found: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            counts = sample.name.startswith(PREFIX) and family.type == "counter"
-            if (counts and sample.name.endswith("_total")) or sample.name == STARTED:
+            counts = sample.name.startswith(PREFIX) and sample.name.endswith(ENDINGS)
+            if counts or sample.name == STARTED:
                 label = sample.labels.get(LABELS.get(sample.name, ""), "")
                 found[sample.name][label] += sample.value
     return found
+
+
+def read_cache_settings(text: str) -> dict[str, str]:
+    """The settings of the engines' KV caches, which are all alike; empty if they are not shown.
+
+    Raises:
+        ValueError: if the text is not in the Prometheus format.
+    """
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == CACHE:
+                return {name: value for name, value in sample.labels.items() if name != "engine"}
+    return {}
 
 
 def work_between(before: Counters, after: Counters) -> ServerWork:
     """The difference of two readings."""
     restarted = _restarted(before, after)
 
-    def counts(name: str) -> dict[str, int]:
+    def differences(name: str) -> dict[str, float]:
         earlier = {} if restarted else before.get(name, {})
         return {
-            label: round(value - earlier.get(label, 0.0))
-            for label, value in after.get(name, {}).items()
+            label: value - earlier.get(label, 0.0) for label, value in after.get(name, {}).items()
         }
+
+    def counts(name: str) -> dict[str, int]:
+        return {label: round(value) for label, value in differences(name).items()}
 
     def count(name: str) -> int | None:
         return sum(counts(name).values()) if name in after else None
+
+    def mean(name: str) -> float | None:
+        requests = count(f"{name}_count")
+        return sum(differences(f"{name}_sum").values()) / requests if requests else None
 
     positions = counts("vllm:spec_decode_num_accepted_tokens_per_pos_total")
     drafts = count("vllm:spec_decode_num_drafts_total")
@@ -113,6 +141,9 @@ def work_between(before: Counters, after: Counters) -> ServerWork:
             count("vllm:spec_decode_num_accepted_tokens_total") or 0,
             tuple(positions[place] for place in sorted(positions, key=int)),
         ),
+        queued_s=mean("vllm:request_queue_time_seconds"),
+        first_token_s=mean("vllm:time_to_first_token_seconds"),
+        later_token_s=mean("vllm:inter_token_latency_seconds"),
         restarted=restarted,
     )
 

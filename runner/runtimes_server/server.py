@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from runner.config.usage import suggestion
 from runner.errors import UserError
 from runner.runtimes_server.endpoint import CONNECT_S, Endpoint
-from runner.runtimes_server.metrics import Counters, read_counters
+from runner.runtimes_server.metrics import Counters, read_cache_settings, read_counters
 
 TIMEOUT_S = 30.0
 VLLM = "vllm"
@@ -33,12 +33,16 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """A server's own account of itself. `version` is None if it does not tell."""
+    """A server's own account of itself.
+
+    `version` and `cache`, the settings of the KV cache, are None and empty if it does not tell.
+    """
 
     url: str
     version: str | None
     model: ServedModel
     models: tuple[ServedModel, ...]
+    cache: dict[str, str] = field(default_factory=dict)
 
     @property
     def vllm(self) -> bool:
@@ -56,12 +60,14 @@ def server_facts(endpoint: Endpoint) -> ServerFacts:
     with _client(endpoint) as client:
         models = _models(endpoint, client)
         version = _optional(client, endpoint.root("/version"))
+        metrics = _optional(client, endpoint.root("/metrics"))
     said = _json(version)
     return ServerFacts(
         endpoint.url,
         said.get("version") if isinstance(said, dict) else None,
         _chosen(endpoint, models),
         models,
+        _read(read_cache_settings, metrics) or {},
     )
 
 
@@ -69,10 +75,16 @@ def server_counters(endpoint: Endpoint) -> Counters | None:
     """The server's counters now; None if it shows none."""
     with _client(endpoint) as client:
         response = _optional(client, endpoint.root("/metrics"))
-    if response is None:
-        return None
+    return _read(read_counters, response) or None
+
+
+Read = TypeVar("Read")
+
+
+def _read(reader: Callable[[str], Read], metrics: httpx.Response | None) -> Read | None:
+    """What a reader finds in metrics; None if there are none, or in another format."""
     try:
-        return read_counters(response.text) or None
+        return None if metrics is None else reader(metrics.text)
     except ValueError:
         return None
 
