@@ -97,7 +97,7 @@ class Engine:
 
 def model(**arguments: Any) -> Any:
     """The canary in our class for images."""
-    from runner.lm.models import MODEL_CLASSES
+    from runner.runtimes.vllm.models import MODEL_CLASSES
 
     lm = MODEL_CLASSES["vllm-vlm"](
         pretrained=str(WEIGHTS),

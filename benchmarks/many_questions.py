@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.whole_run import events, variables
 from runner.plan import Plan
+from runner.present.lm_eval_command import lm_eval_command
 from runner.rundir import read_json
 
 TASK = """\
@@ -96,7 +97,7 @@ def run(folder: Path, name: str, checkout: Path) -> dict[str, float]:
 
 def lm_eval(folder: Path) -> float:
     plan: Plan = read_json(folder / "ours" / "plan.json", Plan)
-    words = f"{plan.lm_eval_command()} --log_samples --output_path {folder / 'theirs'}"
+    words = f"{lm_eval_command(plan)} --log_samples --output_path {folder / 'theirs'}"
     return timed(["bash", "-ec", words], folder, {})
 
 

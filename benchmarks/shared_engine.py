@@ -46,10 +46,11 @@ def main() -> None:
 def command(plan: dict[str, object], folder: Path) -> str:
     """The lm_eval command line from the run's report."""
     from runner.plan import Plan
+    from runner.present.lm_eval_command import lm_eval_command
     from runner.rundir import read_json, write_json
 
     write_json(folder / "plan.json", plan)
-    return str(read_json(folder / "plan.json", Plan).lm_eval_command())
+    return lm_eval_command(read_json(folder / "plan.json", Plan))
 
 
 def seconds(words: list[str], folder: str) -> float:

@@ -23,6 +23,7 @@ from pathlib import Path
 from benchmarks.many_questions import timed
 from runner.plan import Plan
 from runner.platforms.cpu import cure_this_process
+from runner.present.lm_eval_command import lm_eval_command
 from runner.rundir import read_json
 
 CANARY = Path(__file__).parents[1] / "runner" / "canary" / "weights"
@@ -80,7 +81,7 @@ class Side:
         logged = f" --log_samples --output_path {self.folder / 'theirs'}"
         lines = [
             line + logged if line.startswith("lm_eval ") else line
-            for line in plan.lm_eval_command().splitlines()
+            for line in lm_eval_command(plan).splitlines()
         ]
         return timed(["bash", "-ec", "\n".join(lines)], self.folder, {})
 

@@ -30,6 +30,7 @@ from typing import Any
 from benchmarks.feeding_memory import data_set
 from benchmarks.keeping_full import PADDING, STEP_S
 from runner.plan import Plan
+from runner.present.lm_eval_command import lm_eval_command
 from runner.rundir import read_json
 from runner.supervision.processes import group_members
 
@@ -99,7 +100,7 @@ class Sides:
     def lm_eval(self) -> Took:
         """Time of the lm_eval command from the run's report, with samples kept."""
         plan: Plan = read_json(self.folder / "whole" / "plan.json", Plan)
-        words = f"{plan.lm_eval_command()} --log_samples --output_path {self.folder / 'theirs'}"
+        words = f"{lm_eval_command(plan)} --log_samples --output_path {self.folder / 'theirs'}"
         return self.timed(["bash", "-ec", words])
 
     def kill_half_way(self) -> int:

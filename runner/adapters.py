@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 CONFIG = "adapter_config.json"
-# The `engine.extra` key for an adapter, by runtime.
-KEYS = {"vllm": "lora_local_path", "transformers": "peft"}
 
 
 def is_adapter(directory: Path) -> bool:
@@ -19,10 +17,10 @@ def is_adapter(directory: Path) -> bool:
 def as_model(directory: Path) -> str:
     """Return what to do with an adapter that was given as a model."""
     base = _mapping(directory / CONFIG).get("base_model_name_or_path") or "ITS_BASE_MODEL"
-    keys = " (or ".join(f"engine.extra.{key}={directory}" for key in KEYS.values())
     return (
         f"model.pretrained={directory}: an adapter, not a model ({CONFIG} and no config.json in "
-        f"it); set model=any model.pretrained={base} {keys} with engine=transformers)"
+        f"it); set model=any model.pretrained={base} engine.extra.lora_local_path={directory} (or "
+        f"engine.extra.peft={directory} with engine=transformers)"
     )
 
 

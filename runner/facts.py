@@ -17,30 +17,25 @@ from runner.digest import (
     last_changes,
     last_changes_of_data,
 )
-from runner.environment import MOVING, ON_PATH, Environment
+from runner.environment import ON_PATH, Environment
 from runner.hub_ids import is_path
 from runner.inputs.paths import contents, local_paths
 from runner.inputs.task_data import named_by_tasks
-from runner.packages import AT_START, OURS, engine_plugins
-from runner.plan import Facts
+from runner.packages import AT_START, OURS
+from runner.planning import Facts
 from runner.preflight import Findings
-from runner.runtimes import engine_args
+from runner.runtimes import runtime_of
 from runner.variables import moving, parts
 
-# System components and packages that can change the engine's results.
+# System components that can change the engine's results.
 MACHINE = ("cann", "driver", "firmware")
-MOVES = {
-    "vllm": tuple(name for name in MOVING if name not in ("accelerate", "peft")),
-    # lm-eval's own model class runs the model here, and vLLM may not be installed.
-    "transformers": (*(name for name in MOVING if not name.startswith("vllm")), "lm-eval"),
-}
 ASKS = ("lm-eval", OURS)
 
 
 def at_hand(found: Findings, environment: Environment) -> Facts:
     """The facts that can be collected without reading weights or data."""
     known = {**environment.packages, **environment.toolkit}
-    recorded = (*MOVES[found.config.engine.runtime], *MACHINE)
+    recorded = (*runtime_of(found.config.engine.runtime).packages(), *MACHINE)
     return Facts(
         versions={name: known[name] for name in recorded if name in known},
         device=environment.chip,
@@ -56,6 +51,7 @@ def at_hand(found: Findings, environment: Environment) -> Facts:
 def gathered(found: Findings, environment: Environment) -> Facts:
     """All facts of a run. Reads its files, so call it only when no problem is left."""
     config, facts = found.config, at_hand(found, environment)
+    runtime = runtime_of(config.engine.runtime)
     task, tokenizer = config.task, config.model.tokenizer
     if tokenizer is not None and is_path(tokenizer):
         tokenizer = digest_path(Path(tokenizer).expanduser())
@@ -71,15 +67,15 @@ def gathered(found: Findings, environment: Environment) -> Facts:
         data=_data(found, named),
         tokenizer=tokenizer,
         paths=contents([config.engine.extra, _read_by_variables(config, environment)]),
-        unread=_unread(local_paths(engine_args(config)), (*data, *named)),
+        unread=_unread(local_paths(runtime.arguments(config)), (*data, *named)),
     )
 
 
 def _loaded(config: RunConfig) -> Iterator[str]:
     """Names of the packages and modules that the worker loads to run the model."""
-    yield from MOVES[config.engine.runtime]
-    if config.engine.runtime == "vllm":
-        yield from engine_plugins()
+    runtime = runtime_of(config.engine.runtime)
+    yield from runtime.packages()
+    yield from runtime.plugins()
     yield from (*AT_START, ON_PATH, OURS)
 
 

@@ -13,6 +13,7 @@ from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.present.formats import cell, fenced, plus_minus
+from runner.present.lm_eval_command import lm_eval_command
 from runner.present.template import template
 from runner.report.markdown import MARKS
 from runner.report.stack import execution_mode, version
@@ -78,6 +79,7 @@ def _render(file: Path, adopted: Adopted, run: RunDirectory, plan: Plan) -> str:
         environment=environment,
         execution_mode=execution_mode(plan, outcome),
         version=lambda *names: version(environment, *names),
+        lm_eval_command=lm_eval_command(plan, outcome.greedy_by_default),
         rows=rows,
         verdict=verdict,
         configuration=file.name,

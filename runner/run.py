@@ -25,7 +25,8 @@ from runner.facts import at_hand, gathered
 from runner.inputs import sources
 from runner.messages import warn
 from runner.outcome import Outcome, State
-from runner.plan import Plan, make_plan
+from runner.plan import Plan
+from runner.planning import make_plan
 from runner.platforms import PLATFORMS
 from runner.reference.locating import locate
 from runner.reference.reading import Reference, misfits, read

@@ -34,6 +34,7 @@ from runner.inputs.paths import local_paths
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import JournalPlan, Plan
 from runner.rundir import RunDirectory, read_json, write_json
+from runner.runtimes import runtime_of
 from runner.supervision.processes import group_members, shared_memory_of
 
 HEARTBEAT_S = 1.0
@@ -41,8 +42,6 @@ PROGRESS_S = 0.1
 # Python's default thresholds scan all objects of torch, vLLM and the requests again and again
 # (docs/performance.md).
 COLLECT = (50_000, 20, 100)
-# The module for each runtime. Only one is imported, so the other need not be installed.
-RUNTIMES = {"vllm": "runner.lm.models", "transformers": "runner.lm.transformers"}
 
 
 @dataclass
@@ -170,7 +169,7 @@ def _import(runtime: str) -> None:
     If an import fails here, it fails again in the run, which reports it.
     """
     with suppress(Exception):
-        for name in ("runner.lm.datasets", "runner.lm.evaluate", RUNTIMES[runtime]):
+        for name in ("runner.lm.datasets", "runner.lm.evaluate", runtime_of(runtime).models):
             importlib.import_module(name)
 
 
@@ -375,9 +374,9 @@ def _build_requests(
     """
     if held.lm is None:
         reporter.send("stage", stage="checking engine arguments")
-        runtime = importlib.import_module(RUNTIMES[plan.runtime])
-        runtime.check_engine_args(plan)
-        held.lm = runtime.MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
+        models = importlib.import_module(runtime_of(plan.runtime).models)
+        models.check_engine_args(plan)
+        held.lm = models.MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
     clock.lap("start_engine_s")
     reporter.send("stage", stage="building requests")
     from runner.lm.building import build_requests

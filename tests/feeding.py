@@ -18,9 +18,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.vllm_vlms import VLLM_VLM
 from PIL import Image
 
-from runner.lm.models import MODEL_CLASSES, FedModel
 from runner.plan import Plan
 from runner.rundir import read_json
+from runner.runtimes.vllm.models import MODEL_CLASSES, FedVLLM
 
 CHUNK, WINDOW = 8, 8
 
@@ -57,7 +57,7 @@ class Counted:
         return found
 
 
-def theirs(lm: FedModel) -> Any:
+def theirs(lm: FedVLLM) -> Any:
     """lm-eval's own class, with everything that ours has but for the way to the engine."""
     model = object.__new__(VLLM_VLM)
     vars(model).update(vars(lm))
@@ -71,7 +71,7 @@ def settings(random: Any, **more: Any) -> dict[str, Any]:
     return {"until": ["."], "do_sample": False, "max_gen_toks": length, **more}
 
 
-def shown(random: Any, lm: FedModel) -> list[Instance]:
+def shown(random: Any, lm: FedVLLM) -> list[Instance]:
     """Questions about images of mixed sizes and modes."""
     found = []
     for number in range(24):
@@ -87,7 +87,7 @@ def shown(random: Any, lm: FedModel) -> list[Instance]:
     return _instances(found)
 
 
-def written(random: Any, lm: FedModel) -> list[Instance]:
+def written(random: Any, lm: FedVLLM) -> list[Instance]:
     """Text alone, one prompt too long for its answer, and one group of settings beside another."""
     words = [
         "how",
@@ -114,7 +114,7 @@ def written(random: Any, lm: FedModel) -> list[Instance]:
     )
 
 
-def scored(random: Any, lm: FedModel) -> list[Instance]:
+def scored(random: Any, lm: FedVLLM) -> list[Instance]:
     """Choices, one without a context and one that does not fit."""
     contexts = [" ".join(["red", "blue", "square"] * int(n)) for n in random.integers(1, 9, 8)]
     contexts += ["", "red " * 2 * lm.max_length]
@@ -124,7 +124,7 @@ def scored(random: Any, lm: FedModel) -> list[Instance]:
     )
 
 
-def rolled(random: Any, lm: FedModel) -> list[Instance]:
+def rolled(random: Any, lm: FedVLLM) -> list[Instance]:
     """Documents, one of several windows."""
     texts = ["a red circle " * int(n) for n in random.integers(1, 20, 9)]
     texts.append("how many blue squares " * lm.max_length)

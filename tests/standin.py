@@ -17,8 +17,9 @@ from typing import Any
 
 from lm_eval.models import vllm_causallms
 
-from runner.lm.models import FedVLLM
 from runner.plan import Plan
+from runner.runtimes.vllm import Vllm
+from runner.runtimes.vllm.models import FedVLLM
 
 STEP_S = 0.002
 LONGEST_ANSWER_STEPS = 5
@@ -101,6 +102,13 @@ def _model(*, progress: Any, **arguments: Any) -> StandInModel:
 
 
 MODEL_CLASSES = {"vllm": _model}
+
+
+class StandInRuntime(Vllm):
+    models = __name__
+
+
+RUNTIME = StandInRuntime()
 
 
 def _tell(lines: list[str]) -> None:

@@ -21,7 +21,8 @@ from runner.platforms.base import installed_version
 BACKENDS = ("vllm", "vllm-vlm")
 # Told from the weights' config.json (runner.inputs.weights.backend).
 AUTO = "auto"
-RUNTIMES = ("vllm", "transformers")
+# The package of each runtime (`runner.runtimes.Runtime`), imported where it is needed.
+RUNTIMES = {"vllm": "runner.runtimes.vllm", "transformers": "runner.runtimes.hf"}
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 # What a search may optimise (runner/sweep/objective.py).
 OBJECTIVES = ("accuracy", "throughput", "seconds")
@@ -85,7 +86,7 @@ def problems(config: RunConfig) -> list[str]:
     require(bool(config.output_dir), "output_dir", "must not be empty")
     one_of("model.backend", config.model.backend, (*BACKENDS, AUTO))
     one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
-    one_of("engine.runtime", config.engine.runtime, RUNTIMES)
+    one_of("engine.runtime", config.engine.runtime, tuple(RUNTIMES))
     one_of("engine.dtype", config.engine.dtype, DTYPES)
     one_of("model.hub", config.model.hub, HUBS)
     one_of("source.weights", config.source.weights, SOURCES)

@@ -206,7 +206,7 @@ class EngineConfig:
     # `loading` checks it against AdditionalConfig; open here, so that only what is set is recorded.
     additional_config: dict[str, Any] = field(default_factory=dict)
     """vllm-ascend's additional_config; keys and types are checked."""
-    # Each turns one kind of refusal into a warning (runner/preflight/problem.py): versions and keys
+    # Each turns one kind of refusal into a warning (runner/problem.py): versions and keys
     # outside our tables; settings that other software is known to refuse or to lack; devices that
     # report an alarm; what does not fit by estimate.
     allow_untested: bool = False
@@ -217,6 +217,11 @@ class EngineConfig:
     """Run on devices that report an alarm."""
     allow_oversized: bool = False
     """Run although the memory estimate says that the model does not fit."""
+
+    @property
+    def spans_nodes(self) -> bool:
+        """Whether Ray places the engine's ranks, on this node and others."""
+        return bool(self.extra.get("distributed_executor_backend") == "ray")
 
 
 @dataclass
@@ -293,3 +298,8 @@ class RunConfig:
     """Run directory."""
     preflight_only: bool = False
     """Check everything up to the start of the engine, and stop there."""
+
+    @property
+    def ranks_here(self) -> int:
+        """Number of the engine's ranks on this machine; 0 if Ray places them."""
+        return 0 if self.engine.spans_nodes else self.parallelism.devices

@@ -14,6 +14,13 @@ from runner.digest import digest_path
 PLACES = re.compile(r"(?i).*(cache|log|profil|dump|trace|download|offload|output|allowed|socket).*")
 
 
+def absolute(path: str | None) -> str | None:
+    """A local path as an absolute path; a hub id unchanged."""
+    if path is None or not Path(path).expanduser().exists():
+        return path
+    return str(Path(path).expanduser().resolve())
+
+
 def local_paths(settings: Any) -> Iterator[str]:
     """Yield each text in nested settings that is the path of a local file or directory."""
     if isinstance(settings, Mapping):

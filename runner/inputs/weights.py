@@ -17,6 +17,8 @@ from runner.hub_ids import is_path
 from runner.hubs import huggingface, leads_outside, modelscope, reason, weight_bytes
 from runner.hubs.cache import cached_on_hf, cached_on_modelscope
 
+# MODELSLIM_CONFIG_FILENAME of vllm-ascend 0.23.0.
+MODELSLIM_FILE = "quant_model_description.json"
 # Keys that only models with images have: vision_config, visual, mm_vision_tower, image_mean, …
 SHOWN = re.compile(r"vision|visual|^image|^img_")
 

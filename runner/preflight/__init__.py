@@ -12,11 +12,10 @@ from runner.inputs import sources
 from runner.inputs.weights import Weights, find_weights, takes_images
 from runner.preflight import adapters, store, versions
 from runner.preflight.here import Here
-from runner.preflight.layout import spans_nodes
-from runner.preflight.problem import with_cures_that_help
+from runner.problem import with_cures_that_help
 from runner.tracking.records import experiment_of
 
-__all__ = ["Findings", "look", "spans_nodes"]
+__all__ = ["Findings", "look"]
 
 
 @dataclass

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner.adapters import CONFIG, KEYS
+from runner.adapters import CONFIG
 from runner.config.schema import RunConfig
 from runner.hub_ids import is_path
+from runner.runtimes import runtime_of
 
 
 def problems(config: RunConfig) -> list[str]:
     """Return a line if a local adapter is missing or is not an adapter."""
-    key = KEYS.get(config.engine.runtime, "")
+    key = runtime_of(config.engine.runtime).adapter_key
     place = config.engine.extra.get(key)
     if not isinstance(place, str) or not is_path(place):
         return []  # none, or a hub's

@@ -11,18 +11,15 @@ from importlib.util import find_spec
 from typing import Any
 
 from runner.config.schema import RunConfig
-from runner.inputs.weights import Weights
+from runner.inputs.weights import MODELSLIM_FILE, Weights
 from runner.memory.architecture import expert_count, text_config
 from runner.platforms import compatibility
 from runner.platforms.ascend import Machine
 from runner.preflight import devices
-from runner.preflight.problem import UNSUPPORTED, UNTESTED, Cure, Problem
+from runner.problem import UNSUPPORTED, UNTESTED, Cure, Problem
 
 # NPUPlatform.supported_quantization of vllm-ascend 0.23.0.
 QUANTIZATIONS = ("ascend", "compressed-tensors", "fp8", "deepseek_v4_fp8")
-# MODELSLIM_CONFIG_FILENAME of vllm-ascend 0.23.0.
-MODELSLIM_FILE = "quant_model_description.json"
-
 # _FLOAT16_NOT_SUPPORTED_MODELS of vllm 0.23.0 (vllm/config/model.py), by model_type.
 UNSTABLE_IN_FLOAT16 = ("gemma2", "gemma3", "gemma3_text", "plamo2", "glm4")
 

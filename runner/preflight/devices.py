@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from runner.config.schema import RunConfig
 from runner.platforms.ascend import Machine
 from runner.platforms.npus import VISIBLE, ill, label, preferred, taken, visible, warned
-from runner.preflight.layout import spans_nodes
-from runner.preflight.problem import OVERSIZED, UNHEALTHY, Problem, smaller_tp
+from runner.problem import OVERSIZED, UNHEALTHY, Problem, smaller_tp
 
 
 def problems(config: RunConfig, machine: Machine, variables: Mapping[str, str]) -> list[Problem]:
@@ -17,7 +16,7 @@ def problems(config: RunConfig, machine: Machine, variables: Mapping[str, str]) 
     seen, reason = visible(text, len(machine.devices))
     if reason and not seen:
         return [Problem(f"{VISIBLE}={text}: {reason}")]
-    if spans_nodes(config):
+    if config.engine.spans_nodes:
         return []  # the engine spans nodes, and this one sees its own devices alone
     needed = config.parallelism.devices
     share = config.engine.gpu_memory_utilization

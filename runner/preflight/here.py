@@ -12,12 +12,9 @@ from runner.inputs.weights import Weights
 from runner.memory import StoredWeights, stored_weights
 from runner.platforms import PLATFORMS, Device, Platform, compatibility
 from runner.platforms.base import installed_version
-from runner.preflight import ascend, layout, memory, transformers
-from runner.preflight.layout import spans_nodes
-from runner.preflight.problem import Problem, smaller_tp
-
-# Read in vllm 0.23.0 (vllm/envs.py).
-RAY_VARIABLES = "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"
+from runner.preflight import ascend, layout, memory
+from runner.problem import Problem, smaller_tp
+from runner.runtimes import runtime_of
 
 
 @dataclass(frozen=True)
@@ -35,28 +32,23 @@ class Here:
     @classmethod
     def of(cls, config: RunConfig, weights: Weights | None) -> Here:
         platform = PLATFORMS[config.engine.platform]
-        if config.engine.runtime == "transformers":
-            missing = transformers.missing(config, platform)
-        else:
-            missing = platform.missing()
+        runtime = runtime_of(config.engine.runtime)
         directory = weights.directory if weights is not None else None
-        loads = directory is not None and config.engine.runtime != "transformers"
         return cls(
             platform,
-            tuple(missing),
+            tuple(runtime.missing(config, platform)),
             weights,
-            stored_weights(directory if loads else None),
+            stored_weights(directory if runtime.on_devices else None),
             tuple(platform.devices(_variables(config))) if weights is not None else (),
         )
 
     def problems(self, config: RunConfig) -> list[Problem]:
         """Return every problem of the configuration, the machine's first."""
         found = [Problem(f"{_engine(config)}: {line}") for line in self.missing]
-        if config.engine.runtime == "transformers":
-            found += transformers.problems(config, self.weights)
-        else:
-            found += layout.data_parallel_problems(config)
-            found += [] if self.missing else self._platform_problems(config)
+        runtime = runtime_of(config.engine.runtime)
+        found += runtime.problems(config, self.weights)
+        if runtime.on_devices and not self.missing:
+            found += self._platform_problems(config)
         if self.weights is not None:
             found += layout.problems(config, self.weights.config)
             found += memory.needed(config, self.weights, self.stored, self.devices).problems
@@ -82,17 +74,9 @@ class Here:
         if self.missing:
             return {}
         try:
-            chosen = self._worker_environment(config)
+            return self._worker_environment(config)
         except UserError:
             return {}  # `problems` has said why
-        if config.engine.runtime == "transformers":
-            return {name: v for name, v in chosen.items() if not name.startswith("VLLM_")}
-        if spans_nodes(config) and config.engine.env:
-            # vLLM's Ray executor hands VLLM_*, HF_* and few others on: the rest it must be told.
-            told = _variables(config).get(RAY_VARIABLES, "").split(",")
-            names = sorted({*config.engine.env, *filter(None, told)} - {RAY_VARIABLES})
-            chosen[RAY_VARIABLES] = ",".join(names)
-        return chosen
 
     def _platform_problems(self, config: RunConfig) -> list[Problem]:
         machine = self.platform.machine()
@@ -104,7 +88,7 @@ class Here:
         ]
 
     def _capacity_problems(self, config: RunConfig) -> list[Problem]:
-        wanted = _ranks_here(config)
+        wanted = config.ranks_here
         if wanted not in self._capacity:
             try:
                 self._worker_environment(config)
@@ -114,14 +98,8 @@ class Here:
         return [Problem(line, smaller_tp(config)) for line in self._capacity[wanted]]
 
     def _worker_environment(self, config: RunConfig) -> dict[str, str]:
-        if config.engine.runtime == "transformers":
-            return self.platform.worker_environment(1, _variables(config))
-        return self.platform.worker_environment(
-            _ranks_here(config),
-            _variables(config),
-            memory_share=config.engine.gpu_memory_utilization,
-            eager=config.engine.enforce_eager,
-        )
+        runtime = runtime_of(config.engine.runtime)
+        return runtime.environment(config, self.platform, _variables(config))
 
 
 def _variables(config: RunConfig) -> Mapping[str, str]:
@@ -129,13 +107,9 @@ def _variables(config: RunConfig) -> Mapping[str, str]:
     return {**os.environ, **config.engine.env}
 
 
-def _ranks_here(config: RunConfig) -> int:
-    return 0 if spans_nodes(config) else config.parallelism.devices
-
-
 def _engine(config: RunConfig) -> str:
-    own = config.engine.runtime == "transformers"
-    return f"engine={'transformers' if own else config.engine.platform}"
+    placed = runtime_of(config.engine.runtime).on_devices
+    return f"engine={config.engine.platform if placed else config.engine.runtime}"
 
 
 def _packages() -> dict[str, str]:

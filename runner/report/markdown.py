@@ -6,9 +6,10 @@ from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.present.formats import cell, fenced, interval, number, of, plus_minus, signed
+from runner.present.lm_eval_command import lm_eval_command
 from runner.present.template import template
 from runner.report.run_findings import departures, sampling
-from runner.report.stack import execution_mode, version
+from runner.report.stack import engine_settings, execution_mode, version, vllm_version
 from runner.status import Status
 from runner.verdict import MetricVerdict, Verdict, explanation
 
@@ -41,10 +42,12 @@ def render(
         plan=plan,
         environment=environment,
         outcome=outcome,
-        engine=outcome.engine,
+        engine_settings=engine_settings(plan, outcome),
         verdict=verdict,
         execution_mode=execution_mode(plan, outcome),
         version=lambda *names: version(environment, *names),
+        vllm_version=vllm_version(plan, environment),
+        lm_eval_command=lm_eval_command(plan, outcome.greedy_by_default),
         notes=[*departures(outcome), *sampling(outcome)],
         log_tail=log_tail,
         command=command,

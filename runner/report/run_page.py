@@ -23,12 +23,13 @@ from runner.present.drawing import (
     histogram,
 )
 from runner.present.formats import duration, number, of, signed
+from runner.present.lm_eval_command import lm_eval_command
 from runner.present.pictures import pictures
 from runner.present.strips import COLOURS, strips, told
 from runner.present.template import template
 from runner.report import run_findings
 from runner.report.answers import Shown, shortened, worst
-from runner.report.stack import execution_mode, version
+from runner.report.stack import engine, execution_mode, version
 from runner.report.subjects import Subjects, by_subject
 from runner.rundir import RunDirectory
 from runner.verdict import Verdict
@@ -90,6 +91,8 @@ def render(
         findings=run_findings.findings(plan, outcome, verdict),
         execution_mode=execution_mode(plan, outcome),
         version=lambda *names: version(environment, *names).partition(" (")[0],
+        engine_version=engine(plan, environment).partition(" (")[0],
+        lm_eval_command=lm_eval_command(plan, outcome.greedy_by_default),
         judged=list(zip(judged, marks, strict=True)),
         line=line,
         colours=COLOURS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.plan import Plan
+from runner.runtimes import runtime_of
 
 REPOSITORIES = {
     "vllm": "https://github.com/vllm-project/vllm",
@@ -15,18 +16,35 @@ REPOSITORIES = {
 
 
 def execution_mode(plan: Plan, outcome: Outcome) -> str:
-    """Return the execution mode resolved by vLLM, or the requested one if it never started."""
-    if plan.runtime == "transformers":
-        mode, eager = "", True
-    elif outcome.engine:
-        mode = outcome.engine["cudagraph_mode"]
-        eager = mode == "NONE"
-    else:
-        mode, eager = "", bool(plan.engine_args.get("enforce_eager"))
-    if eager:
+    """Return the execution mode that the engine resolved, or the requested one."""
+    mode = outcome.engine.get("cudagraph_mode", "")
+    if mode == "NONE" or (not mode and runtime_of(plan.runtime).eager(plan.engine_args)):
         return "Eager"
     kind = "ACLGraph" if plan.platform == "ascend" else "CUDAGraph"
     return f"{kind} ({mode})" if mode else kind
+
+
+def engine(plan: Plan, environment: Environment) -> str:
+    """Return `vLLM 0.23.0 (…)`: the engine that the plan uses."""
+    runtime = runtime_of(plan.runtime)
+    return f"{runtime.engine} {version(environment, *runtime.engine_packages)}"
+
+
+def vllm_version(plan: Plan, environment: Environment) -> str:
+    """Return vLLM's version if the plan uses vLLM."""
+    packages = runtime_of(plan.runtime).engine_packages
+    if "vllm" not in packages:
+        return f"not used (engine.runtime={plan.runtime})"
+    return version(environment, *packages)
+
+
+def engine_settings(plan: Plan, outcome: Outcome) -> str:
+    """Return the settings that the started engine resolved, in one line."""
+    engine = outcome.engine
+    if not engine:
+        return "not started"
+    details = runtime_of(plan.runtime).described(engine)
+    return f"{engine['dtype']}, max_model_len {engine['max_model_len']}, {details}"
 
 
 def version(environment: Environment, *names: str) -> str:

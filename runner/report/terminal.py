@@ -16,7 +16,9 @@ from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.present import style
 from runner.present.formats import cut, interval, number, signed
+from runner.present.lm_eval_command import lm_eval_command
 from runner.report.run_findings import departures, limited, matters, sampling
+from runner.runtimes import runtime_of
 from runner.status import Status
 from runner.tracking.tracked import TrackedRun, needed_command, run_page
 from runner.tracking.views import all_runs_page
@@ -141,7 +143,7 @@ def show_plan(out: Console, plan: Plan, memory: str, against: ReferenceUsed | No
         table.add_row("reference", reference(against))
     out.print(table, soft_wrap=False)
     out.print("\nEquivalent lm-eval command:")
-    out.print(plan.lm_eval_command())
+    out.print(lm_eval_command(plan))
 
 
 def show_prospect(out: Console, requests: dict[str, int], unchecked: list[str]) -> None:
@@ -173,7 +175,7 @@ def counted(number: int, noun: str) -> str:
 def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
     args = plan.engine_args
     yield "model", f"{plan.model}: {args['pretrained']} ({plan.backend})"
-    eager = args.get("enforce_eager") or plan.runtime == "transformers"
+    eager = runtime_of(plan.runtime).eager(args)
     mode = "eager" if eager else "graph mode"
     length = args.get("max_model_len", args.get("max_length", "model default"))
     yield (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.preflight import spans_nodes
 from runner.sweep.engine_groups import grouped, size
 from runner.sweep.points import Point
 
@@ -122,7 +121,7 @@ def choose(
 
 def _need(point: Point) -> Need:
     asked = size(point.config)
-    return Need(RESOURCES[asked.platform], asked.ranks, spans_nodes(point.config))
+    return Need(RESOURCES[asked.platform], asked.ranks, point.config.engine.spans_nodes)
 
 
 def _most(need: Need, nodes: Sequence[Node]) -> float:

@@ -19,7 +19,8 @@ from runner import canary
 from runner.config import loading
 from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
-from runner.plan import Facts, Plan, make_plan
+from runner.plan import Plan
+from runner.planning import Facts, make_plan
 from runner.platforms.ascend import Machine
 from runner.platforms.base import Device
 from runner.preflight import ascend, layout

@@ -74,7 +74,7 @@ ACCEPTED = [
 ]
 
 # Rare combinations of vllm-ascend's own options, left to upstream: the worker asks it for the
-# configuration before it loads weights (runner/lm/resolved.py) and reports what it raises.
+# configuration before it loads weights and reports what it raises (runtimes/vllm/arguments.py).
 LEFT_TO_UPSTREAM = [
     (DENSE, option(enable_flashcomm2_parallel_size=1), "cannot exceed global tensor"),
     (DENSE, option(finegrained_tp_config={"lmhead_tensor_parallel_size": 2}), "only for MOE"),

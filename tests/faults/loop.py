@@ -25,15 +25,16 @@ from typing import Any
 import hydra
 import psutil
 
-from runner import worker
 from runner.attempt import attempt
 from runner.config import loading
 from runner.config.composed import Composed
+from runner.config.rules import RUNTIMES
 from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import collect
 from runner.journal.attempts import held, records
 from runner.outcome import Outcome
-from runner.plan import Facts, Plan, make_plan
+from runner.plan import Plan
+from runner.planning import Facts, make_plan
 from runner.platforms import PLATFORMS
 from runner.rundir import RunDirectory, read_json
 from runner.status import INTERRUPTED, Status
@@ -84,7 +85,7 @@ class Rounds:
         self.random = random.Random(seed)
         self.seen: Counter[str] = Counter()
         self.checked = _checked(tasks_below(where / "tasks"))
-        worker.RUNTIMES["standin"] = "tests.standin"
+        RUNTIMES["standin"] = "tests.standin"
         standin.make(self.checked.plan)
         _import_once(self.checked.plan)
         forking = SimpleNamespace(**{**vars(subprocess), "Popen": ForkedWorker})

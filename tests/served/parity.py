@@ -23,11 +23,11 @@ from lm_eval.tasks.mmmu.utils import doc_to_image, doc_to_text
 
 from runner.canary import DATASET, WEIGHTS
 from runner.lm.answer import Answer
-from runner.lm.models import MODEL_CLASSES, FedModel, _Gate
-from runner.runtimes_server.endpoint import Endpoint
-from runner.runtimes_server.engine import ServedEngine
-from runner.runtimes_server.metrics import work_between
-from runner.runtimes_server.server import server_counters, server_facts
+from runner.runtimes.server.endpoint import Endpoint
+from runner.runtimes.server.engine import ServedEngine
+from runner.runtimes.server.metrics import work_between
+from runner.runtimes.server.server import server_counters, server_facts
+from runner.runtimes.vllm.models import MODEL_CLASSES, FedModel, _Gate
 from tests.feeding import Quiet, rolled, scored, shown, written
 
 WINDOW = 16

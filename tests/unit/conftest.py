@@ -28,7 +28,8 @@ from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.errors import UserError
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
-from runner.plan import Facts, Plan, make_plan
+from runner.plan import Plan
+from runner.planning import Facts, make_plan
 from runner.platforms import PLATFORMS, Device
 from runner.preflight import store
 from runner.tracking.courier import Courier

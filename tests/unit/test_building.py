@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lm_eval.api.model import LM
 
 from runner.errors import UserError
-from runner.lm.answer import Answer
-from runner.lm.answering import InTurn
 from runner.lm.building import build_requests
 from runner.lm.evaluate import evaluate
 from runner.lm.images import Album
 from runner.lm.tasks import LoadedTask, load_tasks, task_manager
 from runner.outcome import TaskOutcome
 from runner.plan import Evaluation, Plan
-from tests.unit.test_guesses import Quiet
+from tests.inturn import InTurn
 
 DOCUMENTS = [
     {"q": f"{n} and {n}?", "a": str(2 * n), "turns": [{"role": "user", "content": "?"}]}
@@ -38,12 +35,11 @@ TASK = {
 WAY = Evaluation("", None, False, False, None, "8", {})
 
 
-class Recording(InTurn, LM):  # type: ignore[misc]
+class Recording(InTurn):
     """A model class without a model: keeps what it is asked."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.progress = Quiet()
         self.requests: list[Any] = []
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
@@ -56,14 +52,9 @@ class Recording(InTurn, LM):  # type: ignore[misc]
 
     loglikelihood_rolling = loglikelihood
 
-    def start(self) -> None: ...
-
     def check_settings(self, settings: dict[str, Any]) -> None:
         if "num_beams" in settings:
             raise UserError("no beams here")
-
-    def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
-        return [(Answer(9, (1,), (-0.1,), (1.0,), "stop"), False)]
 
 
 Load = Callable[..., tuple[Any, list[LoadedTask], Plan]]

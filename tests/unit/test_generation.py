@@ -18,8 +18,8 @@ from lm_eval.models.hf_vlms import HFMultimodalLM  # noqa: E402
 from lm_eval.models.huggingface import HFLM  # noqa: E402
 from transformers import AutoTokenizer, GenerationConfig  # noqa: E402
 
-from runner import runtimes  # noqa: E402
-from runner.lm.generation import PLAIN, Batch, settle, settled  # noqa: E402
+from runner.runtimes.hf import checks  # noqa: E402
+from runner.runtimes.hf.generation import PLAIN, Batch, settle, settled  # noqa: E402
 
 TOKENIZER = AutoTokenizer.from_pretrained(WEIGHTS)
 END = TOKENIZER.eos_token_id
@@ -131,7 +131,7 @@ def test_what_the_weights_say_of_sampling_is_left_out_and_their_ends_stay() -> N
 
 
 def test_the_options_that_we_let_through_are_those_of_lm_eval() -> None:
-    ours = set(runtimes.HF_ARGUMENTS)
+    ours = set(checks.HF_ARGUMENTS)
     theirs = set(inspect.signature(HFLM.__init__).parameters)
     left_out = {
         *("self", "kwargs", "pretrained", "revision", "tokenizer", "max_length", "device", "dtype"),
@@ -143,7 +143,7 @@ def test_the_options_that_we_let_through_are_those_of_lm_eval() -> None:
     images = set(inspect.signature(HFMultimodalLM.__init__).parameters) - {
         *("max_images", "convert_img_format")
     }
-    assert set(runtimes.HF_MULTIMODAL_ARGUMENTS) == images - {"self", "kwargs", "pretrained"}
+    assert set(checks.HF_MULTIMODAL_ARGUMENTS) == images - {"self", "kwargs", "pretrained"}
 
 
 @pytest.mark.parametrize(

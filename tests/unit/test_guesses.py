@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from lm_eval.api.model import LM
 
 from runner.config.places import PACKAGE
-from runner.lm.answer import Answer
-from runner.lm.answering import InTurn
 from runner.lm.datasets import local_datasets
 from runner.lm.evaluate import evaluate
 from runner.lm.images import Album
@@ -17,40 +14,19 @@ from runner.lm.sample_table import SampleRow
 from runner.lm.tasks import load_tasks, task_manager
 from runner.outcome import TaskOutcome
 from runner.plan import Evaluation, Plan
+from tests.inturn import InTurn
 
 ASKED = 40
 
 
-class Quiet:
-    """Progress that nobody watches."""
-
-    def enter(self, task: str) -> None: ...
-    def begin(self, kind: str, total: int) -> None: ...
-    def advance(self, requests: int) -> None: ...
-    def beat(self, seconds_left: Any = None) -> None: ...
-    def end(self) -> None: ...
-
-
-class Rambling(InTurn, LM):  # type: ignore[misc]
+class Rambling(InTurn):
     """Answers A to every other question, and to the others nothing that is an option."""
 
     MULTIMODAL = True
     tokenizer_name = "none"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.progress = Quiet()
-
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
         return ["A" if request.doc_id % 2 else "hard to say" for request in requests]
-
-    def loglikelihood(self, requests: Any) -> Any:
-        raise AssertionError("not asked")
-
-    loglikelihood_rolling = loglikelihood
-
-    def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
-        return [(Answer(9, (1, 2), (-0.1, -0.1), (1.0, 1.0), "stop"), False)]
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from PIL import Image
 from runner.journal.__main__ import main
 from runner.journal.attempts import FIRST_LINE, CorruptError, attempts, line, records
 from runner.lm.answer import Answer
-from runner.lm.engine import Question
 from runner.lm.journal import Journal
 from runner.rundir import write_json
+from runner.runtimes.vllm.engine import Question
 from runner.status import Status
 from runner.verdict import Verdict
 

@@ -15,7 +15,7 @@ from runner.config import loading
 from runner.config.overrides import opened
 from runner.config.schema import RunConfig
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
-from runner.plan import Facts, make_plan
+from runner.planning import Facts, make_plan
 from runner.report import markdown
 from runner.sweep.engine_groups import grouped
 from runner.verdict import Against, ReferenceUsed, judge

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from runner.config.schema import AskConfig, RunConfig, SeriesConfig
-from runner.plan import Facts, Plan, make_plan
+from runner.plan import Plan
+from runner.planning import Facts, make_plan
+from runner.present.lm_eval_command import lm_eval_command
 from runner.rundir import read_json, write_json
 
 Change = Callable[[RunConfig], None]
@@ -352,7 +354,7 @@ def test_the_order_of_keys_leaves_the_fingerprint(config: RunConfig, facts: Fact
 
 def command(plan: Plan, task: int = 0) -> list[str]:
     """The words that a shell would pass for one task."""
-    lines = [line for line in plan.lm_eval_command().splitlines() if line.startswith("lm_eval")]
+    lines = [line for line in lm_eval_command(plan).splitlines() if line.startswith("lm_eval")]
     return shlex.split(lines[task])
 
 
@@ -421,11 +423,11 @@ def test_a_baseline_belongs_to_the_limit_of_the_model(config: RunConfig, facts: 
 def test_the_command_is_greedy_where_the_task_says_nothing(config: RunConfig, facts: Facts) -> None:
     config.task.names = ["gsm8k", "mmlu"]
     plan = make_plan(config, facts)
-    first, second = plan.lm_eval_command(greedy=["mmlu"]).splitlines()[-2:]
+    first, second = lm_eval_command(plan, greedy=["mmlu"]).splitlines()[-2:]
     assert "--gen_kwargs" not in first
     assert json.loads(option(shlex.split(second), "--gen_kwargs")) == {"temperature": 0.0}
     config.task.gen_kwargs = {"temperature": 0.5}
-    words = shlex.split(make_plan(config, facts).lm_eval_command(["gsm8k"]).splitlines()[-2])
+    words = shlex.split(lm_eval_command(make_plan(config, facts), ["gsm8k"]).splitlines()[-2])
     assert json.loads(option(words, "--gen_kwargs")) == {"temperature": 0.5}
 
 
@@ -433,9 +435,9 @@ def test_the_command_says_what_lm_eval_does_not_use_with_images(
     config: RunConfig, facts: Facts
 ) -> None:
     config.model.chat_template_args = {"reasoning_effort": "high"}
-    assert "#" not in make_plan(config, facts).lm_eval_command()
+    assert "#" not in lm_eval_command(make_plan(config, facts))
     config.model.backend = "vllm-vlm"
-    *_, said, line = make_plan(config, facts).lm_eval_command().splitlines()
+    *_, said, line = lm_eval_command(make_plan(config, facts)).splitlines()
     assert said == "# lm-eval's vllm-vlm does not use chat_template_args"
     assert line.startswith("lm_eval --model vllm-vlm")
 
@@ -466,7 +468,7 @@ def test_hostile_values_survive_a_real_shell(
     plan = make_plan(config, facts)
     path = f"{tool.parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["sh", "-c", plan.lm_eval_command()],
+        ["sh", "-c", lm_eval_command(plan)],
         env={**os.environ, "PATH": path},
         cwd=tmp_path,
         capture_output=True,
@@ -508,7 +510,7 @@ def test_a_home_directory_is_one_for_the_shell_too(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "data").mkdir()
     config.task.data_dir = "~/data"
-    lines = make_plan(config, facts).lm_eval_command().splitlines()
+    lines = lm_eval_command(make_plan(config, facts)).splitlines()
     (there,) = [line for line in lines if line.startswith("cd ")]
     done = subprocess.run(["sh", "-c", f"{there} && pwd"], capture_output=True, text=True)
     assert done.stdout.strip() == str(tmp_path / "data")
@@ -526,7 +528,7 @@ def test_a_plan_survives_the_disk(config: RunConfig, facts: Facts, tmp_path: Pat
     again: Plan = read_json(tmp_path / "plan.json", Plan)
     assert again == plan
     assert again.engine_fingerprint == plan.engine_fingerprint
-    assert again.lm_eval_command() == plan.lm_eval_command()
+    assert lm_eval_command(again) == lm_eval_command(plan)
 
 
 # What depends on the machine

@@ -18,7 +18,7 @@ from runner.platforms.ascend import Machine
 from runner.platforms.base import DeviceProcess
 from runner.preflight import Findings, look
 from runner.preflight.ascend import problems, warnings
-from runner.preflight.problem import Problem, with_cures_that_help
+from runner.problem import Problem, with_cures_that_help
 from tests.imitation import imitate
 
 GIB = 1 << 30

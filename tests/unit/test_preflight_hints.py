@@ -22,7 +22,7 @@ from runner.platforms import PLATFORMS, Device
 from runner.platforms.ascend import Ascend, Machine
 from runner.platforms.base import DeviceIds
 from runner.preflight.here import Here
-from runner.preflight.problem import Problem, changed, with_cures_that_help
+from runner.problem import Problem, changed, with_cures_that_help
 
 GIB = 1 << 30
 ADVICE = re.compile(r"; use (?P<cures>[a-z]+\..*?)(?:, or run anyway.*)?$")

@@ -19,7 +19,7 @@ from runner.config.loading import config_directory, load, register
 from runner.config.schema import EngineConfig, ParallelismConfig, RunConfig
 from runner.config.usage import schema_keys
 from runner.errors import UserError
-from runner.plan import Facts, make_plan
+from runner.planning import Facts, make_plan
 from runner.platforms import cann, npu_smi
 from runner.platforms.base import UNKNOWN
 from runner.platforms.places import ROOT_VARIABLE

@@ -13,11 +13,14 @@ from runner import preflight
 from runner.canary import WEIGHTS
 from runner.config.schema import RunConfig
 from runner.errors import UserError
-from runner.plan import Facts, Plan, make_plan
+from runner.plan import Plan
+from runner.planning import Facts, make_plan
 from runner.platforms.cpu import Cpu
 from runner.platforms.cuda import Cuda
-from runner.preflight import transformers
+from runner.present.lm_eval_command import lm_eval_command
 from runner.rundir import read_json, write_json
+from runner.runtimes import runtime_of
+from runner.runtimes.hf import checks
 
 Compose = Callable[..., RunConfig]
 PLATFORM = "cuda" if Cuda().present() else "cpu"
@@ -93,14 +96,14 @@ def test_auto_is_a_batch_size_that_hf_can_take(
 
 
 def test_the_command_is_lm_evals_own(reference: RunConfig, facts: Facts) -> None:
-    words = shlex.split(make_plan(reference, facts).lm_eval_command().splitlines()[-1])
+    words = shlex.split(lm_eval_command(make_plan(reference, facts)).splitlines()[-1])
     assert words[:3] == ["lm_eval", "--model", "hf-multimodal"]
     assert json.loads(words[words.index("--gen_kwargs") + 1]) == {"repetition_penalty": 1.0}
     assert words[words.index("--device") + 1] == PLATFORM
     assert "device" not in json.loads(words[words.index("--model_args") + 1])
     assert words[-2:] == ["--batch_size", "8"]
     reference.task.gen_kwargs = {"repetition_penalty": 1.2, "max_gen_toks": 9}
-    words = shlex.split(make_plan(reference, facts).lm_eval_command().splitlines()[-1])
+    words = shlex.split(lm_eval_command(make_plan(reference, facts)).splitlines()[-1])
     assert json.loads(words[words.index("--gen_kwargs") + 1]) == reference.task.gen_kwargs
 
 
@@ -113,9 +116,8 @@ def test_the_runtime_is_part_of_who_an_engine_is(reference: RunConfig, facts: Fa
 
 
 def test_vllms_own_version_is_no_part_of_it(reference: RunConfig) -> None:
-    from runner.facts import MOVES
 
-    assert not [name for name in MOVES["transformers"] if "vllm" in name]
+    assert not [name for name in runtime_of("transformers").packages() if "vllm" in name]
 
 
 def test_an_older_plan_was_vllms(plan: Plan, tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_the_canary_is_let_through_without_vllm(
 ) -> None:
     reference.engine.platform = "cpu"
     monkeypatch.setattr(Cpu, "missing", lambda self: ["no vLLM here"])
-    monkeypatch.setattr(transformers, "installed_version", lambda name: "1.0")
+    monkeypatch.setattr(checks, "installed_version", lambda name: "1.0")
     found = preflight.look(reference)
     assert found.problems == []
     assert found.environment == Cpu().worker_environment(1)
@@ -147,7 +149,7 @@ def test_what_is_missing_is_transformers_own(
 ) -> None:
     reference.engine.platform = "cpu"
     monkeypatch.setattr(
-        transformers,
+        checks,
         "installed_version",
         lambda name: None if name == "accelerate" else "1.0",
     )
@@ -160,7 +162,7 @@ def test_a_cpu_build_of_torch_has_no_gpu(
 ) -> None:
     reference.engine.platform = "cuda"
     monkeypatch.setattr(Cuda, "present", lambda self: True)
-    monkeypatch.setattr(transformers, "installed_version", lambda name: "2.13.0+cpu")
+    monkeypatch.setattr(checks, "installed_version", lambda name: "2.13.0+cpu")
     assert problem(reference).endswith("install a CUDA build, or use engine.platform=cpu")
 
 
@@ -184,14 +186,14 @@ def test_a_cpu_build_of_torch_has_no_gpu(
 def test_what_means_nothing_to_transformers_is_refused(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, override: str, said: str
 ) -> None:
-    monkeypatch.setattr(transformers, "installed_version", lambda name: "1.0")
+    monkeypatch.setattr(checks, "installed_version", lambda name: "1.0")
     assert said in problem(compose("engine=transformers", "engine.platform=cpu", override))
 
 
 def test_a_text_model_knows_no_option_for_images(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transformers, "installed_version", lambda name: "1.0")
+    monkeypatch.setattr(checks, "installed_version", lambda name: "1.0")
     config = compose(
         "model=qwen3_8b",
         "engine=transformers",
@@ -205,7 +207,7 @@ def test_a_text_model_knows_no_option_for_images(
 def test_modelslim_weights_are_refused_whatever_the_quantization_says(
     reference: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(transformers, "installed_version", lambda name: "1.0")
+    monkeypatch.setattr(checks, "installed_version", lambda name: "1.0")
     for file in WEIGHTS.iterdir():
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "quant_model_description.json").write_text("{}")

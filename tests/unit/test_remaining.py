@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runner.lm import remaining
-from runner.lm.remaining import Clock, Queue
+from runner.runtimes.vllm import remaining
+from runner.runtimes.vllm.remaining import Clock, Queue
 
 WINDOW, TOTAL, LONGEST = 64, 600, 2048
 Lengths = Callable[[np.random.Generator], Any]
@@ -120,7 +120,7 @@ def test_any_queue_has_an_estimate(
 
 def test_seconds_follow_the_speed_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("runner.lm.remaining.time.monotonic", lambda: now)
+    monkeypatch.setattr("runner.runtimes.vllm.remaining.time.monotonic", lambda: now)
     clock, queue = Clock(), Queue([40] * 100, [39], 0, 1, 512)
     assert clock.seconds_left(queue, 20) is None  # no speed yet
     for step in range(21, 32):

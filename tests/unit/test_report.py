@@ -13,8 +13,10 @@ from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.outcome import Departure, Feeding, MetricResult, Outcome, State, TaskOutcome
 from runner.packages import Code
-from runner.plan import Evaluation, Facts, Plan, make_plan
+from runner.plan import Evaluation, Plan
+from runner.planning import Facts, make_plan
 from runner.present.formats import interval, number, signed
+from runner.present.lm_eval_command import lm_eval_command
 from runner.report import terminal
 from runner.report.markdown import render
 from runner.report.run_findings import findings
@@ -114,7 +116,7 @@ def test_every_field_of_the_original_report(
         "Atlas A2 Series",
         "**Parallel mode**: TP2",
         "**Execution mode**: ACLGraph (FULL_AND_PIECEWISE)",
-        plan.lm_eval_command(),
+        lm_eval_command(plan),
         plan.engine_fingerprint,
         plan.evaluation_fingerprint,
         f"weights `{plan.weights[:16]}`",

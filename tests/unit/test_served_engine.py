@@ -16,10 +16,10 @@ from PIL import Image
 
 from runner.errors import UserError
 from runner.lm.answer import TOO_LONG
-from runner.lm.engine import Question, enqueue, generated, refused
-from runner.runtimes_server.endpoint import Endpoint, ServerError
-from runner.runtimes_server.engine import ServedEngine
-from runner.runtimes_server.retries import Patience
+from runner.runtimes.server.endpoint import Endpoint, ServerError
+from runner.runtimes.server.engine import ServedEngine
+from runner.runtimes.server.retries import Patience
+from runner.runtimes.vllm.engine import Question, enqueue, generated, refused
 from tests.misbehaving_server import (
     KEY,
     LONGEST,

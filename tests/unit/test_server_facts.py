@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from runner.errors import UserError
-from runner.runtimes_server.endpoint import Endpoint
-from runner.runtimes_server.metrics import Speculation, read_counters, work_between
-from runner.runtimes_server.server import server_counters, server_facts
+from runner.runtimes.server.endpoint import Endpoint
+from runner.runtimes.server.metrics import Speculation, read_counters, work_between
+from runner.runtimes.server.server import server_counters, server_facts
 from tests.misbehaving_server import KEY, LONGEST, MODEL, MisbehavingServer
 
 BEFORE = """\

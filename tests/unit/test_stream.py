@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from runner.lm.answer import TOO_LONG, Answer
-from runner.lm.engine import PromptError, Question, enqueue, steps_in_this_process
-from runner.lm.stream import Stream
+from runner.runtimes.vllm.engine import PromptError, Question, enqueue, steps_in_this_process
+from runner.runtimes.vllm.stream import Stream
 
 WINDOW = 4
 PARAMS = SimpleNamespace(max_tokens=100)
@@ -125,7 +125,7 @@ def test_an_answer_says_how_long_the_engine_had_its_request(
     stream: Stream, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One second a step; the last two wait their turn outside, which does not count."""
-    monkeypatch.setattr("runner.lm.stream.time.monotonic", lambda: float(engine.steps))
+    monkeypatch.setattr("runner.runtimes.vllm.stream.time.monotonic", lambda: float(engine.steps))
     answers = stream.each("generate_until", ask(stream), [5, 3, 1, 2, 7, 2, 101])
     assert [each.seconds for each in answers] == [5.0, 3.0, 1.0, 2.0, 7.0, 2.0, None]
 
@@ -134,7 +134,8 @@ def test_the_time_left_is_that_of_the_requests_in_flight_too(
     stream: Stream, engine: Engine, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One second a step: when 30 of 31 are answered, the last one is in the engine for 60 more."""
-    monkeypatch.setattr("runner.lm.remaining.time.monotonic", lambda: float(engine.steps))
+    clock = "runner.runtimes.vllm.remaining.time.monotonic"
+    monkeypatch.setattr(clock, lambda: float(engine.steps))
     left: list[float | None] = []
     monkeypatch.setattr(told, "beat", lambda seconds_left: left.append(seconds_left()))
     stream.each("generate_until", ask(stream), [100] + [4] * 30)
@@ -266,7 +267,9 @@ def test_the_tally_tells_the_time_inside_steps_from_that_with_requests_queued(
     stream: Stream, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, step = [0.0], engine.step
-    monkeypatch.setattr("runner.lm.stream.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(
+        "runner.runtimes.vllm.stream.time", SimpleNamespace(monotonic=lambda: now[0])
+    )
 
     def two_seconds() -> list[Any]:
         now[0] += 2.0

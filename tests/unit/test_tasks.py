@@ -14,6 +14,7 @@ from runner.errors import UserError
 from runner.lm.datasets import local_datasets
 from runner.lm.tasks import Managers, load_tasks, task_manager
 from runner.plan import Evaluation, Plan
+from runner.present.lm_eval_command import lm_eval_command
 
 CANARY = str(PACKAGE / "canary" / "tasks")
 
@@ -101,7 +102,7 @@ def test_a_task_file_s_path_stands_for_its_task(plan: Plan, tmp_path: Path) -> N
         with local_datasets(None):
             (loaded,) = load_tasks(replace(plan, evaluations=(asked,)), manager)
         assert loaded.leaves["gsm8k"].config.doc_to_text == "mine"
-    command = replace(plan, evaluations=(asked,), task_files=files).lm_eval_command()
+    command = lm_eval_command(replace(plan, evaluations=(asked,), task_files=files))
     assert f"--tasks {file}" in command
 
 

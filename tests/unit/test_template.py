@@ -15,13 +15,14 @@ from runner.canary import WEIGHTS
 from runner.config.loading import load
 from runner.config.schema import RunConfig
 from runner.errors import UserError
-from runner.plan import Evaluation, Facts, Plan, make_plan
+from runner.plan import Evaluation, Plan
+from runner.planning import Facts, make_plan
 from runner.platforms.cpu import cure_this_process
 
 cure_this_process()  # before transformers looks for torchvision
 
 from runner.lm.template import unread_arguments  # noqa: E402
-from runner.lm.transformers import MODEL_CLASSES  # noqa: E402
+from runner.runtimes.hf.models import MODEL_CLASSES  # noqa: E402
 
 THINKING = (WEIGHTS / "chat_template.jinja").read_text() + (
     "[{{ enable_thinking }}|{{ reasoning_effort }}]"

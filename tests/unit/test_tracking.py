@@ -20,7 +20,8 @@ from runner.config.schema import RunConfig
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.outcome import Feeding, MetricResult, Outcome, State
-from runner.plan import Facts, Plan, make_plan
+from runner.plan import Plan
+from runner.planning import Facts, make_plan
 from runner.present import mlflow_link
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.status import Status

@@ -19,7 +19,7 @@ cure_this_process()  # before transformers looks for torchvision
 from lm_eval.api.instance import Instance  # noqa: E402
 
 from runner.lm.answer import TOO_LONG  # noqa: E402
-from runner.lm.transformers import RecordedHFMultimodal  # noqa: E402
+from runner.runtimes.hf.models import RecordedHFMultimodal  # noqa: E402
 
 LONG = 90
 ASKED = (
@@ -95,7 +95,7 @@ def test_a_prompt_that_cannot_fit_costs_nobody_else_an_answer(lm: RecordedHFMult
     answers = [lm.answers_to(request)[0] for request in requests]
     assert [cut for _, cut in answers] == [False] * 3
     assert [answer.finish_reason for answer, _ in answers] == ["stop", TOO_LONG, "stop"]
-    assert lm.progress.done == 3
+    assert lm.batches.progress.done == 3
     assert lm.generate_until([seen(3, long)]) == [""]
 
 
@@ -171,7 +171,7 @@ def test_what_was_never_asked_has_no_answer(lm: RecordedHFMultimodal) -> None:
     asked = instance(0, ("one two", " three"), "loglikelihood")
     other = instance(1, ("one two", " four"), "loglikelihood")
     ((value, _),) = lm.loglikelihood([asked])
-    assert value < 0 and lm.progress.done == 1
+    assert value < 0 and lm.batches.progress.done == 1
     (answer, cut) = lm.answers_to(asked)[0]
     assert not cut
     assert answer.prompt_tokens == len(lm.tok_encode("one two three"))
@@ -186,7 +186,7 @@ def test_a_choice_that_is_too_long_is_counted_and_not_scored(lm: RecordedHFMulti
     (fits, _), (too_long, greedy) = lm.loglikelihood(asked)
     assert (too_long, greedy) == (-math.inf, False) and math.isfinite(fits)
     assert [lm.answers_to(each)[0][0].finish_reason for each in asked] == ["length", TOO_LONG]
-    assert lm.progress.done == 2
+    assert lm.batches.progress.done == 2
 
 
 @pytest.mark.parametrize(
@@ -204,11 +204,11 @@ def test_a_setting_that_cannot_be_met_is_the_users_to_mend(
 
 
 def test_every_step_is_a_sign_of_life(lm: RecordedHFMultimodal) -> None:
-    before = lm.progress.beats
+    before = lm.batches.progress.beats
     lm.generate_until([read(0, "one two three")])
     lm.loglikelihood([instance(0, ("one", " two"), "loglikelihood")])
     (answer, _) = lm.answers_to(read(0, "one two three"))[0]
-    assert lm.progress.beats - before == len(answer.token_ids) + 1
+    assert lm.batches.progress.beats - before == len(answer.token_ids) + 1
 
 
 def test_an_attention_that_is_not_there_is_the_users_to_mend() -> None:

@@ -91,11 +91,11 @@ def die(lm: RecordedHFMultimodal, requests: list[Any], journal: Journal, step: i
         Journal.keep(journal, key, answer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lm.progress, "beat", beat)
+        patch.setattr(lm.batches.progress, "beat", beat)
         patch.setattr(journal, "keep", keep)
         with pytest.raises(Died):
             ask(lm, requests)
-    lm._unkept.clear()  # as the process with it
+    lm._scores._unkept.clear()  # as the process with it
     journal.close(completed=False)
     return kept
 
@@ -116,7 +116,7 @@ def test_what_was_answered_is_not_asked_again_and_the_rest_to_the_same_bit(
     fed = lm.fed()
     assert (fed.resumed, fed.asked) == (kept, whole.asked - kept)
     assert 0 < fed.steps < whole.steps
-    assert lm.progress.done == len(requests)
+    assert lm.batches.progress.done == len(requests)
     # Dead again, behind the last answer: nothing is left to be asked.
     journal.close(completed=False)
     journal = opened()

@@ -35,7 +35,8 @@ subprocess.run(["echo", "a child's"])
 def test_a_library_that_cannot_be_imported_is_the_runs_to_tell() -> None:
     done = python("""
 from runner import worker
-worker.RUNTIMES = {"vllm": "no.such.module"}
+from runner.runtimes.vllm import Vllm
+Vllm.models = "no.such.module"
 worker._import("vllm")
 print("goes on")
 """)

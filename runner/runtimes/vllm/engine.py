@@ -13,7 +13,9 @@ from runner.lm.answer import TOO_LONG, Answer
 # The chosen token and the runner-up: enough for the token's probability and for the margin of a
 # near-tie.
 LOGPROBS = 2
-# vLLM's messages for a prompt that is too long (0.23 to 0.32; text, and text with images).
+# vLLM's messages for a prompt that is too long (0.23 to 0.32). Prompts of tokens are measured
+# before they are sent (`Question.fits`); the length of a prompt with images is known to vLLM alone,
+# and its exception has no other sign of it.
 TOO_LONG_SAID = ("maximum context length", "longer than the maximum model length")
 # Errors that vLLM raises for images or their placeholders. A dead engine raises another class.
 IMAGES_REFUSED = (ValueError, AssertionError, IndexError)

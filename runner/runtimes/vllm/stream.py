@@ -20,8 +20,8 @@ from greenlet import getcurrent, greenlet
 
 from runner.lm.answer import Answer
 from runner.lm.answering import Named, Progress
-from runner.lm.engine import Engine, Question, enqueue, public_id, refused
-from runner.lm.remaining import Clock, Queue
+from runner.runtimes.vllm.engine import Engine, Question, enqueue, public_id, refused
+from runner.runtimes.vllm.remaining import Clock, Queue
 
 if TYPE_CHECKING:
     from runner.lm.journal import Journal

@@ -4,20 +4,48 @@ from __future__ import annotations
 
 from runner.config.schema import RunConfig
 from runner.config.usage import suggestion
-from runner.inputs.weights import Weights
+from runner.inputs.weights import MODELSLIM_FILE, Weights
 from runner.platforms import Platform
 from runner.platforms.base import installed_version
-from runner.preflight.ascend import MODELSLIM_FILE
-from runner.preflight.problem import UNSUPPORTED, Cure, Problem
-from runner.runtimes import backend, extra_arguments
+from runner.problem import UNSUPPORTED, Cure, Problem
+
+# Arguments of lm-eval 0.4.13's hf classes that `engine.extra` may contain; a test compares them
+# with the signatures. Left out are arguments that have a configuration key, one that needs torchrun
+# (tp_plan), and weight formats and methods that are not compared with vLLM here (gguf, gptq,
+# delta).
+HF_ARGUMENTS = (
+    "add_bos_token",
+    "max_cpu_memory",
+    "max_memory_per_gpu",
+    "mixed_precision_dtype",
+    "offload_folder",
+    "parallelize",
+    "peft",
+    "prefix_token_id",
+    "softmax_dtype",
+    "subfolder",
+    "use_fast_tokenizer",
+)
+HF_MULTIMODAL_ARGUMENTS = (
+    "image_height",
+    "image_max_side",
+    "image_string",
+    "image_token_id",
+    "image_width",
+    "interleave",
+    "max_pixels",
+    "min_pixels",
+)
+# Passed on to `from_pretrained`.
+FROM_PRETRAINED = ("attn_implementation", "experts_implementation")
 
 
-def missing(config: RunConfig, platform: Platform) -> list[str]:
+def missing(backend: str, platform: Platform) -> list[str]:
     """Return what this machine lacks to run the model with transformers; vLLM is not needed."""
     lines = []
     torch = installed_version("torch")
     needed = ["torch", "accelerate"]
-    if backend(config) == "hf-multimodal":
+    if backend == "hf-multimodal":
         needed.append("torchvision")  # of the image processors
     absent = [name for name in needed if installed_version(name) is None]
     if absent:
@@ -34,14 +62,20 @@ def missing(config: RunConfig, platform: Platform) -> list[str]:
     return lines
 
 
-def problems(config: RunConfig, weights: Weights | None) -> list[Problem]:
+def problems(config: RunConfig, backend: str, weights: Weights | None) -> list[Problem]:
     """Return a problem for each setting that has no effect with transformers."""
     return [
         *_layout(config),
         *_quantization(config, weights),
-        *_extra(config),
-        *_settings(config),
+        *_extra(config, backend),
+        *_settings(config, backend),
     ]
+
+
+def extra_arguments(backend: str) -> tuple[str, ...]:
+    """Arguments that `engine.extra` may contain for transformers."""
+    images = HF_MULTIMODAL_ARGUMENTS if backend == "hf-multimodal" else ()
+    return tuple(sorted((*HF_ARGUMENTS, *images, *FROM_PRETRAINED)))
 
 
 def _layout(config: RunConfig) -> list[Problem]:
@@ -88,11 +122,11 @@ def _quantization(config: RunConfig, weights: Weights | None) -> list[Problem]:
     return []
 
 
-def _extra(config: RunConfig) -> list[Problem]:
-    known = extra_arguments(config)
+def _extra(config: RunConfig, backend: str) -> list[Problem]:
+    known = extra_arguments(backend)
     return [
         Problem(
-            f"engine.extra.{name}: not an argument of lm-eval's {backend(config)}; vLLM's "
+            f"engine.extra.{name}: not an argument of lm-eval's {backend}; vLLM's "
             f"arguments do not apply to it.{suggestion(name, known)} Known: {', '.join(known)}",
             switches=(UNSUPPORTED,),
         )
@@ -101,7 +135,7 @@ def _extra(config: RunConfig) -> list[Problem]:
     ]
 
 
-def _settings(config: RunConfig) -> list[Problem]:
+def _settings(config: RunConfig, backend: str) -> list[Problem]:
     found = []
     if config.engine.seed != 0:
         found.append(
@@ -119,7 +153,7 @@ def _settings(config: RunConfig) -> list[Problem]:
                 (Cure({"engine.window": None}),),
             )
         )
-    if config.model.tokenizer is not None and backend(config) == "hf-multimodal":
+    if config.model.tokenizer is not None and backend == "hf-multimodal":
         found.append(
             Problem(
                 f"model.tokenizer={config.model.tokenizer}: lm-eval's hf-multimodal always uses "

@@ -18,9 +18,8 @@ from typing import Any
 import httpx
 
 from runner.errors import UserError
-from runner.lm.engine import TOO_LONG_SAID
-from runner.runtimes_server.answers import Output, Unreadable, read, too_long
-from runner.runtimes_server.endpoint import (
+from runner.runtimes.server.answers import Output, Unreadable, read, too_long
+from runner.runtimes.server.endpoint import (
     CONNECT_S,
     KEEP_ALIVE_S,
     Endpoint,
@@ -28,9 +27,10 @@ from runner.runtimes_server.endpoint import (
     certificate_problem,
     own_words,
 )
-from runner.runtimes_server.messages import chat_fields
-from runner.runtimes_server.retries import Failed, Patience, answered_badly, connection_failed
-from runner.runtimes_server.sampling import sampling_fields
+from runner.runtimes.server.messages import chat_fields
+from runner.runtimes.server.retries import Failed, Patience, answered_badly, connection_failed
+from runner.runtimes.server.sampling import sampling_fields
+from runner.runtimes.vllm.engine import TOO_LONG_SAID
 
 # Longest time that `step` waits for an answer, so that its caller can report that it is alive.
 STEP_S = 1.0

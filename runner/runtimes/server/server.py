@@ -13,8 +13,8 @@ import httpx
 
 from runner.config.usage import suggestion
 from runner.errors import UserError
-from runner.runtimes_server.endpoint import CONNECT_S, Endpoint
-from runner.runtimes_server.metrics import Counters, read_cache_settings, read_counters
+from runner.runtimes.server.endpoint import CONNECT_S, Endpoint
+from runner.runtimes.server.metrics import Counters, read_cache_settings, read_counters
 
 TIMEOUT_S = 30.0
 VLLM = "vllm"

@@ -12,7 +12,7 @@ from http import HTTPStatus
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from runner.runtimes_server.endpoint import own_words, reason
+from runner.runtimes.server.endpoint import own_words, reason
 
 # A proxy's answers while the server behind it is restarting.
 GATEWAY = (

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.models import vllm_causallms
 from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.models.vllm_causallms import VLLM
 from lm_eval.models.vllm_vlms import VLLM_VLM
-from vllm import EngineArgs, SamplingParams, TokensPrompt
+from vllm import SamplingParams, TokensPrompt
 
 from runner.errors import UserError
 from runner.lm.answer import Answer, likelihood
 from runner.lm.answering import Named, Progress
-from runner.lm.engine import LOGPROBS, PromptError, Question, generated, steps_in_this_process
 from runner.lm.images import opened
 from runner.lm.replaced import replaced
-from runner.lm.resolved import check_engine_args, resolved_engine
-from runner.lm.stream import Stream, Tally
 from runner.lm.template import Templated
 from runner.outcome import Feeding
+from runner.runtimes.vllm.arguments import check_engine_args, resolved_engine
+from runner.runtimes.vllm.engine import PromptError, Question, generated, steps_in_this_process
+from runner.runtimes.vllm.gate import Gate, NotStarted, Output
+from runner.runtimes.vllm.stream import Stream, Tally
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -38,22 +39,23 @@ if TYPE_CHECKING:
 LARGEST_WINDOW = 256
 
 
-class FedModel(Templated, VLLM):
-    """Base of both model classes: sends requests through the stream and records their answers."""
+class FedVLLM(Templated, VLLM):
+    """lm-eval's `vllm` class, with requests sent through the stream and their answers recorded."""
 
     _chunked = False
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
         """Load everything except the engine: tokenizer, processor, chat template."""
-        with replaced(vllm_causallms, "LLM", _NotStarted):
+        with replaced(vllm_causallms, "LLM", NotStarted):
             super().__init__(*args, **kwargs)
         self.progress = progress
 
     def start(self) -> None:
         """Start the engine, which `__init__` does not."""
+        max_length = self.max_length
         engine = vllm_causallms.LLM(**self.model_args)
         self.stream = Stream(engine, self.progress)
-        self.model: _Gate = _Gate(engine, self.stream)
+        self.model: Gate = Gate(engine, self.stream, max_length)
 
     def check_settings(self, settings: dict[str, Any]) -> None:
         """Raise a UserError, with vLLM's reason, for generation settings that vLLM rejects."""
@@ -107,7 +109,7 @@ class FedModel(Templated, VLLM):
         def generate(request: Instance) -> str:
             text: str
             try:
-                (text,) = super(FedModel, self).generate_until([_with_images(request)], True)
+                (text,) = super(FedVLLM, self).generate_until([_with_images(request)], True)
             except PromptError as error:
                 raise UserError(
                     f"task.names={request.task_name}: vLLM rejects the prompt of document "
@@ -120,7 +122,7 @@ class FedModel(Templated, VLLM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
         def score(request: Instance) -> Any:
-            (scored,) = super(FedModel, self).loglikelihood([request], True)
+            (scored,) = super(FedVLLM, self).loglikelihood([request], True)
             self._note(request)
             return scored
 
@@ -128,7 +130,7 @@ class FedModel(Templated, VLLM):
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
         def score(request: Instance) -> Any:
-            (scored,) = super(FedModel, self).loglikelihood_rolling([request], True)
+            (scored,) = super(FedVLLM, self).loglikelihood_rolling([request], True)
             return scored  # the sum over several windows; no single answer stands for it
 
         return self._each("loglikelihood_rolling", score, requests)
@@ -209,11 +211,7 @@ class FedModel(Templated, VLLM):
         return replace(generated(output), scored=float(scored), greedy=greedy)
 
 
-class FedVLLM(FedModel):
-    """lm-eval's `vllm` class."""
-
-
-class FedVLM(FedModel, VLLM_VLM):
+class FedVLM(FedVLLM, VLLM_VLM):
     """lm-eval's `vllm-vlm` class."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -241,67 +239,11 @@ class FedVLM(FedModel, VLLM_VLM):
         outputs = super()._multimodal_model_generate(
             requests, generate, max_tokens, ends, **settings
         )
-        return [_Output(self._without_thoughts(output.outputs[0], stop)) for output in outputs]
+        return [Output(self._without_thoughts(output.outputs[0], stop)) for output in outputs]
 
     def _without_thoughts(self, answer: Answer, stop: list[str] | None) -> Answer:
         text = postprocess_generated_text(answer.text, stop, self.think_end_token)
         return replace(answer, text=text)
-
-
-class _NotStarted:
-    """Stands in for `vllm.LLM` before the engine starts; provides the model's settings.
-
-    lm-eval uses them to select the chat template, so requests can be built before the engine
-    starts.
-    """
-
-    def __init__(self, **arguments: Any) -> None:
-        self._arguments = arguments
-
-    @property
-    def llm_engine(self) -> _NotStarted:
-        return self
-
-    @cached_property
-    def model_config(self) -> Any:
-        """vLLM's `ModelConfig`, as the engine will have it."""
-        return EngineArgs(**self._arguments).create_model_config()
-
-
-class _Gate:
-    """Stands in for `vllm.LLM` in lm-eval's code and sends its requests through the stream."""
-
-    def __init__(self, llm: Any, stream: Stream) -> None:
-        self._llm = llm
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._llm, name)
-
-    def generate(
-        self,
-        prompts: Sequence[Any],
-        sampling_params: Any = None,
-        use_tqdm: Any = None,
-        lora_request: Any = None,
-    ) -> list[_Output]:
-        """vLLM's `generate`; lm-eval only reads the text of its outputs."""
-        many = isinstance(sampling_params, Sequence)
-        params = list(sampling_params) if many else [sampling_params] * len(prompts)
-        for each in params:
-            each.logprobs = LOGPROBS
-        questions = [
-            Question(prompt, each, "generate", generated, lora_request)
-            for prompt, each in zip(prompts, params, strict=True)
-        ]
-        return [_Output(answer) for answer in self._stream.ask(questions)]
-
-
-class _Output:
-    """The part of a `vllm.RequestOutput` that lm-eval reads."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.outputs = [answer]
 
 
 def _with_images(request: Instance) -> Instance:
@@ -313,6 +255,6 @@ def _with_images(request: Instance) -> Instance:
     return replace(request, arguments=(context, settings, {**shown, "visual": images}))
 
 
-MODEL_CLASSES: dict[str, type[FedModel]] = {"vllm": FedVLLM, "vllm-vlm": FedVLM}
+MODEL_CLASSES: dict[str, type[FedVLLM]] = {"vllm": FedVLLM, "vllm-vlm": FedVLM}
 
 __all__ = ["MODEL_CLASSES", "check_engine_args"]

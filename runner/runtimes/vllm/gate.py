@@ -1,0 +1,76 @@
+"""Stand-ins for `vllm.LLM` in lm-eval's code: before the engine starts, and in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from vllm import EngineArgs
+
+from runner.runtimes.vllm.engine import LOGPROBS, Question, generated
+
+if TYPE_CHECKING:
+    from runner.lm.answer import Answer
+    from runner.runtimes.vllm.stream import Stream
+
+
+class NotStarted:
+    """Stands in for `vllm.LLM` before the engine starts; provides the model's settings.
+
+    lm-eval uses them to select the chat template, so requests can be built before the engine
+    starts.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        self._arguments = arguments
+
+    @property
+    def llm_engine(self) -> NotStarted:
+        return self
+
+    @cached_property
+    def model_config(self) -> Any:
+        """vLLM's `ModelConfig`, as the engine will have it."""
+        return EngineArgs(**self._arguments).create_model_config()
+
+
+class Gate:
+    """Stands in for `vllm.LLM` in lm-eval's code and sends its requests through the stream."""
+
+    def __init__(self, llm: Any, stream: Stream, max_length: int) -> None:
+        self._llm = llm
+        self._stream = stream
+        self._max_length = max_length
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._llm, name)
+
+    def generate(
+        self,
+        prompts: Sequence[Any],
+        sampling_params: Any = None,
+        use_tqdm: Any = None,
+        lora_request: Any = None,
+    ) -> list[Output]:
+        """vLLM's `generate`; lm-eval only reads the text of its outputs."""
+        many = isinstance(sampling_params, Sequence)
+        params = list(sampling_params) if many else [sampling_params] * len(prompts)
+        for each in params:
+            each.logprobs = LOGPROBS
+        questions = [
+            Question(prompt, each, "generate", generated, lora_request, fits=self._fits(prompt))
+            for prompt, each in zip(prompts, params, strict=True)
+        ]
+        return [Output(answer) for answer in self._stream.ask(questions)]
+
+    def _fits(self, prompt: Any) -> bool:
+        """Whether a prompt of tokens leaves room for at least one more; else True."""
+        return len(prompt.get("prompt_token_ids", ())) < self._max_length
+
+
+class Output:
+    """The part of a `vllm.RequestOutput` that lm-eval reads."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.outputs = [answer]
