@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
+from runner.served import Served
+
 
 class State(str, Enum):
     """The way in which the worker ended."""
@@ -162,6 +164,7 @@ class Outcome:
     timings: dict[str, float] = field(default_factory=dict)
     retries: tuple[str, ...] = ()
     feeding: Feeding | None = None
+    served: Served | None = None
 
     @property
     def greedy_by_default(self) -> tuple[str, ...]:

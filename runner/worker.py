@@ -246,8 +246,17 @@ def _run(
         state, reason = State.ERROR, f"{type(error).__name__}: {error}"
     gc.unfreeze()
     gc.enable()
-    feeding = held.lm.fed() if engine else None  # else this is the previous run's
-    return Outcome(state, reason, tuple(finished), engine, timings, feeding=feeding)
+    if not engine:  # else these are the previous run's
+        return Outcome(state, reason, tuple(finished), engine, timings)
+    return Outcome(
+        state,
+        reason,
+        tuple(finished),
+        engine,
+        timings,
+        feeding=held.lm.fed(),
+        served=held.lm.served(),
+    )
 
 
 def _evaluate_all(

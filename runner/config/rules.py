@@ -22,7 +22,12 @@ BACKENDS = ("vllm", "vllm-vlm")
 # Told from the weights' config.json (runner.inputs.weights.backend).
 AUTO = "auto"
 # The package of each runtime (`runner.runtimes.Runtime`), imported where it is needed.
-RUNTIMES = {"vllm": "runner.runtimes.vllm", "transformers": "runner.runtimes.hf"}
+RUNTIMES = {
+    "vllm": "runner.runtimes.vllm",
+    "server": "runner.runtimes.server",
+    "endpoint": "runner.runtimes.server.attached",
+    "transformers": "runner.runtimes.hf",
+}
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 # What a search may optimise (runner/sweep/objective.py).
 OBJECTIVES = ("accuracy", "throughput", "seconds")

@@ -178,13 +178,32 @@ class ParallelismConfig:
 
 
 @dataclass
+class EndpointConfig:
+    """A server that is already running (engine=endpoint); it is neither started nor stopped."""
+
+    url: str | None = None
+    """URL of its OpenAI-compatible API: http://host:8000/v1."""
+    model: str | None = None
+    """Name under which it serves the model; null: the only one that it serves."""
+    label: str | None = None
+    """Your name for this engine; while it stays the same, answers of unfinished runs are kept."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds its API key."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Further HTTP headers."""
+    ca_file: str | None = None
+    """File of the certificate authority that signed its certificate; null: the system's."""
+
+
+@dataclass
 class EngineConfig:
-    """The engine and its platform: vLLM, or transformers as the reference engine."""
+    """The engine and its platform."""
 
     platform: str = MISSING
-    """Device type: ascend, cuda or cpu."""
+    """Device type: ascend, cuda or cpu; remote for a server that is already running."""
     runtime: str = "vllm"
-    """What computes the answers: vllm or transformers."""
+    """What computes the answers: vllm, server (vllm serve), endpoint or transformers."""
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     max_model_len: int | None = II("model.serve.max_model_len")
     """Longest prompt plus answer, in tokens; null: the model's own limit."""
     dtype: str = II("model.serve.dtype")
@@ -245,7 +264,9 @@ class LimitsConfig:
     start_s: float | None = None
     """Seconds until the engine must be ready; null: no limit."""
     stall_s: float | None = None
-    """Seconds without an engine step before the run is stopped; null: no limit."""
+    """Seconds without an engine step, or without a server, before the run stops; null: no limit."""
+    request_s: float = 1800.0
+    """Seconds for one request to a server."""
     run_s: float | None = None
     """Seconds for all attempts together; null: no limit."""
     retries: int = 0

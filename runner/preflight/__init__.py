@@ -13,6 +13,7 @@ from runner.inputs.weights import Weights, find_weights, takes_images
 from runner.preflight import adapters, store, versions
 from runner.preflight.here import Here
 from runner.problem import with_cures_that_help
+from runner.runtimes import runtime_of
 from runner.tracking.records import experiment_of
 
 __all__ = ["Findings", "look"]
@@ -33,6 +34,8 @@ class Findings:
     environment: dict[str, str] = field(default_factory=dict)
     # What a device must hold, in words; empty where the weights are not here to be looked at.
     memory: str = ""
+    # What an engine that is already running says of itself.
+    told: dict[str, str] = field(default_factory=dict)
 
 
 def look(config: RunConfig) -> Findings:
@@ -54,6 +57,11 @@ def look(config: RunConfig) -> Findings:
             found.problems.append(str(problem))
     # A machine that cannot run it at all was the first thing to say.
     found.problems += missing
+    if not found.problems:
+        try:
+            found.told = runtime_of(config.engine.runtime).told(config)
+        except UserError as error:
+            found.problems += error.problems
     found.warnings += [f"overruled: {line}" for line in found.overruled]
     found.warnings += here.warnings(config)
     found.warnings += versions.warnings(config)

@@ -37,10 +37,11 @@ def judge(
     `samples` are all samples of the run (`isclose` needs none); `against` is the reference run.
     """
     by_task = {task.task: task for task in outcome.tasks}
+    of_engine = outcome.served.doubts if outcome.served is not None else []
     found: list[Judged | MetricVerdict] = []
     for evaluation in evaluations:
         task = by_task.get(evaluation.task)
-        found += _judge_task(evaluation, task, config, samples, against)
+        found += _judge_task(evaluation, task, config, samples, against, of_engine)
     origins = {each.task: each.origins for each in evaluations}
     metrics = tuple(
         replace(each, baseline_origin=_origin(each, origins, against))
@@ -98,7 +99,9 @@ def _judge_task(
     config: VerdictConfig,
     samples: Sequence[Sample],
     against: Against | None,
+    of_engine: Sequence[str],
 ) -> list[Judged | MetricVerdict]:
+    """The task's metrics. `of_engine` are reasons to doubt the engine, whatever the task."""
     wanted = {
         (metric, name): value
         for metric, filters in _wanted(evaluation, config, against).items()
@@ -129,6 +132,7 @@ def _judge_task(
         finding = rule(case)
         doubts = (
             doubts_of(task, result.n),
+            *of_engine,
             case.other_samples,
             _of_reference(evaluation, case.settings.rule, against),
             luck.doubt(case, rule, finding),
@@ -137,7 +141,7 @@ def _judge_task(
     found += [missing(evaluation.task, *key, value) for key, value in wanted.items()]
     found += _unheld(found, evaluation, config)
     if config.rule == "numerics" and task is not None:
-        others = _of_reference(evaluation, "numerics", against)
+        others = [_of_reference(evaluation, "numerics", against), *of_engine]
         found.append(_numerics(task, pairing, limited, config, others))
     return found
 
@@ -236,10 +240,14 @@ def _of_reference(evaluation: Evaluation, rule: str, against: Against | None) ->
 
 
 def _numerics(
-    task: TaskOutcome, pairing: Pairing | None, limited: bool, config: VerdictConfig, others: str
+    task: TaskOutcome,
+    pairing: Pairing | None,
+    limited: bool,
+    config: VerdictConfig,
+    others: Sequence[str],
 ) -> MetricVerdict:
     verdict = numerics.judge(task, pairing or Pairing((), ()), limited, config.numerics)
-    doubts = ", ".join(filter(None, (doubts_of(task, task.evaluated), others)))
+    doubts = ", ".join(filter(None, (doubts_of(task, task.evaluated), *others)))
     if not doubts:
         return verdict
     if verdict.status is Status.PASSED:

@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 from runner.config.schema import ModelConfig, RunConfig
 from runner.environment import MOVING
 from runner.inputs.weights import Weights
+from runner.plan import Plan
 from runner.platforms import Platform
 from runner.problem import Problem
 from runner.runtimes.base import Runtime, chosen, model_arguments
@@ -30,6 +31,7 @@ class Transformers:
     engine_packages: tuple[str, ...] = ("transformers",)
     adapter_key = "peft"
     on_devices = False
+    local = True
     # transformers applies the weights' generation_config.json to every answer; vLLM, called by
     # lm-eval, does not. A repetition penalty (Qwen2.5-VL's is 1.05) also changes greedy answers.
     plain: Mapping[str, Any] = {"repetition_penalty": 1.0}
@@ -47,6 +49,9 @@ class Transformers:
         }
         return {**chosen(settings), **engine.extra}
 
+    def lm_eval_model(self, plan: Plan) -> tuple[str, dict[str, Any]]:
+        return plan.backend, dict(plan.engine_args)
+
     def batch_size(self, asked: str) -> str:
         return BATCH_SIZE if asked == "auto" else asked
 
@@ -58,6 +63,12 @@ class Transformers:
         return ()
 
     def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
+        return {}
+
+    def identified(self, config: RunConfig) -> bool:
+        return True
+
+    def told(self, config: RunConfig) -> dict[str, str]:
         return {}
 
     def missing(self, config: RunConfig, platform: Platform) -> list[str]:

@@ -128,6 +128,9 @@ class RecordedHF(Templated, HFLM):
         """Properties of the loaded model."""
         return {"model": self.pretrained, "max_model_len": self.max_length, **facts(self.model)}
 
+    def served(self) -> None:
+        """None: there is no server."""
+
     def get_model_info(self) -> dict[str, Any]:
         """An empty dict. lm-eval would query the hub; the run records a digest of the weights."""
         return {}

