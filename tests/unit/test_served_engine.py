@@ -76,9 +76,7 @@ def server() -> Iterator[MisbehavingServer]:
 
 
 def connected(server: MisbehavingServer, **options: Any) -> ServedEngine:
-    endpoint = Endpoint(
-        server.url, options.pop("model", MODEL), options.pop("key", KEY), "MY_KEY", proxied=False
-    )
+    endpoint = Endpoint(server.url, options.pop("model", MODEL), options.pop("key", KEY), "MY_KEY")
     settings: dict[str, Any] = {
         "connections": 8,
         "max_model_len": LONGEST,

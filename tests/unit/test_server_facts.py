@@ -100,7 +100,7 @@ def server() -> Iterator[MisbehavingServer]:
 
 
 def at(server: MisbehavingServer, **changed: Any) -> Endpoint:
-    settings = {"url": server.url, "api_key": KEY, "api_key_env": "MY_KEY", "proxied": False}
+    settings = {"url": server.url, "api_key": KEY, "api_key_env": "MY_KEY"}
     return Endpoint(**{**settings, **changed})
 
 
@@ -172,7 +172,7 @@ def test_a_url_without_v1_is_told(server: MisbehavingServer) -> None:
     ],
 )
 def test_a_url_that_leads_nowhere_is_told(url: str, told: str) -> None:
-    assert f"engine.endpoint.url={url}: {told}" in refusal(Endpoint(url, proxied=False))
+    assert f"engine.endpoint.url={url}: {told}" in refusal(Endpoint(url))
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,10 @@ import json
 import queue
 import secrets
 import threading
+import time
+from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,8 +22,8 @@ import httpx
 from runner.errors import UserError
 from runner.runtimes.server.answers import Output, Unreadable, read, too_long
 from runner.runtimes.server.endpoint import (
-    CONNECT_S,
-    KEEP_ALIVE_S,
+    CHAT,
+    COMPLETIONS,
     Endpoint,
     ServerError,
     certificate_problem,
@@ -53,7 +55,8 @@ class Exchanged:
     differently, `first_difference` describes the first, and `unverified` counts prompts whose
     tokens the server did not tell. `shortened` counts answers that ended at a token limit below
     the requested one, `reasoned` those whose reasoning the server took out. `served` counts the
-    model and fingerprint in each answer, and `missing` the parts that answers lacked.
+    model and fingerprint in each answer, and `missing` the parts that answers lacked. `seconds` are
+    the times from each request to its complete answer, retries included.
     """
 
     asked: int = 0
@@ -64,6 +67,7 @@ class Exchanged:
     unverified: int = 0
     shortened: int = 0
     reasoned: int = 0
+    seconds: array[float] = field(default_factory=lambda: array("d"))
     served: Counter[tuple[str, str]] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
 
@@ -80,7 +84,7 @@ class _Request:
 
     @property
     def path(self) -> str:
-        return "/chat/completions" if self.chat else "/completions"
+        return CHAT if self.chat else COMPLETIONS
 
 
 class ServedEngine:
@@ -90,7 +94,8 @@ class ServedEngine:
     `/chat/completions` as the messages that `conversation` returns for the prompt's text, with
     `template_arguments`; `expected` returns the token ids that the server should make of them.
     `vllm` says whether the server is vLLM, which has more parameters and tells more. `models` are
-    the names of all models that it serves.
+    the names of all models that it serves, `fields` the fields that it reads of each path's
+    requests, if known.
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class ServedEngine:
         vllm: bool = True,
         max_model_len: int | None = None,
         models: Sequence[str] = (),
+        fields: Mapping[str, Collection[str]] | None = None,
         patience: Patience | None = None,
         conversation: Conversation = lambda prompt: None,
         template_arguments: Mapping[str, Any] | None = None,
@@ -111,6 +117,7 @@ class ServedEngine:
         self._vllm = vllm
         self._max_model_len = max_model_len
         self._models = models
+        self._fields = fields or {}
         self._patience = patience or Patience()
         self._conversation = conversation
         self._template_arguments = dict(template_arguments or {})
@@ -123,15 +130,7 @@ class ServedEngine:
         self._late: _Result | None = None
         self._flying: dict[str, Future[None]] = {}
         self._room = asyncio.Semaphore(connections)
-        self._client = httpx.AsyncClient(
-            **endpoint.client_options(),
-            timeout=httpx.Timeout(None, connect=CONNECT_S),
-            limits=httpx.Limits(
-                max_connections=None,
-                max_keepalive_connections=connections,
-                keepalive_expiry=KEEP_ALIVE_S,
-            ),
-        )
+        self._client = endpoint.async_client(connections)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -221,7 +220,13 @@ class ServedEngine:
                 "return_tokens_as_token_ids": True,
                 "cache_salt": self._salt,
             }
-        return _Request(number, chat, body, params.detokenize, tokens)
+        request = _Request(number, chat, body, params.detokenize, tokens)
+        if unread := sorted(body.keys() - set(self._fields.get(request.path, body))):
+            raise UserError(
+                f"{self._endpoint.place}: the server does not read {', '.join(unread)}, which this "
+                "run sends"
+            )
+        return request
 
     def _messages(self, prompt: Any) -> dict[str, Any]:
         conversation = self._conversation(prompt["prompt"])
@@ -254,10 +259,12 @@ class ServedEngine:
         result: Output | Exception
         try:
             async with self._room:
+                since = time.monotonic()
                 result = await self._patience.retrying(self._note)(self._attempt, request)
+                self.exchanged.seconds.append(time.monotonic() - since)
         except Failed as failed:
             self._note(failed)
-            result = ServerError(f"engine.endpoint.url={self._endpoint.url}: gave up: {failed}")
+            result = ServerError(f"{self._endpoint.place}: gave up: {failed}")
         except Exception as error:
             result = error
         self._done.put((str(request.number), result))
@@ -269,10 +276,25 @@ class ServedEngine:
         """Ask once. Each attempt has an id of its own, so that no late answer is taken for it."""
         name = f"{self._session}-{request.number}-{secrets.token_hex(3)}"
         body = {**request.body, "request_id": name} if self._vllm else request.body
+        response = await self._post(request.path, name, body)
+        if request.chat and _says_too_long(response):
+            # vLLM up to 0.25 rejects prompts that leave no room for all of max_tokens. Without a
+            # limit the answer fills the room, as it does in an engine in this process.
+            response = await self._post(request.path, name, {**body, "max_tokens": None})
+        if response.status_code == HTTPStatus.OK:
+            return self._output(request, name, response)
+        if failed := answered_badly(response):
+            raise failed
+        if _says_too_long(response):
+            return too_long(str(request.number))
+        raise self._endpoint.refusal(response, self._models)
+
+    async def _post(self, path: str, name: str, body: dict[str, Any]) -> httpx.Response:
+        """Send a request and wait for the complete answer."""
         try:
-            response = await asyncio.wait_for(
+            return await asyncio.wait_for(
                 self._client.post(
-                    self._endpoint.api(request.path),
+                    self._endpoint.api(path),
                     content=json.dumps(body).encode(),
                     headers={"Content-Type": "application/json", "X-Request-Id": name},
                 ),
@@ -285,13 +307,6 @@ class ServedEngine:
             if certificate_problem(error):
                 raise self._endpoint.unreachable(error) from error
             raise connection_failed(error) from error
-        if response.status_code == HTTPStatus.OK:
-            return self._output(request, name, response)
-        if failed := answered_badly(response):
-            raise failed
-        if _says_too_long(response):
-            return too_long(str(request.number))
-        raise self._endpoint.refusal(response, self._models)
 
     def _output(self, request: _Request, name: str, response: httpx.Response) -> Output:
         """The output in a complete answer, if it is the answer to this request."""
@@ -337,7 +352,7 @@ class ServedEngine:
         exchanged.served[str(answer.get("model")), str(answer.get("system_fingerprint"))] += 1
         if request.body.get("prompt_logprobs") is not None and output.prompt_logprobs is None:
             raise UserError(
-                f"engine.endpoint.url={self._endpoint.url}: the server tells no log-probabilities "
+                f"{self._endpoint.place}: the server tells no log-probabilities "
                 "of prompts, so it cannot score given texts (loglikelihood)"
             )
         if not completion.token_ids and completion.text:

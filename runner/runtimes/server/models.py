@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from copy import deepcopy
@@ -20,6 +21,7 @@ from runner.runtimes.server.launch import LaunchedServer
 from runner.runtimes.server.metrics import work_between
 from runner.runtimes.server.retries import Patience
 from runner.runtimes.server.server import server_counters, server_facts
+from runner.runtimes.shown import as_vllm_shows
 from runner.runtimes.vllm import arguments
 from runner.runtimes.vllm.gate import Gate
 from runner.runtimes.vllm.models import LARGEST_WINDOW, FedVLLM, FedVLM
@@ -59,7 +61,7 @@ class ServedVLLM(FedVLLM):
         else:
             self._config = self._vllm_config()
             launched = LaunchedServer(serve_arguments(self._serving()), "model")
-            launched.wait(self._server.get("start_s"))
+            launched.wait(self._server.get("start_s", math.inf))
             endpoint, self._command = launched.endpoint, launched.command
         self._endpoint = endpoint
         self._facts = facts = server_facts(endpoint)
@@ -99,7 +101,9 @@ class ServedVLLM(FedVLLM):
         """The server's counters and the client's, since the run began."""
         exchanged, facts = self._connected.exchanged, self._facts
         after = server_counters(self._endpoint)
-        counted = self._before is not None and after is not None
+        work = None
+        if self._before is not None and after is not None:
+            work = work_between(self._before, after)
         return Served(
             version=facts.version,
             model=facts.model.id,
@@ -116,7 +120,7 @@ class ServedVLLM(FedVLLM):
             answered_by={" ".join(each): count for each, count in exchanged.served.items()},
             missing=dict(exchanged.missing),
             latency=_latency(exchanged.seconds),
-            work=work_between(self._before, after) if counted else None,
+            work=work,
         )
 
     def _concurrent(self) -> int:
@@ -164,7 +168,7 @@ class ServedVLM(ServedVLLM, FedVLM):
         return self._conversations.get(prompt)
 
     def _expected(self, prompt: Any) -> Sequence[int] | None:
-        images = [each.convert("RGB") for each in prompt["multi_modal_data"]["image"]]
+        images = [as_vllm_shows(each) for each in prompt["multi_modal_data"]["image"]]
         found = self.processor(text=[prompt["prompt"]], images=images)
         return list(found["input_ids"][0])
 
