@@ -114,8 +114,8 @@ class TaskOutcome:
 class Feeding:
     """Engine usage: concurrency, engine steps and requests.
 
-    `window` is the maximum number of concurrent requests, `steps` the number of engine steps and
-    `asked` the number of requests sent. `resumed` requests had been answered by an unfinished
+    `window` is the maximum number of concurrent requests, `steps` the number of engine steps (None
+    for a server) and `asked` the number of requests sent. `resumed` requests had been answered by an unfinished
     attempt. `seconds` is the time between the first request and the last answer. `stepping` is the
     share of it that an engine in the worker's own process spent computing; `queued` is the share in
     which an engine in a separate process had requests. Both are None if nothing was asked, or if
@@ -123,7 +123,7 @@ class Feeding:
     """
 
     window: int
-    steps: int
+    steps: int | None
     asked: int
     resumed: int
     seconds: float
@@ -139,8 +139,9 @@ class Feeding:
         """
         requests = f"{self.asked} request{'' if self.asked == 1 else 's'}"
         if self.asked:
-            steps = f"{self.steps} engine step{'' if self.steps == 1 else 's'}"
-            requests += f" (up to {self.window} concurrent), {steps}"
+            requests += f" (up to {self.window} concurrent)"
+        if self.asked and self.steps is not None:
+            requests += f", {self.steps} engine step{'' if self.steps == 1 else 's'}"
         if self.stepping is not None:
             requests += f", engine busy {self.stepping:.1%} of {self.seconds:.0f} s"
         if self.queued is not None:

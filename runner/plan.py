@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-# Engine arguments that say where files or servers are.
-PLACES = ("pretrained", "tokenizer", "server")
+# Engine arguments that say where files are.
+PLACES = ("pretrained", "tokenizer")
 
 
 @dataclass(frozen=True)

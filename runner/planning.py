@@ -15,6 +15,9 @@ from runner.plan import PLACES, Evaluation, JournalPlan, Plan
 from runner.runtimes import Runtime, runtime_of
 from runner.variables import moving, parts
 
+# Engine arguments that say where files and servers are, and how long a client waits.
+ELSEWHERE = (*PLACES, "server")
+
 # Fields that affect how an evaluation is judged or batched, but not which requests are sent.
 NOT_ASKED = ("baselines", "baseline_limit", "origins", "batch_size")
 
@@ -65,7 +68,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
             # Use digests of the content instead of paths, which differ between
             # machines.
             "engine_args": by_content(
-                {k: v for k, v in arguments.items() if k not in PLACES}, facts.paths
+                {k: v for k, v in arguments.items() if k not in ELSEWHERE}, facts.paths
             ),
             "environment": {
                 name: by_content(parts(text), facts.paths)

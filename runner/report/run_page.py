@@ -29,6 +29,7 @@ from runner.present.strips import COLOURS, strips, told
 from runner.present.template import template
 from runner.report import run_findings
 from runner.report.answers import Shown, shortened, worst
+from runner.report.serving import serving
 from runner.report.stack import engine, execution_mode, version
 from runner.report.subjects import Subjects, by_subject
 from runner.rundir import RunDirectory
@@ -91,6 +92,7 @@ def render(
         findings=run_findings.findings(plan, outcome, verdict),
         execution_mode=execution_mode(plan, outcome),
         version=lambda *names: version(environment, *names).partition(" (")[0],
+        serving=serving(outcome.served),
         engine_version=engine(plan, environment).partition(" (")[0],
         lm_eval_command=lm_eval_command(plan, outcome.greedy_by_default),
         judged=list(zip(judged, marks, strict=True)),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from vllm import EngineArgs
 
+from runner.outcome import Feeding
 from runner.plan import Plan
 from runner.runtimes.server.arguments import serve_arguments
 from runner.runtimes.server.attached import USUAL_WINDOW
@@ -31,6 +32,9 @@ from runner.served import Latency, Served
 if TYPE_CHECKING:
     from runner.lm.answering import Progress
     from runner.lm.journal import Journal
+
+# Settings that only a started engine knows.
+OF_CACHE = ("block_size", "num_gpu_blocks")
 
 
 class ServedVLLM(FedVLLM):
@@ -95,7 +99,8 @@ class ServedVLLM(FedVLLM):
         if self._config is None:
             length = facts.model.max_model_len or self.max_length
             return {**told, "dtype": "unknown", "max_model_len": length, "url": facts.url}
-        return {**arguments.resolved_engine(self._config), **facts.cache, **told}
+        cache = {name: int(facts.cache[name]) for name in OF_CACHE if name in facts.cache}
+        return {**arguments.resolved_engine(self._config), **cache, **told}
 
     def served(self) -> Served:
         """The server's counters and the client's, since the run began."""
@@ -131,6 +136,9 @@ class ServedVLLM(FedVLLM):
 
     def _computes_here(self) -> bool:
         return False
+
+    def fed(self) -> Feeding:
+        return replace(super().fed(), steps=None)  # the stream's steps only fetch answers
 
     def _serving(self) -> dict[str, Any]:
         """The engine's arguments as vLLM has them, with all its replicas."""
