@@ -115,11 +115,11 @@ class Feeding:
     """Engine usage: concurrency, engine steps and requests.
 
     `window` is the maximum number of concurrent requests, `steps` the number of engine steps (None
-    for a server) and `asked` the number of requests sent. `resumed` requests had been answered by an unfinished
-    attempt. `seconds` is the time between the first request and the last answer. `stepping` is the
-    share of it that an engine in the worker's own process spent computing; `queued` is the share in
-    which an engine in a separate process had requests. Both are None if nothing was asked, or if
-    the runner does not schedule the requests.
+    for a server) and `asked` the number of requests sent. `resumed` requests had been answered by
+    an unfinished attempt. `seconds` is the time between the first request and the last answer.
+    `stepping` is the share of it that an engine in the worker's own process spent computing;
+    `queued` is the share in which an engine in a separate process had requests. Both are None if
+    nothing was asked, or if the runner does not schedule the requests.
     """
 
     window: int

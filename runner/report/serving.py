@@ -62,8 +62,8 @@ def _work(work: ServerWork) -> str:
     speculation = work.speculation
     if speculation is not None and speculation.acceptance_rate is not None:
         parts.append(
-            f"{speculation.acceptance_rate:.1%} of {speculation.drafted:,} drafted tokens accepted, "
-            f"{speculation.accepted_length:.2f} tokens per step"
+            f"{speculation.acceptance_rate:.1%} of {speculation.drafted:,} drafted tokens "
+            f"accepted, {speculation.accepted_length:.2f} tokens per step"
         )
     others = " (counters restarted during the run)" if work.restarted else ""
     return "; ".join(parts) + others
@@ -73,7 +73,7 @@ def _unsure(served: Served) -> str:
     parts = [f"{count} answers without {what}" for what, count in served.missing.items()]
     if served.unverified:
         parts.append(
-            f"the server does not say how it rendered {served.unverified} prompts, so chat templates "
-            "and images could not be compared"
+            f"the server does not say how it rendered {served.unverified} prompts, so chat "
+            "templates and images could not be compared"
         )
     return "; ".join(parts)

@@ -91,9 +91,9 @@ class Vllm:
         return [
             Problem(
                 f"parallelism.dp={size}: lm-eval would start these engines in its own Ray tasks, "
-                "which the runner cannot control, and would wait forever on a machine without GPUs",
+                "which the runner cannot control, and would wait forever on a machine without "
+                "GPUs; engine=served starts vLLM's own replicas",
                 (Cure({"parallelism.dp": 1}), Cure(wider)),
-                "run sweep points in parallel instead (hydra/launcher=ray)",
             )
         ]
 
