@@ -55,7 +55,7 @@ class Cpu(Platform):
         memory_share: float = MEMORY_SHARE,
         eager: bool = False,
     ) -> dict[str, str]:
-        chosen = {"PYTHONPATH": os.pathsep.join(_python_path(variables))}
+        chosen = {"PYTHONPATH": os.pathsep.join(python_path(variables))}
         defaults = PRIMITIVES | CACHE | (UNCOMPILED if eager else {})
         chosen |= {name: value for name, value in defaults.items() if name not in variables}
         if ranks > 1 and BIND not in variables:
@@ -106,6 +106,7 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _python_path(variables: Mapping[str, str]) -> list[str]:
+def python_path(variables: Mapping[str, str]) -> list[str]:
+    """The worker's PYTHONPATH, with `SITE` before the inherited entries."""
     inherited = variables.get("PYTHONPATH", "").split(os.pathsep)
     return [str(SITE), *(entry for entry in inherited if entry)]

@@ -173,18 +173,8 @@ def test_answers_to_something_else_never_pass(
 
 
 def test_reports_tell_what_the_server_did(outcome: Outcome) -> None:
-    work = ServerWork(
-        2,
-        100,
-        25,
-        7365,
-        279,
-        {"stop": 598, "length": 2},
-        Speculation(100, 300, 150),
-        0.1,
-        0.2,
-        0.01,
-    )
+    finished, speculation = {"stop": 598, "length": 2}, Speculation(100, 300, 150)
+    work = ServerWork(2, 100, 25, 7365, 279, finished, speculation, 0.1, 0.2, 0.01)
     served = replace(
         SERVED,
         latency=Latency(0.1, 0.2, 0.3, 0.4),

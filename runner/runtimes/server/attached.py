@@ -102,7 +102,7 @@ class Attached:
         return {name: str(value) for name, value in told.items() if value is not None}
 
     def missing(self, config: RunConfig, platform: Platform) -> list[str]:
-        return []
+        return platform.missing()
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
         """Settings that would have no effect on a running server."""
@@ -123,7 +123,7 @@ class Attached:
     def environment(
         self, config: RunConfig, platform: Platform, variables: Mapping[str, str]
     ) -> dict[str, str]:
-        return {}
+        return platform.worker_environment(0, variables)
 
     def eager(self, arguments: Mapping[str, Any]) -> bool:
         return False
