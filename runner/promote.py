@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from runner.channel.sender import GiveAlias
 from runner.errors import UserError
 from runner.messages import complain, warn
 from runner.outcome import Outcome
@@ -106,15 +107,8 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
     plan: Plan = read_json(files.plan, Plan)
     tasks = [each.task for each in plan.evaluations]
     since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-    before = courier.give_alias(
-        locating.LOOKUP_S,
-        run_id=located.run_id,
-        name=alias,
-        model=plan.model,
-        tasks=tasks,
-        since=since,
-        uri=uri,
-    )
+    given = GiveAlias(uri, located.run_id, alias, plan.model, tuple(tasks), since)
+    before = courier.ask(given, locating.LOOKUP_S)
     outcome: Outcome = read_json(files.outcome, Outcome)
     parts = {each.task: each for each in outcome.tasks if each.partial}
     out = terminal.console()

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from runner.channel.worker import Progress
 
 # In units of the drawing.
 WIDTH, HEIGHT = 320.0, 96.0
@@ -134,18 +135,16 @@ def histogram(values: Sequence[int]) -> Histogram | None:
     return Histogram(bins, ticks, _levels(most), _spread(ordered))
 
 
-def curve(events: Iterable[dict[str, Any]], task: str) -> Curve | None:
-    """Return the curve of the worker's progress events; None if there are fewer than three."""
+def curve(progress: Iterable[Progress]) -> Curve | None:
+    """Return the curve of a task's progress events; None if there are fewer than three."""
     times: list[float] = []
     answered: list[int] = []
     before = last = 0
-    for event in events:
-        if event.get("event") != "progress" or event.get("task") != task:
-            continue
-        if event["done"] < last:  # another kind of request begins
+    for event in progress:
+        if event.done < last:  # another kind of request begins
             before += last
-        last = event["done"]
-        times.append(event["time"])
+        last = event.done
+        times.append(event.time)
         answered.append(before + last)
     if len(times) < 3 or times[-1] <= times[0] or answered[-1] == 0:
         return None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
 
+from runner.channel.worker import Event, Progress, read_events
 from runner.environment import Environment
 from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, TaskOutcome
@@ -66,8 +64,8 @@ def render(
 ) -> str:
     """Render the page; samples, images and events are read from the run directory."""
     samples = read_samples(run.samples) if run.samples.exists() else []
-    events = list(_events(run.events))
-    times = [event["time"] for event in events if "time" in event]
+    events = list(read_events(run.events))
+    times = [event.time for event in events]
     began, ended = min(times, default=run.config.stat().st_mtime), max(times, default=0.0)
     judged = [each for each in verdict.metrics if each.judged]
     line, marks = strips(judged)
@@ -113,7 +111,7 @@ def render(
 
 
 def _task(
-    task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample], events: list[dict[str, Any]]
+    task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample], events: Sequence[Event]
 ) -> TaskPage:
     names = {task.task, *(metric.task for metric in task.metrics)}
     own = [sample for sample in samples if sample.task in names]
@@ -127,7 +125,7 @@ def _task(
         answer_tokens=histogram([_answer_tokens(sample) for sample in once]) if generated else None,
         prompt_tokens=histogram([max(s.prompt_tokens) for s in once if s.prompt_tokens]),
         answer_times=histogram([round(1000 * max(s.seconds)) for s in once if s.seconds]),
-        pace=curve(events, task.task),
+        pace=curve(e for e in events if isinstance(e, Progress) and e.task == task.task),
         answers=worst(task, verdict, own, subjects),
     )
 
@@ -135,14 +133,3 @@ def _task(
 def _answer_tokens(sample: Sample) -> int:
     """The mean over its repeats."""
     return len(sample.token_ids) // max(len(sample.finish_reasons), 1)
-
-
-def _events(file: Path) -> Iterator[dict[str, Any]]:
-    """Events reported by the worker; a truncated last line is skipped."""
-    if not file.exists():
-        return
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue

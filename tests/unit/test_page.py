@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.channel.worker import EVENTS, Progress, RunEnded, WorkerStarted
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
@@ -298,7 +299,8 @@ def test_the_page_says_when_and_how_it_was_made(
     directory = tmp_path / "run"
     assert "took" not in text(page_of(directory, plan, environment, rows, of_rows(rows)))
     run = RunDirectory(directory)
-    write_atomic(run.events, '{"event": "x", "time": 60.0}\n{"event": "y", "time": 150.0}\n')
+    events = WorkerStarted(1, time=60.0), RunEnded(State.COMPLETED, time=150.0)
+    write_atomic(run.events, b"".join(map(EVENTS.encode, events)))
     write_atomic(directory / "command.txt", "python -m runner model=<b> 'task.names=[a]'\n")
     outcome = Outcome(State.COMPLETED, tasks=(of_rows(rows),))
     page = render(run, plan, environment, outcome, judge(outcome, (asked(),), VerdictConfig()))
@@ -364,11 +366,9 @@ def test_a_histogram_says_its_spread() -> None:
 def test_a_curve_goes_on_where_another_kind_of_request_begins() -> None:
     done = [0, 30, 60, 0, 20, 40]
     events = [
-        {"event": "progress", "task": "t", "done": count, "time": float(second)}
-        for second, count in enumerate(done)
+        Progress("t", 1, 1, count, 60, time=float(second)) for second, count in enumerate(done)
     ]
-    other = {"event": "progress", "task": "u", "done": 7, "time": 99.0}
-    found = curve([*events, other, {"event": "outcome"}], "t")
+    found = curve(events)
     assert found is not None
     assert found.said == "100 requests in 5 s (20.0 requests/s), half of them within 2 s"
     heights = [float(point.partition(",")[2]) for point in found.points.split()]
@@ -376,7 +376,7 @@ def test_a_curve_goes_on_where_another_kind_of_request_begins() -> None:
     assert (heights[0], heights[-1]) == (HEIGHT, 0.0)
     assert found.ticks == ((0.0, "0"), (128.0, "2"), (256.0, "4"))
     assert found.levels == ((HEIGHT, "0"), (HEIGHT / 2, "50"), (0.0, "100"))
-    assert curve(events[:2], "t") is None
+    assert curve(events[:2]) is None
     json.dumps(found.ticks)
 
 
