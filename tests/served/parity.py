@@ -31,6 +31,7 @@ from runner.runtimes_server.arguments import serve_arguments
 from runner.runtimes_server.engine import ServedEngine
 from runner.runtimes_server.launch import LaunchedServer
 from runner.runtimes_server.metrics import work_between
+from runner.runtimes_server.requests import Requests
 from runner.runtimes_server.server import server_counters, server_facts
 from tests.feeding import Quiet, rolled, scored, shown, written
 
@@ -122,19 +123,15 @@ def main() -> None:
     beats: list[None] = []
     server.wait(300, lambda: beats.append(None))
     facts = server_facts(server.endpoint)
-    served = ServedEngine(
-        server.endpoint,
-        connections=WINDOW,
-        vllm=facts.vllm,
-        max_model_len=facts.model.max_model_len,
-        models=[model.id for model in facts.models],
-        fields=facts.fields,
+    requests_to_server = Requests(
+        facts,
         conversation=conversations.of.get,
         expected=lambda prompt: lm.processor(
             text=[prompt["prompt"]],
             images=[each.convert("RGB") for each in prompt["multi_modal_data"]["image"]],
         )["input_ids"][0],
     )
+    served = ServedEngine(server.endpoint, requests_to_server, connections=WINDOW)
     lm.stream.engine = served
     lm.model = _Gate(served, lm.stream)
     before = server_counters(server.endpoint)
