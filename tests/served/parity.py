@@ -30,13 +30,14 @@ from runner.runtimes.server.arguments import serve_arguments
 from runner.runtimes.server.engine import ServedEngine
 from runner.runtimes.server.launch import LaunchedServer
 from runner.runtimes.server.metrics import work_between
+from runner.runtimes.server.models import ONLY_IN_PROCESS
+from runner.runtimes.server.requests import Requests
 from runner.runtimes.server.server import server_counters, server_facts
 from runner.runtimes.vllm.gate import Gate
 from runner.runtimes.vllm.models import MODEL_CLASSES, FedVLLM
 from tests.feeding import Quiet, rolled, scored, shown, written
 
 WINDOW = 16
-ONLY_IN_PROCESS = ("OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING")
 ARGUMENTS = {
     "pretrained": str(WEIGHTS),
     "max_images": 2,
@@ -122,19 +123,15 @@ def main() -> None:
 
     server.wait(300)
     facts = server_facts(server.endpoint)
-    served = ServedEngine(
-        server.endpoint,
-        connections=WINDOW,
-        vllm=facts.vllm,
-        max_model_len=facts.model.max_model_len,
-        models=[model.id for model in facts.models],
-        fields=facts.fields,
+    requests_to_server = Requests(
+        facts,
         conversation=conversations.of.get,
         expected=lambda prompt: lm.processor(
             text=[prompt["prompt"]],
             images=[each.convert("RGB") for each in prompt["multi_modal_data"]["image"]],
         )["input_ids"][0],
     )
+    served = ServedEngine(server.endpoint, requests_to_server, connections=WINDOW)
     lm.stream.engine = served
     lm.model = Gate(served, lm.stream, lm.max_length)
     before = server_counters(server.endpoint)

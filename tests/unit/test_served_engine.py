@@ -7,6 +7,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,9 @@ from runner.errors import UserError
 from runner.lm.answer import TOO_LONG
 from runner.runtimes.server.endpoint import Endpoint, ServerError
 from runner.runtimes.server.engine import ServedEngine
+from runner.runtimes.server.requests import Requests
 from runner.runtimes.server.retries import Patience
+from runner.runtimes.server.server import ServedModel, ServerFacts
 from runner.runtimes.vllm.engine import Question, enqueue, generated, refused
 from tests.misbehaving_server import (
     KEY,
@@ -75,15 +78,18 @@ def server() -> Iterator[MisbehavingServer]:
     server.stop()
 
 
-def connected(server: MisbehavingServer, **options: Any) -> ServedEngine:
-    endpoint = Endpoint(server.url, options.pop("model", MODEL), options.pop("key", KEY), "MY_KEY")
-    settings: dict[str, Any] = {
-        "connections": 8,
-        "max_model_len": LONGEST,
-        "models": (MODEL,),
-        "patience": QUICK,
-    }
-    return ServedEngine(endpoint, **{**settings, **options})
+def connected(
+    server: MisbehavingServer, *, model: str = MODEL, key: str = KEY, **options: Any
+) -> ServedEngine:
+    served = ServedModel(MODEL, max_model_len=LONGEST, owned_by=options.pop("owned_by", "vllm"))
+    facts = ServerFacts(server.url, None, replace(served, id=model), (served,))
+    facts = replace(facts, fields=options.pop("fields", {}))
+    return ServedEngine(
+        Endpoint(server.url, api_key=key, api_key_env="MY_KEY"),
+        Requests(facts, **options),
+        connections=8,
+        patience=QUICK,
+    )
 
 
 @pytest.fixture
@@ -190,7 +196,7 @@ def test_a_parameter_that_cannot_be_sent_is_an_error(engine: ServedEngine) -> No
 
 
 def test_other_servers_get_no_parameters_of_vllms(server: MisbehavingServer) -> None:
-    engine = connected(server, vllm=False)
+    engine = connected(server, owned_by="somebody")
     send(engine, [1, 2])
     receive(engine, 1)
     assert set(server.bodies[0]) == {
@@ -203,6 +209,13 @@ def test_other_servers_get_no_parameters_of_vllms(server: MisbehavingServer) -> 
         "frequency_penalty",
         "logprobs",
     }
+    engine.close()
+
+
+def test_a_field_that_the_server_does_not_know_is_an_error(server: MisbehavingServer) -> None:
+    engine = connected(server, owned_by="somebody", fields={"/completions": {"model", "prompt"}})
+    with pytest.raises(UserError, match="does not read frequency_penalty, logprobs, max_tokens"):
+        send(engine, [1, 2])
     engine.close()
 
 

@@ -81,7 +81,7 @@ def _of_server(engine: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments under the server's own names."""
     adapter = engine.get("lora_local_path")
     found = {name: value for name, value in engine.items() if name not in LM_EVAL_ARGUMENTS}
-    found.setdefault("model", engine.get("pretrained"))
+    found["model"] = engine.get("model") or engine["pretrained"]
     if adapter:
         module = json.dumps({"name": ADAPTER, "path": str(adapter)})
         found |= {"enable_lora": True, "lora_modules": [module]}

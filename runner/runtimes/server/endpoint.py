@@ -99,14 +99,16 @@ class Endpoint:
         except (OSError, ssl.SSLError) as error:
             raise UserError(f"engine.endpoint.ca_file={self.ca_file}: {error}") from error
 
-    def refusal(self, response: httpx.Response, models: Sequence[str] = ()) -> UserError:
-        """The user's error behind a 4xx answer. `models` are the models that the server has."""
+    def refusal(
+        self, response: httpx.Response, model: str = "", models: Sequence[str] = ()
+    ) -> UserError:
+        """The user's error behind a 4xx answer to a request for one of the server's models."""
         status, words = response.status_code, own_words(response)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return UserError(self._key_problem(status, words))
-        if status == HTTPStatus.NOT_FOUND and models and self.model not in models:
+        if status == HTTPStatus.NOT_FOUND and model and model not in models:
             return UserError(
-                f"engine.endpoint.model={self.model}: {self.url} does not serve it; "
+                f"engine.endpoint.model={model}: {self.url} does not serve it; "
                 f"it serves {', '.join(models)}"
             )
         return UserError(f"{response.request.url}: HTTP {status}: {words}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Sequence
 from copy import deepcopy
@@ -17,9 +18,11 @@ from runner.plan import Plan
 from runner.runtimes.server.arguments import serve_arguments
 from runner.runtimes.server.attached import USUAL_WINDOW
 from runner.runtimes.server.endpoint import endpoint_of
-from runner.runtimes.server.engine import Exchanged, ServedEngine
+from runner.runtimes.server.engine import ServedEngine
+from runner.runtimes.server.exchanged import Exchanged
 from runner.runtimes.server.launch import LaunchedServer
 from runner.runtimes.server.metrics import work_between
+from runner.runtimes.server.requests import Requests
 from runner.runtimes.server.retries import Patience
 from runner.runtimes.server.server import server_counters, server_facts
 from runner.runtimes.shown import as_vllm_shows
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from runner.lm.answering import Progress
     from runner.lm.journal import Journal
 
+# Variables for an engine in the worker's own process; a server starts processes of its own.
+ONLY_IN_PROCESS = ("OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING")
 # Settings that only a started engine knows.
 OF_CACHE = ("block_size", "num_gpu_blocks")
 
@@ -64,25 +69,27 @@ class ServedVLLM(FedVLLM):
             endpoint = endpoint_of(self._server)
         else:
             self._config = self._vllm_config()
-            launched = LaunchedServer(serve_arguments(self._serving()), "model")
+            alone = {k: v for k, v in os.environ.items() if k not in ONLY_IN_PROCESS}
+            launched = LaunchedServer(serve_arguments(self._serving()), "model", alone)
             launched.wait(self._server.get("start_s", math.inf))
             endpoint, self._command = launched.endpoint, launched.command
         self._endpoint = endpoint
         self._facts = facts = server_facts(endpoint)
+        length = min(max_length, facts.model.max_model_len or max_length)
         self._connected = ServedEngine(
-            replace(endpoint, model=facts.model.id),
-            connections=max(self._server.get("window") or 0, LARGEST_WINDOW),
-            vllm=facts.vllm,
-            max_model_len=min(max_length, facts.model.max_model_len or max_length),
-            models=[model.id for model in facts.models],
-            fields=facts.fields,
+            endpoint,
+            Requests(
+                replace(facts, model=replace(facts.model, max_model_len=length)),
+                self._conversation,
+                self.template_arguments,
+                self._expected,
+            ),
+            connections=max(self._server.get("window", 0), LARGEST_WINDOW),
             patience=Patience(
                 request_s=self._server["request_s"],
-                stall_s=self._server.get("stall_s") or Patience.stall_s,
+                # A server of the run's own that has ended does not come back.
+                stall_s=0.0 if self._command else self._server.get("stall_s", math.inf),
             ),
-            conversation=self._conversation,
-            template_arguments=self.template_arguments,
-            expected=self._expected,
         )
         self.stream = Stream(self._connected, self.progress)
         self.model = Gate(self._connected, self.stream, max_length)

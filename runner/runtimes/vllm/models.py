@@ -219,6 +219,8 @@ class FedVLLM(Templated, VLLM):
         return [(likelihood(answer), answer.greedy) for answer in answers]
 
     def _scored(self, tokens: list[int], start: int, output: Any) -> Answer:
+        if output.prompt_logprobs is None:  # a server has found the prompt too long
+            return generated(output)
         scored, greedy = self._parse_logprobs(tokens, output, start)
         return replace(generated(output), scored=float(scored), greedy=greedy)
 
