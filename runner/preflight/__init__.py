@@ -55,7 +55,7 @@ def look(config: RunConfig) -> Findings:
             found.problems.append(str(problem))
     # A machine that cannot run it at all was the first thing to say.
     found.problems += missing
-    found.warnings += [f"overruled: {line}" for line in found.overruled]
+    found.warnings += [f"overridden check: {line}" for line in found.overruled]
     found.warnings += here.warnings(config)
     found.warnings += versions.warnings(config)
     found.environment = here.environment(config)
