@@ -34,8 +34,9 @@ TITLE = """\
 
 Every key that you can set on the command line (`key=value`) or in a file.
 
-The defaults here are those of the schema. The files in `conf/` change some of them: `limits.stall_s`
-is null here, but 900 with `limits=usual`, which every run uses unless you choose another.
+The defaults here are those of the schema. The files in `conf/` change some of them:
+`limits.stall_s` is null here, but 900 with `limits=usual`, which every run uses unless you choose
+another.
 `python -m runner --help` shows the values that your choices result in. "set by conf/" means that
 the schema has no default, and `${model.serve.tp}` stands for the value of `model.serve.tp`.
 
