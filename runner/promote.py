@@ -25,10 +25,11 @@ from runner.tracking.tracked import TrackedRun
 from runner.verdict import Verdict
 
 HELP = """\
-Sets an alias for a run in MLflow, which a team can share. To compare later runs with it, use
-verdict=paired verdict.reference=baseline@MODEL/TASK. A run that had the alias before loses it.
+Sets an alias for a run in MLflow, so that everyone who uses this MLflow store can refer to it.
+To compare later runs with it, use verdict=paired verdict.reference=baseline@MODEL/TASK. A run
+that had the alias before loses it.
 
-Exit status: 0 done · 1 refused, with the reason · 2 MLflow failed
+Exit status: 0 done · 1 rejected, with the reason · 2 MLflow failed
              130 interrupted
 """
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -41,12 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="a run directory or an MLflow run ID")
+    parser.add_argument("run", metavar="RUN", help="a run directory or an MLflow run id")
     parser.add_argument("--alias", default="baseline", help="name of the alias (default: baseline)")
     parser.add_argument(
         "--uri",
         default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
-        help="MLflow tracking URI if RUN is an ID (default: MLFLOW_TRACKING_URI, or mlflow.db in "
+        help="MLflow tracking URI if RUN is an id (default: MLFLOW_TRACKING_URI, or mlflow.db in "
         "the working directory)",
     )
     parser.add_argument(

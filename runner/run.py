@@ -204,7 +204,7 @@ def perform(
             terminal.show_reports(out, files.report, files.report_html)
             if verdict.reference is not None:
                 both = shlex.join([verdict.reference.directory, str(files.path)])
-                out.print(f"why: python -m runner.compare {both}")
+                out.print(f"compare: python -m runner.compare {both}")
     if config.tracking.enabled:
         tracked = _send(files, courier, config.tracking)
         if tracked is not None and not brief:

@@ -62,7 +62,7 @@ def look(config: RunConfig) -> Findings:
             found.told = runtime_of(config.engine.runtime).told(config)
         except UserError as error:
             found.problems += error.problems
-    found.warnings += [f"overruled: {line}" for line in found.overruled]
+    found.warnings += [f"overridden check: {line}" for line in found.overruled]
     found.warnings += here.warnings(config)
     found.warnings += versions.warnings(config)
     found.environment = here.environment(config)

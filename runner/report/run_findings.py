@@ -53,7 +53,7 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
         found.append(f"All {asked} prompts fit, all answers finished and were parsed.")
     found += sampling(outcome)
     found += [f"The attempt failed and was retried: {reason}." for reason in outcome.retries]
-    found += [f"Overruled: {line}" for line in plan.overruled]
+    found += [f"Overridden check: {line}" for line in plan.overruled]
     if plan.engine_args.get("trust_remote_code"):
         found.append("trust_remote_code was on: this run executed code shipped with the weights.")
     return found

@@ -188,7 +188,7 @@ def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
     )
     yield "memory", memory or "not estimated: no weights found"
     for line in plan.overruled:
-        yield "overruled", line
+        yield "overridden", line
     for each in plan.evaluations:
         known = [
             f"{metric},{name} {value:g}".removesuffix(",none")

@@ -89,7 +89,7 @@ def describe(config: VerdictConfig) -> str:
     other = (
         "the baseline" if config.rule == "not_worse" else "the reference run on the same samples"
     )
-    rule = f"{config.rule}: no drop from {other}, margin {config.margin:g}, level {ALPHA:g}"
+    rule = f"{config.rule}: drop from {other}; margin {config.margin:g}, level {ALPHA:g}"
     return rule + allowed
 
 

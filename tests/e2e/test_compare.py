@@ -37,7 +37,9 @@ def test_the_page_says_which_kinds_of_question_broke(
     default_run: Finished, damaged_run: Finished, tmp_path: Path
 ) -> None:
     """With the command that the damaged run printed."""
-    command = re.search(r"^why: python -m runner.compare (\S+) (\S+)$", damaged_run.printed, re.M)
+    command = re.search(
+        r"^compare: python -m runner.compare (\S+) (\S+)$", damaged_run.printed, re.M
+    )
     assert command is not None, damaged_run.printed
     first, second = command.groups()
     assert second == str(damaged_run.directory)

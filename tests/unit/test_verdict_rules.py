@@ -341,7 +341,7 @@ def test_subjects_widen_the_bound_and_are_named() -> None:
     )
     metric = only(verdict)
     assert metric.clusters == 6
-    assert "standard errors clustered by 6 subjects" in beneath(metric)
+    assert "clustered by subject (6 clusters)" in beneath(metric)
     assert metric.p == pytest.approx(mcnemar_drop(12, 0))
     assert metric.upper is not None and metric.upper > upper_drop(12, 0, 600)
     without = replace(PAIRED, cluster="none")
@@ -360,7 +360,7 @@ def test_samples_of_one_passage_share_their_fate() -> None:
     # The reference run was not asked for the field.
     metric = only(judge(run(own), (asked(),), rule, own, against(questions(before))))
     assert metric.p is not None and metric.p > ALPHA > mcnemar_drop(12, 0)
-    assert "clustered by 50 passage" in beneath(metric)
+    assert "clustered by passage (50 clusters)" in beneath(metric)
     bare = questions(after)
     metric = only(judge(run(bare), (asked(),), rule, bare, against(questions(before))))
     assert metric.status is Status.INCONCLUSIVE
