@@ -113,6 +113,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         cluster=config.verdict.cluster if config.verdict.cluster not in NO_FIELD else None,
         window=engine.window,
         journal=_journal(config, engine_fingerprint) if runtime.identified(config) else None,
+        identified=runtime.identified(config),
         unread=facts.unread,
         overruled=facts.overruled,
         code=facts.engine_code,

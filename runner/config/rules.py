@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from runner import secrecy
 from runner.config import verdict
 from runner.config.overrides import in_yaml
-from runner.config.schema import EngineConfig, RunConfig
+from runner.config.schema import RunConfig
 from runner.platforms import PLATFORMS
 from runner.platforms.additional_config import names, schema
 from runner.platforms.base import installed_version
@@ -171,18 +171,6 @@ def problems(config: RunConfig) -> list[str]:
         "model.think_end_token",
         "required with model.enable_thinking=true (for Qwen3: '</think>')",
     )
-    require(
-        config.engine.runtime != "transformers" or config.engine.platform in ("cuda", "cpu"),
-        "engine.platform",
-        "transformers runs only on cuda or cpu; use engine=transformers, which picks the one "
-        "available",
-    )
-    require(
-        config.engine.runtime == "endpoint" or config.engine.platform != "remote",
-        "engine.platform",
-        "only for a server that is already running; use engine=endpoint",
-    )
-    found += _endpoint(config.engine)
     found += verdict.problems(config.verdict, config.task.names)
     return (
         found
@@ -235,27 +223,6 @@ def _own_keys(config: RunConfig) -> list[str]:
         elif name in OWN:
             found.append(f"engine.extra.{name}: use {OWN[name]}")
     return found
-
-
-def _endpoint(engine: EngineConfig) -> list[str]:
-    """Problems with the address of a running server."""
-    url, attached = engine.endpoint.url, engine.runtime == "endpoint"
-    if not attached:
-        unused = [name for name, value in asdict(engine.endpoint).items() if value]
-        return [f"engine.endpoint.{name}: only with engine=endpoint" for name in unused]
-    if engine.platform != "remote":
-        return [f"engine.platform={engine.platform}: must be remote with engine.runtime=endpoint"]
-    if url is None:
-        return ["engine.endpoint.url: required with engine=endpoint: http://host:8000/v1"]
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return ["engine.endpoint.url: must start with http:// or https://, and name a host"]
-    if parts.username or parts.password or parts.query:
-        return [
-            "engine.endpoint.url: the configuration is recorded, so it must not contain "
-            "credentials; set engine.endpoint.api_key_env to the name of a variable with the key"
-        ]
-    return []
 
 
 def _address(uri: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def look(config: RunConfig) -> Findings:
             found.told = runtime_of(config.engine.runtime).told(config)
         except UserError as error:
             found.problems += error.problems
+        found.config = config = _settle_length(config, found.told)
     found.warnings += [f"overridden check: {line}" for line in found.overruled]
     found.warnings += here.warnings(config)
     found.warnings += versions.warnings(config)
@@ -76,6 +78,13 @@ def look(config: RunConfig) -> Findings:
     found.problems += unusable
     found.warnings += [] if unusable else store.warnings(config.tracking, experiment)
     return found
+
+
+def _settle_length(config: RunConfig, told: Mapping[str, str]) -> RunConfig:
+    """The configuration with the length of the server's model, if it sets none of its own."""
+    if config.engine.max_model_len is not None or "max_model_len" not in told:
+        return config
+    return replace(config, engine=replace(config.engine, max_model_len=int(told["max_model_len"])))
 
 
 def _settle_backend(config: RunConfig, weights: Weights | None) -> RunConfig:

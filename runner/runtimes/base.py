@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from packaging.specifiers import SpecifierSet
@@ -12,6 +13,7 @@ from runner.inputs.paths import absolute
 from runner.inputs.weights import Weights
 from runner.plan import Plan
 from runner.platforms import Platform
+from runner.platforms.remote import Remote
 from runner.problem import Problem
 
 
@@ -104,6 +106,18 @@ def model_arguments(model: ModelConfig) -> dict[str, Any]:
         "think_end_token": model.think_end_token,
         "chat_template_args": template or None,
     }
+
+
+def remote_problems(config: RunConfig) -> list[Problem]:
+    """Settings of a running server, which an engine that is started does not have."""
+    found = [
+        f"engine.endpoint.{name}: only with engine=endpoint"
+        for name, value in asdict(config.engine.endpoint).items()
+        if value
+    ]
+    if config.engine.platform == Remote.name:
+        found.append(f"engine.platform={Remote.name}: only with engine=endpoint")
+    return [Problem(line, otherwise="remove it") for line in found]
 
 
 def chosen(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class Supervisor:
         if worker.unused:
             same = worker.variables == worker_environment(plan)
         else:
-            same = served is not None and served.engine_fingerprint == plan.engine_fingerprint
+            same = served is not None and _same_engine(served, plan)
         if not (worker.alive and same):
             self.stop()
 
@@ -145,6 +145,12 @@ class Supervisor:
             self._served = plan
             self.starts += 1
         return self._worker
+
+
+def _same_engine(served: Plan, plan: Plan) -> bool:
+    """Two servers may say the same of themselves, so their addresses count as well."""
+    addresses = [each.engine_args.get("server") for each in (served, plan)]
+    return served.engine_fingerprint == plan.engine_fingerprint and addresses[0] == addresses[1]
 
 
 def _changed(plan: Plan) -> list[str]:

@@ -18,6 +18,8 @@ from runner.present.lm_eval_command import lm_eval_command
 from runner.report.serving import serving
 from runner.served import Latency, Served, ServerWork, Speculation
 from runner.status import Status
+from runner.supervision.supervisor import _same_engine
+from runner.sweep.resume import _same
 from runner.tracking.metrics import metrics
 from runner.verdict import judge
 from tests.misbehaving_server import KEY, MODEL, MisbehavingServer
@@ -132,17 +134,18 @@ def test_what_cannot_be_is_said_before_anything_starts(
     [
         (["engine=endpoint"], "engine.endpoint.url"),
         (["engine=endpoint", "engine.endpoint.url=host:8000"], "must start with http"),
-        (["engine=endpoint", "engine.endpoint.url=http://me:pass@h/v1"], "api_key_env"),
+        (["engine=endpoint", "engine.endpoint.url=http://h/v1?a=b"], "must end with the path"),
         (["engine=cpu", "engine.endpoint.url=http://h/v1"], "engine=endpoint"),
         (
             ["engine=endpoint", "engine.endpoint.url=http://h/v1", "engine.platform=cpu"],
-            "engine.platform",
+            "engine.platform=cpu: must be remote",
         ),
+        (["engine=endpoint", 'engine.endpoint.url="http://[::1/v1"'], "not a valid address"),
     ],
 )
 def test_wrong_settings_are_named(compose: Compose, overrides: list[str], said: str) -> None:
-    with pytest.raises(Exception, match=said):
-        compose(*overrides)
+    (problem,) = preflight.look(compose(*overrides)).problems
+    assert said in problem
 
 
 def test_lm_evals_command_asks_the_same_server(compose: Compose, facts: Facts) -> None:
@@ -199,3 +202,25 @@ def test_reports_tell_what_the_server_did(outcome: Outcome) -> None:
     assert found["perf/latency_p99_s"] == 0.3
     assert found["perf/acceptance_rate"] == 0.5
     assert found["perf/retried_requests"] == 2.0
+
+
+def test_another_server_gets_another_worker(compose: Compose, facts: Facts) -> None:
+    """Two servers that say the same of themselves have equal fingerprints."""
+
+    def plan(host: str) -> Plan:
+        url = f"engine.endpoint.url=http://{host}:1/v1"
+        return planned(compose("engine=endpoint", url), facts)
+
+    assert plan("a").engine_fingerprint == plan("b").engine_fingerprint
+    assert _same_engine(plan("a"), plan("a"))
+    assert not _same_engine(plan("a"), plan("b"))
+
+
+def test_a_point_on_a_server_without_a_label_is_never_done_before(
+    compose: Compose, facts: Facts
+) -> None:
+    url = ("engine=endpoint", "engine.endpoint.url=http://a:1/v1")
+    unnamed = planned(compose(*url), facts)
+    labelled = planned(compose(*url, "engine.endpoint.label=nightly"), facts)
+    assert not _same(unnamed, unnamed)
+    assert _same(labelled, labelled)

@@ -13,7 +13,7 @@ from runner.inputs.weights import Weights
 from runner.plan import Plan
 from runner.platforms import Platform
 from runner.problem import Problem
-from runner.runtimes.base import Runtime, chosen, model_arguments
+from runner.runtimes.base import Runtime, chosen, model_arguments, remote_problems
 from runner.runtimes.hf import checks
 
 # lm-eval's classes for the same two kinds of model: text, and text with images.
@@ -75,7 +75,10 @@ class Transformers:
         return checks.missing(self.backend(config.model), platform)
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
-        return checks.problems(config, self.backend(config.model), weights)
+        return [
+            *remote_problems(config),
+            *checks.problems(config, self.backend(config.model), weights),
+        ]
 
     def environment(
         self, config: RunConfig, platform: Platform, variables: Mapping[str, str]

@@ -8,7 +8,7 @@ from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
 from runner.plan import Plan
 from runner.problem import Problem
-from runner.runtimes.base import Runtime, chosen
+from runner.runtimes.base import Runtime, chosen, remote_problems
 from runner.runtimes.vllm import Vllm
 
 
@@ -26,7 +26,7 @@ class Launched(Vllm):
         return plan.backend, {k: v for k, v in plan.engine_args.items() if k not in left_out}
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
-        return []
+        return remote_problems(config)
 
 
 def client(config: RunConfig) -> dict[str, Any]:

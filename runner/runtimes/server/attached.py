@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from packaging.specifiers import SpecifierSet
 
-from runner.config.schema import ModelConfig, RunConfig
+from runner.config.schema import EngineConfig, ModelConfig, RunConfig
 from runner.errors import UserError
 from runner.inputs.weights import Weights
 from runner.plan import Plan
 from runner.platforms import Platform
+from runner.platforms.remote import Remote
 from runner.problem import Problem
 from runner.runtimes.base import Runtime, chosen, model_arguments
 from runner.runtimes.server import client
@@ -82,10 +84,15 @@ class Attached:
 
     def told(self, config: RunConfig) -> dict[str, str]:
         from runner.runtimes.server.endpoint import endpoint_of
-        from runner.runtimes.server.server import server_facts
+        from runner.runtimes.server.server import server_facts, tells_logprobs
 
         configured = config.engine.endpoint
-        facts = server_facts(endpoint_of(self.arguments(config)["server"]))
+        endpoint = endpoint_of(self.arguments(config)["server"])
+        facts = server_facts(endpoint)
+        if config.verdict.rule == "numerics" and not tells_logprobs(endpoint, facts.model.id):
+            raise UserError(
+                "verdict.rule=numerics: the server gives no log-probabilities; use another rule"
+            )
         length, wanted = facts.model.max_model_len, config.engine.max_model_len
         if length is not None and wanted is not None and wanted > length:
             raise UserError(
@@ -106,6 +113,8 @@ class Attached:
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
         """Settings that would have no effect on a running server."""
+        if wrong := _address(config.engine):
+            return [Problem(wrong)]
         engine, usual = config.engine, config.model.serve
         found = [
             f"engine.{name}: the server is already running, so this has no effect"
@@ -130,6 +139,24 @@ class Attached:
 
     def described(self, resolved: Mapping[str, Any]) -> str:
         return str(resolved.get("url", ""))
+
+
+def _address(engine: EngineConfig) -> str:
+    """What is wrong with the server's address; empty if nothing is."""
+    if engine.platform != Remote.name:
+        return f"engine.platform={engine.platform}: must be {Remote.name} with engine=endpoint"
+    if engine.endpoint.url is None:
+        return "engine.endpoint.url: required with engine=endpoint: http://host:8000/v1"
+    try:
+        parts = urlsplit(engine.endpoint.url)
+        port = parts.port
+    except ValueError as error:
+        return f"engine.endpoint.url: not a valid address ({error})"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return "engine.endpoint.url: must start with http:// or https://, and name a host"
+    if parts.query or parts.fragment:
+        return "engine.endpoint.url: must end with the path of the API, usually /v1"
+    return ""
 
 
 RUNTIME: Runtime = Attached()

@@ -75,6 +75,21 @@ def server_facts(endpoint: Endpoint) -> ServerFacts:
     )
 
 
+def tells_logprobs(endpoint: Endpoint, model: str) -> bool:
+    """Whether the server gives log-probabilities with a completion. Asks for one token."""
+    body = {"model": model, "prompt": "A", "max_tokens": 1, "logprobs": 1}
+    with endpoint.client() as client:
+        try:
+            response = client.post(endpoint.api(COMPLETIONS), json=body)
+        except httpx.HTTPError:
+            return False
+    try:
+        (choice,) = _json(response)["choices"]
+        return bool(choice["logprobs"]["token_logprobs"])
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
 def server_counters(endpoint: Endpoint) -> Counters | None:
     """The server's counters now; None if it shows none."""
     with endpoint.client() as client:

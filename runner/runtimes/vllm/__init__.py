@@ -14,7 +14,7 @@ from runner.packages import engine_plugins
 from runner.plan import Plan
 from runner.platforms import Platform
 from runner.problem import Cure, Problem
-from runner.runtimes.base import Runtime, chosen, model_arguments
+from runner.runtimes.base import Runtime, chosen, model_arguments, remote_problems
 
 # The runner relies on names that vLLM does not promise to keep (tests/contract/test_names.py).
 TESTED = SpecifierSet(">=0.23,<0.34")
@@ -83,18 +83,19 @@ class Vllm:
         return platform.missing()
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
-        """A problem for dp > 1: the runner cannot control lm-eval's replicas."""
+        """Among others dp > 1: the runner cannot control lm-eval's replicas."""
         size = config.parallelism.dp
         if size == 1:
-            return []
+            return remote_problems(config)
         wider = {"parallelism.dp": 1, "parallelism.tp": size * config.parallelism.tp}
         return [
+            *remote_problems(config),
             Problem(
                 f"parallelism.dp={size}: lm-eval would start these engines in its own Ray tasks, "
                 "which the runner cannot control, and would wait forever on a machine without "
                 "GPUs; engine=served starts vLLM's own replicas",
                 (Cure({"parallelism.dp": 1}), Cure(wider)),
-            )
+            ),
         ]
 
     def environment(
