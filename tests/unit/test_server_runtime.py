@@ -134,7 +134,7 @@ def test_what_cannot_be_is_said_before_anything_starts(
     [
         (["engine=endpoint"], "engine.endpoint.url"),
         (["engine=endpoint", "engine.endpoint.url=host:8000"], "must start with http"),
-        (["engine=endpoint", "engine.endpoint.url=http://h/v1?a=b"], "must end with the path"),
+        (["engine=endpoint", 'engine.endpoint.url="http://h/v1?a=b"'], "must end with the path"),
         (["engine=cpu", "engine.endpoint.url=http://h/v1"], "engine=endpoint"),
         (
             ["engine=endpoint", "engine.endpoint.url=http://h/v1", "engine.platform=cpu"],
