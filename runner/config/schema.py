@@ -192,7 +192,7 @@ class EndpointConfig:
     headers: dict[str, str] = field(default_factory=dict)
     """Further HTTP headers."""
     ca_file: str | None = None
-    """File of the certificate authority that signed its certificate; null: the system's."""
+    """File of the certificate authority that signed its certificate; null: the usual ones."""
 
 
 @dataclass

@@ -46,7 +46,7 @@ def look(config: RunConfig) -> Findings:
     try:
         found.source = sources.find(config)
         found.config = config = sources.settled(config, found.source)
-        found.weights = find_weights(config)
+        found.weights = find_weights(config, runtime_of(config.engine.runtime).local)
     except UserError as error:
         missing = error.problems
     found.config = config = _settle_backend(config, found.weights)

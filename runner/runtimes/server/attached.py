@@ -21,7 +21,16 @@ from runner.runtimes.server import client
 # Concurrent requests where the server does not say how many it can work on.
 USUAL_WINDOW = 32
 # Settings of an engine that is started; a running server has its own.
-OF_A_START = ("quantization", "extra", "env", "additional_config")
+OF_A_START = (
+    "dtype",
+    "quantization",
+    "enforce_eager",
+    "gpu_memory_utilization",
+    "seed",
+    "extra",
+    "env",
+    "additional_config",
+)
 
 
 class Attached:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import ssl
@@ -15,6 +16,8 @@ import httpx
 
 from runner.errors import UserError
 
+# It reports each request at the level of Hydra's own log, which users see.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 # The paths of the API that answer prompts.
 COMPLETIONS = "/completions"
 CHAT = "/chat/completions"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import queue
 import secrets
 import threading
@@ -25,8 +26,15 @@ from runner.runtimes.server.endpoint import (
     own_words,
 )
 from runner.runtimes.server.exchanged import Exchanged
+from runner.runtimes.server.pulse import Pulse
 from runner.runtimes.server.requests import Request, Requests
-from runner.runtimes.server.retries import Failed, Patience, answered_badly, connection_failed
+from runner.runtimes.server.retries import (
+    TIMEOUT,
+    Failed,
+    Patience,
+    answered_badly,
+    connection_failed,
+)
 from runner.runtimes.vllm.engine import TOO_LONG_SAID
 
 # Longest time that `step` waits for an answer, so that its caller can report that it is alive.
@@ -48,11 +56,13 @@ class ServedEngine:
         *,
         connections: int,
         patience: Patience | None = None,
+        stall_s: float = math.inf,
     ) -> None:
         self.exchanged = Exchanged()
         self._endpoint = endpoint
         self._requests = requests
         self._patience = patience or Patience()
+        self._pulse = Pulse(endpoint, stall_s)
         self._session = secrets.token_hex(6)
         self._echoes_ids = False
         self._asked = 0
@@ -96,7 +106,7 @@ class ServedEngine:
 
         Raises:
             UserError: if the server rejects a request.
-            ServerError: if the server keeps failing.
+            ServerError: if the server keeps failing, or makes no token within `stall_s`.
         """
         outputs: list[Output] = []
         with suppress(queue.Empty):
@@ -114,6 +124,10 @@ class ServedEngine:
                 else:
                     raise result
                 name, result = self._done.get_nowait()
+        if outputs or not self._flying:
+            self._pulse.answered()
+        else:
+            self._pulse.waited()
         return outputs
 
     def abort_request(self, request_ids: Sequence[str], internal: bool = False) -> None:
@@ -177,7 +191,7 @@ class ServedEngine:
             )
         except asyncio.TimeoutError:
             limit = self._patience.request_s
-            raise Failed("timeout", f"no complete answer within {limit:g} s") from None
+            raise Failed(TIMEOUT, f"no complete answer within {limit:g} s") from None
         except httpx.TransportError as error:
             if certificate_problem(error):
                 raise self._endpoint.unreachable(error) from error

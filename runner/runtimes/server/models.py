@@ -90,6 +90,7 @@ class ServedVLLM(FedVLLM):
                 # A server of the run's own that has ended does not come back.
                 stall_s=0.0 if self._command else self._server.get("stall_s", math.inf),
             ),
+            stall_s=self._server.get("stall_s", math.inf),
         )
         self.stream = Stream(self._connected, self.progress)
         self.model = Gate(self._connected, self.stream, max_length)

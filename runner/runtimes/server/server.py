@@ -13,6 +13,7 @@ import httpx
 
 from runner.config.usage import suggestion
 from runner.errors import UserError
+from runner.runtimes.server.answers import TOKEN_ID
 from runner.runtimes.server.endpoint import CHAT, COMPLETIONS, Endpoint
 from runner.runtimes.server.metrics import Counters, read_cache_settings, read_counters
 
@@ -76,18 +77,24 @@ def server_facts(endpoint: Endpoint) -> ServerFacts:
 
 
 def tells_logprobs(endpoint: Endpoint, model: str) -> bool:
-    """Whether the server gives log-probabilities with a completion. Asks for one token."""
-    body = {"model": model, "prompt": "A", "max_tokens": 1, "logprobs": 1}
+    """Whether the server gives the log-probabilities of tokens by id. Asks for one token."""
+    body = {"logprobs": 1, "return_tokens_as_token_ids": True}
     with endpoint.client() as client:
-        try:
-            response = client.post(endpoint.api(COMPLETIONS), json=body)
-        except httpx.HTTPError:
-            return False
+        choice = _first_choice(endpoint, client, model, body)
+    tokens = (choice.get("logprobs") or {}).get("tokens") or []
+    return bool(tokens) and all(str(token).startswith(TOKEN_ID) for token in tokens)
+
+
+def _first_choice(
+    endpoint: Endpoint, client: httpx.Client, model: str, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """The answer to a prompt of one letter, of one token; empty if there is none."""
+    body = {"model": model, "prompt": "A", "max_tokens": 1, **fields}
     try:
-        (choice,) = _json(response)["choices"]
-        return bool(choice["logprobs"]["token_logprobs"])
-    except (KeyError, TypeError, ValueError):
-        return False
+        answer = _json(client.post(endpoint.api(COMPLETIONS), json=body))
+        return dict(answer["choices"][0])
+    except (httpx.HTTPError, KeyError, IndexError, TypeError, ValueError):
+        return {}
 
 
 def server_counters(endpoint: Endpoint) -> Counters | None:
@@ -118,6 +125,11 @@ def _models(endpoint: Endpoint, client: httpx.Client) -> tuple[ServedModel, ...]
         raise endpoint.unreachable(error) from error
     if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise endpoint.refusal(response)
+    if response.status_code == HTTPStatus.NOT_FOUND and endpoint.model:
+        choice = _first_choice(endpoint, client, endpoint.model, {"return_token_ids": True})
+        if choice:  # a proxy that passes on prompts alone
+            vllm = choice.get("prompt_token_ids") is not None
+            return (ServedModel(endpoint.model, owned_by=VLLM if vllm else None),)
     listed = _json(response)
     try:
         if response.status_code != HTTPStatus.OK:
