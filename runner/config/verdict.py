@@ -69,6 +69,8 @@ class VerdictConfig:
     """Whether a run without any baseline exits with 4 instead of 0."""
     allow_partial: bool = False
     """Whether a run with fewer questions than its baseline can pass."""
+    allow_degenerate: bool = False
+    """Whether a run with many degenerate answers (repeated, garbled or empty text) can pass."""
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
