@@ -66,6 +66,25 @@ class Departure:
     doc_id: int
 
 
+class Degeneracy(str, Enum):
+    """What is wrong with a degenerate answer; the first that applies (`evidence/degenerate.py`)."""
+
+    NOT_A_NUMBER = "not a number"
+    REPEATING = "repeating"
+    REPLACEMENT = "replacement"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True)
+class Degenerate:
+    """Degenerate answers of one kind; `task` and `doc_id` identify the first sample with one."""
+
+    kind: Degeneracy
+    answers: int
+    task: str
+    doc_id: int
+
+
 @dataclass(frozen=True)
 class TaskOutcome:
     """One evaluated lm-eval task, including the subtasks of a group.
@@ -77,7 +96,7 @@ class TaskOutcome:
     with a random guess.
 
     A sample has an answer for each request and repeat. Of all `answers`, `cut_answers` ended at the
-    token limit.
+    token limit, and `degenerate` lists those that show a fault.
 
     `greedy_by_default` counts samples whose task sets neither do_sample nor temperature, `drawn`
     those whose answers are sampled at random. `departures` lists what was not asked as configured.
@@ -103,6 +122,12 @@ class TaskOutcome:
     greedy_by_default: int = 0
     drawn: int = 0
     departures: tuple[Departure, ...] = ()
+    degenerate: tuple[Degenerate, ...] = ()
+
+    @property
+    def degenerate_answers(self) -> int:
+        """Number of degenerate answers of any kind."""
+        return sum(each.answers for each in self.degenerate)
 
     @property
     def partial(self) -> bool:

@@ -22,7 +22,7 @@ from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, Status
 from runner.tracking.courier import Courier
 from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import Verdict
+from runner.verdict import Verdict, degenerate
 
 HELP = """\
 Sets an alias for a run in MLflow, so that everyone who uses this MLflow store can refer to it.
@@ -129,6 +129,13 @@ def _doubts(files: RunDirectory) -> list[str]:
     outcome: Outcome = read_json(files.outcome, Outcome)
     verdict: Verdict = read_json(files.verdict, Verdict)
     found = incomplete(outcome)
+    if verdict.status is not Status.PASSED:
+        found += [
+            f"of {task.task}, {doubt}"
+            for task in outcome.tasks
+            for doubt in (degenerate.broken_numbers(task), degenerate.too_many(task))
+            if doubt
+        ]
     if verdict.status is Status.FAILED:
         found.append(f"the run FAILED ({verdict.reason})")
     return found

@@ -69,6 +69,8 @@ class VerdictConfig:
     """Whether a run without any baseline exits with 4 (true) or 0 (false)."""
     allow_partial: bool = False
     """Whether a partial run (task.limit) can pass isclose and not_worse."""
+    allow_degenerate: bool = False
+    """Whether a run with many degenerate answers (repeated, garbled or empty text) can pass."""
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:

@@ -38,6 +38,8 @@ class Progress(Protocol):
 class Model(Protocol):
     """One of lm-eval's model classes, with its answers recorded."""
 
+    tokenizer: Any
+
     def start(self) -> None:
         """Start the engine. Before that, requests can be built but not sent."""
 

@@ -37,11 +37,11 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
             found[f"{task}/passed"] = min(found.get(f"{task}/passed", 1.0), float(passed))
             if metric.baseline is not None:
                 found.setdefault(f"{task}/baseline", metric.baseline)
-    found |= {
-        f"{in_name(task.task)}/unparsable": task.unparsable / task.evaluated
-        for task in outcome.tasks
-        if task.evaluated
-    }
+    for each in outcome.tasks:
+        if each.evaluated:
+            name = in_name(each.task)
+            found[f"{name}/unparsable"] = each.unparsable / each.evaluated
+            found[f"{name}/degenerate"] = each.degenerate_answers / (each.answers or each.evaluated)
     found |= {f"perf/{name}": value for name, value in outcome.timings.items()}
     if outcome.feeding is not None:
         shares = {"stepping": outcome.feeding.stepping, "queued": outcome.feeding.queued}

@@ -165,6 +165,7 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
         "rtol": config.verdict.rtol,
         "margin": config.verdict.margin,
         "allow_partial": config.verdict.allow_partial,
+        "allow_degenerate": config.verdict.allow_degenerate,
     }
     for setting in ("num_fewshot", "limit", "batch_size", "apply_chat_template"):
         each = [getattr(evaluation, setting) for evaluation in plan.evaluations]

@@ -15,7 +15,15 @@ from runner.channel.worker import EVENTS, Progress, RunEnded, WorkerStarted
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
-from runner.outcome import Departure, MetricResult, Outcome, State, TaskOutcome
+from runner.outcome import (
+    Degeneracy,
+    Degenerate,
+    Departure,
+    MetricResult,
+    Outcome,
+    State,
+    TaskOutcome,
+)
 from runner.plan import Evaluation, Plan
 from runner.present.drawing import HEIGHT, MOST_BINS, WIDTH, curve, histogram, scale
 from runner.present.mlflow_link import linked
@@ -220,6 +228,20 @@ def test_what_was_not_answered_is_counted_and_named(
     assert "prompts fit" not in said
     first = said.partition("example answers")[2]
     assert "mmmu_val_art #0 no answer could be parsed; lm-eval guessed one" in first
+
+
+def test_degenerate_answers_are_counted_and_shown_first(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    rows[24] = replace(rows[24], degenerate=["repeating"], responses=["so it is " * 40])
+    found = Degenerate(Degeneracy.REPEATING, 1, rows[24].task, rows[24].doc_id)
+    task = replace(of_rows(rows), degenerate=(found,))
+    said = text(page_of(tmp_path, plan, environment, rows, task))
+    sample = f"document {rows[24].doc_id} of {rows[24].task}"
+    assert f"mmmu_val: 1 (1.7 %) answers repeat the same tokens to the end; see {sample}." in said
+    assert "prompts fit" not in said
+    first = said.partition("example answers")[2].partition("#")[2]
+    assert first.startswith(f"{rows[24].doc_id} degenerate: repeating")
 
 
 def test_wrong_answers_come_from_every_part_in_turn(

@@ -135,6 +135,7 @@ def test_what_is_not_known_is_left_out(outcome: Outcome, verdict: Verdict) -> No
     idle = replace(outcome, tasks=(replace(outcome.tasks[0], seconds=0.0),), timings={})
     assert metrics(idle, replace(verdict, metrics=(bare,))) == {
         "gsm8k/unparsable": 0.0,
+        "gsm8k/degenerate": 0.0,
     }
 
 
