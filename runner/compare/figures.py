@@ -19,7 +19,6 @@ FEWEST = 3
 LOWEST, HIGHEST = 1e-7, 1e2
 
 
-@styled()
 def positions_plot(positions: Sequence[Position]) -> Markup | None:
     """Draw log-probability differences by token position on a logarithmic axis.
 
@@ -27,15 +26,19 @@ def positions_plot(positions: Sequence[Position]) -> Markup | None:
     """
     positions = [each for each in positions if each.spread.n]
     spreads = [each.spread for each in positions]
-    known = [
-        value for each in spreads for value in (each.median, each.p99, each.worst) if value > 0
-    ]
+    known = [end for each in spreads for end in (each.median, each.p99, each.worst) if end > 0]
     if len(positions) < FEWEST or not known:
         return None
-    from matplotlib.ticker import EngFormatter
-
     top = min(10.0 ** math.ceil(math.log10(max(known))), HIGHEST)
     low = min(max(10.0 ** math.floor(math.log10(min(known))), LOWEST), top / 10)
+    with styled():
+        return _draw(positions, low, top)
+
+
+def _draw(positions: Sequence[Position], low: float, top: float) -> Markup:
+    from matplotlib.ticker import EngFormatter
+
+    spreads = [each.spread for each in positions]
     figure, plot = blank(WIDTH, HEIGHT)
     places = range(len(positions))
 
@@ -63,7 +66,7 @@ def positions_plot(positions: Sequence[Position]) -> Markup | None:
     plot.set_xlim(-0.6, len(positions) - 0.4)
     name_columns(plot, [each.name for each in positions])
     plot.set_xlabel("token position in the answer")
-    plot.set_title("compared tokens", loc="center", fontsize=8, weight=400, color=SOFT, pad=14)
+    plot.set_title("compared tokens", loc="center", fontsize=8, weight="normal", color=SOFT, pad=14)
     short, above = EngFormatter(places=0, sep=""), plot.get_xaxis_transform()
     style = {"ha": "center", "fontsize": 8, "color": SOFT, "in_layout": False}
     for place, each in enumerate(spreads):

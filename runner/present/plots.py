@@ -4,7 +4,7 @@ A plot is drawn in the light colours of page.css. In its SVG they are replaced b
 variables, so the plot follows dark mode, and its text stays text in the page's font.
 
 A strip or bar in a table is HTML (strip.html.j2), not a plot: it has no axes, its width is the
-cell's, and a page can have hundreds of them, while a plot takes about 30 ms and 6 kB. Importing
+cell's, and a page can have hundreds of them, while a plot takes about 40 ms and 6 kB. Importing
 matplotlib takes 0.3 s: a run calls `load` while its engine works.
 
 Does not use pyplot, so there is no display and no global figure.
@@ -35,8 +35,6 @@ BLUE, BAD, WASH = (COLOURS[name] for name in ("blue", "bad", "goodwash"))
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
 # In inches. A plot of this width is readable on a telephone.
 WIDTH = 5.6
-# Points of a matplotlib font, of which 72 are an inch.
-LETTER = 10
 # A wider plot is not made smaller than this part of its size; it scrolls.
 SMALLEST = 0.65
 MOST_TICKS = 24
@@ -56,7 +54,7 @@ STYLE = {
     "figure.titlesize": "large",
     "figure.titleweight": "bold",
     "font.sans-serif": ["DejaVu Sans"],  # measured; the page's font is usually narrower
-    "font.size": LETTER,
+    "font.size": 10,
     "grid.color": LINE,
     "legend.frameon": False,
     "svg.fonttype": "none",
