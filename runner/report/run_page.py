@@ -12,14 +12,6 @@ from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
 from runner.present import mlflow_link
-from runner.present.drawing import (
-    HEIGHT,
-    WIDTH,
-    Curve,
-    Histogram,
-    curve,
-    histogram,
-)
 from runner.present.formats import duration, number, of, signed
 from runner.present.lm_eval_command import lm_eval_command
 from runner.present.pictures import pictures
@@ -27,6 +19,7 @@ from runner.present.strips import COLOURS, strips, told
 from runner.present.template import template
 from runner.report import run_findings
 from runner.report.answers import Shown, shortened, worst
+from runner.report.plots import Plot, histogram, pace
 from runner.report.serving import serving
 from runner.report.stack import engine, execution_mode, version
 from runner.report.subjects import Subjects, by_subject
@@ -47,10 +40,7 @@ class TaskPage:
 
     task: TaskOutcome
     subjects: Subjects | None
-    answer_tokens: Histogram | None
-    prompt_tokens: Histogram | None
-    answer_times: Histogram | None
-    pace: Curve | None
+    plots: list[Plot]
     answers: list[Shown]
 
 
@@ -99,8 +89,6 @@ def render(
         told=told,
         tasks=tasks,
         laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
-        width=WIDTH,
-        height=HEIGHT,
         pictures=pictures([run.images], [each for of in shown for each in of.image_hashes]),
         directory=run.path,
         log_tail=log_tail,
@@ -117,15 +105,24 @@ def _task(
     own = [sample for sample in samples if sample.task in names]
     once = list({(sample.task, sample.doc_id): sample for sample in own}.values())
     generated = any(len(sample.token_ids) for sample in once)
+    # The length of a scored choice is set by the task, not by the model.
+    answer_tokens = [_answer_tokens(sample) for sample in once] if generated else []
+    prompt_tokens = [max(s.prompt_tokens) for s in once if s.prompt_tokens]
+    answer_times = [round(1000 * max(s.seconds)) for s in once if s.seconds]
+    plots = (
+        histogram("Answer length", answer_tokens, "tokens"),
+        histogram("Prompt length", prompt_tokens, "tokens, including images"),
+        histogram("Time per answer", answer_times, "milliseconds in the engine"),
+        pace(
+            "Answers over time",
+            [e for e in events if isinstance(e, Progress) and e.task == task.task],
+        ),
+    )
     subjects = by_subject(task, verdict, own)
     return TaskPage(
         task=task,
         subjects=subjects,
-        # The length of a scored choice is set by the task, not by the model.
-        answer_tokens=histogram([_answer_tokens(sample) for sample in once]) if generated else None,
-        prompt_tokens=histogram([max(s.prompt_tokens) for s in once if s.prompt_tokens]),
-        answer_times=histogram([round(1000 * max(s.seconds)) for s in once if s.seconds]),
-        pace=curve(e for e in events if isinstance(e, Progress) and e.task == task.task),
+        plots=[plot for plot in plots if plot is not None],
         answers=worst(task, verdict, own, subjects),
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import random
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.channel.worker import EVENTS, Progress, RunEnded, WorkerStarted
+from runner.channel.worker import EVENTS, RunEnded, WorkerStarted
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
@@ -25,8 +23,8 @@ from runner.outcome import (
     TaskOutcome,
 )
 from runner.plan import Evaluation, Plan
-from runner.present.drawing import HEIGHT, MOST_BINS, WIDTH, curve, histogram, scale
 from runner.present.mlflow_link import linked
+from runner.present.strips import scale
 from runner.report.answers import LONGEST, shortened
 from runner.report.run_page import render
 from runner.rundir import RunDirectory, write_atomic
@@ -41,7 +39,7 @@ HOSTILE = [
     "\u202egnp.exe \x00\x1b[2J",
     "模型 🦙 naïve",
 ]
-VOID = {"meta", "line", "rect", "img", "br", "polyline"}
+VOID = {"meta", "img", "br"}
 
 
 class Balanced(HTMLParser):
@@ -358,48 +356,6 @@ def test_tables_and_pictures_are_named_for_who_cannot_see_them(
     ):
         label = re.search(r'aria-label="([^"]*)"', tag)
         assert label is not None and re.search(r"\d", label[1]), tag
-
-
-# The pictures
-
-
-def test_a_histogram_counts_every_value_once_and_stays_in_its_frame() -> None:
-    draw = random.Random(1)
-    for _ in range(200):
-        values = [draw.randrange(10 ** draw.randrange(1, 6)) for _ in range(draw.randrange(1, 99))]
-        found = histogram(values)
-        assert found is not None
-        assert len(found.bins) <= MOST_BINS
-        assert sum(int(each.told.rpartition(": ")[2]) for each in found.bins) == len(values)
-        assert max(each.height for each in found.bins) == HEIGHT
-        assert all(each.x >= 0 and each.x + each.width <= WIDTH + 0.1 for each in found.bins)
-
-
-def test_a_histogram_says_its_spread() -> None:
-    found = histogram([*range(1, 101)])
-    assert found is not None
-    assert found.said == "median 50, 95th percentile 95, maximum 100"
-    assert [name for _, name in found.ticks] == ["0", "20", "40", "60", "80", "100"]
-    assert [name for _, name in found.levels] == ["0", "2", "4"]
-    assert found.levels[0][0] == HEIGHT
-    assert histogram([]) is None
-
-
-def test_a_curve_goes_on_where_another_kind_of_request_begins() -> None:
-    done = [0, 30, 60, 0, 20, 40]
-    events = [
-        Progress("t", 1, 1, count, 60, time=float(second)) for second, count in enumerate(done)
-    ]
-    found = curve(events)
-    assert found is not None
-    assert found.said == "100 requests in 5 s (20.0 requests/s), half of them within 2 s"
-    heights = [float(point.partition(",")[2]) for point in found.points.split()]
-    assert heights == sorted(heights, reverse=True)
-    assert (heights[0], heights[-1]) == (HEIGHT, 0.0)
-    assert found.ticks == ((0.0, "0"), (128.0, "2"), (256.0, "4"))
-    assert found.levels == ((HEIGHT, "0"), (HEIGHT / 2, "50"), (0.0, "100"))
-    assert curve(events[:2]) is None
-    json.dumps(found.ticks)
 
 
 def test_a_strip_stays_on_its_line() -> None:
