@@ -105,6 +105,7 @@ def _task(
     own = [sample for sample in samples if sample.task in names]
     once = list({(sample.task, sample.doc_id): sample for sample in own}.values())
     generated = any(len(sample.token_ids) for sample in once)
+    own_events = [e for e in events if isinstance(e, Progress) and e.task == task.task]
     # The length of a scored choice is set by the task, not by the model.
     answer_tokens = [_answer_tokens(sample) for sample in once] if generated else []
     prompt_tokens = [max(s.prompt_tokens) for s in once if s.prompt_tokens]

@@ -104,7 +104,6 @@ def test_a_curve_goes_on_where_another_kind_of_request_begins() -> None:
 def test_a_curve_needs_three_points_and_an_answer() -> None:
     assert pace("Answers over time", progress([0, 30])) is None
     assert pace("Answers over time", progress([0, 0, 0])) is None
-    assert pace("Answers over time", progress([0, 30, 60]), "u") is None
 
 
 # A comparison's page
