@@ -7,7 +7,6 @@ asked is gone, and so is this one, at once: what was half sent is found again by
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -22,6 +21,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from filelock import lock_descriptor
 
 from runner import secrecy
 from runner.errors import UserError, cause
@@ -234,12 +235,9 @@ def _is_held(file: Path) -> bool:
     """Whether a process that lives has it (runner/tracking/courier.py)."""
     try:
         with file.open("r+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not lock_descriptor(stream.fileno(), blocking=False)
     except OSError:
         return False
-    return False
 
 
 def main() -> None:
