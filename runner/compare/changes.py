@@ -29,7 +29,7 @@ class Kind(str, Enum):
     UNPARSABLE = "answer unparsable"
     RESCORED = "same answer scored differently"
     NEAR_TIE = "near-tie"
-    DIFFERENT = "answer really different"
+    DIFFERENT = "different answer"
 
 
 @dataclass(frozen=True)

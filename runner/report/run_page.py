@@ -114,10 +114,7 @@ def _task(
         histogram("Answer length", answer_tokens, "tokens"),
         histogram("Prompt length", prompt_tokens, "tokens, including images"),
         histogram("Time per answer", answer_times, "milliseconds in the engine"),
-        pace(
-            "Answers over time",
-            [e for e in events if isinstance(e, Progress) and e.task == task.task],
-        ),
+        pace("Answers over time", own_events),
     )
     subjects = by_subject(task, verdict, own)
     return TaskPage(

@@ -6,12 +6,13 @@ serves all points of a sweep; one that does not answer in time is killed, and th
 
 from __future__ import annotations
 
-import fcntl
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from filelock import lock_descriptor
 
 from runner.channel.sender import OpenStore, R, Request, SendRun
 from runner.errors import cause
@@ -149,13 +150,12 @@ class Courier:
             stream = run.tracking.open("r+", encoding="utf-8")
         except (OSError, ValueError) as error:
             raise NotSent(cause(error) or f"{run.tracking}: cannot be read") from error
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        free = True
+        with suppress(OSError):
+            free = lock_descriptor(stream.fileno(), blocking=False)
+        if not free:
             stream.close()
-            raise Busy("it is still running, or another process is uploading it") from None
-        except OSError:
-            pass
+            raise Busy("it is still running, or another process is uploading it")
         self._held[run.path] = Hold(run, begun.uri, stream)
 
     def _release(self, run: RunDirectory) -> None:

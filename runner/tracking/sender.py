@@ -7,7 +7,6 @@ that asked is gone, and so is this one, at once: what was half sent is found aga
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -19,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import lock_descriptor
 
 from runner import secrecy
 from runner.channel.lines import Inbox, Outbox
@@ -201,12 +202,9 @@ def _is_held(file: Path) -> bool:
     """Whether a process that lives has it (runner/tracking/courier.py)."""
     try:
         with file.open("r+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not lock_descriptor(stream.fileno(), blocking=False)
     except OSError:
         return False
-    return False
 
 
 def main() -> None:

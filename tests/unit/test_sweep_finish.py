@@ -90,6 +90,7 @@ def test_files(tmp_path: Path) -> None:
     page = (sweep / "sweep.md").read_text(encoding="utf-8")
     assert page.startswith("# tp changes mini acc: −25.0 points (2 vs 1)\n")
     assert f"\nSweep {ID}, 4 points: 2 PASSED, 2 FAILED.\n" in page
+    assert "| −33.6 points to −16.4 points | 0 | 25 | 25 |" in page
     drawn = sorted(file.name for file in (sweep / "figures").iterdir())
     assert drawn == [
         "mini_acc.by_max_model_len.png",
