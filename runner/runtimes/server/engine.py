@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import math
 import queue
-import secrets
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -19,22 +16,12 @@ import httpx
 
 from runner.errors import UserError
 from runner.runtimes.server.answers import Output, Unreadable, read, too_long
-from runner.runtimes.server.endpoint import (
-    Endpoint,
-    ServerError,
-    certificate_problem,
-    own_words,
-)
+from runner.runtimes.server.client import Client, Rejected
+from runner.runtimes.server.endpoint import Endpoint, own_words
 from runner.runtimes.server.exchanged import Exchanged
 from runner.runtimes.server.pulse import Pulse
 from runner.runtimes.server.requests import Request, Requests
-from runner.runtimes.server.retries import (
-    TIMEOUT,
-    Failed,
-    Patience,
-    answered_badly,
-    connection_failed,
-)
+from runner.runtimes.server.retries import Failed, Patience
 from runner.runtimes.vllm.engine import TOO_LONG_SAID
 
 # Longest time that `step` waits for an answer, so that its caller can report that it is alive.
@@ -61,19 +48,17 @@ class ServedEngine:
         self.exchanged = Exchanged()
         self._endpoint = endpoint
         self._requests = requests
-        self._patience = patience or Patience()
         self._pulse = Pulse(endpoint, stall_s)
-        self._session = secrets.token_hex(6)
-        self._echoes_ids = False
         self._asked = 0
         self._done: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         self._late: _Result | None = None
         self._flying: dict[str, Future[None]] = {}
-        self._room = asyncio.Semaphore(connections)
-        self._client = endpoint.async_client(connections)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        self._client = Client(
+            endpoint,
+            connections=connections,
+            patience=patience or Patience(),
+            note=lambda failure: self.exchanged.failed(failure),
+        )
 
     @property
     def llm_engine(self) -> ServedEngine:
@@ -97,7 +82,7 @@ class ServedEngine:
         request = self._requests.make(self._asked, prompt, sampling_params, lora_request)
         self.exchanged.asked += 1
         name = str(request.number)
-        self._flying[name] = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
+        self._flying[name] = self._client.start(self._answer(request))
         return [name]
 
     def step(self) -> list[Output]:
@@ -139,74 +124,54 @@ class ServedEngine:
     def close(self) -> None:
         """End all requests and the thread."""
         self.abort_request(list(self._flying))
-        asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._client.close()
 
     async def _answer(self, request: Request) -> None:
         result: Output | Exception
+        since = time.monotonic()
         try:
-            async with self._room:
-                since = time.monotonic()
-                result = await self._patience.retrying(self.exchanged.failed)(
-                    self._attempt, request
-                )
-                self.exchanged.seconds.append(time.monotonic() - since)
-        except Failed as failed:
-            self.exchanged.failed(failed)
-            result = ServerError(f"{self._endpoint.place}: gave up: {failed}")
+            result = await self._asked_for(request)
+            self.exchanged.seconds.append(time.monotonic() - since)
         except Exception as error:
             result = error
         self._done.put((str(request.number), result))
 
-    async def _attempt(self, request: Request) -> Output:
-        """Ask once. Each attempt has an id of its own, so that no late answer is taken for it."""
-        name = f"{self._session}-{request.number}-{secrets.token_hex(3)}"
-        body = {**request.body, "request_id": name} if self._requests.facts.vllm else request.body
-        response = await self._post(request.path, name, body)
-        if request.chat and _says_too_long(response):
-            # vLLM 0.23 also rejects prompts that leave no room for all of max_tokens. Without a
-            # limit the answer fills the room, as it does in an engine in this process.
-            response = await self._post(request.path, name, {**body, "max_tokens": None})
-        if response.status_code == HTTPStatus.OK:
-            return self._output(request, name, response)
-        if failed := answered_badly(response):
-            raise failed
-        if _says_too_long(response):
+    async def _asked_for(self, request: Request) -> Output:
+        try:
+            return await self._ask(request, request.body)
+        except Rejected as rejected:
+            if not _says_too_long(rejected.response):
+                raise self._refusal(request, rejected) from rejected
+        if not request.chat:
             return too_long(str(request.number))
+        # vLLM 0.23 also rejects prompts that leave no room for all of max_tokens. Without a limit
+        # the answer fills the room, as it does in an engine in this process.
+        try:
+            return await self._ask(request, {**request.body, "max_tokens": None})
+        except Rejected as rejected:
+            if not _says_too_long(rejected.response):
+                raise self._refusal(request, rejected) from rejected
+            return too_long(str(request.number))
+
+    async def _ask(self, request: Request, body: dict[str, Any]) -> Output:
+        return await self._client.ask(
+            self._endpoint.api(request.path),
+            body,
+            partial(self._output, request),
+            identified=self._requests.facts.vllm,
+        )
+
+    def _refusal(self, request: Request, rejected: Rejected) -> UserError:
         models = [model.id for model in self._requests.facts.models]
-        raise self._endpoint.refusal(response, request.body["model"], models)
+        return self._endpoint.refusal(rejected.response, request.body["model"], models)
 
-    async def _post(self, path: str, name: str, body: dict[str, Any]) -> httpx.Response:
-        """Send a request and wait for the complete answer."""
-        try:
-            return await asyncio.wait_for(
-                self._client.post(
-                    self._endpoint.api(path),
-                    content=json.dumps(body).encode(),
-                    headers={"Content-Type": "application/json", "X-Request-Id": name},
-                ),
-                self._patience.request_s,
-            )
-        except asyncio.TimeoutError:
-            limit = self._patience.request_s
-            raise Failed(TIMEOUT, f"no complete answer within {limit:g} s") from None
-        except httpx.TransportError as error:
-            if certificate_problem(error):
-                raise self._endpoint.unreachable(error) from error
-            raise connection_failed(error) from error
-
-    def _output(self, request: Request, name: str, response: httpx.Response) -> Output:
+    def _output(self, request: Request, answer: Any, name: str) -> Output:
         """The output in a complete answer, if it is the answer to this request."""
+        self._client.check_id(str(answer["id"]), name)
         try:
-            answer = json.loads(response.content)
-            self._check_id(str(answer["id"]), name)
             output = read(
                 answer, str(request.number), chat=request.chat, detokenize=request.detokenize
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise Failed("broken answer", f"truncated or invalid answer: {error}") from error
         except Unreadable as error:
             raise Failed("broken answer", str(error)) from error
         if not request.chat and output.prompt_token_ids not in (None, request.body["prompt"]):
@@ -218,16 +183,6 @@ class ServedEngine:
             )
         self.exchanged.received(request, answer, output)
         return output
-
-    def _check_id(self, found: str, name: str) -> None:
-        """Reject an answer to another request.
-
-        Proxies and other servers may use ids of their own; then nothing can be said.
-        """
-        echoed = found.endswith(name)
-        if not echoed and (self._echoes_ids or self._session in found):
-            raise Failed("wrong id", f"the server answered request {found} instead of {name}")
-        self._echoes_ids = self._echoes_ids or echoed
 
 
 def _says_too_long(response: httpx.Response) -> bool:
