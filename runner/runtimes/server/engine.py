@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import queue
 import secrets
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -19,16 +17,10 @@ import httpx
 
 from runner.errors import UserError
 from runner.runtimes.server.answers import Output, Unreadable, read, too_long
-from runner.runtimes.server.endpoint import (
-    CONNECT_S,
-    KEEP_ALIVE_S,
-    Endpoint,
-    ServerError,
-    certificate_problem,
-    own_words,
-)
+from runner.runtimes.server.client import Client, Rejected
+from runner.runtimes.server.endpoint import Endpoint, own_words
 from runner.runtimes.server.messages import chat_fields
-from runner.runtimes.server.retries import Failed, Patience, answered_badly, connection_failed
+from runner.runtimes.server.retries import Failed, Patience
 from runner.runtimes.server.sampling import sampling_fields
 from runner.runtimes.vllm.engine import TOO_LONG_SAID
 
@@ -111,30 +103,17 @@ class ServedEngine:
         self._vllm = vllm
         self._max_model_len = max_model_len
         self._models = models
-        self._patience = patience or Patience()
         self._conversation = conversation
         self._template_arguments = dict(template_arguments or {})
         self._expected = expected
-        self._session = secrets.token_hex(6)
         self._salt = secrets.token_hex(16)
-        self._echoes_ids = False
         self._asked = 0
         self._done: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         self._late: _Result | None = None
         self._flying: dict[str, Future[None]] = {}
-        self._room = asyncio.Semaphore(connections)
-        self._client = httpx.AsyncClient(
-            **endpoint.client_options(),
-            timeout=httpx.Timeout(None, connect=CONNECT_S),
-            limits=httpx.Limits(
-                max_connections=None,
-                max_keepalive_connections=connections,
-                keepalive_expiry=KEEP_ALIVE_S,
-            ),
+        self._client = Client(
+            endpoint, connections=connections, patience=patience or Patience(), note=self._note
         )
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
 
     @property
     def llm_engine(self) -> ServedEngine:
@@ -163,7 +142,7 @@ class ServedEngine:
         request = self._request(self._asked, prompt, sampling_params, model)
         self.exchanged.asked += 1
         name = str(request.number)
-        self._flying[name] = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
+        self._flying[name] = self._client.start(self._answer(request))
         return [name]
 
     def step(self) -> list[Output]:
@@ -201,10 +180,7 @@ class ServedEngine:
     def close(self) -> None:
         """End all requests and the thread."""
         self.abort_request(list(self._flying))
-        asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._client.close()
 
     def _request(self, number: int, prompt: Any, params: Any, model: str) -> _Request:
         chat = "multi_modal_data" in prompt
@@ -253,11 +229,18 @@ class ServedEngine:
     async def _answer(self, request: _Request) -> None:
         result: Output | Exception
         try:
-            async with self._room:
-                result = await self._patience.retrying(self._note)(self._attempt, request)
-        except Failed as failed:
-            self._note(failed)
-            result = ServerError(f"engine.endpoint.url={self._endpoint.url}: gave up: {failed}")
+            result = await self._client.ask(
+                self._endpoint.api(request.path),
+                request.body,
+                partial(self._output, request),
+                identified=self._vllm,
+            )
+        except Rejected as rejected:
+            result = (
+                too_long(str(request.number))
+                if _says_too_long(rejected.response)
+                else self._endpoint.refusal(rejected.response, self._models)
+            )
         except Exception as error:
             result = error
         self._done.put((str(request.number), result))
@@ -265,59 +248,18 @@ class ServedEngine:
     def _note(self, failed: Failed) -> None:
         self.exchanged.retried[failed.kind] += 1
 
-    async def _attempt(self, request: _Request) -> Output:
-        """Ask once. Each attempt has an id of its own, so that no late answer is taken for it."""
-        name = f"{self._session}-{request.number}-{secrets.token_hex(3)}"
-        body = {**request.body, "request_id": name} if self._vllm else request.body
-        try:
-            response = await asyncio.wait_for(
-                self._client.post(
-                    self._endpoint.api(request.path),
-                    content=json.dumps(body).encode(),
-                    headers={"Content-Type": "application/json", "X-Request-Id": name},
-                ),
-                self._patience.request_s,
-            )
-        except asyncio.TimeoutError:
-            limit = self._patience.request_s
-            raise Failed("timeout", f"no complete answer within {limit:g} s") from None
-        except httpx.TransportError as error:
-            if certificate_problem(error):
-                raise self._endpoint.unreachable(error) from error
-            raise connection_failed(error) from error
-        if response.status_code == HTTPStatus.OK:
-            return self._output(request, name, response)
-        if failed := answered_badly(response):
-            raise failed
-        if _says_too_long(response):
-            return too_long(str(request.number))
-        raise self._endpoint.refusal(response, self._models)
-
-    def _output(self, request: _Request, name: str, response: httpx.Response) -> Output:
+    def _output(self, request: _Request, answer: Any, name: str) -> Output:
         """The output in a complete answer, if it is the answer to this request."""
+        self._client.check_id(str(answer["id"]), name)
         try:
-            answer = json.loads(response.content)
-            self._check_id(str(answer["id"]), name)
             output = read(
                 answer, str(request.number), chat=request.chat, detokenize=request.detokenize
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise Failed("broken answer", f"truncated or invalid answer: {error}") from error
         except Unreadable as error:
             raise Failed("broken answer", str(error)) from error
         self._check_prompt(request, output)
         self._count(request, answer, output)
         return output
-
-    def _check_id(self, found: str, name: str) -> None:
-        """Reject an answer to another request.
-
-        Proxies and other servers may use ids of their own; then nothing can be said.
-        """
-        echoed = found.endswith(name)
-        if not echoed and (self._echoes_ids or self._session in found):
-            raise Failed("wrong id", f"the server answered request {found} instead of {name}")
-        self._echoes_ids = self._echoes_ids or echoed
 
     def _check_prompt(self, request: _Request, output: Output) -> None:
         found, sent = output.prompt_token_ids, request.tokens

@@ -1,0 +1,149 @@
+"""Requests to a server: sent from one thread, retried, and each answer matched to its request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import httpx
+
+from runner.runtimes.server.endpoint import (
+    CONNECT_S,
+    KEEP_ALIVE_S,
+    Endpoint,
+    ServerError,
+    certificate_problem,
+    own_words,
+)
+from runner.runtimes.server.retries import Failed, Patience, answered_badly, connection_failed
+
+T = TypeVar("T")
+# Reads a complete answer; its second argument is the id of the request.
+Read = Callable[[Any, str], T]
+
+
+class Rejected(Exception):
+    """The server understood a request and rejected it (4xx)."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(f"HTTP {response.status_code}: {own_words(response)}")
+        self.response = response
+
+
+class Client:
+    """Sends requests, `connections` at a time, from a thread with an event loop.
+
+    `note` is called with each failed attempt.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        connections: int,
+        patience: Patience,
+        note: Callable[[Failed], None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._patience = patience
+        self._note = note
+        self._session = secrets.token_hex(6)
+        self._sent = 0
+        self._echoes_ids = False
+        self._room = asyncio.Semaphore(connections)
+        self._http = httpx.AsyncClient(
+            **endpoint.client_options(),
+            timeout=httpx.Timeout(None, connect=CONNECT_S),
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=connections,
+                keepalive_expiry=KEEP_ALIVE_S,
+            ),
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the client's thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def ask(
+        self, url: str, fields: Mapping[str, Any], read: Read[T], *, identified: bool
+    ) -> T:
+        """Post a request until `read` accepts its answer, and return what `read` returns.
+
+        `read` raises `Failed` for an answer that is worth another attempt. With `identified`, the
+        request has an id that vLLM repeats in its answer.
+
+        Raises:
+            Rejected: if the server rejects the request.
+            UserError: if its certificate is not trusted.
+            ServerError: if it keeps failing.
+        """
+        self._sent += 1
+        number = self._sent
+        try:
+            async with self._room:
+                return await self._patience.retrying(self._note)(
+                    self._attempt, url, fields, read, number, identified
+                )
+        except Failed as failed:
+            self._note(failed)
+            raise ServerError(
+                f"engine.endpoint.url={self._endpoint.url}: gave up: {failed}"
+            ) from failed
+
+    def check_id(self, found: str, name: str) -> None:
+        """Reject an answer to another request.
+
+        Proxies and other servers may use ids of their own; then nothing can be said.
+        """
+        echoed = found.endswith(name)
+        if not echoed and (self._echoes_ids or self._session in found):
+            raise Failed("wrong id", f"the server answered request {found} instead of {name}")
+        self._echoes_ids = self._echoes_ids or echoed
+
+    def close(self) -> None:
+        """End the thread. Requests must have ended."""
+        self.start(self._http.aclose()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _attempt(
+        self, url: str, fields: Mapping[str, Any], read: Read[T], number: int, identified: bool
+    ) -> T:
+        """Ask once. Each attempt has an id of its own, so that no late answer is taken for it."""
+        name = f"{self._session}-{number}-{secrets.token_hex(3)}"
+        body = {**fields, "request_id": name} if identified else fields
+        try:
+            response = await asyncio.wait_for(
+                self._http.post(
+                    url,
+                    content=json.dumps(body).encode(),
+                    headers={"Content-Type": "application/json", "X-Request-Id": name},
+                ),
+                self._patience.request_s,
+            )
+        except asyncio.TimeoutError:
+            limit = self._patience.request_s
+            raise Failed("timeout", f"no complete answer within {limit:g} s") from None
+        except httpx.TransportError as error:
+            if certificate_problem(error):
+                raise self._endpoint.unreachable(error) from error
+            raise connection_failed(error) from error
+        if failed := answered_badly(response):
+            raise failed
+        if response.status_code != HTTPStatus.OK:
+            raise Rejected(response)
+        try:
+            return read(json.loads(response.content), name)
+        except (ValueError, KeyError, TypeError) as error:
+            raise Failed("broken answer", f"truncated or invalid answer: {error}") from error
