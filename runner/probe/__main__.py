@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner import secrecy
 from runner.errors import UserError
 from runner.messages import complain
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR
+
+if TYPE_CHECKING:
+    from runner.runtimes.server.probe.local import LocalModel
 
 HELP = """\
 Checks a running OpenAI-compatible server without a data set:
@@ -133,7 +136,6 @@ def _probe(given: argparse.Namespace, key: str) -> int:
     from runner.report import terminal
     from runner.runtimes.server.endpoint import Endpoint
     from runner.runtimes.server.probe.examining import examine
-    from runner.runtimes.server.probe.local import LocalModel
 
     if given.api_key_env and not key:
         raise UserError(f"--api-key-env {given.api_key_env}: this variable is not set")
@@ -143,7 +145,7 @@ def _probe(given: argparse.Namespace, key: str) -> int:
     with _progress() as tell:
         found = examine(
             endpoint,
-            model=LocalModel(given.model) if given.model else None,
+            model=_local_model(given.model) if given.model else None,
             concurrency=given.concurrency,
             requests=given.requests,
             tell=tell,
@@ -154,6 +156,17 @@ def _probe(given: argparse.Namespace, key: str) -> int:
     else:
         show(terminal.console(), shown)
     return found.exit_status
+
+
+def _local_model(name: str) -> LocalModel:
+    # transformers warns of a missing torch, which tokenizers do not need.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from runner.runtimes.server.probe.local import LocalModel
+
+    try:
+        return LocalModel(name)
+    except UserError as error:
+        raise UserError(f"--model {error}") from error
 
 
 @contextmanager

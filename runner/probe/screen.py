@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from rich.box import SIMPLE_HEAD
@@ -11,7 +12,7 @@ from rich.table import Table
 from runner.present import style
 from runner.runtimes.server.probe.crosstalk import CrossTalk
 from runner.runtimes.server.probe.examining import Probed
-from runner.runtimes.server.probe.identity import Agreement, Identity
+from runner.runtimes.server.probe.identity import Identity
 from runner.runtimes.server.probe.repeatability import Condition, Repeatability
 from runner.status import INACCURATE, NO_VERDICT
 
@@ -65,14 +66,14 @@ def _identity(found: Identity) -> Iterator[tuple[str, str]]:
         own = "" if limit is None else f" (limit of {found.model}: {limit})"
         yield "max_model_len", f"{found.max_model_len}{own}"
     yield "answers from", ", ".join(found.answered_as)
-    alike = [each for each in found.prompts if each.agreement is Agreement.SAME]
     if found.prompts:
-        yield "prompts", f"{len(alike)} of {len(found.prompts)} have the same tokens"
+        alike = Counter(each.agreement.value for each in found.prompts)
+        yield "prompt tokens", ", ".join(f"{number} {how}" for how, number in alike.items())
     for each in found.prompts:
         if each.difference:
             yield "", f"{each.name}: {each.difference}"
     if found.vocabulary is not None:
-        yield "vocabulary", f"text of {found.vocabulary.compared} token ids compared"
+        yield "vocabulary", f"{found.vocabulary.compared} token ids compared"
         for line in found.vocabulary.different:
             yield "", line
 
@@ -80,7 +81,7 @@ def _identity(found: Identity) -> Iterator[tuple[str, str]]:
 def _conditions(found: Iterable[Condition]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("condition", overflow="fold")
-    for column in ("answers", "same", "near-tie", "other", "max |Δ log p|", "median"):
+    for column in ("answers", "same", "near-tie", "other", "max |Δ|", "median"):
         table.add_column(column, justify="right", no_wrap=True)
     for each in found:
         table.add_row(
@@ -98,6 +99,8 @@ def _conditions(found: Iterable[Condition]) -> Table:
 def _repeatability(found: Repeatability) -> Iterator[tuple[str, str]]:
     images = ", one of them with an image" if found.images else ""
     yield "requests", f"{found.requests} different{images}"
+    if any(each.compared for each in found.conditions):
+        yield "|Δ|", "absolute difference of a token's log-probability, in nats"
     if found.cached is not None and found.looked_up:
         share = found.cached / found.looked_up
         yield "warm cache", f"{found.cached} of {found.looked_up} prompt tokens ({share:.0%})"

@@ -109,7 +109,8 @@ def test_the_canary_is_healthy(url: str) -> None:
     assert "16 images" in crossed["method"]  # the canary cannot copy
     assert crossed["matches"] == {"own": 128}
     assert crossed["detected"] == pytest.approx(0.0246, abs=2e-4)
-    assert identity["unchecked"] == repeated["unchecked"] == crossed["unchecked"] == []
+    assert identity["unchecked"] == repeated["unchecked"] == []
+    assert crossed["unchecked"] == ["texts: the model gives too many the same answer"]
 
 
 def test_another_chat_template_is_found(url: str, tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ def test_a_healthy_server_passes(serve: Callable[..., AnsweringServer], local: L
     assert [each.name for each in found.repeatability.conditions] == [
         "alone, cold cache",
         "alone, warm cache",
-        "full batch, cold cache",
-        "full batch, warm cache",
+        "batch, cold cache",
+        "batch, warm cache",
     ]
     assert {each.largest for each in found.repeatability.conditions} == {0.0}
     assert found.repeatability.cached == found.repeatability.looked_up
@@ -116,10 +116,10 @@ def test_other_servers_are_checked_as_far_as_they_tell(
 ) -> None:
     found = probed(serve(vllm=False), local)
     assert found.exit_status == 0
-    assert {each.agreement.value for each in found.identity.prompts} == {"same number"}
+    assert {each.agreement.value for each in found.identity.prompts} == {"same length"}
     assert any("only their number" in line for line in found.identity.unchecked)
     assert any("vocabulary" in line for line in found.identity.unchecked)
-    assert [each.name for each in found.repeatability.conditions] == ["alone, again", "full batch"]
+    assert [each.name for each in found.repeatability.conditions] == ["alone, again", "batch"]
     assert any("cache_salt" in line for line in found.repeatability.unchecked)
 
 
@@ -272,10 +272,10 @@ def test_log_probabilities_that_drift_under_load_are_found(
 ) -> None:
     found = probed(serve(fault=drift(0.2, busy), vllm=vllm)).repeatability
     assert found.status is Status.FAILED
-    assert "full batch" in found.reason
+    assert "batch" in found.reason
     assert "alone" not in found.reason
     assert "moved by 0.2 nats (median)" in found.reason
-    full = [each for each in found.conditions if each.name.startswith("full")]
+    full = [each for each in found.conditions if each.name.startswith("batch")]
     assert [each.typical for each in full] == pytest.approx([0.2] * len(full))
 
 
@@ -377,13 +377,16 @@ def test_answers_of_other_requests_are_found(
 def test_answers_that_are_all_alike_show_nothing(serve: Callable[..., AnsweringServer]) -> None:
     found = probed(serve(copies=False, words=0))
     assert found.crosstalk.status is Status.INCONCLUSIVE
+    assert found.crosstalk.unchecked == ("texts: the model gives too many the same answer",)
     assert found.crosstalk.detected is None
     assert found.exit_status == NO_VERDICT
 
 
 def reply(text: str, lead: float | None = 5.0, **options: Any) -> Reply:
+    """An answer whose tokens lead all others by this many nats."""
     tokens = tuple(text.split())
-    return Reply(text, tokens, (-0.1,) * len(tokens), (lead,) * len(tokens), **options)
+    others = {} if lead is None else {"other": -0.1 - lead}
+    return Reply(text, tokens, (-0.1,) * len(tokens), (others,) * len(tokens), **options)
 
 
 @pytest.mark.parametrize(
@@ -449,14 +452,18 @@ def test_faults_at_the_detectable_rate_are_detected_as_often_as_stated() -> None
 
 
 def test_differences_are_compared_up_to_the_first_changed_token() -> None:
-    first = Reply("", ("1", "2", "3", "4"), (-0.1, -0.2, -0.3, -0.4), (9.0, 8.0, 7.0, 6.0))
-    later = Reply("", ("1", "2", "5"), (-0.1, -0.7, -9.0), (9.0, 8.0, 7.0))
+    others = ({"9": -9.0}, {"9": -9.0}, {"9": -1.0, "5": -2.3, "6": -4.3}, {"9": -9.0})
+    first = Reply("", ("1", "2", "3", "4"), (-0.1, -0.2, -0.3, -0.4), others)
+    later = Reply("", ("1", "2", "5"), (-0.1, -0.7, -9.0))
     found = change(first, later)
-    assert (found.same, found.lead) == (False, 7.0)
+    assert not found.same
+    assert found.lead == pytest.approx(2.0)  # over the token that replaced it
     assert found.moves == pytest.approx((0.0, 0.5))
     assert change(first, first).same
-    shorter = Reply("", ("1", "2"), (-0.1, math.nan), (9.0, 8.0))
-    assert change(first, shorter).lead == 7.0
+    unlisted = Reply("", ("1", "2", "7"))
+    assert change(first, unlisted).lead == pytest.approx(4.0)  # at least
+    shorter = Reply("", ("1", "2"), (-0.1, math.nan))
+    assert change(first, shorter).lead == pytest.approx(0.7)  # over the runner-up
     assert change(first, shorter).broken == 1
     assert change(shorter, first).lead is None  # it ended there, which has no log-probability
     assert not change(Reply("a"), Reply("b")).same
@@ -494,6 +501,7 @@ def test_the_page_fits_80_columns(
     server = serve(stray=0.3, vllm=False)
     assert command(server.url, "--model", str(WEIGHTS)) == INACCURATE
     page = capsys.readouterr().out
+    assert "  alone, again " in page
     assert max(map(len, page.splitlines())) <= 80
     assert page.startswith(f"{server.url}\n")
     assert "PASSED  repeatability: same tokens" in page

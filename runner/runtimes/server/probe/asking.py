@@ -25,8 +25,8 @@ T = TypeVar("T")
 # A probe takes seconds: a server that is restarting is not waited for.
 PATIENCE = Patience(attempts=3, stall_s=15.0, request_s=120.0)
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-# The chosen token and the runner-up.
-LOGPROBS = 2
+# Enough for several tokens that are almost equally likely, and as many as OpenAI's API allows.
+LOGPROBS = 5
 
 Messages = tuple[Mapping[str, Any], ...]
 

@@ -14,7 +14,7 @@ class Agreement(str, Enum):
     """How the tokens of a prompt compare; COUNTED if only their number is known."""
 
     SAME = "same"
-    COUNTED = "same number"
+    COUNTED = "same length"
     DIFFERENT = "different"
     UNKNOWN = "unknown"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +14,12 @@ class LocalModel:
     """The tokenizer of a model directory or hub id.
 
     `longest` is the largest number of positions in the model's configuration, None if unknown.
+
+    Raises:
+        UserError: if the tokenizer cannot be loaded.
     """
 
     def __init__(self, name: str) -> None:
-        # It warns of a missing torch, which tokenizers do not need.
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         from transformers import AutoConfig, AutoTokenizer
 
         self.name = name
@@ -28,7 +28,7 @@ class LocalModel:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(place)
         except Exception as error:
             first, *_ = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(f"--model {name}: its tokenizer cannot be loaded: {first}") from error
+            raise UserError(f"{name}: its tokenizer cannot be loaded: {first}") from error
         self.longest: int | None = None
         with suppress(Exception):  # a model that transformers does not know
             text = AutoConfig.from_pretrained(place).get_text_config()

@@ -9,21 +9,20 @@ from dataclasses import dataclass
 from runner.runtimes.server.probe.reply import Change
 from runner.status import Status
 
-# Nats. Rounding to 16 bits moves the canary's log-probabilities by 0.29 at most (docs/canary.md);
-# routing in mixture-of-experts models adds to that. Wrong KV-cache entries move them by several.
-LARGEST = 1.0
-# Half of all differences are smaller: with 16 bits, by a factor of 5 to 100.
-TYPICAL = 0.05
+# In nats. Rounding to 16 bits moves the canary's log-probabilities by 0.00024 (median) and 0.29
+# (maximum), another question's image by 3.2 and 53 (docs/canary.md). The limits leave room for
+# larger models, in which rounding can also change the choice of experts.
+LARGEST, TYPICAL = 1.0, 0.05
 
 
 @dataclass(frozen=True)
 class Condition:
     """Answers under one condition, compared with the first answers to the same requests.
 
-    Of the `answers`, `same` have the same tokens. `near_ties` differ first at a token that led the
-    runner-up by less than LARGEST, `jumps` by more; of `unexplained` the lead is unknown. `largest`
-    and `typical` (median) are absolute differences of `compared` log-probabilities in nats, and
-    None if there are none; `broken` are not finite.
+    Of the `answers`, `same` have the same tokens. `near_ties` differ first at a token that led its
+    replacement by less than LARGEST, `jumps` by more; of `unexplained` the lead is unknown.
+    `largest` and `typical` (median) are absolute differences of `compared` log-probabilities in
+    nats, and None if there are none; `broken` are not finite.
     """
 
     name: str
@@ -122,15 +121,13 @@ def _faults(found: Condition) -> list[str]:
 
 def _said(conditions: Sequence[Condition]) -> str:
     changed = sum(each.near_ties for each in conditions)
-    largest = max((each.largest for each in conditions if each.largest is not None), default=None)
-    said = "same tokens" if not changed else f"{_counted(changed)}, all at near-ties"
-    if largest is None:
-        return said
-    return (
-        f"{said}, log-probabilities moved by {largest:.2g} nats at most"
-        if largest
-        else (f"{said}, log-probabilities identical")
-    )
+    moves = [each.largest for each in conditions if each.largest is not None]
+    if not moves:
+        return "same answers"
+    said = f"{_counted(changed)}, all at near-ties" if changed else "same tokens"
+    if not any(moves):
+        return f"{said}, log-probabilities identical"
+    return f"{said}, log-probabilities moved by {max(moves):.2g} nats at most"
 
 
 def _counted(number: int) -> str:

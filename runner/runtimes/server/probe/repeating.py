@@ -48,25 +48,24 @@ def repeat(
     if asker.concurrency <= len(asked):
         unchecked.append(f"a full batch: --concurrency is at most {len(asked)}")
     elif asker.vllm:
-        compared("full batch, cold cache", _crowded(asker, [_cold(each) for each in asked], length))
-        compared("full batch, warm cache", _crowded(asker, asked, length))
+        compared("batch, cold cache", _crowded(asker, [_cold(each) for each in asked], length))
+        compared("batch, warm cache", _crowded(asker, asked, length))
     else:
-        compared("full batch", _crowded(asker, asked, length))
-    cached = looked_up = None
-    if asker.vllm:
-        if before is not None and after is not None:
-            work = work_between(before, after)
-            cached, looked_up = work.prefix_hits, work.prefix_queries
-        if cached is None:
-            unchecked.append("whether the prefix cache was warm: the server shows no counters")
-        elif not cached:
-            unchecked.append("a warm prefix cache: the server does not use one")
+        compared("batch", _crowded(asker, asked, length))
+    work = None if before is None or after is None else work_between(before, after)
+    cached = None if work is None else work.prefix_hits
+    if asker.vllm and not cached:
+        unchecked.append(
+            "whether the prefix cache was warm: the server shows no counters"
+            if cached is None
+            else "a warm prefix cache: the server does not use one"
+        )
     return judge(
         conditions,
         requests=len(asked),
         images=images,
         cached=cached,
-        looked_up=looked_up,
+        looked_up=None if work is None else work.prefix_queries,
         unchecked=unchecked,
     )
 
@@ -81,8 +80,7 @@ def _requests(asker: Asker, length: int, images: bool) -> list[Request]:
     found = [_request(asker, text, TOKENS, shared) for text in texts]
     if images:
         ((text, image),) = numbers_shown(rng, 1)
-        asked = from_user(text, image)
-        found.append(replace(found[0], prompt=asked))
+        found.append(replace(found[0], prompt=from_user(text, image)))
     return found
 
 
@@ -97,7 +95,7 @@ def _cold(request: Request) -> Request:
 
 def _crowded(asker: Asker, asked: Sequence[Request], length: int) -> list[Reply]:
     """The answers to requests in the middle of so many longer ones that the batch is full."""
-    rng = random.Random()
+    rng = random.Random(SEED)
     others = [
         _request(asker, story(rng, rng.randint(20, length)), 2 * TOKENS)
         for _ in range(asker.concurrency - len(asked))

@@ -7,37 +7,51 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.runtimes.server.answers import LEAST
+from runner.runtimes.server.answers import LEAST, TOKEN_ID
 
 
 @dataclass(frozen=True)
 class Reply:
     """An answer. What the server does not tell is empty or None.
 
-    `tokens` are ids where the server tells them, otherwise its spelling of the tokens. `leads` are
-    the differences between the log-probability of each token and that of the runner-up, None if
-    unknown. `prompt_tokens` is the number of the prompt's tokens, `prompt_ids` are the tokens.
-    `misrouted` says that the server marked it as the answer to another request.
+    `tokens` are ids where the server tells them, otherwise its spelling of the tokens. `others` are
+    the log-probabilities of the likeliest other tokens in the place of each token. `prompt_tokens`
+    is the number of the prompt's tokens, `prompt_ids` are the tokens. `misrouted` says that the
+    server marked it as the answer to another request.
     """
 
     text: str
     tokens: tuple[str, ...] = ()
     logprobs: tuple[float, ...] = ()
-    leads: tuple[float | None, ...] = ()
+    others: tuple[Mapping[str, float], ...] = ()
     prompt_ids: tuple[int, ...] | None = None
     prompt_tokens: int | None = None
     model: str | None = None
     fingerprint: str | None = None
     misrouted: bool = False
 
+    def lead(self, place: int, token: str | None) -> float | None:
+        """By how many nats the token at a place leads another token; None if unknown.
+
+        The lead over a token that is not among the likeliest is larger than the result. Without a
+        token, it is the lead over the runner-up.
+        """
+        others = self.others[place] if place < len(self.others) else {}
+        if not others:
+            return None
+        if token is None:
+            return self.logprobs[place] - max(others.values())
+        return self.logprobs[place] - others.get(token, min(others.values()))
+
 
 @dataclass(frozen=True)
 class Change:
     """How an answer differs from an earlier answer to the same request.
 
-    `lead` is the earlier answer's lead at the first token that differs, None if nothing differs or
-    if the server tells no log-probabilities. `moves` are the absolute differences, in nats, of the
-    log-probabilities of the tokens before it; `broken` counts those that are not finite.
+    `lead` is that of the earlier answer's first token that differs over the one that replaced it,
+    None if nothing differs or if the server tells no log-probabilities. `moves` are the absolute
+    differences, in nats, of the log-probabilities of the tokens before it; `broken` counts those
+    that are not finite.
     """
 
     same: bool
@@ -52,7 +66,8 @@ def change(earlier: Reply, later: Reply) -> Change:
         return Change(earlier.text == later.text, None, ())
     shared = _shared(earlier.tokens, later.tokens)
     same = shared == len(earlier.tokens) == len(later.tokens)
-    lead = earlier.leads[shared] if not same and shared < len(earlier.leads) else None
+    token = later.tokens[shared] if shared < len(later.tokens) else None
+    lead = None if same else earlier.lead(shared, token)
     moves = [
         abs(a - b) for a, b in zip(earlier.logprobs[:shared], later.logprobs[:shared], strict=False)
     ]
@@ -81,7 +96,7 @@ def read_reply(answer: Mapping[str, Any], *, chat: bool, misrouted: bool) -> Rep
         text=_chat_text(choice["message"]) if chat else choice["text"],
         tokens=tuple(map(str, ids)) if ids else tuple(token for token, _, _ in steps),
         logprobs=tuple(own for _, own, _ in steps),
-        leads=tuple(lead for _, _, lead in steps),
+        others=tuple(others for _, _, others in steps),
         prompt_ids=None if told is None else tuple(told),
         prompt_tokens=len(told) if told is not None else usage.get("prompt_tokens"),
         model=answer.get("model"),
@@ -96,8 +111,8 @@ def _chat_text(message: Mapping[str, Any]) -> str:
     return str(reasoning) + str(message["content"] or "")
 
 
-# A token, its log-probability, and its lead.
-_Step = tuple[str, float, float | None]
+# A token, its log-probability, and those of others.
+_Step = tuple[str, float, dict[str, float]]
 
 
 def _steps(found: Mapping[str, Any]) -> list[_Step]:
@@ -121,9 +136,12 @@ def _chat_steps(found: Mapping[str, Any]) -> list[_Step]:
 
 
 def _step(token: str, own: float | None, top: Mapping[str, float]) -> _Step:
-    value = _value(own)
-    others = [_value(each) for other, each in top.items() if other != token]
-    return token, value, value - max(others) if others else None
+    others = {_name(other): _value(each) for other, each in top.items() if other != token}
+    return _name(token), _value(own), others
+
+
+def _name(token: str) -> str:
+    return token.removeprefix(TOKEN_ID)
 
 
 def _value(logprob: float | None) -> float:
