@@ -1,0 +1,1 @@
+"""Command that checks a running server: python -m runner.probe."""
