@@ -31,7 +31,7 @@ lint: $(VENV)/.dev  ## ruff, mypy, import layers, job files
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows \
-	  .github/workflows/ci.yml docs/nightly/github.yml
+	  .github/workflows/ci.yml .github/workflows/release.yml docs/nightly/github.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.gitlab-ci docs/nightly/gitlab.yml
 	! [ -x $(VENV)/bin/hadolint ] || $(VENV)/bin/hadolint docker/Dockerfile.*
 
