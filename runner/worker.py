@@ -43,6 +43,7 @@ from runner.channel.worker import (
 from runner.errors import UserError
 from runner.lm.clock import Clock
 from runner.lm.reporter import Reporter
+from runner.lm.speculation import with_acceptance
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
@@ -170,15 +171,9 @@ def _run(command: Run | Check, run: RunDirectory, held: Held, reporter: Reporter
     gc.enable()
     if not engine:  # else these are the previous run's
         return Outcome(state, reason, tuple(finished), engine, timings)
-    return Outcome(
-        state,
-        reason,
-        tuple(finished),
-        engine,
-        timings,
-        feeding=held.lm.fed(),
-        served=held.lm.served(),
-    )
+    served = held.lm.served()
+    tasks = with_acceptance(finished, served)
+    return Outcome(state, reason, tasks, engine, timings, feeding=held.lm.fed(), served=served)
 
 
 def _evaluate_all(

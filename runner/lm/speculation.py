@@ -1,0 +1,43 @@
+"""Speculative decoding as metrics that a baseline can judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from runner.outcome import MetricResult, TaskOutcome
+from runner.served import Served
+
+
+def with_acceptance(tasks: Sequence[TaskOutcome], served: Served | None) -> tuple[TaskOutcome, ...]:
+    """The tasks; a single one gets `acceptance_rate` and `accepted_length` as metrics.
+
+    A server counts for a whole run, so its counts belong to no task of several. If its counters
+    restarted, or other clients' requests are among them, they are not this run's.
+    """
+    work = served.work if served is not None else None
+    if served is None or work is None or len(tasks) != 1 or work.restarted:
+        return tuple(tasks)
+    speculation, (task,) = work.speculation, tasks
+    if speculation is None or sum(work.finished.values()) != served.answered:
+        return (task,)
+    values = {
+        "acceptance_rate": speculation.acceptance_rate,
+        "accepted_length": speculation.accepted_length,
+    }
+    found = tuple(
+        MetricResult(
+            task=task.task,
+            metric=name,
+            filter="none",
+            value=value,
+            stderr=None,
+            n=task.evaluated,
+            higher_is_better=True,
+            binary=False,
+            whole=task.whole if task.partial else None,
+        )
+        for name, value in values.items()
+        if value is not None
+    )
+    return (replace(task, metrics=(*task.metrics, *found)),)
