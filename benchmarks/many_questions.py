@@ -19,25 +19,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.question_tasks import generated, write_task
 from benchmarks.whole_run import events, variables
 from runner.plan import Plan
 from runner.present.lm_eval_command import lm_eval_command
 from runner.rundir import read_json
 
-TASK = """\
-task: sums
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
-output_type: generate_until
-doc_to_text: "{{{{question}}}}"
-doc_to_target: "{{{{answer}}}}"
-generation_kwargs: {{until: ["."], max_gen_toks: 1, do_sample: false}}
-metric_list: [{{metric: exact_match}}]
-"""
 # The stage that each event starts.
 STAGES = {
     "building requests": "building requests",
@@ -54,7 +45,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_task(folder, given.questions)
+        write_task(folder, "sums", generated(1), sums(given.questions))
         ours = run(folder, "ours", Path(__file__).parents[1])
         theirs = lm_eval(folder)
         print(f"lm_eval: {theirs:.0f} s; ours is {ours['whole'] / theirs:.2f} of it", flush=True)
@@ -63,14 +54,11 @@ def main() -> None:
             print("ratio: " + ", ".join(f"{k} {ours[k] / other[k]:.2f}" for k in other))
 
 
-def write_task(folder: Path, questions: int) -> None:
+def sums(count: int) -> Iterator[dict[str, Any]]:
     numbers = random.Random(0)
-    with (folder / "sums.jsonl").open("w", encoding="utf-8") as data:
-        for _ in range(questions):
-            a, b = numbers.randrange(100), numbers.randrange(100)
-            data.write(json.dumps({"question": f"What is {a} plus {b}?", "answer": str(a + b)}))
-            data.write("\n")
-    (folder / "sums.yaml").write_text(TASK.format(data=folder / "sums.jsonl"), encoding="utf-8")
+    for _ in range(count):
+        a, b = numbers.randrange(100), numbers.randrange(100)
+        yield {"question": f"What is {a} plus {b}?", "answer": str(a + b)}
 
 
 def run(folder: Path, name: str, checkout: Path) -> dict[str, float]:

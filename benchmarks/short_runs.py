@@ -12,7 +12,6 @@ lm_eval logs samples. The sides alternate on one machine; ratios are of the medi
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import sys
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.many_questions import timed
+from benchmarks.question_tasks import CHOICES, generated, write_task
 from runner.plan import Plan
 from runner.platforms.cpu import cure_this_process
 from runner.present.lm_eval_command import lm_eval_command
@@ -39,25 +39,7 @@ SHAPE = {
     "max_position_embeddings": 1024,
     "tie_word_embeddings": True,
 }
-TASK = """\
-task: {name}
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
-doc_to_text: "{{{{question}}}}"
-doc_to_target: "{{{{answer}}}}"
-"""
-CHOICES = f"""{TASK}\
-output_type: multiple_choice
-doc_to_choice: "{{{{{{{{choices}}}}}}}}"
-metric_list: [{{{{metric: acc}}}}]
-"""
-GENERATED = f"""{TASK}\
-output_type: generate_until
-generation_kwargs: {{{{until: ["."], max_gen_toks: 32, do_sample: false}}}}
-metric_list: [{{{{metric: exact_match}}}}]
-"""
-TASKS = {"first_choices": CHOICES, "second_choices": CHOICES, "generated": GENERATED}
+TASKS = {"first_choices": CHOICES, "second_choices": CHOICES, "generated": generated(32)}
 DOCUMENTS = 100
 
 
@@ -122,18 +104,16 @@ def three_tasks(folder: Path) -> list[str]:
     write_model(weights)
     tasks = folder / "tasks"
     tasks.mkdir()
-    for name, text in TASKS.items():
-        data = tasks / f"{name}.jsonl"
-        documents = [
+    for name, asked in TASKS.items():
+        documents = (
             {
                 "question": f"{name} {n}: a {n % 7} b {n % 11} is",
                 "choices": list("abcd"),
                 "answer": n % 4,
             }
             for n in range(DOCUMENTS)
-        ]
-        data.write_text("\n".join(map(json.dumps, documents)) + "\n", encoding="utf-8")
-        (tasks / f"{name}.yaml").write_text(text.format(name=name, data=data), encoding="utf-8")
+        )
+        write_task(tasks, name, asked, documents)
     models = folder / "conf" / "model"
     models.mkdir(parents=True)
     (models / "small.yaml").write_text(

@@ -92,6 +92,8 @@ class Environment:
     @property
     def hardware(self) -> str:
         """The hardware as a report names it, for example `8 × Ascend 910B4 (A2, 64 GiB HBM)`."""
+        if self.platform == "remote":
+            return "unknown (a server)"
         if self.platform == "cpu" or not self.devices:
             return f"{self.cpu}, {self.cores} cores"
         return counted(self.devices)

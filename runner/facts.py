@@ -24,7 +24,7 @@ from runner.inputs.task_data import named_by_tasks
 from runner.packages import AT_START, OURS
 from runner.planning import Facts
 from runner.preflight import Findings
-from runner.runtimes import runtime_of
+from runner.runtimes import Runtime, runtime_of
 from runner.variables import moving, parts
 
 # System components that can change the engine's results.
@@ -35,15 +35,16 @@ ASKS = ("lm-eval", OURS)
 def at_hand(found: Findings, environment: Environment) -> Facts:
     """The facts that can be collected without reading weights or data."""
     known = {**environment.packages, **environment.toolkit}
-    recorded = (*runtime_of(found.config.engine.runtime).packages(), *MACHINE)
+    runtime = runtime_of(found.config.engine.runtime)
+    recorded = (*runtime.packages(), *MACHINE)
     return Facts(
-        versions={name: known[name] for name in recorded if name in known},
+        versions={name: known[name] for name in recorded if name in known} | found.told,
         device=environment.chip,
         environment=found.environment,
         series=environment.series,
-        inherited=environment.moving,
+        inherited=environment.moving if runtime.local else {},
         overruled=tuple(found.overruled),
-        engine_code=_digests(environment, _loaded(found.config)),
+        engine_code=_digests(environment, _loaded(runtime)) if runtime.local else {},
         evaluation_code=_digests(environment, ASKS),
     )
 
@@ -63,7 +64,7 @@ def gathered(found: Findings, environment: Environment) -> Facts:
     data = [Path(each).expanduser() for each in (task.data_dir, task.include_path) if each]
     return replace(
         facts,
-        weights=found.weights.digest if found.weights is not None else facts.weights,
+        weights=found.weights.digest if found.weights and runtime.local else facts.weights,
         data=_data(found, named),
         tokenizer=tokenizer,
         paths=contents([config.engine.extra, _read_by_variables(config, environment)]),
@@ -71,9 +72,8 @@ def gathered(found: Findings, environment: Environment) -> Facts:
     )
 
 
-def _loaded(config: RunConfig) -> Iterator[str]:
+def _loaded(runtime: Runtime) -> Iterator[str]:
     """Names of the packages and modules that the worker loads to run the model."""
-    runtime = runtime_of(config.engine.runtime)
     yield from runtime.packages()
     yield from runtime.plugins()
     yield from (*AT_START, ON_PATH, OURS)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
+from runner.served import Served
+
 
 class State(str, Enum):
     """The way in which the worker ended."""
@@ -64,6 +66,25 @@ class Departure:
     doc_id: int
 
 
+class Degeneracy(str, Enum):
+    """What is wrong with a degenerate answer; the first that applies (`evidence/degenerate.py`)."""
+
+    NOT_A_NUMBER = "not a number"
+    REPEATING = "repeating"
+    REPLACEMENT = "replacement"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True)
+class Degenerate:
+    """Degenerate answers of one kind; `task` and `doc_id` identify the first sample with one."""
+
+    kind: Degeneracy
+    answers: int
+    task: str
+    doc_id: int
+
+
 @dataclass(frozen=True)
 class TaskOutcome:
     """One evaluated lm-eval task, including the subtasks of a group.
@@ -75,7 +96,7 @@ class TaskOutcome:
     with a random guess.
 
     A sample has an answer for each request and repeat. Of all `answers`, `cut_answers` ended at the
-    token limit.
+    token limit, and `degenerate` lists those that show a fault.
 
     `greedy_by_default` counts samples whose task sets neither do_sample nor temperature, `drawn`
     those whose answers are sampled at random. `departures` lists what was not asked as configured.
@@ -101,6 +122,12 @@ class TaskOutcome:
     greedy_by_default: int = 0
     drawn: int = 0
     departures: tuple[Departure, ...] = ()
+    degenerate: tuple[Degenerate, ...] = ()
+
+    @property
+    def degenerate_answers(self) -> int:
+        """Number of degenerate answers of any kind."""
+        return sum(each.answers for each in self.degenerate)
 
     @property
     def partial(self) -> bool:
@@ -112,16 +139,16 @@ class TaskOutcome:
 class Feeding:
     """Engine usage: concurrency, engine steps and requests.
 
-    `window` is the maximum number of concurrent requests, `steps` the number of engine steps and
-    `asked` the number of requests sent. `resumed` requests had been answered by an unfinished
-    attempt. `seconds` is the time between the first request and the last answer. `stepping` is the
-    share of it that an engine in the worker's own process spent computing; `queued` is the share in
-    which an engine in a separate process had requests. Both are None if nothing was asked, or if
-    the runner does not schedule the requests.
+    `window` is the maximum number of concurrent requests, `steps` the number of engine steps (None
+    for a server) and `asked` the number of requests sent. `resumed` requests had been answered by
+    an unfinished attempt. `seconds` is the time between the first request and the last answer.
+    `stepping` is the share of it that an engine in the worker's own process spent computing;
+    `queued` is the share in which an engine in a separate process had requests. Both are None if
+    nothing was asked, or if the runner does not schedule the requests.
     """
 
     window: int
-    steps: int
+    steps: int | None
     asked: int
     resumed: int
     seconds: float
@@ -137,8 +164,9 @@ class Feeding:
         """
         requests = f"{self.asked} request{'' if self.asked == 1 else 's'}"
         if self.asked:
-            steps = f"{self.steps} engine step{'' if self.steps == 1 else 's'}"
-            requests += f" (up to {self.window} concurrent), {steps}"
+            requests += f" (up to {self.window} concurrent)"
+        if self.asked and self.steps is not None:
+            requests += f", {self.steps} engine step{'' if self.steps == 1 else 's'}"
         if self.stepping is not None:
             requests += f", engine busy {self.stepping:.1%} of {self.seconds:.0f} s"
         if self.queued is not None:
@@ -162,6 +190,7 @@ class Outcome:
     timings: dict[str, float] = field(default_factory=dict)
     retries: tuple[str, ...] = ()
     feeding: Feeding | None = None
+    served: Served | None = None
 
     @property
     def greedy_by_default(self) -> tuple[str, ...]:

@@ -73,6 +73,8 @@ class Plan:
     code: dict[str, str] = field(default_factory=dict)
     # Identity of the weights: a digest of their files, or the hub's revision.
     weights: str = ""
+    # Whether equal fingerprints mean the same engine. A running server may change unnoticed.
+    identified: bool = True
 
     @property
     def devices(self) -> int:

@@ -15,6 +15,9 @@ from runner.plan import PLACES, Evaluation, JournalPlan, Plan
 from runner.runtimes import Runtime, runtime_of
 from runner.variables import moving, parts
 
+# Engine arguments that say where files and servers are, and how long a client waits.
+ELSEWHERE = (*PLACES, "server")
+
 # Fields that affect how an evaluation is judged or batched, but not which requests are sent.
 NOT_ASKED = ("baselines", "baseline_limit", "origins", "batch_size")
 
@@ -65,7 +68,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
             # Use digests of the content instead of paths, which differ between
             # machines.
             "engine_args": by_content(
-                {k: v for k, v in arguments.items() if k not in PLACES}, facts.paths
+                {k: v for k, v in arguments.items() if k not in ELSEWHERE}, facts.paths
             ),
             "environment": {
                 name: by_content(parts(text), facts.paths)
@@ -109,7 +112,8 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         runtime=engine.runtime,
         cluster=config.verdict.cluster if config.verdict.cluster not in NO_FIELD else None,
         window=engine.window,
-        journal=_journal(config, engine_fingerprint),
+        journal=_journal(config, engine_fingerprint) if runtime.identified(config) else None,
+        identified=runtime.identified(config),
         unread=facts.unread,
         overruled=facts.overruled,
         code=facts.engine_code,

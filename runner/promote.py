@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from runner.channel.sender import GiveAlias
 from runner.errors import UserError
 from runner.messages import complain, warn
 from runner.outcome import Outcome
@@ -21,13 +22,14 @@ from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, Status
 from runner.tracking.courier import Courier
 from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import Verdict
+from runner.verdict import Verdict, degenerate
 
 HELP = """\
-Sets an alias for a run in MLflow, which a team can share. To compare later runs with it, use
-verdict=paired verdict.reference=baseline@MODEL/TASK. A run that had the alias before loses it.
+Sets an alias for a run in MLflow, so that everyone who uses this MLflow store can refer to it.
+To compare later runs with it, use verdict=paired verdict.reference=baseline@MODEL/TASK. A run
+that had the alias before loses it.
 
-Exit status: 0 done · 1 refused, with the reason · 2 MLflow failed
+Exit status: 0 done · 1 rejected, with the reason · 2 MLflow failed
              130 interrupted
 """
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -40,12 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="a run directory or an MLflow run ID")
+    parser.add_argument("run", metavar="RUN", help="a run directory or an MLflow run id")
     parser.add_argument("--alias", default="baseline", help="name of the alias (default: baseline)")
     parser.add_argument(
         "--uri",
         default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
-        help="MLflow tracking URI if RUN is an ID (default: MLFLOW_TRACKING_URI, or mlflow.db in "
+        help="MLflow tracking URI if RUN is an id (default: MLFLOW_TRACKING_URI, or mlflow.db in "
         "the working directory)",
     )
     parser.add_argument(
@@ -106,15 +108,8 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
     plan: Plan = read_json(files.plan, Plan)
     tasks = [each.task for each in plan.evaluations]
     since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-    before = courier.give_alias(
-        locating.LOOKUP_S,
-        run_id=located.run_id,
-        name=alias,
-        model=plan.model,
-        tasks=tasks,
-        since=since,
-        uri=uri,
-    )
+    given = GiveAlias(uri, located.run_id, alias, plan.model, tuple(tasks), since)
+    before = courier.ask(given, locating.LOOKUP_S)
     outcome: Outcome = read_json(files.outcome, Outcome)
     parts = {each.task: each for each in outcome.tasks if each.partial}
     out = terminal.console()
@@ -134,6 +129,13 @@ def _doubts(files: RunDirectory) -> list[str]:
     outcome: Outcome = read_json(files.outcome, Outcome)
     verdict: Verdict = read_json(files.verdict, Verdict)
     found = incomplete(outcome)
+    if verdict.status is not Status.PASSED:
+        found += [
+            f"of {task.task}, {doubt}"
+            for task in outcome.tasks
+            for doubt in (degenerate.broken_numbers(task), degenerate.too_many(task))
+            if doubt
+        ]
     if verdict.status is Status.FAILED:
         found.append(f"the run FAILED ({verdict.reason})")
     return found

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -177,6 +179,9 @@ def perform(
     if config.tracking.enabled:
         courier.begin(files, records.begin(config, plan, environment, _milliseconds()))
     with deferring():  # except where `evaluate` allows an interrupt
+        # Half a second that is free while the engine works. Not a daemon: one that Python ends
+        # during an import can crash the process.
+        threading.Thread(target=_prepare_page).start()
         with ProgressDisplay(out, brief) as display:
             outcome = engine.evaluate(plan, files, display, config.limits)
         for file in (files.engine_log, files.events, files.outcome):
@@ -204,7 +209,7 @@ def perform(
             terminal.show_reports(out, files.report, files.report_html)
             if verdict.reference is not None:
                 both = shlex.join([verdict.reference.directory, str(files.path)])
-                out.print(f"why: python -m runner.compare {both}")
+                out.print(f"compare: python -m runner.compare {both}")
     if config.tracking.enabled:
         tracked = _send(files, courier, config.tracking)
         if tracked is not None and not brief:
@@ -244,6 +249,17 @@ def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
             against = held.against(())
     samples = read_samples(files.samples) if kept else ()
     return judge(outcome, checked.plan.evaluations, rule, samples, against)
+
+
+def _prepare_page() -> None:
+    """Import what the HTML report needs. What fails here fails again when it is written."""
+    with suppress(Exception):
+        import pyarrow.parquet  # noqa: F401
+
+        from runner.present import plots
+        from runner.report import run_page  # noqa: F401
+
+        plots.load()
 
 
 def _write_page(

@@ -18,6 +18,7 @@ class InTurn(LM):  # type: ignore[misc]
     """Runs tasks one after another."""
 
     batch_size: Any = 8
+    tokenizer: Any = None
 
     def start(self) -> None: ...
 
@@ -39,4 +40,4 @@ class InTurn(LM):  # type: ignore[misc]
         raise AssertionError("not asked")
 
     def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
-        return [(Answer(9, (1, 2), (-0.1, -0.1), (1.0, 1.0), "stop"), False)]
+        return [(Answer(9, (1, 2), (-0.1, -0.1), (1.0, 1.0), "stop", "A"), False)]

@@ -39,7 +39,8 @@ class Exchange:
     @property
     def prompt(self) -> list[int]:
         if "prompt" in self.body:
-            return list(self.body["prompt"])
+            prompt = self.body["prompt"]
+            return [ord(letter) for letter in prompt] if isinstance(prompt, str) else list(prompt)
         return [len(json.dumps(self.body["messages"])) % 1000, 1, 2]
 
     def answer(self, **changed: Any) -> dict[str, Any]:
@@ -178,6 +179,7 @@ class MisbehavingServer:
     faults: deque[Fault] = field(default_factory=deque)
     always: Fault | None = None
     page: bytes | None = None
+    lists_models: bool = True
     tls: ssl.SSLContext | None = None
     delay_s: float = 0.0
     port: int = 0
@@ -249,7 +251,7 @@ class MisbehavingServer:
             await exchange.send(200, self.page)
         elif exchange.headers.get("authorization") != f"Bearer {KEY}":
             await status(401, "Unauthorized")(exchange)
-        elif exchange.path == "/v1/models":
+        elif exchange.path == "/v1/models" and self.lists_models:
             card = {"id": MODEL, "max_model_len": LONGEST, "owned_by": "vllm", "root": "/weights"}
             await exchange.send(200, json.dumps({"data": [card]}).encode())
         elif exchange.path in ("/v1/completions", "/v1/chat/completions"):

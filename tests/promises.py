@@ -155,25 +155,25 @@ def _not_close(measured: NDArray[np.float64]) -> float:
 
 def alarm_table(trials: int) -> str:
     """Markdown: the share of runs that fail, by true drop."""
-    lines = [f"| true drop | {' | '.join(ALARMS)} |", "|---" * (len(ALARMS) + 1) + "|"]
+    lines = [f"| true drop (points) | {' | '.join(ALARMS)} |", "|---" * (len(ALARMS) + 1) + "|"]
     for drop in DROPS:
         cells = [
             f"{100 * alarm(np.random.default_rng(SEED), drop, trials):.1f} %"
             for alarm in ALARMS.values()
         ]
-        lines.append(f"| {100 * drop:g} points | {' | '.join(cells)} |")
+        lines.append(f"| {100 * drop:g} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def verdict_table(trials: int) -> str:
     """Markdown: the share of runs that pass, fail, and are inconclusive, by true drop."""
-    lines = [f"| true drop | {' | '.join(VERDICTS)} |", "|---" * (len(VERDICTS) + 1) + "|"]
+    lines = [f"| true drop (points) | {' | '.join(VERDICTS)} |", "|---" * (len(VERDICTS) + 1) + "|"]
     for drop in DROPS:
         cells = []
         for draw, factor in VERDICTS.values():
             shares = draw(np.random.default_rng(SEED), drop, trials * factor)
             cells.append(" / ".join(f"{100 * shares[status]:.0f}" for status in SETTLED) + " %")
-        lines.append(f"| {100 * drop:g} points | {' | '.join(cells)} |")
+        lines.append(f"| {100 * drop:g} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

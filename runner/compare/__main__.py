@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HELP = """\
 Compares two runs question by question. A is the reference, B the candidate. Each is a run
-directory, an MLflow run ID, or an alias set by python -m runner.promote (baseline@MODEL/TASK).
+directory, an MLflow run id, or an alias set by python -m runner.promote (baseline@MODEL/TASK).
 One of them can be a sweep directory: each of its points is then compared with the other run.
 
 Writes compare.html (a self-contained page), compare.md and compare.json.

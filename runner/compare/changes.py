@@ -24,11 +24,12 @@ class Kind(str, Enum):
     IMAGES = "image preprocessed differently"
     DOCUMENT = "another document"
     TRUNCATED = "prompt truncated by length"
+    DEGENERATE = "degenerate answer"
     LIMIT = "stopped by the limit"
     UNPARSABLE = "answer unparsable"
     RESCORED = "same answer scored differently"
     NEAR_TIE = "near-tie"
-    DIFFERENT = "answer really different"
+    DIFFERENT = "different answer"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def _kind(
     if not shifts.comparable(first, second):
         # The same text and the same pixels, and yet another number of tokens.
         return Kind.IMAGES if first.image_hashes else Kind.PROMPT
+    if bool(first.degenerate) != bool(second.degenerate):
+        return Kind.DEGENERATE
     if _cut(first) != _cut(second):
         return Kind.LIMIT
     if unparsable(first) != unparsable(second):

@@ -27,6 +27,8 @@ MEANING = {
     "differ.",
     Kind.DOCUMENT: "The data set has different content at this index, for example another target.",
     Kind.TRUNCATED: "One run left-truncated the prompt to fit its max_model_len.",
+    Kind.DEGENERATE: "One answer repeats itself, is garbled or empty, or has a log-probability "
+    "that is NaN or infinite.",
     Kind.LIMIT: "One answer stopped at the token limit, the other ended on its own.",
     Kind.UNPARSABLE: "One answer could not be parsed: it was scored as wrong, or guessed.",
     Kind.RESCORED: "The answers are identical but were scored differently.",

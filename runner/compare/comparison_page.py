@@ -11,7 +11,7 @@ from typing import Any
 
 from runner.compare import comparison_findings
 from runner.compare.comparison import Comparison
-from runner.compare.figures import positions_chart, strips
+from runner.compare.figures import positions_plot, strips
 from runner.compare.filters import direction, filters
 from runner.present.formats import cell, fenced, number
 from runner.present.pictures import pictures
@@ -48,6 +48,7 @@ def html(comparison: Comparison, command: str) -> str:
         command,
         pictures=pictures(files, wanted),
         filters=found,
+        plot=positions_plot(comparison.numerics.positions),
         flips=list(zip(flips, marks, strict=True)),
         direction=direction,
         opened=OPENED,
@@ -83,7 +84,6 @@ def _page(template: str, comparison: Comparison, command: str, **more: Any) -> s
         findings=comparison_findings.findings(comparison),
         meaning=comparison_findings.MEANING,
         rows=list(zip(rows, strips(rows, comparison.margin), strict=True)),
-        chart=positions_chart(comparison.numerics.positions),
         folded=FOLDED,
         **more,
     )

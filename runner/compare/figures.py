@@ -1,87 +1,81 @@
-"""Geometry of the two charts on the page; the template draws them.
-
-No plotting library: the charts follow the page's light or dark colours and its width.
-"""
+"""The plot and the strips of a comparison's page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup
 
 from runner.compare.numerics import Position
 from runner.compare.scores import Scores
-from runner.present.drawing import Strip, scale
+from runner.present.plots import BAD, BLUE, SOFT, WIDTH, blank, name_columns, styled, svg
+from runner.present.strips import Strip, scale
 
-# With fewer positions, the chart shows no trend.
+HEIGHT = 2.8
+# With fewer positions, the plot shows no trend.
 FEWEST = 3
 # Ends of the axis; smaller values are rounding noise.
-LOWEST_EXPONENT, HIGHEST_EXPONENT = -7, 2
+LOWEST, HIGHEST = 1e-7, 1e2
 
 
-@dataclass(frozen=True)
-class Column:
-    """One token position: heights of its marks in per cent of the chart."""
+def positions_plot(positions: Sequence[Position]) -> Markup | None:
+    """Draw log-probability differences by token position on a logarithmic axis.
 
-    name: str
-    n: int
-    median: float
-    p99: float
-    worst: float
-    told: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Log-probability differences by position on a logarithmic axis.
-
-    `lines` are heights in per cent and labels of grid lines, `told` is the alternative text.
+    None if there are too few positions or no differences.
     """
-
-    lines: tuple[tuple[float, str], ...]
-    columns: tuple[Column, ...]
-    told: str
-
-
-def positions_chart(positions: Sequence[Position]) -> Chart | None:
-    """Return the chart; None if there are too few positions or no differences."""
     positions = [each for each in positions if each.spread.n]
-    worst = max((each.spread.worst for each in positions), default=0.0)
-    if len(positions) < FEWEST or worst <= 0:
+    spreads = [each.spread for each in positions]
+    known = [end for each in spreads for end in (each.median, each.p99, each.worst) if end > 0]
+    if len(positions) < FEWEST or not known:
         return None
-    known = [
-        value
-        for each in positions
-        for value in (each.spread.median, each.spread.p99, each.spread.worst)
-        if value > 0
-    ]
-    top = min(math.ceil(math.log10(worst)), HIGHEST_EXPONENT)
-    low = max(math.floor(math.log10(min(known))), LOWEST_EXPONENT)
-    low = min(low, top - 1)
+    top = min(10.0 ** math.ceil(math.log10(max(known))), HIGHEST)
+    low = min(max(10.0 ** math.floor(math.log10(min(known))), LOWEST), top / 10)
+    with styled():
+        return _draw(positions, low, top)
 
-    def height(value: float) -> float:
-        power = math.log10(value) if value > 0 else low
-        return round(100 * (min(max(power, low), top) - low) / (top - low), 1)
 
-    step = math.ceil((top - low) / 6)
-    columns = tuple(
-        Column(
-            name=each.name,
-            n=each.spread.n,
-            median=height(each.spread.median),
-            p99=height(each.spread.p99),
-            worst=height(each.spread.worst),
-            told=f"token {each.name}: median {each.spread.median:.2g}, 99th percentile "
-            f"{each.spread.p99:.2g}, worst {each.spread.worst:.2g}, {each.spread.n} compared",
-        )
+def _draw(positions: Sequence[Position], low: float, top: float) -> Markup:
+    from matplotlib.ticker import EngFormatter
+
+    spreads = [each.spread for each in positions]
+    figure, plot = blank(WIDTH, HEIGHT)
+    places = range(len(positions))
+
+    def within(values: Iterable[float]) -> list[float]:
+        return [min(max(value, low), top) for value in values]
+
+    median, p99 = within(each.median for each in spreads), within(each.p99 for each in spreads)
+    worst = within(each.worst for each in spreads)
+    plot.vlines(places, median, p99, color=BLUE, alpha=0.3, linewidth=4)
+    plot.plot(places, worst, "_", color=BAD, markersize=13, markeredgewidth=1.5)
+    plot.plot(places, p99, "_", color=BLUE, markersize=8, markeredgewidth=1.5)
+    plot.plot(places, median, "o", color=BLUE, markersize=5)
+    titles = {
+        each.name: f"token {each.name}: median {each.spread.median:.2g}, 99th percentile "
+        f"{each.spread.p99:.2g}, worst {each.spread.worst:.2g}, {each.spread.n} compared"
         for each in positions
-    )
-    return Chart(
-        lines=tuple((height(10.0**power), _power(power)) for power in range(low, top + 1, step)),
-        columns=columns,
-        told="Log-probability differences in nats by token position. "
-        + "; ".join(column.told for column in columns),
-    )
+    }
+    for place, name in enumerate(titles):  # invisible, so that the whole column has the tooltip
+        plot.axvspan(place - 0.5, place + 0.5, fill=False, linewidth=0, gid=name)
+    plot.set_yscale("log")
+    plot.set_ylim(low, top)
+    plot.minorticks_off()
+    plot.yaxis.set_major_formatter("{x:g}")
+    plot.set_ylabel("nats")
+    plot.set_xlim(-0.6, len(positions) - 0.4)
+    name_columns(plot, [each.name for each in positions])
+    plot.set_xlabel("token position in the answer")
+    plot.set_title("compared tokens", loc="center", fontsize=8, weight="normal", color=SOFT, pad=14)
+    short, above = EngFormatter(places=0, sep=""), plot.get_xaxis_transform()
+    style = {"ha": "center", "fontsize": 8, "color": SOFT, "in_layout": False}
+    for place, each in enumerate(spreads):
+        plot.text(place, 1.03, short(each.n), transform=above, **style)
+    plot.grid(axis="y")
+    plot.spines["left"].set_visible(False)
+    described = "; ".join(titles.values())
+    told = f"Log-probability differences in nats by token position. {described}"
+    return svg(figure, told, titles)
 
 
 def strips(rows: Sequence[Scores], margin: float) -> list[Strip]:
@@ -98,7 +92,3 @@ def strips(rows: Sequence[Scores], margin: float) -> list[Strip]:
         (common or scale(own)).strip(row.difference, row.interval, 0.0, band)
         for row, own, band in zip(rows, ends, bands, strict=True)
     ]
-
-
-def _power(power: int) -> str:
-    return f"{10.0**power:g}" if power >= -3 else f"1e{power}"

@@ -23,20 +23,26 @@ from runner.config.verdict import MetricRuleConfig
 # Where the comments of a printed configuration begin.
 COLUMN = 44
 KEY = re.compile(r"( *)(\w+):")
-# What stands under names that a user chooses.
-CHOSEN = {
-    "model.ask.TASK": AskConfig,
-    "model.by_series.SERIES": SeriesConfig,
-    "verdict.metrics.TASK.METRIC.FILTER": MetricRuleConfig,
+# Mappings whose entries a user names: the names below them, and what stands under those.
+CHOSEN: Mapping[str, tuple[str, type[Any]]] = {
+    "model.ask": ("TASK", AskConfig),
+    "model.by_series": ("SERIES", SeriesConfig),
+    "verdict.metrics": ("TASK.METRIC.FILTER", MetricRuleConfig),
 }
 TITLE = """\
 # Configuration keys
 
-Every key that you can set on the command line (`key=value`) or in a file. The default is that of
-the schema; model files and the choices of a group (`engine=…`, `limits=…`) set others, and
-`python -m runner --help` shows what applies to your choices. `model.serve.…` and `model.ask.…` are
-defaults of a model, which keys of `parallelism`, `engine` and `task` override
-([precedence](configuration.md)).\
+Every key that you can set on the command line (`key=value`) or in a file.
+
+The defaults here are those of the schema. The files in `conf/` change some of them:
+`limits.stall_s` is null here, but 900 with `limits=usual`, which every run uses unless you choose
+another.
+`python -m runner --help` shows the values that your choices result in. "set by conf/" means that
+the schema has no default, and `${model.serve.tp}` stands for the value of `model.serve.tp`.
+
+`model.serve.…` and `model.ask.…` are the defaults of a model. The keys of `parallelism`, `engine`
+and `task` take precedence over them ([precedence](configuration.md#precedence)). In the last three
+tables, you choose the names written in capitals.\
 """
 HEAD = "| key | type | default | meaning |\n| --- | --- | --- | --- |"
 
@@ -52,10 +58,10 @@ class Key:
 
 
 def keys() -> tuple[Key, ...]:
-    """All keys in the order of the schema; those under names that a user chooses come last."""
+    """All keys in the order of the schema; those below names that a user chooses come last."""
     found = list(_keys(RunConfig, ""))
-    for prefix, kind in CHOSEN.items():
-        found += _keys(kind, f"{prefix}.")
+    for mapping, (names, kind) in CHOSEN.items():
+        found += _keys(kind, f"{mapping}.{names}.", absent="required")
     return tuple(found)
 
 
@@ -63,14 +69,20 @@ def markdown() -> str:
     """The text of docs/keys.md."""
     lines, group = [TITLE], ""
     for key in keys():
-        first = key.name.partition(".")[0] if "." in key.name else "the run"
-        if first != group:
-            group = first
-            title = f"`{group}`" if group != "the run" else "The run"
+        if (title := _group(key.name)) != group:
+            group = title
             lines.append(f"\n## {title}\n\n{HEAD}")
         cells = (f"`{key.name}`", f"`{key.type}`", key.default, key.meaning)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _group(name: str) -> str:
+    """The heading of a key: its group, or the mapping whose entries a user names."""
+    for mapping in CHOSEN:
+        if name.startswith(f"{mapping}."):
+            return f"Entries of `{mapping}`"
+    return f"`{name.partition('.')[0]}`" if "." in name else "The run"
 
 
 def commented(config: DictConfig, resolve: bool) -> str:
@@ -97,17 +109,18 @@ def register() -> None:
     OmegaConf.register_new_resolver("commented_settings", settings, replace=True)
 
 
-def _keys(kind: type[Any], prefix: str) -> Iterator[Key]:
+def _keys(kind: type[Any], prefix: str, absent: str = "set by conf/") -> Iterator[Key]:
+    """The keys of a dataclass; `absent` is shown for those without a default."""
     types, meanings = get_type_hints(kind), _meanings(kind)
     for each in dataclasses.fields(kind):
         if each.metadata.get("omegaconf_ignore"):
             continue
         of_field = types[each.name]
         if dataclasses.is_dataclass(of_field) and isinstance(of_field, type):
-            yield from _keys(of_field, f"{prefix}{each.name}.")
+            yield from _keys(of_field, f"{prefix}{each.name}.", absent)
         else:
-            spelled = _spelled(of_field)
-            yield Key(f"{prefix}{each.name}", spelled, _default(each), meanings.get(each.name, ""))
+            name, default = f"{prefix}{each.name}", _default(each, absent)
+            yield Key(name, _spelled(of_field), default, meanings.get(each.name, ""))
 
 
 def _spelled(kind: Any) -> str:
@@ -117,11 +130,11 @@ def _spelled(kind: Any) -> str:
     return text.replace("typing.", "").replace("None", "null").replace(" | ", " or ")
 
 
-def _default(each: dataclasses.Field[Any]) -> str:
+def _default(each: dataclasses.Field[Any], absent: str) -> str:
     if each.default_factory is not dataclasses.MISSING:
         return f"`{in_yaml(each.default_factory())}`"
     if each.default is dataclasses.MISSING or each.default == MISSING:
-        return "set by conf/"
+        return absent
     return f"`{in_yaml(each.default)}`"
 
 

@@ -19,7 +19,7 @@ from runner.errors import UserError
 
 # Mappings that a user fills: a new key in them needs no plus sign.
 OPEN_MAPPINGS = re.compile(
-    r"(engine\.(extra|env|additional_config)|task\.gen_kwargs"
+    r"(engine\.(extra|env|additional_config|endpoint\.headers)|task\.gen_kwargs"
     r"|model\.(baselines|by_series|ask|chat_template_args)|verdict\.metrics)[.=]"
 )
 # An element of a list, or a key or a value of a mapping, that is not in quotes.

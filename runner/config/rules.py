@@ -22,7 +22,12 @@ BACKENDS = ("vllm", "vllm-vlm")
 # Told from the weights' config.json (runner.inputs.weights.backend).
 AUTO = "auto"
 # The package of each runtime (`runner.runtimes.Runtime`), imported where it is needed.
-RUNTIMES = {"vllm": "runner.runtimes.vllm", "transformers": "runner.runtimes.hf"}
+RUNTIMES = {
+    "vllm": "runner.runtimes.vllm",
+    "server": "runner.runtimes.server",
+    "endpoint": "runner.runtimes.server.attached",
+    "transformers": "runner.runtimes.hf",
+}
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 # What a search may optimise (runner/sweep/objective.py).
 OBJECTIVES = ("accuracy", "throughput", "seconds")
@@ -142,6 +147,11 @@ def problems(config: RunConfig) -> list[str]:
             f"limits.{name}",
             "must be a number of seconds above 0, or null for no limit",
         )
+    require(
+        math.isfinite(config.limits.request_s) and config.limits.request_s > 0,
+        "limits.request_s",
+        "must be a number of seconds above 0",
+    )
     require(config.limits.retries >= 0, "limits.retries", "must be 0 or more")
     patience = config.tracking.timeout_s
     require(
@@ -160,12 +170,6 @@ def problems(config: RunConfig) -> list[str]:
         not (config.model.enable_thinking and config.model.think_end_token is None),
         "model.think_end_token",
         "required with model.enable_thinking=true (for Qwen3: '</think>')",
-    )
-    require(
-        config.engine.runtime != "transformers" or config.engine.platform in ("cuda", "cpu"),
-        "engine.platform",
-        "transformers runs only on cuda or cpu; use engine=transformers, which picks the one "
-        "available",
     )
     found += verdict.problems(config.verdict, config.task.names)
     return (

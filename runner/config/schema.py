@@ -18,7 +18,7 @@ from runner.platforms.base import MEMORY_SHARE
 
 @dataclass
 class ServeConfig:
-    """A model's usual serving layout: the defaults of `parallelism` and `engine`."""
+    """A model's usual serving settings: the defaults of `parallelism` and `engine`."""
 
     tp: int = 1
     """Tensor-parallel size."""
@@ -47,9 +47,9 @@ class AskConfig:
     apply_chat_template: bool | None = None
     """Whether prompts go through the chat template."""
     fewshot_as_multiturn: bool | None = None
-    """Whether few-shot examples are turns of a conversation."""
+    """Whether few-shot examples are chat turns."""
     limit: float | None = None
-    """Number of questions (or share, below 1) that the baselines were measured with."""
+    """task.limit with which the baselines were measured: a number, or a share (below 1)."""
     batch_size: str | None = None
     """lm-eval's batch size: a number, or auto."""
 
@@ -71,17 +71,17 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     tokenizer: str | None = None
-    """Hub id or directory of another tokenizer; null: the weights' own."""
+    """Hub id or directory of another tokenizer; null: the one that comes with the weights."""
     trust_remote_code: bool = False
     """Whether to run Python code that comes with the weights."""
     needs_remote_code: bool = False
     """Whether the weights cannot be loaded without their own code."""
     max_images: int | None = None
-    """Images per question at most; null: lm-eval's limit."""
+    """Maximum number of images per question; null: lm-eval's limit."""
     enable_thinking: bool | None = None
     """Value of the chat template's `enable_thinking`; null: not passed."""
     think_end_token: str | None = None
-    """Text that ends the reasoning; the answer is what follows."""
+    """Token (text or id) that ends the reasoning; the answer is what follows it."""
     chat_template_args: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the chat template."""
     serve: ServeConfig = field(default_factory=ServeConfig)
@@ -89,15 +89,15 @@ class ModelConfig:
     hardware: str | None = None
     """Hardware on which the baselines were measured."""
     source: str | None = None
-    """Where the baselines were published."""
+    """Where the baselines come from."""
     # OmegaConf cannot add to typed nested mappings from the command line: `loading` makes these
     # dict[task, AskConfig] and dict[task, dict[metric, dict[filter, float]]].
     ask: dict[str, Any] = field(default_factory=dict)
-    """How the model is asked in a task: {task: {num_fewshot: 5}}."""
+    """Default task settings of the model, by task: {gsm8k: {num_fewshot: 5}}."""
     baselines: dict[str, Any] = field(default_factory=dict)
     """Expected values: {task: {metric: {filter: value}}}."""
     by_series: dict[str, Any] = field(default_factory=dict)
-    """Other baselines for one chip series: {A3: {baselines: …}}."""
+    """Baselines for other chip series: {A3: {baselines: …}}."""
     # The origin of each baseline by its key (runner/config/origins.py): found, never configured.
     origins: dict[str, str] = field(default_factory=dict, metadata={"omegaconf_ignore": True})
 
@@ -111,7 +111,7 @@ class SeriesConfig:
     hardware: str = MISSING
     """Hardware on which they were measured."""
     source: str = MISSING
-    """Where they were published."""
+    """Where they come from."""
 
 
 @dataclass
@@ -123,9 +123,9 @@ class SourceConfig:
     data: str = "hf"
     """Where data sets come from: hf, modelscope or local."""
     dir: str | None = None
-    """Prepared directory (`python -m runner.prepare`) for local."""
+    """Directory made by `python -m runner.prepare`; only used with local."""
     verify: str = "sampled"
-    """How prepared files are verified: sampled or whole."""
+    """How prepared files are verified: sampled (fast) or whole (every byte)."""
 
 
 @dataclass
@@ -137,7 +137,7 @@ class TaskConfig:
     files: dict[str, str] = field(default_factory=dict)
     """Task files by task name; filled in from `names`."""
     data_dir: str | None = None
-    """Directory that holds the data sets of the tasks."""
+    """Directory with the data sets of the tasks; null: the hub or its cache."""
     include_path: str | None = None
     """Directory with further lm-eval task files."""
     num_fewshot: int | None = None
@@ -145,15 +145,15 @@ class TaskConfig:
     apply_chat_template: bool | None = None
     """Whether prompts go through the chat template; null: `model.ask`, else true."""
     fewshot_as_multiturn: bool | None = None
-    """Whether few-shot examples are turns of a conversation; null: as the chat template."""
+    """Whether few-shot examples are chat turns; null: `model.ask`, else apply_chat_template."""
     system_instruction: str | None = None
-    """System message."""
+    """System message of every prompt."""
     limit: float | None = None
-    """Only the first N questions of each task (or a share, below 1)."""
+    """First N questions of each task, or a share (below 1); null: `model.ask`, else all."""
     batch_size: str | None = None
-    """auto keeps the engine full; a number sends batches of that size."""
+    """auto keeps the engine full, a number sends fixed batches; null: `model.ask`, else auto."""
     gen_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Generation settings that replace the task's: {temperature: 0.6}."""
+    """Generation settings that override those of the task: {temperature: 0.6}."""
     seed: int = 1234
     """Seed for few-shot examples and shuffled choices."""
 
@@ -178,13 +178,32 @@ class ParallelismConfig:
 
 
 @dataclass
+class EndpointConfig:
+    """A server that is already running (engine=endpoint); it is neither started nor stopped."""
+
+    url: str | None = None
+    """URL of its OpenAI-compatible API: http://host:8000/v1."""
+    model: str | None = None
+    """Name under which it serves the model; null: the only one that it serves."""
+    label: str | None = None
+    """Your name for this engine; while it stays the same, answers of unfinished runs are kept."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds its API key."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Further HTTP headers."""
+    ca_file: str | None = None
+    """File of the certificate authority that signed its certificate; null: the usual ones."""
+
+
+@dataclass
 class EngineConfig:
-    """The engine and its platform: vLLM, or transformers as the reference engine."""
+    """The engine and its platform."""
 
     platform: str = MISSING
-    """Device type: ascend, cuda or cpu."""
+    """Device type: ascend, cuda or cpu; remote for a server that is already running."""
     runtime: str = "vllm"
-    """What computes the answers: vllm or transformers."""
+    """Inference library: vllm, server (vllm serve), endpoint (a running server), transformers."""
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     max_model_len: int | None = II("model.serve.max_model_len")
     """Longest prompt plus answer, in tokens; null: the model's own limit."""
     dtype: str = II("model.serve.dtype")
@@ -210,13 +229,13 @@ class EngineConfig:
     # outside our tables; settings that other software is known to refuse or to lack; devices that
     # report an alarm; what does not fit by estimate.
     allow_untested: bool = False
-    """Run with package versions or keys that are not in our tables."""
+    """Turn rejections of untested versions and unknown vllm-ascend options into warnings."""
     allow_unsupported: bool = False
-    """Run with settings that are known not to be supported."""
+    """Turn rejections of settings that are known not to work into warnings."""
     allow_unhealthy: bool = False
-    """Run on devices that report an alarm."""
+    """Turn rejections of devices that report an alarm into warnings."""
     allow_oversized: bool = False
-    """Run although the memory estimate says that the model does not fit."""
+    """Turn rejections of models that do not fit in memory by estimate into warnings."""
 
     @property
     def spans_nodes(self) -> bool:
@@ -235,7 +254,7 @@ class TrackingConfig:
     experiment: str | None = None
     """MLflow experiment; null: the names of the tasks."""
     timeout_s: float = 30.0
-    """Seconds that an upload may take; `python -m runner.sync` retries it later."""
+    """Timeout of an upload in seconds; `python -m runner.sync` uploads later."""
 
 
 @dataclass
@@ -245,7 +264,9 @@ class LimitsConfig:
     start_s: float | None = None
     """Seconds until the engine must be ready; null: no limit."""
     stall_s: float | None = None
-    """Seconds without an engine step before the run is stopped; null: no limit."""
+    """Seconds without a new token, or without a server, before the run stops; null: no limit."""
+    request_s: float = 1800.0
+    """Seconds for one request to a server."""
     run_s: float | None = None
     """Seconds for all attempts together; null: no limit."""
     retries: int = 0
@@ -271,7 +292,7 @@ class SweepConfig:
     strict: bool = False
     """Whether one rejected point cancels the whole sweep."""
     repeat: int = 0
-    """Number of the repetition; each repetition has an engine of its own."""
+    """Repetition number; sweep over 0,1,… to repeat points, each on its own engine."""
     id: str | None = None
     """Id of the sweep; set by the runner."""
     point: str | None = None
@@ -295,9 +316,9 @@ class RunConfig:
     objective: str = "accuracy"
     """What an Optuna sweep optimizes: accuracy, throughput or seconds."""
     output_dir: str = MISSING
-    """Run directory."""
+    """Directory for the files of the run."""
     preflight_only: bool = False
-    """Check everything up to the start of the engine, and stop there."""
+    """Run all checks, and stop before the engine starts."""
 
     @property
     def ranks_here(self) -> int:

@@ -222,6 +222,8 @@ def meant(key: str) -> str:
     last = key.rpartition(".")[2]
     if last in OTHER_NAMES:
         return OTHER_NAMES[last]
+    if first in {item.name for item in fields(RunConfig)}:
+        return ""  # a group, with a typo below it
     # `model.serve` is what model files say.
     named = [
         each

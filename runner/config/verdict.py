@@ -27,7 +27,7 @@ class NumericsConfig:
     worst: float | None = None
     """Largest single difference, in nats; null: no limit."""
     near_tie: float = 0.25
-    """Margin between two choices, in nats, below which noise may flip an answer."""
+    """Lead over the next best token, in nats, below which rounding may flip an answer."""
 
 
 @dataclass
@@ -35,13 +35,13 @@ class MetricRuleConfig:
     """Overrides for one metric; null takes the value of `verdict`."""
 
     rule: str | None = None
-    """Rule for this metric."""
+    """Rule for this metric; null: `verdict.rule`."""
     rtol: float | None = None
-    """Relative tolerance for this metric."""
+    """Relative tolerance for this metric; null: `verdict.rtol`."""
     margin: float | None = None
-    """Tolerated drop for this metric."""
+    """Tolerated drop for this metric; null: `verdict.margin`."""
     higher_is_better: bool | None = None
-    """Whether higher values are better."""
+    """Whether higher values are better; null: what lm-eval defines."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class VerdictConfig:
     """The rule that judges a metric against its baseline or a reference run."""
 
     rule: str = "isclose"
-    """isclose, not_worse, paired or numerics."""
+    """How metrics are judged: isclose, not_worse, paired or numerics."""
     rtol: float = 0.05
     """isclose: relative tolerance."""
     margin: float = 0.02
@@ -57,18 +57,20 @@ class VerdictConfig:
     reference: str | None = None
     """paired, numerics: run directory, MLflow run id, or alias NAME@model/task."""
     cluster: str = "subject"
-    """What correlates samples: subject, none, or a field of the documents."""
+    """Clusters of correlated samples: subject, none, or a field of the documents."""
     correction: str = "holm"
-    """Correction for several metrics: holm or none."""
+    """Correction of p values if several metrics are tested: holm or none."""
     numerics: NumericsConfig = field(default_factory=NumericsConfig)
     """Limits of the rule numerics."""
     # As with model.baselines, `load` makes it dict[task, dict[metric, dict[filter, ...]]].
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Other rules for single metrics: {task: {metric: {filter: {margin: 0.05}}}}."""
+    """Settings for single metrics: {task: {metric: {filter: {margin: 0.05}}}}."""
     require_baseline: bool = True
-    """Whether a run without any baseline exits with 4 instead of 0."""
+    """Whether a run without any baseline exits with 4 (true) or 0 (false)."""
     allow_partial: bool = False
-    """Whether a run with fewer questions than its baseline can pass."""
+    """Whether a partial run (task.limit) can pass isclose and not_worse."""
+    allow_degenerate: bool = False
+    """Whether a run with many degenerate answers (repeated, garbled or empty text) can pass."""
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:

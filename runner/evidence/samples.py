@@ -29,8 +29,9 @@ class Sample:
     over the next best token; both are as long as `token_ids`. `choice_logprobs` are the
     log-likelihoods of the scored choices in the order asked. `guessed` says that lm-eval found no
     answer and drew one at random. `cluster` is the value of the document's field that
-    `verdict.cluster` named. `seconds` is the time that the engine took for each request. Columns
-    that an older file lacks have their defaults.
+    `verdict.cluster` named. `seconds` is the time that the engine took for each request.
+    `degenerate` has the kind of each degenerate answer (runner/outcome.py). Columns that an older
+    file lacks have their defaults.
     """
 
     task: str
@@ -55,6 +56,7 @@ class Sample:
     guessed: bool = False
     cluster: str = ""
     seconds: tuple[float, ...] = ()
+    degenerate: tuple[str, ...] = ()
 
 
 def answer(responses: Sequence[str], choice_logprobs: Sequence[float]) -> tuple[str, ...] | int:

@@ -44,10 +44,11 @@ class Weights:
         return digest_files(self.directory, self.files) if self.directory else self.revision
 
 
-def find_weights(config: RunConfig) -> Weights:
+def find_weights(config: RunConfig, loaded: bool = True) -> Weights:
     """Return the weights of a configuration whose paths are resolved (`runner.inputs.sources`).
 
-    A local directory, else the hub's cache, else the hub itself.
+    A local directory, else the hub's cache, else the hub itself. Without `loaded`, a directory may
+    hold only the tokenizer and the configuration.
 
     Raises:
         UserError: if nothing is there, or a file is missing or broken.
@@ -55,7 +56,7 @@ def find_weights(config: RunConfig) -> Weights:
     pretrained, revision = config.model.pretrained, config.model.revision
     path = Path(pretrained).expanduser()
     if path.is_dir():
-        return _local(path)
+        return _local(path, loaded)
     if path.exists():
         raise UserError(
             f"model.pretrained={pretrained}: this is a file; give the model's directory"
@@ -70,7 +71,7 @@ def find_weights(config: RunConfig) -> Weights:
     if cached is None:
         return _on_the_hub(pretrained, revision)
     try:
-        return _local(cached)
+        return _local(cached, loaded)
     except UserError:
         # A library has cached this model's tokenizer alone, or a fetch was cut: the engine would
         # fetch the rest.
@@ -97,7 +98,7 @@ def takes_images(weights: Weights) -> bool:
     return any(SHOWN.search(key) for each in found if isinstance(each, dict) for key in each)
 
 
-def _local(directory: Path) -> Weights:
+def _local(directory: Path, loaded: bool) -> Weights:
     config_file = directory / "config.json"
     if adapters.is_adapter(directory):
         raise UserError(adapters.as_model(directory))
@@ -106,7 +107,7 @@ def _local(directory: Path) -> Weights:
             f"model.pretrained={directory}: not a model directory; config.json is missing"
         )
     config = _json_mapping(config_file)
-    files = _weight_files(directory)
+    files = _weight_files(directory) if loaded else []
     for file in files:
         if file.suffix == ".safetensors":
             _check_safetensors(file)

@@ -2,12 +2,11 @@
 
 `DIRECTORY/<engine fingerprint>[-<repeat>]/<start>-<pid>.answers`: a line a record, made of a CRC-32
 and what it covers: an answer, or the run that goes on with the file. A file that no living process
-holds (flock) is an attempt that died, or was stopped: the next one takes it over.
+has locked is an attempt that died, or was stopped: the next one takes it over.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 import zlib
@@ -15,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 ENDING, CORRUPT = ".answers", ".corrupt"
 FIRST_LINE = b"answers 1"
@@ -82,8 +83,8 @@ def create(directory: Path) -> tuple[Path, int]:
             descriptor = os.open(file, flags, 0o644)
         except FileExistsError:
             continue
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return file, descriptor
+        if _lock(descriptor, file):  # otherwise somebody is just looking at it
+            return file, descriptor
     raise FileExistsError(f"{directory}/{stem}: a thousand attempts in a second")
 
 
@@ -98,16 +99,9 @@ def seize(file: Path, tries: int = 1) -> int | None:
         time.sleep(0.05)
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        return descriptor if _lock(descriptor, file) else None
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_ino == os.stat(file).st_ino:
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None
 
 
 def held(file: Path) -> bool:
@@ -117,6 +111,23 @@ def held(file: Path) -> bool:
         return file.exists()
     os.close(descriptor)
     return False
+
+
+def _lock(descriptor: int, file: Path) -> bool:
+    """Lock the open file; close it and return False if another process holds it or it is gone.
+
+    Raises:
+        OSError: if the file system has no locks.
+    """
+    locked = False
+    try:
+        if lock_descriptor(descriptor, blocking=False):
+            with suppress(FileNotFoundError):
+                locked = os.path.samestat(os.fstat(descriptor), os.stat(file))
+        return locked
+    finally:
+        if not locked:
+            os.close(descriptor)
 
 
 def line(content: bytes) -> bytes:

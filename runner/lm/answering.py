@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.lm.answer import Answer
 from runner.outcome import Feeding
+from runner.served import Served
 
 if TYPE_CHECKING:
     from runner.lm.journal import Journal
@@ -37,6 +38,8 @@ class Progress(Protocol):
 class Model(Protocol):
     """One of lm-eval's model classes, with its answers recorded."""
 
+    tokenizer: Any
+
     def start(self) -> None:
         """Start the engine. Before that, requests can be built but not sent."""
 
@@ -51,6 +54,9 @@ class Model(Protocol):
 
     def fed(self) -> Feeding:
         """Engine usage in this run."""
+
+    def served(self) -> Served | None:
+        """What a server did in this run; None if the engine is in the worker's process group."""
 
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
         """Run tasks that share a batch size and all use, or all don't use, a chat template."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -24,7 +24,7 @@ from runner.lm.replaced import replaced
 from runner.lm.requests import departures
 from runner.lm.sample_table import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
-from runner.outcome import MetricResult, TaskOutcome
+from runner.outcome import Degeneracy, Degenerate, MetricResult, TaskOutcome
 from runner.plan import Plan
 
 Finished = Callable[[TaskOutcome, list[SampleRow]], None]
@@ -134,6 +134,7 @@ def _task_outcome(
         greedy_by_default=sum(len(each.greedy_by_default) for each in loaded.requests.values()),
         drawn=sum(len(each.drawn) for each in loaded.requests.values()),
         departures=departures(loaded.requests.values()),
+        degenerate=_degenerate(first_filters.values()),
     )
 
 
@@ -199,6 +200,19 @@ def _luck(rows: list[SampleRow], leaves: set[str], metric: str, filter_name: str
 def _read(row: SampleRow) -> bool:
     """Whether lm-eval could parse an answer. A prompt that was never sent counts as parsed."""
     return TOO_LONG in row.finish_reasons or not unparsable(row)
+
+
+def _degenerate(rows: Iterable[SampleRow]) -> tuple[Degenerate, ...]:
+    """The degenerate answers of all samples by kind, each with the first sample."""
+    found: dict[str, list[SampleRow]] = {}
+    for row in rows:
+        for kind in row.degenerate:
+            found.setdefault(kind, []).append(row)
+    return tuple(
+        Degenerate(kind, len(found[kind]), *found[kind][0].sample)
+        for kind in Degeneracy
+        if kind in found
+    )
 
 
 def _generates(loaded: LoadedTask) -> bool:

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
+from runner.digest import last_changes
+from runner.inputs.paths import local_paths
 from runner.journal.attempts import (
     CORRUPT,
     FIRST_LINE,
@@ -31,6 +33,7 @@ from runner.journal.attempts import (
 )
 from runner.lm.answer import Answer
 from runner.lm.images import image_hash
+from runner.plan import JournalPlan, Plan
 from runner.rundir import RunDirectory, read_json
 from runner.status import FINAL, Status
 
@@ -204,6 +207,18 @@ class Journal:
     def _give_up(self, reason: str) -> None:
         self._open = False
         self._warn(f"journal: {reason}; the run continues, but further answers are not saved")
+
+
+def open_journal(plan: Plan, where: JournalPlan, run: Path, warn: Callable[[str], None]) -> Journal:
+    """Open the journal of the plan's engine.
+
+    The directory's name includes the last changes of the files that the engine reads, as they are
+    now: call this only after the engine has read them.
+    """
+    files = [Path(path).expanduser() for path in local_paths(plan.engine_args)]
+    changed = last_changes(*files)[:8]
+    directory = Path(f"{where.directory}-{changed}" if changed else where.directory)
+    return Journal(directory, run, where.max_gib * 2**30, warn)
 
 
 def identity(question: Asked) -> str:

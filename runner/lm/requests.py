@@ -117,7 +117,9 @@ class Requests:
             self._note(number, "message lost", "the chat template drops part of the conversation")
         if self._examples.hold(doc):
             self._note(
-                number, "own answer", "the few-shot examples include the question and its answer"
+                number,
+                "answer in examples",
+                "the few-shot examples include the question and its answer",
             )
 
     def _compare(self, request: Instance, number: int) -> None:

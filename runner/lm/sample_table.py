@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from runner.lm.degenerate import degenerate
 from runner.lm.images import Album, image_hash
 from runner.rundir import write_atomic
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from runner.lm.answer import Answer
     from runner.lm.answering import Model
     from runner.lm.tasks import LoadedTask
+    from runner.outcome import Degeneracy
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class SampleRow:
     task, in the order of its requests. `guessed` says that lm-eval found no answer in the response
     and drew one at random. `seconds` is the time that the engine took for each request, where
     known. `cluster` is the value of the document's field that `verdict.cluster` names, if any.
+    `degenerate` has an entry for each degenerate answer: what is wrong with it.
     """
 
     task: str
@@ -57,6 +60,7 @@ class SampleRow:
     guessed: bool = False
     cluster: str = ""
     seconds: list[float] = field(default_factory=list)
+    degenerate: list[str] = field(default_factory=list)
 
     @property
     def sample(self) -> tuple[str, int]:
@@ -87,6 +91,7 @@ SCHEMA = pa.schema(
         ("guessed", pa.bool_()),
         ("cluster", pa.string()),
         ("seconds", pa.list_(pa.float32())),
+        ("degenerate", pa.list_(pa.string())),
     ]
 )
 
@@ -117,14 +122,14 @@ def sample_rows(
     rows = []
     for name, samples in logged.items():
         requests: dict[int, list[Any]] = {}
-        for instance in loaded.leaves[name].instances:
+        for instance in sorted(loaded.leaves[name].instances, key=lambda each: each.idx):
             requests.setdefault(instance.doc_id, []).append(instance)
         answers = {
-            doc_id: [
-                answer
-                for request in sorted(asked, key=lambda i: i.idx)
-                for answer in lm.answers_to(request)
-            ]
+            doc_id: [answer for request in asked for answer in lm.answers_to(request)]
+            for doc_id, asked in requests.items()
+        }
+        faults = {
+            doc_id: [kind for request in asked for kind in degenerate(lm, request)]
             for doc_id, asked in requests.items()
         }
         guessed = loaded.guessed[name] or [False] * len(samples)
@@ -133,6 +138,7 @@ def sample_rows(
                 name,
                 sample,
                 answers.get(sample["doc_id"], []),
+                faults.get(sample["doc_id"], []),
                 _images(sample),
                 drawn,
                 album,
@@ -147,6 +153,7 @@ def _row(
     name: str,
     sample: dict[str, Any],
     answers: list[tuple[Answer, bool]],
+    faults: list[Degeneracy],
     images: list[Any],
     guessed: bool,
     album: Album,
@@ -188,6 +195,7 @@ def _row(
         guessed=guessed,
         cluster=str(sample["doc"].get(cluster, "")) if cluster else "",
         seconds=[answer.seconds for answer in known if answer.seconds is not None],
+        degenerate=[kind.value for kind in faults],
     )
 
 

@@ -6,8 +6,11 @@ from runner.platforms.ascend import Ascend
 from runner.platforms.base import Device, DeviceIds, DeviceProcess, Platform
 from runner.platforms.cpu import Cpu
 from runner.platforms.cuda import Cuda
+from runner.platforms.remote import Remote
 
-PLATFORMS: dict[str, Platform] = {platform.name: platform for platform in (Ascend(), Cuda(), Cpu())}
+PLATFORMS: dict[str, Platform] = {
+    platform.name: platform for platform in (Ascend(), Cuda(), Cpu(), Remote())
+}
 
 
 def detect() -> Platform:

@@ -23,6 +23,9 @@ SITE = Path(__file__).parent / "cpu_site"
 # for it (docs/performance.md).
 PRIMITIVES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 
+# GiB for the KV cache of each rank; vLLM's own default is a share of the machine's memory.
+CACHE = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+
 # vLLM compiles one function of an eager engine all the same: the one that ranks a token among the
 # log-probabilities (v1/sample/ops/logprobs.py). That takes a C++ compiler, which slim images lack
 # and die without, and two seconds of every engine.
@@ -52,8 +55,8 @@ class Cpu(Platform):
         memory_share: float = MEMORY_SHARE,
         eager: bool = False,
     ) -> dict[str, str]:
-        chosen = {"PYTHONPATH": os.pathsep.join(_python_path(variables))}
-        defaults = PRIMITIVES | (UNCOMPILED if eager else {})
+        chosen = {"PYTHONPATH": os.pathsep.join(python_path(variables))}
+        defaults = PRIMITIVES | CACHE | (UNCOMPILED if eager else {})
         chosen |= {name: value for name, value in defaults.items() if name not in variables}
         if ranks > 1 and BIND not in variables:
             chosen[BIND] = "|".join(core_lists(ranks))
@@ -103,6 +106,7 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _python_path(variables: Mapping[str, str]) -> list[str]:
+def python_path(variables: Mapping[str, str]) -> list[str]:
+    """The worker's PYTHONPATH, with `SITE` before the inherited entries."""
     inherited = variables.get("PYTHONPATH", "").split(os.pathsep)
     return [str(SITE), *(entry for entry in inherited if entry)]

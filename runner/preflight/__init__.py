@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from runner.inputs.weights import Weights, find_weights, takes_images
 from runner.preflight import adapters, store, versions
 from runner.preflight.here import Here
 from runner.problem import with_cures_that_help
+from runner.runtimes import runtime_of
 from runner.tracking.records import experiment_of
 
 __all__ = ["Findings", "look"]
@@ -33,6 +35,8 @@ class Findings:
     environment: dict[str, str] = field(default_factory=dict)
     # What a device must hold, in words; empty where the weights are not here to be looked at.
     memory: str = ""
+    # What an engine that is already running says of itself.
+    told: dict[str, str] = field(default_factory=dict)
 
 
 def look(config: RunConfig) -> Findings:
@@ -42,7 +46,7 @@ def look(config: RunConfig) -> Findings:
     try:
         found.source = sources.find(config)
         found.config = config = sources.settled(config, found.source)
-        found.weights = find_weights(config)
+        found.weights = find_weights(config, runtime_of(config.engine.runtime).local)
     except UserError as error:
         missing = error.problems
     found.config = config = _settle_backend(config, found.weights)
@@ -54,7 +58,13 @@ def look(config: RunConfig) -> Findings:
             found.problems.append(str(problem))
     # A machine that cannot run it at all was the first thing to say.
     found.problems += missing
-    found.warnings += [f"overruled: {line}" for line in found.overruled]
+    if not found.problems:
+        try:
+            found.told = runtime_of(config.engine.runtime).told(config)
+        except UserError as error:
+            found.problems += error.problems
+        found.config = config = _settle_length(config, found.told)
+    found.warnings += [f"overridden check: {line}" for line in found.overruled]
     found.warnings += here.warnings(config)
     found.warnings += versions.warnings(config)
     found.environment = here.environment(config)
@@ -68,6 +78,13 @@ def look(config: RunConfig) -> Findings:
     found.problems += unusable
     found.warnings += [] if unusable else store.warnings(config.tracking, experiment)
     return found
+
+
+def _settle_length(config: RunConfig, told: Mapping[str, str]) -> RunConfig:
+    """The configuration with the length of the server's model, if it sets none of its own."""
+    if config.engine.max_model_len is not None or "max_model_len" not in told:
+        return config
+    return replace(config, engine=replace(config.engine, max_model_len=int(told["max_model_len"])))
 
 
 def _settle_backend(config: RunConfig, weights: Weights | None) -> RunConfig:

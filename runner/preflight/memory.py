@@ -28,9 +28,11 @@ def needed(
 
     Weights that are only on a hub cannot be looked into, and are not estimated.
     """
+    runtime = runtime_of(config.engine.runtime)
+    if not runtime.local:
+        return Needed("not estimated: the server is already running")
     if weights.directory is None:
         return Needed("not estimated: the weights are not on this machine")
-    runtime = runtime_of(config.engine.runtime)
     if not runtime.on_devices:
         return Needed(_weights_alone(weights))
     arguments = runtime.arguments(config)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from runner.errors import UserError
 from runner.hubs import Listing, RemoteFile, huggingface, modelscope, needed
@@ -159,7 +160,13 @@ def refuse_full_disk(directory: Path, planned: list[Planned]) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Lock the directory: two processes would overwrite each other's manifest."""
+    """Lock the directory: two processes would overwrite each other's manifest.
+
+    A file system without locks does not prevent fetching.
+
+    Raises:
+        UserError: if it is not writable, or another process is fetching into it.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -167,10 +174,9 @@ def locked(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"source.dir={directory}: not writable ({error.strerror})") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"source.dir={directory}: another `runner.prepare` is running there"
-            ) from error
+        free = True
+        with suppress(OSError):
+            free = lock_descriptor(lock.fileno(), blocking=False)
+        if not free:
+            raise UserError(f"source.dir={directory}: another `runner.prepare` is running there")
         yield

@@ -1,1 +1,1 @@
-"""Shared by all reports: number formats, templates, charts, images and colours."""
+"""Shared by all reports: number formats, templates, plots, strips, images and colours."""

@@ -30,9 +30,10 @@ def lm_eval_command(plan: Plan, greedy: Collection[str] = ()) -> str:
 
 
 def _command(plan: Plan, evaluation: Evaluation, greedy: bool) -> str:
-    words = ["lm_eval", "--model", plan.backend]
+    runtime = runtime_of(plan.runtime)
+    model, arguments = runtime.lm_eval_model(plan)
+    words = ["lm_eval", "--model", model]
     unused = [name for name in UNUSED_FOR_IMAGES if plan.engine_args.get(name) is not None]
-    arguments = dict(plan.engine_args)
     device = arguments.pop("device", None)  # lm-eval's command line also passes its --device
     words += ["--model_args", json.dumps(arguments, ensure_ascii=False)]
     words += ["--device", device] if device else []
@@ -49,8 +50,7 @@ def _command(plan: Plan, evaluation: Evaluation, greedy: bool) -> str:
         words += ["--limit", repr(evaluation.limit).removesuffix(".0")]
     if plan.system_instruction:
         words += ["--system_instruction", plan.system_instruction]
-    plain = runtime_of(plan.runtime).plain
-    gen_kwargs = {**plain, **({"temperature": 0.0} if greedy else {}), **plan.gen_kwargs}
+    gen_kwargs = {**runtime.plain, **({"temperature": 0.0} if greedy else {}), **plan.gen_kwargs}
     if gen_kwargs:
         words += ["--gen_kwargs", json.dumps(gen_kwargs, ensure_ascii=False)]
     words += ["--seed", str(plan.seed), "--batch_size", evaluation.batch_size]

@@ -1,15 +1,73 @@
-"""Judged metrics as strips: value, interval, baseline and tolerated range."""
+"""Strips in tables: a value, its interval, its baseline and the tolerated range on a line.
+
+strip.html.j2 draws them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from runner.present.drawing import Scale, Strip, scale
 from runner.verdict import MetricVerdict
 
 # Colour class by status.
 COLOURS = {"PASSED": "good", "FAILED": "bad"}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A value and its interval in per cent of a line; `mark` is the baseline, `band` the tolerated
+    range."""
+
+    at: float
+    low: float
+    high: float
+    mark: float | None
+    band: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The ends of a line shared by several strips."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        """Return the position in per cent from the left; NaN is placed at 0."""
+        if math.isnan(value):
+            return 0.0
+        share = (value - self.low) / (self.high - self.low)
+        return round(100 * min(max(share, 0.0), 1.0), 2)
+
+    def strip(
+        self,
+        value: float,
+        interval: tuple[float, float] | None,
+        mark: float | None,
+        band: tuple[float | None, float | None] | None = None,
+    ) -> Strip:
+        low, high = interval or (value, value)
+        held = None if mark is None else self.place(mark)
+        start, end = band or (None, None)
+        tolerated = (
+            0.0 if start is None else self.place(start),
+            100.0 if end is None else self.place(end),
+        )
+        return Strip(
+            self.place(value), self.place(low), self.place(high), held, tolerated if band else None
+        )
+
+
+def scale(values: Iterable[float], whole: tuple[float, float] | None = None) -> Scale:
+    """Return a scale that covers all values with some margin, clipped to `whole`."""
+    known = [value for value in values if math.isfinite(value)] or [0.0]
+    room = 0.08 * (max(known) - min(known)) or max(abs(max(known)), 1.0) * 0.05
+    low, high = min(known) - room, max(known) + room
+    if whole is not None:
+        low, high = max(low, whole[0]), min(high, whole[1])
+    return Scale(low, high)
 
 
 def strips(judged: Sequence[MetricVerdict]) -> tuple[Scale | None, list[Strip | None]]:

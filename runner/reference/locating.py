@@ -6,10 +6,11 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from runner import secrecy
+from runner.channel.sender import Download, FindAlias
 from runner.errors import UserError, cause
 from runner.rundir import RunDirectory
 from runner.tracking.courier import Courier
@@ -71,7 +72,7 @@ def locate(name: str, uri: str, courier: Courier) -> Located:
     run_id = name
     try:
         if alias is not None:
-            run_id = courier.find_alias(LOOKUP_S, **asdict(alias), uri=uri)
+            run_id = courier.ask(FindAlias(uri, alias.name, alias.model, alias.task), LOOKUP_S)
             if not RUN_ID.fullmatch(run_id):  # it names a directory of the cache
                 raise UserError(f"{KEY}={name}: MLflow returned an invalid run id ({run_id!r})")
         return Located(_fetched(run_id, uri, courier), run_id)
@@ -105,9 +106,8 @@ def _fetched(run_id: str, uri: str, courier: Courier) -> Path:
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{run_id}.", dir=directory.parent) as part:
-        found = courier.download(
-            DOWNLOAD_S, run_id=run_id, uri=uri, directory=part, needed=NEEDED, wanted=WANTED
-        )
+        wanted = Download(uri, run_id, Path(part), NEEDED, WANTED)
+        found = courier.ask(wanted, DOWNLOAD_S)
         directory.mkdir(exist_ok=True)
         for name in found:
             Path(part, name).replace(directory / name)

@@ -29,7 +29,7 @@ class Shown:
 def worst(
     task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample], subjects: Subjects | None
 ) -> list[Shown]:
-    """Return unparsable answers, then truncated ones, then wrong ones.
+    """Return degenerate answers, then unparsable ones, then truncated ones, then wrong ones.
 
     Wrong answers alternate between subjects, the most confident first.
     """
@@ -45,12 +45,15 @@ def worst(
     if not asked:
         return []
     top = best(sample.scores[metric.metric] for sample in asked)
+    faulty = [sample for sample in asked if sample.degenerate]
+    asked = [sample for sample in asked if not sample.degenerate]
     wrong = [sample for sample in asked if sample.scores[metric.metric] != top]
     unread = [sample for sample in asked if unparsable(sample)]
     cut = [sample for sample in wrong if _cut(sample) and not unparsable(sample)]
     rest = [sample for sample in wrong if not _cut(sample) and not unparsable(sample)]
     order = [row.name for row in subjects.rows] if subjects else []
-    chosen = [*unread[:MOST_OF_A_KIND], *cut[:MOST_OF_A_KIND], *_in_turn(rest, order)]
+    first = [each for kind in (faulty, unread, cut) for each in kind[:MOST_OF_A_KIND]]
+    chosen = [*first, *_in_turn(rest, order)]
     return [Shown(each, each.scores[metric.metric], _why(each)) for each in chosen[:MOST]]
 
 
@@ -82,6 +85,8 @@ def _cut(sample: Sample) -> bool:
 
 
 def _why(sample: Sample) -> str:
+    if sample.degenerate:
+        return f"degenerate: {', '.join(dict.fromkeys(sample.degenerate))}"
     if sample.guessed:
         return "no answer could be parsed; lm-eval guessed one"
     if unparsable(sample):

@@ -9,6 +9,7 @@ from runner.present.formats import cell, fenced, interval, number, of, plus_minu
 from runner.present.lm_eval_command import lm_eval_command
 from runner.present.template import template
 from runner.report.run_findings import departures, sampling
+from runner.report.serving import serving
 from runner.report.stack import engine_settings, execution_mode, version, vllm_version
 from runner.status import Status
 from runner.verdict import MetricVerdict, Verdict, explanation
@@ -49,6 +50,7 @@ def render(
         vllm_version=vllm_version(plan, environment),
         lm_eval_command=lm_eval_command(plan, outcome.greedy_by_default),
         notes=[*departures(outcome), *sampling(outcome)],
+        serving=serving(outcome.served),
         log_tail=log_tail,
         command=command,
     )

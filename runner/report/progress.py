@@ -4,26 +4,47 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.progress import Progress as Bars
 
+from runner.channel.worker import (
+    MISSING,
+    EngineStarted,
+    Event,
+    Heartbeat,
+    Missing,
+    Progress,
+    Retry,
+    Stage,
+    StageBegun,
+    TaskFinished,
+    Waiting,
+    Warned,
+)
 from runner.present.formats import cut, duration
 from runner.visible import visible
 
 PLAIN_LINE_EVERY_S = 10.0
 TELLING_SHARE = 0.05
-STARTING_WORKER, STARTING = "starting worker", "starting engine"
+STARTING_WORKER, PREPARING = "starting worker", "preparing requests"
+STAGES = {
+    Stage.IMPORTING_LIBRARIES: "importing libraries",
+    Stage.LOADING_TASKS: "loading tasks",
+    Stage.CHECKING_ARGUMENTS: "checking engine arguments",
+    Stage.BUILDING_REQUESTS: "building requests",
+    Stage.STARTING_ENGINE: "starting engine",
+}
 
 
 class ProgressDisplay:
@@ -36,10 +57,10 @@ class ProgressDisplay:
         self._console = console
         self._brief = brief
         self._live = _Live(console) if console.is_terminal else None
-        self._asking: dict[str, Any] | None = None
+        self._asking: Progress | None = None
         self._began = 0.0
         self._last_line = 0.0
-        self._estimate: tuple[float | None] | None = None
+        self._estimate: float | Literal[Missing.MISSING] | None = MISSING
 
     def __enter__(self) -> ProgressDisplay:
         if self._live is not None:
@@ -51,69 +72,66 @@ class ProgressDisplay:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, event: dict[str, Any]) -> None:
-        """Display one worker event."""
-        kind = event["event"]
-        if kind == "stage":
-            self._stage(event["stage"])
-        elif kind == "engine_started":
-            self._engine_started(event["engine"])
-        elif kind == "warning":
-            self._say(f"warning: {event['text']}")
-        elif kind == "progress":
-            self._progress(event)
-        elif kind == "heartbeat":
-            self._heartbeat(event)
-        elif kind == "task_finished":
-            if not self._brief:
-                self._say(f"{event['task']} finished in {event['seconds']:.0f} s")
-        elif kind == "waiting":
-            self._say(event["said"])
-        elif kind == "retry":
-            self._say(f"{event['reason']}; retrying ({event['number']} of {event['of']})")
-            if self._live is not None:
-                self._live.stage(STARTING_WORKER)
+    def show(self, event: Event) -> None:
+        """Display one event."""
+        match event:
+            case StageBegun(stage):
+                self._stage(stage)
+            case EngineStarted(engine):
+                self._engine_started(engine)
+            case Warned(text):
+                self._say(f"warning: {text}")
+            case Progress():
+                self._progress(event)
+            case Heartbeat(seconds_left=left):
+                self._heartbeat(left)
+            case TaskFinished(task, seconds):
+                if not self._brief:
+                    self._say(f"{task} finished in {seconds:.0f} s")
+            case Waiting(said):
+                self._say(said)
+            case Retry(number, of, reason):
+                self._say(f"{reason}; retrying ({number} of {of})")
+                if self._live is not None:
+                    self._live.stage(STARTING_WORKER)
 
-    def _stage(self, stage: str) -> None:
+    def _stage(self, stage: Stage) -> None:
         if self._live is not None:
-            self._live.stage(stage)
-        elif not self._brief or stage == STARTING:
-            self._say(f"{stage} …")
+            self._live.stage(STAGES[stage])
+        elif not self._brief or stage is Stage.STARTING_ENGINE:
+            self._say(f"{STAGES[stage]} …")
 
     def _engine_started(self, engine: Mapping[str, Any]) -> None:
         if self._live is not None:
-            self._live.stage("preparing requests")
+            self._live.stage(PREPARING)
         if self._brief:
             return
-        blocks = engine.get("num_gpu_blocks")
-        self._say(
-            f"engine started: {engine['architectures'][0]}, {engine['dtype']}, "
-            f"max_model_len {engine['max_model_len']}, "
-            + (
-                f"transformers {engine['transformers']}"
-                if blocks is None
-                else f"{blocks} KV blocks"
-            )
-        )
+        what = next(iter(engine.get("architectures") or [engine["model"]]))
+        details = [f"max_model_len {engine['max_model_len']}"]
+        if "transformers" in engine:
+            details.append(f"transformers {engine['transformers']}")
+        if "num_gpu_blocks" in engine:
+            details.append(f"{engine['num_gpu_blocks']} KV blocks")
+        self._say(f"engine started: {what}, {engine['dtype']}, {', '.join(details)}")
 
-    def _progress(self, event: dict[str, Any]) -> None:
-        if event["done"] == 0 or self._asking is None or self._asking["task"] != event["task"]:
+    def _progress(self, event: Progress) -> None:
+        if event.done == 0 or self._asking is None or self._asking.task != event.task:
             self._began = self._last_line = time.monotonic()
-            self._estimate = None
+            self._estimate = MISSING
             if self._live is not None:
-                self._live.begin(_label(event), event["total"])
+                self._live.begin(_label(event), event.total)
         self._asking = event
         self._update()
 
-    def _heartbeat(self, event: dict[str, Any]) -> None:
-        if "seconds_left" in event:
-            self._estimate = (event["seconds_left"],)
-        if self._asking is not None and self._asking["done"] < self._asking["total"]:
+    def _heartbeat(self, left: float | Literal[Missing.MISSING] | None) -> None:
+        if left is not MISSING:
+            self._estimate = left
+        if self._asking is not None and self._asking.done < self._asking.total:
             self._update()
 
     def _update(self) -> None:
         assert self._asking is not None
-        done, total, now = self._asking["done"], self._asking["total"], time.monotonic()
+        done, total, now = self._asking.done, self._asking.total, time.monotonic()
         rate = done / max(now - self._began, 1e-3)
         # The first answers include the preparation of all prompts, so their rate is misleading.
         telling = done >= TELLING_SHARE * total
@@ -132,12 +150,12 @@ class ProgressDisplay:
     def _left(self, rate: float | None) -> str:
         """The worker's estimate; without one, extrapolated from the finished requests."""
         assert self._asking is not None
-        rest = self._asking["total"] - self._asking["done"]
+        rest = self._asking.total - self._asking.done
         if rest == 0:
             return ""
         seconds = rest / rate if rate else None
-        if self._estimate is not None:
-            (seconds,) = self._estimate
+        if self._estimate is not MISSING:
+            seconds = self._estimate
         return "" if seconds is None else f"{duration(seconds)} left"
 
     def _say(self, text: str) -> None:
@@ -149,8 +167,8 @@ class _Live:
 
     def __init__(self, console: Console) -> None:
         label = TextColumn("{task.description}", markup=False)
-        self._stages = Progress(SpinnerColumn(), label, TimeElapsedColumn())
-        self._requests = Progress(
+        self._stages = Bars(SpinnerColumn(), label, TimeElapsedColumn())
+        self._requests = Bars(
             label,
             BarColumn(),
             MofNCompleteColumn(),
@@ -190,7 +208,6 @@ class _Live:
                 each.remove_task(task)
 
 
-def _label(event: dict[str, Any]) -> str:
+def _label(event: Progress) -> str:
     """`gsm8k`, or `gsm8k (1/3)`."""
-    several = event["tasks"] > 1
-    return f"{event['task']} ({event['number']}/{event['tasks']})" if several else event["task"]
+    return f"{event.task} ({event.number}/{event.tasks})" if event.tasks > 1 else event.task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from runner.evidence.degenerate import SAID
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
 from runner.present.formats import cut, number, of
@@ -53,7 +54,7 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
         found.append(f"All {asked} prompts fit, all answers finished and were parsed.")
     found += sampling(outcome)
     found += [f"The attempt failed and was retried: {reason}." for reason in outcome.retries]
-    found += [f"Overruled: {line}" for line in plan.overruled]
+    found += [f"Overridden check: {line}" for line in plan.overruled]
     if plan.engine_args.get("trust_remote_code"):
         found.append("trust_remote_code was on: this run executed code shipped with the weights.")
     return found
@@ -115,10 +116,15 @@ def _matters(task: TaskOutcome) -> Iterator[str]:
             f"{task.task}: {of(task.refused, n)} prompts exceeded max_model_len and were not sent "
             "to the engine."
         )
+    answers = task.answers or n  # an older run's outcome does not count them
     if task.cut_answers:
-        # An older run's outcome does not count answers.
-        cut = of(task.cut_answers, task.answers or n)
+        cut = of(task.cut_answers, answers)
         yield f"{task.task}: {cut} answers were stopped at the token limit."
+    for each in task.degenerate:
+        yield (
+            f"{task.task}: {of(each.answers, answers)} answers {SAID[each.kind]}; see document "
+            f"{each.doc_id} of {each.task}."
+        )
     if task.unparsable:
         drawn = f"; lm-eval guessed {task.guessed} of them at random" if task.guessed else ""
         yield f"{task.task}: {of(task.unparsable, n)} answers could not be parsed{drawn}."

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
 
+from runner.channel.worker import Event, Progress, read_events
 from runner.environment import Environment
 from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
 from runner.present import mlflow_link
-from runner.present.drawing import (
-    HEIGHT,
-    WIDTH,
-    Curve,
-    Histogram,
-    curve,
-    histogram,
-)
 from runner.present.formats import duration, number, of, signed
 from runner.present.lm_eval_command import lm_eval_command
 from runner.present.pictures import pictures
@@ -29,6 +19,8 @@ from runner.present.strips import COLOURS, strips, told
 from runner.present.template import template
 from runner.report import run_findings
 from runner.report.answers import Shown, shortened, worst
+from runner.report.plots import Plot, histogram, pace
+from runner.report.serving import serving
 from runner.report.stack import engine, execution_mode, version
 from runner.report.subjects import Subjects, by_subject
 from runner.rundir import RunDirectory
@@ -48,10 +40,7 @@ class TaskPage:
 
     task: TaskOutcome
     subjects: Subjects | None
-    answer_tokens: Histogram | None
-    prompt_tokens: Histogram | None
-    answer_times: Histogram | None
-    pace: Curve | None
+    plots: list[Plot]
     answers: list[Shown]
 
 
@@ -65,8 +54,8 @@ def render(
 ) -> str:
     """Render the page; samples, images and events are read from the run directory."""
     samples = read_samples(run.samples) if run.samples.exists() else []
-    events = list(_events(run.events))
-    times = [event["time"] for event in events if "time" in event]
+    events = list(read_events(run.events))
+    times = [event.time for event in events]
     began, ended = min(times, default=run.config.stat().st_mtime), max(times, default=0.0)
     judged = [each for each in verdict.metrics if each.judged]
     line, marks = strips(judged)
@@ -91,6 +80,7 @@ def render(
         findings=run_findings.findings(plan, outcome, verdict),
         execution_mode=execution_mode(plan, outcome),
         version=lambda *names: version(environment, *names).partition(" (")[0],
+        serving=serving(outcome.served),
         engine_version=engine(plan, environment).partition(" (")[0],
         lm_eval_command=lm_eval_command(plan, outcome.greedy_by_default),
         judged=list(zip(judged, marks, strict=True)),
@@ -99,8 +89,6 @@ def render(
         told=told,
         tasks=tasks,
         laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
-        width=WIDTH,
-        height=HEIGHT,
         pictures=pictures([run.images], [each for of in shown for each in of.image_hashes]),
         directory=run.path,
         log_tail=log_tail,
@@ -111,21 +99,28 @@ def render(
 
 
 def _task(
-    task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample], events: list[dict[str, Any]]
+    task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample], events: Sequence[Event]
 ) -> TaskPage:
     names = {task.task, *(metric.task for metric in task.metrics)}
     own = [sample for sample in samples if sample.task in names]
     once = list({(sample.task, sample.doc_id): sample for sample in own}.values())
     generated = any(len(sample.token_ids) for sample in once)
+    own_events = [e for e in events if isinstance(e, Progress) and e.task == task.task]
+    # The length of a scored choice is set by the task, not by the model.
+    answer_tokens = [_answer_tokens(sample) for sample in once] if generated else []
+    prompt_tokens = [max(s.prompt_tokens) for s in once if s.prompt_tokens]
+    answer_times = [round(1000 * max(s.seconds)) for s in once if s.seconds]
+    plots = (
+        histogram("Answer length", answer_tokens, "tokens"),
+        histogram("Prompt length", prompt_tokens, "tokens, including images"),
+        histogram("Time per answer", answer_times, "milliseconds in the engine"),
+        pace("Answers over time", own_events),
+    )
     subjects = by_subject(task, verdict, own)
     return TaskPage(
         task=task,
         subjects=subjects,
-        # The length of a scored choice is set by the task, not by the model.
-        answer_tokens=histogram([_answer_tokens(sample) for sample in once]) if generated else None,
-        prompt_tokens=histogram([max(s.prompt_tokens) for s in once if s.prompt_tokens]),
-        answer_times=histogram([round(1000 * max(s.seconds)) for s in once if s.seconds]),
-        pace=curve(events, task.task),
+        plots=[plot for plot in plots if plot is not None],
         answers=worst(task, verdict, own, subjects),
     )
 
@@ -133,14 +128,3 @@ def _task(
 def _answer_tokens(sample: Sample) -> int:
     """The mean over its repeats."""
     return len(sample.token_ids) // max(len(sample.finish_reasons), 1)
-
-
-def _events(file: Path) -> Iterator[dict[str, Any]]:
-    """Events reported by the worker; a truncated last line is skipped."""
-    if not file.exists():
-        return
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from runner.evidence.samples import Sample
 from runner.evidence.unparsable import unparsable
 from runner.outcome import TaskOutcome
-from runner.present.drawing import Scale, Strip, scale
+from runner.present.strips import Scale, Strip, scale
 from runner.verdict import MetricVerdict, Verdict
 
 

@@ -18,6 +18,7 @@ from runner.present import style
 from runner.present.formats import cut, interval, number, signed
 from runner.present.lm_eval_command import lm_eval_command
 from runner.report.run_findings import departures, limited, matters, sampling
+from runner.report.serving import STARTED_AS, serving
 from runner.runtimes import runtime_of
 from runner.status import Status
 from runner.tracking.tracked import TrackedRun, needed_command, run_page
@@ -76,6 +77,9 @@ def show_feeding(out: Console, outcome: Outcome) -> None:
     """Print request counts and how busy the engine was."""
     if outcome.feeding is not None:
         out.print(outcome.feeding.said)
+    for name, line in serving(outcome.served):
+        if name != STARTED_AS:
+            out.print(f"{name.lower()}: {line}")
 
 
 def show_matters(out: Console, outcome: Outcome) -> None:
@@ -184,7 +188,7 @@ def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
     )
     yield "memory", memory or "not estimated: no weights found"
     for line in plan.overruled:
-        yield "overruled", line
+        yield "overridden", line
     for each in plan.evaluations:
         known = [
             f"{metric},{name} {value:g}".removesuffix(",none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from packaging.specifiers import SpecifierSet
@@ -10,7 +11,9 @@ from packaging.specifiers import SpecifierSet
 from runner.config.schema import ModelConfig, RunConfig
 from runner.inputs.paths import absolute
 from runner.inputs.weights import Weights
+from runner.plan import Plan
 from runner.platforms import Platform
+from runner.platforms.remote import Remote
 from runner.problem import Problem
 
 
@@ -27,6 +30,8 @@ class Runtime(Protocol):
     adapter_key: str
     # Whether ranks are placed on this machine's devices and their memory is reserved at the start.
     on_devices: bool
+    # Whether the engine loads this machine's weights and code, under the worker's environment.
+    local: bool
     # Generation settings that lm-eval's own command line needs for the same answers.
     plain: Mapping[str, Any]
 
@@ -40,6 +45,9 @@ class Runtime(Protocol):
         `engine.extra` takes precedence over all other settings.
         """
 
+    def lm_eval_model(self, plan: Plan) -> tuple[str, dict[str, Any]]:
+        """`--model` and `--model_args` of lm-eval's own command line for the same evaluation."""
+
     def batch_size(self, asked: str) -> str:
         """The batch size that is used for the one asked for, which may be `auto`."""
 
@@ -51,6 +59,16 @@ class Runtime(Protocol):
 
     def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
         """The versions that the runner was tested with, by package."""
+
+    def identified(self, config: RunConfig) -> bool:
+        """Whether a later run can tell that it has the same engine; else there is no journal."""
+
+    def told(self, config: RunConfig) -> dict[str, str]:
+        """What an engine that is already running says of itself, by name.
+
+        Raises:
+            UserError: if it cannot be reached, or is not the configured one.
+        """
 
     def missing(self, config: RunConfig, platform: Platform) -> list[str]:
         """A line for each thing that this machine lacks to run the model at all."""
@@ -88,6 +106,18 @@ def model_arguments(model: ModelConfig) -> dict[str, Any]:
         "think_end_token": model.think_end_token,
         "chat_template_args": template or None,
     }
+
+
+def remote_problems(config: RunConfig) -> list[Problem]:
+    """Settings of a running server, which an engine that is started does not have."""
+    found = [
+        f"engine.endpoint.{name}: only with engine=endpoint"
+        for name, value in asdict(config.engine.endpoint).items()
+        if value
+    ]
+    if config.engine.platform == Remote.name:
+        found.append(f"engine.platform={Remote.name}: only with engine=endpoint")
+    return [Problem(line, otherwise="remove it") for line in found]
 
 
 def chosen(arguments: Mapping[str, Any]) -> dict[str, Any]:

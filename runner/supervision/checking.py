@@ -6,8 +6,8 @@ import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from runner.channel.worker import Event, RequestsBuilt, Unchecked
 from runner.config.schema import LimitsConfig
 from runner.outcome import Outcome, State
 from runner.plan import Plan
@@ -67,17 +67,16 @@ class Checker:
         run.engine_log.touch()
         found = Prospect(Outcome(State.ERROR))
 
-        def tell(event: dict[str, Any]) -> None:
-            if event["event"] == "unchecked":
-                found.unchecked.append(event["text"])
-            elif event["event"] == "built":
-                found.requests = event["requests"]
+        def tell(event: Event) -> None:
+            match event:
+                case Unchecked(text):
+                    found.unchecked.append(text)
+                case RequestsBuilt(requests):
+                    found.requests = requests
             display.show(event)
 
         worker = self._worker_for(plan, run)
-        failure = worker.evaluate(
-            run, tell, Watch(limits, time.monotonic()), check={"weights": weights}
-        )
+        failure = worker.check(run, tell, Watch(limits, time.monotonic()), weights)
         if failure is None:
             found.outcome = read_json(run.outcome, Outcome)
         else:

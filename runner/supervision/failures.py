@@ -9,10 +9,14 @@ from runner.plan import Plan
 from runner.supervision import shortage
 from runner.supervision.shortage import Shortage
 
-# A process of the engine's has died under it. vllm 0.23 to 0.32: v1/engine/exceptions.py,
+# A process of the engine has died. vllm 0.23 to 0.32: v1/engine/exceptions.py,
 # v1/executor/multiproc_executor.py, and v1/engine/utils.py, which gives a signal as a negative
-# status; where a rank of several died at the start, the core ends with an error of its own.
-DIED = re.compile(r"EngineDeadError|Failed core proc\(s\): \{[^}]*: -[0-9]+[^}]*\}")
+# status; where a rank of several died at the start, the core ends with an error of its own. The
+# last is the message of our own client when the server that it launched has died.
+DIED = re.compile(
+    r"EngineDeadError|Failed core proc\(s\): \{[^}]*: -[0-9]+[^}]*\}"
+    r"|vllm serve: gave up: connection"
+)
 OBITUARY = re.compile(r"\w*(?: proc|Proc) \S+ died unexpectedly[^,\n]*")
 
 

@@ -11,8 +11,16 @@ brought one (v1/engine/core.py, `_process_engine_step`), so one that steps in va
 from __future__ import annotations
 
 import time
-from typing import Any
 
+from runner.channel.worker import (
+    EngineStarted,
+    Event,
+    Heartbeat,
+    Progress,
+    RequestsFinished,
+    StageBegun,
+    TaskFinished,
+)
 from runner.config.schema import LimitsConfig
 from runner.supervision.failures import Failure
 
@@ -33,24 +41,24 @@ class Watch:
         self._doing, self._answered, self._steps = "starting the worker", "", 0
         self._lost = ""
 
-    def see(self, event: dict[str, Any]) -> None:
+    def see(self, event: Event) -> None:
         """Record one event of the worker."""
         self._seen = time.monotonic()
-        kind = event["event"]
-        if kind == "stage":
-            self._doing = str(event["stage"])
-        elif kind == "engine_started":
-            self._starting, self._doing = False, "engine started"
-        elif kind == "progress":
-            self._asking, self._doing = True, f"evaluating {event['task']}"
-            self._answered = f", {event['done']} of {event['total']} requests answered"
-        elif kind == "heartbeat":
-            self._steps = int(event["steps"])
-        elif kind == "requests_finished":
-            self._asking, self._answered = False, ""
-            self._doing = f"scoring {event['task']}"
-        elif kind == "task_finished":
-            self._doing = f"{event['task']} finished"
+        match event:
+            case StageBegun(stage):
+                self._doing = stage.value
+            case EngineStarted():
+                self._starting, self._doing = False, "engine started"
+            case Progress(task, done=done, total=total):
+                self._asking, self._doing = True, f"evaluating {task}"
+                self._answered = f", {done} of {total} requests answered"
+            case Heartbeat(steps):
+                self._steps = steps
+            case RequestsFinished(task):
+                self._asking, self._answered = False, ""
+                self._doing = f"scoring {task}"
+            case TaskFinished(task):
+                self._doing = f"{task} finished"
 
     def lose(self, process: str) -> None:
         """Record that a process of the ready engine has ended; it may have been a helper."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from runner import packages, secrecy
+from runner.channel.worker import EVENTS, Event, Retry, Waiting
 from runner.config.schema import LimitsConfig
 from runner.outcome import Outcome, State
 from runner.plan import Plan
@@ -31,7 +31,7 @@ LEAKS = re.compile(r"nanobind: | - leaked | - \.\.\. skipped remainder|See https
 class Display(Protocol):
     """Shows the progress of a run."""
 
-    def show(self, event: dict[str, Any]) -> None: ...
+    def show(self, event: Event) -> None: ...
 
 
 class Supervisor:
@@ -80,7 +80,7 @@ class Supervisor:
                     if not failure.transient or len(retries) >= limits.retries:
                         return _ended(run, State.ERROR, reason, retries)
                     retries.append(reason)
-                    events.tell("retry", number=len(retries), of=limits.retries, reason=reason)
+                    events.add(Retry(len(retries), limits.retries, reason))
         except Interrupted:
             self.stop()
             self._served = None
@@ -134,17 +134,23 @@ class Supervisor:
         if worker.unused:
             same = worker.variables == worker_environment(plan)
         else:
-            same = served is not None and served.engine_fingerprint == plan.engine_fingerprint
+            same = served is not None and _same_engine(served, plan)
         if not (worker.alive and same):
             self.stop()
 
     def _worker_for(self, plan: Plan, run: RunDirectory, events: _Events) -> Worker:
         if self._worker is None or self._worker.unused:
-            wait_for_memory(plan, lambda said: events.tell("waiting", said=said))
+            wait_for_memory(plan, lambda said: events.add(Waiting(said)))
             self._worker = self._worker or Worker(plan, run.engine_log)
             self._served = plan
             self.starts += 1
         return self._worker
+
+
+def _same_engine(served: Plan, plan: Plan) -> bool:
+    """Two servers may say the same of themselves, so their addresses count as well."""
+    addresses = [each.engine_args.get("server") for each in (served, plan)]
+    return served.engine_fingerprint == plan.engine_fingerprint and addresses[0] == addresses[1]
 
 
 def _changed(plan: Plan) -> list[str]:
@@ -159,13 +165,10 @@ class _Events:
         self._file = run.events
         self._display = display
 
-    def add(self, event: dict[str, Any]) -> None:
-        with self._file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(event) + "\n")
+    def add(self, event: Event) -> None:
+        with self._file.open("ab") as stream:
+            stream.write(EVENTS.encode(event))
         self._display.show(event)
-
-    def tell(self, event: str, **content: Any) -> None:
-        self.add({"event": event, "time": time.time(), **content})
 
 
 def _ended(run: RunDirectory, state: State, reason: str, retries: list[str]) -> Outcome:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
-import queue
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 
+from runner.channel.lines import Inbox, Outbox
+from runner.channel.worker import (
+    COMMANDS,
+    EVENTS,
+    Check,
+    EngineStarted,
+    Event,
+    Exit,
+    Import,
+    LogTo,
+    Recorded,
+    Run,
+    RunEnded,
+)
 from runner.plan import PLACES, Plan
 from runner.rundir import RunDirectory
 from runner.supervision.failures import Failure
@@ -29,7 +39,7 @@ from runner.supervision.processes import group_members, has_ended, name_of, shar
 ORDERLY_EXIT_S = 15.0
 ALIVE_CHECK_S = 1.0
 LONGEST_SOCKET_PATH = 107  # sun_path in unix(7), less its last zero
-Event = dict[str, Any]
+Tell = Callable[[Event], None]
 
 
 class Worker:
@@ -55,12 +65,13 @@ class Worker:
                 start_new_session=True,
             )
         os.close(sending)
+        assert self._process.stdin is not None
+        self._commands = Outbox(self._process.stdin, COMMANDS)
+        self._events = Inbox(EVENTS.read(os.fdopen(receiving, "rb")))
         self._log = log
         self._busy = False
         self._segments: set[Path] = set()
         self._engine: dict[psutil.Process, str] = {}
-        self._events: queue.Queue[Event | None] = queue.Queue()
-        threading.Thread(target=self._receive, args=(receiving,), daemon=True).start()
 
     @property
     def alive(self) -> bool:
@@ -73,43 +84,50 @@ class Worker:
 
     def import_libraries(self, runtime: str) -> None:
         """Tell it to import the runtime's libraries; returns immediately."""
-        self._send({"import": runtime})
+        self._commands.send(Import(runtime))
 
-    def evaluate(
-        self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch, **options: Any
-    ) -> Failure | None:
+    def evaluate(self, run: RunDirectory, tell: Tell, watch: Watch) -> Failure | None:
         """Run the plan in the directory; None if it wrote an outcome, else why it did not.
 
-        After a limit was broken the worker still lives, and is the caller's to stop. With the
-        option `check`, the run ends before its engine starts.
+        After a limit was broken the worker still lives, and is the caller's to stop.
+
+        Raises:
+            ChannelError: if the worker sends anything but events.
         """
+        return self._perform(Run(run.path.resolve()), run, tell, watch)
+
+    def check(self, run: RunDirectory, tell: Tell, watch: Watch, weights: bool) -> Failure | None:
+        """Like `evaluate`, but end before the engine starts. `weights`: see `Check`."""
+        return self._perform(Check(run.path.resolve(), weights), run, tell, watch)
+
+    def _perform(
+        self, command: Run | Check, run: RunDirectory, tell: Tell, watch: Watch
+    ) -> Failure | None:
         if self._log is None:
             self._log = run.engine_log
             self._log.touch()
-            options |= {"log": str(self._log.resolve()), "early_log": str(self._early_log)}
+            self._commands.send(LogTo(self._log.resolve(), self._early_log))
         with self._log_in(run, self._log):
-            failure = self._evaluate(run, tell, watch, options)
+            failure = self._until_ended(command, tell, watch)
         if failure is not None and self._early_log.exists():  # it died before it read the command
             with run.engine_log.open("ab") as log:
                 log.write(self._early_log.read_bytes())
         return failure
 
-    def _evaluate(
-        self, run: RunDirectory, tell: Callable[[Event], None], watch: Watch, options: Event
-    ) -> Failure | None:
+    def _until_ended(self, command: Run | Check, tell: Tell, watch: Watch) -> Failure | None:
         self._busy = True
-        self._send({"run_directory": str(run.path.resolve()), **options})
+        self._commands.send(command)
         for event in self._follow():
             if event is None:
                 self._look_after(watch)
             else:
-                if event["event"] == "engine_started":
+                if isinstance(event, EngineStarted):
                     group = group_members(self._process.pid)
                     self._note_shared_memory(group)
                     self._engine = {each: name_of(each) for each in group}
                 tell(event)
                 watch.see(event)
-                if event["event"] == "outcome":
+                if isinstance(event, RunEnded):
                     self._busy = False
                     return None
             if broken := watch.broken():
@@ -118,7 +136,7 @@ class Worker:
 
     def recorded(self) -> None:
         """Tell the worker that the verdict of the last completed run is on disk."""
-        self._send({"recorded": True})
+        self._commands.send(Recorded())
 
     def stop(self) -> None:
         """Stop the worker and its process group; remove its shared memory and scratch files."""
@@ -128,7 +146,7 @@ class Worker:
             if self._busy:
                 self._process.terminate()
             else:
-                self._send({"exit": True})
+                self._commands.send(Exit())
             psutil.wait_procs(group, timeout=ORDERLY_EXIT_S)
         # All at once: a rank that outlives its resource tracker starts another, which fails aloud.
         with suppress(ProcessLookupError):
@@ -166,20 +184,6 @@ class Worker:
         """While they live: a rank that dies with the worker leaves nothing to ask."""
         self._segments |= shared_memory_of(group)
 
-    def _send(self, command: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(command).encode() + b"\n")
-            self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            pass  # it is dead: the end of its events says so
-
-    def _receive(self, descriptor: int) -> None:
-        with os.fdopen(descriptor, encoding="utf-8") as stream, suppress(ValueError):
-            for line in stream:
-                self._events.put(json.loads(line))  # a killed worker may leave half a line
-        self._events.put(None)
-
     def _follow(self) -> Iterator[Event | None]:
         """Events until the worker is gone, though a child of its own may hold the pipe open.
 
@@ -187,8 +191,8 @@ class Worker:
         """
         while True:
             try:
-                event = self._events.get(timeout=ALIVE_CHECK_S)
-            except queue.Empty:
+                event = self._events.get(ALIVE_CHECK_S)
+            except TimeoutError:
                 if self._process.poll() is not None:
                     return
                 yield None

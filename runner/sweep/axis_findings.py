@@ -124,7 +124,7 @@ def _found(comparison: Comparison, higher_is_better: bool) -> str:
         if seen.answers_differ != 1:
             differ = f"{seen.answers_differ} answers differ"
         return f"the same score on all {counted(seen.n, 'question')}, although {differ}"
-    better, worse = (seen.up, seen.down) if higher_is_better else (seen.down, seen.up)
+    better, worse = seen.changes(higher_is_better)
     changes = f"{better} answers better, {worse} worse, {probability(comparison.p_holm)} after Holm"
     if comparison.moves:
         low, high = seen.interval or (seen.difference, seen.difference)

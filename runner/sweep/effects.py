@@ -52,6 +52,10 @@ class Effect:
         """Return whether every question has exactly the same answer or choice."""
         return self.answers_differ == self.up == self.down == 0
 
+    def changes(self, higher_is_better: bool) -> tuple[int, int]:
+        """Return how many questions were answered better, and how many worse."""
+        return (self.up, self.down) if higher_is_better else (self.down, self.up)
+
     def detectable(self, comparisons: int = 1) -> float:
         """Return the difference that is detected with 80 % power.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from runner.channel.sender import SendSummary, ShareView
 from runner.messages import warn
 from runner.present import style
 from runner.rundir import RunDirectory, write_atomic
@@ -102,14 +103,9 @@ def _record(
     links = [store.shown(place, sweep) for place in found]
     try:
         for number, place in enumerate(found):
-            view = courier.share_view(
-                TIMEOUT_S,
-                uri=place.uri,
-                experiment_id=place.experiment_id,
-                sweep_id=sweep.id,
-                columns=store.columns(sweep),
-            )
-            links[number] = store.shown(place, sweep, view)
+            columns = tuple(store.columns(sweep))
+            view = ShareView(place.uri, place.experiment_id, sweep.id, columns)
+            links[number] = store.shown(place, sweep, courier.ask(view, TIMEOUT_S))
         _write_pages(sweep, comparisons, figures, links)
         tags = {
             "mlflow.note.content": markdown.page(sweep, comparisons, links)[:LONGEST_NOTE],
@@ -125,8 +121,7 @@ def _record(
         drawn = [sweep.directory / FIGURES / figure.name for figure in figures]
         files |= {str(file.resolve()): FIGURES for file in drawn}
         for place in found:
-            courier.send_summary(
-                TIMEOUT_S,
+            summary = SendSummary(
                 uri=place.uri,
                 experiment_id=place.experiment_id,
                 sweep_id=sweep.id,
@@ -135,6 +130,7 @@ def _record(
                 tags=tags,
                 files=files,
             )
+            courier.ask(summary, TIMEOUT_S)
         store.note_recorded(sweep)
     except NotSent as error:
         warn_pending(sweep.directory, place.uri, f"the comparison: {error}")

@@ -6,10 +6,22 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from runner.sweep.canvas import GREY, INK, PALE, blank, name_columns, thin
+from runner.present.plots import (
+    BAD,
+    BLUE,
+    LINE,
+    PAPER,
+    SOFT,
+    WIDTH,
+    blank,
+    name_columns,
+    thin,
+)
 from runner.sweep.summary import Axis, MetricId, Sweep, SweptPoint
 
 MOST_COLUMNS, MOST_ROWS = 14, 24
+# Of each colour; the deepest lets text in the page's ink be read, in light and in dark mode.
+SHADES, DEEPEST = 10, 0.5
 
 
 @dataclass(frozen=True)
@@ -33,47 +45,40 @@ def heat_map(sweep: Sweep, metric: MetricId, rows: Axis, columns: Axis) -> Any:
     told = len(columns.values) <= MOST_COLUMNS and len(rows.values) <= MOST_ROWS
     cell_height = 0.62 if told else 0.3
     figure, plot = blank(
-        min(max(5.2, 2.6 + 0.95 * len(columns.values)), 16),
+        min(max(WIDTH, 2.6 + 0.95 * len(columns.values)), 16),
         min(max(2.8, 1.6 + cell_height * len(rows.values)), 14),
     )
     limit = _scale(sweep, metric, differences)
-    image = plot.imshow(
+    image = plot.pcolormesh(
         [[float("nan") if d is None else d for d in row] for row in differences],
         cmap=_colours(),
         vmin=-limit,
         vmax=limit,
-        aspect="auto",
+        edgecolors=PAPER,
+        linewidth=1.5,
     )
     for y, row in enumerate(cells if told else []):
         for x, cell in enumerate(row):
-            dark = cell.difference is not None and abs(cell.difference) > 0.6 * limit
-            ink = "white" if dark else INK if cell.value is not None else GREY
             value = "" if cell.value is None else f"{cell.value:.3f}"
-            plot.text(
-                x,
-                y,
-                "\n".join(part for part in (value, cell.note) if part),
-                ha="center",
-                va="center",
-                color=ink,
-                fontsize=9,
-            )
-    name_columns(plot, columns.names)
-    plot.set_yticks(*thin(rows.names))
+            lines = [part for part in (value, cell.note) if part]
+            for number, line in enumerate(lines):
+                middle = y + 0.5 + 0.3 * (number - (len(lines) - 1) / 2)
+                plot.text(x + 0.5, middle, line, ha="center", va="center", fontsize=9)
+    name_columns(plot, columns.names, 0.5)
+    places, shown = thin(rows.names)
+    plot.set_yticks([place + 0.5 for place in places], shown)
     plot.set_xlabel(columns.short)
     plot.set_ylabel(rows.short)
+    plot.invert_yaxis()
     plot.spines[:].set_visible(False)
-    plot.set_xticks([x - 0.5 for x in range(1, len(columns.values))], minor=True)
-    plot.set_yticks([y - 0.5 for y in range(1, len(rows.values))], minor=True)
-    plot.grid(which="minor", color="white", linewidth=1.5)
-    plot.tick_params(which="both", length=0)
     against = "baseline" if _has_baseline(sweep, metric) else "the first point"
     bar = figure.colorbar(image, ax=plot, label=f"difference from {against}", format="{x:+.3f}")
     bar.outline.set_visible(False)
-    plot.set_title(metric.name, loc="left", fontweight="bold")
+    plot.set_title(metric.name)
     if len(sweep.axes) > 2:
         others = ", ".join(axis.short for axis in sweep.axes if axis not in (rows, columns))
-        figure.supxlabel(f"each cell is a mean over {others}", fontsize=7.5, color=GREY)
+        note = f"Each cell is a mean over {others}."
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color=SOFT)
     return figure
 
 
@@ -127,7 +132,12 @@ def _scale(sweep: Sweep, metric: MetricId, differences: list[list[float | None]]
 
 
 def _colours() -> Any:
-    """Red below, blue above (ColorBrewer's, which colour-blind readers can tell apart)."""
-    from matplotlib import colormaps
+    """Red below, blue above: translucent, so that no difference is white in light mode and dark in
+    dark mode."""
+    from matplotlib.colors import ListedColormap, to_rgba
 
-    return colormaps["RdBu"].with_extremes(bad=PALE)
+    depths = [DEEPEST * number / SHADES for number in range(SHADES + 1)]
+    below = [to_rgba(BAD, depth) for depth in reversed(depths[1:])]
+    return ListedColormap([*below, *(to_rgba(BLUE, depth) for depth in depths)]).with_extremes(
+        bad=LINE
+    )

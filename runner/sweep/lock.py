@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+from filelock import lock_descriptor
 
 from runner.errors import UserError
 from runner.rundir import remove_empty
@@ -20,7 +21,8 @@ _held: list[IO[str]] = []
 def take(sweep: Path) -> None:
     """Create and lock the directory.
 
-    A directory that is not writable is reported when the first result is written.
+    A directory that is not writable is reported when the first result is written. A file system
+    without locks does not prevent the sweep.
 
     Raises:
         UserError: if another sweep is running there.
@@ -28,18 +30,19 @@ def take(sweep: Path) -> None:
     try:
         sweep.mkdir(parents=True, exist_ok=True)
         stream = (sweep / NAME).open("a+", encoding="utf-8")
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock_descriptor(stream.fileno(), blocking=False):
+            with stream:
+                stream.seek(0)
+                holder = stream.read()
+            raise UserError(
+                f"hydra.sweep.dir={sweep}: another sweep is running there ({holder}); wait until "
+                "it ends, or remove hydra.sweep.dir"
+            )
         _held.append(stream)
         stream.seek(0)
         stream.truncate()
         stream.write(f"process {os.getpid()} on {socket.gethostname()}")
         stream.flush()
-    except BlockingIOError:
-        stream.seek(0)
-        raise UserError(
-            f"hydra.sweep.dir={sweep}: another sweep is running there ({stream.read()}); wait "
-            "until it ends, or remove hydra.sweep.dir"
-        ) from None
     except OSError:
         pass
 

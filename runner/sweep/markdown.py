@@ -41,7 +41,7 @@ def page(
         "## Points",
         _points(sweep, linked=figures is not None),
         "\n".join(f"- {cell(line)}" for line in unexplained(sweep)),
-        *(_tests(comparisons) if comparisons else []),
+        *(_tests(sweep, comparisons) if comparisons else []),
         *(["## Figures"] if figures else []),
         *(f"![{cell(told)}]({path})" for path, told in (figures or {}).items()),
         *(["## Reproduce", fenced(sweep.command, "bash")] if sweep.command else []),
@@ -79,14 +79,14 @@ def _points(sweep: Sweep, linked: bool) -> str:
     return _table(list(map(cell, head)), rows)
 
 
-def _tests(comparisons: tuple[Comparison, ...]) -> list[str]:
+def _tests(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[str]:
     text = (
         "Points are compared in pairs on the same questions; two points are a pair if they differ "
         f"in one axis only. p is adjusted (Holm) for all {len(comparisons)} comparisons, the "
         "interval is not. The detectable difference is detected with 80 % power."
     )
     head = ["Axis", "Metric", "Values", "Pairs of points", "Questions", "Unpaired", "Difference"]
-    head += ["95 % interval", "Up", "Down", "Answers differ", "Test", "p", "p (Holm)"]
+    head += ["95 % interval", "Better", "Worse", "Answers differ", "Test", "p", "p (Holm)"]
     head += ["Detectable difference", "Significant"]
     rows = []
     for each in comparisons:
@@ -102,7 +102,8 @@ def _tests(comparisons: tuple[Comparison, ...]) -> list[str]:
                 *map(str, (seen.n, seen.unpaired)),
                 amount(seen.difference, seen.share),
                 " to ".join(low_high),
-                *map(str, (seen.up, seen.down, seen.answers_differ)),
+                *map(str, seen.changes(sweep.higher_is_better(each.metric))),
+                str(seen.answers_differ),
                 seen.test,
                 probability(seen.p).removeprefix("p = ").removeprefix("p ").replace("<", "&lt;"),
                 probability(each.p_holm)

@@ -71,7 +71,8 @@ def _same(before: Plan, now: Plan) -> bool:
     """Whether both are of one engine and one evaluation, and no file was rewritten on this host."""
     here = before.unread.partition(" ")[0] == now.unread.partition(" ")[0]
     return (
-        before.engine_fingerprint == now.engine_fingerprint
+        now.identified
+        and before.engine_fingerprint == now.engine_fingerprint
         and before.evaluation_fingerprint == now.evaluation_fingerprint
         and (before.unread == now.unread or not here)
     )

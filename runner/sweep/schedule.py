@@ -9,7 +9,7 @@ from runner.sweep.engine_groups import grouped, size
 from runner.sweep.points import Point
 
 # Ray's names of what it counts. Those it knows tell a task which devices are its own.
-RESOURCES = {"ascend": "NPU", "cuda": "GPU", "cpu": "CPU"}
+RESOURCES = {"ascend": "NPU", "cuda": "GPU", "cpu": "CPU", "remote": "CPU"}
 
 
 @dataclass(frozen=True)

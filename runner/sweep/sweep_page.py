@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.present.drawing import Scale, Strip, scale
 from runner.present.formats import number, signed
-from runner.present.strips import COLOURS, strips, told
+from runner.present.strips import COLOURS, Scale, Strip, scale, strips, told
 from runner.present.template import template
 from runner.sweep.axis_findings import amount, answer, probability
 from runner.sweep.comparison import Comparison
@@ -60,7 +58,7 @@ def render(
         rows=rows,
         line=line,
         tests=list(zip(comparisons, _differences(comparisons), strict=True)),
-        figures=[(each, _address(each.content)) for each in figures],
+        figures=figures,
         links=links,
         colours=COLOURS,
         told=told,
@@ -107,7 +105,3 @@ def _differences(comparisons: Sequence[Comparison]) -> list[Strip]:
         (common or scale(own)).strip(each.effect.difference, each.effect.interval, 0.0)
         for each, own in zip(comparisons, ends, strict=True)
     ]
-
-
-def _address(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

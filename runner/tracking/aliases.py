@@ -9,21 +9,23 @@ All this runs in the process that imports MLflow (runner/tracking/sender.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from runner.channel.sender import Download, FindAlias, GiveAlias
 from runner.errors import UserError
 
 PREFIX = "alias."
 SINCE = "alias_since."
 
 
-def find_alias(name: str, model: str, task: str, uri: str) -> str:
+def find_alias(wanted: FindAlias) -> str:
     """Return the id of the run with the alias.
 
     Raises:
         UserError: if none does; others of that name are listed.
     """
+    name, model, task, uri = wanted.name, wanted.model, wanted.task, wanted.uri
     bearers = list(_bearers(_client(uri), name))
     fitting = [run for run, its_model, tasks in bearers if its_model == model and task in tasks]
     if not fitting:
@@ -37,20 +39,19 @@ def find_alias(name: str, model: str, task: str, uri: str) -> str:
     return str(latest.info.run_id)
 
 
-def give_alias(
-    run_id: str, name: str, model: str, tasks: Sequence[str], since: str, uri: str
-) -> list[str]:
+def give_alias(given: GiveAlias) -> tuple[str, ...]:
     """Give the run the alias for the model and tasks; return the ids of the runs that lose it.
 
     The new bearer is named first: at no moment is there none.
     """
-    client = _client(uri)
+    client, run_id, name = _client(given.uri), given.run_id, given.name
+    model, tasks = given.model, given.tasks
     before = [
         (run, theirs)
         for run, its_model, theirs in _bearers(client, name)
         if its_model == model and run.info.run_id != run_id and not set(tasks).isdisjoint(theirs)
     ]
-    client.set_tag(run_id, f"{SINCE}{name}", since)
+    client.set_tag(run_id, f"{SINCE}{name}", given.since)
     client.set_tag(run_id, f"{PREFIX}{name}", f"{model}/{'+'.join(tasks)}")
     for run, theirs in before:
         left = [task for task in theirs if task not in tasks]
@@ -59,27 +60,25 @@ def give_alias(
         else:
             client.delete_tag(run.info.run_id, f"{PREFIX}{name}")
             client.delete_tag(run.info.run_id, f"{SINCE}{name}")
-    return [str(run.info.run_id) for run, _ in before]
+    return tuple(str(run.info.run_id) for run, _ in before)
 
 
-def download(
-    run_id: str, uri: str, directory: str, needed: Iterable[str], wanted: Iterable[str]
-) -> list[str]:
+def download(files: Download) -> tuple[str, ...]:
     """Copy a run's existing files; return their names.
 
     Raises:
         UserError: if the run has no such file among its artifacts.
     """
-    client = _client(uri)
+    client, run_id = _client(files.uri), files.run_id
     there = {file.path for file in client.list_artifacts(run_id) if not file.is_dir}
-    if missing := [name for name in needed if name not in there]:
+    if missing := [name for name in files.needed if name not in there]:
         raise UserError(
             f"verdict.reference: MLflow's run {run_id} has no {', '.join(missing)} among its "
             "artifacts; a reference must be a completed run of this runner"
         )
-    found = [name for name in (*wanted, *needed) if name in there]
+    found = tuple(name for name in (*files.wanted, *files.needed) if name in there)
     for name in found:
-        client.download_artifacts(run_id, name, directory)
+        client.download_artifacts(run_id, name, str(files.directory))
     return found
 
 

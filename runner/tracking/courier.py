@@ -6,16 +6,15 @@ serves all points of a sweep; one that does not answer in time is killed, and th
 
 from __future__ import annotations
 
-import fcntl
-import json
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from pydantic import TypeAdapter
+from filelock import lock_descriptor
 
+from runner.channel.sender import OpenStore, R, Request, SendRun
 from runner.errors import cause
 from runner.messages import warn
 from runner.rundir import RunDirectory, read_json, write_json
@@ -60,7 +59,7 @@ class Courier:
         with suppress(NotSent):
             self._hold(run)
         with suppress(OSError):
-            self._running().ask("open_store", uri=begun.uri, experiment=begun.experiment)
+            self._running().send(OpenStore(begun.uri, begun.experiment))
 
     def open(self, uri: str, experiment: str, timeout_s: float) -> None:
         """Create the store now, before several processes do.
@@ -68,7 +67,7 @@ class Courier:
         Raises:
             NotSent: if the store does not answer, or not in time.
         """
-        self._ask(timeout_s, "open_store", uri=uri, experiment=experiment)
+        self.ask(OpenStore(uri, experiment), timeout_s)
 
     def send(self, run: RunDirectory, timeout_s: float) -> TrackedRun:
         """Upload the run, unless another process is doing so.
@@ -78,36 +77,39 @@ class Courier:
         """
         self._hold(run)
         try:
-            if run.tracked.exists():  # another process has just sent it
-                content = json.loads(run.tracked.read_bytes())
-            else:
-                content = self._ask(timeout_s, "send_run", directory=str(run.path.resolve()))
+            if not run.tracked.exists():  # else another process has just sent it
+                self.ask(SendRun(run.path.resolve()), timeout_s)
         except NotSent:
             self._release(run)
             raise
         self._release(run)
-        tracked: TrackedRun = TypeAdapter(TrackedRun).validate_python(content)
+        tracked: TrackedRun = read_json(run.tracked, TrackedRun)
         return tracked
 
-    def share_view(self, timeout_s: float, **arguments: Any) -> str:
-        """Call runner.tracking.summaries.share_view in the sender; raises NotSent."""
-        return str(self._ask(timeout_s, "share_view", **arguments))
+    def ask(self, request: Request[R], timeout_s: float) -> R:
+        """Return the result of the request.
 
-    def send_summary(self, timeout_s: float, **arguments: Any) -> str:
-        """Call runner.tracking.summaries.send_summary in the sender; raises NotSent."""
-        return str(self._ask(timeout_s, "send_summary", **arguments))
-
-    def find_alias(self, timeout_s: float, **arguments: Any) -> str:
-        """Call runner.tracking.aliases.find_alias in the sender; raises NotSent."""
-        return str(self._ask(timeout_s, "find_alias", **arguments))
-
-    def give_alias(self, timeout_s: float, **arguments: Any) -> list[str]:
-        """Call runner.tracking.aliases.give_alias in the sender; raises NotSent."""
-        return list(self._ask(timeout_s, "give_alias", **arguments))
-
-    def download(self, timeout_s: float, **arguments: Any) -> list[str]:
-        """Call runner.tracking.aliases.download in the sender; raises NotSent."""
-        return list(self._ask(timeout_s, "download", **arguments))
+        Raises:
+            NotSent: if MLflow has no result, or not in time.
+            UserError: if the request has a mistake.
+        """
+        less = timeout_s / LESS_AFTER_A_FAILURE**self._failures
+        limit = min(timeout_s, max(less, LEAST_S))
+        self._failures += 1
+        try:
+            sender = self._running()
+        except OSError as error:
+            raise NotSent(f"cannot start the upload process ({error.strerror})") from error
+        try:
+            result = sender.ask(request, limit)
+        except TimeoutError as error:
+            sender.close()
+            raise NotSent(f"no answer within {limit:.1f} s") from error
+        except KeyboardInterrupt:  # nobody waits for it any more
+            sender.close()
+            raise
+        self._failures = 0
+        return result
 
     def start(self) -> None:
         """Start the sender so that it imports MLflow in the background."""
@@ -131,25 +133,6 @@ class Courier:
                 )
             self._release(hold.run)
 
-    def _ask(self, timeout_s: float, call: str, **arguments: Any) -> Any:
-        less = timeout_s / LESS_AFTER_A_FAILURE**self._failures
-        limit = min(timeout_s, max(less, LEAST_S))
-        self._failures += 1
-        try:
-            sender = self._running()
-        except OSError as error:
-            raise NotSent(f"cannot start the upload process ({error.strerror})") from error
-        try:
-            done = sender.answer(sender.ask(call, **arguments), limit)
-        except TimeoutError as error:
-            sender.close()
-            raise NotSent(f"no answer within {limit:.1f} s") from error
-        except KeyboardInterrupt:  # nobody waits for it any more
-            sender.close()
-            raise
-        self._failures = 0
-        return done
-
     def _running(self) -> SenderProcess:
         if self._sender is None or not self._sender.alive:
             self._sender = SenderProcess()
@@ -167,13 +150,12 @@ class Courier:
             stream = run.tracking.open("r+", encoding="utf-8")
         except (OSError, ValueError) as error:
             raise NotSent(cause(error) or f"{run.tracking}: cannot be read") from error
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        free = True
+        with suppress(OSError):
+            free = lock_descriptor(stream.fileno(), blocking=False)
+        if not free:
             stream.close()
-            raise Busy("it is still running, or another process is uploading it") from None
-        except OSError:
-            pass
+            raise Busy("it is still running, or another process is uploading it")
         self._held[run.path] = Hold(run, begun.uri, stream)
 
     def _release(self, run: RunDirectory) -> None:

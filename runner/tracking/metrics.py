@@ -6,6 +6,7 @@ import csv
 import io
 
 from runner.outcome import Outcome
+from runner.served import Served
 from runner.status import Status
 from runner.tracking.names import in_name
 from runner.verdict import MetricVerdict, Verdict
@@ -36,15 +37,17 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
             found[f"{task}/passed"] = min(found.get(f"{task}/passed", 1.0), float(passed))
             if metric.baseline is not None:
                 found.setdefault(f"{task}/baseline", metric.baseline)
-    found |= {
-        f"{in_name(task.task)}/unparsable": task.unparsable / task.evaluated
-        for task in outcome.tasks
-        if task.evaluated
-    }
+    for each in outcome.tasks:
+        if each.evaluated:
+            name = in_name(each.task)
+            found[f"{name}/unparsable"] = each.unparsable / each.evaluated
+            found[f"{name}/degenerate"] = each.degenerate_answers / (each.answers or each.evaluated)
     found |= {f"perf/{name}": value for name, value in outcome.timings.items()}
     if outcome.feeding is not None:
         shares = {"stepping": outcome.feeding.stepping, "queued": outcome.feeding.queued}
         found |= {f"perf/engine_{k}": share for k, share in shares.items() if share is not None}
+    if outcome.served is not None:
+        found |= _served(outcome.served)
     seconds = sum(task.seconds for task in outcome.tasks)
     if seconds > 0:
         tokens = sum(task.output_tokens for task in outcome.tasks)
@@ -52,6 +55,23 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
         found["perf/output_tokens_per_s"] = tokens / seconds
         found["perf/samples_per_s"] = samples / seconds
     return found
+
+
+def _served(served: Served) -> dict[str, float]:
+    found: dict[str, float | None] = {"perf/retried_requests": sum(served.retried.values())}
+    if served.latency is not None:
+        found |= {f"perf/latency_{name}_s": value for name, value in vars(served.latency).items()}
+    if (work := served.work) is not None:
+        found |= {
+            "perf/first_token_s": work.first_token_s,
+            "perf/later_token_s": work.later_token_s,
+            "perf/preemptions": work.preemptions,
+            "perf/prefix_hit_rate": work.prefix_hit_rate,
+        }
+        if work.speculation is not None:
+            found["perf/acceptance_rate"] = work.speculation.acceptance_rate
+            found["perf/accepted_length"] = work.speculation.accepted_length
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def metric_name(metric: MetricVerdict) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import socket
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from runner.channel.worker import read_events
 from runner.config.schema import RunConfig
 from runner.environment import Environment
 from runner.outcome import Outcome
@@ -139,12 +138,8 @@ def read_record(run: RunDirectory) -> Record:
 
 def _ended(run: RunDirectory, begun: Begun) -> int:
     """When the run last said something: files that are copied elsewhere lose their own times."""
-    last = begun.started_ms
-    if run.events.exists():
-        for line in run.events.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, KeyError, TypeError):  # the last line may be half written
-                last = max(last, int(json.loads(line)["time"] * 1000))
-    return last
+    times = [int(event.time * 1000) for event in read_events(run.events)]
+    return max([begun.started_ms, *times])
 
 
 def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
@@ -170,6 +165,7 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
         "rtol": config.verdict.rtol,
         "margin": config.verdict.margin,
         "allow_partial": config.verdict.allow_partial,
+        "allow_degenerate": config.verdict.allow_degenerate,
     }
     for setting in ("num_fewshot", "limit", "batch_size", "apply_chat_template"):
         each = [getattr(evaluation, setting) for evaluation in plan.evaluations]

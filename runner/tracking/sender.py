@@ -1,29 +1,45 @@
 """`python -m runner.tracking.sender`: the only process that imports MLflow.
 
-Requests come as JSON lines on standard input, answers leave as JSON lines on the file descriptor
-given as the only argument (MLflow prints on its own). When standard input ends, the process that
-asked is gone, and so is this one, at once: what was half sent is found again by its key.
+Requests come on standard input, answers leave through the file descriptor given as the only
+argument (`runner.channel.sender`); MLflow prints on its own. When standard input ends, the process
+that asked is gone, and so is this one, at once: what was half sent is found again by its key.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
-import queue
 import re
 import signal
 import sqlite3
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import lock_descriptor
+
 from runner import secrecy
+from runner.channel.lines import Inbox, Outbox
+from runner.channel.sender import (
+    ANSWERS,
+    REQUESTS,
+    Answer,
+    Done,
+    Download,
+    Failed,
+    FindAlias,
+    GiveAlias,
+    OpenStore,
+    Refused,
+    Request,
+    Result,
+    SendRun,
+    SendSummary,
+    ShareView,
+)
 from runner.errors import UserError, cause
 from runner.hubs import reason
 from runner.present.mlflow_link import linked
@@ -32,11 +48,11 @@ from runner.tracking import views
 from runner.tracking.aliases import download, find_alias, give_alias
 from runner.tracking.names import in_name
 from runner.tracking.records import KEY, MLFLOW_STATUS, Record, read_record
+from runner.tracking.store import SQLITE, client_of, remove_unfinished
 from runner.tracking.summaries import send_summary, share_view
 from runner.tracking.tracked import TrackedRun, needed_command, run_page
 from runner.visible import visible
 
-SQLITE = "sqlite:///"
 # MLflow repeats the whole of a server's answer.
 LONGEST_REASON = 200
 CAUSED = re.compile(r"\(Caused by (.+)\)$")
@@ -62,19 +78,19 @@ def open_store(uri: str, experiment: str) -> None:
 
     Runs of this machine that a kill has left RUNNING in it are marked as what they were.
     """
-    client = _client(uri)
+    client = client_of(uri)
     found = client.get_experiment_by_name(experiment)
     if found is not None:
         with suppress(Exception):  # another time, then
             _mark_killed(client, found.experiment_id)
 
 
-def send_run(directory: str) -> dict[str, str]:
+def send_run(directory: Path) -> TrackedRun:
     """Upload parameters, metrics, tags and files; complete an earlier partial upload."""
-    run = RunDirectory(Path(directory))
+    run = RunDirectory(directory)
     record = read_record(run)
     secrecy.blot(run.engine_log)  # of a run that was killed
-    client = _client(record.begun.uri)
+    client = client_of(record.begun.uri)
     experiment_id = _experiment_id(client, record.begun.uri, record.begun.experiment)
     with suppress(Exception):  # the runs are there without it
         views.share_all_runs(client, experiment_id, record.columns)
@@ -89,21 +105,7 @@ def send_run(directory: str) -> dict[str, str]:
     finally:
         client.set_terminated(run_id, status=record.status, end_time=record.ended_ms)
     write_json(run.tracked, tracked)
-    return asdict(tracked)
-
-
-REQUESTS: dict[str, Callable[..., Any]] = {
-    each.__name__: each
-    for each in (
-        open_store,
-        send_run,
-        share_view,
-        send_summary,
-        find_alias,
-        give_alias,
-        download,
-    )
-}
+    return tracked
 
 
 def _link(run: RunDirectory, tracked: TrackedRun) -> None:
@@ -112,40 +114,6 @@ def _link(run: RunDirectory, tracked: TrackedRun) -> None:
         page = run.report_html.read_text(encoding="utf-8")
         new = linked(page, run_page(tracked), needed_command(tracked.uri))
         write_atomic(run.report_html, new)
-
-
-def _client(uri: str) -> Any:
-    from mlflow import MlflowClient
-
-    if uri.startswith(SQLITE):
-        _make_store(Path(uri.removeprefix(SQLITE)))
-    return MlflowClient(tracking_uri=uri)
-
-
-def _make_store(file: Path) -> None:
-    """Made beside its place and linked there whole: several first users would break its tables."""
-    if file.exists():
-        return
-    from mlflow import MlflowClient
-
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    _unfinished.append(beside)
-    try:
-        MlflowClient(tracking_uri=f"{SQLITE}{beside}").search_experiments(max_results=1)
-        with suppress(FileExistsError):
-            os.link(beside, file)
-    finally:
-        _remove_unfinished()
-
-
-# Stores that are being made.
-_unfinished: list[Path] = []
-
-
-def _remove_unfinished() -> None:
-    for file in _unfinished:
-        for each in (file, file.with_name(f"{file.name}-journal")):
-            each.unlink(missing_ok=True)
 
 
 def _experiment_id(client: Any, uri: str, name: str) -> str:
@@ -234,12 +202,9 @@ def _is_held(file: Path) -> bool:
     """Whether a process that lives has it (runner/tracking/courier.py)."""
     try:
         with file.open("r+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not lock_descriptor(stream.fileno(), blocking=False)
     except OSError:
         return False
-    return False
 
 
 def main() -> None:
@@ -248,28 +213,51 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     for name, value in IMPATIENT.items():
         os.environ.setdefault(name, value)
-    requests: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    requests = Inbox(_requests())
     import mlflow
 
     # The first use of a store reports every table that it creates.
     for noisy in (mlflow.__name__, "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answers:
-        while True:
-            request = requests.get()
-            answers.write(json.dumps(_answer(request)) + "\n")
-            answers.flush()
+    answers = Outbox(os.fdopen(int(sys.argv[1]), "wb"), ANSWERS)
+    while (request := requests.get()) is not None:
+        answers.send(_answer(request))
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def _requests() -> Iterator[Request[Result]]:
+    yield from REQUESTS.read(os.fdopen(0, "rb", closefd=False))
+    remove_unfinished()
+    os._exit(0)
+
+
+def _answer(request: Request[Result]) -> Answer:
     try:
-        done = REQUESTS[request["call"]](**request["arguments"])
+        return Done(_result(request))
     except UserError as error:
-        return {"number": request["number"], "refused": error.problems}
+        return Refused(error.problems)
     except Exception as error:  # any failure of the store, the network below it, or the disk
-        return {"number": request["number"], "failed": cause(error) or _said(error)}
-    return {"number": request["number"], "done": done}
+        return Failed(cause(error) or _said(error))
+
+
+def _result(request: Request[Result]) -> Result:
+    match request:
+        case OpenStore(uri, experiment):
+            open_store(uri, experiment)
+            return None
+        case SendRun(directory):
+            send_run(directory)
+            return None
+        case ShareView():
+            return share_view(request)
+        case SendSummary():
+            return send_summary(request)
+        case FindAlias():
+            return find_alias(request)
+        case GiveAlias():
+            return give_alias(request)
+        case Download():
+            return download(request)
+    raise TypeError(f"no request: {request!r}")
 
 
 def _said(error: Exception) -> str:
@@ -281,13 +269,6 @@ def _said(error: Exception) -> str:
     caused = CAUSED.search(text)
     words = visible(caused[1] if caused else text).split()
     return " ".join(words)[:LONGEST_REASON]
-
-
-def _listen(requests: queue.Queue[dict[str, Any]]) -> None:
-    for line in sys.stdin:
-        requests.put(json.loads(line))
-    _remove_unfinished()
-    os._exit(0)
 
 
 if __name__ == "__main__":

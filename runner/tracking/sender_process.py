@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from runner.channel.lines import ChannelError, Inbox, Outbox
+from runner.channel.sender import ANSWERS, REQUESTS, Done, Failed, R, Refused, Request
 from runner.errors import UserError
 
 # It ends at once when its input does; unless it cannot be scheduled.
@@ -42,25 +41,21 @@ class SenderProcess:
             start_new_session=True,  # Ctrl-C is for the runner to heed
         )
         os.close(sending)
-        self._asked = 0
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._receive, args=(receiving,), daemon=True).start()
+        assert self._process.stdin is not None
+        self._requests = Outbox(self._process.stdin, REQUESTS)
+        self._answers = Inbox(ANSWERS.read(os.fdopen(receiving, "rb")))
+        self._unanswered = 0
 
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, call: str, **arguments: Any) -> int:
-        """Send a request; return its number."""
-        assert self._process.stdin is not None
-        self._asked += 1
-        request = {"number": self._asked, "call": call, "arguments": arguments}
-        with suppress(BrokenPipeError, ValueError):  # it is dead: the end of its answers says so
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        return self._asked
+    def send(self, request: Request[Any]) -> None:
+        """Send a request whose answer nobody waits for."""
+        self._requests.send(request)
+        self._unanswered += 1
 
-    def answer(self, number: int, limit_s: float) -> Any:
+    def ask(self, request: Request[R], limit_s: float) -> R:
         """Return the result of the request.
 
         Raises:
@@ -69,19 +64,25 @@ class SenderProcess:
             TimeoutError: if there is no answer within the limit.
         """
         until = time.monotonic() + limit_s
+        self.send(request)
         while True:
             try:
-                answer = self._answers.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                raise TimeoutError from None
-            if answer is None:
-                raise NotSent(f"the upload process died: {self._last_words()}")
-            if answer["number"] == number:
-                if "refused" in answer:
-                    raise UserError(*answer["refused"])
-                if "failed" in answer:
-                    raise NotSent(answer["failed"])
-                return answer["done"]
+                answer = self._answers.get(max(0.0, until - time.monotonic()))
+            except ChannelError as error:
+                self.close()
+                raise NotSent(f"the upload process failed: {error}") from error
+            self._unanswered -= 1
+            match answer:
+                case None:
+                    raise NotSent(f"the upload process died: {self._last_words()}")
+                case _ if self._unanswered:
+                    continue  # to an earlier request
+                case Refused(problems):
+                    raise UserError(*problems)
+                case Failed(reason):
+                    raise NotSent(reason)
+                case Done(result):
+                    return cast(R, result)
 
     def close(self) -> None:
         """Stop the process; an idle one ends immediately."""
@@ -100,9 +101,3 @@ class SenderProcess:
         self._complaints.seek(0)
         lines = self._complaints.read().decode(errors="replace").split("\n")
         return next((line for line in reversed(lines) if line), f"exit status {code}")
-
-    def _receive(self, descriptor: int) -> None:
-        with os.fdopen(descriptor, encoding="utf-8") as stream, suppress(ValueError):
-            for line in stream:
-                self._answers.put(json.loads(line))
-        self._answers.put(None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from runner.channel.sender import SendSummary, ShareView
 from runner.tracking import links
 from runner.tracking.records import MLFLOW_STATUS
 
@@ -15,45 +16,37 @@ from runner.tracking.records import MLFLOW_STATUS
 SUMMARY = "sweep_summary"
 
 
-def share_view(uri: str, experiment_id: str, sweep_id: str, columns: list[str]) -> str:
+def share_view(view: ShareView) -> str:
     """Store a view with the sweep's columns; return its key."""
-    return links.share_view(_client(uri), experiment_id, sweep_id, columns)
+    return links.share_view(_client(view.uri), view.experiment_id, view.sweep_id, view.columns)
 
 
-def send_summary(
-    uri: str,
-    experiment_id: str,
-    sweep_id: str,
-    name: str,
-    metrics: dict[str, float],
-    tags: dict[str, str],
-    files: dict[str, str],
-) -> str:
+def send_summary(summary: SendSummary) -> str:
     """Create or update the run with a sweep's comparison; return its id.
 
-    `files` are paths on disk and the folders they are shown in. Its status is that of a run with
-    the verdict among its tags.
+    Its status is that of a run with the verdict among its tags.
     """
-    client = _client(uri)
-    mark = '"' if "'" in sweep_id else "'"
-    mine = client.search_runs([experiment_id], f"tags.{SUMMARY} = {mark}{sweep_id}{mark}")
+    client, experiment_id, name = _client(summary.uri), summary.experiment_id, summary.name
+    mark = '"' if "'" in summary.sweep_id else "'"
+    query = f"tags.{SUMMARY} = {mark}{summary.sweep_id}{mark}"
+    mine = client.search_runs([experiment_id], query)
     for doubled in mine[1:]:
         client.delete_run(doubled.info.run_id)
     if mine:
         run_id = str(mine[0].info.run_id)
         client.update_run(run_id, name=name)
     else:
-        made = client.create_run(experiment_id, run_name=name, tags={SUMMARY: sweep_id})
+        made = client.create_run(experiment_id, run_name=name, tags={SUMMARY: summary.sweep_id})
         run_id = str(made.info.run_id)
     status = "FAILED"
     try:
-        for key, value in tags.items():
+        for key, value in summary.tags.items():
             client.set_tag(run_id, key, value)
-        for key, number in metrics.items():
+        for key, number in summary.metrics.items():
             client.log_metric(run_id, key, number)
-        for file, folder in files.items():
+        for file, folder in summary.files.items():
             client.log_artifact(run_id, file, folder or None)
-        status = MLFLOW_STATUS.get(tags["verdict"], "FINISHED")
+        status = MLFLOW_STATUS.get(summary.tags["verdict"], "FINISHED")
     finally:
         client.set_terminated(run_id, status=status, end_time=int(time.time() * 1000))
     return run_id

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from runner.config.verdict import REFERENCE_RULES
 from runner.outcome import TaskOutcome
 from runner.plan import Evaluation
+from runner.verdict.degenerate import broken_numbers
+from runner.verdict.rule import Against
 
 ALLOW = "verdict.allow_partial"
 
@@ -42,3 +45,16 @@ def other_samples(evaluation: Evaluation, task: TaskOutcome) -> str:
         f"{task.expected} of {task.whole} samples (task.limit), but the baseline was measured "
         f"{known}"
     )
+
+
+def of_reference(evaluation: Evaluation, rule: str, against: Against | None) -> str:
+    """Return the problems of the reference run: a truncated reference could hide a drop."""
+    if against is None or rule not in REFERENCE_RULES:
+        return ""
+    doubts = [
+        doubt
+        for task in against.outcome.tasks
+        if task.task == evaluation.task
+        for doubt in (doubts_of(task, task.evaluated), broken_numbers(task))
+    ]
+    return ", ".join(f"in the reference run, {each}" for each in doubts if each)

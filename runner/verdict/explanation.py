@@ -18,7 +18,7 @@ def beneath(metric: MetricVerdict) -> str:
     if metric.drop is not None and metric.upper is not None:
         bound = f"{metric.upper:+.4f}" if math.isfinite(metric.upper) else "none"
         parts.append(
-            f"drop {metric.drop:+.4f}, upper bound {bound} (95 %), margin {metric.margin:g}"
+            f"drop {metric.drop:+.4f} (95 % upper bound {bound}, margin {metric.margin:g})"
         )
     if metric.detectable:
         parts.append(f"detectable drop {metric.detectable:.4f} (80 % power)")
@@ -31,15 +31,15 @@ def reference(used: ReferenceUsed) -> str:
     """Describe the reference run."""
     run = f", MLflow run {used.run_id}" if used.run_id else ""
     judged = f", verdict {used.status}" if used.status else ""
+    place = f"; {used.directory}" if used.directory != used.name else ""
     return (
-        f"{used.name}: {used.model} on {used.platform} ({used.layout}){judged}; engine "
-        f"{used.engine_fingerprint}, evaluation {used.evaluation_fingerprint}{run}; "
-        f"{used.directory}"
+        f"{used.name}: {used.model} on {used.platform} ({used.layout}){judged}{run}; fingerprints: "
+        f"engine {used.engine_fingerprint}, evaluation {used.evaluation_fingerprint}{place}"
     )
 
 
 def _samples(metric: MetricVerdict) -> str:
     count = f"{metric.samples_to_decide:,} samples"
     if metric.margin is None:
-        return f"{count} are enough for a run without a drop to pass with 95 % probability"
-    return f"about {count} are needed to decide at this margin"
+        return f"with {count}, a run without a drop passes with 95 % probability"
+    return f"about {count} decide at this margin with 80 % power"

@@ -12,8 +12,8 @@ from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.stats import ALPHA
 from runner.status import EXIT_STATUS, Status
-from runner.verdict import isclose, luck, not_worse, numerics, paired
-from runner.verdict.doubts import ALLOW, doubts_of, other_samples
+from runner.verdict import degenerate, isclose, luck, not_worse, numerics, paired
+from runner.verdict.doubts import ALLOW, doubts_of, of_reference, other_samples
 from runner.verdict.result import MetricVerdict, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
 from runner.verdict.settle import Judged, missing, settled, shown, unheld
@@ -37,10 +37,11 @@ def judge(
     `samples` are all samples of the run (`isclose` needs none); `against` is the reference run.
     """
     by_task = {task.task: task for task in outcome.tasks}
+    of_engine = outcome.served.doubts if outcome.served is not None else []
     found: list[Judged | MetricVerdict] = []
     for evaluation in evaluations:
         task = by_task.get(evaluation.task)
-        found += _judge_task(evaluation, task, config, samples, against)
+        found += _judge_task(evaluation, task, config, samples, against, of_engine)
     origins = {each.task: each.origins for each in evaluations}
     metrics = tuple(
         replace(each, baseline_origin=_origin(each, origins, against))
@@ -49,7 +50,7 @@ def judge(
     if outcome.state is State.COMPLETED:
         status, reason = _whole(metrics, config)
         if status is Status.UNJUDGED:
-            reason = "; ".join([reason, *_doubts(outcome)])
+            reason = "; ".join([reason, *_doubts(outcome, config)])
     else:
         status, reason = Status(outcome.state.value), outcome.reason
     nothing_to_judge = status is Status.UNJUDGED and not any(m.judged for m in metrics)
@@ -78,6 +79,7 @@ def _origin(
 def describe(config: VerdictConfig) -> str:
     """Describe the run's rule in one line."""
     allowed = f", {ALLOW}=true" if config.allow_partial else ""
+    allowed += f", {degenerate.ALLOW}=true" if config.allow_degenerate else ""
     if config.rule == "isclose":
         return isclose.describe(config.rtol) + allowed
     if config.rule == "numerics":
@@ -88,7 +90,7 @@ def describe(config: VerdictConfig) -> str:
     other = (
         "the baseline" if config.rule == "not_worse" else "the reference run on the same samples"
     )
-    rule = f"{config.rule}: no drop from {other}, margin {config.margin:g}, level {ALPHA:g}"
+    rule = f"{config.rule}: drop from {other}; margin {config.margin:g}, level {ALPHA:g}"
     return rule + allowed
 
 
@@ -98,7 +100,9 @@ def _judge_task(
     config: VerdictConfig,
     samples: Sequence[Sample],
     against: Against | None,
+    of_engine: Sequence[str],
 ) -> list[Judged | MetricVerdict]:
+    """The task's metrics. `of_engine` are reasons to doubt the engine, whatever the task."""
     wanted = {
         (metric, name): value
         for metric, filters in _wanted(evaluation, config, against).items()
@@ -124,21 +128,31 @@ def _judge_task(
             pairing=_of_filter(pairing, result.filter),
             limited=limited,
             other_samples=other_samples(evaluation, task) if held else "",
+            degenerate=_degenerate(task, how.rule, config, against),
         )
         rule = RULES[case.settings.rule]
         finding = rule(case)
         doubts = (
             doubts_of(task, result.n),
+            *of_engine,
+            degenerate.broken_numbers(task),
+            case.degenerate,
             case.other_samples,
-            _of_reference(evaluation, case.settings.rule, against),
+            of_reference(evaluation, case.settings.rule, against),
             luck.doubt(case, rule, finding),
         )
         found.append(Judged(case, finding, ", ".join(filter(None, doubts))))
     found += [missing(evaluation.task, *key, value) for key, value in wanted.items()]
     found += _unheld(found, evaluation, config)
     if config.rule == "numerics" and task is not None:
-        others = _of_reference(evaluation, "numerics", against)
-        found.append(_numerics(task, pairing, limited, config, others))
+        others = (
+            *of_engine,
+            doubts_of(task, task.evaluated),
+            degenerate.broken_numbers(task),
+            _degenerate(task, "numerics", config, against),
+            of_reference(evaluation, "numerics", against),
+        )
+        found.append(_numerics(task, pairing, limited, config, ", ".join(filter(None, others))))
     return found
 
 
@@ -223,23 +237,20 @@ def _of_filter(pairing: Pairing | None, name: str) -> Pairing | None:
     )
 
 
-def _of_reference(evaluation: Evaluation, rule: str, against: Against | None) -> str:
-    """Problems of the reference run: a truncated reference could hide a drop."""
-    if against is None or rule not in REFERENCE_RULES:
+def _degenerate(
+    task: TaskOutcome, rule: str, config: VerdictConfig, against: Against | None
+) -> str:
+    """How many degenerate answers are more than is accepted; empty if all are."""
+    if config.allow_degenerate:
         return ""
-    doubts = [
-        doubts_of(task, task.evaluated)
-        for task in against.outcome.tasks
-        if task.task == evaluation.task
-    ]
-    return ", ".join(f"in the reference run, {each}" for each in doubts if each)
+    known = against.outcome.tasks if against is not None and rule in REFERENCE_RULES else ()
+    return degenerate.too_many(task, next((each for each in known if each.task == task.task), None))
 
 
 def _numerics(
-    task: TaskOutcome, pairing: Pairing | None, limited: bool, config: VerdictConfig, others: str
+    task: TaskOutcome, pairing: Pairing | None, limited: bool, config: VerdictConfig, doubts: str
 ) -> MetricVerdict:
     verdict = numerics.judge(task, pairing or Pairing((), ()), limited, config.numerics)
-    doubts = ", ".join(filter(None, (doubts_of(task, task.evaluated), others)))
     if not doubts:
         return verdict
     if verdict.status is Status.PASSED:
@@ -273,10 +284,18 @@ def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[S
     )
 
 
-def _doubts(outcome: Outcome) -> list[str]:
+def _doubts(outcome: Outcome, config: VerdictConfig) -> list[str]:
     """Problems of each task, for runs in which no metric was judged."""
-    found = {task.task: doubts_of(task, task.evaluated) for task in outcome.tasks}
-    return [f"{name}: {doubts}" for name, doubts in found.items() if doubts]
+    return [
+        f"{task.task}: {doubt}"
+        for task in outcome.tasks
+        for doubt in (
+            doubts_of(task, task.evaluated),
+            degenerate.broken_numbers(task),
+            _degenerate(task, config.rule, config, None),
+        )
+        if doubt
+    ]
 
 
 def _name(metric: MetricVerdict) -> str:

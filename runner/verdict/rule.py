@@ -43,6 +43,7 @@ class Case:
     `samples` are the task's own under the metric's filter; `pairing` matches them, as its second,
     with the reference run's; `limited` says that this run was asked fewer samples on purpose, and
     `other_samples` why the baseline is of others than the run's, empty if it is of the same.
+    `degenerate` says how many answers are degenerate if that is more than is accepted.
     """
 
     result: MetricResult
@@ -53,6 +54,7 @@ class Case:
     pairing: Pairing | None = None
     limited: bool = False
     other_samples: str = ""
+    degenerate: str = ""
 
 
 @dataclass(frozen=True)

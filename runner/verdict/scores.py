@@ -113,7 +113,7 @@ def cluster_words(case: Case, groups: Sequence[str]) -> str:
     count, kind = len(set(groups)), case.settings.cluster
     if not clustered(case, groups):
         return ""
-    return f"standard errors clustered by {count} {'subjects' if kind == 'subject' else kind}"
+    return f"clustered by {kind} ({count} cluster{'' if count == 1 else 's'})"
 
 
 def clustered(case: Case, groups: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from runner.outcome import MetricResult
 from runner.stats import ALPHA, shares
 from runner.stats.several import holm
 from runner.status import Status
-from runner.verdict import isclose
+from runner.verdict import degenerate, isclose
 from runner.verdict.doubts import ALLOW
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Case, Finding
@@ -63,6 +63,8 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         status, reason = Status.INCONCLUSIVE, judged.doubts
         if case.other_samples:
             reason += f"; to allow a pass, remove task.limit or set {ALLOW}=true"
+        if case.degenerate:
+            reason += f"; if the model itself gives such answers, set {degenerate.ALLOW}=true"
     elif judged.doubts:
         reason = f"{reason}; {judged.doubts}"
     baseline = case.baseline if finding.baseline is None else finding.baseline

@@ -37,7 +37,9 @@ def test_the_page_says_which_kinds_of_question_broke(
     default_run: Finished, damaged_run: Finished, tmp_path: Path
 ) -> None:
     """With the command that the damaged run printed."""
-    command = re.search(r"^why: python -m runner.compare (\S+) (\S+)$", damaged_run.printed, re.M)
+    command = re.search(
+        r"^compare: python -m runner.compare (\S+) (\S+)$", damaged_run.printed, re.M
+    )
     assert command is not None, damaged_run.printed
     first, second = command.groups()
     assert second == str(damaged_run.directory)
@@ -56,7 +58,7 @@ def test_the_page_says_which_kinds_of_question_broke(
     assert found["numerics"]["tokens"]["p99"] == pytest.approx(shift["value"])
     assert found["numerics"]["tokens"]["n"] == shift["n"]
     kinds = {each["kind"]: each["n"] for each in found["kinds"]}
-    assert kinds["answer really different"] > 200 and kinds.get("near-tie", 0) < 20
+    assert kinds["different answer"] > 200 and kinds.get("near-tie", 0) < 20
     assert [each["key"] for each in found["settings"]["configuration"]] == ["model.pretrained"]
     text = page.read_text()
     assert text.count("data:image/jpeg;base64,") >= 60

@@ -82,6 +82,12 @@ def test_no_answer_needs_the_parsers_guess(default_run: Finished) -> None:
     assert (task["unparsable"], task["guessed"]) == (0, 0)
 
 
+def test_no_answer_is_degenerate(default_run: Finished) -> None:
+    (task,) = default_run.json("outcome.json")["tasks"]
+    assert task["degenerate"] == []
+    assert not any(row["degenerate"] for row in default_run.samples())
+
+
 def test_environment_and_resolved_engine_are_recorded(default_run: Finished) -> None:
     environment = default_run.json("environment.json")
     for package in ("torch", "transformers", "lm-eval", "hydra-core", "mlflow", "numpy"):

@@ -35,7 +35,7 @@ def test_tensor_parallel_on_two_cores(run: Run, default_run: Finished) -> None:
     assert (judged["status"] == "PASSED") is (judged["upper"] < 0.02)
     assert judged["samples_to_decide"] >= 5 / 0.02
     assert judged["clusters"] == 6
-    assert "standard errors clustered by 6 subfield" in two.printed
+    assert "clustered by subfield (6 clusters)" in two.printed
     one = default_run.json("plan.json")
     assert verdict["reference"]["engine_fingerprint"] == one["engine_fingerprint"]
     assert "(80 % power)" in two.report

@@ -32,7 +32,7 @@ SWEEP = (
     "task.limit=4",
     "parallelism.tp=1,2",
 )
-ENDED = (0, 3, 4)  # passed, failed, or no verdict from so few samples
+ENDED = (0, 3, 4)  # passed, failed, or inconclusive with so few samples
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def test_mlflow_has_the_points_by_name_and_the_killed_attempt_apart(
 
 def test_points_of_one_engine_start_it_once_and_a_refused_one_is_skipped(sweep: Swept) -> None:
     asked = ("task.limit=2,4", "engine.max_model_len=1024,9999", "verdict.rtol=9")
-    assert sweep.run(*asked).status == 4, sweep.printed  # no verdict is worse than a refusal
+    assert sweep.run(*asked).status == 4, sweep.printed  # inconclusive is worse than a refusal
     assert sweep.statuses() == [4, 1, 4, 1]
     assert sweep.printed.startswith(
         "2 points (1, 3) are refused:\nerror: engine.max_model_len=9999"

@@ -1,10 +1,10 @@
-"""python -m tests.served.parity URL: a server's answers against the in-process engine's.
+"""python -m tests.served.parity DP: the answers of `vllm serve` against the in-process engine's.
 
 The same lm-eval requests go through the same model class twice: first into vLLM in this process,
-then into a server with the same weights and settings. Prints a JSON object: for each kind of
-request the number of answers, how many differ in tokens, text or finish reason, and the largest
-difference of a log-probability. Started with the environment that a worker has; the server's key
-is in VLLM_API_KEY.
+then into a server with the same weights and settings, and DP data-parallel engines. Prints a JSON
+object: for each kind of request the number of answers, how many differ in tokens, text or finish
+reason, and the largest difference of a log-probability; and what the server says of itself. Started
+with the environment that a worker has.
 """
 
 from __future__ import annotations
@@ -13,21 +13,28 @@ import json
 import os
 import sys
 from copy import deepcopy
-from dataclasses import asdict, astuple
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import psutil
 from lm_eval.api.instance import Instance
 from lm_eval.tasks.mmmu.utils import doc_to_image, doc_to_text
 
 from runner.canary import DATASET, WEIGHTS
 from runner.lm.answer import Answer
-from runner.runtimes.server.endpoint import Endpoint
+from runner.platforms.cpu import Cpu
+from runner.runtimes.server.arguments import serve_arguments
 from runner.runtimes.server.engine import ServedEngine
+from runner.runtimes.server.launch import LaunchedServer
 from runner.runtimes.server.metrics import work_between
+from runner.runtimes.server.models import ONLY_IN_PROCESS
+from runner.runtimes.server.requests import Requests
 from runner.runtimes.server.server import server_counters, server_facts
-from runner.runtimes.vllm.models import MODEL_CLASSES, FedModel, _Gate
+from runner.runtimes.vllm.gate import Gate
+from runner.runtimes.vllm.models import MODEL_CLASSES, FedVLLM
 from tests.feeding import Quiet, rolled, scored, shown, written
 
 WINDOW = 16
@@ -54,7 +61,7 @@ class Conversations:
         return prompt
 
 
-def canary(lm: FedModel, count: int) -> list[Instance]:
+def canary(lm: FedVLLM, count: int) -> list[Instance]:
     """The canary's own questions, of every kind."""
     found = []
     for kind in ("colour", "compare", "count", "number", "place", "shape"):
@@ -69,7 +76,7 @@ def canary(lm: FedModel, count: int) -> list[Instance]:
     ]
 
 
-def answers(lm: FedModel, requests: list[Instance]) -> tuple[list[Any], list[Answer]]:
+def answers(lm: FedVLLM, requests: list[Instance]) -> tuple[list[Any], list[Answer]]:
     """What lm-eval gets for the requests, and the engine's answers behind it."""
     again = deepcopy(requests)
     got = getattr(lm, requests[0].request_type)(again)
@@ -85,9 +92,22 @@ def difference(ours: Any, theirs: Any) -> float:
     return float(np.abs(a - b)[~same].max(initial=0.0))
 
 
+def runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def launched(lm: FedVLLM, engines: int) -> LaunchedServer:
+    """A server like the in-process engine, which it must not take the threads from."""
+    alone = {name: value for name, value in os.environ.items() if name not in ONLY_IN_PROCESS}
+    environment = {**alone, **Cpu().worker_environment(engines, alone, eager=True)}
+    arguments = {**lm.model_args, "data_parallel_size": engines}
+    return LaunchedServer(serve_arguments(arguments), "canary", environment)
+
+
 def main() -> None:
     lm = MODEL_CLASSES["vllm-vlm"](**ARGUMENTS, progress=Quiet())
     conversations = Conversations(lm.processor)
+    server = launched(lm, int(sys.argv[1]))
     lm.start()
     lm.begin(WINDOW, None)
     lm.batch_size = WINDOW
@@ -101,23 +121,20 @@ def main() -> None:
     }
     local = {kind: answers(lm, requests) for kind, requests in asked.items()}
 
-    endpoint = Endpoint(sys.argv[1], api_key=os.environ["VLLM_API_KEY"], proxied=False)
-    facts = server_facts(endpoint)
-    served = ServedEngine(
-        Endpoint(sys.argv[1], facts.model.id, os.environ["VLLM_API_KEY"], proxied=False),
-        connections=WINDOW,
-        vllm=facts.vllm,
-        max_model_len=facts.model.max_model_len,
-        models=[model.id for model in facts.models],
+    server.wait(300)
+    facts = server_facts(server.endpoint)
+    requests_to_server = Requests(
+        facts,
         conversation=conversations.of.get,
         expected=lambda prompt: lm.processor(
             text=[prompt["prompt"]],
             images=[each.convert("RGB") for each in prompt["multi_modal_data"]["image"]],
         )["input_ids"][0],
     )
+    served = ServedEngine(server.endpoint, requests_to_server, connections=WINDOW)
     lm.stream.engine = served
-    lm.model = _Gate(served, lm.stream)
-    before = server_counters(endpoint)
+    lm.model = Gate(served, lm.stream, lm.max_length)
+    before = server_counters(server.endpoint)
     report: dict[str, Any] = {}
     for kind, requests in asked.items():
         got, remote = answers(lm, requests)
@@ -140,13 +157,17 @@ def main() -> None:
             "results": 0.0 if isinstance(got[0], str) else difference(local[kind][0], got),
             "same_texts": got == local[kind][0] if isinstance(got[0], str) else None,
         }
-    after = server_counters(endpoint)
+    after = server_counters(server.endpoint)
     assert before is not None and after is not None
     report["server"] = asdict(work_between(before, after))
     exchanged = served.exchanged
-    report["exchanged"] = {**vars(exchanged), "served": list(exchanged.served.items())}
-    report["facts"] = astuple(facts)
+    report["exchanged"] = {**vars(exchanged), "served": [list(each) for each in exchanged.served]}
+    report["facts"] = {"version": facts.version, "model": asdict(facts.model)}
     served.close()
+    family = psutil.Process().children(recursive=True)
+    server.stop()
+    report["left"] = [str(each) for each in family if runs(each)]
+    report["socket_left"] = Path(str(server.endpoint.socket)).parent.exists()
     print("report: " + json.dumps(report), flush=True)
 
 

@@ -124,7 +124,7 @@ def test_help_lists_every_choice_and_the_exit_statuses(
         "tracking: mlflow, off",
         "gpu_memory_utilization",
         "--multirun",
-        "3 accuracy failed",
+        "3 accuracy failure",
         "130 interrupted",
     ):
         assert said in text, said

@@ -47,6 +47,12 @@ def test_equal_answers_are_no_change() -> None:
             Kind.IMAGES,
         ),
         (ONE, replace(OTHER, finish_reasons=("length",)), None, Kind.LIMIT),
+        (
+            ONE,
+            replace(OTHER, finish_reasons=("length",), degenerate=("repeating",)),
+            None,
+            Kind.DEGENERATE,
+        ),
         (ONE, replace(OTHER, guessed=True), None, Kind.UNPARSABLE),
         (ONE, replace(OTHER, filtered="[invalid]"), None, Kind.UNPARSABLE),
         (ONE, replace(ONE, scores={"acc": 0.0}), None, Kind.RESCORED),

@@ -78,8 +78,11 @@ def test_every_choice_composes(compose: Compose, choice: str) -> None:
         assert config.model.name == name
         assert config.model.trust_remote_code is False
     if group == "engine":
-        named = config.engine.runtime if name == "transformers" else config.engine.platform
-        assert named == name.partition("_")[0]
+        runtimes = {"transformers": "transformers", "endpoint": "endpoint", "served": "server"}
+        if name in runtimes:
+            assert config.engine.runtime == runtimes[name]
+        else:
+            assert config.engine.platform == name.partition("_")[0]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def make(
         run.claim()
         config.tracking.uri = uri
         write_json(run.tracking, records.begin(config, plan, environment, 1000))
-        write_atomic(run.events, '{"event": "outcome", "time": 5.0}\n')
+        write_atomic(run.events, '{"event": "outcome", "time": 5.0, "state": "COMPLETED"}\n')
         write_json(run.outcome, outcome)
         if finished:
             write_json(run.verdict, verdict)
@@ -237,6 +237,29 @@ def test_it_leaves_no_process(server: Server, make: Make) -> None:
         courier.begin(make("second"), begun(make("third")))
         wait_until(lambda: len(server.asked) > 9)
         assert len(children() - before) == 1
+    assert children() == before
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo 'no store' >&2; exit 3", "the upload process died: no store"),
+        ("exit 3", "the upload process died: exit status 3"),
+        ("echo Traceback >&9; read -r line", "the upload process failed: not a known answer"),
+        ('read -r line; printf \'{"answer": "done"}\' >&9; exit 3', "the upload process died"),
+    ],
+    ids=["dead", "silently", "nonsense", "half a line"],
+)
+def test_what_is_no_answer_fails_the_upload_only(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    executable = tmp_path / "sender.sh"
+    executable.write_text(f'#!/bin/bash\neval "exec 9>&$3"\n{script}\n')
+    executable.chmod(0o755)
+    monkeypatch.setattr("runner.tracking.sender_process.sys.executable", str(executable))
+    before = children()
+    with Courier() as courier, pytest.raises(NotSent, match=said):
+        courier.send(make(), PATIENCE_S)
     assert children() == before
 
 

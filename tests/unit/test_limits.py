@@ -6,17 +6,26 @@ from collections.abc import Callable
 
 import pytest
 
+from runner.channel.worker import (
+    EngineStarted,
+    Heartbeat,
+    Progress,
+    RequestsFinished,
+    Stage,
+    StageBegun,
+    TaskFinished,
+)
 from runner.config.schema import LimitsConfig, RunConfig
 from runner.errors import UserError
 from runner.supervision import limits
 from runner.supervision.limits import Watch
 
-START = {"event": "engine_started"}
-FINISHED = {"event": "requests_finished", "task": "mmmu_val", "steps": 9}
+START = EngineStarted({})
+FINISHED = RequestsFinished("mmmu_val", steps=9)
 
 
-def asked(done: int) -> dict[str, object]:
-    return {"event": "progress", "task": "mmmu_val", "done": done, "total": 240}
+def asked(done: int) -> Progress:
+    return Progress("mmmu_val", 1, 1, done, total=240)
 
 
 class Clock:
@@ -48,7 +57,7 @@ def reason(watched: Watch) -> str:
 def test_a_start_that_takes_too_long(clock: Clock) -> None:
     watched = watch(clock, start_s=60)
     clock.now += 5
-    watched.see({"event": "stage", "stage": "starting engine"})
+    watched.see(StageBegun(Stage.STARTING_ENGINE))
     clock.now += 55
     assert watched.broken() is None
     clock.now += 1
@@ -67,7 +76,7 @@ def test_an_engine_that_is_ready_in_time_has_no_such_limit(clock: Clock) -> None
 
 def test_an_engine_that_owes_answers_and_makes_no_step(clock: Clock) -> None:
     watched = watch(clock, stall_s=30)
-    for event in (START, asked(0), asked(37), {"event": "heartbeat", "steps": 1234}):
+    for event in (START, asked(0), asked(37), Heartbeat(1234)):
         watched.see(event)
         clock.now += 30
         assert watched.broken() is None
@@ -84,7 +93,7 @@ def test_scoring_is_no_stall_and_the_next_requests_may_be_one(clock: Clock) -> N
         watched.see(event)
     clock.now += 3600
     assert watched.broken() is None
-    watched.see({"event": "task_finished", "task": "mmmu_val"})
+    watched.see(TaskFinished("mmmu_val", 3.0))
     clock.now += 3600
     assert watched.broken() is None
     watched.see(asked(0))
@@ -94,12 +103,12 @@ def test_scoring_is_no_stall_and_the_next_requests_may_be_one(clock: Clock) -> N
 
 def test_an_engine_that_lost_a_process_has_less_time(clock: Clock) -> None:
     watched = watch(clock, stall_s=900)
-    for event in (START, asked(37), {"event": "heartbeat", "steps": 12}):
+    for event in (START, asked(37), Heartbeat(12)):
         watched.see(event)
     watched.lose("VLLM::EngineCore, pid 8634")
     clock.now += 60
     assert watched.broken() is None
-    watched.see({"event": "heartbeat", "steps": 13})
+    watched.see(Heartbeat(13))
     clock.now += 60
     assert watched.broken() is None
     clock.now += 1

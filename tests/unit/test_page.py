@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import random
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,13 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from runner.channel.worker import EVENTS, RunEnded, WorkerStarted
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
-from runner.outcome import Departure, MetricResult, Outcome, State, TaskOutcome
+from runner.outcome import (
+    Degeneracy,
+    Degenerate,
+    Departure,
+    MetricResult,
+    Outcome,
+    State,
+    TaskOutcome,
+)
 from runner.plan import Evaluation, Plan
-from runner.present.drawing import HEIGHT, MOST_BINS, WIDTH, curve, histogram, scale
 from runner.present.mlflow_link import linked
+from runner.present.strips import scale
 from runner.report.answers import LONGEST, shortened
 from runner.report.run_page import render
 from runner.rundir import RunDirectory, write_atomic
@@ -32,7 +39,7 @@ HOSTILE = [
     "\u202egnp.exe \x00\x1b[2J",
     "模型 🦙 naïve",
 ]
-VOID = {"meta", "line", "rect", "img", "br", "polyline"}
+VOID = {"meta", "img", "br"}
 
 
 class Balanced(HTMLParser):
@@ -221,6 +228,20 @@ def test_what_was_not_answered_is_counted_and_named(
     assert "mmmu_val_art #0 no answer could be parsed; lm-eval guessed one" in first
 
 
+def test_degenerate_answers_are_counted_and_shown_first(
+    tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
+) -> None:
+    rows[24] = replace(rows[24], degenerate=["repeating"], responses=["so it is " * 40])
+    found = Degenerate(Degeneracy.REPEATING, 1, rows[24].task, rows[24].doc_id)
+    task = replace(of_rows(rows), degenerate=(found,))
+    said = text(page_of(tmp_path, plan, environment, rows, task))
+    sample = f"document {rows[24].doc_id} of {rows[24].task}"
+    assert f"mmmu_val: 1 (1.7 %) answers repeat the same tokens to the end; see {sample}." in said
+    assert "prompts fit" not in said
+    first = said.partition("example answers")[2].partition("#")[2]
+    assert first.startswith(f"{rows[24].doc_id} degenerate: repeating")
+
+
 def test_wrong_answers_come_from_every_part_in_turn(
     tmp_path: Path, plan: Plan, environment: Environment, rows: list[SampleRow]
 ) -> None:
@@ -298,7 +319,8 @@ def test_the_page_says_when_and_how_it_was_made(
     directory = tmp_path / "run"
     assert "took" not in text(page_of(directory, plan, environment, rows, of_rows(rows)))
     run = RunDirectory(directory)
-    write_atomic(run.events, '{"event": "x", "time": 60.0}\n{"event": "y", "time": 150.0}\n')
+    events = WorkerStarted(1, time=60.0), RunEnded(State.COMPLETED, time=150.0)
+    write_atomic(run.events, b"".join(map(EVENTS.encode, events)))
     write_atomic(directory / "command.txt", "python -m runner model=<b> 'task.names=[a]'\n")
     outcome = Outcome(State.COMPLETED, tasks=(of_rows(rows),))
     page = render(run, plan, environment, outcome, judge(outcome, (asked(),), VerdictConfig()))
@@ -334,50 +356,6 @@ def test_tables_and_pictures_are_named_for_who_cannot_see_them(
     ):
         label = re.search(r'aria-label="([^"]*)"', tag)
         assert label is not None and re.search(r"\d", label[1]), tag
-
-
-# The pictures
-
-
-def test_a_histogram_counts_every_value_once_and_stays_in_its_frame() -> None:
-    draw = random.Random(1)
-    for _ in range(200):
-        values = [draw.randrange(10 ** draw.randrange(1, 6)) for _ in range(draw.randrange(1, 99))]
-        found = histogram(values)
-        assert found is not None
-        assert len(found.bins) <= MOST_BINS
-        assert sum(int(each.told.rpartition(": ")[2]) for each in found.bins) == len(values)
-        assert max(each.height for each in found.bins) == HEIGHT
-        assert all(each.x >= 0 and each.x + each.width <= WIDTH + 0.1 for each in found.bins)
-
-
-def test_a_histogram_says_its_spread() -> None:
-    found = histogram([*range(1, 101)])
-    assert found is not None
-    assert found.said == "median 50, 95th percentile 95, maximum 100"
-    assert [name for _, name in found.ticks] == ["0", "20", "40", "60", "80", "100"]
-    assert [name for _, name in found.levels] == ["0", "2", "4"]
-    assert found.levels[0][0] == HEIGHT
-    assert histogram([]) is None
-
-
-def test_a_curve_goes_on_where_another_kind_of_request_begins() -> None:
-    done = [0, 30, 60, 0, 20, 40]
-    events = [
-        {"event": "progress", "task": "t", "done": count, "time": float(second)}
-        for second, count in enumerate(done)
-    ]
-    other = {"event": "progress", "task": "u", "done": 7, "time": 99.0}
-    found = curve([*events, other, {"event": "outcome"}], "t")
-    assert found is not None
-    assert found.said == "100 requests in 5 s (20.0 requests/s), half of them within 2 s"
-    heights = [float(point.partition(",")[2]) for point in found.points.split()]
-    assert heights == sorted(heights, reverse=True)
-    assert (heights[0], heights[-1]) == (HEIGHT, 0.0)
-    assert found.ticks == ((0.0, "0"), (128.0, "2"), (256.0, "4"))
-    assert found.levels == ((HEIGHT, "0"), (HEIGHT / 2, "50"), (0.0, "100"))
-    assert curve(events[:2], "t") is None
-    json.dumps(found.ticks)
 
 
 def test_a_strip_stays_on_its_line() -> None:

@@ -365,7 +365,7 @@ def test_versions_that_do_not_belong_together(
     (told,) = found.overruled
     assert told.startswith("CANN 8.5.1 is installed")
     assert told.endswith("(engine.allow_untested=true)")
-    assert f"overruled: {told}" in found.warnings
+    assert f"overridden check: {told}" in found.warnings
 
 
 QWEN3_235B = {

@@ -60,7 +60,7 @@ def serve(local: LocalModel) -> Iterator[Callable[..., AnsweringServer]]:
 
 
 def probed(server: AnsweringServer, model: LocalModel | None = None, **options: Any) -> Probed:
-    endpoint = Endpoint(server.url, "", KEY, VARIABLE, proxied=False)
+    endpoint = Endpoint(server.url, "", KEY, VARIABLE)
     return examine(endpoint, model=model, concurrency=AT_ONCE, **options)
 
 
@@ -152,7 +152,7 @@ def test_a_preflight_can_check_the_identity_alone(
     serve: Callable[..., AnsweringServer], local: LocalModel
 ) -> None:
     server = serve()
-    found = check_identity(Endpoint(server.url, "", KEY, proxied=False), local)
+    found = check_identity(Endpoint(server.url, "", KEY), local)
     assert found.status is Status.PASSED
     assert server.busiest == 1
 
@@ -192,7 +192,7 @@ def test_a_template_that_rejects_system_messages_must_do_so_on_both_sides(
         "{%- for message in messages -%}\n"
         "{%- if message['role'] == 'system' -%}{{ raise_exception('no') }}{%- endif -%}\n",
     )
-    found = check_identity(Endpoint(serve().url, "", KEY, proxied=False), strict)
+    found = check_identity(Endpoint(serve().url, "", KEY), strict)
     assert found.prompts[6].difference == "only the local template rejects it"
     assert found.status is Status.FAILED
 
@@ -350,7 +350,7 @@ def test_a_batch_needs_more_requests_than_are_compared(
     serve: Callable[..., AnsweringServer],
 ) -> None:
     server = serve()
-    found = examine(Endpoint(server.url, "", KEY, proxied=False), concurrency=2)
+    found = examine(Endpoint(server.url, "", KEY), concurrency=2)
     assert "a full batch: --concurrency is at most 3" in found.repeatability.unchecked
 
 
@@ -481,7 +481,6 @@ def test_reasoning_belongs_to_an_answer() -> None:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setenv(VARIABLE, KEY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     def run(url: str, *arguments: str, key: str = VARIABLE) -> int:
         options = ["--api-key-env", key] if key else []

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import re
 from io import StringIO
-from typing import Any
 
 import pytest
 from rich.console import Console
 
+from runner.channel.worker import (
+    EngineStarted,
+    Heartbeat,
+    Progress,
+    Retry,
+    RunEnded,
+    Stage,
+    StageBegun,
+    TaskFinished,
+    Waiting,
+    WorkerStarted,
+)
+from runner.outcome import State
 from runner.report import progress
 from runner.report.progress import ProgressDisplay
 
@@ -45,19 +57,20 @@ def written(console: Console) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def step(done: int, total: int = 100, **more: Any) -> dict[str, Any]:
-    event = {"event": "progress", "task": "gsm8k", "number": 1, "tasks": 1}
-    return {**event, "done": done, "total": total, **more}
+def step(
+    done: int, total: int = 100, task: str = "gsm8k", number: int = 1, tasks: int = 1
+) -> Progress:
+    return Progress(task, number, tasks, done, total)
 
 
 def test_stages_and_the_engine_are_lines() -> None:
     console = log()
     with ProgressDisplay(console) as display:
-        display.show({"event": "worker_started", "pid": 1})
-        display.show({"event": "stage", "stage": "starting engine"})
-        display.show({"event": "engine_started", "engine": ENGINE})
-        display.show({"event": "task_finished", "task": "gsm8k", "seconds": 12.4})
-        display.show({"event": "outcome", "state": "COMPLETED"})
+        display.show(WorkerStarted(pid=1))
+        display.show(StageBegun(Stage.STARTING_ENGINE))
+        display.show(EngineStarted(ENGINE))
+        display.show(TaskFinished("gsm8k", seconds=12.4))
+        display.show(RunEnded(State.COMPLETED))
     assert written(console) == [
         "starting engine …",
         "engine started: Qwen3ForCausalLM, bfloat16, max_model_len 4096, 1000 KV blocks",
@@ -68,12 +81,12 @@ def test_stages_and_the_engine_are_lines() -> None:
 def test_a_point_of_a_sweep_tells_what_takes_its_time(clock: Clock) -> None:
     console = log()
     with ProgressDisplay(console, brief=True) as display:
-        display.show({"event": "stage", "stage": "loading tasks"})
-        display.show({"event": "stage", "stage": "starting engine"})
+        display.show(StageBegun(Stage.LOADING_TASKS))
+        display.show(StageBegun(Stage.STARTING_ENGINE))
         display.show(step(0))
         clock.now += 1
         display.show(step(100))
-        display.show({"event": "task_finished", "task": "gsm8k", "seconds": 1.0})
+        display.show(TaskFinished("gsm8k", seconds=1.0))
     assert written(console) == [
         "starting engine …",
         "gsm8k: 100/100 requests, 100.0 requests/s",
@@ -111,13 +124,13 @@ def test_the_worker_estimates_the_time_left_better_than_the_finished_requests(
         clock.now += 60
         display.show(step(598, total=600))
         clock.now += 10
-        display.show({"event": "heartbeat", "steps": 700, "seconds_left": 85.4})
+        display.show(Heartbeat(700, seconds_left=85.4))
         clock.now += 9
-        display.show({"event": "heartbeat", "steps": 790, "seconds_left": 76.0})
+        display.show(Heartbeat(790, seconds_left=76.0))
         clock.now += 1
-        display.show({"event": "heartbeat", "steps": 800, "seconds_left": 7500.0})
+        display.show(Heartbeat(800, seconds_left=7500.0))
         clock.now += 10
-        display.show({"event": "heartbeat", "steps": 900, "seconds_left": None})
+        display.show(Heartbeat(900, seconds_left=None))
         clock.now += 1
         display.show(step(600, total=600))
     assert written(console)[1:] == [
@@ -132,7 +145,7 @@ def test_an_estimate_ends_with_its_task(clock: Clock) -> None:
     console = log()
     with ProgressDisplay(console) as display:
         display.show(step(0))
-        display.show({"event": "heartbeat", "steps": 7, "seconds_left": 85.4})
+        display.show(Heartbeat(7, seconds_left=85.4))
         display.show(step(0, task="mmlu"))
         clock.now += 10
         display.show(step(50, task="mmlu"))
@@ -144,10 +157,10 @@ def test_a_terminal_shows_how_long_a_stage_takes(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     console = Console(file=StringIO(), force_terminal=True, width=100)
     with ProgressDisplay(console) as display:
-        display.show({"event": "stage", "stage": "starting engine"})
+        display.show(StageBegun(Stage.STARTING_ENGINE))
         assert display._live is not None
         display._live._live.refresh()
-        display.show({"event": "engine_started", "engine": ENGINE})
+        display.show(EngineStarted(ENGINE))
         display.show(step(0))
         display.show(step(50))
         display._live._live.refresh()
@@ -155,6 +168,10 @@ def test_a_terminal_shows_how_long_a_stage_takes(monkeypatch: pytest.MonkeyPatch
     assert re.search(r"starting engine 0:00:00", text)
     assert re.search(r"gsm8k .* 50/100", text)
     assert "starting engine …" not in text
+
+
+def test_every_stage_has_a_text() -> None:
+    assert set(progress.STAGES) == set(Stage)
 
 
 def test_the_first_answers_promise_nothing(clock: Clock) -> None:
@@ -198,7 +215,7 @@ def test_the_next_task_has_a_clock_of_its_own(clock: Clock) -> None:
 def test_a_terminal_shows_any_name_and_is_left_as_it_was(name: str) -> None:
     console = Console(file=StringIO(), force_terminal=True, width=100)
     with ProgressDisplay(console) as display:
-        display.show({"event": "stage", "stage": "loading tasks"})
+        display.show(StageBegun(Stage.LOADING_TASKS))
         display.show(step(0, task=name))
         display.show(step(50, task=name))
         display.show(step(0, task=name, number=2, tasks=2))
@@ -227,8 +244,8 @@ def test_no_control_characters_in_a_log() -> None:
 def test_a_wait_and_a_retry_are_lines_of_their_own() -> None:
     out = log()
     with ProgressDisplay(out) as display:
-        display.show({"event": "waiting", "said": "waiting for memory"})
-        display.show({"event": "retry", "number": 1, "of": 2, "reason": "the worker died"})
-        display.show({"event": "heartbeat", "steps": 3})
+        display.show(Waiting("waiting for memory"))
+        display.show(Retry(number=1, of=2, reason="the worker died"))
+        display.show(Heartbeat(3))
     assert isinstance(out.file, StringIO)
     assert out.file.getvalue() == ("waiting for memory\nthe worker died; retrying (1 of 2)\n")

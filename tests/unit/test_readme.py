@@ -15,12 +15,14 @@ from runner.config.schema import RunConfig
 
 PROJECT = Path(__file__).parent.parent.parent
 README = (PROJECT / "README.md").read_text()
+# Pages of docs/ whose commands can be composed as they are.
+COMMANDS = ("howto.md", "serving.md")
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 
 
 def _commands() -> list[list[str]]:
-    how_to = (PROJECT / "docs" / "howto.md").read_text()
-    lines = re.findall(r"^python -m runner ([^#\n`]*[^#\n` ])", README + how_to, re.MULTILINE)
+    pages = README + "".join((PROJECT / "docs" / name).read_text() for name in COMMANDS)
+    lines = re.findall(r"^python -m runner ([^#\n`]*[^#\n` ])", pages, re.MULTILINE)
     lines += re.findall(r"`python -m runner ([^`]+)`", README)
     return [shlex.split(line) for line in lines if not line.startswith("--help")]
 
@@ -33,7 +35,7 @@ def test_readme_names_commands() -> None:
 def test_every_command_in_the_readme_composes(
     words: list[str], compose: Callable[..., RunConfig]
 ) -> None:
-    swept = re.compile(r"^([\w.]+)=(\w+)(,\w+)+$")
+    swept = re.compile(r"^([\w.]+)=([\w.:/]+)(,[\w.:/]+)+$")
     overrides = [swept.sub(r"\1=\2", word) for word in words if not word.startswith("--")]
     assert compose(*overrides).model.name
 

@@ -343,7 +343,7 @@ def test_promoting_moves_the_alias(
 def test_an_id_that_leads_out_of_the_cache_is_none(
     config: RunConfig, cache: Path, courier: Courier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "find_alias", lambda *arguments, **named: "../../outside")
+    monkeypatch.setattr(courier, "ask", lambda request, timeout_s: "../../outside")
     with pytest.raises(UserError, match="returned an invalid run id"):
         locate("baseline@fixed/gsm8k", "http://127.0.0.1:9", courier)
 

@@ -215,14 +215,14 @@ def test_trust_remote_code_is_named_when_it_was_on(
     assert ("trust_remote_code was on" in text) is on
 
 
-def test_what_was_overruled_is_named(
+def test_an_overridden_check_is_named(
     plan: Plan, environment: Environment, outcome: Outcome, verdict: Verdict
 ) -> None:
     line = "parallelism.tp=1: weights alone need 60.0 GiB (engine.allow_oversized=true)"
     overruled = replace(plan, overruled=(line,))
-    assert f"> **Overruled**: {line}" in render(overruled, environment, outcome, verdict)
-    assert f"Overruled: {line}" in findings(overruled, outcome, verdict)
-    assert "verruled" not in render(plan, environment, outcome, verdict)
+    assert f"> **Overridden check**: {line}" in render(overruled, environment, outcome, verdict)
+    assert f"Overridden check: {line}" in findings(overruled, outcome, verdict)
+    assert "verridden" not in render(plan, environment, outcome, verdict)
 
 
 @pytest.mark.parametrize(("dirty", "said"), [(True, True), (False, False), (None, False)])

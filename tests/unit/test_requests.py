@@ -233,7 +233,7 @@ def test_examples_that_hold_the_question_and_its_answer_are_counted(load: Load) 
     loaded = load(WORDS, num_fewshot=3, fewshot_config={**examples, "sampler": "first_n"})
     built(loaded)
     (one,) = found(loaded)
-    assert (one.kind, one.samples, one.doc_id) == ("own answer", 2, 1)
+    assert (one.kind, one.samples, one.doc_id) == ("answer in examples", 2, 1)
 
 
 def test_a_question_that_the_data_holds_twice_is_its_own_example(load: Load) -> None:
@@ -241,7 +241,7 @@ def test_a_question_that_the_data_holds_twice_is_its_own_example(load: Load) -> 
     loaded = load(twice, num_fewshot=4, fewshot_split="test")
     built(loaded)  # of five documents, lm-eval leaves out the one that is asked
     (one,) = found(loaded)
-    assert (one.kind, one.samples, one.doc_id) == ("own answer", 2, 0)
+    assert (one.kind, one.samples, one.doc_id) == ("answer in examples", 2, 0)
 
 
 def test_examples_from_the_only_split_can_be_the_question_itself(load: Load) -> None:
@@ -249,7 +249,7 @@ def test_examples_from_the_only_split_can_be_the_question_itself(load: Load) -> 
     requests = built(loaded)
     own = {n for n, each in enumerate(requests) if each.args[0].count(WORDS[n]["q"]) > 1}
     (one,) = found(loaded)
-    assert own and (one.kind, one.samples, one.doc_id) == ("own answer", len(own), min(own))
+    assert own and (one.kind, one.samples, one.doc_id) == ("answer in examples", len(own), min(own))
 
 
 def test_a_number_of_examples_that_the_task_fixes_is_refused(load: Load, plan: Plan) -> None:

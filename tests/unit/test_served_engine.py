@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +20,9 @@ from runner.errors import UserError
 from runner.lm.answer import TOO_LONG
 from runner.runtimes.server.endpoint import Endpoint, ServerError
 from runner.runtimes.server.engine import ServedEngine
+from runner.runtimes.server.requests import Requests
 from runner.runtimes.server.retries import Patience
+from runner.runtimes.server.server import ServedModel, ServerFacts
 from runner.runtimes.vllm.engine import Question, enqueue, generated, refused
 from tests.misbehaving_server import (
     KEY,
@@ -75,17 +79,20 @@ def server() -> Iterator[MisbehavingServer]:
     server.stop()
 
 
-def connected(server: MisbehavingServer, **options: Any) -> ServedEngine:
-    endpoint = Endpoint(
-        server.url, options.pop("model", MODEL), options.pop("key", KEY), "MY_KEY", proxied=False
+def connected(
+    server: MisbehavingServer, *, model: str = MODEL, key: str = KEY, **options: Any
+) -> ServedEngine:
+    served = ServedModel(MODEL, max_model_len=LONGEST, owned_by=options.pop("owned_by", "vllm"))
+    facts = ServerFacts(server.url, None, replace(served, id=model), (served,))
+    facts = replace(facts, fields=options.pop("fields", {}))
+    patience, stall_s = options.pop("patience", QUICK), options.pop("stall_s", math.inf)
+    return ServedEngine(
+        Endpoint(server.url, api_key=key, api_key_env="MY_KEY"),
+        Requests(facts, **options),
+        connections=8,
+        patience=patience,
+        stall_s=stall_s,
     )
-    settings: dict[str, Any] = {
-        "connections": 8,
-        "max_model_len": LONGEST,
-        "models": (MODEL,),
-        "patience": QUICK,
-    }
-    return ServedEngine(endpoint, **{**settings, **options})
 
 
 @pytest.fixture
@@ -192,7 +199,7 @@ def test_a_parameter_that_cannot_be_sent_is_an_error(engine: ServedEngine) -> No
 
 
 def test_other_servers_get_no_parameters_of_vllms(server: MisbehavingServer) -> None:
-    engine = connected(server, vllm=False)
+    engine = connected(server, owned_by="somebody")
     send(engine, [1, 2])
     receive(engine, 1)
     assert set(server.bodies[0]) == {
@@ -208,6 +215,13 @@ def test_other_servers_get_no_parameters_of_vllms(server: MisbehavingServer) -> 
     engine.close()
 
 
+def test_a_field_that_the_server_does_not_know_is_an_error(server: MisbehavingServer) -> None:
+    engine = connected(server, owned_by="somebody", fields={"/completions": {"model", "prompt"}})
+    with pytest.raises(UserError, match="does not read frequency_penalty, logprobs, max_tokens"):
+        send(engine, [1, 2])
+    engine.close()
+
+
 def test_an_adapter_is_asked_by_its_name(server: MisbehavingServer, engine: ServedEngine) -> None:
     adapter = SimpleNamespace(lora_name="finetuned")
     server.always = changed()
@@ -217,8 +231,8 @@ def test_an_adapter_is_asked_by_its_name(server: MisbehavingServer, engine: Serv
 
 
 def test_connections_are_few_and_kept(server: MisbehavingServer, engine: ServedEngine) -> None:
-    server.delay_s = 0.01
-    ask_many(engine, 60)
+    server.delay_s = 0.3  # long enough for a busy machine to send all eight
+    ask_many(engine, 32)
     assert server.largest == 8
     assert server.connections <= 8
     assert threading.active_count() < 8
@@ -566,3 +580,27 @@ def test_each_run_has_a_prefix_cache_of_its_own(
     ask_many(engine, 1)
     first, second, third = (body["cache_salt"] for body in server.bodies)
     assert first == second != third
+
+
+def test_a_server_that_makes_no_token_is_noticed(server: MisbehavingServer) -> None:
+    """It answers everything but prompts, and its counters stand still."""
+    server.always = never
+    engine = connected(server, stall_s=0.2, patience=Patience())
+    send(engine, [1, 2, 3])
+    with pytest.raises(ServerError, match=r"no token within limits\.stall_s=0\.2 seconds"):
+        for _ in range(10):
+            engine.step()
+    engine.close()
+
+
+def test_an_answer_that_takes_too_long_twice_is_not_asked_for_again(
+    server: MisbehavingServer,
+) -> None:
+    server.always = never
+    engine = connected(server, patience=Patience(request_s=0.2, first_wait_s=0.01))
+    send(engine, [1, 2, 3])
+    with pytest.raises(ServerError, match=r"gave up: no complete answer within 0\.2 s"):
+        for _ in range(10):
+            engine.step()
+    assert server.requests["/v1/completions"] == 2
+    engine.close()

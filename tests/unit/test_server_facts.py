@@ -13,8 +13,8 @@ import pytest
 from runner.errors import UserError
 from runner.runtimes.server.endpoint import Endpoint
 from runner.runtimes.server.metrics import Speculation, read_counters, work_between
-from runner.runtimes.server.server import server_counters, server_facts
-from tests.misbehaving_server import KEY, LONGEST, MODEL, MisbehavingServer
+from runner.runtimes.server.server import server_counters, server_facts, tells_logprobs
+from tests.misbehaving_server import KEY, LONGEST, MODEL, MisbehavingServer, status
 
 BEFORE = """\
 # TYPE vllm:num_preemptions counter
@@ -100,7 +100,7 @@ def server() -> Iterator[MisbehavingServer]:
 
 
 def at(server: MisbehavingServer, **changed: Any) -> Endpoint:
-    settings = {"url": server.url, "api_key": KEY, "api_key_env": "MY_KEY", "proxied": False}
+    settings = {"url": server.url, "api_key": KEY, "api_key_env": "MY_KEY"}
     return Endpoint(**{**settings, **changed})
 
 
@@ -172,7 +172,7 @@ def test_a_url_without_v1_is_told(server: MisbehavingServer) -> None:
     ],
 )
 def test_a_url_that_leads_nowhere_is_told(url: str, told: str) -> None:
-    assert f"engine.endpoint.url={url}: {told}" in refusal(Endpoint(url, proxied=False))
+    assert f"engine.endpoint.url={url}: {told}" in refusal(Endpoint(url))
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +236,19 @@ def test_an_authority_of_the_users_own_is_trusted(
 def test_a_missing_authority_is_told(server: MisbehavingServer) -> None:
     said = refusal(at(server, ca_file="/nowhere.pem"))
     assert said.startswith("engine.endpoint.ca_file=/nowhere.pem: ")
+
+
+def test_log_probabilities_are_asked_for(server: MisbehavingServer) -> None:
+    assert tells_logprobs(at(server), MODEL)
+    server.always = status(400, "no logprobs here")
+    assert not tells_logprobs(at(server), MODEL)
+
+
+def test_a_proxy_without_a_list_of_models_is_asked_a_question(
+    server: MisbehavingServer,
+) -> None:
+    """As vllm-ascend's proxies for prefill/decode disaggregation up to 0.26."""
+    server.lists_models = False
+    assert "not an OpenAI-compatible server" in refusal(at(server))
+    facts = server_facts(at(server, model=MODEL))
+    assert (facts.model.id, facts.model.max_model_len, facts.vllm) == (MODEL, None, True)

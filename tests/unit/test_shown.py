@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from runner.runtimes.hf.shown import as_vllm_shows
+from runner.runtimes.shown import as_vllm_shows
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

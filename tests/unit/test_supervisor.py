@@ -12,10 +12,20 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from runner.channel.lines import ChannelError
+from runner.channel.worker import (
+    COMMANDS,
+    Event,
+    Import,
+    LogTo,
+    Retry,
+    Run,
+    StageBegun,
+    read_events,
+)
 from runner.config.schema import LimitsConfig
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.packages import OURS, own_code
@@ -25,6 +35,10 @@ from runner.supervision.checking import Checker
 from runner.supervision.processes import SHARED_MEMORY, group_members
 from runner.supervision.supervisor import Display, Supervisor
 from runner.supervision.worker_process import temporary_files_in
+
+STAGE = '{"event": "stage", "stage": "loading tasks"}'
+STARTED = '{"event": "engine_started", "engine": {}}'
+PROGRESS = '{"event": "progress", "task": "gsm8k", "number": 1, "tasks": 1, "done": 3, "total": 8}'
 
 
 def supervise(plan: Plan, run: RunDirectory, display: Display, **limits: float) -> Outcome:
@@ -36,9 +50,9 @@ class Seen:
     """Keeps what it is shown."""
 
     def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Event] = []
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         self.events.append(event)
 
 
@@ -62,14 +76,25 @@ def test_half_a_line_is_the_end_and_what_came_before_is_kept(
 ) -> None:
     before = TaskOutcome("gsm8k", (), expected=8, evaluated=8)
     write_json(run.outcome, Outcome(State.ERROR, "unfinished", (before,)))
-    play(monkeypatch, tmp_path, """printf '{"event": "stage", "stage": "x"}\\n{"eve' >&9; exit 7""")
+    play(monkeypatch, tmp_path, f"""echo '{STAGE}' >&9; printf '{{"eve' >&9; exit 7""")
     seen = Seen()
     outcome = supervise(plan, run, seen)
     assert outcome.state is State.ERROR
     assert outcome.reason == "the worker process died (exit status 7)"
     assert outcome.tasks == (before,)
-    assert [event["event"] for event in seen.events] == ["stage"]
+    assert [type(event) for event in seen.events] == [StageBegun]
     assert read_json(run.outcome, Outcome) == outcome
+
+
+@pytest.mark.parametrize("line", ["Traceback", '{"event": "unheard of"}'])
+def test_a_worker_that_sends_no_event_is_our_failure_and_is_ended(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    play(monkeypatch, tmp_path, f"echo $$ > leader; echo '{line}' >&9; sleep 600")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ChannelError, match="not a known event"):
+        supervise(plan, run, Seen())
+    assert group_members(int((tmp_path / "leader").read_text())) == []
 
 
 def test_a_child_that_holds_the_pipe_open_delays_nothing_and_is_killed(
@@ -91,13 +116,13 @@ def test_a_worker_deaf_to_signals_is_killed(
     play(
         monkeypatch,
         tmp_path,
-        """trap '' TERM; echo $$ > leader; echo '{"event": "stage", "stage": "x"}' >&9
+        f"""trap '' TERM; echo $$ > leader; echo '{STAGE}' >&9
         while true; do sleep 1; done""",
     )
     monkeypatch.chdir(tmp_path)
 
     class Interrupting(Seen):
-        def show(self, event: dict[str, Any]) -> None:
+        def show(self, event: Event) -> None:
             threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
@@ -124,15 +149,12 @@ def test_no_engine_starts_on_code_that_has_changed_since_the_check(
     assert (tmp_path / "started").exists()
 
 
-PROGRESS = '{"event": "progress", "task": "gsm8k", "done": 3, "total": 8}'
-
-
 @pytest.mark.parametrize(
     ("script", "limits", "said"),
     [
         ("sleep 600", {"start_s": 0.3}, "limits.start_s=0.3 seconds; last activity"),
         (
-            f"""echo '{{"event": "engine_started"}}' >&9; echo '{PROGRESS}' >&9; sleep 600""",
+            f"""echo '{STARTED}' >&9; echo '{PROGRESS}' >&9; sleep 600""",
             {"start_s": 60, "stall_s": 0.3},
             "evaluating gsm8k, 3 of 8 requests answered",
         ),
@@ -200,9 +222,9 @@ def test_a_retry_that_succeeds_is_the_run_and_is_recorded(
     assert outcome.state is State.COMPLETED
     assert len(outcome.retries) == 2
     assert read_json(run.outcome, Outcome) == outcome
-    again = [event for event in seen.events if event["event"] == "retry"]
-    assert [(event["number"], event["of"]) for event in again] == [(1, 3), (2, 3)]
-    assert [json.loads(line) for line in run.events.read_text().splitlines()] == seen.events
+    again = [event for event in seen.events if isinstance(event, Retry)]
+    assert [(event.number, event.of) for event in again] == [(1, 3), (2, 3)]
+    assert list(read_events(run.events)) == seen.events
     assert run.engine_log.read_text() == "attempt 1\nattempt 2\nattempt 3\n"
 
 
@@ -250,7 +272,7 @@ def test_an_engine_whose_process_was_killed_is_not_waited_for(
     play(
         monkeypatch,
         tmp_path,
-        f"""sleep 600 & echo '{{"event": "engine_started"}}' >&9; echo '{PROGRESS}' >&9
+        f"""sleep 600 & echo '{STARTED}' >&9; echo '{PROGRESS}' >&9
         sleep 0.3; kill -9 $!; exec sleep 600""",
     )
     outcome = supervise(plan, run, Seen(), stall_s=600)
@@ -262,7 +284,7 @@ def test_an_engine_whose_process_was_killed_is_not_waited_for(
     "then",
     [
         "sleep 1",
-        """echo '{"event": "engine_started"}' >&9; until [ -e shown ]; do sleep 0.01; done""",
+        f"""echo '{STARTED}' >&9; until [ -e shown ]; do sleep 0.01; done""",
     ],
     ids=["as it starts", "as soon as anybody knows of it"],
 )
@@ -288,7 +310,7 @@ def test_no_shared_memory_stays_of_an_engine_that_dies_with_all_its_processes(
     class Late(Seen):
         """Shows an event for as long as anybody lives."""
 
-        def show(self, event: dict[str, Any]) -> None:
+        def show(self, event: Event) -> None:
             Path("shown").touch()
             while group_members(int(Path("leader").read_text())):
                 time.sleep(0.01)
@@ -317,7 +339,7 @@ def test_a_worker_is_told_when_its_runs_verdict_is_on_disk(
         supervisor.recorded()
         supervisor.evaluate(plan, run, Seen(), LimitsConfig())
         supervisor.recorded()
-    assert (tmp_path / "told").read_text() == '{"recorded": true}\n{"exit": true}\n'
+    assert (tmp_path / "told").read_text() == '{"command": "recorded"}\n{"command": "exit"}\n'
 
 
 def test_no_secret_is_in_a_retrys_reason(
@@ -361,7 +383,7 @@ def test_sockets_stay_out_of_a_directory_with_a_long_name(monkeypatch: pytest.Mo
 
 
 CHECKS = """read -r line; echo "$line" >> asked; echo "$HF_HUB_OFFLINE" > offline
-dir=$(echo "$line" | sed 's/.*"run_directory": "\\([^"]*\\)".*/\\1/')
+dir=$(echo "$line" | sed 's/.*"directory": "\\([^"]*\\)".*/\\1/')
 echo '{"event": "unchecked", "text": "data"}' >&9
 echo '{"event": "built", "requests": {"gsm8k": 8}}' >&9
 echo '{"state": "'$STATE'", "reason": "why", "tasks": []}' > "$dir/outcome.json"
@@ -381,7 +403,8 @@ def test_a_check_ends_before_the_engine_and_fetches_nothing(
         found = checker.check(plan, Seen(), LimitsConfig(), weights=False)
     assert (found.outcome.state.value, found.status) == (state, status)
     assert (found.unchecked, found.requests) == (["data"], {"gsm8k": 8})
-    assert json.loads((tmp_path / "asked").read_text())["check"] == {"weights": False}
+    command = json.loads((tmp_path / "asked").read_text())
+    assert (command["command"], command["weights"]) == ("check", False)
     assert (tmp_path / "offline").read_text() == "1\n"
 
 
@@ -391,8 +414,8 @@ def test_a_worker_that_was_started_early_imports_and_then_gets_the_run(
     play(
         monkeypatch,
         tmp_path,
-        """echo $$ >> started; read -r line; echo "$line" > told
-        read -r line; echo "$line" >> told
+        """echo $$ >> started
+        for each in 1 2 3; do read -r line; echo "$line" >> told; done
         cat > run/outcome.json <<< '{"state": "COMPLETED", "reason": "", "tasks": []}'
         echo '{"event": "outcome", "state": "COMPLETED"}' >&9; read -r line""",
     )
@@ -402,9 +425,10 @@ def test_a_worker_that_was_started_early_imports_and_then_gets_the_run(
         outcome = supervisor.evaluate(plan, run, Seen(), LimitsConfig())
     assert outcome.state is State.COMPLETED
     assert len((tmp_path / "started").read_text().splitlines()) == supervisor.starts == 1
-    first, second = map(json.loads, (tmp_path / "told").read_text().splitlines())
-    assert first == {"import": "vllm"}
-    assert second["log"] == str(run.engine_log)
+    first, second, third = map(COMMANDS.decode, (tmp_path / "told").read_bytes().splitlines())
+    assert first == Import("vllm")
+    assert isinstance(second, LogTo) and second.log == run.engine_log
+    assert third == Run(run.path)
 
 
 def test_a_worker_that_was_started_with_other_variables_is_not_used(

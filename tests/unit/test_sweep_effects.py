@@ -41,6 +41,7 @@ def found(pairs: Sequence[tuple[Answers, Answers]]) -> Effect:
 def test_one_pair_of_binary_scores() -> None:
     seen = found([paired(31, 12, 600)])
     assert (seen.test, seen.n, seen.up, seen.down, seen.pairs) == (MCNEMAR, 600, 12, 31, 1)
+    assert (seen.changes(True), seen.changes(False)) == ((12, 31), (31, 12))
     assert seen.difference == pytest.approx(-19 / 600)
     assert seen.p == pytest.approx(mcnemar(31, 12))
     assert seen.share and not seen.identical

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from PIL import Image
 from rich.console import Console
 
 from runner import sync
+from runner.present.plots import COLOURS, PALETTE
 from runner.rundir import write_json
 from runner.sweep.finish import finish
 from runner.tracking.links import view_name
 from runner.tracking.summaries import SUMMARY
 from runner.tracking.tracked import TrackedRun
 from runner.tracking.views import view_tag
+from tests.html import Page
 from tests.sweeps import ID, Asked, Found, begun, build, grid
 
 TP, LENGTH = "parallelism.tp", "engine.max_model_len"
@@ -87,6 +90,7 @@ def test_files(tmp_path: Path) -> None:
     page = (sweep / "sweep.md").read_text(encoding="utf-8")
     assert page.startswith("# tp changes mini acc: −25.0 points (2 vs 1)\n")
     assert f"\nSweep {ID}, 4 points: 2 PASSED, 2 FAILED.\n" in page
+    assert "| −33.6 points to −16.4 points | 0 | 25 | 25 |" in page
     drawn = sorted(file.name for file in (sweep / "figures").iterdir())
     assert drawn == [
         "mini_acc.by_max_model_len.png",
@@ -98,6 +102,20 @@ def test_files(tmp_path: Path) -> None:
         assert f"](figures/{name})" in page
         with Image.open(sweep / "figures" / name) as picture:
             picture.verify()
+
+
+def test_the_pages_figures_follow_its_colours(tmp_path: Path) -> None:
+    """Drawn as SVG: no bitmap, which dark mode would leave white, and no colour of the page."""
+    sweep = build(tmp_path / "sweep", square())
+    finish(sweep, screen()[0])
+    page = (sweep / "sweep.html").read_text(encoding="utf-8")
+    assert Page(page).open == []
+    figures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(figures) == 4 and "data:image" not in page
+    own = set(re.findall("#[0-9a-f]{6}", " ".join(figures)))
+    assert own <= set(PALETTE) and not own & set(COLOURS.values())
+    assert all("var(--ink)" in each and 'aria-label="' in each for each in figures)
+    assert "<figcaption>100 questions per point. Bars: 95 % interval" in page
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "long" * 75, "two\nlines", "<script>x</script>"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from markupsafe import Markup
+
 from runner.sweep.answers import read_answers
 from runner.sweep.comparison import compare
 from runner.sweep.figures import Figure
@@ -17,7 +19,9 @@ from tests.sweeps import Asked, Found, build, grid
 
 TP = "parallelism.tp"
 HOSTILE = ["</td><script>alert(1)</script>", "\u202egnp.exe", "{{ 7 * 7 }}"]
-PLOT = Figure("mini_acc.by_tp.png", b"\x89PNG", "mini acc by tp: tp=1 0.800; tp=2 0.550")
+TOLD = "mini acc by tp: tp=1 0.800; tp=2 0.550"
+DRAWN = Markup(f'<svg role="img" aria-label="{TOLD}"></svg>')
+PLOT = Figure("mini_acc.by_tp.png", b"\x89PNG", DRAWN, TOLD, "100 questions per point.")
 LINKS = Links("http://there/table", "http://there/chart", "http://there/compare")
 
 
@@ -51,12 +55,13 @@ def test_the_answer_comes_first_then_the_points(tmp_path: Path) -> None:
         "tp: 2 vs 1: −25.0 points (95 %",
         'href="0/report.md"',
         'id="tests"',
-        "data:image/png;base64,",
+        "<svg",
+        "<figcaption>100 questions per point.</figcaption>",
         'id="reproduce"',
     ]
     places = [text.index(each) for each in order]
     assert places == sorted(places)
-    assert 'alt="mini acc by tp: tp=1 0.800; tp=2 0.550"' in text
+    assert DRAWN in text
     assert (
         "value 0.550, 95 % interval" in text and "baseline 0.800, tolerated 0.762 to 0.842" in text
     )

@@ -60,7 +60,9 @@ def finish(tmp_path: Path, config: RunConfig, facts: Facts, environment: Environ
         plan = make_plan(config, facts)
         write_json(files.plan, plan)
         write_json(files.tracking, records.begin(config, plan, environment, 1000))
-        write_atomic(files.events, '{"event": "outcome", "time": 5.0}\n{"event": "half')
+        write_atomic(
+            files.events, '{"event": "outcome", "time": 5.0, "state": "COMPLETED"}\n{"event": "half'
+        )
         write_json(files.outcome, outcome)
         if verdict is not None:
             write_json(files.verdict, verdict)
@@ -133,6 +135,7 @@ def test_what_is_not_known_is_left_out(outcome: Outcome, verdict: Verdict) -> No
     idle = replace(outcome, tasks=(replace(outcome.tasks[0], seconds=0.0),), timings={})
     assert metrics(idle, replace(verdict, metrics=(bare,))) == {
         "gsm8k/unparsable": 0.0,
+        "gsm8k/degenerate": 0.0,
     }
 
 
@@ -318,7 +321,7 @@ def test_a_run_without_a_verdict_was_killed(finish: Finish, outcome: Outcome) ->
 
 def test_a_clock_that_went_back(finish: Finish, outcome: Outcome, verdict: Verdict) -> None:
     run = finish(outcome, verdict)
-    write_atomic(run.events, '{"event": "outcome", "time": 0.5}\n')
+    write_atomic(run.events, '{"event": "outcome", "time": 0.5, "state": "COMPLETED"}\n')
     assert read_record(run).ended_ms == 1000
 
 
@@ -338,8 +341,8 @@ def send(store_file: Path, config: RunConfig, finish: Finish) -> Send:
     config.tracking.experiment = "an experiment"
 
     def sent(outcome: Outcome, verdict: Verdict, name: str = "run") -> Any:
-        tracked = sender.send_run(str(finish(outcome, verdict, name).path))
-        return MlflowClient(tracking_uri=config.tracking.uri).get_run(tracked["run_id"])
+        tracked = sender.send_run(finish(outcome, verdict, name).path)
+        return MlflowClient(tracking_uri=config.tracking.uri).get_run(tracked.run_id)
 
     return sent
 
@@ -387,11 +390,11 @@ def test_the_runs_page_links_to_the_run_in_mlflow(
 
     run = finish(outcome, verdict)
     write_atomic(run.report_html, f"<html>{mlflow_link.START}{mlflow_link.END}</html>")
-    tracked = sender.send_run(str(run.path))
+    tracked = sender.send_run(run.path)
     page = run.report_html.read_text()
-    assert tracked["run_id"] in page and "mlflow ui --backend-store-uri" in page
-    client = MlflowClient(tracking_uri=tracked["uri"])
-    copy = Path(client.download_artifacts(tracked["run_id"], "report.html", str(tmp_path)))
+    assert tracked.run_id in page and "mlflow ui --backend-store-uri" in page
+    client = MlflowClient(tracking_uri=tracked.uri)
+    copy = Path(client.download_artifacts(tracked.run_id, "report.html", str(tmp_path)))
     assert copy.read_text() == page
 
 
@@ -493,8 +496,8 @@ def test_sent_twice_it_is_one_run(
 
     asked = replace(outcome, tasks=(replace(outcome.tasks[0], data_digest="abc"),))
     stored = send(asked, verdict)
-    again = sender.send_run(str(tmp_path / "run"))
-    assert again["run_id"] == stored.info.run_id
+    again = sender.send_run(tmp_path / "run")
+    assert again.run_id == stored.info.run_id
     client = MlflowClient(tracking_uri=f"sqlite:///{store_file}")
     (only,) = client.search_runs([stored.info.experiment_id])
     assert only.data.metrics == stored.data.metrics

@@ -354,8 +354,8 @@ def test_two_infinities_are_not_the_same_accuracy() -> None:
         ({"truncated": 1}, "1 prompts were left-truncated to max_model_len"),
         ({"refused": 3}, "3 prompts exceeded max_model_len and were not sent"),
         (
-            {"departures": (Departure("own answer", "the examples hold it", 7, "mmlu", 3),)},
-            "in 7 of 900 samples, the examples hold it (for example document 3 of mmlu)",
+            {"departures": (Departure("answer in examples", "they hold it", 7, "mmlu", 3),)},
+            "in 7 of 900 samples, they hold it (for example document 3 of mmlu)",
         ),
     ],
 )

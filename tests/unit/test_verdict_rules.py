@@ -5,12 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from runner.config.verdict import MetricRuleConfig, NumericsConfig, VerdictConfig
 from runner.evidence.samples import Sample
-from runner.outcome import MetricResult, Outcome, State, TaskOutcome
+from runner.outcome import (
+    Degeneracy,
+    Degenerate,
+    MetricResult,
+    Outcome,
+    State,
+    TaskOutcome,
+)
 from runner.plan import Evaluation
 from runner.stats import ALPHA, drops
 from runner.stats.flips import mcnemar_drop, upper_drop
@@ -51,7 +59,7 @@ def run(
     samples: Sequence[Sample],
     higher: bool | None = True,
     stderr: float | None = 0.01,
-    **counts: int,
+    **counts: Any,
 ) -> Outcome:
     """A completed run whose one metric is the mean of the samples' scores."""
     scores = [sample.scores["acc"] for sample in samples]
@@ -298,8 +306,17 @@ def test_a_metric_that_only_the_reference_has_is_missing() -> None:
 
 
 @pytest.mark.parametrize("rule", [NOT_WORSE, PAIRED, NUMERICS])
-@pytest.mark.parametrize("counts", [{"truncated": 1}, {"refused": 1}, {"unmatched": 1}])
-def test_doubts_never_pass_under_any_rule(rule: VerdictConfig, counts: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"truncated": 1},
+        {"refused": 1},
+        {"unmatched": 1},
+        {"degenerate": (Degenerate(Degeneracy.NOT_A_NUMBER, 1, TASK, 3),)},
+        {"degenerate": (Degenerate(Degeneracy.REPEATING, 10, TASK, 3),)},
+    ],
+)
+def test_doubts_never_pass_under_any_rule(rule: VerdictConfig, counts: dict[str, Any]) -> None:
     own = [replace(each, token_ids=(1,), logprobs=(-0.1,), margins=(2.0,)) for each in
            questions([1.0, 0.0] * 450)]  # fmt: skip
     lenient = replace(rule, cluster="none")
@@ -318,6 +335,41 @@ def test_a_reference_that_could_not_ask_everything_excuses_no_drop(rule: Verdict
     assert (
         "in the reference run, 7 prompts exceeded max_model_len and were not sent" in verdict.reason
     )
+
+
+@pytest.mark.parametrize("rule", [PAIRED, NUMERICS])
+@pytest.mark.parametrize(
+    ("theirs", "ours", "status"),
+    [
+        (90, 90, Status.PASSED),
+        (90, 99, Status.PASSED),
+        (90, 100, Status.INCONCLUSIVE),
+        (0, 10, Status.INCONCLUSIVE),
+        (90, 0, Status.PASSED),
+    ],
+)
+def test_a_model_that_repeats_itself_does_so_in_the_reference_run_too(
+    rule: VerdictConfig, theirs: int, ours: int, status: Status
+) -> None:
+    own = [replace(each, token_ids=(1,), logprobs=(-0.1,), margins=(2.0,)) for each in
+           questions([1.0, 0.0] * 450)]  # fmt: skip
+
+    def repeating(answers: int) -> Outcome:
+        return run(own, degenerate=(Degenerate(Degeneracy.REPEATING, answers, TASK, 3),))
+
+    verdict = judge(repeating(ours), (asked(),), rule, own, against(own, repeating(theirs)))
+    assert verdict.status is status
+    assert ("in the reference run" in verdict.reason) is (status is Status.INCONCLUSIVE)
+
+
+@pytest.mark.parametrize("rule", [PAIRED, NUMERICS])
+def test_a_reference_with_odd_numbers_excuses_no_drop(rule: VerdictConfig) -> None:
+    own = [replace(each, token_ids=(1,), logprobs=(-0.1,), margins=(2.0,)) for each in
+           questions([1.0, 0.0] * 450)]  # fmt: skip
+    theirs = run(own, degenerate=(Degenerate(Degeneracy.NOT_A_NUMBER, 2, TASK, 3),))
+    verdict = judge(run(own), (asked(),), rule, own, against(own, theirs))
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "in the reference run, 2 answers have a log-probability" in verdict.reason
 
 
 # Clusters
@@ -341,7 +393,7 @@ def test_subjects_widen_the_bound_and_are_named() -> None:
     )
     metric = only(verdict)
     assert metric.clusters == 6
-    assert "standard errors clustered by 6 subjects" in beneath(metric)
+    assert "clustered by subject (6 clusters)" in beneath(metric)
     assert metric.p == pytest.approx(mcnemar_drop(12, 0))
     assert metric.upper is not None and metric.upper > upper_drop(12, 0, 600)
     without = replace(PAIRED, cluster="none")
@@ -360,7 +412,7 @@ def test_samples_of_one_passage_share_their_fate() -> None:
     # The reference run was not asked for the field.
     metric = only(judge(run(own), (asked(),), rule, own, against(questions(before))))
     assert metric.p is not None and metric.p > ALPHA > mcnemar_drop(12, 0)
-    assert "clustered by 50 passage" in beneath(metric)
+    assert "clustered by passage (50 clusters)" in beneath(metric)
     bare = questions(after)
     metric = only(judge(run(bare), (asked(),), rule, bare, against(questions(before))))
     assert metric.status is Status.INCONCLUSIVE

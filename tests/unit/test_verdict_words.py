@@ -23,14 +23,14 @@ JUDGED = MetricVerdict(
     interval=(0.48, 0.52), n=900, baseline=0.51, difference=-0.01, reason="why", rule="paired",
     test="exact McNemar", drop=0.01, p=0.03, p_adjusted=0.06, margin=0.02, upper=0.024,
     detectable=0.019, samples_to_decide=1200, clusters=30,
-    evidence="30 samples worse, 21 better; standard errors clustered by 30 subjects",
+    evidence="30 samples worse, 21 better; clustered by subject (30 clusters)",
 )  # fmt: skip
 SAID = (
     "exact McNemar, one-sided p = 0.03 (0.06 after Holm correction); "
-    "drop +0.0100, upper bound +0.0240 (95 %), margin 0.02; "
+    "drop +0.0100 (95 % upper bound +0.0240, margin 0.02); "
     "detectable drop 0.0190 (80 % power); "
-    "about 1,200 samples are needed to decide at this margin; "
-    "30 samples worse, 21 better; standard errors clustered by 30 subjects"
+    "about 1,200 samples decide at this margin with 80 % power; "
+    "30 samples worse, 21 better; clustered by subject (30 clusters)"
 )
 
 
@@ -43,11 +43,11 @@ def test_everything_that_a_test_found_is_in_one_sentence() -> None:
 
 
 def test_a_failure_asks_for_no_more_samples() -> None:
-    assert "needed to decide" not in beneath(replace(JUDGED, status=Status.FAILED))
+    assert "samples decide" not in beneath(replace(JUDGED, status=Status.FAILED))
 
 
 def test_a_bound_that_is_none_is_said() -> None:
-    assert "upper bound none (95 %)" in beneath(replace(JUDGED, upper=float("inf")))
+    assert "95 % upper bound none" in beneath(replace(JUDGED, upper=float("inf")))
 
 
 def test_the_originals_rule_says_what_it_would_have_seen() -> None:
@@ -55,7 +55,7 @@ def test_the_originals_rule_says_what_it_would_have_seen() -> None:
                     margin=None, upper=None, evidence="")  # fmt: skip
     assert beneath(plain) == (
         "detectable drop 0.0190 (80 % power); "
-        "1,200 samples are enough for a run without a drop to pass with 95 % probability"
+        "with 1,200 samples, a run without a drop passes with 95 % probability"
     )
     assert beneath(replace(plain, detectable=None, samples_to_decide=None)) == ""
 
@@ -66,7 +66,9 @@ def test_the_report_names_the_reference_and_the_evidence(
     text = render(plan, environment, outcome, of(JUDGED))
     assert SAID in text
     assert f"Reference: {reference(USED)}" in text
-    assert "m on cuda (TP2, bfloat16), verdict PASSED; engine e1, evaluation v1" in text
+    assert f"m on cuda (TP2, bfloat16), verdict PASSED, MLflow run {'f' * 32}; " in text
+    assert "fingerprints: engine e1, evaluation v1; /runs/a" in text
+    assert reference(replace(USED, name="/runs/a")).count("/runs/a") == 1
     assert "Reference" not in render(
         plan, environment, outcome, replace(of(JUDGED), reference=None)
     )

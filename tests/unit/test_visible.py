@@ -63,6 +63,7 @@ def test_what_can_be_seen_stays(text: str) -> None:
         ("a\u202eb", "a⟨U+202E⟩b"),
         ("b\u200dc", "b⟨U+200D⟩c"),
         ("\U000e0041", "⟨U+E0041⟩"),
+        ("\uffff", "⟨U+FFFF⟩"),
         ("\r\n", "␍\n"),
     ],
 )

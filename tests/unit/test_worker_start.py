@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from runner.channel.worker import COMMANDS, EVENTS, Event, Exit, Recorded, WorkerStarted
 
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -46,13 +52,59 @@ print("goes on")
 def test_a_worker_that_leaves_runs_what_is_registered_and_collects_nothing() -> None:
     done = python("""
 import atexit, gc
-from runner.worker import _leave
+from runner.supervision.worker_exit import leave
 class Cycle:
     def __del__(self): print("collected")
 cycle = Cycle(); cycle.itself = cycle; del cycle
 def farewell():
     gc.unfreeze(); gc.collect(); print("farewell")
 atexit.register(farewell)
-_leave()
+leave()
 """)
     assert done.stdout == "farewell\n"
+
+
+def worker(commands: bytes, scratch: Path) -> tuple[list[Event], int, str]:
+    """The events, exit status and log of a worker that gets these bytes and no more."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner.worker", str(writing), str(scratch)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=(writing,),
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+    )
+    os.close(writing)
+    _, said = process.communicate(commands, timeout=60)
+    return list(EVENTS.read(os.fdopen(reading, "rb"))), process.returncode, said.decode()
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    directory = tmp_path / "scratch"
+    directory.mkdir()
+    return directory
+
+
+def test_a_worker_reports_its_start_and_leaves_when_it_is_told_to(scratch: Path) -> None:
+    commands = COMMANDS.encode(Recorded()) + COMMANDS.encode(Exit())
+    (started,), status, said = worker(commands, scratch)
+    assert isinstance(started, WorkerStarted)
+    assert (status, said) == (0, "")
+    assert scratch.exists()  # the supervisor's to remove
+
+
+@pytest.mark.parametrize("end", [b"", COMMANDS.encode(Exit())[:-1]], ids=["nothing", "half"])
+def test_a_worker_whose_supervisor_is_gone_ends_with_all_that_it_has(
+    scratch: Path, end: bytes
+) -> None:
+    _, status, _ = worker(COMMANDS.encode(Recorded()) + end, scratch)
+    assert status == -signal.SIGKILL
+    assert not scratch.exists()
+
+
+def test_a_worker_that_gets_no_command_says_so_and_ends(scratch: Path) -> None:
+    _, status, said = worker(b'{"command": "unheard of"}\n', scratch)
+    assert status == 1
+    assert "ChannelError: not a known command: " in said

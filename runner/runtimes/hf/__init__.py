@@ -10,9 +10,10 @@ from packaging.specifiers import SpecifierSet
 from runner.config.schema import ModelConfig, RunConfig
 from runner.environment import MOVING
 from runner.inputs.weights import Weights
+from runner.plan import Plan
 from runner.platforms import Platform
 from runner.problem import Problem
-from runner.runtimes.base import Runtime, chosen, model_arguments
+from runner.runtimes.base import Runtime, chosen, model_arguments, remote_problems
 from runner.runtimes.hf import checks
 
 # lm-eval's classes for the same two kinds of model: text, and text with images.
@@ -30,6 +31,7 @@ class Transformers:
     engine_packages: tuple[str, ...] = ("transformers",)
     adapter_key = "peft"
     on_devices = False
+    local = True
     # transformers applies the weights' generation_config.json to every answer; vLLM, called by
     # lm-eval, does not. A repetition penalty (Qwen2.5-VL's is 1.05) also changes greedy answers.
     plain: Mapping[str, Any] = {"repetition_penalty": 1.0}
@@ -47,6 +49,9 @@ class Transformers:
         }
         return {**chosen(settings), **engine.extra}
 
+    def lm_eval_model(self, plan: Plan) -> tuple[str, dict[str, Any]]:
+        return plan.backend, dict(plan.engine_args)
+
     def batch_size(self, asked: str) -> str:
         return BATCH_SIZE if asked == "auto" else asked
 
@@ -60,11 +65,20 @@ class Transformers:
     def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
         return {}
 
+    def identified(self, config: RunConfig) -> bool:
+        return True
+
+    def told(self, config: RunConfig) -> dict[str, str]:
+        return {}
+
     def missing(self, config: RunConfig, platform: Platform) -> list[str]:
         return checks.missing(self.backend(config.model), platform)
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
-        return checks.problems(config, self.backend(config.model), weights)
+        return [
+            *remote_problems(config),
+            *checks.problems(config, self.backend(config.model), weights),
+        ]
 
     def environment(
         self, config: RunConfig, platform: Platform, variables: Mapping[str, str]

@@ -65,6 +65,7 @@ def missing(backend: str, platform: Platform) -> list[str]:
 def problems(config: RunConfig, backend: str, weights: Weights | None) -> list[Problem]:
     """Return a problem for each setting that has no effect with transformers."""
     return [
+        *_platform(config),
         *_layout(config),
         *_quantization(config, weights),
         *_extra(config, backend),
@@ -76,6 +77,18 @@ def extra_arguments(backend: str) -> tuple[str, ...]:
     """Arguments that `engine.extra` may contain for transformers."""
     images = HF_MULTIMODAL_ARGUMENTS if backend == "hf-multimodal" else ()
     return tuple(sorted((*HF_ARGUMENTS, *images, *FROM_PRETRAINED)))
+
+
+def _platform(config: RunConfig) -> list[Problem]:
+    platform = config.engine.platform
+    if platform in ("cuda", "cpu"):
+        return []
+    return [
+        Problem(
+            f"engine.platform={platform}: transformers runs only on cuda or cpu; use "
+            "engine=transformers, which picks the one available"
+        )
+    ]
 
 
 def _layout(config: RunConfig) -> list[Problem]:

@@ -21,8 +21,8 @@ from runner.lm.template import Templated
 from runner.runtimes.hf.batches import Batches, Request
 from runner.runtimes.hf.generation import Batch, Settings, settle, settled
 from runner.runtimes.hf.scoring import Scores, Tokens
-from runner.runtimes.hf.shown import as_vllm_shows
 from runner.runtimes.hf.weights import check_engine_args, facts, said
+from runner.runtimes.shown import as_vllm_shows
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -127,6 +127,9 @@ class RecordedHF(Templated, HFLM):
     def resolved(self) -> dict[str, Any]:
         """Properties of the loaded model."""
         return {"model": self.pretrained, "max_model_len": self.max_length, **facts(self.model)}
+
+    def served(self) -> None:
+        """None: there is no server."""
 
     def get_model_info(self) -> dict[str, Any]:
         """An empty dict. lm-eval would query the hub; the run records a digest of the weights."""

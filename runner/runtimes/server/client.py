@@ -14,14 +14,18 @@ from typing import Any, TypeVar
 import httpx
 
 from runner.runtimes.server.endpoint import (
-    CONNECT_S,
-    KEEP_ALIVE_S,
     Endpoint,
     ServerError,
     certificate_problem,
     own_words,
 )
-from runner.runtimes.server.retries import Failed, Patience, answered_badly, connection_failed
+from runner.runtimes.server.retries import (
+    TIMEOUT,
+    Failed,
+    Patience,
+    answered_badly,
+    connection_failed,
+)
 
 T = TypeVar("T")
 # Reads a complete answer; its second argument is the id of the request.
@@ -57,15 +61,7 @@ class Client:
         self._sent = 0
         self._echoes_ids = False
         self._room = asyncio.Semaphore(connections)
-        self._http = httpx.AsyncClient(
-            **endpoint.client_options(),
-            timeout=httpx.Timeout(None, connect=CONNECT_S),
-            limits=httpx.Limits(
-                max_connections=None,
-                max_keepalive_connections=connections,
-                keepalive_expiry=KEEP_ALIVE_S,
-            ),
-        )
+        self._http = endpoint.async_client(connections)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -96,9 +92,7 @@ class Client:
                 )
         except Failed as failed:
             self._note(failed)
-            raise ServerError(
-                f"engine.endpoint.url={self._endpoint.url}: gave up: {failed}"
-            ) from failed
+            raise ServerError(f"{self._endpoint.place}: gave up: {failed}") from failed
 
     def check_id(self, found: str, name: str) -> None:
         """Reject an answer to another request.
@@ -134,7 +128,7 @@ class Client:
             )
         except asyncio.TimeoutError:
             limit = self._patience.request_s
-            raise Failed("timeout", f"no complete answer within {limit:g} s") from None
+            raise Failed(TIMEOUT, f"no complete answer within {limit:g} s") from None
         except httpx.TransportError as error:
             if certificate_problem(error):
                 raise self._endpoint.unreachable(error) from error

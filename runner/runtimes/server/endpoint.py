@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
@@ -14,9 +16,17 @@ import httpx
 
 from runner.errors import UserError
 
+# It reports each request at the level of Hydra's own log, which users see.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+# The paths of the API that answer prompts.
+COMPLETIONS = "/completions"
+CHAT = "/chat/completions"
 # vLLM closes idle connections after 5 s. Ours end earlier, or a request could meet the closing one.
 KEEP_ALIVE_S = 3.0
 CONNECT_S = 10.0
+ANSWER_S = 30.0
+# Hosts that no proxy can reach for us, whatever the proxy variables of the environment say.
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 # Longest part of a server's own words in a message.
 WORDS = 400
 
@@ -30,8 +40,8 @@ class Endpoint:
     """An API at `url`, which ends before `/completions`: `http://host:8000/v1`.
 
     `api_key_env` is the environment variable that the key came from, for messages. `ca_file` is a
-    file of certificate authorities. Without `proxied`, the proxy variables of the environment are
-    ignored.
+    file of certificate authorities. A server that the runner has started listens on a `socket` in
+    the file system instead of at the URL's host.
     """
 
     url: str
@@ -40,7 +50,12 @@ class Endpoint:
     api_key_env: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: str | None = None
-    proxied: bool = True
+    socket: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The server in messages: the setting that leads to it."""
+        return "vllm serve" if self.socket else f"engine.endpoint.url={self.url}"
 
     def api(self, path: str) -> str:
         """The URL of a path of the OpenAI API, for example `/models`."""
@@ -50,18 +65,36 @@ class Endpoint:
         """The URL of one of vLLM's own paths beside the API, for example `/metrics`."""
         return self.url.rstrip("/").removesuffix("/v1") + path
 
-    def client_options(self) -> dict[str, Any]:
-        """Keyword arguments of `httpx.Client` and `httpx.AsyncClient`.
+    def client(self) -> httpx.Client:
+        """A client for a few questions.
 
         Raises:
             UserError: if the file of certificate authorities cannot be read.
         """
+        transport = httpx.HTTPTransport(uds=self.socket) if self.socket else None
+        timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+        return httpx.Client(**self._options(), transport=transport, timeout=timeout)
+
+    def async_client(self, connections: int) -> httpx.AsyncClient:
+        """A client that keeps so many connections open and sets no limit to an answer's time."""
+        limits = httpx.Limits(
+            max_connections=None,
+            max_keepalive_connections=connections,
+            keepalive_expiry=KEEP_ALIVE_S,
+        )
+        transport = (
+            httpx.AsyncHTTPTransport(uds=self.socket, limits=limits) if self.socket else None
+        )
+        timeout = httpx.Timeout(None, connect=CONNECT_S)
+        return httpx.AsyncClient(
+            **self._options(), transport=transport, timeout=timeout, limits=limits
+        )
+
+    def _options(self) -> dict[str, Any]:
         key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
-        return {
-            "headers": {**key, **self.headers},
-            "trust_env": self.proxied,
-            **({"verify": self._trusted()} if self.ca_file else {}),
-        }
+        trusted = {"verify": self._trusted()} if self.ca_file else {}
+        direct = dict.fromkeys(f"all://{host}" for host in LOOPBACK)
+        return {"headers": {**key, **self.headers}, "mounts": direct, **trusted}
 
     def _trusted(self) -> ssl.SSLContext:
         try:
@@ -69,14 +102,16 @@ class Endpoint:
         except (OSError, ssl.SSLError) as error:
             raise UserError(f"engine.endpoint.ca_file={self.ca_file}: {error}") from error
 
-    def refusal(self, response: httpx.Response, models: Sequence[str] = ()) -> UserError:
-        """The user's error behind a 4xx answer. `models` are the models that the server has."""
+    def refusal(
+        self, response: httpx.Response, model: str = "", models: Sequence[str] = ()
+    ) -> UserError:
+        """The user's error behind a 4xx answer to a request for one of the server's models."""
         status, words = response.status_code, own_words(response)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return UserError(self._key_problem(status, words))
-        if status == HTTPStatus.NOT_FOUND and models and self.model not in models:
+        if status == HTTPStatus.NOT_FOUND and model and model not in models:
             return UserError(
-                f"engine.endpoint.model={self.model}: {self.url} does not serve it; "
+                f"engine.endpoint.model={model}: {self.url} does not serve it; "
                 f"it serves {', '.join(models)}"
             )
         return UserError(f"{response.request.url}: HTTP {status}: {words}")
@@ -85,10 +120,10 @@ class Endpoint:
         """The user's error behind a connection that was never made."""
         if certificate := certificate_problem(error):
             return UserError(
-                f"engine.endpoint.url={self.url}: the server's certificate is not trusted: "
+                f"{self.place}: the server's certificate is not trusted: "
                 f"{certificate}; set engine.endpoint.ca_file to the file of its authority"
             )
-        return UserError(f"engine.endpoint.url={self.url}: cannot connect: {reason(error)}")
+        return UserError(f"{self.place}: cannot connect: {reason(error)}")
 
     def _key_problem(self, status: int, words: str) -> str:
         if not self.api_key_env:
@@ -97,7 +132,20 @@ class Endpoint:
             what = f"set the environment variable {self.api_key_env} to its key"
         else:
             what = f"check the key in the environment variable {self.api_key_env}"
-        return f"engine.endpoint.url={self.url}: HTTP {status}: {words}; {what}"
+        return f"{self.place}: HTTP {status}: {words}; {what}"
+
+
+def endpoint_of(server: Mapping[str, Any]) -> Endpoint:
+    """The API of a plan's `server` argument, with the key from the environment."""
+    variable = server.get("api_key_env", "")
+    return Endpoint(
+        url=server["url"],
+        model=server.get("model", ""),
+        api_key=os.environ.get(variable, ""),
+        api_key_env=variable,
+        headers=server.get("headers", {}),
+        ca_file=server.get("ca_file"),
+    )
 
 
 def own_words(response: httpx.Response) -> str:

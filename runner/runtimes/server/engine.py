@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import queue
-import secrets
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -19,9 +18,10 @@ from runner.errors import UserError
 from runner.runtimes.server.answers import Output, Unreadable, read, too_long
 from runner.runtimes.server.client import Client, Rejected
 from runner.runtimes.server.endpoint import Endpoint, own_words
-from runner.runtimes.server.messages import chat_fields
+from runner.runtimes.server.exchanged import Exchanged
+from runner.runtimes.server.pulse import Pulse
+from runner.runtimes.server.requests import Request, Requests
 from runner.runtimes.server.retries import Failed, Patience
-from runner.runtimes.server.sampling import sampling_fields
 from runner.runtimes.vllm.engine import TOO_LONG_SAID
 
 # Longest time that `step` waits for an answer, so that its caller can report that it is alive.
@@ -31,88 +31,33 @@ NO_ROOM_SAID = ("max_tokens must be at least 1",)
 
 # A request's id, and its output or error.
 _Result = tuple[str, Output | Exception]
-# The conversation that a rendered prompt came from; None if it came from none.
-Conversation = Callable[[str], Sequence[dict[str, Any]] | None]
-# The token ids that a prompt with images should have; None if that is unknown.
-Expected = Callable[[Any], Sequence[int] | None]
-
-
-@dataclass
-class Exchanged:
-    """Counts what was sent and what came back.
-
-    `retried` counts failures by kind. `different` counts prompts that the server tokenised
-    differently, `first_difference` describes the first, and `unverified` counts prompts whose
-    tokens the server did not tell. `shortened` counts answers that ended at a token limit below
-    the requested one, `reasoned` those whose reasoning the server took out. `served` counts the
-    model and fingerprint in each answer, and `missing` the parts that answers lacked.
-    """
-
-    asked: int = 0
-    answered: int = 0
-    retried: Counter[str] = field(default_factory=Counter)
-    different: int = 0
-    first_difference: str = ""
-    unverified: int = 0
-    shortened: int = 0
-    reasoned: int = 0
-    served: Counter[tuple[str, str]] = field(default_factory=Counter)
-    missing: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A request. `tokens` are the prompt's ids, as sent or as expected; None if unknown."""
-
-    number: int
-    chat: bool
-    body: dict[str, Any]
-    detokenize: bool
-    tokens: Sequence[int] | None
-
-    @property
-    def path(self) -> str:
-        return "/chat/completions" if self.chat else "/completions"
 
 
 class ServedEngine:
-    """Sends each prompt as a request of its own, `connections` at a time, from one thread.
-
-    Prompts of token ids go to `/completions` as they are. Prompts with images go to
-    `/chat/completions` as the messages that `conversation` returns for the prompt's text, with
-    `template_arguments`; `expected` returns the token ids that the server should make of them.
-    `vllm` says whether the server is vLLM, which has more parameters and tells more. `models` are
-    the names of all models that it serves.
-    """
+    """Sends each prompt as a request of its own, `connections` at a time, from one thread."""
 
     def __init__(
         self,
         endpoint: Endpoint,
+        requests: Requests,
         *,
         connections: int,
-        vllm: bool = True,
-        max_model_len: int | None = None,
-        models: Sequence[str] = (),
         patience: Patience | None = None,
-        conversation: Conversation = lambda prompt: None,
-        template_arguments: Mapping[str, Any] | None = None,
-        expected: Expected = lambda prompt: None,
+        stall_s: float = math.inf,
     ) -> None:
         self.exchanged = Exchanged()
         self._endpoint = endpoint
-        self._vllm = vllm
-        self._max_model_len = max_model_len
-        self._models = models
-        self._conversation = conversation
-        self._template_arguments = dict(template_arguments or {})
-        self._expected = expected
-        self._salt = secrets.token_hex(16)
+        self._requests = requests
+        self._pulse = Pulse(endpoint, stall_s)
         self._asked = 0
         self._done: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         self._late: _Result | None = None
         self._flying: dict[str, Future[None]] = {}
         self._client = Client(
-            endpoint, connections=connections, patience=patience or Patience(), note=self._note
+            endpoint,
+            connections=connections,
+            patience=patience or Patience(),
+            note=lambda failure: self.exchanged.failed(failure),
         )
 
     @property
@@ -120,12 +65,8 @@ class ServedEngine:
         return self
 
     def reset_prefix_cache(self) -> None:
-        """Make later requests independent of what the server has computed before.
-
-        Other clients' requests are in the same cache, so it is not emptied: a new salt makes ours
-        miss the old entries.
-        """
-        self._salt = secrets.token_hex(16)
+        """Make later requests independent of what the server has computed before."""
+        self._requests.renew_salt()
 
     def enqueue(
         self, prompts: Sequence[Any], sampling_params: Any, *, lora_request: Any, use_tqdm: bool
@@ -138,8 +79,7 @@ class ServedEngine:
         """
         (prompt,) = prompts
         self._asked += 1
-        model = lora_request.lora_name if lora_request is not None else self._endpoint.model
-        request = self._request(self._asked, prompt, sampling_params, model)
+        request = self._requests.make(self._asked, prompt, sampling_params, lora_request)
         self.exchanged.asked += 1
         name = str(request.number)
         self._flying[name] = self._client.start(self._answer(request))
@@ -151,7 +91,7 @@ class ServedEngine:
 
         Raises:
             UserError: if the server rejects a request.
-            ServerError: if the server keeps failing.
+            ServerError: if the server keeps failing, or makes no token within `stall_s`.
         """
         outputs: list[Output] = []
         with suppress(queue.Empty):
@@ -169,6 +109,10 @@ class ServedEngine:
                 else:
                     raise result
                 name, result = self._done.get_nowait()
+        if outputs or not self._flying:
+            self._pulse.answered()
+        else:
+            self._pulse.waited()
         return outputs
 
     def abort_request(self, request_ids: Sequence[str], internal: bool = False) -> None:
@@ -182,73 +126,46 @@ class ServedEngine:
         self.abort_request(list(self._flying))
         self._client.close()
 
-    def _request(self, number: int, prompt: Any, params: Any, model: str) -> _Request:
-        chat = "multi_modal_data" in prompt
-        tokens = self._expected(prompt) if chat else prompt["prompt_token_ids"]
-        body = {
-            "model": model,
-            "max_tokens": self._room_for(params.max_tokens, tokens),
-            **sampling_fields(params, chat=chat, vllm=self._vllm),
-            **(self._messages(prompt) if chat else {"prompt": list(tokens or ())}),
-        }
-        if self._vllm:
-            body |= {
-                "return_token_ids": True,
-                "return_tokens_as_token_ids": True,
-                "cache_salt": self._salt,
-            }
-        return _Request(number, chat, body, params.detokenize, tokens)
-
-    def _messages(self, prompt: Any) -> dict[str, Any]:
-        conversation = self._conversation(prompt["prompt"])
-        if conversation is None:
-            raise UserError(
-                "task.apply_chat_template=false: a server takes images only in chat messages"
-            )
-        fields = chat_fields(conversation, prompt["multi_modal_data"]["image"])
-        if self._template_arguments:
-            fields["chat_template_kwargs"] = self._template_arguments
-        if self._vllm:
-            # As an engine in this process tokenises the text of a prompt. The API leaves special
-            # tokens to the template.
-            fields["add_special_tokens"] = True
-        return fields
-
-    def _room_for(self, max_tokens: int | None, tokens: Sequence[int] | None) -> int | None:
-        """The number of tokens to ask for: servers reject more than the context can hold."""
-        if self._max_model_len is None:
-            return max_tokens
-        room = self._max_model_len - len(tokens or ())
-        if room <= 0:
-            raise ValueError(
-                f"The prompt (length {len(tokens or ())}) is longer than the maximum model length "
-                f"of {self._max_model_len}, which the server names"
-            )
-        return room if max_tokens is None else min(max_tokens, room)
-
-    async def _answer(self, request: _Request) -> None:
+    async def _answer(self, request: Request) -> None:
         result: Output | Exception
+        since = time.monotonic()
         try:
-            result = await self._client.ask(
-                self._endpoint.api(request.path),
-                request.body,
-                partial(self._output, request),
-                identified=self._vllm,
-            )
-        except Rejected as rejected:
-            result = (
-                too_long(str(request.number))
-                if _says_too_long(rejected.response)
-                else self._endpoint.refusal(rejected.response, self._models)
-            )
+            result = await self._asked_for(request)
+            self.exchanged.seconds.append(time.monotonic() - since)
         except Exception as error:
             result = error
         self._done.put((str(request.number), result))
 
-    def _note(self, failed: Failed) -> None:
-        self.exchanged.retried[failed.kind] += 1
+    async def _asked_for(self, request: Request) -> Output:
+        try:
+            return await self._ask(request, request.body)
+        except Rejected as rejected:
+            if not _says_too_long(rejected.response):
+                raise self._refusal(request, rejected) from rejected
+        if not request.chat:
+            return too_long(str(request.number))
+        # vLLM 0.23 also rejects prompts that leave no room for all of max_tokens. Without a limit
+        # the answer fills the room, as it does in an engine in this process.
+        try:
+            return await self._ask(request, {**request.body, "max_tokens": None})
+        except Rejected as rejected:
+            if not _says_too_long(rejected.response):
+                raise self._refusal(request, rejected) from rejected
+            return too_long(str(request.number))
 
-    def _output(self, request: _Request, answer: Any, name: str) -> Output:
+    async def _ask(self, request: Request, body: dict[str, Any]) -> Output:
+        return await self._client.ask(
+            self._endpoint.api(request.path),
+            body,
+            partial(self._output, request),
+            identified=self._requests.facts.vllm,
+        )
+
+    def _refusal(self, request: Request, rejected: Rejected) -> UserError:
+        models = [model.id for model in self._requests.facts.models]
+        return self._endpoint.refusal(rejected.response, request.body["model"], models)
+
+    def _output(self, request: Request, answer: Any, name: str) -> Output:
         """The output in a complete answer, if it is the answer to this request."""
         self._client.check_id(str(answer["id"]), name)
         try:
@@ -257,60 +174,19 @@ class ServedEngine:
             )
         except Unreadable as error:
             raise Failed("broken answer", str(error)) from error
-        self._check_prompt(request, output)
-        self._count(request, answer, output)
-        return output
-
-    def _check_prompt(self, request: _Request, output: Output) -> None:
-        found, sent = output.prompt_token_ids, request.tokens
-        if found is None or sent is None:
-            self.exchanged.unverified += 1
-        elif list(found) != list(sent):
-            if not request.chat:
-                raise Failed("wrong prompt", "the server answered another prompt than was sent")
-            self.exchanged.different += 1
-            self.exchanged.first_difference = self.exchanged.first_difference or _difference(
-                sent, found
-            )
-
-    def _count(self, request: _Request, answer: dict[str, Any], output: Output) -> None:
-        exchanged, completion = self.exchanged, output.outputs[0]
-        exchanged.answered += 1
-        exchanged.served[str(answer.get("model")), str(answer.get("system_fingerprint"))] += 1
+        if not request.chat and output.prompt_token_ids not in (None, request.body["prompt"]):
+            raise Failed("wrong prompt", "the server answered another prompt than was sent")
         if request.body.get("prompt_logprobs") is not None and output.prompt_logprobs is None:
             raise UserError(
-                f"engine.endpoint.url={self._endpoint.url}: the server tells no log-probabilities "
-                "of prompts, so it cannot score given texts (loglikelihood)"
+                f"{self._endpoint.place}: the server tells no log-probabilities of prompts, so it "
+                "cannot score given texts (loglikelihood)"
             )
-        if not completion.token_ids and completion.text:
-            exchanged.missing["token ids"] += 1
-        if request.body.get("logprobs") and completion.logprobs is None and completion.text:
-            exchanged.missing["log-probabilities"] += 1
-        if request.chat:
-            message = answer["choices"][0]["message"]
-            exchanged.reasoned += bool(message.get("reasoning") or message.get("reasoning_content"))
-        if completion.finish_reason == "length" and completion.token_ids:
-            exchanged.shortened += self._is_short(request, output)
-
-    def _is_short(self, request: _Request, output: Output) -> bool:
-        length, asked = len(output.outputs[0].token_ids), request.body["max_tokens"]
-        full = len(output.prompt_token_ids or ()) + length >= (self._max_model_len or length)
-        return asked is not None and length < asked and not full
+        self.exchanged.received(request, answer, output)
+        return output
 
 
 def _says_too_long(response: httpx.Response) -> bool:
-    rejected = response.status_code in (
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-    )
+    if response.status_code not in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
+        return False
     said = own_words(response)
-    return rejected and any(words in said for words in (*TOO_LONG_SAID, *NO_ROOM_SAID))
-
-
-def _difference(sent: Sequence[int], found: Sequence[int]) -> str:
-    pairs = zip(sent, found, strict=False)
-    place = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(sent), len(found)))
-    return (
-        f"{len(found)} tokens instead of {len(sent)}, different from token {place + 1} on: "
-        f"{list(found[place : place + 5])} instead of {list(sent[place : place + 5])}"
-    )
+    return any(words in said for words in (*TOO_LONG_SAID, *NO_ROOM_SAID))

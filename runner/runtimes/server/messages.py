@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from runner.lm.conversation import PLACEHOLDER
+from runner.runtimes.shown import as_vllm_shows
 
 # Fast: on the way to a server, time matters more than size.
 COMPRESSION = 1
@@ -64,15 +64,8 @@ def _split(text: str) -> Iterator[dict[str, Any]]:
 def data_url(image: Image.Image) -> str:
     """The image as a PNG in a `data:` URL, with the very pixels that vLLM makes of it in-process.
 
-    Those are upright and in RGB, on white where the image is transparent. PNG has no CMYK, and
-    would lose the orientation.
+    PNG has no CMYK, and would lose the orientation.
     """
-    with suppress(Exception):  # like vLLM: an unreadable orientation is ignored
-        image = ImageOps.exif_transpose(image)
-    if image.mode != "RGB" and image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        image = Image.new("RGB", opaque.size, "white")
-        image.paste(opaque, mask=opaque.getchannel("A"))
     written = io.BytesIO()
-    image.convert("RGB").save(written, "PNG", compress_level=COMPRESSION)
+    as_vllm_shows(image).save(written, "PNG", compress_level=COMPRESSION)
     return "data:image/png;base64," + base64.b64encode(written.getbuffer()).decode()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from runner.served import ServerWork, Speculation
 
 PREFIX = "vllm:"
 # Only in `/metrics` of a server with one API process.
@@ -24,55 +25,6 @@ LABELS = {
     "vllm:request_success_total": "finished_reason",
     "vllm:spec_decode_num_accepted_tokens_per_pos_total": "position",
 }
-
-
-@dataclass(frozen=True)
-class Speculation:
-    """Speculative decoding: tokens drafted and accepted; `by_position` counts accepted tokens."""
-
-    drafts: int
-    drafted: int
-    accepted: int
-    by_position: tuple[int, ...] = ()
-
-    @property
-    def acceptance_rate(self) -> float | None:
-        """The accepted share of the drafted tokens."""
-        return self.accepted / self.drafted if self.drafted else None
-
-    @property
-    def accepted_length(self) -> float | None:
-        """Mean number of tokens that each step of the model gave, its own included."""
-        return 1 + self.accepted / self.drafts if self.drafts else None
-
-
-@dataclass(frozen=True)
-class ServerWork:
-    """The server's counts of its work in a run, all engines and all clients together.
-
-    `finished` has the number of requests by finish reason. A count is None if the server has no
-    such metric. Seconds are means per request, or per token after the first. `restarted` says that
-    the counters began anew, so they miss what came before.
-    """
-
-    preemptions: int | None
-    prefix_queries: int | None
-    prefix_hits: int | None
-    prompt_tokens: int | None
-    generation_tokens: int | None
-    finished: dict[str, int] = field(default_factory=dict)
-    speculation: Speculation | None = None
-    queued_s: float | None = None
-    first_token_s: float | None = None
-    later_token_s: float | None = None
-    restarted: bool = False
-
-    @property
-    def prefix_hit_rate(self) -> float | None:
-        """The share of prompt tokens that were found in the prefix cache."""
-        if not self.prefix_queries or self.prefix_hits is None:
-            return None
-        return self.prefix_hits / self.prefix_queries
 
 
 def read_counters(text: str) -> Counters:

@@ -21,6 +21,10 @@ GATEWAY = (
     HTTPStatus.GATEWAY_TIMEOUT,
 )
 
+TIMEOUT = "timeout"
+# An answer that takes too long twice would do so again.
+TIMEOUTS = 2
+
 
 class Failed(Exception):
     """An attempt that is worth another one.
@@ -72,6 +76,7 @@ class _Story:
 
     patience: Patience
     failures: int = 0
+    timeouts: int = 0
     gone_since: float | None = None
     waits: int = 0
 
@@ -84,7 +89,8 @@ class _Story:
             return now - self.gone_since > self.patience.stall_s
         self.gone_since = None
         self.failures += 1
-        return self.failures >= self.patience.attempts
+        self.timeouts += failed.kind == TIMEOUT
+        return self.failures >= self.patience.attempts or self.timeouts >= TIMEOUTS
 
     def wait(self, state: RetryCallState) -> float:
         """Seconds until the next attempt: exponential, and different for concurrent requests."""

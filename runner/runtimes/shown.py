@@ -1,6 +1,8 @@
-"""Converts an image to what vLLM shows the model, for engines that would convert it differently."""
+"""Converts an image to what vLLM shows the model in-process, for engines that would differ."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 from PIL import Image, ImageOps
 
@@ -11,7 +13,9 @@ def as_vllm_shows(image: Image.Image) -> Image.Image:
     Source: vllm 0.32.0 (multimodal/parse.py, image.py). Hugging Face's image processors drop the
     alpha channel instead, which reveals the colour under it; many of MMMU's images have one.
     """
-    upright = ImageOps.exif_transpose(image)
+    upright = image
+    with suppress(Exception):  # like vLLM: an unreadable orientation is ignored
+        upright = ImageOps.exif_transpose(image)
     if upright.mode == "RGB":  # even if one of its colours stands for transparency
         return upright
     if upright.mode not in ("RGBA", "LA", "PA") and "transparency" not in upright.info:

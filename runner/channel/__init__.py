@@ -1,0 +1,1 @@
+"""Typed messages between the runner and its child processes."""

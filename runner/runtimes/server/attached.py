@@ -1,0 +1,171 @@
+"""A server that is already running: `engine=endpoint`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from packaging.specifiers import SpecifierSet
+
+from runner.config.schema import EngineConfig, ModelConfig, RunConfig
+from runner.errors import UserError
+from runner.inputs.weights import Weights
+from runner.plan import Plan
+from runner.platforms import Platform
+from runner.platforms.remote import Remote
+from runner.problem import Problem
+from runner.runtimes.base import Runtime, chosen, model_arguments
+from runner.runtimes.server import client
+
+# Concurrent requests where the server does not say how many it can work on.
+USUAL_WINDOW = 32
+# Settings of an engine that is started; a running server has its own.
+OF_A_START = (
+    "dtype",
+    "quantization",
+    "enforce_eager",
+    "gpu_memory_utilization",
+    "seed",
+    "extra",
+    "env",
+    "additional_config",
+)
+
+
+class Attached:
+    """Evaluates a server without starting, stopping or changing it."""
+
+    models = "runner.runtimes.server.models"
+    engine = "server"
+    engine_packages: tuple[str, ...] = ()
+    adapter_key = ""
+    on_devices = False
+    local = False
+    plain: Mapping[str, Any] = {}
+
+    def backend(self, model: ModelConfig) -> str:
+        return str(model.backend)
+
+    def arguments(self, config: RunConfig) -> dict[str, Any]:
+        """What the client needs: tokenizer and chat template, and where the server is."""
+        endpoint = config.engine.endpoint
+        address = {
+            "url": endpoint.url,
+            "model": endpoint.model,
+            "api_key_env": endpoint.api_key_env,
+            "headers": dict(endpoint.headers) or None,
+            "ca_file": endpoint.ca_file,
+        }
+        settings = {
+            **model_arguments(config.model),
+            "dtype": "auto",
+            "max_model_len": config.engine.max_model_len,
+        }
+        return {**chosen(settings), "server": chosen({**address, **client(config)})}
+
+    def lm_eval_model(self, plan: Plan) -> tuple[str, dict[str, Any]]:
+        """lm-eval's own client, which sends images, but scores no texts, in chat messages."""
+        server, images = plan.engine_args["server"], plan.backend == "vllm-vlm"
+        path = "chat/completions" if images else "completions"
+        arguments = {
+            "model": server.get("model", "NAME"),
+            "base_url": f"{server['url'].rstrip('/')}/{path}",
+            "tokenizer": plan.engine_args["pretrained"],
+            "num_concurrent": server.get("window", USUAL_WINDOW),
+        }
+        return f"local-{path.replace('/', '-')}", arguments
+
+    def batch_size(self, asked: str) -> str:
+        return asked
+
+    def packages(self) -> tuple[str, ...]:
+        return ()
+
+    def plugins(self) -> Sequence[str]:
+        return ()
+
+    def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
+        return {}
+
+    def identified(self, config: RunConfig) -> bool:
+        return config.engine.endpoint.label is not None
+
+    def told(self, config: RunConfig) -> dict[str, str]:
+        from runner.runtimes.server.endpoint import endpoint_of
+        from runner.runtimes.server.server import server_facts, tells_logprobs
+
+        configured = config.engine.endpoint
+        endpoint = endpoint_of(self.arguments(config)["server"])
+        facts = server_facts(endpoint)
+        if config.verdict.rule == "numerics" and not tells_logprobs(endpoint, facts.model.id):
+            raise UserError(
+                "verdict.rule=numerics: the server gives no log-probabilities; use another rule"
+            )
+        length, wanted = facts.model.max_model_len, config.engine.max_model_len
+        if length is not None and wanted is not None and wanted > length:
+            raise UserError(
+                f"engine.max_model_len={wanted}: the server's model has max_model_len {length}; "
+                f"set engine.max_model_len={length}, or null"
+            )
+        told = {
+            "label": configured.label,
+            "server": facts.version,
+            "served model": facts.model.id,
+            "served weights": facts.model.root,
+            "max_model_len": length,
+        }
+        return {name: str(value) for name, value in told.items() if value is not None}
+
+    def missing(self, config: RunConfig, platform: Platform) -> list[str]:
+        return platform.missing()
+
+    def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
+        """Settings that would have no effect on a running server."""
+        if wrong := _address(config.engine):
+            return [Problem(wrong)]
+        engine, usual = config.engine, config.model.serve
+        found = [
+            f"engine.{name}: the server is already running, so this has no effect"
+            for name in OF_A_START
+            if getattr(engine, name) != getattr(usual, name, type(getattr(engine, name))())
+        ]
+        found += [
+            f"parallelism.{name}={getattr(config.parallelism, name)}: the server is already "
+            "running, so this has no effect"
+            for name in ("tp", "pp", "dp", "ep")
+            if getattr(config.parallelism, name) != getattr(usual, name, 1)
+        ]
+        return [Problem(line, otherwise="remove it") for line in found]
+
+    def environment(
+        self, config: RunConfig, platform: Platform, variables: Mapping[str, str]
+    ) -> dict[str, str]:
+        return platform.worker_environment(0, variables)
+
+    def eager(self, arguments: Mapping[str, Any]) -> bool:
+        return False
+
+    def described(self, resolved: Mapping[str, Any]) -> str:
+        return str(resolved.get("url", ""))
+
+
+def _address(engine: EngineConfig) -> str:
+    """What is wrong with the server's address; empty if nothing is."""
+    if engine.platform != Remote.name:
+        return f"engine.platform={engine.platform}: must be {Remote.name} with engine=endpoint"
+    if engine.endpoint.url is None:
+        return "engine.endpoint.url: required with engine=endpoint: http://host:8000/v1"
+    try:
+        parts = urlsplit(engine.endpoint.url)
+        port = parts.port
+    except ValueError as error:
+        return f"engine.endpoint.url: not a valid address ({error})"
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        return "engine.endpoint.url: must start with http:// or https://, and name a host"
+    if parts.query or parts.fragment:
+        return "engine.endpoint.url: must end with the path of the API, usually /v1"
+    return ""
+
+
+RUNTIME: Runtime = Attached()

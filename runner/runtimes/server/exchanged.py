@@ -1,0 +1,81 @@
+"""Counts what went to a server and what came back."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.runtimes.server.answers import Output
+from runner.runtimes.server.requests import Request
+from runner.runtimes.server.retries import Failed
+
+
+@dataclass
+class Exchanged:
+    """Counts what was sent and what came back.
+
+    `retried` counts failures by kind. `different` counts prompts that the server tokenised
+    differently, `first_difference` describes the first, and `unverified` counts prompts whose
+    tokens the server did not tell. `shortened` counts answers that ended at a token limit below
+    the requested one, `reasoned` those whose reasoning the server took out. `served` counts the
+    model and fingerprint in each answer, and `missing` the parts that answers lacked. `seconds` are
+    the times from a request to its complete answer, retries included.
+    """
+
+    asked: int = 0
+    answered: int = 0
+    retried: Counter[str] = field(default_factory=Counter)
+    different: int = 0
+    first_difference: str = ""
+    unverified: int = 0
+    shortened: int = 0
+    reasoned: int = 0
+    served: Counter[tuple[str, str]] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+
+    def failed(self, failure: Failed) -> None:
+        """Count an attempt that failed."""
+        self.retried[failure.kind] += 1
+
+    def received(self, request: Request, answer: dict[str, Any], output: Output) -> None:
+        """Count a complete answer, and what is remarkable about it."""
+        completion = output.outputs[0]
+        self.answered += 1
+        self.served[str(answer.get("model")), str(answer.get("system_fingerprint"))] += 1
+        if not completion.token_ids and completion.text:
+            self.missing["token ids"] += 1
+        if request.body.get("logprobs") and completion.logprobs is None and completion.text:
+            self.missing["log-probabilities"] += 1
+        if request.chat:
+            message = answer["choices"][0]["message"]
+            self.reasoned += bool(message.get("reasoning") or message.get("reasoning_content"))
+        self.shortened += _is_short(request, output)
+        if request.tokens is None or output.prompt_token_ids is None:
+            self.unverified += 1
+        elif list(request.tokens) != list(output.prompt_token_ids):
+            self.different += 1
+            told = _difference(request.tokens, output.prompt_token_ids)
+            self.first_difference = self.first_difference or told
+
+
+def _is_short(request: Request, output: Output) -> bool:
+    """Whether the answer ended at a limit that is neither the requested one nor the context."""
+    completion, asked = output.outputs[0], request.body["max_tokens"]
+    if completion.finish_reason != "length" or asked is None or not completion.token_ids:
+        return False
+    length = len(completion.token_ids)
+    whole = len(output.prompt_token_ids or ()) + length
+    return length < asked and (request.longest is None or whole < request.longest)
+
+
+def _difference(sent: Sequence[int], found: Sequence[int]) -> str:
+    pairs = zip(sent, found, strict=False)
+    place = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(sent), len(found)))
+    return (
+        f"{len(found)} tokens instead of {len(sent)}, different from token {place + 1} on: "
+        f"{list(found[place : place + 5])} instead of {list(sent[place : place + 5])}"
+    )

@@ -1,0 +1,212 @@
+"""lm-eval's vLLM model classes with a server as their engine."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from vllm import EngineArgs
+
+from runner.outcome import Feeding
+from runner.plan import Plan
+from runner.runtimes.server.arguments import serve_arguments
+from runner.runtimes.server.attached import USUAL_WINDOW
+from runner.runtimes.server.endpoint import endpoint_of
+from runner.runtimes.server.engine import ServedEngine
+from runner.runtimes.server.exchanged import Exchanged
+from runner.runtimes.server.launch import LaunchedServer
+from runner.runtimes.server.metrics import work_between
+from runner.runtimes.server.requests import Requests
+from runner.runtimes.server.retries import Patience
+from runner.runtimes.server.server import server_counters, server_facts
+from runner.runtimes.shown import as_vllm_shows
+from runner.runtimes.vllm import arguments
+from runner.runtimes.vllm.gate import Gate
+from runner.runtimes.vllm.models import LARGEST_WINDOW, FedVLLM, FedVLM
+from runner.runtimes.vllm.stream import Stream
+from runner.served import Latency, Served
+
+if TYPE_CHECKING:
+    from runner.lm.answering import Progress
+    from runner.lm.journal import Journal
+
+# Variables for an engine in the worker's own process; a server starts processes of its own.
+ONLY_IN_PROCESS = ("OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING")
+# Settings that only a started engine knows.
+OF_CACHE = ("block_size", "num_gpu_blocks")
+
+
+class ServedVLLM(FedVLLM):
+    """lm-eval's `vllm` class in front of a server, which `start` launches or connects to.
+
+    `server` are the address and the limits of the client (`Runtime.arguments`).
+    """
+
+    def __init__(
+        self, *args: Any, server: dict[str, Any], progress: Progress, **engine: Any
+    ) -> None:
+        self._server, self._engine_args = server, engine
+        # lm-eval would start replicas of its own.
+        alone = {name: each for name, each in engine.items() if name != "data_parallel_size"}
+        super().__init__(*args, progress=progress, **alone)
+
+    def start(self) -> None:
+        """Launch the server and wait until it is ready, or connect to the one that is running.
+
+        Raises:
+            UserError: if it cannot be reached, or is not the configured one.
+            ServerError: if it does not become ready.
+        """
+        self._config = self._command = None
+        max_length = self.max_length
+        if "url" in self._server:
+            endpoint = endpoint_of(self._server)
+        else:
+            self._config = self._vllm_config()
+            alone = {k: v for k, v in os.environ.items() if k not in ONLY_IN_PROCESS}
+            launched = LaunchedServer(serve_arguments(self._serving()), "model", alone)
+            launched.wait(self._server.get("start_s", math.inf))
+            endpoint, self._command = launched.endpoint, launched.command
+        self._endpoint = endpoint
+        self._facts = facts = server_facts(endpoint)
+        length = min(max_length, facts.model.max_model_len or max_length)
+        self._connected = ServedEngine(
+            endpoint,
+            Requests(
+                replace(facts, model=replace(facts.model, max_model_len=length)),
+                self._conversation,
+                self.template_arguments,
+                self._expected,
+            ),
+            connections=max(self._server.get("window", 0), LARGEST_WINDOW),
+            patience=Patience(
+                request_s=self._server["request_s"],
+                # A server of the run's own that has ended does not come back.
+                stall_s=0.0 if self._command else self._server.get("stall_s", math.inf),
+            ),
+            stall_s=self._server.get("stall_s", math.inf),
+        )
+        self.stream = Stream(self._connected, self.progress)
+        self.model = Gate(self._connected, self.stream, max_length)
+
+    def begin(self, window: int | None, journal: Journal | None) -> None:
+        super().begin(window, journal)
+        self._connected.exchanged = Exchanged()
+        self._before = server_counters(self._endpoint)
+
+    def resolved(self) -> dict[str, Any]:
+        """The server's settings: its own account, and vLLM's resolution of the same arguments."""
+        facts = self._facts
+        told = {"model": facts.model.id, "served_by": facts.version or "unknown"}
+        if self._config is None:
+            length = facts.model.max_model_len or self.max_length
+            return {**told, "dtype": "unknown", "max_model_len": length, "url": facts.url}
+        cache = {name: int(facts.cache[name]) for name in OF_CACHE if name in facts.cache}
+        return {**arguments.resolved_engine(self._config), **cache, **told}
+
+    def served(self) -> Served:
+        """The server's counters and the client's, since the run began."""
+        exchanged, facts = self._connected.exchanged, self._facts
+        after = server_counters(self._endpoint)
+        work = None
+        if self._before is not None and after is not None:
+            work = work_between(self._before, after)
+        return Served(
+            version=facts.version,
+            model=facts.model.id,
+            weights=facts.model.root,
+            command=shlex.join(self._command or ()),
+            asked=exchanged.asked,
+            answered=exchanged.answered,
+            retried=dict(exchanged.retried),
+            different=exchanged.different,
+            first_difference=exchanged.first_difference,
+            unverified=exchanged.unverified,
+            shortened=exchanged.shortened,
+            reasoned=exchanged.reasoned,
+            answered_by={" ".join(each): count for each, count in exchanged.served.items()},
+            missing=dict(exchanged.missing),
+            latency=_latency(exchanged.seconds),
+            work=work,
+        )
+
+    def _concurrent(self) -> int:
+        if self._config is None:
+            return USUAL_WINDOW
+        replicas = self._config.parallel_config.data_parallel_size
+        return int(self._config.scheduler_config.max_num_seqs * replicas)
+
+    def _computes_here(self) -> bool:
+        return False
+
+    def fed(self) -> Feeding:
+        return replace(super().fed(), steps=None)  # the stream's steps only fetch answers
+
+    def _serving(self) -> dict[str, Any]:
+        """The engine's arguments as vLLM has them, with all its replicas."""
+        replicas = self._engine_args.get("data_parallel_size")
+        return {**self.model_args, "data_parallel_size": replicas}
+
+    def _vllm_config(self) -> Any:
+        given = {name: value for name, value in self._serving().items() if value is not None}
+        return EngineArgs(**given).create_engine_config()
+
+    def _conversation(self, prompt: str) -> Sequence[dict[str, Any]] | None:
+        """The conversation that the chat template made the prompt of."""
+        return None
+
+    def _expected(self, prompt: Any) -> Sequence[int] | None:
+        """The token ids that an engine in this process would make of a prompt with images."""
+        return None
+
+
+class ServedVLM(ServedVLLM, FedVLM):
+    """lm-eval's `vllm-vlm` class in front of a server, which gets images in chat messages."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._conversations: dict[str, list[dict[str, Any]]] = {}
+        super().__init__(*args, **kwargs)
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, Any]], add_generation_prompt: bool = True
+    ) -> str:
+        prompt: str = super().apply_chat_template(chat_history, add_generation_prompt)
+        self._conversations[prompt] = deepcopy(chat_history)  # lm-eval has made parts of its texts
+        return prompt
+
+    def _conversation(self, prompt: str) -> Sequence[dict[str, Any]] | None:
+        return self._conversations.get(prompt)
+
+    def _expected(self, prompt: Any) -> Sequence[int] | None:
+        images = [as_vllm_shows(each) for each in prompt["multi_modal_data"]["image"]]
+        found = self.processor(text=[prompt["prompt"]], images=images)
+        return list(found["input_ids"][0])
+
+
+def check_engine_args(plan: Plan) -> None:
+    """Reject arguments that vLLM, or `vllm serve`, does not know or cannot combine.
+
+    Raises:
+        UserError: with the name of the unknown argument, or with vLLM's own reason.
+    """
+    engine = {name: value for name, value in plan.engine_args.items() if name != "server"}
+    if "url" in plan.engine_args["server"]:
+        return  # the server has checked its arguments long ago
+    arguments.check_engine_args(replace(plan, engine_args=engine))
+    serve_arguments(engine)
+
+
+def _latency(seconds: Sequence[float]) -> Latency | None:
+    if not seconds:
+        return None
+    p50, p90, p99 = (float(each) for each in np.percentile(seconds, (50, 90, 99)))
+    return Latency(p50, p90, p99, float(max(seconds)))
+
+
+MODEL_CLASSES: dict[str, type[FedVLLM]] = {"vllm": ServedVLLM, "vllm-vlm": ServedVLM}

@@ -1,0 +1,114 @@
+"""What a server did in a run: its own counters, and what its client saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """Speculative decoding: tokens drafted and accepted; `by_position` counts accepted tokens."""
+
+    drafts: int
+    drafted: int
+    accepted: int
+    by_position: tuple[int, ...] = ()
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """The accepted share of the drafted tokens."""
+        return self.accepted / self.drafted if self.drafted else None
+
+    @property
+    def accepted_length(self) -> float | None:
+        """Mean number of tokens that each step of the model gave, its own included."""
+        return 1 + self.accepted / self.drafts if self.drafts else None
+
+
+@dataclass(frozen=True)
+class ServerWork:
+    """The server's counts of its work in a run, all engines and all clients together.
+
+    `finished` has the number of requests by finish reason. A count is None if the server has no
+    such metric. Seconds are means per request, or per token after the first. `restarted` says that
+    the counters began anew, so they miss what came before.
+    """
+
+    preemptions: int | None
+    prefix_queries: int | None
+    prefix_hits: int | None
+    prompt_tokens: int | None
+    generation_tokens: int | None
+    finished: dict[str, int] = field(default_factory=dict)
+    speculation: Speculation | None = None
+    queued_s: float | None = None
+    first_token_s: float | None = None
+    later_token_s: float | None = None
+    restarted: bool = False
+
+    @property
+    def prefix_hit_rate(self) -> float | None:
+        """The share of prompt tokens that were found in the prefix cache."""
+        if not self.prefix_queries or self.prefix_hits is None:
+            return None
+        return self.prefix_hits / self.prefix_queries
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds from sending a request to its complete answer: percentiles over all requests."""
+
+    p50: float
+    p90: float
+    p99: float
+    longest: float
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server says of itself, and the requests of one run.
+
+    `command` started it; empty for a server that was already running. `retried` counts failed
+    attempts by kind. `different` counts prompts that the server tokenised differently than an
+    engine in the worker would, `first_difference` describes the first, `unverified` counts prompts
+    whose tokens the server did not tell. `shortened` counts answers that ended at a token limit
+    below the requested one, `reasoned` those whose reasoning the server took out. `answered_by`
+    counts answers by model name and fingerprint, `missing` the parts that answers lacked.
+    """
+
+    version: str | None
+    model: str
+    weights: str | None
+    command: str
+    asked: int
+    answered: int
+    retried: dict[str, int] = field(default_factory=dict)
+    different: int = 0
+    first_difference: str = ""
+    unverified: int = 0
+    shortened: int = 0
+    reasoned: int = 0
+    answered_by: dict[str, int] = field(default_factory=dict)
+    missing: dict[str, int] = field(default_factory=dict)
+    latency: Latency | None = None
+    work: ServerWork | None = None
+
+    @property
+    def doubts(self) -> list[str]:
+        """Reasons why the answers may not be those of the configured engine to these prompts."""
+        found = []
+        if self.different:
+            found.append(
+                f"the server rendered {self.different} of {self.answered} prompts differently "
+                f"({self.first_difference})"
+            )
+        if len(self.answered_by) > 1:
+            found.append(
+                f"the answers came from {len(self.answered_by)} different engines: "
+                f"{', '.join(self.answered_by)}"
+            )
+        if self.shortened:
+            found.append(f"{self.shortened} answers ended before the requested number of tokens")
+        if self.reasoned:
+            found.append(f"the server took the reasoning out of {self.reasoned} answers")
+        return found
