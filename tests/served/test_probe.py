@@ -82,7 +82,7 @@ def _wait(health: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 def probe(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "runner.probe", url, "--api-key-env", VARIABLE, *arguments]
-    environment = {**os.environ, "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(PROJECT), VARIABLE: KEY}
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), VARIABLE: KEY}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 

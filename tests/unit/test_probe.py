@@ -481,7 +481,6 @@ def test_reasoning_belongs_to_an_answer() -> None:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setenv(VARIABLE, KEY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     def run(url: str, *arguments: str, key: str = VARIABLE) -> int:
         options = ["--api-key-env", key] if key else []

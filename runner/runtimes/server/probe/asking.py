@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from runner.errors import UserError
 from runner.runtimes.server.client import Client, Rejected
-from runner.runtimes.server.endpoint import Endpoint, ServerError
+from runner.runtimes.server.endpoint import CHAT, COMPLETIONS, Endpoint, ServerError
 from runner.runtimes.server.messages import data_url
 from runner.runtimes.server.probe.reply import Reply, read_reply
 from runner.runtimes.server.retries import Failed, Patience
@@ -190,7 +190,7 @@ class Asker:
     async def _ask(self, request: Request) -> Reply:
         self.asked += 1
         reply = await self._client.ask(
-            self._endpoint.api("/chat/completions" if request.chat else "/completions"),
+            self._endpoint.api(CHAT if request.chat else COMPLETIONS),
             self._fields(request),
             partial(self._read, request),
             identified=self.vllm,
