@@ -74,6 +74,7 @@ class Served:
     whose tokens the server did not tell. `shortened` counts answers that ended at a token limit
     below the requested one, `reasoned` those whose reasoning the server took out. `answered_by`
     counts answers by model name and fingerprint, `missing` the parts that answers lacked.
+    `identity` says whether the server tokenizes like the configured model.
     """
 
     version: str | None
@@ -90,6 +91,7 @@ class Served:
     reasoned: int = 0
     answered_by: dict[str, int] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
+    identity: str = ""
     latency: Latency | None = None
     work: ServerWork | None = None
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.canary import WEIGHTS
-from runner.runtimes.server.probe.local import LocalModel
+from runner.runtimes.server.probe.local import LocalModel, load
 from tests.misbehaving_server import KEY, Exchange, MisbehavingServer, status
 
 NAME = "made-up"
@@ -56,7 +56,7 @@ class AnsweringServer(MisbehavingServer):
     models that answers come from, in turn.
     """
 
-    model: LocalModel = field(default_factory=lambda: LocalModel(str(WEIGHTS)))
+    model: LocalModel = field(default_factory=lambda: load(str(WEIGHTS)))
     vllm: bool = True
     copies: bool = True
     chats: bool = True

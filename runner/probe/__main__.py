@@ -161,10 +161,10 @@ def _probe(given: argparse.Namespace, key: str) -> int:
 def _local_model(name: str) -> LocalModel:
     # transformers warns of a missing torch, which tokenizers do not need.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    from runner.runtimes.server.probe.local import LocalModel
+    from runner.runtimes.server.probe.local import load
 
     try:
-        return LocalModel(name)
+        return load(name)
     except UserError as error:
         raise UserError(f"--model {error}") from error
 

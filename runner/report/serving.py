@@ -23,6 +23,8 @@ def _lines(served: Served) -> Iterator[tuple[str, str]]:
     yield "Server", f"{version}, model {served.model}{weights}"
     if served.command:
         yield STARTED_AS, served.command
+    if served.identity:
+        yield "Identity", served.identity
     if served.latency is not None:
         yield "Latency", _latency(served.latency, served.work)
     if served.work is not None:

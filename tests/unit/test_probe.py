@@ -29,7 +29,7 @@ from runner.runtimes.server.probe.crosstalk import (
     match,
 )
 from runner.runtimes.server.probe.examining import Probed, check_identity, examine
-from runner.runtimes.server.probe.local import LocalModel
+from runner.runtimes.server.probe.local import LocalModel, load
 from runner.runtimes.server.probe.questions import nonces, nonces_in
 from runner.runtimes.server.probe.reply import Reply, change, read_reply
 from runner.status import INACCURATE, INFRASTRUCTURE, NO_VERDICT, USAGE_ERROR, Status
@@ -43,7 +43,7 @@ VARIABLE = "WORDS_FOR_THE_DOORMAN"  # of a name that tells nothing
 
 @pytest.fixture(scope="module")
 def local() -> LocalModel:
-    return LocalModel(str(WEIGHTS))
+    return load(str(WEIGHTS))
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def changed_model(directory: Path, file: str, old: str, new: str) -> LocalModel:
     text = (directory / file).read_text(encoding="utf-8")
     assert old in text
     (directory / file).write_text(text.replace(old, new, 1), encoding="utf-8")
-    return LocalModel(str(directory))
+    return load(str(directory))
 
 
 def test_another_chat_template_is_found(
@@ -207,7 +207,7 @@ def test_another_tokenizer_is_found(
     said["model"]["merges"] = merges[: len(merges) // 2]
     shutil.copytree(WEIGHTS, tmp_path, dirs_exist_ok=True)
     (tmp_path / "tokenizer.json").write_text(json.dumps(said), encoding="utf-8")
-    found = probed(serve(model=LocalModel(str(tmp_path)), vllm=vllm), local).identity
+    found = probed(serve(model=load(str(tmp_path)), vllm=vllm), local).identity
     assert found.status is Status.FAILED
     assert any(each.difference for each in found.prompts)
 
@@ -221,7 +221,7 @@ def test_another_vocabulary_is_found(
     vocabulary["Ġpurple"], vocabulary["Ġdiamond"] = vocabulary["Ġdiamond"], vocabulary["Ġpurple"]
     shutil.copytree(WEIGHTS, tmp_path, dirs_exist_ok=True)
     (tmp_path / "tokenizer.json").write_text(json.dumps(said), encoding="utf-8")
-    found = probed(serve(model=LocalModel(str(tmp_path))), local).identity
+    found = probed(serve(model=load(str(tmp_path))), local).identity
     assert found.status is Status.FAILED
     assert found.vocabulary is not None
     assert len(found.vocabulary.different) == 2

@@ -248,7 +248,7 @@ def test_a_proxy_without_a_list_of_models_is_asked_a_question(
     server: MisbehavingServer,
 ) -> None:
     """As vllm-ascend's proxies for prefill/decode disaggregation up to 0.26."""
-    server.lists_models = False
+    server.lists_models, server.tells_tokens = False, True
     assert "not an OpenAI-compatible server" in refusal(at(server))
     facts = server_facts(at(server, model=MODEL))
     assert (facts.model.id, facts.model.max_model_len, facts.vllm) == (MODEL, None, True)

@@ -18,7 +18,7 @@ class Launched(Vllm):
     models = "runner.runtimes.server.models"
 
     def arguments(self, config: RunConfig) -> dict[str, Any]:
-        return {**super().arguments(config), "server": client(config)}
+        return {**super().arguments(config), "server": client_settings(config)}
 
     def lm_eval_model(self, plan: Plan) -> tuple[str, dict[str, Any]]:
         """The same engine in lm-eval's process, which has no data parallelism of this kind."""
@@ -29,7 +29,7 @@ class Launched(Vllm):
         return remote_problems(config)
 
 
-def client(config: RunConfig) -> dict[str, Any]:
+def client_settings(config: RunConfig) -> dict[str, Any]:
     """Settings of a server's client: concurrent requests, and limits in seconds."""
     limits = config.limits
     return chosen(

@@ -16,7 +16,7 @@ from runner.platforms import Platform
 from runner.platforms.remote import Remote
 from runner.problem import Problem
 from runner.runtimes.base import Runtime, chosen, model_arguments
-from runner.runtimes.server import client
+from runner.runtimes.server import client_settings
 
 # Concurrent requests where the server does not say how many it can work on.
 USUAL_WINDOW = 32
@@ -56,13 +56,14 @@ class Attached:
             "api_key_env": endpoint.api_key_env,
             "headers": dict(endpoint.headers) or None,
             "ca_file": endpoint.ca_file,
+            "allow_unsupported": config.engine.allow_unsupported or None,
         }
         settings = {
             **model_arguments(config.model),
             "dtype": "auto",
             "max_model_len": config.engine.max_model_len,
         }
-        return {**chosen(settings), "server": chosen({**address, **client(config)})}
+        return {**chosen(settings), "server": chosen({**address, **client_settings(config)})}
 
     def lm_eval_model(self, plan: Plan) -> tuple[str, dict[str, Any]]:
         """lm-eval's own client, which sends images, but scores no texts, in chat messages."""

@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from vllm import EngineArgs
 
+from runner.errors import UserError
 from runner.outcome import Feeding
 from runner.plan import Plan
 from runner.runtimes.server.arguments import serve_arguments
 from runner.runtimes.server.attached import USUAL_WINDOW
-from runner.runtimes.server.endpoint import endpoint_of
+from runner.runtimes.server.endpoint import Endpoint, endpoint_of
 from runner.runtimes.server.engine import ServedEngine
 from runner.runtimes.server.exchanged import Exchanged
 from runner.runtimes.server.launch import LaunchedServer
 from runner.runtimes.server.metrics import work_between
+from runner.runtimes.server.probe.examining import check_identity
+from runner.runtimes.server.probe.identity import Agreement
+from runner.runtimes.server.probe.local import LocalModel
+from runner.runtimes.server.probe.questions import TEXTS
 from runner.runtimes.server.requests import Requests
 from runner.runtimes.server.retries import Patience
 from runner.runtimes.server.server import server_counters, server_facts
@@ -65,8 +70,10 @@ class ServedVLLM(FedVLLM):
         """
         self._config = self._command = None
         max_length = self.max_length
+        self._identity = ""
         if "url" in self._server:
             endpoint = endpoint_of(self._server)
+            self._identity = self._identified(endpoint)
         else:
             self._config = self._vllm_config()
             alone = {k: v for k, v in os.environ.items() if k not in ONLY_IN_PROCESS}
@@ -132,9 +139,34 @@ class ServedVLLM(FedVLLM):
             reasoned=exchanged.reasoned,
             answered_by={" ".join(each): count for each, count in exchanged.served.items()},
             missing=dict(exchanged.missing),
+            identity=self._identity,
             latency=_latency(exchanged.seconds),
             work=work,
         )
+
+    def _identified(self, endpoint: Endpoint) -> str:
+        """How the server's tokens compare with those of the configured model.
+
+        Raises:
+            UserError: if it is another model. A chat template of the server's own is no reason:
+                prompts of tokens do not need it, and prompts with images are compared one by one.
+        """
+        model = LocalModel(self.model_args["model"], self.tokenizer)
+        found = check_identity(endpoint, model)
+        wrong = [
+            f"{each.name}, {each.difference}"
+            for each in found.prompts
+            if each.name in TEXTS and each.agreement is Agreement.DIFFERENT
+        ]
+        if found.vocabulary is not None:
+            wrong += found.vocabulary.different
+        if wrong and not self._server.get("allow_unsupported"):
+            raise UserError(
+                f"model.pretrained={model.name}: the server has another tokenizer ({wrong[0]}); "
+                "set model.pretrained to the model that it serves, or run anyway with "
+                "engine.allow_unsupported=true"
+            )
+        return "; ".join([found.reason, *wrong[:1]])
 
     def _concurrent(self) -> int:
         if self._config is None:

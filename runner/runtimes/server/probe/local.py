@@ -10,29 +10,32 @@ from typing import Any
 from runner.errors import UserError
 
 
-class LocalModel:
-    """The tokenizer of a model directory or hub id.
-
-    `longest` is the largest number of positions in the model's configuration, None if unknown.
+def load(name: str) -> LocalModel:
+    """The model of a directory or hub id.
 
     Raises:
         UserError: if the tokenizer cannot be loaded.
     """
+    from transformers import AutoConfig, AutoTokenizer
 
-    def __init__(self, name: str) -> None:
-        from transformers import AutoConfig, AutoTokenizer
+    place = str(Path(name).resolve()) if Path(name).exists() else name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except Exception as error:
+        first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{name}: its tokenizer cannot be loaded: {first}") from error
+    longest: int | None = None
+    with suppress(Exception):  # a model that transformers does not know
+        longest = AutoConfig.from_pretrained(place).get_text_config().max_position_embeddings
+    return LocalModel(name, tokenizer, longest)
 
-        self.name = name
-        place = str(Path(name).resolve()) if Path(name).exists() else name
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(place)
-        except Exception as error:
-            first, *_ = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(f"{name}: its tokenizer cannot be loaded: {first}") from error
-        self.longest: int | None = None
-        with suppress(Exception):  # a model that transformers does not know
-            text = AutoConfig.from_pretrained(place).get_text_config()
-            self.longest = text.max_position_embeddings
+
+class LocalModel:
+    """A model's tokenizer. `longest` is the model's own limit in tokens, None if unknown."""
+
+    def __init__(self, name: str, tokenizer: Any, longest: int | None = None) -> None:
+        self.name, self.longest = name, longest
+        self._tokenizer = tokenizer
 
     def vocabulary(self) -> list[int]:
         """All token ids in their order, those of special tokens included."""
