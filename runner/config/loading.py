@@ -105,6 +105,8 @@ def load(composed: DictConfig) -> RunConfig:
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     """vllm-ascend's own, as the installed release knows them."""
+    if not given:
+        return {}
     key, installed = "engine.additional_config", installed_version("vllm-ascend")
     found = [f"{key}.{name}: {why}" for name in given if (why := elsewhere(name, installed))]
     if found:

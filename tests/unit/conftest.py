@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -51,6 +52,12 @@ def pytest_report_header() -> str:
     return f"left out without torch: {', '.join(NEED_TORCH)}" if WITHOUT_TORCH else "with torch"
 
 
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking through all that was imported, again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 # What a test leaves open: no machine of its own, and no store.
 NEUTRAL = ("engine=cpu", "tracking=off")
 
@@ -64,7 +71,7 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     HydraConfig.instance().cfg = None
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def compose() -> Callable[..., RunConfig]:
     """Compose and check conf/ with overrides; every complaint comes as UserError, as in `main`."""
     loading.register()
@@ -217,9 +224,9 @@ def store_file(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return Path(shutil.copy(empty_store, tmp_path / "mlflow.db"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared() -> Iterator[Courier]:
-    """Its process imports MLflow once for all tests of a module, and survives their faults."""
+    """Its process imports MLflow once for all tests, and survives their faults."""
     with Courier() as courier:
         yield courier
 

@@ -126,6 +126,7 @@ def test_what_was_cut_short_is_completed_and_not_doubled(
     assert server.artifacts(tracked.run_id) == names - {"mlflow.json"} | {"metrics.csv"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["silent", "dribble"])
 def test_a_server_that_keeps_us_waiting_is_left(
     server: Server, courier: Courier, make: Make, fault: str
@@ -229,6 +230,7 @@ def children() -> set[int]:
     return {each.pid for each in psutil.Process().children(recursive=True)}
 
 
+@pytest.mark.slow
 def test_it_leaves_no_process(server: Server, make: Make) -> None:
     before = children()
     with Courier() as courier:
@@ -254,6 +256,7 @@ with Courier() as courier:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_while_it_is_being_sent_loses_nothing(
     server: Server, courier: Courier, make: Make, number: signal.Signals
@@ -311,6 +314,7 @@ def swept(directory: Path, make: Make, config: RunConfig) -> Path:
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["sweep.json", "0/point.json"])
 def test_sync_names_the_file_of_a_sweep_that_cannot_be_read_and_goes_on(
     make: Make, config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
@@ -325,6 +329,7 @@ def test_sync_names_the_file_of_a_sweep_that_cannot_be_read_and_goes_on(
     assert last == "1 uploaded, 1 pending"
 
 
+@pytest.mark.slow
 def test_sync_ends_with_a_message_where_a_comparison_cannot_be_written(
     make: Make, config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -350,6 +355,7 @@ def test_why_it_was_not_sent_can_be_read(
     assert str(refused.value).isprintable()
 
 
+@pytest.mark.slow
 def test_what_mlflow_keeps_below_is_nobodys_to_send(
     make: Make, config: RunConfig, store_file: Path
 ) -> None:

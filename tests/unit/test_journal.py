@@ -199,8 +199,9 @@ def test_attempts_that_died_one_after_another_add_up(opened: Any) -> None:
     ]
 
 
+# Writes until it is killed, slowly: each record is read again below.
 WRITER = """
-import sys
+import sys, time
 from pathlib import Path
 from tests.unit.test_journal import answer, question
 from runner.lm.journal import Journal
@@ -215,6 +216,8 @@ for number in range(100000):
         journal.flush()
     if number == 50:
         print("going", flush=True)
+    if number > 50:
+        time.sleep(0.005)
 """
 
 

@@ -137,11 +137,11 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert not store.exists()
 
 
-def test_a_server_that_is_away_is_a_message() -> None:
+def test_a_server_that_is_away_is_a_message(courier: Courier) -> None:
     with pytest.raises(
         UserError, match=r"is unreachable .*Connection refused.*give the run.s directory"
     ):
-        locate("baseline@m/t", "http://127.0.0.1:9")
+        locate("baseline@m/t", "http://127.0.0.1:9", courier)
 
 
 @pytest.fixture
@@ -153,8 +153,8 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("baseline@m/t", "silent"),
-        ("0" * 32, "dribble"),
+        pytest.param("baseline@m/t", "silent", marks=pytest.mark.slow),
+        pytest.param("0" * 32, "dribble", marks=pytest.mark.slow),
         ("baseline@m/t", 500),
         ("0" * 32, "html"),
         ("baseline@m/t", "cut"),
@@ -185,11 +185,12 @@ def test_a_server_that_misbehaves_costs_seconds_and_a_message(
     assert list(cache.rglob("*.*")) == []
 
 
-def test_a_password_in_an_address_is_not_shown() -> None:
+def test_a_password_in_an_address_is_not_shown(courier: Courier) -> None:
     with pytest.raises(UserError, match=r"tracking.uri=http://127.0.0.1:9 "):
-        locate("baseline@m/t", "http://somebody:secret@127.0.0.1:9")
+        locate("baseline@m/t", "http://somebody:secret@127.0.0.1:9", courier)
 
 
+@pytest.mark.slow
 def test_whoever_looks_an_alias_up_imports_no_mlflow(server: Server) -> None:
     code = (
         "import sys; from runner.reference.locating import locate; "
@@ -205,6 +206,7 @@ def test_whoever_looks_an_alias_up_imports_no_mlflow(server: Server) -> None:
     assert "no run at" in done.stdout and done.stdout.endswith("none with this name) False\n")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_look_up(server: Server) -> None:
     server.misbehave("silent")
     process = subprocess.Popen(
@@ -327,7 +329,7 @@ def test_promoting_moves_the_alias(
     uri, alias = config.tracking.uri, "baseline@fixed/gsm8k"
     with pytest.raises(UserError, match=r"no run .* has this alias.*python -m runner.promote"):
         locate(alias, uri, courier)
-    assert promote.main([str(first.path)]) == 0
+    assert promote.promote(str(first.path), "baseline", "", False, courier) == 0
     assert f"{alias} is now run {ids[0]}" in capsys.readouterr().out
     assert locate(alias, uri, courier).run_id == ids[0]
     assert promote.promote(ids[1], "baseline", uri, False, courier) == 0
@@ -375,6 +377,7 @@ def test_a_run_of_several_tasks_keeps_those_that_no_other_takes(
     assert locate("baseline@fixed/gsm8k", config.tracking.uri, courier).run_id == ids[1]
 
 
+@pytest.mark.slow
 def test_a_failed_or_incomplete_run_wants_a_plain_yes(
     left: Left,
     sent: Callable[[RunDirectory], str],

@@ -118,6 +118,7 @@ def test_the_last_words_name_what_is_there(
     assert "report.html was not written (Is a directory); " in warning
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_costs_the_time_that_it_may(
     tmp_path: Path, checked: Checked, outcome: Outcome, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,14 +166,14 @@ def test_an_experiment_that_is_deleted_meanwhile_is_named_with_its_cure(
     tmp_path: Path,
     checked: Checked,
     outcome: Outcome,
+    courier: Courier,
     server: Server,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     server.experiments["gsm8k"] = "1"
     server.deleted.add("gsm8k")
     checked.config.tracking.uri = server.uri
-    with Courier() as courier:
-        performed(checked, tmp_path / "run", Engine(outcome), courier)
+    performed(checked, tmp_path / "run", Engine(outcome), courier)
     said = capsys.readouterr().err
     assert "experiment 'gsm8k' (id 1) is deleted; restore it" in said
     assert "mlflow experiments restore --experiment-id 1" in said
