@@ -270,8 +270,7 @@ class MisbehavingServer:
         self.largest = max(self.largest, self._now)
         try:
             await asyncio.sleep(self.delay_s)
-            asked_first = isinstance(exchange.body.get("prompt"), str)  # before an evaluation
-            fault = self.faults.popleft() if self.faults and not asked_first else self.always
+            fault = self.faults.popleft() if self.faults else self.always
             if fault is not None:
                 await fault(exchange)
             elif exchange.body["model"] != MODEL:

@@ -153,7 +153,7 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("baseline@m/t", "silent"),
+        pytest.param("baseline@m/t", "silent", marks=pytest.mark.slow),
         pytest.param("0" * 32, "dribble", marks=pytest.mark.slow),
         ("baseline@m/t", 500),
         ("0" * 32, "html"),
@@ -329,7 +329,7 @@ def test_promoting_moves_the_alias(
     uri, alias = config.tracking.uri, "baseline@fixed/gsm8k"
     with pytest.raises(UserError, match=r"no run .* has this alias.*python -m runner.promote"):
         locate(alias, uri, courier)
-    assert promote.main([str(first.path)]) == 0
+    assert promote.promote(str(first.path), "baseline", "", False, courier) == 0
     assert f"{alias} is now run {ids[0]}" in capsys.readouterr().out
     assert locate(alias, uri, courier).run_id == ids[0]
     assert promote.promote(ids[1], "baseline", uri, False, courier) == 0
