@@ -1,76 +1,86 @@
-"""The in-process engine's arguments on the command line of the installed `vllm serve`."""
+"""`vllm serve` takes the arguments of every shipped model on every Ascend engine."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from runner.errors import UserError
-from runner.platforms.cpu import cure_this_process
+from runner.config.places import config_directory
+from runner.platforms.cpu import Cpu
+from tests.e2e.conftest import environment
 
 pytestmark = pytest.mark.slow
 
-ENGINE = {"model": "/weights", "quantization": None, "enforce_eager": True, "seed": 1234}
+PROJECT = Path(__file__).parents[2]
+# Composed and parsed in one process that imports vLLM as a worker does. Weights are not read.
+CODE = """
+import json, sys
+import hydra
+from runner.config import loading
+from runner.errors import UserError
+from runner.runtimes import runtime_of
+from runner.runtimes.server.arguments import serve_arguments
+
+loading.register()
+found = {}
+with hydra.initialize_config_dir(str(loading.config_directory()), version_base="1.3"):
+    for choice in json.loads(sys.argv[1]):
+        config = loading.load(
+            hydra.compose("config", [*choice, "engine.runtime=server", "tracking=off"])
+        )
+        arguments = runtime_of("server").arguments(config)
+        del arguments["server"]
+        try:
+            found[" ".join(choice)] = serve_arguments(arguments)
+        except UserError as error:
+            found[" ".join(choice)] = "; ".join(error.problems)
+print("found: " + json.dumps(found))
+"""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cured() -> None:
-    cure_this_process()
+def names(group: str) -> list[str]:
+    return sorted(file.stem for file in (config_directory() / group).glob("*.yaml"))
 
 
-def served(**more: Any) -> list[str]:
-    from runner.runtimes.server.arguments import serve_arguments
-
-    return serve_arguments({**ENGINE, **more})
-
-
-BARE = ["/weights", "--disable-uvicorn-access-log", "--enforce-eager", "--seed=1234"]
-
-
-@pytest.mark.parametrize(
-    ("engine", "flags"),
-    [
-        ({"max_model_len": 1024, "dtype": "float32"}, ["--max-model-len=1024", "--dtype=float32"]),
-        ({"data_parallel_size": 2}, ["--data-parallel-size=2"]),
-        ({"enable_prefix_caching": False}, ["--no-enable-prefix-caching"]),
-        ({"trust_remote_code": False}, ["--no-trust-remote-code"]),
-        ({"limit_mm_per_prompt": {"image": 2}}, ['--limit-mm-per-prompt={"image": 2}']),
-        (
-            {"compilation_config": {"cudagraph_mode": "PIECEWISE"}},
-            ['--compilation-config={"cudagraph_mode": "PIECEWISE"}'],
-        ),
-        ({"logits_processors": ["a.b:C", "d:E"]}, ["--logits-processors", "a.b:C", "d:E"]),
-        ({"api_server_count": 1}, ["--api-server-count=1"]),
-        ({"enable_thinking": True, "max_images": 2}, []),
-        (
-            {"lora_local_path": "/a=b,c"},
-            ["--enable-lora", "--lora-modules", '{"name": "finetuned", "path": "/a=b,c"}'],
-        ),
-    ],
-)
-def test_settings_become_flags(engine: dict[str, Any], flags: list[str]) -> None:
-    assert served(**engine) == [*BARE, *flags]
+CHOICES = [
+    [f"engine={engine}", f"model={model}", "parallelism.dp=2"]
+    for engine in names("engine")
+    if engine.startswith("ascend")
+    for model in names("model")
+    if model != "any"
+]
 
 
-def test_lm_evals_name_of_the_weights_is_known() -> None:
-    assert served(model=None, pretrained="/others")[0] == "/others"
+@pytest.fixture(scope="module")
+def found() -> dict[str, list[str] | str]:
+    variables = environment()
+    ended = subprocess.run(
+        [sys.executable, "-c", CODE, json.dumps(CHOICES)],
+        env={**variables, **Cpu().worker_environment(1, variables, eager=True)},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    (line,) = (each for each in ended.stdout.splitlines() if each.startswith("found: "))
+    answers: dict[str, list[str] | str] = json.loads(line.removeprefix("found: "))
+    return answers
 
 
-@pytest.mark.parametrize(
-    ("engine", "told"),
-    [
-        ({"enforce_eagr": True}, "engine.extra.enforce_eagr: vllm serve has no such argument. Did"),
-        ({"port": 80}, "engine.extra.port: the runner sets this argument of vllm serve itself"),
-        ({"dtype": "float3"}, "rejects its arguments: argument --dtype: invalid choice: 'float3'"),
-        ({"compilation_config": {"x": 1}}, "validation error for CompilationConfig x Unexpected"),
-        ({"chat_template": "/nowhere"}, "rejects its arguments: The supplied chat template"),
-    ],
-)
-def test_what_the_server_rejects_is_told_before_it_starts(
-    engine: dict[str, Any], told: str
-) -> None:
-    with pytest.raises(UserError) as caught:
-        served(**engine)
-    assert told in str(caught.value)
-    assert "further information" not in str(caught.value)
+def test_every_ascend_preset_can_be_served(found: dict[str, list[str] | str]) -> None:
+    assert len(found) == len(CHOICES) > 80
+    assert {choice: said for choice, said in found.items() if isinstance(said, str)} == {}
+    assert all("--data-parallel-size=2" in words for words in found.values())
+
+
+def test_options_of_an_engine_reach_the_server(found: dict[str, list[str] | str]) -> None:
+    words = found["engine=ascend_batch_invariant model=qwen3_8b parallelism.dp=2"]
+    assert '--compilation-config={"cudagraph_mode": "PIECEWISE"}' in words
+    words = found["engine=ascend_eager model=qwen3_8b parallelism.dp=2"]
+    assert "--enforce-eager" in words
