@@ -8,6 +8,10 @@ from dataclasses import replace
 from runner.outcome import MetricResult, TaskOutcome
 from runner.served import Served
 
+ACCEPTANCE_RATE, ACCEPTED_LENGTH = "acceptance_rate", "accepted_length"
+# With their filter, as baselines name them.
+OF_SPECULATION = {(ACCEPTANCE_RATE, "none"), (ACCEPTED_LENGTH, "none")}
+
 
 def with_acceptance(tasks: Sequence[TaskOutcome], served: Served | None) -> tuple[TaskOutcome, ...]:
     """The tasks; a single one gets `acceptance_rate` and `accepted_length` as metrics.
@@ -22,8 +26,8 @@ def with_acceptance(tasks: Sequence[TaskOutcome], served: Served | None) -> tupl
     if speculation is None or sum(work.finished.values()) != served.answered:
         return (task,)
     values = {
-        "acceptance_rate": speculation.acceptance_rate,
-        "accepted_length": speculation.accepted_length,
+        ACCEPTANCE_RATE: speculation.acceptance_rate,
+        ACCEPTED_LENGTH: speculation.accepted_length,
     }
     found = tuple(
         MetricResult(

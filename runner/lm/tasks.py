@@ -17,6 +17,7 @@ from runner.lm.guesses import watch
 from runner.lm.mistakes import UNKNOWN_METRIC, explained, source
 from runner.lm.prompt_templates import compile_once
 from runner.lm.requests import Requests
+from runner.lm.speculation import OF_SPECULATION
 from runner.lm.task_index import IndexedTasks
 from runner.plan import Evaluation, Plan
 
@@ -177,7 +178,7 @@ def _baseline_problems(loaded: LoadedTask) -> list[str]:
         f"it has {', '.join('.'.join(pair) for pair in sorted(known)) or 'none of its own'}"
         for metric, filters in evaluation.baselines.items()
         for filter_name in filters
-        if (metric, filter_name) not in known
+        if (metric, filter_name) not in known | OF_SPECULATION
     ]
 
 
