@@ -25,6 +25,13 @@ from omegaconf.errors import (
 from runner.config import loading
 from runner.config.schema import RunConfig
 from runner.config.usage import EXTRAS, explain, is_usage_error, schema_keys, suggestion
+from tests.extras import needs
+
+# What brings the choices of each extra.
+PLUGINS = {
+    "slurm": "hydra_plugins.hydra_submitit_launcher",
+    "search": "hydra_plugins.hydra_optuna_sweeper",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +62,14 @@ def test_a_choice_of_a_plugin_that_is_not_there_names_the_extra(choice: str, ext
     wanted = f"{choice}: not installed: pip install 'ascend-accuracy-runner[{extra}]'"
     assert explain(absent) == wanted
     assert extra in metadata("ascend-accuracy-runner").get_all("Provides-Extra", [])
-    hydra.compose("config", ["engine=cpu", choice], return_hydra_config=True)  # it is one
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [pytest.param(choice, marks=needs(PLUGINS[extra], extra)) for choice, extra in EXTRAS.items()],
+)
+def test_the_extra_brings_the_choice(choice: str) -> None:
+    assert hydra.compose("config", ["engine=cpu", choice], return_hydra_config=True)
 
 
 def test_missing_config_without_options_keeps_hydras_words() -> None:
