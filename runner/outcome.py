@@ -41,9 +41,6 @@ class MetricResult:
     binary: bool
     luck: float = 0.0
     whole: int | None = None
-    greedy_by_default: int = 0
-    drawn: int = 0
-    departures: tuple[Departure, ...] = ()
 
     @property
     def name(self) -> str:

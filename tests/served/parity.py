@@ -161,7 +161,11 @@ def main() -> None:
     assert before is not None and after is not None
     report["server"] = asdict(work_between(before, after))
     exchanged = served.exchanged
-    report["exchanged"] = {**vars(exchanged), "served": [list(each) for each in exchanged.served]}
+    listed = {
+        "served": [list(each) for each in exchanged.served],
+        "seconds": len(exchanged.seconds),
+    }
+    report["exchanged"] = {**vars(exchanged), **listed}
     report["facts"] = {"version": facts.version, "model": asdict(facts.model)}
     served.close()
     family = psutil.Process().children(recursive=True)

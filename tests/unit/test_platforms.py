@@ -41,6 +41,7 @@ def test_platforms_are_known_by_their_names() -> None:
         "ascend": "ascend",
         "cuda": "cuda",
         "cpu": "cpu",
+        "remote": "remote",
     }
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from runner.config.schema import EngineConfig, RunConfig
 from runner.preflight import versions
+from runner.runtimes.vllm import TESTED
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_versions_outside_the_tested_range_are_named(
     for line in found:
         name = line.split()[0]
         assert f"{name} {installed[name]}: not tested" in line
-        assert str(versions.LM_EVAL if name == "lm-eval" else versions.VLLM) in line
+        assert str(versions.LM_EVAL if name == "lm-eval" else TESTED) in line
 
 
 def test_what_is_installed_here_was_tested() -> None:

@@ -11,6 +11,7 @@ import hydra
 import pytest
 
 from runner.config import loading
+from runner.config.overrides import opened
 from runner.config.schema import RunConfig
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -36,7 +37,7 @@ def test_every_command_in_the_readme_composes(
     words: list[str], compose: Callable[..., RunConfig]
 ) -> None:
     swept = re.compile(r"^([\w.]+)=([\w.:/]+)(,[\w.:/]+)+$")
-    overrides = [swept.sub(r"\1=\2", word) for word in words if not word.startswith("--")]
+    overrides = [swept.sub(r"\1=\2", opened(word)) for word in words if not word.startswith("--")]
     assert compose(*overrides).model.name
 
 

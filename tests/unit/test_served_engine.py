@@ -231,11 +231,12 @@ def test_an_adapter_is_asked_by_its_name(server: MisbehavingServer, engine: Serv
 
 
 def test_connections_are_few_and_kept(server: MisbehavingServer, engine: ServedEngine) -> None:
+    threads = threading.active_count()
     server.delay_s = 0.3  # long enough for a busy machine to send all eight
     ask_many(engine, 32)
     assert server.largest == 8
     assert server.connections <= 8
-    assert threading.active_count() < 8
+    assert threading.active_count() <= threads
 
 
 def test_a_step_returns_when_nothing_has_finished(
