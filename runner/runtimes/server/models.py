@@ -21,6 +21,7 @@ from runner.runtimes.server.attached import USUAL_WINDOW
 from runner.runtimes.server.endpoint import Endpoint, endpoint_of
 from runner.runtimes.server.engine import ServedEngine
 from runner.runtimes.server.exchanged import Exchanged
+from runner.runtimes.server.expected import ExpectedTokens
 from runner.runtimes.server.launch import LaunchedServer
 from runner.runtimes.server.metrics import work_between
 from runner.runtimes.server.probe.examining import check_identity
@@ -30,7 +31,6 @@ from runner.runtimes.server.probe.questions import TEXTS
 from runner.runtimes.server.requests import Requests
 from runner.runtimes.server.retries import Patience
 from runner.runtimes.server.server import server_counters, server_facts
-from runner.runtimes.shown import as_vllm_shows
 from runner.runtimes.vllm import arguments
 from runner.runtimes.vllm.gate import Gate
 from runner.runtimes.vllm.models import LARGEST_WINDOW, FedVLLM, FedVLM
@@ -204,6 +204,7 @@ class ServedVLM(ServedVLLM, FedVLM):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._conversations: dict[str, list[dict[str, Any]]] = {}
         super().__init__(*args, **kwargs)
+        self._tokens = ExpectedTokens(self.processor)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, Any]], add_generation_prompt: bool = True
@@ -216,9 +217,7 @@ class ServedVLM(ServedVLLM, FedVLM):
         return self._conversations.get(prompt)
 
     def _expected(self, prompt: Any) -> Sequence[int] | None:
-        images = [as_vllm_shows(each) for each in prompt["multi_modal_data"]["image"]]
-        found = self.processor(text=[prompt["prompt"]], images=images)
-        return list(found["input_ids"][0])
+        return self._tokens.of(prompt["prompt"], prompt["multi_modal_data"]["image"])
 
 
 def check_engine_args(plan: Plan) -> None:
