@@ -14,6 +14,7 @@ from runner.config.schema import RunConfig
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.planning import Facts, make_plan
+from runner.platforms.cpu import Cpu
 from runner.present.lm_eval_command import lm_eval_command
 from runner.report.serving import serving
 from runner.served import Latency, Served, ServerWork, Speculation
@@ -26,6 +27,13 @@ from tests.misbehaving_server import KEY, MODEL, MisbehavingServer
 
 Compose = Callable[..., RunConfig]
 SERVED = Served("0.32.0", "canary", "/weights", "", asked=600, answered=600)
+
+
+@pytest.fixture(autouse=True)
+def with_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine has vLLM, which these tests do not need."""
+    monkeypatch.setattr("runner.platforms.remote.installed_version", lambda name: "0.32.0")
+    monkeypatch.setattr(Cpu, "missing", lambda self: [])
 
 
 @pytest.fixture
