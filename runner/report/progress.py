@@ -32,6 +32,7 @@ from runner.channel.worker import (
     Waiting,
     Warned,
 )
+from runner.platforms.base import UNKNOWN
 from runner.present.formats import cut, duration
 from runner.visible import visible
 
@@ -112,7 +113,9 @@ class ProgressDisplay:
             details.append(f"transformers {engine['transformers']}")
         if "num_gpu_blocks" in engine:
             details.append(f"{engine['num_gpu_blocks']} KV blocks")
-        self._say(f"engine started: {what}, {engine['dtype']}, {', '.join(details)}")
+        if engine["dtype"] != UNKNOWN:  # a running server does not tell it
+            details.insert(0, engine["dtype"])
+        self._say(f"engine started: {what}, {', '.join(details)}")
 
     def _progress(self, event: Progress) -> None:
         if event.done == 0 or self._asking is None or self._asking.task != event.task:

@@ -62,7 +62,7 @@ def _split(text: str) -> Iterator[dict[str, Any]]:
 
 
 def data_url(image: Image.Image) -> str:
-    """The image as a PNG in a `data:` URL, with the very pixels that vLLM makes of it in-process.
+    """The image as a PNG in a `data:` URL, with the pixels that vLLM makes of it in-process.
 
     PNG has no CMYK, and would lose the orientation.
     """

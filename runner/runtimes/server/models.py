@@ -16,6 +16,7 @@ from vllm import EngineArgs
 from runner.errors import UserError
 from runner.outcome import Feeding
 from runner.plan import Plan
+from runner.platforms.base import UNKNOWN
 from runner.runtimes.server.arguments import serve_arguments
 from runner.runtimes.server.attached import USUAL_WINDOW
 from runner.runtimes.server.endpoint import Endpoint, endpoint_of
@@ -110,10 +111,10 @@ class ServedVLLM(FedVLLM):
     def resolved(self) -> dict[str, Any]:
         """The server's settings: its own account, and vLLM's resolution of the same arguments."""
         facts = self._facts
-        told = {"model": facts.model.id, "served_by": facts.version or "unknown"}
+        told = {"model": facts.model.id, "served_by": facts.version or UNKNOWN}
         if self._config is None:
             length = facts.model.max_model_len or self.max_length
-            return {**told, "dtype": "unknown", "max_model_len": length, "url": facts.url}
+            return {**told, "dtype": UNKNOWN, "max_model_len": length, "url": facts.url}
         cache = {name: int(facts.cache[name]) for name in OF_CACHE if name in facts.cache}
         return {**arguments.resolved_engine(self._config), **cache, **told}
 
