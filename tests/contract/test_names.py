@@ -22,6 +22,7 @@ NAMES = (
     "lm_eval.tasks:TaskManager.task_index",
     "lm_eval.api.task:Task.fewshot_context",
     "lm_eval.api.task:ConfigurableTask.construct_requests",
+    "transformers:Qwen2_5_VLProcessor._get_num_multimodal_tokens",
     "vllm:LLM.enqueue",
     "vllm.v1.engine.llm_engine:LLMEngine.step",
     "vllm.v1.engine.llm_engine:LLMEngine.abort_request",

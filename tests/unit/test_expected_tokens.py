@@ -25,6 +25,8 @@ class Tokenizer:
 class Processor:
     """An image has a token for each 10 × 10 pixels, and perhaps others around them."""
 
+    image_token_id = IMAGE
+
     def __init__(self, around: tuple[int, ...] = ()) -> None:
         self.calls = 0
         self._around = around
@@ -43,49 +45,47 @@ class Processor:
         return {"input_ids": [found]}
 
 
+class Counting(Processor):
+    def _get_num_multimodal_tokens(self, image_sizes: list[tuple[int, int]]) -> Any:
+        return {"num_image_tokens": [height * width // 100 for height, width in image_sizes]}
+
+
 def image(width: int, height: int) -> Image.Image:
     return Image.new("RGB", (width, height))
 
 
-@pytest.mark.parametrize("around", [(), (7,)])
-def test_the_processor_is_asked_twice_for_each_combination_of_sizes(
-    around: tuple[int, ...],
-) -> None:
-    processor = Processor(around)
-    tokens, truth = ExpectedTokens(processor), Processor(around)
-    asked = [
-        ("a#b", [image(20, 10)]),
-        ("what # is it", [image(20, 10)]),
-        ("#", [image(20, 10)]),
-        ("#-#", [image(20, 10), image(30, 20)]),
-        ("left # right #!", [image(20, 10), image(30, 20)]),
-        ("left # right #!", [image(30, 20), image(20, 10)]),
-        ("once # more #", [image(20, 10), image(30, 20)]),
-    ]
-    for text, images in asked:
-        assert tokens.of(text, images) == truth([text], images)["input_ids"][0]
-    assert processor.calls == 5  # twice, twice, and once for the other order
+PROMPTS = [
+    ("a#b", [image(20, 10)]),
+    ("#", [image(20, 10)]),
+    ("left # right #!", [image(20, 10), image(30, 20)]),
+    ("##", [image(30, 20), image(20, 10)]),
+]
 
 
-def test_what_the_second_prompt_does_not_confirm_is_asked_every_time() -> None:
-    """As if the number of tokens depended on more than the size."""
-
-    class Moody(Processor):
-        def __call__(self, text: list[str], images: list[Image.Image]) -> Any:
-            found = super().__call__(text, images)
-            found["input_ids"][0] += [IMAGE] * self.calls
-            return found
-
-    processor = Moody()
-    tokens = ExpectedTokens(processor)
-    for count in (1, 2, 3, 4):
-        assert tokens.of("a#", [image(10, 10)]) == [ord("a"), *[IMAGE] * (count + 1)]
-    assert processor.calls == 4
+@pytest.mark.parametrize(("text", "images"), PROMPTS)
+def test_counted_tokens_are_those_of_the_processor(text: str, images: list[Image.Image]) -> None:
+    processor = Counting()
+    whole = Counting()([text], images)["input_ids"][0]
+    expected = ExpectedTokens(processor).of(text, images)
+    assert expected.tokens == expected.beside(whole) == whole
+    assert processor.calls == 0  # no pixels are processed
 
 
-def test_two_images_side_by_side_have_all_their_tokens() -> None:
-    processor = Processor()
-    tokens = ExpectedTokens(processor)
-    for text in ("##", "a##"):
-        images = [image(20, 10), image(30, 10)]
-        assert tokens.of(text, images) == Processor()([text], images)["input_ids"][0]
+@pytest.mark.parametrize(("text", "images"), PROMPTS)
+def test_a_processor_that_counts_wrongly_is_asked(text: str, images: list[Image.Image]) -> None:
+    whole = Counting((7,))([text], images)["input_ids"][0]
+    expected = ExpectedTokens(Counting((7,))).of(text, images)
+    assert expected.tokens != whole
+    assert expected.beside(whole) == whole
+    assert expected.beside([1]) == whole
+
+
+@pytest.mark.parametrize(("text", "images"), PROMPTS)
+def test_a_processor_that_cannot_count_is_asked(text: str, images: list[Image.Image]) -> None:
+    whole = Processor((7,))([text], images)["input_ids"][0]
+    assert ExpectedTokens(Processor((7,))).of(text, images).tokens == whole
+
+
+def test_a_text_that_lacks_a_placeholder_is_left_to_the_processor() -> None:
+    images = [image(20, 10), image(30, 10)]
+    assert ExpectedTokens(Counting()).of("a#", images).tokens == [ord("a"), IMAGE, IMAGE]

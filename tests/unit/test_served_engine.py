@@ -20,6 +20,7 @@ from runner.errors import UserError
 from runner.lm.answer import TOO_LONG
 from runner.runtimes.server.endpoint import Endpoint, ServerError
 from runner.runtimes.server.engine import ServedEngine
+from runner.runtimes.server.expected import Expected
 from runner.runtimes.server.requests import Requests
 from runner.runtimes.server.retries import Patience
 from runner.runtimes.server.server import ServedModel, ServerFacts
@@ -239,6 +240,29 @@ def test_connections_are_few_and_kept(server: MisbehavingServer, engine: ServedE
     assert threading.active_count() <= threads
 
 
+def test_the_server_never_has_more_requests_than_its_window(
+    server: MisbehavingServer, engine: ServedEngine
+) -> None:
+    engine.at_once(3)
+    server.delay_s = 0.2
+    ask_many(engine, 12)  # all are prepared at once
+    assert 1 < server.largest <= 3
+    assert min(engine.exchanged.seconds) >= 0.2
+
+
+def test_waiting_for_the_window_is_no_latency(
+    server: MisbehavingServer, engine: ServedEngine
+) -> None:
+    engine.at_once(1)
+    server.delay_s = 0.3
+    since = time.monotonic()
+    names = [send(engine, [number]) for number in range(4)]
+    outputs = receive(engine, 4)
+    seconds = [outputs[name].seconds for name in names]
+    assert sum(seconds) <= time.monotonic() - since  # one after the other
+    assert min(seconds) >= 0.3
+
+
 def test_a_step_returns_when_nothing_has_finished(
     server: MisbehavingServer, engine: ServedEngine
 ) -> None:
@@ -318,7 +342,7 @@ def test_images_need_a_conversation(engine: ServedEngine) -> None:
 def test_prompts_that_the_server_renders_differently_are_counted(
     server: MisbehavingServer,
 ) -> None:
-    engine = seeing(server, expected=lambda prompt: [5, 1, 2, 3])
+    engine = seeing(server, expected=lambda prompt: Expected([5, 1, 2, 3]))
     server.always = changed(prompt_token_ids=[5, 1, 9, 3, 4])
     send(engine, with_images(*[Image.new("RGB", (2, 2))] * 2))
     receive(engine, 1)

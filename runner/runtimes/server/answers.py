@@ -41,12 +41,16 @@ class Completion:
 
 @dataclass(frozen=True)
 class Output:
-    """A finished request, as `vllm.RequestOutput`. `prompt_token_ids` is None if unknown."""
+    """A finished request, as `vllm.RequestOutput`. `prompt_token_ids` is None if unknown.
+
+    `seconds` is the time that the server took for it, retries included.
+    """
 
     request_id: str
     prompt_token_ids: Sequence[int] | None
     prompt_logprobs: list[dict[int, Logprob] | None] | None
     outputs: tuple[Completion]
+    seconds: float = 0.0
     finished: bool = True
 
 

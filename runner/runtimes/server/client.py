@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+import aiohttp
 import httpx
 
 from runner.runtimes.server.endpoint import (
@@ -129,7 +130,7 @@ class Client:
         except asyncio.TimeoutError:
             limit = self._patience.request_s
             raise Failed(TIMEOUT, f"no complete answer within {limit:g} s") from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, aiohttp.ClientError) as error:
             if certificate_problem(error):
                 raise self._endpoint.unreachable(error) from error
             raise connection_failed(error) from error

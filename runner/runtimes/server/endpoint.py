@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httpx
+from httpx_aiohttp import AiohttpTransport
 
 from runner.errors import UserError
 
@@ -76,18 +77,24 @@ class Endpoint:
         return httpx.Client(**self._options(), transport=transport, timeout=timeout)
 
     def async_client(self, connections: int) -> httpx.AsyncClient:
-        """A client that keeps so many connections open and sets no limit to an answer's time."""
-        limits = httpx.Limits(
-            max_connections=None,
-            max_keepalive_connections=connections,
-            keepalive_expiry=KEEP_ALIVE_S,
-        )
-        transport = (
-            httpx.AsyncHTTPTransport(uds=self.socket, limits=limits) if self.socket else None
-        )
+        """A client with at most so many connections and no limit to an answer's time.
+
+        aiohttp makes the connections: with httpx's own, a request takes 2.5 ms of CPU instead of
+        0.7, and they reach the server one by one. Only a proxy is reached with httpx's.
+        """
+        limits = httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE_S)
+        options = self._options()
+        trusted = options.pop("verify", True)
+        transport = AiohttpTransport(verify=trusted, limits=limits, uds=self.socket)
+        direct = dict.fromkeys(options.pop("mounts"), transport)
         timeout = httpx.Timeout(None, connect=CONNECT_S)
         return httpx.AsyncClient(
-            **self._options(), transport=transport, timeout=timeout, limits=limits
+            **options,
+            verify=trusted,
+            transport=transport,
+            mounts=direct,
+            timeout=timeout,
+            limits=limits,
         )
 
     def _options(self) -> dict[str, Any]:
@@ -116,7 +123,7 @@ class Endpoint:
             )
         return UserError(f"{response.request.url}: HTTP {status}: {words}")
 
-    def unreachable(self, error: httpx.HTTPError) -> UserError:
+    def unreachable(self, error: Exception) -> UserError:
         """The user's error behind a connection that was never made."""
         if certificate := certificate_problem(error):
             return UserError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import queue
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -34,7 +36,13 @@ _Result = tuple[str, Output | Exception]
 
 
 class ServedEngine:
-    """Sends each prompt as a request of its own, `connections` at a time, from one thread."""
+    """Sends each prompt as a request of its own, from one thread.
+
+    At most `connections` are kept open. `at_once` sets how many requests the server has at a time;
+    those beyond it wait here, ready to be sent. A server that finishes several requests in a step
+    so gets as many new ones together. If each had to be prepared first, it would compute them one
+    by one: 532 steps instead of 95 for the canary's 600 questions.
+    """
 
     def __init__(
         self,
@@ -53,6 +61,7 @@ class ServedEngine:
         self._done: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         self._late: _Result | None = None
         self._flying: dict[str, Future[None]] = {}
+        self.at_once(connections)
         self._client = Client(
             endpoint,
             connections=connections,
@@ -63,6 +72,10 @@ class ServedEngine:
     @property
     def llm_engine(self) -> ServedEngine:
         return self
+
+    def at_once(self, window: int) -> None:
+        """Let the server have so many requests at a time; none may be in flight now."""
+        self._room = asyncio.Semaphore(window)
 
     def reset_prefix_cache(self) -> None:
         """Make later requests independent of what the server has computed before."""
@@ -128,10 +141,12 @@ class ServedEngine:
 
     async def _answer(self, request: Request) -> None:
         result: Output | Exception
-        since = time.monotonic()
         try:
-            result = await self._asked_for(request)
-            self.exchanged.seconds.append(time.monotonic() - since)
+            async with self._room:
+                since = time.monotonic()
+                output = await self._asked_for(request)
+                result = replace(output, seconds=time.monotonic() - since)
+            self.exchanged.seconds.append(result.seconds)
         except Exception as error:
             result = error
         self._done.put((str(request.number), result))

@@ -54,11 +54,12 @@ class Exchanged:
             message = answer["choices"][0]["message"]
             self.reasoned += bool(message.get("reasoning") or message.get("reasoning_content"))
         self.shortened += _is_short(request, output)
-        if request.tokens is None or output.prompt_token_ids is None:
+        expected, found = request.expected, output.prompt_token_ids
+        if expected is None or found is None:
             self.unverified += 1
-        elif list(request.tokens) != list(output.prompt_token_ids):
+        elif (tokens := expected.beside(found)) != list(found):
             self.different += 1
-            told = _difference(request.tokens, output.prompt_token_ids)
+            told = _difference(tokens, found)
             self.first_difference = self.first_difference or told
 
 

@@ -22,7 +22,7 @@ from runner.runtimes.server.attached import USUAL_WINDOW
 from runner.runtimes.server.endpoint import Endpoint, endpoint_of
 from runner.runtimes.server.engine import ServedEngine
 from runner.runtimes.server.exchanged import Exchanged
-from runner.runtimes.server.expected import ExpectedTokens
+from runner.runtimes.server.expected import Expected, ExpectedTokens
 from runner.runtimes.server.launch import LaunchedServer
 from runner.runtimes.server.metrics import work_between
 from runner.runtimes.server.probe.examining import check_identity
@@ -105,6 +105,9 @@ class ServedVLLM(FedVLLM):
 
     def begin(self, window: int | None, journal: Journal | None) -> None:
         super().begin(window, journal)
+        self._window = self.stream.window
+        self._connected.at_once(self._window)
+        self.stream.window += self._window  # so many are prepared while the server is full
         self._connected.exchanged = Exchanged()
         self._before = server_counters(self._endpoint)
 
@@ -179,7 +182,9 @@ class ServedVLLM(FedVLLM):
         return False
 
     def fed(self) -> Feeding:
-        return replace(super().fed(), steps=None)  # the stream's steps only fetch answers
+        fed = super().fed()
+        window = fed.window if self._chunked else self._window
+        return replace(fed, window=window, steps=None)  # the stream's steps only fetch answers
 
     def _serving(self) -> dict[str, Any]:
         """The engine's arguments as vLLM has them, with all its replicas."""
@@ -194,7 +199,7 @@ class ServedVLLM(FedVLLM):
         """The conversation that the chat template made the prompt of."""
         return None
 
-    def _expected(self, prompt: Any) -> Sequence[int] | None:
+    def _expected(self, prompt: Any) -> Expected | None:
         """The token ids that an engine in this process would make of a prompt with images."""
         return None
 
@@ -217,7 +222,7 @@ class ServedVLM(ServedVLLM, FedVLM):
     def _conversation(self, prompt: str) -> Sequence[dict[str, Any]] | None:
         return self._conversations.get(prompt)
 
-    def _expected(self, prompt: Any) -> Sequence[int] | None:
+    def _expected(self, prompt: Any) -> Expected | None:
         return self._tokens.of(prompt["prompt"], prompt["multi_modal_data"]["image"])
 
 

@@ -9,19 +9,20 @@ from typing import Any
 
 from runner.errors import UserError
 from runner.runtimes.server.endpoint import CHAT, COMPLETIONS
+from runner.runtimes.server.expected import Expected
 from runner.runtimes.server.messages import chat_fields
 from runner.runtimes.server.sampling import sampling_fields
 from runner.runtimes.server.server import ServerFacts
 
 # The conversation that a rendered prompt came from; None if it came from none.
 Conversation = Callable[[str], Sequence[dict[str, Any]] | None]
-# The token ids that a prompt with images should have; None if that is unknown.
-Expected = Callable[[Any], Sequence[int] | None]
+# What a prompt with images should become; None if that is unknown.
+Expectation = Callable[[Any], Expected | None]
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request. `tokens` are the prompt's ids, as sent or as expected; None if unknown.
+    """A request. `expected` are the prompt's ids, as sent or as expected; None if unknown.
 
     `longest` is the server's limit for prompt and answer together, if known.
     """
@@ -30,7 +31,7 @@ class Request:
     chat: bool
     body: dict[str, Any]
     detokenize: bool
-    tokens: Sequence[int] | None
+    expected: Expected | None
     longest: int | None
 
     @property
@@ -51,7 +52,7 @@ class Requests:
         facts: ServerFacts,
         conversation: Conversation = lambda prompt: None,
         template_arguments: Mapping[str, Any] | None = None,
-        expected: Expected = lambda prompt: None,
+        expected: Expectation = lambda prompt: None,
     ) -> None:
         self.facts = facts
         self._conversation = conversation
@@ -76,12 +77,13 @@ class Requests:
             UserError: for parameters or prompts that cannot be sent.
         """
         chat, vllm = "multi_modal_data" in prompt, self.facts.vllm
-        tokens = self._expected(prompt) if chat else prompt["prompt_token_ids"]
+        expected = self._expected(prompt) if chat else Expected(prompt["prompt_token_ids"])
+        tokens = () if expected is None else expected.tokens
         body = {
             "model": self.facts.model.id if lora_request is None else lora_request.lora_name,
             "max_tokens": self._room_for(params.max_tokens, tokens),
             **sampling_fields(params, chat=chat, vllm=vllm),
-            **(self._messages(prompt) if chat else {"prompt": list(tokens or ())}),
+            **(self._messages(prompt) if chat else {"prompt": list(tokens)}),
         }
         if vllm:
             body |= {
@@ -89,7 +91,7 @@ class Requests:
                 "return_tokens_as_token_ids": True,
                 "cache_salt": self._salt,
             }
-        request = Request(number, chat, body, params.detokenize, tokens, self._longest)
+        request = Request(number, chat, body, params.detokenize, expected, self._longest)
         if unread := sorted(body.keys() - self.facts.fields.get(request.path, body.keys())):
             raise UserError(
                 f"engine: the server at {self.facts.url} does not read {', '.join(unread)}, which "
@@ -112,14 +114,14 @@ class Requests:
             fields["add_special_tokens"] = True
         return fields
 
-    def _room_for(self, max_tokens: int | None, tokens: Sequence[int] | None) -> int | None:
+    def _room_for(self, max_tokens: int | None, tokens: Sequence[int]) -> int | None:
         """The number of tokens to ask for: servers reject more than the context can hold."""
         if self._longest is None:
             return max_tokens
-        room = self._longest - len(tokens or ())
+        room = self._longest - len(tokens)
         if room <= 0:
             raise ValueError(
-                f"The prompt (length {len(tokens or ())}) is longer than the maximum model length "
+                f"The prompt (length {len(tokens)}) is longer than the maximum model length "
                 f"of {self._longest}, which the server names"
             )
         return room if max_tokens is None else min(max_tokens, room)

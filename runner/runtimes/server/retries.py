@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
+import aiohttp
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
@@ -106,9 +107,13 @@ def _failure(state: RetryCallState) -> Failed:
     return error
 
 
-def connection_failed(error: httpx.HTTPError) -> Failed:
+def connection_failed(error: Exception) -> Failed:
     """A connection that could not be made, or ended before the answer was complete."""
-    gone = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+    cause = error.__cause__
+    if isinstance(cause, aiohttp.ClientError):  # httpx's name for these tells less
+        gone = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    else:
+        gone = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
     kind = "connection refused" if gone else "connection lost"
     return Failed(kind, f"{kind}: {reason(error)}", gone=gone)
 

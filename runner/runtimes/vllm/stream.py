@@ -217,8 +217,9 @@ class Stream:
             if output.finished:
                 flight = self._flying.pop(output.request_id)
                 self._flights_of[flight.request.task] -= 1
-                answer = flight.question.read(output)
-                answered.append((flight, replace(answer, seconds=now - flight.since)))
+                seconds = getattr(output, "seconds", now - flight.since)  # a server's has them
+                answer = replace(flight.question.read(output), seconds=seconds)
+                answered.append((flight, answer))
         if self.journal is not None:
             for flight, answer in answered:
                 self.journal.keep(flight.key, answer)
