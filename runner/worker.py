@@ -191,6 +191,9 @@ def _evaluate_all(
 
     with local_datasets(plan.data_dir, plan.data_source, held.scratch):
         manager, loaded = _load_tasks(plan, held, reporter, clock)
+        _create_model(plan, held, reporter, clock)
+        if not held.engine_started:
+            held.lm.launch()
         _build_requests(plan, held, reporter, clock, manager, loaded)
         gc.freeze()  # the requests stay until the run is over
         gc.enable()
@@ -247,6 +250,7 @@ def _check(
             text = "engine arguments, chat template and prompts: the weights are not here"
             reporter.send(Unchecked(text))
             return
+        _create_model(plan, held, reporter, clock)
         _build_requests(plan, held, reporter, clock, manager, loaded)
     requests = {
         task.evaluation.task: sum(len(leaf.instances) for leaf in task.leaves.values())
@@ -276,15 +280,11 @@ def _load_tasks(
     return manager, loaded
 
 
-def _build_requests(
-    plan: Plan, held: Held, reporter: Reporter, clock: Clock, manager: Any, loaded: list[Any]
-) -> None:
-    """Create the model in `held`, without its engine, and build every task's requests.
-
-    The requests stay with the tasks (`LoadedTask.leaves`).
+def _create_model(plan: Plan, held: Held, reporter: Reporter, clock: Clock) -> None:
+    """Create the model in `held`, without its engine, unless an earlier run has.
 
     Raises:
-        UserError: if engine arguments or requests are invalid.
+        UserError: if engine arguments are invalid.
     """
     if held.lm is None:
         reporter.stage(Stage.CHECKING_ARGUMENTS)
@@ -292,6 +292,16 @@ def _build_requests(
         models.check_engine_args(plan)
         held.lm = models.MODEL_CLASSES[plan.backend](**plan.engine_args, progress=reporter)
     clock.lap("start_engine_s")
+
+
+def _build_requests(
+    plan: Plan, held: Held, reporter: Reporter, clock: Clock, manager: Any, loaded: list[Any]
+) -> None:
+    """Build every task's requests, which stay with the tasks (`LoadedTask.leaves`).
+
+    Raises:
+        UserError: if requests are invalid.
+    """
     reporter.stage(Stage.BUILDING_REQUESTS)
     from runner.lm.building import build_requests
 

@@ -40,6 +40,9 @@ class Model(Protocol):
 
     tokenizer: Any
 
+    def launch(self) -> None:
+        """Start what becomes ready by itself, in other processes, while requests are built."""
+
     def start(self) -> None:
         """Start the engine. Before that, requests can be built but not sent."""
 

@@ -108,3 +108,27 @@ def test_a_worker_that_gets_no_command_says_so_and_ends(scratch: Path) -> None:
     _, status, said = worker(b'{"command": "unheard of"}\n', scratch)
     assert status == 1
     assert "ChannelError: not a known command: " in said
+
+
+def test_a_server_starts_before_requests_are_built_and_no_check_starts_one() -> None:
+    done = python("""
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from runner import worker
+from runner.lm import datasets
+from runner.rundir import RunDirectory
+class Lm:
+    def launch(self): print("launch")
+    def start(self): print("start"); raise SystemExit(0)
+worker.read_json = lambda *_: SimpleNamespace(data_dir=None, data_source="", journal=None)
+datasets.local_datasets = lambda *_, **__: nullcontext()
+worker._load_tasks = lambda *_: (None, [])
+worker._create_model = lambda plan, held, *_: setattr(held, "lm", Lm())
+worker._build_requests = lambda *_: print("build")
+reporter = SimpleNamespace(stage=lambda _: None, send=lambda _: None)
+run = RunDirectory(Path("x"))
+worker._check(run, worker.Held(""), reporter, {}, True)
+worker._evaluate_all(run, worker.Held(""), reporter, [], {}, {})
+""")
+    assert done.stdout.split() == ["build", "launch", "build", "start"]

@@ -56,6 +56,9 @@ class RecordedHF(Templated, HFLM):
         self._load = partial(super()._create_model, *args, **kwargs)
         self._model = _NotLoaded(self.config)
 
+    def launch(self) -> None:
+        """Nothing: the weights are loaded in this process."""
+
     def start(self) -> None:
         """Load the weights, which lm-eval's class would do in `__init__`.
 

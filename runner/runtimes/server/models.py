@@ -61,9 +61,16 @@ class ServedVLLM(FedVLLM):
         # lm-eval would start replicas of its own.
         alone = {name: each for name, each in engine.items() if name != "data_parallel_size"}
         super().__init__(*args, progress=progress, **alone)
+        self._launched: LaunchedServer | None = None
+
+    def launch(self) -> None:
+        """Launch the server, if it is the run's own. Its start takes longer than all requests."""
+        if "url" not in self._server and self._launched is None:
+            alone = {k: v for k, v in os.environ.items() if k not in ONLY_IN_PROCESS}
+            self._launched = LaunchedServer(serve_arguments(self._serving()), "model", alone)
 
     def start(self) -> None:
-        """Launch the server and wait until it is ready, or connect to the one that is running.
+        """Wait until the launched server is ready, or connect to the one that is running.
 
         Raises:
             UserError: if it cannot be reached, or is not the configured one.
@@ -77,10 +84,10 @@ class ServedVLLM(FedVLLM):
             self._identity = self._identified(endpoint)
         else:
             self._config = self._vllm_config()
-            alone = {k: v for k, v in os.environ.items() if k not in ONLY_IN_PROCESS}
-            launched = LaunchedServer(serve_arguments(self._serving()), "model", alone)
-            launched.wait(self._server.get("start_s", math.inf))
-            endpoint, self._command = launched.endpoint, launched.command
+            self.launch()
+            assert self._launched is not None
+            self._launched.wait(self._server.get("start_s", math.inf))
+            endpoint, self._command = self._launched.endpoint, self._launched.command
         self._endpoint = endpoint
         self._facts = facts = server_facts(endpoint)
         length = min(max_length, facts.model.max_model_len or max_length)

@@ -51,6 +51,9 @@ class FedVLLM(Templated, VLLM):
             super().__init__(*args, **kwargs)
         self.progress = progress
 
+    def launch(self) -> None:
+        """Nothing: the engine starts in this process, and Python builds requests no faster then."""
+
     def start(self) -> None:
         """Start the engine, which `__init__` does not."""
         max_length = self.max_length
