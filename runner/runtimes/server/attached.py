@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,7 +37,7 @@ OF_A_START = (
 class Attached:
     """Evaluates a server without starting, stopping or changing it."""
 
-    models = "runner.runtimes.server.models"
+    models = "runner.runtimes.server.attached_models"
     engine = "server"
     engine_packages: tuple[str, ...] = ()
     adapter_key = ""
@@ -119,7 +120,12 @@ class Attached:
         return {name: str(value) for name, value in told.items() if value is not None}
 
     def missing(self, config: RunConfig, platform: Platform) -> list[str]:
-        return platform.missing()
+        """Prompts with images need their processor, which needs torch; nothing needs vLLM."""
+        absent = [name for name in ("torch", "torchvision") if find_spec(name) is None]
+        if config.model.backend != "vllm-vlm" or not absent:
+            return platform.missing()
+        names = " ".join(absent)
+        return [f"{names}: not installed; prompts with images need it: pip install {names}"]
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
         """Settings that would have no effect on a running server."""

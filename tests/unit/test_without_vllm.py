@@ -1,0 +1,31 @@
+"""A client of a running server needs no engine on its machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from runner.canary import WEIGHTS
+
+CODE = """
+import json, sys
+from runner.runtimes.server.attached_models import MODEL_CLASSES
+left = [name for name in ("vllm", "ray", "torch") if name in sys.modules]
+lm = MODEL_CLASSES["vllm"](
+    pretrained=sys.argv[1], dtype="auto", server={"url": "http://x/v1"}, progress=None
+)
+text = lm.apply_chat_template([{"role": "user", "content": "What is 1 plus 1?"}])
+print(json.dumps([left, text, lm.tok_encode(text), lm.max_length]))
+"""
+
+
+def test_prompts_are_rendered_without_vllm() -> None:
+    words = [sys.executable, "-c", CODE, str(WEIGHTS)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    left, text, tokens, longest = json.loads(done.stdout.splitlines()[-1])
+    assert left == []
+    assert "What is 1 plus 1?" in text
+    assert len(tokens) > 5
+    assert longest == 4096
