@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
+from runner.percent import percent
 from runner.served import Served
 
 
@@ -156,7 +157,7 @@ class Feeding:
     def said(self) -> str:
         """A one-line summary.
 
-        For example `600 requests (up to 256 concurrent), 14 engine steps, engine busy 53.9% of
+        For example `600 requests (up to 256 concurrent), 14 engine steps, engine busy 53.9 % of
         4 s`.
         """
         requests = f"{self.asked} request{'' if self.asked == 1 else 's'}"
@@ -165,9 +166,9 @@ class Feeding:
         if self.asked and self.steps is not None:
             requests += f", {self.steps} engine step{'' if self.steps == 1 else 's'}"
         if self.stepping is not None:
-            requests += f", engine busy {self.stepping:.1%} of {self.seconds:.0f} s"
+            requests += f", engine busy {percent(self.stepping)} of {self.seconds:.0f} s"
         if self.queued is not None:
-            requests += f", requests queued {self.queued:.1%} of {self.seconds:.0f} s"
+            requests += f", requests queued {percent(self.queued)} of {self.seconds:.0f} s"
         if self.resumed:
             requests += f"; {self.resumed} answered in an earlier attempt that did not finish"
         return requests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from runner.percent import percent
 from runner.visible import visible
 
 
@@ -48,7 +49,7 @@ def plus_minus(stderr: float | None) -> str:
 
 def of(count: int, whole: int) -> str:
     """Return `12 (2.0 %)`, or the count alone if either number is 0."""
-    return f"{count} ({count / whole:.1%})".replace("%", " %") if count and whole else str(count)
+    return f"{count} ({percent(count / whole)})" if count and whole else str(count)
 
 
 def duration(seconds: float) -> str:

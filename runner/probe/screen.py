@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from runner.percent import percent
 from runner.present import style
 from runner.runtimes.server.probe.crosstalk import CrossTalk
 from runner.runtimes.server.probe.examining import Probed
@@ -103,7 +104,10 @@ def _repeatability(found: Repeatability) -> Iterator[tuple[str, str]]:
         yield "|Δ|", "absolute difference of a token's log-probability, in nats"
     if found.cached is not None and found.looked_up:
         share = found.cached / found.looked_up
-        yield "warm cache", f"{found.cached} of {found.looked_up} prompt tokens ({share:.0%})"
+        yield (
+            "warm cache",
+            f"{found.cached} of {found.looked_up} prompt tokens ({percent(share, 0)})",
+        )
 
 
 def _crosstalk(found: CrossTalk) -> Iterator[tuple[str, str]]:

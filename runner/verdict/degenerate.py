@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner.evidence.degenerate import SAID
 from runner.outcome import Degeneracy, Degenerate, TaskOutcome
+from runner.percent import percent
 
 ALLOW = "verdict.allow_degenerate"
 # The share of degenerate answers that is accepted in addition to that of the reference run, and the
@@ -30,8 +31,8 @@ def too_many(task: TaskOutcome, reference: TaskOutcome | None = None) -> str:
     if count < LEAST or share <= usual + ACCEPTED:
         return ""
     kinds = ", ".join(f"{each.answers} {_said(each)}" for each in found)
-    beside = f", {usual:.1%} in the reference run" if reference is not None else ""
-    shares = f"{share:.1%}{beside}".replace("%", " %")
+    beside = f", {percent(usual)} in the reference run" if reference is not None else ""
+    shares = f"{percent(share)}{beside}"
     return f"{count} of {task.answers or task.evaluated} answers are degenerate ({shares}): {kinds}"
 
 

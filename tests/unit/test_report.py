@@ -387,9 +387,9 @@ def test_how_full_the_engine_was_kept_is_told(
     asked = "- **Engine load**: 700 requests (up to 64 concurrent), 512 engine steps, "
     inside, outside = replace(fed, stepping=0.9876), replace(fed, queued=0.9876)
     text = render(plan, environment, replace(outcome, feeding=inside), verdict)
-    assert f"{asked}engine busy 98.8% of 61 s\n" in text
+    assert f"{asked}engine busy 98.8 % of 61 s\n" in text
     text = render(plan, environment, replace(outcome, feeding=outside), verdict)
-    assert f"{asked}requests queued 98.8% of 61 s\n" in text
+    assert f"{asked}requests queued 98.8 % of 61 s\n" in text
     resumed = Feeding(window=64, steps=0, asked=0, resumed=700, seconds=0.1)
     text = render(plan, environment, replace(outcome, feeding=resumed), verdict)
     assert (
