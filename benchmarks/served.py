@@ -1,10 +1,16 @@
-"""Measures a whole evaluation of a running server against lm_eval's own client.
+"""Measures whole evaluations of a running server against lm_eval's own client and an engine.
 
-    python -m benchmarks.served [--pairs 3] [--questions 1000]
+    python -m benchmarks.served [pairs] [--pairs 3] [--questions 1000]
+    python -m benchmarks.served padded [--pairs 3] [--questions 1000]
+    python -m benchmarks.served memory [--questions 10000]
 
-One `vllm serve` of the canary answers everything: its 600 questions about images, and short
-questions of text. Each pair runs `python -m runner engine=endpoint`, and then the lm_eval command
-from that run's report, with as many concurrent requests and with samples logged.
+`vllm serve` with the canary answers its 600 questions about images, and short questions of text.
+
+- pairs: `python -m runner engine=endpoint`, and the lm_eval command from that run's report, with as
+  many concurrent requests and with samples logged, in turns. The server has seen all images before.
+- padded: the request phase of that run, and of one with an engine in the worker's process, with as
+  many requests at a time. Each engine step takes at least 25 ms, as with a large model.
+- memory: the resident size of parent and worker against answered requests.
 """
 
 from __future__ import annotations
@@ -18,57 +24,116 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.feeding_memory import curve
 from benchmarks.many_questions import sums, timed
 from benchmarks.question_tasks import generated, write_task
-from benchmarks.whole_run import variables
+from benchmarks.whole_run import padded, variables
 from runner.canary import WEIGHTS
+from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.platforms.cpu import Cpu
 from runner.present.lm_eval_command import lm_eval_command
 from runner.rundir import read_json
 
 READY_S = 600
+WINDOW = 32
+PROJECT = str(Path(__file__).parents[1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=("pairs", "padded", "memory"), default="pairs")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--questions", type=int, default=1000, help="questions of text")
+    parser.add_argument("--questions", type=int, help="questions of text")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, serving(Path(name)) as url:
+    number = given.questions or (10_000 if given.what == "memory" else 1000)
+    steps = {**padded(), "PADDED_CLASS": "EngineCore"} if given.what == "padded" else variables()
+    with tempfile.TemporaryDirectory() as name, serving(Path(name), steps) as url:
         folder = Path(name)
-        write_task(folder, "sums", generated(1), sums(given.questions))
+        write_task(folder, "sums", generated(1), sums(number))
         text = ["model.backend=vllm", "task.names=[sums]", f"task.include_path={folder}"]
-        for kind, settings in {"600 images": [], f"{given.questions} texts": text}.items():
-            pairs = [pair(folder, url, settings) for _ in range(given.pairs)]
-            ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-            told = ", ".join(f"{ours:.0f} and {theirs:.0f} s" for ours, theirs in pairs)
+        if given.what == "memory":
+            remember(folder, url, number, text)
+            return
+        for kind, settings in {"600 images": [], f"{number} texts": text}.items():
+            if given.what == "padded":
+                pairs = [phases(folder, url, settings, steps) for _ in range(given.pairs)]
+            else:
+                _, first = ours(folder, url, settings)
+                theirs(folder, first)
+                pairs = [pair(folder, url, settings, first, turn) for turn in range(given.pairs)]
+            ratio = statistics.median(one / other for one, other in pairs)
+            told = ", ".join(f"{one:.1f} and {other:.1f} s" for one, other in pairs)
             print(f"{kind}: {told}; median ratio {ratio:.2f}", flush=True)
 
 
-def pair(folder: Path, url: str, settings: list[str]) -> tuple[float, float]:
-    """Seconds of our run and of lm_eval's."""
-    output = Path(tempfile.mkdtemp(dir=folder))
-    words = [sys.executable, "-m", "runner", "engine=endpoint", f"engine.endpoint.url={url}"]
-    words += ["engine.endpoint.model=canary", "tracking=off", *settings, f"output_dir={output}/run"]
-    ours = timed(words, folder, {"PYTHONPATH": str(Path(__file__).parents[1])})
-    plan: Plan = read_json(output / "run" / "plan.json", Plan)
-    command = f"{lm_eval_command(plan)} --log_samples --output_path {output / 'theirs'}"
-    return ours, timed(["bash", "-ec", command], folder, {"OPENAI_API_KEY": "none"})
+def pair(
+    folder: Path, url: str, settings: Sequence[str], first: Path, turn: int
+) -> tuple[float, float]:
+    """Seconds of our run and of lm_eval's, which begins every second time."""
+    if turn % 2:
+        other = theirs(folder, first)
+        return ours(folder, url, settings)[0], other
+    return ours(folder, url, settings)[0], theirs(folder, first)
+
+
+def ours(folder: Path, url: str, settings: Sequence[str]) -> tuple[float, Path]:
+    """Seconds of a run, and its directory."""
+    run = Path(tempfile.mkdtemp(dir=folder)) / "run"
+    return timed(words(url, settings, run), folder, {"PYTHONPATH": PROJECT}), run
+
+
+def words(url: str, settings: Sequence[str], run: Path) -> list[str]:
+    server = ["engine=endpoint", f"engine.endpoint.url={url}", "engine.endpoint.model=canary"]
+    return [sys.executable, "-m", "runner", *server, "tracking=off", *settings, f"output_dir={run}"]
+
+
+def theirs(folder: Path, run: Path) -> float:
+    """Seconds of lm_eval's client with what a run has asked."""
+    plan: Plan = read_json(run / "plan.json", Plan)
+    output = tempfile.mkdtemp(dir=folder)
+    command = f"{lm_eval_command(plan)} --log_samples --output_path {output}"
+    return timed(["bash", "-ec", command], folder, {"OPENAI_API_KEY": "none"})
+
+
+def phases(
+    folder: Path, url: str, settings: Sequence[str], variables: Mapping[str, str]
+) -> tuple[float, float]:
+    """Seconds of the request phase with the server, and with an engine in the worker."""
+    _, served = ours(folder, url, settings)
+    inside = Path(tempfile.mkdtemp(dir=folder)) / "run"
+    one = [sys.executable, "-m", "runner", "tracking=off", f"engine.extra.max_num_seqs={WINDOW}"]
+    timed([*one, f"engine.window={WINDOW}", *settings, f"output_dir={inside}"], folder, variables)
+    found = []
+    for run in (served, inside):
+        outcome: Outcome = read_json(run / "outcome.json", Outcome)
+        assert outcome.feeding is not None
+        found.append(outcome.feeding.seconds)
+    return found[0], found[1]
+
+
+def remember(folder: Path, url: str, number: int, settings: Sequence[str]) -> None:
+    run = folder / "run"
+    environment = {**os.environ, "PYTHONPATH": PROJECT}
+    parent = subprocess.Popen(
+        words(url, settings, run), cwd=folder, env=environment, stdout=subprocess.DEVNULL
+    )
+    curve(parent, run / "events.jsonl", number)
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """The URL of a server with the canary."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    own = {**os.environ, **variables(), "VLLM_CPU_KVCACHE_SPACE": "1"}
+    own = {**os.environ, **environment, "VLLM_CPU_KVCACHE_SPACE": "1"}
     words = f"serve {WEIGHTS} --dtype float32 --max-model-len 1024 --enforce-eager --port {port}"
+    words += f" --max-num-seqs {WINDOW}"
     limits = ["--host", "127.0.0.1", "--served-model-name", "canary"]
     images = ["--limit-mm-per-prompt", '{"image": 2}']
     with (folder / "server.log").open("wb") as log:
