@@ -128,10 +128,12 @@ class ServedEngine:
 
     async def _answer(self, request: Request) -> None:
         result: Output | Exception
-        since = time.monotonic()
         try:
+            url = self._endpoint.api(request.path)
+            await self.exchanged.first_tokens.time(self._client, url, request.body)
+            since = time.monotonic()
             result = await self._asked_for(request)
-            self.exchanged.seconds.append(time.monotonic() - since)
+            self.exchanged.took(result, time.monotonic() - since)
         except Exception as error:
             result = error
         self._done.put((str(request.number), result))
