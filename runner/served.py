@@ -26,6 +26,16 @@ class Speculation:
         """Mean number of tokens that each step of the model gave, its own included."""
         return 1 + self.accepted / self.drafts if self.drafts else None
 
+    @property
+    def said(self) -> str:
+        """A one-line summary."""
+        if self.acceptance_rate is None:
+            return "no tokens drafted"
+        return (
+            f"{self.acceptance_rate:.1%} of {self.drafted:,} drafted tokens accepted, "
+            f"{self.accepted_length:.2f} tokens per step"
+        )
+
 
 @dataclass(frozen=True)
 class ServerWork:

@@ -23,6 +23,7 @@ NAMES = (
     "lm_eval.api.task:Task.fewshot_context",
     "lm_eval.api.task:ConfigurableTask.construct_requests",
     "vllm:LLM.enqueue",
+    "vllm:LLM.get_metrics",
     "vllm.v1.engine.llm_engine:LLMEngine.step",
     "vllm.v1.engine.llm_engine:LLMEngine.abort_request",
 )
