@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from runner.percent import percent
+from runner.status import Status
+
 
 @dataclass(frozen=True)
 class Speculation:
@@ -23,6 +26,16 @@ class Speculation:
     def accepted_length(self) -> float | None:
         """Mean number of tokens that each step of the model gave, its own included."""
         return 1 + self.accepted / self.drafts if self.drafts else None
+
+    @property
+    def said(self) -> str:
+        """A one-line summary."""
+        if self.acceptance_rate is None:
+            return "no tokens drafted"
+        return (
+            f"{percent(self.acceptance_rate)} of {self.drafted:,} drafted tokens accepted, "
+            f"{self.accepted_length:.2f} tokens per step"
+        )
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,46 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class FirstToken:
+    """Seconds until the first token of a stream: percentiles over a sample of requests."""
+
+    p50: float
+    p90: float
+    requests: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second of single requests: 50, 90 and 99 % of the requests reach these."""
+
+    p50: float
+    p10: float
+    p1: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one check of a server (docs/probe.md): PASSED, FAILED or INCONCLUSIVE."""
+
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """Checks of a running server before the evaluation. `requests` were sent for them."""
+
+    repeatability: Check
+    crosstalk: Check
+    requests: int
+
+    @property
+    def checks(self) -> dict[str, Check]:
+        """The checks by their names in docs and reports."""
+        return {"repeatability": self.repeatability, "cross-talk": self.crosstalk}
+
+
+@dataclass(frozen=True)
 class Served:
     """What a server says of itself, and the requests of one run.
 
@@ -74,7 +127,8 @@ class Served:
     whose tokens the server did not tell. `shortened` counts answers that ended at a token limit
     below the requested one, `reasoned` those whose reasoning the server took out. `answered_by`
     counts answers by model name and fingerprint, `missing` the parts that answers lacked.
-    `identity` says whether the server tokenizes like the configured model.
+    `identity` says whether the server tokenizes like the configured model. `health` has the other
+    checks of a server that was already running; None if they were not made.
     """
 
     version: str | None
@@ -92,7 +146,10 @@ class Served:
     answered_by: dict[str, int] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
     identity: str = ""
+    health: Health | None = None
     latency: Latency | None = None
+    first_token: FirstToken | None = None
+    speed: Speed | None = None
     work: ServerWork | None = None
 
     @property
@@ -113,4 +170,10 @@ class Served:
             found.append(f"{self.shortened} answers ended before the requested number of tokens")
         if self.reasoned:
             found.append(f"the server took the reasoning out of {self.reasoned} answers")
+        if self.health is not None:
+            found += [
+                f"the server failed the {name} check before the evaluation ({check.reason})"
+                for name, check in self.health.checks.items()
+                if check.status is Status.FAILED
+            ]
         return found

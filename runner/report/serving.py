@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from runner.percent import percent
 from runner.served import Latency, Served, ServerWork
 
 # Its command is too long for a terminal.
@@ -25,8 +26,22 @@ def _lines(served: Served) -> Iterator[tuple[str, str]]:
         yield STARTED_AS, served.command
     if served.identity:
         yield "Identity", served.identity
+    if served.health is not None:
+        for name, check in served.health.checks.items():
+            yield name.capitalize(), f"{check.status.value}: {check.reason}"
     if served.latency is not None:
         yield "Latency", _latency(served.latency, served.work)
+    if (first := served.first_token) is not None:
+        yield (
+            "First token",
+            f"median {first.p50:.3g} s, 90 % within {first.p90:.3g} s (streamed copies of "
+            f"{first.requests} requests)",
+        )
+    if (speed := served.speed) is not None:
+        yield (
+            "Tokens/s of a request",
+            f"median {speed.p50:.3g}, 90 % at least {speed.p10:.3g}, 99 % at least {speed.p1:.3g}",
+        )
     if served.work is not None:
         yield "Server load", _work(served.work)
     if served.retried:
@@ -52,7 +67,7 @@ def _work(work: ServerWork) -> str:
     parts = []
     if work.prompt_tokens is not None:
         hits = work.prefix_hit_rate
-        cached = f" ({hits:.1%} from the prefix cache)" if hits is not None else ""
+        cached = f" ({percent(hits)} from the prefix cache)" if hits is not None else ""
         parts.append(f"{work.prompt_tokens:,} prompt tokens{cached}")
     if work.generation_tokens is not None:
         parts.append(f"{work.generation_tokens:,} generated tokens")
@@ -61,12 +76,8 @@ def _work(work: ServerWork) -> str:
     if work.finished:
         ended = ", ".join(f"{reason} {count}" for reason, count in work.finished.items())
         parts.append(f"finished by: {ended}")
-    speculation = work.speculation
-    if speculation is not None and speculation.acceptance_rate is not None:
-        parts.append(
-            f"{speculation.acceptance_rate:.1%} of {speculation.drafted:,} drafted tokens "
-            f"accepted, {speculation.accepted_length:.2f} tokens per step"
-        )
+    if work.speculation is not None:
+        parts.append(work.speculation.said)
     others = " (counters restarted during the run)" if work.restarted else ""
     return "; ".join(parts) + others
 

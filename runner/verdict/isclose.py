@@ -37,7 +37,7 @@ def judge(case: Case) -> Finding:
     assert baseline is not None
     if not math.isfinite(value):
         return Finding(Status.FAILED, f"the value is {value}")
-    measured, percent = round(value, ROUNDED_DIGITS), f"{rtol * 100:g}%"
+    measured, percent = round(value, ROUNDED_DIGITS), f"{rtol * 100:g} %"
     detectable, samples = _reach(case)
     if bool(np.isclose(baseline, measured, rtol=rtol)):
         status, reason = Status.PASSED, f"within {percent} of {baseline:g}"

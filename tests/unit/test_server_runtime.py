@@ -32,7 +32,6 @@ SERVED = Served("0.32.0", "canary", "/weights", "", asked=600, answered=600)
 @pytest.fixture(autouse=True)
 def with_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine has vLLM, which these tests do not need."""
-    monkeypatch.setattr("runner.platforms.remote.installed_version", lambda name: "0.32.0")
     monkeypatch.setattr(Cpu, "missing", lambda self: [])
 
 
@@ -198,8 +197,8 @@ def test_reports_tell_what_the_server_did(outcome: Outcome) -> None:
     assert said["Server"] == "version 0.32.0, model canary, loaded from /weights"
     assert "99 % within 0.3 s" in said["Latency"]
     assert "first token after 0.2 s and each later one after 10 ms" in said["Latency"]
-    assert "7,365 prompt tokens (25.0% from the prefix cache)" in said["Server load"]
-    assert "50.0% of 300 drafted tokens accepted, 2.50 tokens per step" in said["Server load"]
+    assert "7,365 prompt tokens (25.0 % from the prefix cache)" in said["Server load"]
+    assert "50.0 % of 300 drafted tokens accepted, 2.50 tokens per step" in said["Server load"]
     assert said["Retried requests"] == "2 × HTTP 503"
     assert "1 answers without token ids" in said["Not known"]
     assert "4 prompts" in said["Not known"]

@@ -113,14 +113,14 @@ def test_a_value_is_rounded_to_four_digits_before_it_is_judged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(0.40, "below 0.51"), (0.60, "above 0.51"), (0.51, "within 5% of 0.51")]
+    ("value", "said"), [(0.40, "below 0.51"), (0.60, "above 0.51"), (0.51, "within 5 % of 0.51")]
 )
 def test_the_reason_names_side_and_baseline(value: float, said: str) -> None:
     (metric,) = judged(value, 0.51).metrics
     assert said in metric.reason
 
 
-@pytest.mark.parametrize(("rtol", "said"), [(0.005, "0.5%"), (0.025, "2.5%"), (0.05, "5%")])
+@pytest.mark.parametrize(("rtol", "said"), [(0.005, "0.5 %"), (0.025, "2.5 %"), (0.05, "5 %")])
 @pytest.mark.parametrize("value", [0.51, 0.2])
 def test_the_reason_names_the_tolerance_as_it_is(rtol: float, said: str, value: float) -> None:
     (metric,) = judged(value, 0.51, rtol).metrics
