@@ -23,7 +23,7 @@ test: lint docs package  ## everything that CI runs: linters and all tests
 	$(PY) -m pytest $(SIDE_BY_SIDE)
 
 unit: $(VENV)/.unit  ## the quick tests; they need no engine
-	CI= $(PY) -m pytest tests/unit -m "not slow" $(subst -n 2,-n auto,$(SIDE_BY_SIDE))
+	CI= PYTHONDONTWRITEBYTECODE= $(PY) -m pytest tests/unit -m "not slow" $(subst -n 2,-n auto,$(SIDE_BY_SIDE))
 
 lint: $(VENV)/.dev  ## ruff, mypy, import layers, job files
 	$(PY) -m ruff check .
@@ -57,7 +57,8 @@ clean:  ## remove the environment, builds and caches; results stay
 $(PY):
 	$(PYTHON) -m venv $(VENV)
 
-# Compiling every module of every package takes half of the time; the tests import a part of them.
+# Compiling every module of every package takes half of the time. `unit` imports a part of them, and
+# keeps what it compiles, whatever the environment says: otherwise each process compiles them again.
 $(VENV)/.unit: pyproject.toml | $(PY)
 	$(PY) -m pip install --quiet --no-compile --editable '.[test]'
 	@touch $@

@@ -13,6 +13,8 @@ from runner.errors import UserError
 
 # Where Hydra's applications keep Hydra's own record of a run.
 HYDRA = ".hydra"
+# Building an adapter takes longer than using it, and a sweep reads the same types for each point.
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 # Where a sweep keeps the attempts that others have replaced.
 EARLIER = "earlier"
 
@@ -96,9 +98,15 @@ def write_atomic(file: Path, content: str | bytes) -> None:
 
 def write_json(file: Path, value: Any) -> None:
     """A dataclass (or plain data) as indented JSON."""
-    write_atomic(file, TypeAdapter(type(value)).dump_json(value, indent=2) + b"\n")
+    write_atomic(file, _adapter(type(value)).dump_json(value, indent=2) + b"\n")
 
 
 def read_json(file: Path, kind: type[Any]) -> Any:
     """The dataclass that `write_json` wrote, checked against its type."""
-    return TypeAdapter(kind).validate_json(file.read_bytes())
+    return _adapter(kind).validate_json(file.read_bytes())
+
+
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]

@@ -67,11 +67,19 @@ def render(name: str, **content: Any) -> str:
         amount=amount,
         bounds=comparison_findings.bounds,
         cell=cell,
-        fenced=lambda text: fenced(text, "text"),
+        fenced=_text,
         number=number,
-        probability=lambda p: probability(p).removeprefix("p = ").removeprefix("p "),
+        probability=_bare,
     )
     return page.render(**content)
+
+
+def _text(text: str) -> str:
+    return fenced(text, "text")
+
+
+def _bare(p: float) -> str:
+    return probability(p).removeprefix("p = ").removeprefix("p ")
 
 
 def _page(template: str, comparison: Comparison, command: str, **more: Any) -> str:

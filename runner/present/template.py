@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -11,10 +12,12 @@ from markupsafe import Markup
 from runner.visible import visible
 
 
+@cache
 def template(name: str, **filters: Callable[..., str]) -> Template:
     """Load a template whose values have control characters made visible.
 
-    HTML is escaped automatically; Markdown templates must use the filters.
+    HTML is escaped automatically; Markdown templates must use the filters. The
+    template is compiled once for its filters, so pass functions that exist once, no new lambdas.
     """
     jinja = Environment(
         loader=PackageLoader("runner"),

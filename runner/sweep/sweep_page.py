@@ -45,7 +45,7 @@ def render(
         "sweep.html.j2",
         amount=amount,
         number=number,
-        probability=lambda p: probability(p).removeprefix("p = ").removeprefix("p "),
+        probability=_bare,
         signed=signed,
     )
     return page.render(
@@ -63,6 +63,10 @@ def render(
         colours=COLOURS,
         told=told,
     )
+
+
+def _bare(p: float) -> str:
+    return probability(p).removeprefix("p = ").removeprefix("p ")
 
 
 def _rows(sweep: Sweep) -> tuple[list[Row], Scale | None]:

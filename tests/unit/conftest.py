@@ -7,14 +7,16 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import hydra
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
 from runner import run
-from runner.config import loading
+from runner.config import loading, places
 from runner.config.schema import (
     AskConfig,
     EngineConfig,
@@ -53,6 +55,18 @@ def pytest_report_header() -> str:
     return f"left out without torch: {', '.join(NEED_TORCH)}" if WITHOUT_TORCH else "with torch"
 
 
+# What uses them starts MLflow's database, or a process that imports MLflow.
+SLOW_FIXTURES = {"empty_store", "shared"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` does not select
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use MLflow as slow."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish() -> None:
     """Keep the garbage collector from looking through all that was imported, again and again."""
     gc.collect()
@@ -76,14 +90,20 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 def compose() -> Callable[..., RunConfig]:
     """Compose and check conf/ with overrides; every complaint comes as UserError, as in `main`."""
     loading.register()
+    directory = str(loading.config_directory())
+
+    def hydras(*overrides: str) -> DictConfig:
+        with hydra.initialize_config_dir(directory, version_base="1.3"):
+            return hydra.compose("config", list(overrides))
+
+    again = cache(hydras)  # `load` changes nothing in it, and resolves its interpolations each time
 
     def composed(*overrides: str) -> RunConfig:
         chosen = {override.partition("=")[0] for override in overrides}
         neutral = [each for each in NEUTRAL if each.partition("=")[0] not in chosen]
-        directory = str(loading.config_directory())
+        ours = not places.own_directories and "searchpath" not in " ".join(overrides)
         try:
-            with hydra.initialize_config_dir(directory, version_base="1.3"):
-                return loading.load(hydra.compose("config", [*neutral, *overrides]))
+            return loading.load((again if ours else hydras)(*neutral, *overrides))
         except Exception as error:
             if not is_usage_error(error):
                 raise

@@ -253,6 +253,7 @@ def test_a_corrupt_store(config: RunConfig, store: Path, content: bytes) -> None
     assert "tracking=off" in said
 
 
+@pytest.mark.slow
 def test_a_locked_store(config: RunConfig, store: Path) -> None:
     """Waits as long as the code does: five seconds."""
     holder = sqlite3.connect(store, isolation_level=None)

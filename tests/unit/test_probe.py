@@ -635,6 +635,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_laptop_without_an_engine_can_probe(
     serve: Callable[..., AnsweringServer], command: Callable[..., int]
 ) -> None:

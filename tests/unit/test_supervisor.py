@@ -90,6 +90,7 @@ def test_half_a_line_is_the_end_and_what_came_before_is_kept(
 def test_a_worker_that_sends_no_event_is_our_failure_and_is_ended(
     plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
+    monkeypatch.setattr("runner.supervision.worker_process.ORDERLY_EXIT_S", 0.5)
     play(monkeypatch, tmp_path, f"echo $$ > leader; echo '{line}' >&9; sleep 600")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ChannelError, match="not a known event"):
