@@ -13,7 +13,7 @@ from pathlib import Path
 import hydra
 import pytest
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from runner import run
 from runner.config import loading, places
@@ -94,9 +94,11 @@ def compose() -> Callable[..., RunConfig]:
 
     def hydras(*overrides: str) -> DictConfig:
         with hydra.initialize_config_dir(directory, version_base="1.3"):
-            return hydra.compose("config", list(overrides))
+            made = hydra.compose("config", list(overrides))
+        OmegaConf.set_readonly(made, True)  # it is shared, and `load` has no need to change it
+        return made
 
-    again = cache(hydras)  # `load` changes nothing in it, and resolves its interpolations each time
+    again = cache(hydras)
 
     def composed(*overrides: str) -> RunConfig:
         chosen = {override.partition("=")[0] for override in overrides}
