@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from runner.status import Status
+
 
 @dataclass(frozen=True)
 class Speculation:
@@ -65,6 +67,28 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Check:
+    """The result of one check of a server (docs/probe.md): PASSED, FAILED or INCONCLUSIVE."""
+
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """Checks of a running server before the evaluation. `requests` were sent for them."""
+
+    repeatability: Check
+    crosstalk: Check
+    requests: int
+
+    @property
+    def checks(self) -> dict[str, Check]:
+        """The checks by their names in docs and reports."""
+        return {"repeatability": self.repeatability, "cross-talk": self.crosstalk}
+
+
+@dataclass(frozen=True)
 class Served:
     """What a server says of itself, and the requests of one run.
 
@@ -74,7 +98,8 @@ class Served:
     whose tokens the server did not tell. `shortened` counts answers that ended at a token limit
     below the requested one, `reasoned` those whose reasoning the server took out. `answered_by`
     counts answers by model name and fingerprint, `missing` the parts that answers lacked.
-    `identity` says whether the server tokenizes like the configured model.
+    `identity` says whether the server tokenizes like the configured model. `health` has the other
+    checks of a server that was already running; None if they were not made.
     """
 
     version: str | None
@@ -92,6 +117,7 @@ class Served:
     answered_by: dict[str, int] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
     identity: str = ""
+    health: Health | None = None
     latency: Latency | None = None
     work: ServerWork | None = None
 
@@ -113,4 +139,10 @@ class Served:
             found.append(f"{self.shortened} answers ended before the requested number of tokens")
         if self.reasoned:
             found.append(f"the server took the reasoning out of {self.reasoned} answers")
+        if self.health is not None:
+            found += [
+                f"the server failed the {name} check before the evaluation ({check.reason})"
+                for name, check in self.health.checks.items()
+                if check.status is Status.FAILED
+            ]
         return found

@@ -193,6 +193,8 @@ class EndpointConfig:
     """Further HTTP headers."""
     ca_file: str | None = None
     """File of the certificate authority that signed its certificate; null: the usual ones."""
+    probe: bool = True
+    """Whether to check repeatability and cross-talk before the evaluation; sends extra requests."""
 
 
 @dataclass

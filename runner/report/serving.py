@@ -25,6 +25,9 @@ def _lines(served: Served) -> Iterator[tuple[str, str]]:
         yield STARTED_AS, served.command
     if served.identity:
         yield "Identity", served.identity
+    if served.health is not None:
+        for name, check in served.health.checks.items():
+            yield name.capitalize(), f"{check.status.value}: {check.reason}"
     if served.latency is not None:
         yield "Latency", _latency(served.latency, served.work)
     if served.work is not None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from packaging.specifiers import SpecifierSet
 
-from runner.config.schema import ModelConfig, RunConfig
+from runner.config.schema import EndpointConfig, ModelConfig, RunConfig
 from runner.inputs.paths import absolute
 from runner.inputs.weights import Weights
 from runner.plan import Plan
@@ -110,10 +110,11 @@ def model_arguments(model: ModelConfig) -> dict[str, Any]:
 
 def remote_problems(config: RunConfig) -> list[Problem]:
     """Settings of a running server, which an engine that is started does not have."""
+    usual = asdict(EndpointConfig())
     found = [
         f"engine.endpoint.{name}: only with engine=endpoint"
         for name, value in asdict(config.engine.endpoint).items()
-        if value
+        if value != usual[name]
     ]
     if config.engine.platform == Remote.name:
         found.append(f"engine.platform={Remote.name}: only with engine=endpoint")

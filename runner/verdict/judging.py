@@ -50,7 +50,7 @@ def judge(
     if outcome.state is State.COMPLETED:
         status, reason = _whole(metrics, config)
         if status is Status.UNJUDGED:
-            reason = "; ".join([reason, *_doubts(outcome, config)])
+            reason = "; ".join([reason, *of_engine, *_doubts(outcome, config)])
     else:
         status, reason = Status(outcome.state.value), outcome.reason
     nothing_to_judge = status is Status.UNJUDGED and not any(m.judged for m in metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import subprocess
@@ -112,7 +113,12 @@ def test_a_running_server_gives_the_in_process_engines_answers(
         variables={VARIABLE: KEY},
     )
     assert found.status == text_run.status, found.printed
-    assert found.json("outcome.json")["served"]["retried"] == {}
+    served = found.json("outcome.json")["served"]
+    assert served["retried"] == {}
+    for name in ("repeatability", "crosstalk"):
+        assert served["health"][name]["status"] == "PASSED"
+    assert "repeatability: PASSED: same tokens" in found.printed
+    assert "**Cross-talk**: PASSED: 128 concurrent requests got their own answers" in found.report
     assert compared(text_run, found)
     for file in found.directory.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
@@ -181,6 +187,33 @@ def test_faults_that_pass_lose_and_repeat_nothing(
     assert len({row["doc_id"] for row in found.samples()}) == 8
     assert served["retried"] == {"HTTP 503": 1, "broken answer": 1, "HTTP 500": 1}
     assert "retried requests: " in found.printed
+
+
+def test_a_server_that_does_not_repeat_its_answers_never_passes(
+    run: Run, misbehaving: MisbehavingServer, text_data: Path
+) -> None:
+    """Its faults meet the checks before the evaluation, and the evaluation meets none."""
+    judged = "model.baselines.gsm8k.exact_match.strict-match=0.0"
+    passed = ask(run, misbehaving, text_data, judged)
+    assert passed.status == 0, passed.printed
+    chats = itertools.count()
+
+    async def answer(exchange: Exchange) -> None:
+        found = exchange.answer()
+        if "messages" in exchange.body:
+            for token in found["choices"][0]["logprobs"]["content"]:
+                token["logprob"] -= next(chats) % 7
+        await exchange.send(200, json.dumps(found).encode())
+
+    misbehaving.always = answer
+    found = ask(run, misbehaving, text_data, judged)
+    assert found.status == 4, found.printed
+    assert found.json("verdict.json")["status"] == "INCONCLUSIVE"
+    assert "failed the repeatability check" in found.json("verdict.json")["reason"]
+    assert "repeatability: FAILED: " in found.printed
+    unchecked = ask(run, misbehaving, text_data, judged, "engine.endpoint.probe=false")
+    assert unchecked.status == 0, unchecked.printed
+    assert unchecked.json("outcome.json")["served"]["health"] is None
 
 
 def test_a_server_that_keeps_failing_ends_the_run_with_its_own_words(

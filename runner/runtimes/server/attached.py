@@ -57,6 +57,7 @@ class Attached:
             "api_key_env": endpoint.api_key_env,
             "headers": dict(endpoint.headers) or None,
             "ca_file": endpoint.ca_file,
+            "probe": endpoint.probe,
             "allow_unsupported": config.engine.allow_unsupported or None,
         }
         settings = {

@@ -23,6 +23,7 @@ from runner.runtimes.server.endpoint import Endpoint, endpoint_of
 from runner.runtimes.server.engine import ServedEngine
 from runner.runtimes.server.exchanged import Exchanged
 from runner.runtimes.server.expected import Expected, ExpectedTokens
+from runner.runtimes.server.health import check_health
 from runner.runtimes.server.launch import LaunchedServer
 from runner.runtimes.server.metrics import work_between
 from runner.runtimes.server.probe.examining import check_identity
@@ -78,10 +79,11 @@ class ServedVLLM(FedVLLM):
         """
         self._config = self._command = None
         max_length = self.max_length
-        self._identity = ""
+        self._identity, self._health = "", None
         if "url" in self._server:
             endpoint = endpoint_of(self._server)
             self._identity = self._identified(endpoint)
+            self._health = check_health(endpoint, self._server)
         else:
             self._config = self._vllm_config()
             self.launch()
@@ -151,6 +153,7 @@ class ServedVLLM(FedVLLM):
             answered_by={" ".join(each): count for each, count in exchanged.served.items()},
             missing=dict(exchanged.missing),
             identity=self._identity,
+            health=self._health,
             latency=_latency(exchanged.seconds),
             work=work,
         )

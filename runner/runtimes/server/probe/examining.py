@@ -66,12 +66,12 @@ def examine(
         ServerError: if it keeps failing.
     """
     facts = server_facts(endpoint)
-    length = _length(facts)
+    length = prompt_length(facts)
     with Asker(endpoint, facts, concurrency) as asker:
         try:
             tell("identity")
             asker.settle()
-            images = _takes_images(asker)
+            images = takes_images(asker)
             identified = _identify(asker, facts, model)
             tell("repeatability")
             repeated = repeat(
@@ -129,12 +129,13 @@ def _identify(asker: Asker, facts: ServerFacts, model: LocalModel | None) -> Cal
     )
 
 
-def _takes_images(asker: Asker) -> bool:
+def takes_images(asker: Asker) -> bool:
+    """Whether the server answers a question with an image."""
     ((text, image),) = numbers_shown(random.Random(0), 1)
     return asker.takes_images(text, image)
 
 
-def _length(facts: ServerFacts) -> int:
+def prompt_length(facts: ServerFacts) -> int:
     """The number of characters of a long prompt.
 
     Half the context's tokens at most: a byte-level tokenizer may make a token of each character.
