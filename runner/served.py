@@ -67,6 +67,24 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class FirstToken:
+    """Seconds until the first token of a stream: percentiles over a sample of requests."""
+
+    p50: float
+    p90: float
+    requests: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second of single requests: 50, 90 and 99 % of the requests reach these."""
+
+    p50: float
+    p10: float
+    p1: float
+
+
+@dataclass(frozen=True)
 class Check:
     """The result of one check of a server (docs/probe.md): PASSED, FAILED or INCONCLUSIVE."""
 
@@ -119,6 +137,8 @@ class Served:
     identity: str = ""
     health: Health | None = None
     latency: Latency | None = None
+    first_token: FirstToken | None = None
+    speed: Speed | None = None
     work: ServerWork | None = None
 
     @property

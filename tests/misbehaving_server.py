@@ -20,6 +20,14 @@ MODEL = "made-up"
 LONGEST = 64
 KEY = "sesame"
 
+STREAM = b"""\
+data: {"choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": null}]}
+
+data: {"choices": [{"index": 0, "text": "a", "finish_reason": "length"}]}
+
+data: [DONE]
+
+"""
 METRICS = """\
 # TYPE vllm:generation_tokens counter
 vllm:generation_tokens_total{{engine="0",model_name="made-up"}} {first}
@@ -176,7 +184,8 @@ class MisbehavingServer:
     """The server, in a thread. The next requests for answers meet one of `faults` each.
 
     `always` is the fault of all others; `page` is sent instead of the list of models. `requests`
-    counts what was asked by path, `largest` the most requests at a time.
+    counts what was asked by path, `largest` the most requests at a time. Streams are apart from all
+    of this: each of `streamed` gets the events in `stream`.
     """
 
     faults: deque[Fault] = field(default_factory=deque)
@@ -190,6 +199,8 @@ class MisbehavingServer:
     port: int = 0
     requests: Counter[str] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    streamed: list[dict[str, Any]] = field(default_factory=list)
+    stream: bytes | None = STREAM
     connections: int = 0
     largest: int = 0
     _now: int = 0
@@ -246,6 +257,9 @@ class MisbehavingServer:
             writer.close()
 
     async def _answer(self, exchange: Exchange) -> None:
+        if exchange.body.get("stream"):
+            await self._stream(exchange)
+            return
         self.requests[exchange.path] += 1
         if exchange.path == "/version":
             await exchange.send(200, b'{"version": "0.0.1"}')
@@ -263,6 +277,13 @@ class MisbehavingServer:
             await self._complete(exchange)
         else:
             await status(404, "Not Found")(exchange)
+
+    async def _stream(self, exchange: Exchange) -> None:
+        self.streamed.append(exchange.body)
+        if self.stream is None:
+            await never(exchange)
+        else:
+            await exchange.send(200, self.stream, Content_Type="text/event-stream")
 
     async def _complete(self, exchange: Exchange) -> None:
         self.bodies.append(exchange.body)

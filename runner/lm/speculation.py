@@ -23,7 +23,8 @@ def with_acceptance(tasks: Sequence[TaskOutcome], served: Served | None) -> tupl
     if served is None or work is None or len(tasks) != 1 or work.restarted:
         return tuple(tasks)
     speculation, (task,) = work.speculation, tasks
-    if speculation is None or sum(work.finished.values()) != served.answered:
+    copies = served.first_token.requests if served.first_token is not None else 0
+    if speculation is None or sum(work.finished.values()) != served.answered + copies:
         return (task,)
     values = {
         ACCEPTANCE_RATE: speculation.acceptance_rate,

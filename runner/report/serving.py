@@ -30,6 +30,17 @@ def _lines(served: Served) -> Iterator[tuple[str, str]]:
             yield name.capitalize(), f"{check.status.value}: {check.reason}"
     if served.latency is not None:
         yield "Latency", _latency(served.latency, served.work)
+    if (first := served.first_token) is not None:
+        yield (
+            "First token",
+            f"median {first.p50:.3g} s, 90 % within {first.p90:.3g} s (streamed copies of "
+            f"{first.requests} requests)",
+        )
+    if (speed := served.speed) is not None:
+        yield (
+            "Tokens/s of a request",
+            f"median {speed.p50:.3g}, 90 % at least {speed.p10:.3g}, 99 % at least {speed.p1:.3g}",
+        )
     if served.work is not None:
         yield "Server load", _work(served.work)
     if served.retried:

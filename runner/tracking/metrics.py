@@ -61,6 +61,12 @@ def _served(served: Served) -> dict[str, float]:
     found: dict[str, float | None] = {"perf/retried_requests": sum(served.retried.values())}
     if served.latency is not None:
         found |= {f"perf/latency_{name}_s": value for name, value in vars(served.latency).items()}
+    if served.first_token is not None:
+        found["perf/first_token_p50_s"] = served.first_token.p50
+        found["perf/first_token_p90_s"] = served.first_token.p90
+    if served.speed is not None:
+        speeds = vars(served.speed).items()
+        found |= {f"perf/request_tokens_per_s_{name}": value for name, value in speeds}
     if (work := served.work) is not None:
         found |= {
             "perf/first_token_s": work.first_token_s,

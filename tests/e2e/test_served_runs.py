@@ -47,9 +47,14 @@ def test_what_the_server_did_is_recorded(served_run: Finished) -> None:
     assert (served["asked"], served["answered"], served["retried"]) == (600, 600, {})
     assert (served["different"], served["unverified"], served["missing"]) == (0, 0, {})
     assert "--data-parallel-size=2" in served["command"]
-    assert sum(served["work"]["finished"].values()) == 600
+    assert served["first_token"]["requests"] == 16
+    assert sum(served["work"]["finished"].values()) == 600 + 16
     assert 0 < served["latency"]["p50"] <= served["latency"]["longest"]
+    assert 0 < served["first_token"]["p50"] < served["latency"]["p90"]
+    assert 0 < served["speed"]["p1"] <= served["speed"]["p10"] <= served["speed"]["p50"]
     assert "latency: median" in served_run.printed
+    assert "first token: median" in served_run.printed
+    assert "**Tokens/s of a request**: median" in served_run.report
     assert "**Server load**" in served_run.report
 
 

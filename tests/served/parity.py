@@ -164,6 +164,8 @@ def main() -> None:
     listed = {
         "served": [list(each) for each in exchanged.served],
         "seconds": len(exchanged.seconds),
+        "speeds": len(exchanged.speeds),
+        "first_tokens": len(exchanged.first_tokens.seconds),
     }
     report["exchanged"] = {**vars(exchanged), **listed}
     report["facts"] = {"version": facts.version, "model": asdict(facts.model)}

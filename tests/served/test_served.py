@@ -67,7 +67,9 @@ def test_nothing_was_sent_twice_or_rendered_differently(compared: dict[str, Any]
 
 def test_the_server_counts_what_it_was_asked(compared: dict[str, Any]) -> None:
     work = compared["server"]
-    assert sum(work["finished"].values()) == compared["exchanged"]["asked"]
+    exchanged = compared["exchanged"]
+    assert exchanged["first_tokens"] == 16
+    assert sum(work["finished"].values()) == exchanged["asked"] + exchanged["first_tokens"]
     assert work["generation_tokens"] > 100
     assert work["first_token_s"] > 0
     assert not work["restarted"]

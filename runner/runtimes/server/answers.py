@@ -31,12 +31,16 @@ class Logprob:
 
 @dataclass(frozen=True)
 class Completion:
-    """A generated text, as `vllm.CompletionOutput`."""
+    """A generated text, as `vllm.CompletionOutput`.
+
+    `length` is its number of tokens, 0 if unknown: some servers tell it without the tokens.
+    """
 
     text: str
     token_ids: Sequence[int]
     logprobs: list[dict[int, Logprob]] | None
     finish_reason: str
+    length: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ def read(answer: Any, request_id: str, *, chat: bool, detokenize: bool) -> Outpu
         logprobs = choice.get("logprobs")
         spelled, tokens = (_chat_logprobs if chat else _logprobs)(logprobs or {})
         prompt = answer if chat else choice
+        ids = choice.get("token_ids") or spelled
+        usage = answer.get("usage") or {}
         return Output(
             request_id,
             prompt.get("prompt_token_ids"),
@@ -80,9 +86,10 @@ def read(answer: Any, request_id: str, *, chat: bool, detokenize: bool) -> Outpu
             (
                 Completion(
                     (text or "") if detokenize else "",
-                    choice.get("token_ids") or spelled,
+                    ids,
                     tokens,
                     str(choice["finish_reason"]),
+                    len(ids) or int(usage.get("completion_tokens") or 0),
                 ),
             ),
         )

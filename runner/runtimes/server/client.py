@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from http import HTTPStatus
@@ -31,6 +32,7 @@ from runner.runtimes.server.retries import (
 T = TypeVar("T")
 # Reads a complete answer; its second argument is the id of the request.
 Read = Callable[[Any, str], T]
+END_OF_STREAM = "[DONE]"
 
 
 class Rejected(Exception):
@@ -94,6 +96,28 @@ class Client:
         except Failed as failed:
             self._note(failed)
             raise ServerError(f"{self._endpoint.place}: gave up: {failed}") from failed
+
+    async def first_token(
+        self, url: str, fields: Mapping[str, Any], is_token: Callable[[Any], bool]
+    ) -> float | None:
+        """Post a request for a stream; return the seconds until its first token. Not retried.
+
+        Returns None if the server does not answer with a stream that has a token.
+
+        Raises:
+            httpx.HTTPError: if the connection fails.
+            ValueError: if an event is not JSON.
+        """
+        seconds = None
+        async with self._room:
+            since = time.monotonic()
+            async with self._http.stream("POST", url, json=dict(fields)) as response:
+                async for line in response.aiter_lines():
+                    name, _, event = line.partition(":")
+                    if seconds is None and name == "data" and event.strip() != END_OF_STREAM:
+                        now = time.monotonic()
+                        seconds = now - since if is_token(json.loads(event)) else None
+        return seconds
 
     def check_id(self, found: str, name: str) -> None:
         """Reject an answer to another request.

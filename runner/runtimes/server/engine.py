@@ -143,10 +143,12 @@ class ServedEngine:
         result: Output | Exception
         try:
             async with self._room:
+                url = self._endpoint.api(request.path)
+                await self.exchanged.first_tokens.time(self._client, url, request.body)
                 since = time.monotonic()
                 output = await self._asked_for(request)
                 result = replace(output, seconds=time.monotonic() - since)
-            self.exchanged.seconds.append(result.seconds)
+            self.exchanged.took(result)
         except Exception as error:
             result = error
         self._done.put((str(request.number), result))

@@ -11,6 +11,7 @@ from typing import Any
 from runner.runtimes.server.answers import Output
 from runner.runtimes.server.requests import Request
 from runner.runtimes.server.retries import Failed
+from runner.runtimes.server.streaming import FirstTokens
 
 
 @dataclass
@@ -22,7 +23,8 @@ class Exchanged:
     tokens the server did not tell. `shortened` counts answers that ended at a token limit below
     the requested one, `reasoned` those whose reasoning the server took out. `served` counts the
     model and fingerprint in each answer, and `missing` the parts that answers lacked. `seconds` are
-    the times from a request to its complete answer, retries included.
+    the times from a request to its complete answer, retries included, and `speeds` the tokens per
+    second of answers that have several tokens.
     """
 
     asked: int = 0
@@ -36,10 +38,19 @@ class Exchanged:
     served: Counter[tuple[str, str]] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
     seconds: array[float] = field(default_factory=lambda: array("d"))
+    speeds: array[float] = field(default_factory=lambda: array("d"))
+    first_tokens: FirstTokens = field(default_factory=FirstTokens)
 
     def failed(self, failure: Failed) -> None:
         """Count an attempt that failed."""
         self.retried[failure.kind] += 1
+
+    def took(self, output: Output) -> None:
+        """Count the time that an answer took."""
+        self.seconds.append(output.seconds)
+        tokens = output.outputs[0].length
+        if tokens > 1:
+            self.speeds.append(tokens / output.seconds)
 
     def received(self, request: Request, answer: dict[str, Any], output: Output) -> None:
         """Count a complete answer, and what is remarkable about it."""

@@ -37,7 +37,7 @@ from runner.runtimes.vllm import arguments
 from runner.runtimes.vllm.gate import Gate
 from runner.runtimes.vllm.models import LARGEST_WINDOW, FedVLLM, FedVLM
 from runner.runtimes.vllm.stream import Stream
-from runner.served import Latency, Served
+from runner.served import FirstToken, Latency, Served, Speed
 
 if TYPE_CHECKING:
     from runner.lm.answering import Progress
@@ -155,6 +155,8 @@ class ServedVLLM(FedVLLM):
             identity=self._identity,
             health=self._health,
             latency=_latency(exchanged.seconds),
+            first_token=_first_token(exchanged.first_tokens.seconds),
+            speed=_speed(exchanged.speeds),
             work=work,
         )
 
@@ -252,8 +254,23 @@ def check_engine_args(plan: Plan) -> None:
 def _latency(seconds: Sequence[float]) -> Latency | None:
     if not seconds:
         return None
-    p50, p90, p99 = (float(each) for each in np.percentile(seconds, (50, 90, 99)))
+    p50, p90, p99 = _percentiles(seconds, 50, 90, 99)
     return Latency(p50, p90, p99, float(max(seconds)))
+
+
+def _first_token(seconds: Sequence[float]) -> FirstToken | None:
+    if not seconds:
+        return None
+    p50, p90 = _percentiles(seconds, 50, 90)
+    return FirstToken(p50, p90, len(seconds))
+
+
+def _speed(speeds: Sequence[float]) -> Speed | None:
+    return Speed(*_percentiles(speeds, 50, 10, 1)) if speeds else None
+
+
+def _percentiles(values: Sequence[float], *percents: int) -> list[float]:
+    return [float(each) for each in np.percentile(values, percents)]
 
 
 MODEL_CLASSES: dict[str, type[FedVLLM]] = {"vllm": ServedVLLM, "vllm-vlm": ServedVLM}
