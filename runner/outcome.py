@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from runner.percent import percent
-from runner.served import Served
+from runner.served import Served, Speculation
 
 
 class State(str, Enum):
@@ -179,6 +179,7 @@ class Outcome:
     """Everything that a worker measured. `reason` explains a state other than COMPLETED.
 
     `retries` are the reasons why earlier attempts failed; their errors were transient.
+    `speculation` is that of an engine in the worker; a server's is in `served.work`.
     """
 
     state: State
@@ -189,6 +190,7 @@ class Outcome:
     retries: tuple[str, ...] = ()
     feeding: Feeding | None = None
     served: Served | None = None
+    speculation: Speculation | None = None
 
     @property
     def greedy_by_default(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from runner.percent import percent
 from runner.status import Status
 
 
@@ -25,6 +26,16 @@ class Speculation:
     def accepted_length(self) -> float | None:
         """Mean number of tokens that each step of the model gave, its own included."""
         return 1 + self.accepted / self.drafts if self.drafts else None
+
+    @property
+    def said(self) -> str:
+        """A one-line summary."""
+        if self.acceptance_rate is None:
+            return "no tokens drafted"
+        return (
+            f"{percent(self.acceptance_rate)} of {self.drafted:,} drafted tokens accepted, "
+            f"{self.accepted_length:.2f} tokens per step"
+        )
 
 
 @dataclass(frozen=True)

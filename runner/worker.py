@@ -172,8 +172,17 @@ def _run(command: Run | Check, run: RunDirectory, held: Held, reporter: Reporter
     if not engine:  # else these are the previous run's
         return Outcome(state, reason, tuple(finished), engine, timings)
     served = held.lm.served()
-    tasks = with_acceptance(finished, served)
-    return Outcome(state, reason, tasks, engine, timings, feeding=held.lm.fed(), served=served)
+    speculation = held.lm.speculation()
+    return Outcome(
+        state,
+        reason,
+        with_acceptance(finished, served, speculation),
+        engine,
+        timings,
+        feeding=held.lm.fed(),
+        served=served,
+        speculation=speculation,
+    )
 
 
 def _evaluate_all(

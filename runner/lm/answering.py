@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.lm.answer import Answer
 from runner.outcome import Feeding
-from runner.served import Served
+from runner.served import Served, Speculation
 
 if TYPE_CHECKING:
     from runner.lm.journal import Journal
@@ -60,6 +60,9 @@ class Model(Protocol):
 
     def served(self) -> Served | None:
         """What a server did in this run; None if the engine is in the worker's process group."""
+
+    def speculation(self) -> Speculation | None:
+        """Speculative decoding in this run, unless a server did it; None without it."""
 
     def together(self, tasks: Sequence[Named], batch_size: str, chat: bool) -> None:
         """Run tasks that share a batch size and all use, or all don't use, a chat template."""

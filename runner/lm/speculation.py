@@ -6,31 +6,30 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.outcome import MetricResult, TaskOutcome
-from runner.served import Served
+from runner.served import Served, Speculation
 
 ACCEPTANCE_RATE, ACCEPTED_LENGTH = "acceptance_rate", "accepted_length"
 # With their filter, as baselines name them.
 OF_SPECULATION = {(ACCEPTANCE_RATE, "none"), (ACCEPTED_LENGTH, "none")}
 
 
-def with_acceptance(tasks: Sequence[TaskOutcome], served: Served | None) -> tuple[TaskOutcome, ...]:
+def with_acceptance(
+    tasks: Sequence[TaskOutcome], served: Served | None, speculation: Speculation | None = None
+) -> tuple[TaskOutcome, ...]:
     """The tasks; a single one gets `acceptance_rate` and `accepted_length` as metrics.
 
-    A server counts for a whole run, so its counts belong to no task of several. If its counters
-    restarted, or other clients' requests are among them, they are not this run's.
+    `speculation` is that of an engine in the worker. Engines and servers count for a whole run, so
+    their counts belong to no task of several.
     """
-    work = served.work if served is not None else None
-    if served is None or work is None or len(tasks) != 1 or work.restarted:
+    found = speculation or _of_server(served)
+    if found is None or len(tasks) != 1:
         return tuple(tasks)
-    speculation, (task,) = work.speculation, tasks
-    copies = served.first_token.requests if served.first_token is not None else 0
-    if speculation is None or sum(work.finished.values()) != served.answered + copies:
-        return (task,)
+    (task,) = tasks
     values = {
-        ACCEPTANCE_RATE: speculation.acceptance_rate,
-        ACCEPTED_LENGTH: speculation.accepted_length,
+        ACCEPTANCE_RATE: found.acceptance_rate,
+        ACCEPTED_LENGTH: found.accepted_length,
     }
-    found = tuple(
+    metrics = tuple(
         MetricResult(
             task=task.task,
             metric=name,
@@ -45,4 +44,18 @@ def with_acceptance(tasks: Sequence[TaskOutcome], served: Served | None) -> tupl
         for name, value in values.items()
         if value is not None
     )
-    return (replace(task, metrics=(*task.metrics, *found)),)
+    return (replace(task, metrics=(*task.metrics, *metrics)),)
+
+
+def _of_server(served: Served | None) -> Speculation | None:
+    """A server's counts, if they are this run's.
+
+    They are not if its counters restarted, or if other clients' requests are among them.
+    """
+    work = served.work if served is not None else None
+    if served is None or work is None or work.restarted:
+        return None
+    copies = served.first_token.requests if served.first_token is not None else 0
+    if sum(work.finished.values()) != served.answered + copies:
+        return None
+    return work.speculation

@@ -75,12 +75,8 @@ def _work(work: ServerWork) -> str:
     if work.finished:
         ended = ", ".join(f"{reason} {count}" for reason, count in work.finished.items())
         parts.append(f"finished by: {ended}")
-    speculation = work.speculation
-    if speculation is not None and speculation.acceptance_rate is not None:
-        parts.append(
-            f"{speculation.acceptance_rate:.1%} of {speculation.drafted:,} drafted tokens "
-            f"accepted, {speculation.accepted_length:.2f} tokens per step"
-        )
+    if work.speculation is not None:
+        parts.append(work.speculation.said)
     others = " (counters restarted during the run)" if work.restarted else ""
     return "; ".join(parts) + others
 

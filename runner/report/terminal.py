@@ -77,6 +77,8 @@ def show_feeding(out: Console, outcome: Outcome) -> None:
     """Print request counts and how busy the engine was."""
     if outcome.feeding is not None:
         out.print(outcome.feeding.said)
+    if outcome.speculation is not None:
+        out.print(f"speculative decoding: {outcome.speculation.said}")
     for name, line in serving(outcome.served):
         if name != STARTED_AS:
             out.print(f"{name.lower()}: {line}")

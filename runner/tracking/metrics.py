@@ -6,7 +6,7 @@ import csv
 import io
 
 from runner.outcome import Outcome
-from runner.served import Served
+from runner.served import Served, Speculation
 from runner.status import Status
 from runner.tracking.names import in_name
 from runner.verdict import MetricVerdict, Verdict
@@ -48,6 +48,8 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
         found |= {f"perf/engine_{k}": share for k, share in shares.items() if share is not None}
     if outcome.served is not None:
         found |= _served(outcome.served)
+    work = outcome.served.work if outcome.served is not None else None
+    found |= _speculation(work.speculation if work is not None else outcome.speculation)
     seconds = sum(task.seconds for task in outcome.tasks)
     if seconds > 0:
         tokens = sum(task.output_tokens for task in outcome.tasks)
@@ -74,10 +76,16 @@ def _served(served: Served) -> dict[str, float]:
             "perf/preemptions": work.preemptions,
             "perf/prefix_hit_rate": work.prefix_hit_rate,
         }
-        if work.speculation is not None:
-            found["perf/acceptance_rate"] = work.speculation.acceptance_rate
-            found["perf/accepted_length"] = work.speculation.accepted_length
     return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _speculation(speculation: Speculation | None) -> dict[str, float]:
+    """The acceptance of drafted tokens; empty if there were none."""
+    if speculation is None:
+        return {}
+    rate, length = speculation.acceptance_rate, speculation.accepted_length
+    found = {"perf/acceptance_rate": rate, "perf/accepted_length": length}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def metric_name(metric: MetricVerdict) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.runtimes.vllm.speculation import ACCEPTED, BY_POSITION, DRAFTED, DRAFTS
 from tests.contract.conftest import tree_of
 from tests.contract.wheels import RELEASES
 
@@ -55,6 +56,15 @@ def test_an_internal_id_begins_with_the_one_in_the_outputs(vllm: Path) -> None:
     found = ast.unparse(function(file, "InputProcessor", "assign_request_id"))
     assert "request.external_req_id = request.request_id" in found
     assert "f'{request.external_req_id}-{random_uuid():.8}'" in found
+
+
+def test_drafted_tokens_are_counted_by_these_names(vllm: Path) -> None:
+    engine = vllm / "v1" / "engine" / "llm_engine.py"
+    assert "self.log_stats" in ast.unparse(function(engine, "LLMEngine", "get_metrics"))
+    assert parameters(function(vllm / "entrypoints" / "llm.py", "LLM", "get_metrics")) == ["self"]
+    counters = (vllm / "v1" / "spec_decode" / "metrics.py").read_text(encoding="utf-8")
+    for name in (DRAFTS, DRAFTED, ACCEPTED, BY_POSITION):
+        assert f'"{name}"' in counters
 
 
 def test_only_final_outputs_are_asked_for(vllm: Path) -> None:

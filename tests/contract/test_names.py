@@ -24,6 +24,7 @@ NAMES = (
     "lm_eval.api.task:ConfigurableTask.construct_requests",
     "transformers:Qwen2_5_VLProcessor._get_num_multimodal_tokens",
     "vllm:LLM.enqueue",
+    "vllm:LLM.get_metrics",
     "vllm.v1.engine.llm_engine:LLMEngine.step",
     "vllm.v1.engine.llm_engine:LLMEngine.abort_request",
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.canary import WEIGHTS
 from runner.rundir import RunDirectory
 from runner.supervision.processes import group_members
 from tests.conftest import KILLED, CanarySweep
@@ -112,6 +113,43 @@ def test_points_of_one_engine_start_it_once_and_a_refused_one_is_skipped(sweep: 
     assert "Initializing" not in logs[1]
     plans = [sweep.json(number, "plan.json") for number in (0, 2)]
     assert plans[0]["engine_fingerprint"] == plans[1]["engine_fingerprint"]
+
+
+def test_each_point_counts_its_own_drafted_tokens(sweep: Swept, text_data: Path) -> None:
+    """Two points on one engine, whose counters go on, with baselines of which one is wrong."""
+    drafting = "{method: ngram, num_speculative_tokens: 2, prompt_lookup_max: 2}"
+    sweep.run(
+        "model=any",
+        f"model.pretrained={WEIGHTS}",
+        "model.backend=vllm",
+        "task.names=[gsm8k]",
+        f"task.data_dir={text_data}",
+        "task.num_fewshot=0",
+        "task.apply_chat_template=false",
+        "task.gen_kwargs={max_gen_toks: 24, min_tokens: 24}",  # the canary repeats itself
+        "engine=cpu",
+        "engine.dtype=float32",
+        "engine.max_model_len=1024",
+        f"engine.extra.speculative_config={drafting}",
+        "verdict.allow_degenerate=true",
+        "verdict.rtol=0.2",
+        "model.baselines.gsm8k.acceptance_rate.none=0.9,0.1",
+    )
+    assert sweep.statuses() == [0, 3], sweep.printed
+    assert "on 1 engine" in sweep.printed
+    first, second = (sweep.json(number, "outcome.json") for number in (0, 1))
+    counts = first["speculation"]
+    assert counts == second["speculation"]
+    assert 0 < counts["accepted"] <= counts["drafted"] <= 2 * counts["drafts"]
+    assert sum(counts["by_position"]) == counts["accepted"]
+    # A step with drafted tokens gives one more than it accepts; the first token has no draft.
+    assert counts["accepted"] + counts["drafts"] <= 8 * 24 - 8
+    (metric,) = (
+        each for each in first["tasks"][0]["metrics"] if each["metric"] == "acceptance_rate"
+    )
+    assert metric["value"] == counts["accepted"] / counts["drafted"]
+    report = (sweep.directory / "0" / "report.md").read_text()
+    assert re.search(r"\*\*Speculative decoding\*\*: .* drafted tokens accepted", report)
 
 
 def test_one_interruption_finishes_the_point_and_stops_the_sweep(sweep: Swept) -> None:

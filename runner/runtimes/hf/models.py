@@ -134,6 +134,9 @@ class RecordedHF(Templated, HFLM):
     def served(self) -> None:
         """None: there is no server."""
 
+    def speculation(self) -> None:
+        """None: this engine does not draft tokens."""
+
     def get_model_info(self) -> dict[str, Any]:
         """An empty dict. lm-eval would query the hub; the run records a digest of the weights."""
         return {}

@@ -27,8 +27,9 @@ from runner.outcome import Feeding
 from runner.runtimes.vllm.arguments import check_engine_args, resolved_engine
 from runner.runtimes.vllm.engine import PromptError, Question, generated, steps_in_this_process
 from runner.runtimes.vllm.gate import Gate, NotStarted, Output
+from runner.runtimes.vllm.speculation import between, counted, counting
 from runner.runtimes.vllm.stream import Stream, Tally
-from runner.served import Served
+from runner.served import Served, Speculation
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -57,7 +58,7 @@ class FedVLLM(Templated, VLLM):
     def start(self) -> None:
         """Start the engine, which `__init__` does not."""
         max_length = self.max_length
-        engine = vllm_causallms.LLM(**self.model_args)
+        engine = vllm_causallms.LLM(**self.model_args, **counting(self.model_args))
         self.stream = Stream(engine, self.progress)
         self.model: Gate = Gate(engine, self.stream, max_length)
 
@@ -76,6 +77,7 @@ class FedVLLM(Templated, VLLM):
         max_num_seqs.
         """
         self.model.reset_prefix_cache()
+        self._drafted = counted(self.stream.engine)
         self.stream.window = window or min(self._concurrent(), LARGEST_WINDOW)
         self.stream.tally = Tally()
         self.stream.journal = journal
@@ -149,6 +151,10 @@ class FedVLLM(Templated, VLLM):
     def served(self) -> Served | None:
         """None: there is no server."""
         return None
+
+    def speculation(self) -> Speculation | None:
+        """vLLM's counts of speculative decoding since the run began; None without it."""
+        return between(self._drafted, counted(self.stream.engine))
 
     def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
         """The answer to each repeat of a request, and whether its prompt was truncated to fit."""
