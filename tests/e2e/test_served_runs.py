@@ -47,8 +47,8 @@ def test_what_the_server_did_is_recorded(served_run: Finished) -> None:
     assert (served["asked"], served["answered"], served["retried"]) == (600, 600, {})
     assert (served["different"], served["unverified"], served["missing"]) == (0, 0, {})
     assert "--data-parallel-size=2" in served["command"]
-    assert served["first_token"]["requests"] == 16
-    assert sum(served["work"]["finished"].values()) == 600 + 16
+    assert served["first_token"]["requests"] == 21
+    assert sum(served["work"]["finished"].values()) == 600 + 21
     assert 0 < served["latency"]["p50"] <= served["latency"]["longest"]
     assert 0 < served["first_token"]["p50"] < served["latency"]["p90"]
     assert 0 < served["speed"]["p1"] <= served["speed"]["p10"] <= served["speed"]["p50"]

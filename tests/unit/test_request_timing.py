@@ -17,7 +17,7 @@ from runner.runtimes.server.client import Client
 from runner.runtimes.server.endpoint import COMPLETIONS, Endpoint
 from runner.runtimes.server.exchanged import Exchanged
 from runner.runtimes.server.retries import Patience
-from runner.runtimes.server.streaming import EVERY, MOST, FirstTokens, copied, has_token
+from runner.runtimes.server.streaming import FirstTokens, copied, has_token
 from runner.served import FirstToken, Served, Speed
 from runner.tracking.metrics import metrics
 from runner.verdict import judge
@@ -55,11 +55,12 @@ def timed(server: MisbehavingServer, requests: int, body: dict[str, Any] = BODY)
     return found
 
 
-def test_every_fourth_request_is_timed_until_there_are_enough(server: MisbehavingServer) -> None:
-    assert len(timed(server, EVERY + 1).seconds) == 2
-    server.streamed.clear()
-    found = timed(server, 2 * EVERY * MOST)
-    assert len(found.seconds) == len(server.streamed) == MOST
+@pytest.mark.parametrize(("requests", "copies"), [(1, 1), (4, 1), (5, 2), (30, 7), (600, 21)])
+def test_a_sample_of_the_requests_is_timed(
+    server: MisbehavingServer, requests: int, copies: int
+) -> None:
+    found = timed(server, requests)
+    assert len(found.seconds) == len(server.streamed) == copies
     assert all(each > 0 for each in found.seconds)
     assert server.requests.total() == 0  # what is evaluated is asked elsewhere
 

@@ -14,9 +14,9 @@ import httpx
 
 from runner.runtimes.server.client import Client
 
-# Every fourth request for a text, and at most so many: the first of them meet the beginning of the
-# run, when the server has to read many prompts, the others its usual load.
-EVERY, MOST = 4, 16
+# Every fourth request for a text at first, later every fourth of the requests before it: 21 of 600,
+# most of them after the first window, when the server has its usual load.
+EVERY = 4
 # Seconds to wait for a stream. Some servers and proxies never begin one.
 PATIENCE_S = 60.0
 # Fields that a stream of one token does not need, or that contradict it.
@@ -33,22 +33,22 @@ class FirstTokens:
 
     seconds: array[float] = field(default_factory=lambda: array("d"))
     _seen: int = 0
-    _left: int = MOST
+    _next: int = 1
 
     async def time(self, client: Client, url: str, body: Mapping[str, Any]) -> None:
         """Send a copy of the request and time it, if it is one of the sample."""
         if body.get("prompt_logprobs") is not None:
             return  # a text to be scored
         self._seen += 1
-        if self._left == 0 or self._seen % EVERY != 1:
+        if self._seen != self._next:
             return
-        self._left -= 1
+        self._next += max(EVERY, self._next // EVERY)
         try:
             found = await asyncio.wait_for(
                 client.first_token(url, copied(body), has_token), PATIENCE_S
             )
         except (asyncio.TimeoutError, httpx.HTTPError, ValueError):
-            self._left = 0
+            self._next = 0  # never
         else:
             self.seconds.extend([] if found is None else [found])
 
