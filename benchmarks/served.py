@@ -88,7 +88,12 @@ def ours(folder: Path, url: str, settings: Sequence[str]) -> tuple[float, Path]:
 
 
 def words(url: str, settings: Sequence[str], run: Path) -> list[str]:
-    server = ["engine=endpoint", f"engine.endpoint.url={url}", "engine.endpoint.model=canary"]
+    server = [
+        "engine=endpoint",
+        f"engine.endpoint.url={url}",
+        "engine.endpoint.model=canary",
+        "engine.endpoint.probe=false",
+    ]
     return [sys.executable, "-m", "runner", *server, "tracking=off", *settings, f"output_dir={run}"]
 
 
