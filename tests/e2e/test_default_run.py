@@ -143,7 +143,7 @@ def test_a_wrong_baseline_fails_and_a_second_run_answers_the_same(
 ) -> None:
     second = run("model.baselines.canary.acc.none=0.5")
     assert second.status == 3, second.printed
-    assert "❌" in second.report and "more than 5% above 0.5" in second.report
+    assert "❌" in second.report and "more than 5 % above 0.5" in second.report
 
     def answers(finished: Finished) -> list[tuple[object, ...]]:
         return [

@@ -69,7 +69,7 @@ def test_each_file_has_the_originals_verdict(
     _, done = ended
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
-    assert "FAILED: canary acc,none: more than 5% above 0.2" in done.stdout
+    assert "FAILED: canary acc,none: more than 5 % above 0.2" in done.stdout
     assert "right.yaml: warning: serve.max_num_seqs: not applied" in done.stdout
 
 

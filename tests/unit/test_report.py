@@ -180,7 +180,7 @@ def test_the_reason_of_a_failure_is_said(plan: Plan, environment: Environment) -
     outcome, verdict = of_metrics(metric("acc", 0.1))
     text = render(plan, environment, outcome, verdict)
     assert "# fixed: FAILED" in text
-    assert "t acc,none: FAILED, more than 5% below 0.5" in text
+    assert "t acc,none: FAILED, more than 5 % below 0.5" in text
 
 
 @pytest.mark.parametrize("state", [State.ERROR, State.INTERRUPTED, State.REFUSED])
