@@ -28,6 +28,7 @@ from runner.lm.answer import Answer
 from runner.platforms.cpu import Cpu
 from runner.runtimes.server.arguments import serve_arguments
 from runner.runtimes.server.engine import ServedEngine
+from runner.runtimes.server.expected import Expected
 from runner.runtimes.server.launch import LaunchedServer
 from runner.runtimes.server.metrics import work_between
 from runner.runtimes.server.models import ONLY_IN_PROCESS
@@ -126,10 +127,12 @@ def main() -> None:
     requests_to_server = Requests(
         facts,
         conversation=conversations.of.get,
-        expected=lambda prompt: lm.processor(
-            text=[prompt["prompt"]],
-            images=[each.convert("RGB") for each in prompt["multi_modal_data"]["image"]],
-        )["input_ids"][0],
+        expected=lambda prompt: Expected(
+            lm.processor(
+                text=[prompt["prompt"]],
+                images=[each.convert("RGB") for each in prompt["multi_modal_data"]["image"]],
+            )["input_ids"][0]
+        ),
     )
     served = ServedEngine(server.endpoint, requests_to_server, connections=WINDOW)
     lm.stream.engine = served
