@@ -14,9 +14,11 @@ from runner.config.schema import RunConfig
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.planning import Facts, make_plan
+from runner.platforms import PLATFORMS
 from runner.platforms.cpu import Cpu
 from runner.present.lm_eval_command import lm_eval_command
 from runner.report.serving import serving
+from runner.runtimes import runtime_of
 from runner.served import Latency, Served, ServerWork, Speculation
 from runner.status import Status
 from runner.supervision.supervisor import _same_engine
@@ -30,8 +32,9 @@ SERVED = Served("0.32.0", "canary", "/weights", "", asked=600, answered=600)
 
 
 @pytest.fixture(autouse=True)
-def with_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine has vLLM, which these tests do not need."""
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine has vLLM and torch, which these tests do not need."""
+    monkeypatch.setattr("runner.runtimes.server.attached.find_spec", lambda name: name)
     monkeypatch.setattr(Cpu, "missing", lambda self: [])
 
 
@@ -101,6 +104,21 @@ def test_a_journal_needs_a_label(compose: Compose, facts: Facts) -> None:
     url = ("engine=endpoint", "engine.endpoint.url=http://a:1/v1", "journal=resume")
     assert planned(compose(*url), facts).journal is None
     assert planned(compose(*url, "engine.endpoint.label=nightly"), facts).journal is not None
+
+
+@pytest.mark.parametrize(("backend", "missing"), [("vllm-vlm", True), ("vllm", False)])
+def test_only_images_need_torch(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, backend: str, missing: bool
+) -> None:
+    monkeypatch.setattr(
+        "runner.runtimes.server.attached.find_spec", lambda name: None if name == "torch" else name
+    )
+    config = compose(
+        "engine=endpoint", "engine.endpoint.url=http://a:1/v1", f"model.backend={backend}"
+    )
+    found = runtime_of("endpoint").missing(config, PLATFORMS["remote"])
+    said = "torch: not installed; prompts with images need it: pip install torch"
+    assert found == ([said] if missing else [])
 
 
 def test_preflight_asks_the_server(
