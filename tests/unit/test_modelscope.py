@@ -17,6 +17,8 @@ from runner.inputs.weights import find_weights
 from runner.prepare import __main__ as prepare
 from tests.modelscope import ModelScope
 
+pytestmark = pytest.mark.slow
+
 client = pytest.importorskip("modelscope_hub", reason="the package modelscope is not installed")
 
 MODEL, ELSEWHERE, QUESTIONS = "owner/Some-1.5B", "Owner/Some-1.5B-W8A8", "owner/questions"

@@ -20,6 +20,8 @@ from runner.prepare import __main__ as prepare
 from runner.prepare import fetching
 from tests.hub import Cut, Hang, Hub, Other, Short, Status
 
+pytestmark = pytest.mark.slow
+
 SLEEP = time.sleep
 CHECKOUT = Path(__file__).resolve().parents[2]
 MODEL, QUESTIONS = "owner/Some-1.5B", "owner/questions"

@@ -36,6 +36,8 @@ from runner.status import INACCURATE, INFRASTRUCTURE, NO_VERDICT, USAGE_ERROR, S
 from tests.answering_server import NAME, Answer, AnsweringServer, Condition
 from tests.misbehaving_server import KEY, status
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 AT_ONCE = 8
 VARIABLE = "WORDS_FOR_THE_DOORMAN"  # of a name that tells nothing

@@ -25,6 +25,8 @@ from runner.verdict import judge
 from tests.answering_server import Answer, AnsweringServer, Condition
 from tests.misbehaving_server import KEY, MisbehavingServer, status
 
+pytestmark = pytest.mark.slow
+
 Compose = Callable[..., RunConfig]
 Serve = Callable[..., AnsweringServer]
 WINDOW = 8

@@ -6,7 +6,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from runner.canary import WEIGHTS
+
+pytestmark = pytest.mark.slow
 
 CODE = """
 import json, sys
