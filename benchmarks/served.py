@@ -1,7 +1,7 @@
 """Measures whole evaluations of a running server against lm_eval's own client and an engine.
 
     python -m benchmarks.served [pairs] [--pairs 3] [--questions 1000]
-    python -m benchmarks.served padded [--pairs 3] [--questions 1000]
+    python -m benchmarks.served padded [--pairs 3] [--questions 1000] [--tokens 32]
     python -m benchmarks.served memory [--questions 10000]
 
 `vllm serve` with the canary answers its 600 questions about images, and short questions of text.
@@ -49,17 +49,23 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=("pairs", "padded", "memory"), default="pairs")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--questions", type=int, help="questions of text")
+    parser.add_argument("--tokens", type=int, default=1, help="tokens of an answer to text")
     given = parser.parse_args()
     number = given.questions or (10_000 if given.what == "memory" else 1000)
     steps = {**padded(), "PADDED_CLASS": "EngineCore"} if given.what == "padded" else variables()
     with tempfile.TemporaryDirectory() as name, serving(Path(name), steps) as url:
         folder = Path(name)
-        write_task(folder, "sums", generated(1), sums(number))
+        asked = generated(given.tokens)
+        asked["generation_kwargs"] |= {"min_tokens": given.tokens}
+        write_task(folder, "sums", asked, sums(number))
         text = ["model.backend=vllm", "task.names=[sums]", f"task.include_path={folder}"]
         if given.what == "memory":
             remember(folder, url, number, text)
             return
-        for kind, settings in {"600 images": [], f"{number} texts": text}.items():
+        for kind, settings in {
+            "600 images": [],
+            f"{number} texts of {given.tokens} tokens": text,
+        }.items():
             if given.what == "padded":
                 pairs = [phases(folder, url, settings, steps) for _ in range(given.pairs)]
             else:
