@@ -78,6 +78,11 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
+def unescaped(value: str) -> str:
+    """The value as it was meant: Hydra's sweepers write `http\\://host\\:8000`."""
+    return re.sub(r"\\(.)", r"\1", value)
+
+
 def in_yaml(value: Any) -> str:
     """Format a value as in YAML and on the command line: null, not None."""
     if value is None:

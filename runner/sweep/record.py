@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from runner.config.overrides import unescaped
 from runner.errors import UserError
 from runner.rundir import RunDirectory, read_json, write_json
 
@@ -73,7 +74,8 @@ def keys_of_names(points: Iterable[Iterable[str]], said: Iterable[str]) -> set[s
 def point_name(overrides: Iterable[str], axes: Container[str]) -> str:
     """Return `tp=2 max_model_len=4096`, which distinguishes a point from the others."""
     pairs = (override.lstrip("+~").partition("=") for override in overrides)
-    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs if key in axes)
+    named = ((key.rpartition(".")[2], unescaped(value)) for key, _, value in pairs if key in axes)
+    return " ".join(f"{name}={value}" for name, value in named)
 
 
 def point_title(number: int, overrides: Iterable[str], axes: Container[str]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.config.overrides import unescaped
 from runner.errors import UserError
 from runner.outcome import Outcome
 from runner.plan import Plan
@@ -29,6 +30,7 @@ WORST_FIRST = (
 )
 STATES = (*(status.value for status in Status), UNFINISHED, NOT_RUN)
 LONGEST_VALUE = 24
+SERVER = re.compile(r"https?://([^/?#@]+)(?:/v1)?/?")
 PATH = re.compile(r"[\w.~/+@-]*[\w.~+@-]/?")
 _BY_EXIT_STATUS = {USAGE_ERROR: Status.REFUSED, INTERRUPTED: Status.INTERRUPTED}
 
@@ -184,17 +186,24 @@ def short_keys(keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def short_values(values: Sequence[str]) -> tuple[str, ...]:
-    """Return values short enough for a column, unless that makes them ambiguous."""
+    """Return values short enough for a column, unless that makes them ambiguous.
+
+    Of a path its last part is left, and of a server's URL the host and its port.
+    """
 
     def short(value: str) -> str:
+        if server := SERVER.fullmatch(value):
+            return server[1]
         last = value.rstrip("/").rpartition("/")[2] if PATH.fullmatch(value) else value
         if len(last) <= LONGEST_VALUE:
             return last
         half = LONGEST_VALUE // 2 - 1
         return f"{last[:half]}…{last[-half:]}"
 
-    shortened = tuple(short(value) for value in values)
-    return shortened if len(set(shortened)) == len(set(values)) else tuple(values)
+    plain = tuple(unescaped(value) for value in values)
+    shortened = tuple(short(value) for value in plain)
+    different = len(set(values))
+    return next((each for each in (shortened, plain) if len(set(each)) == different), tuple(values))
 
 
 def _point(sweep: Path, point: PointRecord, axes: tuple[Axis, ...]) -> SweptPoint:

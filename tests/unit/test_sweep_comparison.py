@@ -55,6 +55,14 @@ def test_short_values() -> None:
     assert short_values(["a b/c", ""]) == ("a b/c", "")
 
 
+def test_servers_are_named_by_host_and_port() -> None:
+    """Hydra escapes the colons of what it splits."""
+    escaped = [r"http\://10.0.0.11\:8000/v1", r"http\://10.0.0.12\:8000/v1"]
+    assert short_values(escaped) == ("10.0.0.11:8000", "10.0.0.12:8000")
+    assert short_values(["https://a/v1", "http://a/v1"]) == ("https://a/v1", "http://a/v1")
+    assert short_values(["https://a/one/v1"]) == ("https://a/one/v1",)
+
+
 # What lies on disk
 
 
