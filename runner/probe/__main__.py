@@ -28,7 +28,7 @@ Checks a running OpenAI-compatible server without a data set:
                  a warm prefix cache
   cross-talk     concurrent requests get their own answers, not each other's
 
-Sends some hundred short requests. docs/probe.md says what each check can find.
+Sends a few hundred short requests. docs/probe.md says what each check can find.
 
 Examples
   python -m runner.probe http://localhost:8000/v1 --model Qwen/Qwen3-8B

@@ -353,7 +353,7 @@ def test_a_batch_needs_more_requests_than_are_compared(
 ) -> None:
     server = serve()
     found = examine(Endpoint(server.url, "", KEY), concurrency=2)
-    assert "a full batch: --concurrency is at most 3" in found.repeatability.unchecked
+    assert "a full batch: at most 3 requests are concurrent" in found.repeatability.unchecked
 
 
 # Cross-talk

@@ -63,7 +63,8 @@ def _made(check: Callable[[], Repeatability | CrossTalk], endpoint: Endpoint) ->
         if endpoint.api_key:
             words = words.replace(endpoint.api_key, "***")
         return Check(Status.INCONCLUSIVE, f"not checked: {secrecy.blotted(words)}")
-    return Check(found.status, found.reason + _power(found))
+    told = [found.reason + _power(found), *(f"not checked: {each}" for each in found.unchecked)]
+    return Check(found.status, "; ".join(told))
 
 
 def _power(found: Repeatability | CrossTalk) -> str:

@@ -46,7 +46,7 @@ def repeat(
     after = counters()
     compared("alone, warm cache" if asker.vllm else "alone, again", *again)
     if asker.concurrency <= len(asked):
-        unchecked.append(f"a full batch: --concurrency is at most {len(asked)}")
+        unchecked.append(f"a full batch: at most {len(asked)} requests are concurrent")
     elif asker.vllm:
         compared("batch, cold cache", _crowded(asker, [_cold(each) for each in asked], length))
         compared("batch, warm cache", _crowded(asker, asked, length))
