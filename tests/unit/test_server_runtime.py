@@ -117,7 +117,7 @@ def test_only_images_need_torch(
         "engine=endpoint", "engine.endpoint.url=http://a:1/v1", f"model.backend={backend}"
     )
     found = runtime_of("endpoint").missing(config, PLATFORMS["remote"])
-    said = "torch: not installed; prompts with images need it: pip install torch"
+    said = "prompts with images need torch: pip install torch"
     assert found == ([said] if missing else [])
 
 

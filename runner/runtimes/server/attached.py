@@ -125,8 +125,8 @@ class Attached:
         absent = [name for name in ("torch", "torchvision") if find_spec(name) is None]
         if config.model.backend != "vllm-vlm" or not absent:
             return platform.missing()
-        names = " ".join(absent)
-        return [f"{names}: not installed; prompts with images need it: pip install {names}"]
+        named = f"{' and '.join(absent)}: pip install {' '.join(absent)}"
+        return [f"prompts with images need {named}"]
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
         """Settings that would have no effect on a running server."""
