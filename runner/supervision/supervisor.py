@@ -141,7 +141,8 @@ class Supervisor:
     def _worker_for(self, plan: Plan, run: RunDirectory, events: _Events) -> Worker:
         if self._worker is None or self._worker.unused:
             wait_for_memory(plan, lambda said: events.add(Waiting(said)))
-            self._worker = self._worker or Worker(plan, run.engine_log)
+            with deferring():  # a worker that has started is known, and will be ended
+                self._worker = self._worker or Worker(plan, run.engine_log)
             self._served = plan
             self.starts += 1
         return self._worker

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +131,32 @@ def test_a_worker_deaf_to_signals_is_killed(
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     try:
         outcome = supervise(plan, run, Interrupting())
+    finally:
+        for each, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+            signal.signal(each, handler)
+    assert outcome.state is State.INTERRUPTED
+    assert group_members(int((tmp_path / "leader").read_text())) == []
+
+
+def test_an_interruption_while_a_worker_starts_leaves_no_worker(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.supervision.worker_process.ORDERLY_EXIT_S", 0.5)
+    play(monkeypatch, tmp_path, "echo $$ > leader; sleep 600")
+    monkeypatch.chdir(tmp_path)
+    start = subprocess.Popen
+
+    def interrupted(*words: Any, **options: Any) -> Any:
+        process = start(*words, **options)
+        while not (tmp_path / "leader").exists() or not (tmp_path / "leader").read_text():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr("runner.supervision.worker_process.subprocess.Popen", interrupted)
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        outcome = supervise(plan, run, Seen())
     finally:
         for each, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
             signal.signal(each, handler)
