@@ -13,6 +13,7 @@ from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import INFRASTRUCTURE
+from runner.supervision.interruption import deferring
 from runner.supervision.limits import Watch
 from runner.supervision.supervisor import Display, log_tail
 from runner.supervision.worker_process import Worker
@@ -91,7 +92,8 @@ class Checker:
             self._stop()
         if self._worker is None:
             offline = replace(plan, environment={**plan.environment, **OFFLINE})
-            self._worker = Worker(offline, run.engine_log)
+            with deferring():
+                self._worker = Worker(offline, run.engine_log)
             self._fingerprint = plan.engine_fingerprint
         return self._worker
 
