@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,15 @@ def run(tmp_path: Path) -> RunDirectory:
     return directory
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """An interrupted run leaves both signals ignored; the next test has them again."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
 def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
     """Started as `EXECUTABLE -m runner.worker FD`, the script reports to file descriptor 9."""
     executable = tmp_path / "worker.sh"
@@ -112,6 +121,7 @@ def test_a_child_that_holds_the_pipe_open_delays_nothing_and_is_killed(
     assert group_members(int((tmp_path / "leader").read_text())) == []
 
 
+@pytest.mark.usefixtures("handlers")
 def test_a_worker_deaf_to_signals_is_killed(
     plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,16 +138,12 @@ def test_a_worker_deaf_to_signals_is_killed(
         def show(self, event: Event) -> None:
             threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        outcome = supervise(plan, run, Interrupting())
-    finally:
-        for each, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
-            signal.signal(each, handler)
+    outcome = supervise(plan, run, Interrupting())
     assert outcome.state is State.INTERRUPTED
     assert group_members(int((tmp_path / "leader").read_text())) == []
 
 
+@pytest.mark.usefixtures("handlers")
 def test_an_interruption_while_a_worker_starts_leaves_no_worker(
     plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,12 +160,7 @@ def test_an_interruption_while_a_worker_starts_leaves_no_worker(
         return process
 
     monkeypatch.setattr("runner.supervision.worker_process.subprocess.Popen", interrupted)
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        outcome = supervise(plan, run, Seen())
-    finally:
-        for each, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
-            signal.signal(each, handler)
+    outcome = supervise(plan, run, Seen())
     assert outcome.state is State.INTERRUPTED
     assert group_members(int((tmp_path / "leader").read_text())) == []
 

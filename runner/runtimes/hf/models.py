@@ -57,7 +57,7 @@ class RecordedHF(Templated, HFLM):
         self._model = _NotLoaded(self.config)
 
     def launch(self) -> None:
-        """Nothing: the weights are loaded in this process."""
+        """Do nothing: the weights are loaded in this process."""
 
     def start(self) -> None:
         """Load the weights, which lm-eval's class would do in `__init__`.

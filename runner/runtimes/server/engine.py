@@ -39,9 +39,8 @@ class ServedEngine:
     """Sends each prompt as a request of its own, from one thread.
 
     At most `connections` are kept open. `at_once` sets how many requests the server has at a time;
-    those beyond it wait here, ready to be sent. A server that finishes several requests in a step
-    so gets as many new ones together. If each had to be prepared first, it would compute them one
-    by one: 532 steps instead of 95 for the canary's 600 questions.
+    those beyond it wait here, ready to be sent. So a server that finishes several requests in a
+    step gets as many new ones together (docs/performance.md).
     """
 
     def __init__(

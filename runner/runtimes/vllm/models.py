@@ -53,7 +53,7 @@ class FedVLLM(Templated, VLLM):
         self.progress = progress
 
     def launch(self) -> None:
-        """Nothing: the engine starts in this process, and Python builds requests no faster then."""
+        """Do nothing: the engine starts in this process, after it has built the requests."""
 
     def start(self) -> None:
         """Start the engine, which `__init__` does not."""
