@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,6 +20,9 @@ from tests.swept import Swept, wait_for, worker_of
 # The examples of property tests are the same in every run.
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
 settings.load_profile("steady")
+
+# A shell starts its background jobs with Ctrl-C ignored, and what the tests start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # limits=none: a point that fails is not retried.
 ASKED = ("sweep=canary", "limits=none", "task.limit=20")
