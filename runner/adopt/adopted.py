@@ -27,13 +27,15 @@ class LeftToAnother(UserError):
 class Adopted:
     """A converted file: its `model_name`, the `text` of our model file, and the dropped keys.
 
-    `engine` is the engine that the model needs, if it is not the usual one.
+    `engine` is the engine that the model needs, if it is not the usual one; `case` the name of the
+    case, if the file has several.
     """
 
     model_name: str
     text: str
     dropped: tuple[str, ...]
     engine: str | None = None
+    case: str | None = None
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Return this model composed with conf/ and the overrides.

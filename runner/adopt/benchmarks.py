@@ -121,9 +121,9 @@ def _baseline(
         if not isinstance(value, int | float) or isinstance(value, bool):
             problems.append(f"{where}.{key}={value}: must be a number of points")
             return {}
-    value, tolerance = (round(points[key] / 100, 8) for key in points)  # type: ignore[operator]
-    known = {"n": questions} if questions else {}
-    return {"value": value, **known, "samples": 1, "tolerance": tolerance}
+    value, tolerance = (round(points[key] / 100, 8) for key in points)
+    known = {"n": questions, "samples": 1} if questions else {}
+    return {"value": value, **known, "tolerance": tolerance}
 
 
 def _dropped(section: Mapping[str, Any], where: str) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
+from runner import secrecy
 from runner.adopt.vllm_options import Options, expanded
 from runner.config.rules import OWN
-from runner.platforms.additional_config import names, schema
+from runner.platforms.additional_config import schema
 from runner.platforms.base import installed_version
 
 SERVE = {
@@ -94,6 +95,11 @@ def variables(envs: Mapping[str, Any], where: str, dropped: list[str]) -> dict[s
                 f"{where}.{name}: not applied, because it refers to another variable; use "
                 f"engine.env.{name}=… instead"
             )
+        elif secrecy.names_secret(str(name), text) or secrecy.holds_any(text):
+            dropped.append(
+                f"{where}.{name}: not applied, because it looks like a secret; set it as an "
+                "environment variable, which the engine inherits"
+            )
         else:
             found[str(name)] = text
     return found
@@ -101,14 +107,19 @@ def variables(envs: Mapping[str, Any], where: str, dropped: list[str]) -> dict[s
 
 def _known(given: dict[str, Any], option: str, dropped: list[str]) -> dict[str, Any]:
     """The keys that this vllm-ascend has: its nightly tests run its main branch."""
-    known = names(schema(installed_version("vllm-ascend")))
+    kinds = get_type_hints(schema(installed_version("vllm-ascend")))
     dropped += [
         f"{option}.{name}: not applied, because vllm-ascend's release has no such key; use "
         f"engine.extra.additional_config.{name}=… engine.allow_untested=true instead"
         for name in given
-        if name not in known
+        if name not in kinds
     ]
-    return {name: value for name, value in given.items() if name in known}
+    return {
+        # A number that switches (0 or 1) is often written as true.
+        name: int(value) if isinstance(value, bool) and kinds[name] == int | None else value
+        for name, value in given.items()
+        if name in kinds
+    }
 
 
 def _not_applied(option: str, keys: list[str]) -> list[str]:

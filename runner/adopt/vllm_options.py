@@ -60,9 +60,7 @@ def _words(command: Any, where: str, problems: list[str]) -> list[str]:
         return []
 
 
-def _grouped(
-    words: Iterable[str], variables: Mapping[str, Any]
-) -> Iterable[tuple[str, list[str]]]:
+def _grouped(words: Iterable[str], variables: Mapping[str, Any]) -> Iterable[tuple[str, list[str]]]:
     """Each option with the words that follow it."""
     found: list[tuple[str, list[str]]] = []
     for word in words:

@@ -95,7 +95,7 @@ def load(composed: DictConfig) -> RunConfig:
     }
     for where, given in (("engine", config.engine), ("model.serve", model.serve)):
         key = f"{where}.additional_config"
-        given.additional_config = _options(given.additional_config, key)  # type: ignore[attr-defined]
+        given.additional_config = _options(given.additional_config, key)
     serving.settle(config)
     config.tracking.uri = _anchored(config.tracking.uri)
     broken = baseline_problems(model.baselines, "model.baselines")
