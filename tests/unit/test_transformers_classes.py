@@ -205,9 +205,10 @@ def test_a_setting_that_cannot_be_met_is_the_users_to_mend(
 
 def test_every_step_is_a_sign_of_life(lm: RecordedHFMultimodal) -> None:
     before = lm.batches.progress.beats
-    lm.generate_until([read(0, "one two three")])
+    request = read(0, "one two three")
+    lm.generate_until([request])
     lm.loglikelihood([instance(0, ("one", " two"), "loglikelihood")])
-    (answer, _) = lm.answers_to(read(0, "one two three"))[0]
+    (answer, _) = lm.answers_to(request)[0]
     assert lm.batches.progress.beats - before == len(answer.token_ids) + 1
 
 
