@@ -86,9 +86,7 @@ def share(part: float) -> str:
     return percent(part, 0 if whole else 1)
 
 
-def _accepting(
-    tolerated: tuple[float | None, float | None], questions: int, samples: int
-) -> Gate:
+def _accepting(tolerated: tuple[float | None, float | None], questions: int, samples: int) -> Gate:
     """The gate for a range of values (None: open), rounded as `isclose` rounds them."""
     low, high = tolerated
     return within(
