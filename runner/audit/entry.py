@@ -58,6 +58,11 @@ class Entry:
         return RULES[self.rule](self.baseline, self.tolerance, self.questions, samples)
 
     @property
+    def name(self) -> str:
+        """Return the file and the metric."""
+        return ", ".join(filter(None, (self.file, self.metric)))
+
+    @property
     def limits(self) -> str:
         """Return baseline and tolerance: `0.765, rtol 0.05` or `90 ± 10`."""
         if self.rule == "aisbench":

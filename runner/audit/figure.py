@@ -48,7 +48,9 @@ def figure(audits: Sequence[Audit], suffix: str) -> bytes:
     from matplotlib.lines import Line2D
 
     drawn, plot = blank(WIDTH, 2.9 + 0.2 * len(audits))
-    low = min(_curves(plot, each, colour) for each, colour in zip(audits, PALETTE, strict=False))
+    low = min(map(_lowest, audits))
+    for each, colour in zip(audits, PALETTE, strict=False):
+        _curves(plot, each, colour, low)
     plot.set_xlim(low, 1)
     plot.set_ylim(0, 1.03)
     for axis in (plot.xaxis, plot.yaxis):
@@ -65,20 +67,24 @@ def figure(audits: Sequence[Audit], suffix: str) -> bytes:
     return document(svg(drawn, f"Share of runs that pass: {'; '.join(map(_told, audits))}"))
 
 
-def _curves(plot: Any, audit: Audit, colour: str) -> float:
-    """Draw a gate, and return the lowest accuracy with which it can pass."""
-    entry, low = audit.entry, 1.0
-    accuracies = [step / STEPS for step in range(STEPS + 1)]
+def _lowest(audit: Audit) -> float:
+    """The lowest accuracy with which the gate can pass, in whole percent."""
+    gates = [audit.entry.gate(found.samples) for found in audit.found]
+    whole = range(100)
+    return next((a / 100 for a in whole if any(g.passes(a / 100) > SMALL for g in gates)), 0.0)
+
+
+def _curves(plot: Any, audit: Audit, colour: str, low: float) -> None:
+    entry = audit.entry
+    accuracies = [low + (1 - low) * step / STEPS for step in range(STEPS + 1)]
     for found, style in zip(audit.found, STYLES, strict=False):
         gate = entry.gate(found.samples)
         passes = [gate.passes(accuracy) for accuracy in accuracies]
         (line,) = plot.plot(accuracies, passes, color=colour, linestyle=style)
         if found is audit.found[0]:
-            line.set_label(f"{entry.file}, {entry.metric}: {entry.limits}, n = {entry.questions}")
+            line.set_label(f"{entry.name}: {entry.limits}, n = {entry.questions}")
             plot.plot(entry.baseline, gate.passes(entry.baseline), "o", color=colour)
-        low = min(low, *(a for a, part in zip(accuracies, passes, strict=True) if part > SMALL))
-    return low
 
 
 def _told(audit: Audit) -> str:
-    return f"{audit.entry.file}, {audit.entry.metric}: {audit.said.rstrip('.')}"
+    return f"{audit.entry.name}: {audit.said.rstrip('.')}"

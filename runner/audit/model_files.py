@@ -77,6 +77,7 @@ def _of_task(shown: str, task: str, config: RunConfig) -> Iterator[Entry]:
     asked: AskConfig = config.model.ask.get(task, AskConfig())
     limit = asked.limit if config.task.limit is None else config.task.limit
     samples = config.task.samples or asked.samples or 1
+    partial = limit != asked.limit and not config.verdict.allow_partial
     for metric, filters in config.model.baselines.get(task, {}).items():
         for name, known in filters.items():
             how = settings(config.verdict, task, metric, name)
@@ -95,7 +96,7 @@ def _of_task(shown: str, task: str, config: RunConfig) -> Iterator[Entry]:
                 questions=number,
                 samples=samples,
                 measured=_measured(known),
-                unaudited=_unaudited(metric, known, how.rule, number),
+                unaudited=_unaudited(metric, known, how.rule, number, partial),
             )
 
 
@@ -108,12 +109,16 @@ def _measured(known: Baseline) -> float | None:
     return None
 
 
-def _unaudited(metric: str, known: Baseline, rule: str, number: int | None) -> str:
+def _unaudited(
+    metric: str, known: Baseline, rule: str, number: int | None, partial: bool
+) -> str:
     """The reason why the gate can't be audited; empty if it can."""
     if rule not in BASELINE_RULES:
         return f"{rule} compares with a reference run, not with a baseline"
     if metric not in BINARY or not 0 <= known.value <= 1 or not math.isfinite(known.value):
         return "not known to be a metric whose samples score 0 or 1"
+    if partial:
+        return "a run with another task.limit than the baseline's can't pass"
     if number is None:
         return "n unknown; set n in the baseline: {value: …, n: …}"
     return ""

@@ -18,7 +18,7 @@ NOTE = (
     "−5: percentage of runs in which the gate passes a stack that lost 5 points.",
     "fails: percentage in which it fails an unchanged stack, if the baseline is exact;",
     "1 run: the same if the baseline is the result of one run.",
-    "All answers are taken as independent, the worst case: docs/gates.md says why.",
+    "All answers are taken as independent; docs/gates.md says what that means.",
 )
 
 
@@ -28,8 +28,10 @@ def show(out: Console, audits: Sequence[Audit]) -> None:
         out.print(_table(audits), soft_wrap=False)
         out.print("\n".join((*NOTE, "")))
     for each in audits:
-        name = f"{each.entry.file}, {each.entry.metric}: "
-        out.print(Text.assemble(name, (each.said, DOUBT if each.weak else "")), soft_wrap=False)
+        out.print(
+            Text.assemble(f"{each.entry.name}: ", (each.said, DOUBT if each.weak else "")),
+            soft_wrap=False,
+        )
 
 
 def _table(audits: Sequence[Audit]) -> Table:
