@@ -74,6 +74,8 @@ in more than 20 % of runs, or fails an unchanged stack in more than 5 %.
   run*: the baseline is the result of one run of the same number of questions, as published
   baselines are. The true accuracy is then uncertain, with a Beta(right + ½, wrong + ½)
   distribution, and the gate fails more often.
+- With several answers to each question, `not_worse` tests the means of the questions
+  with Student's t. The audit shows its exact test as if every answer were to another question.
 - Each metric is judged on its own. Two metrics of the same answers tend to fail together.
 
 AISBench's default temperature in vllm-ascend's tests is 0.6. AISBench rounds to 0.01 points, and

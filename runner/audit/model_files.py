@@ -109,9 +109,7 @@ def _measured(known: Baseline) -> float | None:
     return None
 
 
-def _unaudited(
-    metric: str, known: Baseline, rule: str, number: int | None, partial: bool
-) -> str:
+def _unaudited(metric: str, known: Baseline, rule: str, number: int | None, partial: bool) -> str:
     """The reason why the gate can't be audited; empty if it can."""
     if rule not in BASELINE_RULES:
         return f"{rule} compares with a reference run, not with a baseline"

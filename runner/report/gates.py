@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runner.outcome import Outcome, State
+from runner.outcome import MetricResult, Outcome, State
 from runner.plan import Plan
 from runner.verdict import Verdict, gates
 from runner.verdict.doubts import other_samples
@@ -29,13 +29,22 @@ def _weak_gates(plan: Plan, outcome: Outcome, verdict: Verdict) -> Iterator[str]
     }
     for metric in verdict.metrics:
         task, result = results.get((metric.task, metric.metric, metric.filter), (None, None))
-        if task is None or result is None or not (result.binary and result.higher_is_better):
+        samples = _samples(result) if result is not None else None
+        if task is None or result is None or samples is None or not result.higher_is_better:
             continue
         evaluation = evaluations.get(task.task)
         if evaluation is None or other_samples(evaluation, task):
             continue  # such a run can't pass, whatever its gate
-        gate, baseline = gates.of_metric(metric), metric.baseline
+        gate, baseline = gates.of_metric(metric, samples), metric.baseline
         if gate is None or baseline is None or not 0 <= baseline <= 1:
             continue
         if gates.weak(gate, baseline):
             yield f"{metric.name}: this gate {gates.said(gate, baseline)} (docs/gates.md)."
+
+
+def _samples(result: MetricResult) -> int | None:
+    """Number of answers to each question; None if not every answer scored 0 or 1."""
+    if result.binary:
+        return 1
+    repeated = result.repeated
+    return repeated.samples if repeated is not None and repeated.passed is not None else None

@@ -35,7 +35,11 @@ def absolute(baseline: float, tolerance: float, questions: int, samples: int = 1
 
 
 def not_worse(baseline: float, margin: float, questions: int, samples: int = 1) -> Gate:
-    """Return the gate of `not_worse`, for one tested metric and without clusters."""
+    """Return the gate of `not_worse`, for one tested metric and without clusters.
+
+    With several answers for each question, the rule uses Student's t on the questions' means; this
+    is its exact test as if all answers were of different questions.
+    """
     answers = questions * samples
 
     def rank(right: int) -> int:
@@ -48,13 +52,17 @@ def not_worse(baseline: float, margin: float, questions: int, samples: int = 1) 
     return Gate(questions, samples, range(passing, answers + 1), undecided)
 
 
-def of_metric(metric: MetricVerdict) -> Gate | None:
-    """Return the gate that judged a metric; None for a rule without a baseline."""
+def of_metric(metric: MetricVerdict, samples: int) -> Gate | None:
+    """Return the gate that judged a metric, with `samples` answers for each question.
+
+    None for a rule without a baseline, and if the rule's test has no exact distribution here.
+    """
     if metric.baseline is None or metric.n <= 0:
         return None
     if metric.rule == "isclose" and metric.tolerated is not None:
-        return _accepting(metric.tolerated, metric.n, 1)
-    if metric.rule == "not_worse" and metric.margin is not None and metric.clusters is None:
+        return _accepting(metric.tolerated, metric.n, samples)
+    exact = metric.clusters is None and samples == 1
+    if metric.rule == "not_worse" and metric.margin is not None and exact:
         return not_worse(metric.baseline, metric.margin, metric.n)
     return None
 

@@ -13,7 +13,7 @@ from runner.baseline import Baseline
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
 from runner.evidence.samples import Sample
-from runner.outcome import MetricResult, Outcome, State
+from runner.outcome import MetricResult, Outcome, Repeated, State
 from runner.plan import Plan
 from runner.report import terminal
 from runner.report.gates import weak_gates
@@ -82,9 +82,23 @@ def test_not_worse_has_its_own_gate(given: Given, plan: Plan) -> None:
     assert "in 93 % of runs and fails an unchanged one in 0.8 %" in line
 
 
+def test_several_answers_to_each_question_make_a_better_gate(given: Given) -> None:
+    repeated = Repeated(8, 0.1, 0.1, passed={1: 0.9, 8: 1.0})
+    config = VerdictConfig(rtol=0.07)  # 0.8411 to 0.9677
+    (once,) = weak_gates(*given(config=config))
+    (line,) = weak_gates(*given(config=config, binary=False, repeated=repeated))
+    assert "in 52 % of runs and fails an unchanged one in 22 %" in once
+    assert "in 68 % of runs and fails an unchanged one in 0.2 %" in line
+
+
 @pytest.mark.parametrize(
     "changed",
-    [{"binary": False}, {"higher_is_better": False}, {"higher_is_better": None}],
+    [
+        {"binary": False},
+        {"binary": False, "repeated": Repeated(8, 0.1, 0.1)},
+        {"higher_is_better": False},
+        {"higher_is_better": None},
+    ],
     ids=str,
 )
 def test_other_scores_have_no_such_line(given: Given, changed: dict[str, Any]) -> None:
