@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
-from runner.messages import complain
+from runner.messages import complain, warn
 from runner.status import USAGE_ERROR
 
 HELP = """\
@@ -27,7 +27,8 @@ Examples
 
 docs/gates.md says what is assumed, and audits the gates of vllm-ascend.
 
-Exit status: 0 audited, whatever the result · 1 usage error
+Exit status: 0 audited, whatever the result
+             1 usage error, or a file was rejected; the others are audited
 """
 SAMPLES = 8
 
@@ -82,6 +83,7 @@ def _samples(text: str) -> int:
 
 
 def _audit(given: argparse.Namespace) -> int:
+    from runner.adopt import LeftToAnother
     from runner.audit.entry import audit
     from runner.audit.figure import draw
     from runner.audit.model_files import gates
@@ -96,9 +98,11 @@ def _audit(given: argparse.Namespace) -> int:
     for name in names:
         try:
             audits += [audit(entry, given.samples) for entry in gates(name, overrides)]
+        except LeftToAnother as error:
+            warn(f"{name}: not audited: {error}")
         except UserError as error:
             problems += [each if name in each else f"{name}: {each}" for each in error.problems]
-    if problems:
+    if problems and not audits:
         raise UserError(*problems)
     if given.figure is not None:
         draw(audits, given.figure)
@@ -106,7 +110,9 @@ def _audit(given: argparse.Namespace) -> int:
         print(json.dumps([_plain(asdict(each)) for each in audits], indent=2, allow_nan=False))
     else:
         show(terminal.console(), audits)
-    return 0
+    if problems:
+        complain(UserError(*problems))
+    return USAGE_ERROR if problems else 0
 
 
 def _plain(audit: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def gates(name: str, overrides: Sequence[str]) -> list[Entry]:
     `overrides` are settings of a run, such as `verdict=not_worse`.
 
     Raises:
+        LeftToAnother: for a file of vllm-ascend's that its accuracy test skips.
         UserError: if there is no such model or file, or `python -m runner` would reject it.
     """
     config = loading.load(_composed(name, [*SETTINGS, *overrides]))
@@ -52,8 +53,14 @@ def _composed(name: str, overrides: list[str]) -> DictConfig:
             raise UserError(f"{name}: no such model in conf/model, and not a .yaml file.{near}")
         return compose([f"model={name}", *overrides])
     file = Path(name).expanduser()
-    if "model_name" in _content(file):
+    content = _content(file)
+    if "model_name" in content:
         return adopt(file).compose(overrides)
+    if "pretrained" not in content:
+        raise UserError(
+            f"{file}: not a model file: it has neither pretrained, as those of this runner, nor "
+            "model_name, as those of vllm-ascend's accuracy test"
+        )
     if file.absolute().parent.name == "model":  # its directory may have task files as well
         return compose([f"model={file.stem}", *overrides], file.absolute().parent.parent)
     with tempfile.TemporaryDirectory() as directory:
@@ -85,7 +92,7 @@ def _of_task(shown: str, task: str, config: RunConfig) -> Iterator[Entry]:
             if rule == "isclose" and known.tolerance is not None:
                 rule, tolerance = "absolute", known.tolerance
             number = questions(task, limit)
-            if number is None and limit is None:
+            if number is None and limit == asked.limit:  # that of the baseline
                 number = known.n
             yield Entry(
                 file=shown,

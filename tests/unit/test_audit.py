@@ -93,6 +93,9 @@ def test_a_baseline_says_how_it_was_measured(tmp_path: Path) -> None:
     assert (entry.rule, entry.tolerance, entry.questions) == ("absolute", 0.1, 30)
     assert (entry.measured, entry.unaudited) == (120, "")
     assert entry.gate(1).passing == range(24, 31)
+    # Measured with a limit, which is the run's as well.
+    asked = {"my_task": {"limit": 30}}
+    assert only(own(tmp_path, {"my_task": {"exact_match": {"none": known}}}, ask=asked)).questions
 
 
 def test_a_standard_error_is_as_good_as_a_number_of_answers(tmp_path: Path) -> None:
@@ -247,6 +250,23 @@ def test_files_that_can_not_be_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"{missing}: No such file" in wrong(capsys, str(missing))
     broken = write(tmp_path / "broken.yaml", "a: [")
     assert "not valid YAML" in wrong(capsys, str(broken))
+
+
+def test_a_rejected_file_does_not_affect_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speech = {"model_name": "owner/Speech", "model_type": "vllm-asr", "tasks": []}
+    files = [
+        write(tmp_path / "Some-7B-Instruct.yaml", TEXT),
+        write(tmp_path / "Speech.yaml", speech),
+        write(tmp_path / "Other.yaml", {"test_cases": []}),
+    ]
+    assert main([*map(str, files), "--json"]) == 1
+    printed = capsys.readouterr()
+    assert [each["baseline"] for each in json.loads(printed.out)] == [0.62, 0.71, 1.0]
+    skipped, rejected = printed.err.splitlines()
+    assert skipped.startswith(f"warning: {files[1]}: not audited: model_type=vllm-asr")
+    assert rejected.startswith(f"error: {files[2]}: not a model file")
 
 
 def test_a_model_without_baselines(capsys: pytest.CaptureFixture[str]) -> None:
