@@ -12,6 +12,8 @@ from runner.verdict.rule import Case, Finding
 
 # The original test rounds the measured value to four digits before comparing.
 ROUNDED_DIGITS = 4
+# numpy's default for the absolute tolerance, which it adds.
+ATOL = 1e-8
 # No task has more samples.
 MANY = 1e9
 
