@@ -13,19 +13,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Dataset:
-    """The task for a data set, with the metric that its gate compares and its size."""
+    """The task for a data set, with the metric that its gate compares and its size.
+
+    `lite` is the size of its published subset, if known; which questions are in it is not.
+    """
 
     task: str
     metric: tuple[str, str]
     questions: int
     images: bool = False
+    lite: int | None = None
 
 
 DATASETS = {
     "aime2024": Dataset("aime24_chat", ("exact_match", "none"), 30),
     "aime2025": Dataset("aime25_chat", ("exact_match", "none"), 30),
     "gpqa": Dataset("gpqa_diamond_chat", ("exact_match", "none"), 198),
-    "gsm8k": Dataset("gsm8k_chat", ("exact_match", "none"), 1319),
+    "gsm8k": Dataset("gsm8k_chat", ("exact_match", "none"), 1319, lite=32),
     "math500": Dataset("math500_chat", ("exact_match", "none"), 500),
     "mmlu-pro": Dataset("mmlu_pro_chat", ("exact_match", "none"), 12032),
     "mmmu": Dataset("mmmu_val", ("acc", "none"), 900, images=True),
@@ -84,6 +88,9 @@ def gate(
         return None
     limit = section.get("num_prompts") or None
     lite = _name(section).endswith(LITE)
+    size = dataset.lite if lite else dataset.questions
+    if limit and size and limit >= size:
+        limit = None
     if lite and limit is None:
         dropped.append(
             f"{where}.dataset_path={section['dataset_path']}: the subset is not known; all "
@@ -93,7 +100,7 @@ def gate(
     return Gate(
         dataset,
         _asked(section, limit),
-        _baseline(section, limit or (None if lite else dataset.questions), where, problems),
+        _baseline(section, limit or size, where, problems),
         section.get("batch_size"),
         str(section.get("thinking") or "").lower() == "true",
     )

@@ -158,11 +158,11 @@ def test_gsm8k_with_a_known_number_of_questions(facts: Facts) -> None:
     config = load(adopted)
     assert (config.engine.enforce_eager, config.engine.extra) == (True, {"block_size": 128})
     asked = config.model.ask["gsm8k_chat"]
-    assert (asked.num_fewshot, asked.limit, asked.max_gen_toks) == (4, 64, 2000)
-    assert measured(config, "gsm8k_chat") == Baseline(0.9688, n=64, tolerance=0.01)
+    assert (asked.num_fewshot, asked.limit, asked.max_gen_toks) == (4, 16, 2000)
+    assert measured(config, "gsm8k_chat") == Baseline(0.9688, n=16, tolerance=0.01)
     assert adopted.dropped == ()
     (evaluation,) = planned(config, facts).evaluations
-    assert (evaluation.limit, evaluation.baseline_limit) == (64, 64)
+    assert (evaluation.limit, evaluation.baseline_limit) == (16, 16)
 
 
 def test_text_and_images_are_cases_of_their_own(facts: Facts) -> None:
@@ -388,3 +388,15 @@ def test_more_processes_than_one_server_are_not_started(
     tmp_path: Path, case: dict[str, Any], engine: str
 ) -> None:
     assert adopt(changed(tmp_path, **case)).engine == engine
+
+
+def test_a_subset_of_known_size_is_no_larger_than_it_is(tmp_path: Path) -> None:
+    """A file may ask for more questions than the subset has: its baseline is of the subset."""
+    more = tmp_path / "more.yaml"
+    text = GSM8K.read_text(encoding="utf-8")
+    more.write_text(text.replace("num_prompts: 16", "num_prompts: 400"), encoding="utf-8")
+    adopted = adopt(more)
+    config = load(adopted)
+    assert config.model.ask["gsm8k_chat"].limit is None
+    assert measured(config, "gsm8k_chat") == Baseline(0.9688, n=32, tolerance=0.01)
+    assert "the subset is not known" in "\n".join(adopted.dropped)
