@@ -12,7 +12,7 @@ from runner.stats import ALPHA, shares
 from runner.stats.drops import Drop
 from runner.stats.several import holm
 from runner.status import Status
-from runner.verdict import degenerate, isclose
+from runner.verdict import cut, degenerate, isclose
 from runner.verdict.doubts import ALLOW
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Case, Finding
@@ -66,6 +66,8 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
             reason += f"; to allow a pass, remove task.limit or set {ALLOW}=true"
         if case.degenerate:
             reason += f"; if the model itself gives such answers, set {degenerate.ALLOW}=true"
+        if case.cut:
+            reason += f"; raise task.max_gen_toks, or set {cut.ALLOW}=true"
     elif judged.doubts:
         reason = f"{reason}; {judged.doubts}"
     baseline = case.baseline if finding.baseline is None else finding.baseline

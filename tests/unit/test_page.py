@@ -220,7 +220,7 @@ def test_what_was_not_answered_is_counted_and_named(
         "mmmu_val: 3 (5.0 %) answers could not be parsed; lm-eval guessed 1 of them at random.",
         "mmmu_val: in 6 (10.0 %) samples, not all images are shown; see document 4 of "
         "mmmu_val_art.",
-        "mmmu_val: answers are sampled at random (set by the task or task.gen_kwargs)",
+        "mmmu_val: answers are sampled at random, with seeds from task.seed",
         "random guesses contribute 0.017 to acc; without them the value is 0.",
     ):
         assert sentence in said
