@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.baseline import Baselines
+
 # Engine arguments that say where files are.
 PLACES = ("pretrained", "tokenizer")
 
@@ -21,11 +23,15 @@ class Evaluation:
     fewshot_as_multiturn: bool
     limit: float | None
     batch_size: str
-    baselines: dict[str, dict[str, float]]
+    baselines: Baselines
     # The limit that the baselines were measured with.
     baseline_limit: float | None = None
     # Source of each baseline.
     origins: dict[str, dict[str, str]] = field(default_factory=dict)
+    # How often each question is asked.
+    samples: int = 1
+    # Generation settings that override the task's.
+    gen_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,6 @@ class Plan:
     environment: dict[str, str]
     evaluations: tuple[Evaluation, ...]
     system_instruction: str | None
-    gen_kwargs: dict[str, Any]
     seed: int
     data_source: str
     data_dir: str | None

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.config.schema import AskConfig, ModelConfig, RunConfig, SeriesConfig
+from runner.config.rules import LENGTHS
+from runner.config.schema import AskConfig, ModelConfig, RunConfig, SeriesConfig, TaskConfig
 from runner.config.verdict import NO_FIELD
 from runner.inputs.paths import absolute, by_content
 from runner.plan import PLACES, Evaluation, JournalPlan, Plan
@@ -86,7 +87,6 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
             {k: v for k, v in asdict(each).items() if k not in NOT_ASKED} for each in evaluations
         ],
         "system_instruction": config.task.system_instruction,
-        "gen_kwargs": config.task.gen_kwargs,
         "seed": config.task.seed,
         "data": facts.data,
         "code": facts.evaluation_code,
@@ -101,7 +101,6 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         environment=environment,
         evaluations=evaluations,
         system_instruction=config.task.system_instruction,
-        gen_kwargs=config.task.gen_kwargs,
         seed=config.task.seed,
         data_source=config.source.data,
         data_dir=absolute(config.task.data_dir),
@@ -150,7 +149,20 @@ def _evaluation(
         baselines=known.baselines.get(task, {}),
         baseline_limit=asked.limit,
         origins=_origins(config.model, task, known),
+        samples=settle("samples", 1),
+        gen_kwargs=_generation(config.task, asked),
     )
+
+
+def _generation(task: TaskConfig, asked: AskConfig) -> dict[str, Any]:
+    """Generation settings: the user's override the model's, key by key."""
+    settings: dict[str, Any] = {}
+    for given in (asked, task):
+        length = {} if given.max_gen_toks is None else {"max_gen_toks": given.max_gen_toks}
+        if length or any(name in given.gen_kwargs for name in LENGTHS):
+            settings = {k: v for k, v in settings.items() if k not in LENGTHS}
+        settings |= given.gen_kwargs | length
+    return settings
 
 
 def _origins(

@@ -82,7 +82,6 @@ def write_run(
         environment={},
         evaluations=(evaluation,),
         system_instruction=None,
-        gen_kwargs={},
         seed=1234,
         data_source="hf",
         data_dir=None,

@@ -21,6 +21,7 @@ from runner.sweep.record import PointRecord, SweepRecord, point_directory, write
 from runner.tracking.records import Begun
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import judge
+from tests.baselines import exact
 
 ID = "2026-11-22/22-10-11"
 TASK, LEAVES = "mini", ("mini_colour", "mini_shape")
@@ -105,7 +106,7 @@ def run_directory(files: RunDirectory, found: Found) -> None:
     """One run's files, judged by the project's own rule."""
     files.claim()
     baselines = {"acc": {"none": found.baseline}} if found.baseline is not None else {}
-    evaluation = Evaluation(found.task, None, True, True, None, "auto", baselines)
+    evaluation = Evaluation(found.task, None, True, True, None, "auto", exact(baselines))
     outcome = Outcome(
         found.state,
         "" if found.state is State.COMPLETED else "it broke",
@@ -186,7 +187,6 @@ def _plan(model: str, evaluation: Evaluation) -> Plan:
         environment={},
         evaluations=(evaluation,),
         system_instruction=None,
-        gen_kwargs={},
         seed=1234,
         data_source="hf",
         data_dir=None,

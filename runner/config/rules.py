@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 from omegaconf import OmegaConf
 
 from runner import secrecy
+from runner.baseline import parsed
 from runner.config import verdict
 from runner.config.overrides import in_yaml
-from runner.config.schema import RunConfig
+from runner.config.schema import AskConfig, RunConfig, TaskConfig
 from runner.platforms import PLATFORMS
 from runner.platforms.additional_config import names, schema
 from runner.platforms.base import installed_version
@@ -28,6 +29,8 @@ RUNTIMES = {
     "endpoint": "runner.runtimes.server.attached",
     "transformers": "runner.runtimes.hf",
 }
+# lm-eval's names for the maximum answer length, in its order of preference.
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 # What a search may optimise (runner/sweep/objective.py).
 OBJECTIVES = ("accuracy", "throughput", "seconds")
@@ -50,16 +53,13 @@ OWN = {
 
 
 def baseline_problems(baselines: dict[str, Any], where: str) -> list[str]:
-    """Convert baselines to floats in place; return a line for each that is not a nested number."""
+    """Parse baselines in place; return a line for each problem."""
     problems = []
     for task, metrics in baselines.items():
         for metric, filters in _items(metrics):
             for name, value in _items(filters):
-                key = f"{where}.{task}.{metric}.{name}"
-                if not isinstance(value, int | float) or not math.isfinite(value):
-                    problems.append(f"{key}={value}: must be a finite number")
-                else:
-                    filters[name] = float(value)
+                filters[name], found = parsed(value, f"{where}.{task}.{metric}.{name}")
+                problems += found
             if not isinstance(filters, dict):
                 problems.append(
                     f"{where}.{task}.{metric}={filters}: add the filter; lm-eval's {metric},none "
@@ -140,6 +140,10 @@ def problems(config: RunConfig) -> list[str]:
             f"{where}.batch_size",
             "must be auto or a whole number of at least 1",
         )
+        for name in ("samples", "max_gen_toks"):
+            number = getattr(way, name)
+            require(number is None or number >= 1, f"{where}.{name}", "must be at least 1, or null")
+        found += _lengths(where, way)
     for name in ("start_s", "stall_s", "run_s"):
         seconds = getattr(config.limits, name)
         require(
@@ -179,6 +183,14 @@ def problems(config: RunConfig) -> list[str]:
         + _address(config.tracking.uri)
         + secrecy.problems(asdict(config), os.environ)
     )
+
+
+def _lengths(where: str, way: TaskConfig | AskConfig) -> list[str]:
+    """lm-eval has several names for the maximum answer length; only one can be meant."""
+    others = [name for name in LENGTHS if name in way.gen_kwargs]
+    if way.max_gen_toks is None or not others:
+        return []
+    return [f"{where}.gen_kwargs.{name}: remove it; {where}.max_gen_toks is set" for name in others]
 
 
 def _additional_config(config: RunConfig) -> list[str]:

@@ -52,6 +52,12 @@ class AskConfig:
     """task.limit with which the baselines were measured: a number, or a share (below 1)."""
     batch_size: str | None = None
     """lm-eval's batch size: a number, or auto."""
+    samples: int | None = None
+    """How often each question is asked; null: once."""
+    max_gen_toks: int | None = None
+    """Longest answer with its reasoning, in tokens; null: the task's own."""
+    gen_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Generation settings that the model's card recommends: {temperature: 0.6, top_p: 0.95}."""
 
 
 @dataclass
@@ -91,11 +97,11 @@ class ModelConfig:
     source: str | None = None
     """Where the baselines come from."""
     # OmegaConf cannot add to typed nested mappings from the command line: `loading` makes these
-    # dict[task, AskConfig] and dict[task, dict[metric, dict[filter, float]]].
+    # dict[task, AskConfig] and dict[task, dict[metric, dict[filter, Baseline]]].
     ask: dict[str, Any] = field(default_factory=dict)
     """Default task settings of the model, by task: {gsm8k: {num_fewshot: 5}}."""
     baselines: dict[str, Any] = field(default_factory=dict)
-    """Expected values: {task: {metric: {filter: value}}}."""
+    """Expected values: {task: {metric: {filter: value}}}, or {value: 0.9, n: 30, samples: 1}."""
     by_series: dict[str, Any] = field(default_factory=dict)
     """Baselines for other chip series: {A3: {baselines: …}}."""
     # The origin of each baseline by its key (runner/config/origins.py): found, never configured.
@@ -153,9 +159,13 @@ class TaskConfig:
     batch_size: str | None = None
     """auto keeps the engine full, a number sends fixed batches; null: `model.ask`, else auto."""
     gen_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Generation settings that override those of the task: {temperature: 0.6}."""
+    """Generation settings that override those of model.ask and the task: {temperature: 0.6}."""
+    samples: int | None = None
+    """How often each question is asked, each time with another seed; null: `model.ask`, else 1."""
+    max_gen_toks: int | None = None
+    """Longest answer with its reasoning, in tokens; null: `model.ask`, else the task's own."""
     seed: int = 1234
-    """Seed for few-shot examples and shuffled choices."""
+    """Seed for sampled answers, few-shot examples and shuffled choices."""
 
 
 @dataclass

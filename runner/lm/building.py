@@ -66,7 +66,7 @@ def run_lm_eval(lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan)
         apply_chat_template=asked.apply_chat_template,
         fewshot_as_multiturn=asked.fewshot_as_multiturn,
         system_instruction=plan.system_instruction,
-        gen_kwargs=dict(plan.gen_kwargs) or None,
+        gen_kwargs=dict(asked.gen_kwargs) or None,
         random_seed=plan.seed,
         numpy_random_seed=plan.seed,
         torch_random_seed=plan.seed,

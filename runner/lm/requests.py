@@ -15,6 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 
 from runner.config.overrides import in_yaml
+from runner.config.rules import LENGTHS
 from runner.errors import UserError
 from runner.lm.answering import Model
 from runner.lm.conversation import PLACEHOLDER, Rendered, render
@@ -24,8 +25,6 @@ from runner.plan import Evaluation, Plan
 
 # lm-eval's own default for `max_images`.
 ALL_IMAGES = 999
-# lm-eval's names for the maximum answer length, in its order of preference.
-LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 SAMPLING = ("do_sample", "temperature")
 
 
@@ -145,7 +144,7 @@ class Requests:
 
         lm-eval documents greedy decoding as its default, but vLLM would sample at temperature 1.
         """
-        wanted = self._plan.gen_kwargs
+        wanted = self._evaluation.gen_kwargs
         for name, value in wanted.items():
             if settings.get(name) != value:
                 self._note(

@@ -52,11 +52,15 @@ def _command(plan: Plan, evaluation: Evaluation, greedy: bool) -> str:
         words += ["--limit", repr(evaluation.limit).removesuffix(".0")]
     if plan.system_instruction:
         words += ["--system_instruction", plan.system_instruction]
-    gen_kwargs = {**runtime.plain, **({"temperature": 0.0} if greedy else {}), **plan.gen_kwargs}
+    default = {"temperature": 0.0} if greedy else {}
+    gen_kwargs = {**runtime.plain, **default, **evaluation.gen_kwargs}
     if gen_kwargs:
         words += ["--gen_kwargs", json.dumps(gen_kwargs, ensure_ascii=False)]
     words += ["--seed", str(plan.seed), "--batch_size", evaluation.batch_size]
     command = " ".join(shlex.quote(word) for word in words)
+    notes = []
     if plan.backend in IMAGE_BACKENDS and unused:
-        return f"# lm-eval's {plan.backend} does not use {', '.join(unused)}\n{command}"
-    return command
+        notes.append(f"# lm-eval's {plan.backend} does not use {', '.join(unused)}")
+    if evaluation.samples > 1:
+        notes.append(f"# asks each question once, not {evaluation.samples} times")
+    return "\n".join([*notes, command])

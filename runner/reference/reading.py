@@ -17,8 +17,9 @@ from runner.verdict import Against, ReferenceUsed
 from runner.verdict.doubts import doubts_of
 from runner.verdict.result import Verdict
 
-# Of a plan: with another one, answers are not to the same question.
-SETTINGS = ("gen_kwargs", "system_instruction")
+# Settings of a task and of the plan: with other ones, answers are not to the same request.
+OF_TASK = ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
+SETTINGS = ("system_instruction",)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def read(name: str, located: Located) -> Reference:
             evaluation_fingerprint=plan["evaluation_fingerprint"],
             status=verdict.status.value if verdict is not None else "",
         )
-        asked = {each["task"]: each for each in plan["evaluations"]}
+        # Plans of earlier versions have one set of generation settings for all tasks.
+        earlier = {"gen_kwargs": plan.get("gen_kwargs", {})}
+        asked = {each["task"]: earlier | each for each in plan["evaluations"]}
         settings = {name: plan[name] for name in SETTINGS}
     except (ValueError, KeyError, TypeError) as error:
         said = " ".join(str(error).split())[:200]
@@ -117,12 +120,12 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
             known = ", ".join(reference.asked)
             found.append(f"{name}: the run did not evaluate {each.task}, only {known}")
             continue
-        for setting in ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn"):
+        for setting in OF_TASK:
             theirs, ours = asked.get(setting), getattr(each, setting)
             if theirs != ours:
                 found.append(
                     f"{name}: {each.task} used {setting}={theirs}, but this run uses {ours}; "
-                    "answers to different prompts cannot be paired"
+                    "answers to different requests cannot be paired"
                 )
         if _smaller(asked.get("limit"), each.limit):
             found.append(

@@ -193,9 +193,9 @@ def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
         yield "overridden", line
     for each in plan.evaluations:
         known = [
-            f"{metric},{name} {value:g}".removesuffix(",none")
+            f"{metric},{name} {known.value:g}".removesuffix(",none")
             for metric, filters in each.baselines.items()
-            for name, value in filters.items()
+            for name, known in filters.items()
         ]
         limit = "" if each.limit is None else f", limit {each.limit:g}"
         yield "task", f"{each.task}{limit}, baseline {', '.join(known) or 'none'}"

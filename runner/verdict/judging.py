@@ -187,9 +187,9 @@ def _wanted(
         if each.task == task.task == evaluation.task
     ]
     listed = [
-        (metric, name, value)
+        (metric, name, known.value)
         for metric, filters in evaluation.baselines.items()
-        for name, value in filters.items()
+        for name, known in filters.items()
     ]
     wanted: dict[str, dict[str, float]] = {}
     for metric, name, value in measured:

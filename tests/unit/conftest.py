@@ -37,6 +37,7 @@ from runner.platforms import PLATFORMS, Device
 from runner.preflight import store
 from runner.tracking.courier import Courier
 from runner.verdict import Verdict, judge
+from tests.baselines import exact
 
 # What imports torch itself, which `make unit` does not install. In CI they run, or fail.
 NEED_TORCH = (
@@ -123,7 +124,7 @@ def config() -> RunConfig:
             backend="vllm",
             ask={"gsm8k": AskConfig(num_fewshot=5)},
             hardware="Atlas A2 Series",
-            baselines={"gsm8k": {"exact_match": {"strict-match": 0.765}}},
+            baselines={"gsm8k": exact({"exact_match": {"strict-match": 0.765}})},
         ),
         task=TaskConfig(names=["gsm8k"]),
         parallelism=ParallelismConfig(tp=2, pp=1, dp=1, ep=False),

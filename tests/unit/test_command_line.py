@@ -128,7 +128,7 @@ def test_a_setting_that_cannot_be_followed(override: str, said: str) -> None:
 
 def test_lm_evals_spelling_of_a_metric_is_taken() -> None:
     config = loading.load(compose([*NEUTRAL, "model.baselines.canary.acc,none=0.9"]))
-    assert config.model.baselines["canary"]["acc"]["none"] == 0.9
+    assert config.model.baselines["canary"]["acc"]["none"].value == 0.9
 
 
 @pytest.mark.parametrize("text", ["你好", "a=b", "it's", 'say "x"', "a\\", "a,b", "[x", " ", "\\'"])

@@ -11,11 +11,13 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from runner.baseline import Baseline
 from runner.canary import DATASET, TASKS
 from runner.config import composition, loading, rules
 from runner.config.loading import config_directory, load, register
 from runner.config.schema import RunConfig
 from runner.errors import UserError
+from tests.baselines import exact
 
 Compose = Callable[..., RunConfig]
 
@@ -165,7 +167,9 @@ def test_a_setting_can_be_taken_back_to_null(compose: Compose) -> None:
 def test_published_baselines(
     compose: Compose, model: str, baselines: dict[str, dict[str, dict[str, float]]]
 ) -> None:
-    assert compose(f"model={model}").model.baselines == baselines
+    assert compose(f"model={model}").model.baselines == {
+        task: exact(values) for task, values in baselines.items()
+    }
 
 
 def test_a_baseline_can_be_set_from_the_command_line(compose: Compose) -> None:
@@ -175,10 +179,10 @@ def test_a_baseline_can_be_set_from_the_command_line(compose: Compose) -> None:
         "++model.baselines.ceval-valid.acc.none=0.8",
     )
     assert config.model.baselines["gsm8k"]["exact_match"] == {
-        "strict-match": 0.7,
-        "flexible-extract": 0.81,
+        "strict-match": Baseline(0.7),
+        "flexible-extract": Baseline(0.81),
     }
-    assert config.model.baselines["ceval-valid"] == {"acc": {"none": 0.8}}
+    assert config.model.baselines["ceval-valid"] == exact({"acc": {"none": 0.8}})
 
 
 def test_the_original_rule_is_the_default(composed: DictConfig) -> None:
@@ -221,7 +225,7 @@ def test_everything_the_original_test_could_say(compose: Compose) -> None:
         "++engine.env.VLLM_USE_MODELSCOPE='True'",
         "verdict.rtol=0.03",
     )
-    assert config.model.baselines["ceval-valid"] == {"acc": {"none": 0.84}}
+    assert config.model.baselines["ceval-valid"] == exact({"acc": {"none": 0.84}})
     assert config.model.trust_remote_code is True
     assert config.model.enable_thinking is False
     assert config.task.limit == 40
@@ -700,7 +704,7 @@ def test_a_record_of_another_series(compose: Compose) -> None:
         "++model.by_series.A3.baselines.gsm8k.exact_match.strict-match=1",
     )
     assert config.model.by_series["A3"].baselines == {
-        "gsm8k": {"exact_match": {"strict-match": 1.0}}
+        "gsm8k": exact({"exact_match": {"strict-match": 1.0}})
     }
 
 

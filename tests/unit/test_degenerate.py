@@ -37,6 +37,7 @@ from runner.report.run_findings import matters
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import Status
 from runner.verdict import Verdict, judge
+from tests.baselines import exact
 from tests.compared import row
 
 PROJECT = Path(__file__).parents[2]
@@ -287,7 +288,7 @@ def test_an_outcome_is_read_back_and_an_older_one_has_no_counts(tmp_path: Path) 
 
 # The verdict
 
-ASKED = Evaluation("t", None, True, True, None, "auto", {"acc": {"none": 0.9}})
+ASKED = Evaluation("t", None, True, True, None, "auto", exact({"acc": {"none": 0.9}}))
 KINDS = {kind.name.lower(): kind for kind in Degeneracy}
 
 

@@ -43,7 +43,6 @@ def found() -> tuple[TaskOutcome, list[SampleRow]]:
         environment={},
         evaluations=(asked,),
         system_instruction=None,
-        gen_kwargs={},
         seed=1234,
         data_source="hf",
         data_dir=str(canary / "datasets"),

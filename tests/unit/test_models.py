@@ -39,9 +39,9 @@ def row(config: RunConfig) -> str:
         parts += ["chat template"] if ask.apply_chat_template else []
         parts += [f"first {ask.limit:.0f}"] if ask.limit else []
         values = ", ".join(
-            f"{metric},{name} {value:g}"
+            f"{metric},{name} {known.value:g}"
             for metric, filters in model.baselines[task].items()
-            for name, value in filters.items()
+            for name, known in filters.items()
         )
         asked.append(f"{task} ({', '.join(parts)}): {values}")
     elsewhere = f", ModelScope {model.modelscope}" if model.modelscope else ""

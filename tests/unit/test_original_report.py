@@ -15,6 +15,7 @@ from runner.outcome import MetricResult, Outcome, State
 from runner.plan import Evaluation, Plan
 from runner.rundir import RunDirectory, write_json
 from runner.verdict import judge
+from tests.baselines import exact
 
 ADOPTED = Adopted("owner/Some-7B", "", ())
 FILE = Path("configs/Some-7B.yaml")
@@ -26,7 +27,7 @@ def judged_plan(plan: Plan) -> Plan:
     baselines = {"exact_match": {FIRST[1]: 0.9, SECOND[1]: 0.5}}
     return replace(
         plan,
-        evaluations=(Evaluation("gsm8k", 5, True, True, None, "auto", baselines),),
+        evaluations=(Evaluation("gsm8k", 5, True, True, None, "auto", exact(baselines)),),
     )
 
 

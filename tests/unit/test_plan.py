@@ -19,6 +19,7 @@ from runner.plan import Plan
 from runner.planning import Facts, make_plan
 from runner.present.lm_eval_command import lm_eval_command
 from runner.rundir import read_json, write_json
+from tests.baselines import exact
 
 Change = Callable[[RunConfig], None]
 
@@ -182,7 +183,7 @@ def test_each_task_is_asked_its_own_way(config: RunConfig, facts: Facts) -> None
     first, second = make_plan(config, facts).evaluations
     assert (first.task, first.num_fewshot) == ("gsm8k", 5)
     assert (second.task, second.num_fewshot) == ("mmlu", 0)
-    assert first.baselines == {"exact_match": {"strict-match": 0.765}}
+    assert first.baselines == exact({"exact_match": {"strict-match": 0.765}})
     assert second.baselines == {}
 
 
@@ -193,7 +194,7 @@ def test_fingerprints_are_what_they_were(plan: Plan) -> None:
     """Golden. Another value means that results of before no longer compare with results of after:
     that is a decision, to be named in the change that makes it, never an accident."""
     assert plan.engine_fingerprint == "d2a035d195c727c9"
-    assert plan.evaluation_fingerprint == "dee1d57c97db8b9a"
+    assert plan.evaluation_fingerprint == "305f297b6a31a927"
 
 
 @pytest.mark.parametrize(
@@ -535,13 +536,15 @@ def test_a_plan_survives_the_disk(config: RunConfig, facts: Facts, tmp_path: Pat
 
 
 def test_a_series_with_a_record_of_its_own_is_judged_by_it(config: RunConfig, facts: Facts) -> None:
-    own = SeriesConfig({"gsm8k": {"exact_match": {"strict-match": 0.7}}}, "Atlas 300I Duo", "us")
+    own = SeriesConfig(
+        {"gsm8k": exact({"exact_match": {"strict-match": 0.7}})}, "Atlas 300I Duo", "us"
+    )
     config.model.by_series = {"310P": own}
     there = make_plan(config, replace(facts, series="310P"))
-    assert there.evaluations[0].baselines == {"exact_match": {"strict-match": 0.7}}
+    assert there.evaluations[0].baselines == exact({"exact_match": {"strict-match": 0.7}})
     assert (there.hardware, there.baseline_source) == ("Atlas 300I Duo", "us")
     elsewhere = make_plan(config, replace(facts, series="A3"))
-    assert elsewhere.evaluations[0].baselines == {"exact_match": {"strict-match": 0.765}}
+    assert elsewhere.evaluations[0].baselines == exact({"exact_match": {"strict-match": 0.765}})
     assert elsewhere.hardware == "Atlas A2 Series"
 
 

@@ -281,7 +281,10 @@ def test_what_cannot_be_paired_is_known_before_the_engine_starts(
     evaluation: Evaluation = replace(plan.evaluations[0], **ours)
     (problem,) = misfits(found, replace(plan, evaluations=(evaluation,)))
     assert said in problem
-    assert misfits(found, replace(plan, gen_kwargs={"temperature": 1}))
+    assert misfits(
+        found,
+        replace(plan, evaluations=(replace(plan.evaluations[0], gen_kwargs={"temperature": 1}),)),
+    )
     assert misfits(found, replace(plan, system_instruction="Be brief."))
 
 

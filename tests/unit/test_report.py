@@ -23,6 +23,7 @@ from runner.report.run_findings import findings
 from runner.report.stack import execution_mode
 from runner.status import Status
 from runner.verdict import Verdict, judge
+from tests.baselines import exact
 
 COLUMNS = 9
 # GFM's own scanner: an escape takes the next character with it, so `\\|` is a backslash and a bar.
@@ -86,7 +87,7 @@ def of_metrics(*metrics: MetricResult, baseline: float = 0.5) -> tuple[Outcome, 
         fewshot_as_multiturn=True,
         limit=None,
         batch_size="auto",
-        baselines={metric.metric: {metric.filter: baseline} for metric in metrics},
+        baselines=exact({metric.metric: {metric.filter: baseline} for metric in metrics}),
     )
     return outcome, judge(outcome, (asked,), VerdictConfig())
 

@@ -63,7 +63,12 @@ def load(plan: Plan, tmp_path: Path) -> Load:
     """A task of documents and some keys of its file, as a plan asks it."""
 
     def loaded(
-        docs: list[dict[str, Any]], /, asked: Plan = plan, shots: int | None = None, **keys: Any
+        docs: list[dict[str, Any]],
+        /,
+        asked: Plan = plan,
+        shots: int | None = None,
+        user: dict[str, Any] | None = None,
+        **keys: Any,
     ) -> LoadedTask:
         (tmp_path / "data.json").write_text(json.dumps(docs))
         task = {
@@ -79,7 +84,7 @@ def load(plan: Plan, tmp_path: Path) -> Load:
             **keys,
         }
         (tmp_path / "ours.yaml").write_text(json.dumps(task))
-        ours = replace(ASKED, num_fewshot=shots)
+        ours = replace(ASKED, num_fewshot=shots, gen_kwargs=user or {})
         (one,) = load_tasks(
             replace(asked, evaluations=(ours,)), task_manager(str(tmp_path), ["ours"], {})
         )
@@ -136,8 +141,7 @@ def test_greedy_unless_the_task_or_the_user_says_otherwise(
     by_default: int,
     drawn: int,
 ) -> None:
-    asked = replace(plan, gen_kwargs=user)
-    loaded = load(WORDS, asked=asked, generation_kwargs={"until": ["\n"], **task, **user})
+    loaded = load(WORDS, user=user, generation_kwargs={"until": ["\n"], **task, **user})
     requests = built(loaded)
     assert {request.args[1].get("temperature") for request in requests} == {temperature}
     (ours,) = loaded.requests.values()
@@ -169,14 +173,16 @@ def test_greedy_unless_the_task_or_the_user_says_otherwise(
 def test_a_setting_that_another_overrules_is_refused(
     load: Load, plan: Plan, task: dict[str, Any], user: dict[str, Any], said: str
 ) -> None:
-    asked = replace(plan, gen_kwargs=user)
-    loaded = load(WORDS, asked=asked, generation_kwargs={"until": ["\n"], **task, **user})
+    loaded = load(WORDS, user=user, generation_kwargs={"until": ["\n"], **task, **user})
     with pytest.raises(UserError, match=said):
         built(loaded)
 
 
 def test_a_setting_that_the_task_does_not_pass_on_is_counted(load: Load, plan: Plan) -> None:
-    loaded = load(WORDS, asked=replace(plan, gen_kwargs={"top_p": 0.5}))
+    loaded = load(
+        WORDS,
+        user={"top_p": 0.5},
+    )
     built(loaded)
     (one,) = found(loaded)
     assert (one.kind, one.samples, one.doc_id) == ("setting ignored", 4, 0)

@@ -16,6 +16,7 @@ from runner.outcome import Departure, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.status import EXIT_STATUS, Status
 from runner.verdict import Verdict, confidence_interval, isclose, judge
+from tests.baselines import exact
 
 RULE = VerdictConfig()
 Baselines = dict[str, dict[str, float]]
@@ -29,7 +30,7 @@ def evaluation(baselines: Baselines, task: str = "mmmu_val") -> Evaluation:
         fewshot_as_multiturn=True,
         limit=None,
         batch_size="auto",
-        baselines=baselines,
+        baselines=exact(baselines),
     )
 
 

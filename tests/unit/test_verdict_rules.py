@@ -26,6 +26,7 @@ from runner.stats.shares import lower_bound
 from runner.status import Status
 from runner.verdict import Against, MetricVerdict, ReferenceUsed, Verdict, judge
 from runner.verdict.explanation import beneath
+from tests.baselines import exact
 
 NOT_WORSE = VerdictConfig(rule="not_worse", margin=0.05)
 PAIRED = VerdictConfig(rule="paired", margin=0.02, reference="other")
@@ -36,7 +37,7 @@ TASK = "t"
 
 def asked(baseline: float | None = None, limit: float | None = None) -> Evaluation:
     baselines = {} if baseline is None else {"acc": {"none": baseline}}
-    return Evaluation(TASK, None, True, True, limit, "auto", baselines)
+    return Evaluation(TASK, None, True, True, limit, "auto", exact(baselines))
 
 
 def questions(
@@ -526,7 +527,7 @@ def test_one_metric_by_a_rule_of_its_own() -> None:
     outcome, own, theirs = two_filters((5, 5), (60, 5))
     overrides = {TASK: {"acc": {"loose": MetricRuleConfig(rule="isclose", rtol=0.5)}}}
     rule = replace(PAIRED, metrics=overrides)
-    evaluation = replace(asked(), baselines={"acc": {"loose": 0.5}})
+    evaluation = replace(asked(), baselines=exact({"acc": {"loose": 0.5}}))
     verdict = judge(outcome, (evaluation,), rule, own, theirs)
     assert [metric.rule for metric in verdict.metrics] == ["paired", "isclose"]
     assert verdict.status is Status.PASSED
