@@ -25,9 +25,10 @@ class State(str, Enum):
 class MetricResult:
     """One metric value that lm-eval reports.
 
-    `n` is the number of samples behind it and `whole` the number without the limit, or None if the
-    limit left none out. `binary` says that every sample scored 0 or 1. `luck` is the part of the
-    value that comes from lm-eval's random guesses.
+    `n` is the number of questions behind it and `whole` the number without the limit, or None if
+    the limit left none out. `binary` says that every question scored 0 or 1. `luck` is the part of
+    the value that comes from lm-eval's random guesses. If each question was asked several times,
+    the value is the mean over all samples and `repeated` says more.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -42,11 +43,39 @@ class MetricResult:
     binary: bool
     luck: float = 0.0
     whole: int | None = None
+    repeated: Repeated | None = None
 
     @property
     def name(self) -> str:
         """The metric's name, with its filter if any, for example `exact_match (strict-match)`."""
         return self.metric if self.filter == "none" else f"{self.metric} ({self.filter})"
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """What several samples of each question show of a metric.
+
+    Each question was answered `samples` times. `within` is the mean variance of the scores of one
+    question and `between` the variance of the questions' means. The rest is None unless all scores
+    are 0 or 1: `passed` is the share of questions with at least one right answer, for 1, 2, 4, …
+    answers (pass@k), `majority` the share whose most frequent answer is right (maj@k), and
+    `always` and `never` are the shares of questions with only right and without right answers.
+    """
+
+    samples: int
+    within: float
+    between: float
+    passed: dict[int, float] | None = None
+    majority: float | None = None
+    always: float | None = None
+    never: float | None = None
+
+    @property
+    def sometimes(self) -> float | None:
+        """Share of questions with right and wrong answers."""
+        if self.always is None or self.never is None:
+            return None
+        return max(1.0 - self.always - self.never, 0.0)
 
 
 @dataclass(frozen=True)
@@ -87,14 +116,18 @@ class Degenerate:
 class TaskOutcome:
     """One evaluated lm-eval task, including the subtasks of a group.
 
-    Counts are numbers of samples. `whole`: in the task (None in runs of older versions).
-    `expected`: with the limit. `evaluated`: by lm-eval. `truncated`: the prompt was left-truncated
-    to max_model_len. `refused`: the prompt never reached the model. `unmatched`: without an engine
+    `whole`, `expected` and `evaluated` are numbers of questions: in the task (None in runs of older
+    versions), with the limit, and scored by lm-eval. Each was asked `samples` times.
+
+    The other counts are numbers of samples. `truncated`: the prompt was left-truncated to
+    max_model_len. `refused`: the prompt never reached the model. `unmatched`: without an engine
     record. `unparsable`: none of the task's filters found an answer. `guessed`: of these, scored
     with a random guess.
 
-    A sample has an answer for each request and repeat. Of all `answers`, `cut_answers` ended at the
-    token limit, and `degenerate` lists those that show a fault.
+    A sample has an answer for each request and repeat of lm-eval's. Of all `answers`, `cut_answers`
+    ended at the token limit, and `degenerate` lists those that show a fault. `cut_thinking` are
+    those of the cut ones that had not finished their reasoning, and `thought_only` those that ended
+    by themselves after the reasoning, without an answer.
 
     `greedy_by_default` counts samples whose task sets neither do_sample nor temperature, `drawn`
     those whose answers are sampled at random. `departures` lists what was not asked as configured.
@@ -121,6 +154,14 @@ class TaskOutcome:
     drawn: int = 0
     departures: tuple[Departure, ...] = ()
     degenerate: tuple[Degenerate, ...] = ()
+    samples: int = 1
+    cut_thinking: int = 0
+    thought_only: int = 0
+
+    @property
+    def scored(self) -> int:
+        """Number of samples of all questions."""
+        return self.evaluated * self.samples
 
     @property
     def degenerate_answers(self) -> int:

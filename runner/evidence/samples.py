@@ -23,7 +23,7 @@ MEMORY: dict[str, Any] = {"int32": "i", "int64": "q", "float": "f", "double": "d
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample under one filter, as runner/lm/sample_table.py writes it.
+    """One sample under one filter, as runner/lm/sample_table.py writes it and describes it.
 
     `logprobs` are natural logarithms of the chosen tokens' probabilities and `margins` their lead
     over the next best token; both are as long as `token_ids`. `choice_logprobs` are the
@@ -57,6 +57,12 @@ class Sample:
     cluster: str = ""
     seconds: tuple[float, ...] = ()
     degenerate: tuple[str, ...] = ()
+    repeat: int = 0
+    seeds: tuple[int, ...] = ()
+    answer_tokens: tuple[int, ...] = ()
+    reasoning: tuple[str, ...] = ()
+    cut_thinking: int = 0
+    thought_only: int = 0
 
 
 def answer(responses: Sequence[str], choice_logprobs: Sequence[float]) -> tuple[str, ...] | int:

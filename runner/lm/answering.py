@@ -49,6 +49,8 @@ class Model(Protocol):
     """One of lm-eval's model classes, with its answers recorded."""
 
     tokenizer: Any
+    # The text that ends a model's reasoning; None if it has none.
+    think_end_token: str | None
 
     def launch(self) -> None:
         """Start what becomes ready by itself, in other processes, while requests are built."""

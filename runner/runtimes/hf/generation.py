@@ -18,6 +18,7 @@ from transformers import (
 
 from runner.errors import UserError
 from runner.lm.answer import Answer
+from runner.runtimes.hf.drawing import WARPERS, Draw
 
 # Settings in the weights' generation_config.json that vLLM ignores when lm-eval calls it: only the
 # request decides how to sample. The values are vLLM's defaults (SamplingParams).
@@ -63,6 +64,18 @@ class Settings:
     def drawn(self) -> bool:
         """Whether answers are sampled at random."""
         return bool(self.sampling.get("do_sample"))
+
+    @property
+    def for_generate(self) -> dict[str, Any]:
+        """Arguments of transformers' `generate`, which only ever decodes greedily here."""
+        others = {name: value for name, value in self.sampling.items() if name not in WARPERS}
+        return {**others, "do_sample": False}
+
+    def drawing(self, seeds: Sequence[int | None]) -> list[LogitsProcessor]:
+        """What makes greedy decoding draw each row's tokens, if answers are sampled."""
+        if not self.drawn:
+            return []
+        return [Draw(self.sampling, seeds)]
 
 
 def settled(given: dict[str, Any], room: int, eos: str, thoughts: str | None) -> Settings:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from runner.errors import UserError
 from runner.lm.answer import TOO_LONG, Answer
 from runner.lm.answering import refuse_without_room
+from runner.lm.repeats import SEED, first_seed, noted, repeats
 from runner.lm.template import Templated
 from runner.runtimes.hf.batches import Batches, Request
 from runner.runtimes.hf.generation import Batch, Settings, settle, settled
@@ -50,7 +52,6 @@ class RecordedHF(Templated, HFLM):
         self.chat_template_args = self.template_arguments
         self.batches = Batches(progress)
         self._scores = self.cache_hook = Scores(self.batches)
-        self._answers: dict[Hashable, list[tuple[Answer, bool]]] = {}
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
         """Defer loading the weights until `start`."""
@@ -112,12 +113,13 @@ class RecordedHF(Templated, HFLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         texts = [""] * len(requests)
+        asked = repeats(requests)
         with self.batches.asking("generate_until", len(requests)):
             for places in self._chunks(requests):
-                chunk = [requests[place] for place in places]
+                chunk = [asked[place].request for place in places]
                 for place, answered in zip(places, self._generated(chunk), strict=True):
                     texts[place] = answered[0].text
-                    self._answers.setdefault(_key(requests[place]), []).append(answered)
+                    asked[place].note([answered])
                 self.batches.progress.advance(len(places))
         return texts
 
@@ -146,12 +148,11 @@ class RecordedHF(Templated, HFLM):
     def forget(self) -> None:
         """Drop the answers of the task that has ended."""
         self._scores.forget()
-        self._answers.clear()
 
     def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
         """The answer to each repeat of a request, and whether its prompt was truncated to fit."""
         if request.request_type == "generate_until":
-            return self._answers.get(_key(request), [])
+            return noted(request)
         return self._scores.answers_to(request)
 
     def _loglikelihood_tokens(
@@ -175,7 +176,7 @@ class RecordedHF(Templated, HFLM):
         """Indices of requests that can share a batch: equal settings and similar lengths."""
         alike: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
-            alike.setdefault(repr(request.args[1]), []).append(place)
+            alike.setdefault(repr(_shared(request)), []).append(place)
         size = int(self.batch_size)
         for places in alike.values():
             places.sort(key=lambda place: -len(requests[place].args[0]))
@@ -183,19 +184,29 @@ class RecordedHF(Templated, HFLM):
 
     def _generated(self, requests: list[Instance]) -> list[tuple[Answer, bool]]:
         """A chunk's answers, each with whether its prompt was truncated; new answers are saved."""
-        given = requests[0].args[1]
+        given = _shared(requests[0])
         eos = self.tok_decode([self.eot_token_id], skip_special_tokens=False)
         settings = settled(given, self.max_gen_toks, eos, self.think_end_token)
-        spelled = json.dumps(given, sort_keys=True, default=repr)
         kind = "generate, chat" if self.chat_applied else "generate"
+        seeds = [first_seed(request) for request in requests]
         asked = [
-            Request(self._prompt(request), kind, spelled, settings.drawn) for request in requests
+            Request(
+                self._prompt(request),
+                kind,
+                json.dumps(request.args[1], sort_keys=True, default=repr),
+                settings.drawn and seed is None,
+            )
+            for request, seed in zip(requests, seeds, strict=True)
         ]
         recalled = [self.batches.recall(each) for each in asked]
         missing = [place for place, (_, known) in enumerate(recalled) if known is None]
         answers = {place: known for place, (_, known) in enumerate(recalled) if known is not None}
         if missing:
-            new = self._generate([asked[place].prompt for place in missing], settings)
+            new = self._generate(
+                [asked[place].prompt for place in missing],
+                [seeds[place] for place in missing],
+                settings,
+            )
             answers |= zip(missing, new, strict=True)
             self.batches.keep([(recalled[place][0], answers[place]) for place in missing])
         return [
@@ -213,14 +224,17 @@ class RecordedHF(Templated, HFLM):
             return False
         return len(self.tok_encode(prompt["prompt"])) > answer.prompt_tokens
 
-    def _generate(self, asked: list[dict[str, Any]], settings: Settings) -> list[Answer]:
+    def _generate(
+        self, asked: list[dict[str, Any]], seeds: list[int | None], settings: Settings
+    ) -> list[Answer]:
         """Answers to one batch. A prompt that cannot fit gets an empty answer, as with vLLM."""
         inputs = self._encode(asked, settings.room)
         prompts = _prompts(inputs)
         fits = [len(prompt) < self.max_length for prompt in prompts]
         if not all(fits):
-            fitting = [each for each, fit in zip(asked, fits, strict=True) if fit]
-            answered = iter(self._generate(fitting, settings) if fitting else ())
+            fitting = list(compress(asked, fits))
+            own = list(compress(seeds, fits))
+            answered = iter(self._generate(fitting, own, settings) if fitting else ())
             return [next(answered) if fit else Answer(0, (), (), (), TOO_LONG) for fit in fits]
         batch = Batch(
             self.tokenizer,
@@ -234,10 +248,10 @@ class RecordedHF(Templated, HFLM):
             self.model.generate(
                 **inputs,
                 max_new_tokens=settings.room,
-                logits_processor=LogitsProcessorList([batch.scores]),
+                logits_processor=LogitsProcessorList([batch.scores, *settings.drawing(seeds)]),
                 stopping_criteria=StoppingCriteriaList([batch]),
                 pad_token_id=self.tokenizer.pad_token_id,
-                **settings.sampling,
+                **settings.for_generate,
             )
         answers = batch.answers()
         if settings.thoughts is None:
@@ -298,8 +312,9 @@ MODEL_CLASSES: dict[str, type[RecordedHF]] = {
 }
 
 
-def _key(request: Instance) -> Hashable:
-    return (request.task_name, request.doc_id, request.idx)
+def _shared(request: Instance) -> dict[str, Any]:
+    """A request's generation settings without its seed, which is a row's own in a batch."""
+    return {name: value for name, value in request.args[1].items() if name != SEED}
 
 
 def _prompts(inputs: Any) -> list[list[int]]:

@@ -21,6 +21,7 @@ from runner.errors import UserError
 from runner.lm.answer import Answer, likelihood
 from runner.lm.answering import Named, Progress, refuse_without_room
 from runner.lm.images import opened
+from runner.lm.repeats import Repeat, noted, repeats
 from runner.lm.replaced import replaced
 from runner.lm.template import Templated
 from runner.outcome import Feeding
@@ -115,8 +116,9 @@ class FedVLLM(Templated, VLLM):
         self.stream.run(tasks, chunk)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        def generate(request: Instance) -> str:
+        def generate(asked: Repeat) -> str:
             text: str
+            request = asked.request
             try:
                 (text,) = super(FedVLLM, self).generate_until([_with_images(request)], True)
             except PromptError as error:
@@ -124,22 +126,22 @@ class FedVLLM(Templated, VLLM):
                     f"task.names={request.task_name}: vLLM rejects the prompt of document "
                     f"{request.doc_id}: {error}"
                 ) from error
-            self._note(request)
+            self._note(asked)
             return text
 
         return self._each("generate_until", generate, requests)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        def score(request: Instance) -> Any:
-            (scored,) = super(FedVLLM, self).loglikelihood([request], True)
-            self._note(request)
+        def score(asked: Repeat) -> Any:
+            (scored,) = super(FedVLLM, self).loglikelihood([asked.request], True)
+            self._note(asked)
             return scored
 
         return self._each("loglikelihood", score, requests)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> Any:
-        def score(request: Instance) -> Any:
-            (scored,) = super(FedVLLM, self).loglikelihood_rolling([request], True)
+        def score(asked: Repeat) -> Any:
+            (scored,) = super(FedVLLM, self).loglikelihood_rolling([asked.request], True)
             return scored  # the sum over several windows; no single answer stands for it
 
         return self._each("loglikelihood_rolling", score, requests)
@@ -162,7 +164,7 @@ class FedVLLM(Templated, VLLM):
 
     def answers_to(self, request: Instance) -> list[tuple[Answer, bool]]:
         """The answer to each repeat of a request, and whether its prompt was truncated to fit."""
-        return list(vars(request).get("noted", ()))
+        return noted(request)
 
     def _concurrent(self) -> int:
         """The number of requests that the engine can work on at once."""
@@ -173,7 +175,7 @@ class FedVLLM(Templated, VLLM):
         return steps_in_this_process(self.stream.engine)
 
     def _each(
-        self, kind: str, function: Callable[[Instance], Any], requests: list[Instance]
+        self, kind: str, function: Callable[[Repeat], Any], requests: list[Instance]
     ) -> list[Any]:
         """Results of `function` for all requests, in their order.
 
@@ -181,7 +183,8 @@ class FedVLLM(Templated, VLLM):
         early.
         """
         order = sorted(range(len(requests)), key=lambda n: self._place(requests[n]))
-        results = self.stream.each(kind, function, [requests[n] for n in order])
+        asked = repeats(requests)
+        results = self.stream.each(kind, function, [asked[n] for n in order])
         back = {n: result for n, result in zip(order, results, strict=True)}
         return [back[n] for n in range(len(requests))]
 
@@ -193,10 +196,14 @@ class FedVLLM(Templated, VLLM):
         text = "".join(part for part in request.args[:2] if isinstance(part, str))
         return (-len(self.tok_encode(text)), text) if self._chunked else (-len(text), "")
 
-    def _note(self, request: Instance) -> None:
-        """Save the engine's answers with the request, one for each of its repeats."""
-        for question, answer in self.stream.asked():
-            vars(request).setdefault("noted", []).append((answer, self._is_cut(request, question)))
+    def _note(self, asked: Repeat) -> None:
+        """Save the engine's answers with the request."""
+        asked.note(
+            [
+                (answer, self._is_cut(asked.original, question))
+                for question, answer in self.stream.asked()
+            ]
+        )
 
     def _is_cut(self, request: Instance, question: Question) -> bool:
         tokens = question.prompt.get("prompt_token_ids")
