@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
+from importlib.metadata import version
 
 import pytest
 
+from runner.config.schema import RunConfig
 from runner.evidence.unparsable import INVALID
 from runner.tasks import choices, mathematics, text_vqa
 from runner.tasks.replies import after_reasoning, final_answer, last_number
@@ -150,6 +153,12 @@ def test_a_comparison_works_in_a_thread_which_no_signal_reaches() -> None:
     thread.start()
     thread.join()
     assert found == [True]
+
+
+def test_hydra_and_math_verify_share_one_antlr(compose: Callable[..., RunConfig]) -> None:
+    assert version("antlr4-python3-runtime").startswith("4.9.")
+    assert mathematics.equal(r"\frac{\sqrt{8}}{2}", r"\sqrt{2}")
+    assert compose("model=qwen3_8b", "task=math500").task.names == ["math500_chat"]
 
 
 def test_the_truth_of_a_document() -> None:

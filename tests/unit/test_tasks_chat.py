@@ -20,6 +20,7 @@ from runner.config.schema import RunConfig
 from runner.config.task_files import packaged
 from runner.errors import UserError
 from runner.facts import gathered
+from runner.lm.answer import Answer
 from runner.lm.answering import refuse_without_room
 from runner.lm.building import build_requests
 from runner.lm.dataset_ids import data_sets
@@ -114,6 +115,7 @@ class Scripted(InTurn):
     """Answers each document with its own reply."""
 
     MULTIMODAL = True
+    think_end_token = None
 
     def __init__(self, replies: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
@@ -125,18 +127,26 @@ class Scripted(InTurn):
         return [self.replies[each.task_name][each.doc_id] for each in requests]
 
 
-def way(name: str) -> Evaluation:
-    return Evaluation(name, None, False, False, None, "8", {})
+class Sampled(Scripted):
+    """Gives each sample of a question the next of its replies."""
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+        rest = {key: iter(text.split("|")) for key, text in enumerate(*self.replies.values())}
+        return [next(rest[each.doc_id]) for each in requests]
+
+    def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
+        return super().answers_to(request) * 3
 
 
-def asking(plan: Plan, name: str) -> Plan:
+def asking(plan: Plan, name: str, **settings: Any) -> Plan:
     backend = "vllm-vlm" if name.startswith("textvqa") else "vllm"
-    return replace(plan, backend=backend, evaluations=(way(name),), data_dir=str(DATA))
+    way = Evaluation(name, None, False, False, None, "8", {}, **settings)
+    return replace(plan, backend=backend, evaluations=(way,), data_dir=str(DATA))
 
 
-def loaded_task(plan: Plan, name: str) -> LoadedTask:
+def loaded_task(plan: Plan, name: str, **settings: Any) -> LoadedTask:
     with local_datasets(str(DATA)):
-        (loaded,) = load_tasks(asking(plan, name), task_manager(None, [name], {}))
+        (loaded,) = load_tasks(asking(plan, name, **settings), task_manager(None, [name], {}))
     return loaded
 
 
@@ -205,7 +215,12 @@ def asked(
     plan: Plan, name: str, loaded: LoadedTask, replies: list[str]
 ) -> tuple[Scripted, TaskOutcome, list[SampleRow]]:
     """What the runner makes of the replies."""
-    lm = Scripted({name: replies})
+    return scored(Scripted({name: replies}), plan, name, loaded)
+
+
+def scored(
+    lm: Scripted, plan: Plan, name: str, loaded: LoadedTask
+) -> tuple[Scripted, TaskOutcome, list[SampleRow]]:
     kept: list[tuple[TaskOutcome, list[SampleRow]]] = []
     manager = task_manager(None, [name], {})
     build_requests(lm, manager, [loaded], asking(plan, name))
@@ -252,8 +267,7 @@ def test_the_image_is_shown(plan: Plan) -> None:
 
 def test_a_models_generation_settings_replace_greedy_decoding(plan: Plan) -> None:
     name, sampling = "aime25_chat", {"do_sample": True, "temperature": 0.6, "top_p": 0.95}
-    loaded = loaded_task(plan, name)
-    loaded = replace(loaded, evaluation=replace(way(name), gen_kwargs=sampling))
+    loaded = loaded_task(plan, name, gen_kwargs=sampling)
     lm, _, _ = asked(plan, name, loaded, ["x"] * 3)
     for request in lm.requests:
         assert {key: request.args[1][key] for key in sampling} == sampling
@@ -264,6 +278,29 @@ class Lol(DummyLM):  # type: ignore[misc]
     """lm-eval's dummy model, which always answers "lol", without a tokenizer from the hub."""
 
     tokenizer = None
+
+
+def test_every_sample_of_a_question_is_scored_and_votes(plan: Plan) -> None:
+    """The answers vote, not the texts around them."""
+    name = "aime25_chat"
+    sampling = {"do_sample": True, "temperature": 0.6}
+    loaded = loaded_task(plan, name, samples=3, gen_kwargs=sampling)
+    lm = Sampled(
+        {
+            name: [
+                "\\boxed{91}|So \\boxed{91}.|\\boxed{90}",
+                "\\boxed{11}|\\boxed{12}|no answer",
+                "53|53|53",
+            ]
+        }
+    )
+    _, outcome, rows = scored(lm, plan, name, loaded)
+    (metric,) = outcome.metrics
+    assert metric.value == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
+    assert metric.repeated is not None
+    assert metric.repeated.majority == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert outcome.unparsable == 4
+    assert [row.filtered for row in rows if row.doc_id == 0] == ["91", "91", "90"]
 
 
 @pytest.mark.parametrize("name", ["math500_chat", "gpqa_diamond_chat"])

@@ -200,6 +200,8 @@ def test_a_setting_that_cannot_be_met_is_the_users_to_mend(
     lm: RecordedHFMultimodal, settings: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
+        lm.check_settings(settings)  # before the weights are loaded
+    with pytest.raises(UserError, match=said):
         lm.generate_until([read(0, "one", **settings)])
 
 

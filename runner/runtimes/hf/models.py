@@ -266,6 +266,7 @@ class RecordedHF(Templated, HFLM):
     def _encode(self, asked: list[dict[str, Any]], room: int) -> dict[str, torch.Tensor]:
         """The model's inputs: prompts padded on the left, and truncated there to leave room."""
         ids, mask = self.tok_batch_encode([each["prompt"] for each in asked])
+        refuse_without_room(room, self.max_length)
         longest = self.max_length - room
         inputs = {"input_ids": ids[:, -longest:], "attention_mask": mask[:, -longest:]}
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
