@@ -59,7 +59,7 @@ def parsed(content: Any, key: str) -> tuple[Baseline | None, list[str]]:
             problems.append(f"{key}.{name}={value}: must be a whole number of at least 1")
         elif not counts:
             problems += _number(value, f"{key}.{name}", positive=name != "value")
-    if "samples" in given and "n" not in given:
+    if given.get("samples", 1) != 1 and "n" not in given:
         problems.append(f"{key}.samples: needs {key}.n, the number of questions")
     if problems:
         return None, problems

@@ -82,7 +82,7 @@ def _render(file: Path, adopted: Adopted, run: RunDirectory, plan: Plan) -> str:
         lm_eval_command=lm_eval_command(plan, outcome.greedy_by_default),
         rows=rows,
         verdict=verdict,
-        configuration=file.name,
+        configuration=file.name + (f", case {adopted.case}" if adopted.case else ""),
         directory=run.path,
         mlflow=read_json(run.tracked, TrackedRun).run_id if run.tracked.exists() else None,
         dropped=adopted.dropped,

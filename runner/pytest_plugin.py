@@ -1,8 +1,8 @@
-"""`pytest -p runner.pytest_plugin`: vllm-ascend's accuracy test, on this runner.
+"""`pytest -p runner.pytest_plugin`: vllm-ascend's accuracy tests, on this runner.
 
-Takes that test's four options and its files as they are, gives a test a file, and collects nothing
-else: neither its test module, whose path may stand on the command line, nor its conftest.
-docs/original.md says what is the same and what is not.
+Takes the four options of the lm-eval test, its files and those of the nightly tests as they are,
+makes a test of each accuracy case, and collects nothing else: neither a test module, whose path may
+stand on the command line, nor a conftest. docs/original.md says what is the same and what is not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from runner.adopt import Adopted, LeftToAnother, adopt
+from runner.adopt import Adopted, LeftToAnother, adopt, cases
 from runner.attempt import record_failure
 from runner.config import loading
 from runner.config.composed import Composed, command
@@ -81,17 +81,22 @@ class Accuracy:
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
         report = yield
         if isinstance(collector, pytest.Session):
-            files = enumerate(_files(collector.config))
-            report.result = [self._item(collector, place, file) for place, file in files]
+            files = _files(collector.config)
+            listed = enumerate((file, case) for file in files for case in cases(file))
+            report.result = [self._item(collector, place, *each) for place, each in listed]
         return report
 
-    def _item(self, session: pytest.Session, place: int, file: Path) -> AccuracyItem:
+    def _item(
+        self, session: pytest.Session, place: int, file: Path, case: str | None
+    ) -> AccuracyItem:
         shown = os.path.relpath(file, session.config.rootpath)
+        name = "accuracy" if case is None else f"accuracy[{case}]"
         item: AccuracyItem = AccuracyItem.from_parent(
             session,
-            name="accuracy",
-            nodeid=f"{shown}::accuracy",
+            name=name,
+            nodeid=f"{shown}::{name}",
             file=file,
+            case=case,
             directory=self.output_dir / f"{place}-{file.stem}",
             accuracy=self,
         )
@@ -109,18 +114,21 @@ class Accuracy:
 
 
 class AccuracyItem(pytest.Item):
-    """A test item: one model file, run by the runner."""
+    """A test item: one model file, or a case of a nightly file, run by the runner."""
 
-    def __init__(self, *, file: Path, directory: Path, accuracy: Accuracy, **node: Any) -> None:
+    def __init__(
+        self, *, file: Path, case: str | None, directory: Path, accuracy: Accuracy, **node: Any
+    ) -> None:
         super().__init__(**node)
         self.file = file
+        self.case = case
         self.run = RunDirectory(directory)
         self.accuracy = accuracy
         self.extra_keyword_matches.add(file.stem)
 
     def runtest(self) -> None:
         try:
-            adopted = adopt(self.file)
+            adopted = adopt(self.file, self.case)
         except LeftToAnother as reason:
             pytest.skip(str(reason))
         settings = settings_of(self.run.path, self.config.getoption("--tp-size"), os.environ)
@@ -168,7 +176,8 @@ class AccuracyItem(pytest.Item):
         self._say([f"run: {self.run.path}"])
 
     def _say(self, lines: list[str]) -> None:
-        self.accuracy.lines += [visible(f"{self.file.name}: {line}") for line in lines]
+        case = "" if self.case is None else f"[{self.case}]"
+        self.accuracy.lines += [visible(f"{self.file.name}{case}: {line}") for line in lines]
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return the message of a user error or verdict; a traceback for other errors."""

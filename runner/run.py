@@ -205,6 +205,7 @@ def perform(
         else:
             terminal.show_verdict(out, plan.model, verdict, tail)
             terminal.show_matters(out, outcome)
+            terminal.show_gates(out, plan, outcome, verdict)
             terminal.show_feeding(out, outcome)
             terminal.show_reports(out, files.report, files.report_html)
             if verdict.reference is not None:
@@ -252,9 +253,10 @@ def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
 
 
 def _prepare_page() -> None:
-    """Import what the HTML report needs. What fails here fails again when it is written."""
+    """Import what the reports need. What fails here fails again when it is written."""
     with suppress(Exception):
         import pyarrow.parquet  # noqa: F401
+        import scipy.special  # noqa: F401
 
         from runner.present import plots
         from runner.report import run_page  # noqa: F401

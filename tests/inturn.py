@@ -19,6 +19,7 @@ class InTurn(LM):  # type: ignore[misc]
 
     batch_size: Any = 8
     tokenizer: Any = None
+    think_end_token: str | None = None
 
     def start(self) -> None: ...
 

@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config import keys, task_files
+from runner.config import keys, serving, task_files
 from runner.config.origins import baseline_origins
 from runner.config.places import PACKAGE
 from runner.config.places import config_directory as config_directory
@@ -99,7 +99,10 @@ def load(composed: DictConfig) -> RunConfig:
         series: _typed(SeriesConfig, value, f"model.by_series.{series}")
         for series, value in model.by_series.items()
     }
-    config.engine.additional_config = _options(config.engine.additional_config)
+    for where, given in (("engine", config.engine), ("model.serve", model.serve)):
+        key = f"{where}.additional_config"
+        given.additional_config = _options(given.additional_config, key)
+    serving.settle(config)
     config.tracking.uri = _anchored(config.tracking.uri)
     broken = baseline_problems(model.baselines, "model.baselines")
     broken += _typed_overrides(config.verdict)
@@ -112,11 +115,11 @@ def load(composed: DictConfig) -> RunConfig:
     return config
 
 
-def _options(given: dict[str, Any]) -> dict[str, Any]:
+def _options(given: dict[str, Any], key: str) -> dict[str, Any]:
     """vllm-ascend's own, as the installed release knows them."""
     if not given:
         return {}
-    key, installed = "engine.additional_config", installed_version("vllm-ascend")
+    installed = installed_version("vllm-ascend")
     found = [f"{key}.{name}: {why}" for name in given if (why := elsewhere(name, installed))]
     if found:
         raise UserError(*found)

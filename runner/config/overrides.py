@@ -20,7 +20,8 @@ from runner.errors import UserError
 # Mappings that a user fills: a new key in them needs no plus sign.
 OPEN_MAPPINGS = re.compile(
     r"(engine\.(extra|env|additional_config|endpoint\.headers)|task\.gen_kwargs"
-    r"|model\.(baselines|by_series|ask|chat_template_args)|verdict\.metrics)[.=]"
+    r"|model\.(baselines|by_series|ask|chat_template_args|serve\.(extra|env|additional_config))"
+    r"|verdict\.metrics)[.=]"
 )
 # An element of a list, or a key or a value of a mapping, that is not in quotes.
 TEXT = re.compile(r"""(?<=[\[{,:])[^\[\]{},:"']+(?=[\]},:])""")

@@ -226,14 +226,15 @@ def _additional_config(config: RunConfig) -> list[str]:
 def _own_keys(config: RunConfig) -> list[str]:
     """What the configuration has a key for: in engine.extra, no rule would look at it."""
     found = []
-    for name in config.engine.extra:
+    for name in {**config.model.serve.extra, **config.engine.extra}:
+        where = "model.serve.extra" if name in config.model.serve.extra else "engine.extra"
         if name == "data_parallel_size":
             found.append(
-                f"engine.extra.{name}: lm-eval would start these engines in its own Ray tasks; run "
+                f"{where}.{name}: lm-eval would start these engines in its own Ray tasks; run "
                 "sweep points in parallel instead (hydra/launcher=ray)"
             )
         elif name in OWN:
-            found.append(f"engine.extra.{name}: use {OWN[name]}")
+            found.append(f"{where}.{name}: use {OWN[name]}")
     return found
 
 

@@ -24,6 +24,8 @@ class ServeConfig:
     """Tensor-parallel size."""
     pp: int = 1
     """Pipeline-parallel size."""
+    dp: int = 1
+    """Data-parallel size."""
     ep: bool = False
     """Whether experts are distributed over the devices (expert parallel)."""
     max_model_len: int | None = None
@@ -36,6 +38,14 @@ class ServeConfig:
     """Whether to run without graph mode."""
     gpu_memory_utilization: float = MEMORY_SHARE
     """Share of each device's memory that the engine may use."""
+    window: int | None = None
+    """Concurrent requests if task.batch_size=auto; null: as many as the engine runs, up to 256."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of vLLM; engine.extra takes precedence, key by key."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Environment variables of vLLM; engine.env takes precedence, key by key."""
+    additional_config: dict[str, Any] = field(default_factory=dict)
+    """vllm-ascend's additional_config; engine.additional_config takes precedence, key by key."""
 
 
 @dataclass
@@ -176,7 +186,7 @@ class ParallelismConfig:
     """Tensor-parallel size."""
     pp: int = II("model.serve.pp")
     """Pipeline-parallel size."""
-    dp: int = 1
+    dp: int = II("model.serve.dp")
     """Data-parallel size."""
     ep: bool = II("model.serve.ep")
     """Whether experts are distributed over the devices (expert parallel)."""
@@ -228,7 +238,7 @@ class EngineConfig:
     """Share of each device's memory that the engine may use."""
     seed: int = 0
     """The engine's random seed."""
-    window: int | None = None
+    window: int | None = II("model.serve.window")
     """Concurrent requests if task.batch_size=auto; null: as many as the engine runs, up to 256."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Further engine arguments, passed on unchanged: {block_size: 128}."""

@@ -63,6 +63,8 @@ class Sample:
     reasoning: tuple[str, ...] = ()
     cut_thinking: int = 0
     thought_only: int = 0
+    # All answers to a question that stand merged in this sample (runner/evidence/questions.py).
+    rows: tuple[Sample, ...] = ()
 
 
 def answer(responses: Sequence[str], choice_logprobs: Sequence[float]) -> tuple[str, ...] | int:

@@ -39,8 +39,9 @@ class SampleRow:
     that the model was shown. `logprobs` are natural logarithms of the chosen tokens' probabilities,
     `margins` their lead over the next best token. `choice_logprobs` are the log-likelihoods of a
     scoring task, in the order of its requests. `guessed` says that lm-eval found no answer in the
-    response and drew one at random. `seconds` is the time that the engine took for each request, where
-    known. `cluster` is the value of the document's field that `verdict.cluster` names, if any.
+    response and drew one at random. `seconds` is the time that the engine took for each request,
+    where known. `cluster` is the value of the document's field that `verdict.cluster` names, if
+    any.
     `degenerate` has an entry for each degenerate answer: what is wrong with it. `reasoning` are
     the texts before the answers, where a model thinks; `cut_thinking` answers ended at the token
     limit within it, `thought_only` ones have nothing after it.

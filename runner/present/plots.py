@@ -27,7 +27,9 @@ from markupsafe import Markup
 from runner.visible import visible
 
 _CSS = (Path(__file__).parents[1] / "templates" / "page.css").read_text(encoding="utf-8")
-COLOURS = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", _CSS.partition("@media")[0]))
+# Its variables in light and dark mode, which come first.
+_VARIABLES = _CSS.partition("* {")[0]
+COLOURS = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", _VARIABLES.partition("@media")[0]))
 PAPER, INK, SOFT, LINE = (COLOURS[name] for name in ("paper", "ink", "soft", "line"))
 BLUE, BAD, WASH = (COLOURS[name] for name in ("blue", "bad", "goodwash"))
 # Okabe & Ito's colours, which stay apart for every kind of colour vision, in light and dark mode;
@@ -144,6 +146,15 @@ def svg(figure: Any, told: str, titles: Mapping[str, str] | None = None) -> Mark
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", LINK)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def document(drawn: Markup) -> bytes:
+    """Return an element that `svg` made as the content of a file, which follows dark mode too."""
+    own = (
+        "svg { background: var(--paper); } text { font-family: system-ui, sans-serif !important; }"
+    )
+    head, end, rest = drawn.partition(">")
+    return f"{head}{end}<style>{_VARIABLES}{own}</style>{rest}\n".encode()
 
 
 def _embed(root: ElementTree.Element, titles: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ from runner.evidence.degenerate import SAID
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
 from runner.present.formats import cut, number, of
+from runner.report.gates import weak_gates
 from runner.status import Status
 from runner.verdict import MetricVerdict, Verdict
 
@@ -53,6 +54,7 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
         asked = sum(task.evaluated for task in outcome.tasks)
         found.append(f"All {asked} prompts fit, all answers finished and were parsed.")
     found += sampling(outcome)
+    found += weak_gates(plan, outcome, verdict)
     found += [f"The attempt failed and was retried: {reason}." for reason in outcome.retries]
     found += [f"Overridden check: {line}" for line in plan.overruled]
     if plan.engine_args.get("trust_remote_code"):

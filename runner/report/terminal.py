@@ -17,6 +17,7 @@ from runner.plan import Plan
 from runner.present import style
 from runner.present.formats import cut, interval, number, signed
 from runner.present.lm_eval_command import lm_eval_command
+from runner.report.gates import weak_gates
 from runner.report.run_findings import departures, limited, matters, sampling
 from runner.report.serving import STARTED_AS, serving
 from runner.runtimes import runtime_of
@@ -87,6 +88,12 @@ def show_feeding(out: Console, outcome: Outcome) -> None:
 def show_matters(out: Console, outcome: Outcome) -> None:
     """Print caveats about the numbers."""
     for sentence in (*limited(outcome), *matters(outcome), *sampling(outcome)):
+        out.print(f"note: {sentence}")
+
+
+def show_gates(out: Console, plan: Plan, outcome: Outcome, verdict: Verdict) -> None:
+    """Print what the gates can tell, for those that can tell little."""
+    for sentence in weak_gates(plan, outcome, verdict):
         out.print(f"note: {sentence}")
 
 

@@ -9,13 +9,48 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist, variance
 
-from runner.stats import ALPHA, means, power, resampling, shares
+from runner.stats import ALPHA, POWER, betting, estimates, means, power, resampling, shares
+from runner.stats.estimates import Estimate
 from runner.stats.flips import drop_stderr, mcnemar_drop, upper_drop
 
 MCNEMAR, BINOMIAL, T_TEST = "exact McNemar", "exact binomial", "Student's t"
 SIGN_FLIP, BOOTSTRAP, NORMAL = "exact sign flip", "bootstrap-t", "normal"
-CLUSTERED = "clustered t"
+SIGN_FLIP_SAMPLED, PERMUTATION, BETTING = "sign flip", "sign flip and permutation", "betting"
+CLUSTERED, BOTH_BOUNDS = "clustered t", "bounds of both values"
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Whether more questions or more answers to each decide about a drop of question means.
+
+    This run has `answers` to each. `sampling` is the variance of a question's difference that they
+    cause, `other` the rest of its variance, and `span` the largest possible difference.
+    """
+
+    answers: int
+    sampling: float
+    other: float
+    span: float
+
+    def questions(self, margin: float) -> int:
+        """Number of questions, with as many answers each, that decide at 80 % power."""
+        variance = self.sampling + self.other
+        by_error = math.ceil(variance * (self._reach / margin) ** 2)
+        return max(by_error, betting.questions_needed(margin, self.span), 1)
+
+    def answers_needed(self, n: int, margin: float) -> int | None:
+        """Number of answers to each of the n questions that decide; None if no number does."""
+        room = n * (margin / self._reach) ** 2 - self.other
+        if room <= 0 or n < betting.questions_needed(margin, self.span):
+            return None
+        return max(math.ceil(self.sampling * self.answers / room), 1)
+
+    @property
+    def _reach(self) -> float:
+        """Standard errors from no drop to a margin below which the bound is at 80 % power."""
+        return math.sqrt(2 * math.log(1 / ALPHA)) + NormalDist().inv_cdf(POWER)
 
 
 @dataclass(frozen=True)
@@ -24,7 +59,9 @@ class Drop:
 
     `stderr` is the test's standard error and `spread` the bound's, which is larger if samples are
     clustered. If an exact test counts changed samples, `flips` is their number and `step` is the
-    size of one change: 1 for scores of 0 or 1.
+    size of one change: 1 for scores of 0 or 1. `repeated` is given if questions were asked several
+    times. `known_error` is the part of the standard error that the other value causes, if it is a
+    published one: more samples of this run do not reduce it.
     """
 
     n: int
@@ -36,6 +73,8 @@ class Drop:
     spread: float
     flips: int | None = None
     step: float = 1.0
+    repeated: Repeats | None = None
+    known_error: float = 0.0
 
     def detectable(self, alpha: float = ALPHA) -> float:
         """The detectable drop: the one that the test finds with 80 % power."""
@@ -44,9 +83,21 @@ class Drop:
             seen = max(seen, self.step * power.detectable_flips(self.flips, self.n, alpha))
         return seen
 
-    def samples(self, margin: float, alpha: float = ALPHA) -> int:
-        """Number of samples needed to find a drop of `margin`, and to pass none, at 80 % power."""
-        needed = power.samples_for_error(max(self.stderr, self.spread), self.n, margin, alpha)
+    def samples(self, margin: float, alpha: float = ALPHA) -> int | None:
+        """Number of samples needed to find a drop of `margin`, and to pass none, at 80 % power.
+
+        None if the error of the value that this run is compared with is too large for any number.
+        """
+        if self.repeated is not None:
+            return self.repeated.questions(margin)
+        error = max(self.stderr, self.spread)
+        if self.known_error:
+            room = margin**2 - (power.reach(alpha) * self.known_error) ** 2
+            if room <= 0:
+                return None
+            error = math.sqrt(max(error**2 - self.known_error**2, 0.0))
+            margin = math.sqrt(room)
+        needed = power.samples_for_error(error, self.n, margin, alpha)
         if self.flips is not None:
             share = min(margin / self.step, 1.0)
             needed = max(needed, power.samples_for_flips(self.flips, self.n, share, alpha))
@@ -112,6 +163,92 @@ def of_differences(differences: Sequence[float], span: float) -> Drop:
         p = means.above_zero(center, stderr, n - 1)
         upper = means.upper(center, stderr, n - 1)
     return Drop(n, center, stderr, test, p, upper, stderr, flips, step or 1.0)
+
+
+def of_question_means(
+    before: Sequence[Sequence[float]],
+    after: Sequence[Sequence[float]],
+    sign: int,
+    span: float,
+) -> Drop:
+    """The drop between two runs that answered the same n questions, in any number of times.
+
+    `before` and `after` have the scores of each question, of which a smaller one is worse if `sign`
+    is 1. A question's difference is at most `span`. The test flips the signs of the differences,
+    which are symmetric if nothing has changed and both runs have as many answers; otherwise it also
+    deals each question's answers again. The bound is `betting.upper`, which holds for any
+    distribution.
+    """
+    first, second = (
+        [[sign * value for value in own] for own in scores] for scores in (before, after)
+    )
+    pairs = list(zip(first, second, strict=True))
+    differences = [means.mean(one) - means.mean(other) for one, other in pairs]
+    test, p = SIGN_FLIP_SAMPLED, resampling.sign_flip_sampled(differences)
+    if any(len(one) != len(other) for one, other in pairs):
+        test, p = PERMUTATION, max(p, resampling.exchanged_drop(first, second))
+    stderr = means.standard_error(differences)
+    own, theirs = _sampling(second), _sampling(first)
+    return Drop(
+        n=len(differences),
+        drop=means.mean(differences),
+        stderr=stderr,
+        test=test,
+        p=p,
+        upper=betting.upper(differences, -span, span),
+        spread=stderr,
+        repeated=Repeats(
+            max(map(len, second)),
+            own,
+            max(stderr**2 * len(differences) - own - theirs, 0.0) + theirs,
+            span,
+        ),
+    )
+
+
+def of_means(scores: Sequence[Sequence[float]], known: float, sign: int) -> Drop:
+    """The drop of n questions' mean scores, between 0 and 1, from a value taken as exact."""
+    values = [means.mean(own) for own in scores]
+    stderr = means.standard_error(values)
+    at_least = [sign * (known - value) for value in values]
+    low, high = (known - 1, known) if sign > 0 else (-known, 1 - known)
+    own = _sampling(scores)
+    return Drop(
+        n=len(values),
+        drop=means.mean(at_least),
+        stderr=stderr,
+        test=BETTING,
+        p=betting.p_at_most(at_least, 0.0, low),
+        upper=betting.upper(at_least, low, high),
+        spread=stderr,
+        repeated=Repeats(
+            max(map(len, scores)), own, max(stderr**2 * len(values) - own, 0.0), high - low
+        ),
+    )
+
+
+def of_estimates(value: Estimate, stderr: float, n: int, baseline: Estimate, error: float) -> Drop:
+    """The drop of n samples' value from a baseline with an error of its own.
+
+    Both are such that a smaller value is worse. `stderr` and `error` are their standard errors.
+    """
+    p, upper = estimates.drop(baseline, value)
+    both = math.hypot(stderr, error)
+    return Drop(
+        n=n,
+        drop=baseline.value - value.value,
+        stderr=both,
+        test=BOTH_BOUNDS,
+        p=p,
+        upper=upper,
+        spread=both,
+        known_error=error,
+    )
+
+
+def _sampling(scores: Sequence[Sequence[float]]) -> float:
+    """Mean variance of the questions' means that comes from sampling their answers."""
+    return means.mean([variance(own) / len(own) if len(own) > 1 else 0.0 for own in scores])
 
 
 def of_estimate(drop: float, stderr: float, n: int) -> Drop:

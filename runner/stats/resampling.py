@@ -46,6 +46,43 @@ def sign_flip_drop(differences: Sequence[float]) -> float:
     return float(np.mean(_signed_sums(differences) >= math.fsum(differences) - 1e-9))
 
 
+def sign_flip_sampled(differences: Sequence[float]) -> float:
+    """One-sided p of `sign_flip_drop` for any number of differences, from random signs.
+
+    The observed signs count as one of the samples, so the level holds exactly. The seed is fixed.
+    """
+    import numpy as np
+
+    values = np.asarray(differences, dtype=float)
+    generator, reached = np.random.default_rng(SEED), 0
+    rows = max(CHUNK // len(values), 1)
+    for start in range(0, RESAMPLES, rows):
+        count = min(rows, RESAMPLES - start)
+        signs = generator.integers(0, 2, (count, len(values)), dtype=np.int8) * 2.0 - 1.0
+        reached += int(np.count_nonzero(signs @ values >= values.sum() - 1e-9))
+    return (1 + reached) / (1 + RESAMPLES)
+
+
+def exchanged_drop(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> float:
+    """One-sided p of a drop, if each question's answers could as well come from the other run.
+
+    `before` and `after` have the scores of each question, in any number. The answers of both runs
+    are dealt again at random within each question: a stratified permutation test. The seed is
+    fixed.
+    """
+    import numpy as np
+
+    generator = np.random.default_rng(SEED)
+    dealt = np.zeros(RESAMPLES)
+    observed = 0.0
+    for one, other in zip(before, after, strict=True):
+        pool = np.array([*one, *other])
+        observed += float(np.mean(one)) - float(np.mean(other))
+        order = generator.permuted(np.tile(pool, (RESAMPLES, 1)), axis=1)
+        dealt += order[:, : len(one)].mean(axis=1) - order[:, len(one) :].mean(axis=1)
+    return (1 + int(np.count_nonzero(dealt >= observed - 1e-9))) / (1 + RESAMPLES)
+
+
 def bootstrap(values: Sequence[float], alpha: float = ALPHA) -> tuple[float, float]:
     """One-sided p of a true mean of 0 or less, and upper bound of the mean, by the bootstrap-t.
 

@@ -17,7 +17,7 @@ def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float
     return (max(center - half, 0.0), min(center + half, 1.0))
 
 
-def lower_bound(right: int, n: int, alpha: float = ALPHA) -> float:
+def lower_bound(right: float, n: int, alpha: float = ALPHA) -> float:
     """One-sided lower confidence bound of the true share (Clopper-Pearson 1934).
 
     It is the share for which the probability of `right` or more of `n` is exactly `alpha`.
@@ -27,7 +27,7 @@ def lower_bound(right: int, n: int, alpha: float = ALPHA) -> float:
     return float(beta.ppf(alpha, right, n - right + 1)) if right > 0 else 0.0
 
 
-def upper_bound(right: int, n: int, alpha: float = ALPHA) -> float:
+def upper_bound(right: float, n: int, alpha: float = ALPHA) -> float:
     """One-sided upper confidence bound of the true share; see `lower_bound`."""
     return 1.0 - lower_bound(n - right, n, alpha)
 

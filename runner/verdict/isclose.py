@@ -12,6 +12,8 @@ from runner.verdict.rule import Case, Finding
 
 # The original test rounds the measured value to four digits before comparing.
 ROUNDED_DIGITS = 4
+# numpy's default for the absolute tolerance, which it adds.
+ATOL = 1e-8
 # No task has more samples.
 MANY = 1e9
 
@@ -20,8 +22,15 @@ def describe(rtol: float) -> str:
     return f"np.isclose(baseline, round(value, {ROUNDED_DIGITS}), rtol={rtol:g})"
 
 
-def tolerated(baseline: float, rtol: float) -> tuple[float | None, float | None]:
-    """Return the lowest and the highest passing value; None for an open end."""
+def tolerated(
+    baseline: float, rtol: float, tolerance: float | None = None
+) -> tuple[float | None, float | None]:
+    """Return the lowest and the highest passing value; None for an open end.
+
+    An absolute `tolerance`, which a baseline may state, takes the place of `rtol`.
+    """
+    if tolerance is not None:
+        return baseline - tolerance, baseline + tolerance
     near, far = baseline / (1 + rtol), baseline / (1 - rtol) if rtol < 1 else None
     return (near, far) if baseline >= 0 else (far, near)
 
@@ -29,6 +38,7 @@ def tolerated(baseline: float, rtol: float) -> tuple[float | None, float | None]
 def judge(case: Case) -> Finding:
     """Judge with np.isclose, which scales rtol by its second argument, the measured value.
 
+    If the baseline states an absolute tolerance, that is used instead of rtol.
     If the baseline was measured on other samples, only a significant difference fails.
     """
     import numpy as np
@@ -37,13 +47,16 @@ def judge(case: Case) -> Finding:
     assert baseline is not None
     if not math.isfinite(value):
         return Finding(Status.FAILED, f"the value is {value}")
-    measured, percent = round(value, ROUNDED_DIGITS), f"{rtol * 100:g} %"
+    tolerance = case.stated.tolerance if case.stated is not None else None
+    measured = round(value, ROUNDED_DIGITS)
+    within = f"{rtol * 100:g} %" if tolerance is None else f"{tolerance:g}"
+    rtol, atol = (rtol, 1e-8) if tolerance is None else (0.0, tolerance)
     detectable, samples = _reach(case)
-    if bool(np.isclose(baseline, measured, rtol=rtol)):
-        status, reason = Status.PASSED, f"within {percent} of {baseline:g}"
+    if bool(np.isclose(baseline, measured, rtol=rtol, atol=atol)):
+        status, reason = Status.PASSED, f"within {within} of {baseline:g}"
     else:
         side = "below" if measured < baseline else "above"
-        status, reason = Status.FAILED, f"more than {percent} {side} {baseline:g}"
+        status, reason = Status.FAILED, f"more than {within} {side} {baseline:g}"
         if case.other_samples and not _significant(case.result, baseline):
             status, reason = Status.INCONCLUSIVE, f"{reason}, but not statistically significant"
     return Finding(status, reason, detectable=detectable, samples_to_decide=samples)
@@ -72,7 +85,9 @@ def _reach(case: Case) -> tuple[float | None, int | None]:
     if not baseline or error is None or not math.isfinite(error) or error <= 0 or n <= 0:
         return None, None
     normal = NormalDist()
-    tolerance = abs(baseline - baseline / (1 + case.settings.rtol))
+    stated = case.stated.tolerance if case.stated is not None else None
+    usual = abs(baseline - baseline / (1 + case.settings.rtol))
+    tolerance = usual if stated is None else stated
     detectable = tolerance + normal.inv_cdf(POWER) * error
     samples = n * (normal.inv_cdf(0.975) * error / max(tolerance, 1e-9)) ** 2
     return detectable, math.ceil(samples) if samples < MANY else None

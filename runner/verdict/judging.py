@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from runner.baseline import Baseline
 from runner.config.verdict import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing, pair
+from runner.evidence.questions import by_question
 from runner.evidence.samples import Sample
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Evaluation
@@ -37,6 +39,9 @@ def judge(
     `samples` are all samples of the run (`isclose` needs none); `against` is the reference run.
     """
     by_task = {task.task: task for task in outcome.tasks}
+    samples = by_question(samples)
+    if against is not None:
+        against = replace(against, samples=by_question(against.samples))
     of_engine = outcome.served.doubts if outcome.served is not None else []
     found: list[Judged | MetricVerdict] = []
     for evaluation in evaluations:
@@ -123,7 +128,8 @@ def _judge_task(
             result=result,
             task=task,
             settings=how,
-            baseline=wanted.pop(key),
+            baseline=wanted[key].value,
+            stated=wanted.pop(key),
             samples=[each for each in own if each.filter == result.filter],
             pairing=_of_filter(pairing, result.filter),
             limited=limited,
@@ -142,7 +148,7 @@ def _judge_task(
             luck.doubt(case, rule, finding),
         )
         found.append(Judged(case, finding, ", ".join(filter(None, doubts))))
-    found += [missing(evaluation.task, *key, value) for key, value in wanted.items()]
+    found += [missing(evaluation.task, *key, known.value) for key, known in wanted.items()]
     found += _unheld(found, evaluation, config)
     if config.rule == "numerics" and task is not None:
         others = (
@@ -177,21 +183,21 @@ def _unheld(
 
 def _wanted(
     evaluation: Evaluation, config: VerdictConfig, against: Against | None
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Baseline]]:
     """The judged metrics and their values in the baselines or the reference run."""
     known = against.outcome.tasks if against is not None else ()
     measured = [
-        (each.metric, each.filter, each.value)
+        (each.metric, each.filter, Baseline(each.value))
         for task in known
         for each in task.metrics
         if each.task == task.task == evaluation.task
     ]
     listed = [
-        (metric, name, known.value)
+        (metric, name, known)
         for metric, filters in evaluation.baselines.items()
         for name, known in filters.items()
     ]
-    wanted: dict[str, dict[str, float]] = {}
+    wanted: dict[str, dict[str, Baseline]] = {}
     for metric, name, value in measured:
         if settings(config, evaluation.task, metric, name).rule == "paired":
             wanted.setdefault(metric, {})[name] = value

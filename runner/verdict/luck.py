@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runner.evidence.pairing import Pairing
+from runner.evidence.questions import merged
 from runner.evidence.samples import Sample
 from runner.status import Status
 from runner.verdict.rule import Case, Finding, Rule
@@ -21,7 +22,7 @@ def doubt(case: Case, rule: Rule, finding: Finding) -> str:
     if _passes(rule(_sober(case)), case):
         return ""
     return (
-        f"lm-eval guessed {case.task.guessed} of {case.task.evaluated} answers at random; "
+        f"lm-eval guessed {case.task.guessed} of {case.task.scored} answers at random; "
         f"without lucky guesses the value is {case.result.value - luck:.4f}"
     )
 
@@ -49,4 +50,6 @@ def _sober(case: Case) -> Case:
 
 
 def _wrong(sample: Sample) -> Sample:
+    if sample.rows:
+        return merged([_wrong(row) for row in sample.rows])
     return replace(sample, scores=dict.fromkeys(sample.scores, 0.0)) if sample.guessed else sample

@@ -59,7 +59,13 @@ def judge(
     pairs = list(_answers(pairing))
     found = shifts_of(pairs, limits.near_tie)
     value = None
-    if lonely:
+    if task.drawn:
+        status = Status.INCONCLUSIVE
+        reason = (
+            "answers are sampled at random, so their texts part by chance; numerics needs greedy "
+            "answers (task.gen_kwargs.do_sample=false)"
+        )
+    elif lonely:
         status, reason = (
             Status.INCONCLUSIVE,
             f"samples differ from the reference run: {lonely}",

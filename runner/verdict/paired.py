@@ -34,6 +34,8 @@ SAID = {
 def judge(case: Case) -> Finding:
     """Test with exact McNemar for 0/1 scores, else with Student's t on the differences.
 
+    If questions were asked several times, the differences of their means are tested.
+
     Every sample needs a partner; otherwise a run could pass by dropping questions.
     """
     if not math.isfinite(case.result.value):
@@ -53,7 +55,10 @@ def judge(case: Case) -> Finding:
     except Unusable as unusable:
         return refused(str(unusable))
     differences = [sign * (b - a) for b, a in zip(before.values, after.values, strict=True)]
-    if before.binary and after.binary:
+    if before.repeated or after.repeated:
+        largest = span((*before.values, *after.values))
+        drop = drops.of_question_means(before.answers, after.answers, sign, largest)
+    elif before.binary and after.binary:
         worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
         drop = drops.of_flips(worse, better, len(differences))
     else:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from runner.baseline import Baseline
 from runner.config.verdict import REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
@@ -43,7 +44,8 @@ class Case:
     `samples` are the task's own under the metric's filter; `pairing` matches them, as its second,
     with the reference run's; `limited` says that this run was asked fewer samples on purpose, and
     `other_samples` why the baseline is of others than the run's, empty if it is of the same.
-    `degenerate` says how many answers are degenerate if that is more than is accepted.
+    `degenerate` says how many answers are degenerate if that is more than is accepted, `stated`
+    what is known of the baseline's measurement. Samples are questions, with mean scores.
     """
 
     result: MetricResult
@@ -55,6 +57,7 @@ class Case:
     limited: bool = False
     other_samples: str = ""
     degenerate: str = ""
+    stated: Baseline | None = None
 
 
 @dataclass(frozen=True)

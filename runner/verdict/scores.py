@@ -13,9 +13,15 @@ from runner.verdict.rule import Case
 
 @dataclass(frozen=True)
 class Scores:
-    """One score per sample."""
+    """The mean score of each question, and the scores of its answers."""
 
     values: tuple[float, ...]
+    answers: tuple[tuple[float, ...], ...]
+
+    @property
+    def repeated(self) -> bool:
+        """Return whether some question has several answers."""
+        return any(len(own) > 1 for own in self.answers)
 
     @property
     def binary(self) -> bool:
@@ -69,7 +75,10 @@ def scores(samples: Sequence[Sample], case: Case, whose: str) -> Scores:
     bad = sum(not math.isfinite(value) for value in values)
     if bad:
         raise Unusable(f"{bad} scores in {whose} are not finite numbers")
-    return Scores(values)
+    answers = tuple(
+        tuple(each.scores[metric] for each in sample.rows or (sample,)) for sample in samples
+    )
+    return Scores(values, answers)
 
 
 def own_scores(case: Case) -> Scores:
@@ -81,6 +90,10 @@ def own_scores(case: Case) -> Scores:
     found = scores(case.samples, case, "this run")
     if len(found.values) != case.result.n:
         raise Unusable(f"{len(found.values)} samples were saved, but {case.result.n} were scored")
+    expected = case.result.repeated.samples if case.result.repeated is not None else 1
+    lacking = sum(len(own) != expected for own in found.answers)
+    if lacking:
+        raise Unusable(f"{lacking} questions have more or fewer than {expected} saved answers")
     if not math.isclose(found.value, case.result.value, rel_tol=1e-6, abs_tol=1e-6):
         raise NoMean(
             f"the value {case.result.value:g} is not the mean of its sample scores "

@@ -9,6 +9,7 @@ from statistics import NormalDist
 
 from runner.outcome import MetricResult
 from runner.stats import ALPHA, shares
+from runner.stats.drops import Drop
 from runner.stats.several import holm
 from runner.status import Status
 from runner.verdict import degenerate, isclose
@@ -57,7 +58,7 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         detectable, samples = drop.detectable(alpha), drop.samples(margin, alpha)
         status, reason = decide(drop.drop, drop.upper, p_adjusted, margin)
         if status is Status.INCONCLUSIVE:
-            reason += f"; about {samples:,} samples are needed to decide"
+            reason += f"; {_needed(drop, samples, margin)}"
     assert status is not None
     if status is Status.PASSED and judged.doubts:
         status, reason = Status.INCONCLUSIVE, judged.doubts
@@ -96,13 +97,32 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
     )
 
 
+def _needed(drop: Drop, samples: int | None, margin: float) -> str:
+    """What would decide: more questions or more answers to each."""
+    if samples is None:
+        error = f"{drop.known_error:.4f}"
+        return f"no number of samples decides, because the baseline's own error is {error}"
+    repeated = drop.repeated
+    if repeated is None:
+        return f"about {samples:,} samples are needed to decide"
+    questions = f"about {samples:,} questions with {repeated.answers} samples each"
+    answers = repeated.answers_needed(drop.n, margin)
+    if answers is None:
+        return (
+            f"{questions} are needed to decide; more samples of these {drop.n} questions are not "
+            "enough"
+        )
+    return f"{questions}, or {answers:,} samples of each of these {drop.n}, are needed to decide"
+
+
 def _tolerated(case: Case, baseline: float | None) -> tuple[float | None, float | None] | None:
     """Values within the rule's tolerance of the baseline; None if the rule has no such range."""
     settings = case.settings
     if baseline is None:
         return None
     if settings.rule == "isclose":
-        return isclose.tolerated(baseline, settings.rtol)
+        stated = case.stated.tolerance if case.stated is not None else None
+        return isclose.tolerated(baseline, settings.rtol, stated)
     higher = settings.higher_is_better
     higher = case.result.higher_is_better if higher is None else higher
     if higher is None:
@@ -132,7 +152,8 @@ def decide(drop: float, upper: float, p: float, margin: float) -> tuple[Status, 
 def confidence_interval(result: MetricResult) -> tuple[float, float] | None:
     """Return the two-sided 95 % interval of the value, None without a standard error.
 
-    Wilson's for 0/1 scores, else value ± 1.96 standard errors.
+    Wilson's for 0/1 scores, else value ± 1.96 standard errors. If all questions have the same mean
+    of several 0/1 scores, Wilson's as well, which is then too wide rather than too narrow.
     """
     if not math.isfinite(result.value):
         return None
@@ -141,7 +162,10 @@ def confidence_interval(result: MetricResult) -> tuple[float, float] | None:
     if result.stderr is None or not math.isfinite(result.stderr):
         return None
     half = NormalDist().inv_cdf(0.975) * result.stderr
-    return (result.value - half, result.value + half)
+    low, high = result.value - half, result.value + half
+    if result.repeated is None or result.repeated.passed is None:
+        return (low, high)
+    return (max(low, 0.0), min(high, 1.0)) if half else shares.wilson(result.value, result.n)
 
 
 def shown(result: MetricResult) -> MetricVerdict:

@@ -135,6 +135,7 @@ def config() -> RunConfig:
             quantization=None,
             enforce_eager=False,
             gpu_memory_utilization=0.8,
+            window=None,
         ),
         verdict=VerdictConfig(),
         tracking=TrackingConfig(enabled=False, uri=""),

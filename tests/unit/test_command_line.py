@@ -244,7 +244,7 @@ def test_a_config_yaml_of_the_users_does_not_replace_ours_unasked(own: Path) -> 
 def test_a_file_that_overrides_one_of_ours_without_the_directory_is_named(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from runner.adopt import main
+    from runner.adopt.__main__ import main
     from tests.originals import BARE, write
 
     file = write(own / "Bare-1B.yaml", BARE)

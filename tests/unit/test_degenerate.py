@@ -211,10 +211,9 @@ def found(answer: Answer, kind: str = "generate_until", spelled: str = "") -> li
     arguments = ("Why?", {"until": ["\n\n"]} if kind == "generate_until" else "B")
     request: Any = SimpleNamespace(request_type=kind, args=arguments, resps=[])
     lm: Any = SimpleNamespace(
-        answers_to=lambda request: [(answer, False), (PLAIN, False)],
         tokenizer=SimpleNamespace(decode=lambda ids, skip_special_tokens: spelled),
     )
-    return degenerate(lm, request)
+    return degenerate(lm, request, [answer, PLAIN])
 
 
 @pytest.mark.parametrize(
@@ -253,7 +252,7 @@ def test_of_a_scored_text_only_its_numbers_count() -> None:
 @pytest.mark.parametrize(("score", "kinds"), [(-9.5, []), (math.nan, [Degeneracy.NOT_A_NUMBER])])
 def test_a_rolling_score_has_no_answer_of_its_own(score: float, kinds: list[Degeneracy]) -> None:
     request: Any = SimpleNamespace(request_type="loglikelihood_rolling", resps=[score])
-    assert degenerate(SimpleNamespace(), request) == kinds  # type: ignore[arg-type]
+    assert degenerate(SimpleNamespace(), request, []) == kinds  # type: ignore[arg-type]
 
 
 # Counting

@@ -127,6 +127,18 @@ def test_another_layout_or_file_gets_a_report_of_its_own(
     assert str(tmp_path / "last") in (reports / "Some-7B.md").read_text()
 
 
+def test_another_case_of_a_file_gets_a_report_of_its_own(
+    tmp_path: Path, judged_plan: Plan, environment: Environment, outcome: Outcome
+) -> None:
+    run = finished(tmp_path / "run", judged_plan, environment, outcome)
+    reports = [
+        write_report(tmp_path, FILE, replace(ADOPTED, case=case), run)
+        for case in ("text", "images")
+    ]
+    assert [report.name for report in reports] == ["Some-7B.md", "Some-7B-TP2.md"]
+    assert f"- **Configuration**: {FILE.name}, case images" in reports[1].read_text()
+
+
 def test_a_run_that_broke_is_replaced_by_its_repetition(
     tmp_path: Path, judged_plan: Plan, environment: Environment, outcome: Outcome
 ) -> None:

@@ -29,6 +29,7 @@ from runner.report.answers import LONGEST, shortened
 from runner.report.run_page import render
 from runner.rundir import RunDirectory, write_atomic
 from runner.verdict import Verdict, judge
+from tests.baselines import exact
 
 LEAVES = ("mmmu_val_art", "mmmu_val_physics", "mmmu_val_law")
 HOSTILE = [
@@ -107,7 +108,7 @@ def of_rows(rows: list[SampleRow], **counts: int) -> TaskOutcome:
 
 
 def asked(baseline: float = 0.5) -> Evaluation:
-    return Evaluation("mmmu_val", 0, True, True, None, "auto", {"acc": {"none": baseline}})
+    return Evaluation("mmmu_val", 0, True, True, None, "auto", exact({"acc": {"none": baseline}}))
 
 
 @pytest.fixture

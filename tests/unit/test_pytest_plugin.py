@@ -6,11 +6,13 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runner.pytest_plugin import settings_of
 from tests.originals import BARE, write
 
 pytest_plugins = ["pytester"]
+NIGHTLY = Path(__file__).parents[1] / "nightly_files"
 
 
 @pytest.fixture
@@ -110,3 +112,47 @@ def test_the_mlflow_store_is_the_one_that_a_run_would_use(tmp_path: Path) -> Non
     uri = "http://tracking:5000"
     assert f"tracking.uri='{uri}'" in settings_of(tmp_path, None, {"MLFLOW_TRACKING_URI": uri})
     assert f"tracking.uri='sqlite:///{Path.cwd()}/mlflow.db'" in settings_of(tmp_path, None, {})
+
+
+def test_nightly_files_are_run_by_case(run: Runner, tmp_path: Path) -> None:
+    """Nothing is started: the weights don't exist. Each says which settings it would have had."""
+    nowhere = yaml.safe_load((NIGHTLY / "textvqa.yaml").read_text())
+    nowhere["test_cases"][0]["model"] = "/nowhere"
+    fast = yaml.safe_load((NIGHTLY / "gsm8k.yaml").read_text())
+    fast["test_cases"][0]["benchmarks"]["acc"]["case_type"] = "performance"
+    write(tmp_path / "heron.yaml", nowhere)
+    write(tmp_path / "fast.yaml", fast)
+    listed = write(tmp_path / "nightly.txt", "heron.yaml\nfast.yaml\n")
+    ended = run("-rs", "-v", "--config-list-file", listed, "-o", "accuracy_overrides=tracking=off")
+    ended.assert_outcomes(failed=2, skipped=1)
+    ended.stdout.fnmatch_lines(
+        [
+            "*heron.yaml::accuracy[[]heron] FAILED*",
+            "*heron.yaml::accuracy[[]heron/images] FAILED*",
+            "*fast.yaml::accuracy SKIPPED*",
+            "model.pretrained=/nowhere: *",
+            "heron.yaml[[]heron/images]: warning: benchmarks.acc_images.dataset_path=*",
+            "SKIPPED*fast.yaml: measures no accuracy*",
+        ]
+    )
+    ended.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_nightly_files_engine_is_a_server_unless_another_is_chosen(
+    run: Runner, tmp_path: Path
+) -> None:
+    content = yaml.safe_load((NIGHTLY / "aime.yaml").read_text())
+    content["test_cases"][1]["model"] = "/nowhere"
+    file = write(tmp_path / "sloth.yaml", content)
+    # dp=4 is only for servers.
+    own = "accuracy_overrides=tracking=off engine.platform=cpu"
+    ended = run("--config", file, "-o", own)
+    ended.stdout.no_fnmatch_line("parallelism.dp=4: *")
+    ended = run("--config", file, "-o", "accuracy_overrides=engine=cpu tracking=off")
+    ended.stdout.fnmatch_lines(["parallelism.dp=4: *engine=served*"])
+
+
+def test_servers_on_several_nodes_need_an_address(run: Runner) -> None:
+    ended = run("--config", NIGHTLY / "multi_node_A3.yaml", "-o", "accuracy_overrides=tracking=off")
+    ended.assert_outcomes(failed=1)
+    ended.stdout.fnmatch_lines(["engine.endpoint.url: required with engine=endpoint*"])

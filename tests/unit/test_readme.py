@@ -59,7 +59,7 @@ def test_the_readmes_model_file_works_from_a_directory_of_ones_own(tmp_path: Pat
     assert own.task.names == ["gsm8k"]
     assert own.parallelism.tp == 2
     assert own.engine.max_model_len == 4096
-    assert own.model.baselines["gsm8k"]["exact_match"]["strict-match"] == 0.80
+    assert own.model.baselines["gsm8k"]["exact_match"]["strict-match"].value == 0.80
     assert other.task.names == ["arc_easy"]
 
 

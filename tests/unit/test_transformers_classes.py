@@ -205,11 +205,16 @@ def test_a_setting_that_cannot_be_met_is_the_users_to_mend(
         lm.generate_until([read(0, "one", **settings)])
 
 
+def test_a_sampled_request_s_own_seed_is_no_unknown_setting(lm: RecordedHFMultimodal) -> None:
+    lm.check_settings({"do_sample": True, "temperature": 0.6, "top_k": 20, "seed": 7})
+
+
 def test_every_step_is_a_sign_of_life(lm: RecordedHFMultimodal) -> None:
     before = lm.batches.progress.beats
-    lm.generate_until([read(0, "one two three")])
+    request = read(0, "one two three")
+    lm.generate_until([request])
     lm.loglikelihood([instance(0, ("one", " two"), "loglikelihood")])
-    (answer, _) = lm.answers_to(read(0, "one two three"))[0]
+    (answer, _) = lm.answers_to(request)[0]
     assert lm.batches.progress.beats - before == len(answer.token_ids) + 1
 
 

@@ -10,6 +10,7 @@ from runner.outcome import MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.status import Status
 from runner.verdict import Against, ReferenceUsed, Verdict, judge
+from tests.baselines import exact
 
 N = 400
 RULES = [
@@ -48,7 +49,7 @@ def outcome(samples: list[Sample], higher: bool = True) -> Outcome:
 
 
 def verdict(rule: VerdictConfig, samples: list[Sample], reference: list[Sample]) -> Verdict:
-    asked = Evaluation("t", None, True, True, None, "auto", {"acc": {"none": 0.75}})
+    asked = Evaluation("t", None, True, True, None, "auto", exact({"acc": {"none": 0.75}}))
     against = Against(USED, outcome(reference), reference, {"t": None})
     return judge(outcome(samples), (asked,), rule, samples, against)
 
@@ -81,6 +82,6 @@ def test_a_failure_stays_one(rule: VerdictConfig) -> None:
 
 def test_where_less_is_better_a_guess_is_no_luck() -> None:
     samples = questions(300, guessed_right=60)
-    asked = Evaluation("t", None, True, True, None, "auto", {"acc": {"none": 0.75}})
+    asked = Evaluation("t", None, True, True, None, "auto", exact({"acc": {"none": 0.75}}))
     found = judge(outcome(samples, higher=False), (asked,), RULES[0], samples)
     assert found.status is Status.PASSED

@@ -125,7 +125,7 @@ def _let_generators_go_back(batch: Any) -> None:
     """Give vLLM's batch of requests generators that can undo their last draw."""
     import torch
 
-    class Generator(torch.Generator):
+    class Generator(torch.Generator):  # type: ignore[misc]
         before = torch.empty(0)
 
         def get_offset(self) -> int:

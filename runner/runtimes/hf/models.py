@@ -81,7 +81,8 @@ class RecordedHF(Templated, HFLM):
 
     def check_settings(self, settings: dict[str, Any]) -> None:
         """Raise a UserError for settings that transformers lacks, and for answers without room."""
-        known = settled(settings, self.max_gen_toks, "", self.think_end_token)
+        given = {name: value for name, value in settings.items() if name != SEED}
+        known = settled(given, self.max_gen_toks, "", self.think_end_token)
         refuse_without_room(known.room, self.max_length)
 
     @property

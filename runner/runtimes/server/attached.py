@@ -22,16 +22,9 @@ from runner.runtimes.server import client_settings
 # Concurrent requests where the server does not say how many it can work on.
 USUAL_WINDOW = 32
 # Settings of an engine that is started; a running server has its own.
-OF_A_START = (
-    "dtype",
-    "quantization",
-    "enforce_eager",
-    "gpu_memory_utilization",
-    "seed",
-    "extra",
-    "env",
-    "additional_config",
-)
+OF_A_START = ("dtype", "quantization", "enforce_eager", "gpu_memory_utilization")
+# Unset unless the user sets them: what model.serve has of them stays out (config/serving.py).
+UNSET = ("seed", "extra", "env", "additional_config")
 
 
 class Attached:
@@ -133,16 +126,17 @@ class Attached:
         if wrong := _address(config.engine):
             return [Problem(wrong)]
         engine, usual = config.engine, config.model.serve
+        changed = [name for name in OF_A_START if getattr(engine, name) != getattr(usual, name)]
+        changed += [name for name in UNSET if getattr(engine, name)]
         found = [
             f"engine.{name}: the server is already running, so this has no effect"
-            for name in OF_A_START
-            if getattr(engine, name) != getattr(usual, name, type(getattr(engine, name))())
+            for name in changed
         ]
         found += [
             f"parallelism.{name}={getattr(config.parallelism, name)}: the server is already "
             "running, so this has no effect"
             for name in ("tp", "pp", "dp", "ep")
-            if getattr(config.parallelism, name) != getattr(usual, name, 1)
+            if getattr(config.parallelism, name) != getattr(usual, name)
         ]
         return [Problem(line, otherwise="remove it") for line in found]
 

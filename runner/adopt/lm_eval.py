@@ -1,4 +1,4 @@
-"""python -m runner.adopt: convert a model file of vllm-ascend's accuracy test.
+"""The model files of vllm-ascend's lm-eval test (tests/e2e/models/configs/*.yaml).
 
 That test reads one YAML file a model (docs/original.md says which keys, and what it does with the
 others). What it leaves out is filled with that test's defaults, not with ours.
@@ -6,37 +6,15 @@ others). What it leaves out is filled with that test's defaults, not with ours.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import re
-import sys
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig
-
-from runner.config import loading, places
-from runner.config.composition import compose
+from runner.adopt.adopted import DEFAULTS as TASKS_OF_BASELINES
+from runner.adopt.adopted import Adopted, LeftToAnother, model_text
+from runner.adopt.reading import identity, slug
 from runner.config.rules import BACKENDS
 from runner.errors import UserError
-from runner.messages import complain, tell, warn
-from runner.status import USAGE_ERROR
 
-HELP = """\
-Converts a model file of vllm-ascend's accuracy test (tests/e2e/models/configs/*.yaml) to a model
-file of this runner, checks it and prints it. --output writes it to a new file instead:
-
-  python -m runner.adopt Qwen3-8B.yaml --output DIR/model/my_qwen3.yaml
-  python -m runner --config-dir DIR model=my_qwen3
-
-Keys that the original test silently ignores are listed on standard error.
-
-Exit status: 0 converted · 1 not converted
-"""
-CHOICE = "adopted"
 # Its keys below `serve`, and ours below `model`.
 SERVE = {
     "trust_remote_code": "trust_remote_code",
@@ -67,39 +45,13 @@ INSTEAD = {
 }
 
 
-class LeftToAnother(UserError):
-    """A file that the original test skips."""
-
-
-@dataclass(frozen=True)
-class Adopted:
-    """A converted file: its `model_name`, the `text` of our model file, and the dropped keys."""
-
-    model_name: str
-    text: str
-    dropped: tuple[str, ...]
-
-    def compose(self, overrides: list[str]) -> DictConfig:
-        """Return this model composed with conf/ and the overrides.
-
-        Raises:
-            UserError: as `python -m runner` would with the file at hand.
-        """
-        with tempfile.TemporaryDirectory() as directory:
-            group = Path(directory) / "model"
-            group.mkdir()
-            (group / f"{CHOICE}.yaml").write_text(self.text, encoding="utf-8")
-            return compose([f"model={CHOICE}", *overrides], directory)
-
-
-def adopt(file: Path) -> Adopted:
-    """Convert the file.
+def adopt(file: Path, content: dict[str, Any]) -> Adopted:
+    """Convert the content of the file.
 
     Raises:
         LeftToAnother: for a speech model.
         UserError: with a line for each thing in the file that it cannot mean.
     """
-    content = _read(file)
     if content.get("model_type") == "vllm-asr":
         raise LeftToAnother("model_type=vllm-asr: lm-eval has no task for speech recognition")
     problems: list[str] = []
@@ -111,37 +63,20 @@ def adopt(file: Path) -> Adopted:
     baselines = _baselines(content.get("tasks"), problems)
     asked = _asked(content, problems)
     model = {
-        "defaults": [{"override /task@_global_.task": "baselines"}],
-        "name": re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "model",
+        "defaults": TASKS_OF_BASELINES,
+        "name": slug(file.stem),
         "pretrained": name,
         "backend": backend,
         **_served(content.get("serve") or {}, problems),
         "ask": {task: asked for task in baselines},
         **({"hardware": str(content["hardware"])} if content.get("hardware") else {}),
-        "source": f"{file.name} (SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]})",
+        "source": identity(file),
         "baselines": baselines,
     }
-    text = yaml.dump(model, Dumper=_Plain, sort_keys=False, allow_unicode=True)
-    if "${" in text:
-        problems.append(
-            f"{file.name}: contains ${{, which is plain text in the original but an interpolation "
-            "here"
-        )
+    text = model_text(model, file, problems)
     if problems:
         raise UserError(*problems)
     return Adopted(str(name), text, tuple(_dropped(content)))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: must be a mapping with model_name and tasks")
-    return {str(key): value for key, value in content.items()}
 
 
 def _served(serve: Any, problems: list[str]) -> dict[str, Any]:
@@ -232,58 +167,3 @@ def _instead(key: str) -> str:
     mapping, dot, name = key.partition(".")
     ours = INSTEAD.get(key) or (INSTEAD.get(mapping) and f"{INSTEAD[mapping]}{dot}{name}")
     return f"; use {ours}=… instead" if ours else ""
-
-
-class _Plain(yaml.SafeDumper):
-    """Every mapping in full: what all tasks share is written out for each."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print or write the model file; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m runner.adopt",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", type=Path, metavar="FILE.yaml")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write to this file instead of standard output"
-    )
-    try:
-        given = parser.parse_args(arguments)
-    except SystemExit as error:
-        return USAGE_ERROR if error.code else 0
-    try:
-        adopted = adopt(given.file)
-        loading.load(adopted.compose(["tracking=off"]))
-        for line in adopted.dropped:
-            tell(f"{given.file.name}: {line}")
-        _write(adopted.text, given.output)
-        if given.output is not None and given.output.stem in places.choices("model"):
-            warn(
-                f"model={given.output.stem} is also a built-in model; with --config-dir "
-                f"{given.output.parent.parent} your file is used, without it the built-in one"
-            )
-    except UserError as error:
-        complain(error)
-        return USAGE_ERROR
-    return 0
-
-
-def _write(text: str, file: Path | None) -> None:
-    if file is None:
-        print(text, end="")
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except OSError as error:
-        raise UserError(f"--output={file}: {error.strerror}") from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())
