@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from runner.config.places import TASKS
 from runner.config.schema import RunConfig
+from runner.config.task_files import packaged
 from runner.digest import (
     digest_data,
     digest_directories,
@@ -61,6 +63,8 @@ def gathered(found: Findings, environment: Environment) -> Facts:
         (task.include_path, *_edited_tasks(environment)),
         task.data_dir,
     )
+    if any(map(packaged, task.names)):
+        named = (*named, TASKS)
     data = [Path(each).expanduser() for each in (task.data_dir, task.include_path) if each]
     return replace(
         facts,
