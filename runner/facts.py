@@ -31,7 +31,7 @@ from runner.variables import moving, parts
 
 # System components that can change the engine's results.
 MACHINE = ("cann", "driver", "firmware")
-ASKS = ("lm-eval", OURS)
+ASKS = (*SCORING, OURS)
 
 
 def at_hand(found: Findings, environment: Environment) -> Facts:
