@@ -19,7 +19,7 @@ from runner.digest import (
     last_changes,
     last_changes_of_data,
 )
-from runner.environment import ON_PATH, Environment
+from runner.environment import ON_PATH, SCORING, Environment
 from runner.hub_ids import is_path
 from runner.inputs.paths import contents, local_paths
 from runner.inputs.task_data import named_by_tasks
