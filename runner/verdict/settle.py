@@ -96,6 +96,7 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         evidence=finding.evidence,
         whole=result.whole,
         tolerated=_tolerated(case, baseline),
+        answers=result.repeated.samples if result.repeated is not None else 1,
     )
 
 
@@ -111,8 +112,8 @@ def _needed(drop: Drop, samples: int | None, margin: float) -> str:
     answers = repeated.answers_needed(drop.n, margin)
     if answers is None:
         return (
-            f"{questions} are needed to decide; more samples of these {drop.n} questions are not "
-            "enough"
+            f"{questions} are needed to decide; more samples of these {drop.n} questions in this "
+            "run are not enough"
         )
     return f"{questions}, or {answers:,} samples of each of these {drop.n}, are needed to decide"
 
