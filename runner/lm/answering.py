@@ -38,8 +38,16 @@ class Progress(Protocol):
     def advance(self, requests: int) -> None:
         """Record that `requests` more requests have been answered."""
 
-    def beat(self, seconds_left: Callable[[], float | None] | None = None) -> None:
-        """Record an engine step. `seconds_left` estimates the time until all answers are there."""
+    def beat(
+        self,
+        seconds_left: Callable[[], float | None] | None = None,
+        tokens: Callable[[], int | None] | None = None,
+    ) -> None:
+        """Record an engine step.
+
+        `seconds_left` estimates the time until all answers of the batch are there, and `tokens`
+        counts those generated so far.
+        """
 
     def end(self) -> None:
         """Record that no request is waiting for the engine; lm-eval's own work follows."""

@@ -43,7 +43,7 @@ class Heard:
     def advance(self, requests: int) -> None:
         self.done += requests
 
-    def beat(self, seconds_left: Any = None) -> None:
+    def beat(self, seconds_left: Any = None, tokens: Any = None) -> None:
         self.beats += 1
 
     def end(self) -> None: ...
