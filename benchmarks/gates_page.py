@@ -37,6 +37,7 @@ tell, and does so for every accuracy gate of vllm-ascend's nightly, weekly and l
     python -m runner.audit qwen3_8b                                # a model of conf/model
     python -m runner.audit path/to/model.yaml verdict=not_worse    # your file, another rule
     python -m runner.audit tests/e2e/models/configs/*.yaml         # vllm-ascend's model files
+    python -m runner.audit tests/e2e/nightly/single_node/models/configs/*.yaml   # and nightly files
 
 For each gate, the command prints how often it passes a stack that lost 0, 2, 5 or 10 points, and
 how often it fails an unchanged stack, followed by one sentence. It needs no engine, data set or

@@ -17,13 +17,15 @@ HELP = """\
 Computes how often a gate passes a stack that lost accuracy, and how often it fails an unchanged
 one. A gate is a baseline with the rule that judges it. Starts no engine and downloads nothing.
 
-Each argument is a model of conf/model, a model file of yours, or a model file of vllm-ascend's
-accuracy test. An argument with = is a setting of the run, such as verdict=not_worse.
+Each argument is a model of conf/model, a model file of yours, or a file of vllm-ascend's accuracy
+tests: a model file or a nightly file. An argument with = is a setting of the run, such as
+verdict=not_worse.
 
 Examples
   python -m runner.audit qwen3_8b
   python -m runner.audit qwen3_8b verdict=not_worse verdict.margin=0.02
   python -m runner.audit tests/e2e/models/configs/*.yaml --samples 4
+  python -m runner.audit tests/e2e/nightly/single_node/models/configs/*.yaml
 
 docs/gates.md says what is assumed, and audits the gates of vllm-ascend.
 

@@ -1,4 +1,4 @@
-"""The gates of model files: ours by name or path, and those of vllm-ascend's accuracy test."""
+"""The gates of model files: ours by name or path, and those of vllm-ascend's accuracy tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from runner.adopt import adopt
+from runner.adopt import adopt, cases
+from runner.adopt.nightly import is_nightly
 from runner.audit.entry import Entry
 from runner.audit.sizes import BINARY, questions
 from runner.baseline import Baseline
@@ -37,30 +38,47 @@ def gates(name: str, overrides: Sequence[str]) -> list[Entry]:
         LeftToAnother: for a file of vllm-ascend's that its accuracy test skips.
         UserError: if there is no such model or file, or `python -m runner` would reject it.
     """
-    config = loading.load(_composed(name, [*SETTINGS, *overrides]))
-    shown = Path(name).stem if name.endswith(SUFFIXES) else name
-    found = [entry for task in config.task.names for entry in _of_task(shown, task, config)]
-    if not found:
-        raise UserError(f"{name}: has no baselines for {', '.join(config.task.names)}")
+    found = []
+    for shown, composed in _composed(name, [*SETTINGS, *overrides]):
+        config = loading.load(composed)
+        entries = [entry for task in config.task.names for entry in _of_task(shown, task, config)]
+        if not entries:
+            raise UserError(f"{name}: has no baselines for {', '.join(config.task.names)}")
+        found += entries
     return found
 
 
-def _composed(name: str, overrides: list[str]) -> DictConfig:
+def _composed(name: str, overrides: list[str]) -> list[tuple[str, DictConfig]]:
+    """The configuration of each model that the name or file stands for, and its name in the table.
+
+    Only a nightly file of vllm-ascend's has several.
+    """
     if not name.endswith(SUFFIXES):
-        known = places.choices("model")
-        if name not in known:
-            near = suggestion(name, tuple(known))
-            raise UserError(f"{name}: no such model in conf/model, and not a .yaml file.{near}")
-        return compose([f"model={name}", *overrides])
+        return [(name, _own(name, overrides))]
     file = Path(name).expanduser()
     content = _content(file)
-    if "model_name" in content:
-        return adopt(file).compose(overrides)
-    if "pretrained" not in content:
+    if "pretrained" in content:
+        return [(file.stem, _own_file(file, overrides))]
+    if "model_name" not in content and not is_nightly(content):
         raise UserError(
             f"{file}: not a model file: it has neither pretrained, as those of this runner, nor "
-            "model_name, as those of vllm-ascend's accuracy test"
+            "model_name or test_cases, as those of vllm-ascend's accuracy tests"
         )
+    return [
+        (f"{file.stem} {case}" if case else file.stem, adopt(file, case).compose(overrides))
+        for case in cases(file)
+    ]
+
+
+def _own(name: str, overrides: list[str]) -> DictConfig:
+    known = places.choices("model")
+    if name not in known:
+        near = suggestion(name, tuple(known))
+        raise UserError(f"{name}: no such model in conf/model, and not a .yaml file.{near}")
+    return compose([f"model={name}", *overrides])
+
+
+def _own_file(file: Path, overrides: list[str]) -> DictConfig:
     if file.absolute().parent.name == "model":  # its directory may have task files as well
         return compose([f"model={file.stem}", *overrides], file.absolute().parent.parent)
     with tempfile.TemporaryDirectory() as directory:

@@ -259,7 +259,7 @@ def test_a_rejected_file_does_not_affect_the_others(
     files = [
         write(tmp_path / "Some-7B-Instruct.yaml", TEXT),
         write(tmp_path / "Speech.yaml", speech),
-        write(tmp_path / "Other.yaml", {"test_cases": []}),
+        write(tmp_path / "Other.yaml", {"other": 1}),
     ]
     assert main([*map(str, files), "--json"]) == 1
     printed = capsys.readouterr()
@@ -346,3 +346,15 @@ def test_the_examples_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
             "tests/e2e/models/configs/*.yaml": str(tmp_path / "original.yaml"),
         }
         assert said(capsys, *(files.get(word, word) for word in words)), words
+
+
+def test_nightly_files_are_audited_with_all_their_cases() -> None:
+    files = Path(__file__).parents[1] / "nightly_files"
+    aime = gates(str(files / "aime.yaml"), [])
+    assert {(each.file, each.questions, each.rule) for each in aime} == {("aime", 30, "absolute")}
+    found = gates(str(files / "textvqa.yaml"), [])
+    assert [(each.file, each.baseline, each.tolerance) for each in found] == [
+        ("textvqa heron", 0.88, 0.03),
+        ("textvqa heron/images", 0.79, 0.05),
+    ]
+    assert [bool(each.unaudited) for each in found] == [False, True]

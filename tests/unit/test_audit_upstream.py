@@ -92,3 +92,23 @@ def test_a_checkout_is_read_case_by_case(tmp_path: Path) -> None:
     )
     assert flexible["baseline"] == "0.71"
     assert (ceval["metric"], ceval["n"]) == ("acc", "")
+
+
+def test_the_readmes_line_is_that_of_the_page() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+
+    def of_nightly(row: str) -> int:
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {row}"))
+        return int(line.split("|")[2])
+
+    audited = of_nightly("gates ") - of_nightly("not audited")
+    weak = of_nightly("pass a 10-point loss in more than half")
+    for name, line in (
+        (
+            "README.md",
+            "Of {} accuracy gates in vllm-ascend's nightly tests, {} pass a stack that lost",
+        ),
+        ("README.zh.md", "夜间测试的 {} 个精度门禁中，\n有 {} 个会在一半以上的运行中放过"),
+    ):
+        text = (DOCS.parent / name).read_text(encoding="utf-8")
+        assert line.format(audited, weak) in text
