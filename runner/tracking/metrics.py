@@ -40,8 +40,8 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
     for each in outcome.tasks:
         if each.evaluated:
             name = in_name(each.task)
-            found[f"{name}/unparsable"] = each.unparsable / each.evaluated
-            found[f"{name}/degenerate"] = each.degenerate_answers / (each.answers or each.evaluated)
+            found[f"{name}/unparsable"] = each.unparsable / each.scored
+            found[f"{name}/degenerate"] = each.degenerate_answers / (each.answers or each.scored)
     found |= {f"perf/{name}": value for name, value in outcome.timings.items()}
     if outcome.feeding is not None:
         shares = {"stepping": outcome.feeding.stepping, "queued": outcome.feeding.queued}
@@ -53,7 +53,7 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
     seconds = sum(task.seconds for task in outcome.tasks)
     if seconds > 0:
         tokens = sum(task.output_tokens for task in outcome.tasks)
-        samples = sum(task.evaluated for task in outcome.tasks)
+        samples = sum(task.scored for task in outcome.tasks)
         found["perf/output_tokens_per_s"] = tokens / seconds
         found["perf/samples_per_s"] = samples / seconds
     return found
