@@ -39,10 +39,12 @@ MOVING = (
     "compressed-tensors",
     "tokenizers",
 )
+# Packages whose code asks and scores.
+SCORING = ("lm-eval", "math-verify", "latex2sympy2-extended")
 # Every package that can change a result or that the report mentions.
 PACKAGES = (
     *MOVING,
-    "lm-eval",
+    *SCORING,
     "datasets",
     "hydra-core",
     "omegaconf",
@@ -164,7 +166,7 @@ def collect(kind: Platform, python_path: str = "") -> Environment:
 
 
 def _code(python_path: str) -> dict[str, Code]:
-    names = [*MOVING, *packages.engine_plugins(), "lm-eval", *AT_START]
+    names = [*MOVING, *packages.engine_plugins(), *SCORING, *AT_START]
     found = {**packages.code_of(names, python_path), OURS: packages.own_code()}
     if ahead := packages.ahead_of_all(python_path):
         found[ON_PATH] = ahead

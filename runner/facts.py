@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from runner.config.places import TASKS
 from runner.config.schema import RunConfig
+from runner.config.task_files import packaged
 from runner.digest import (
     digest_data,
     digest_directories,
@@ -17,7 +19,7 @@ from runner.digest import (
     last_changes,
     last_changes_of_data,
 )
-from runner.environment import ON_PATH, Environment
+from runner.environment import ON_PATH, SCORING, Environment
 from runner.hub_ids import is_path
 from runner.inputs.paths import contents, local_paths
 from runner.inputs.task_data import named_by_tasks
@@ -29,7 +31,7 @@ from runner.variables import moving, parts
 
 # System components that can change the engine's results.
 MACHINE = ("cann", "driver", "firmware")
-ASKS = ("lm-eval", OURS)
+ASKS = (*SCORING, OURS)
 
 
 def at_hand(found: Findings, environment: Environment) -> Facts:
@@ -61,6 +63,8 @@ def gathered(found: Findings, environment: Environment) -> Facts:
         (task.include_path, *_edited_tasks(environment)),
         task.data_dir,
     )
+    if any(map(packaged, task.names)):
+        named = (*named, TASKS)
     data = [Path(each).expanduser() for each in (task.data_dir, task.include_path) if each]
     return replace(
         facts,

@@ -85,11 +85,13 @@ class Heartbeat(Event):
     """The engine has made `steps` steps in all.
 
     `seconds_left` estimates the time until all requests of the batch are answered. It is None if
-    there is no estimate yet, and missing if there will be none.
+    there is no estimate yet, and missing if there will be none. `tokens` counts the generated
+    tokens of the batch, where the engine tells.
     """
 
     steps: int
     seconds_left: float | Literal[Missing.MISSING] | None = MISSING
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("package_path", lambda path: str(PACKAGE / path), replace=True)
     OmegaConf.register_new_resolver("weights_name", weights_name, replace=True)
     OmegaConf.register_new_resolver("with_canary", _with_canary, replace=True)
+    OmegaConf.register_new_resolver("if_thinking", _if_thinking, replace=True)
     OmegaConf.register_new_resolver("tracking_uri", tracking_uri, replace=True)
     OmegaConf.register_new_resolver("detected_platform", lambda: detect().name, replace=True)
     OmegaConf.register_new_resolver("cuda_or_cpu", lambda: cuda_or_cpu().name, replace=True)
@@ -52,6 +53,11 @@ def _with_canary(names: Sequence[str], below: str) -> str | None:
     """A directory of the canary's, where one of its tasks is asked."""
     tasks = {file.stem.lstrip("_") for file in (PACKAGE / "canary" / "tasks").glob("*.yaml")}
     return str(PACKAGE / below) if tasks & set(names) else None
+
+
+def _if_thinking(enabled: bool | None, thinking: Any, otherwise: Any) -> Any:
+    """One of two values; models that can do both think unless they are told not to."""
+    return otherwise if enabled is False else thinking
 
 
 def tracking_uri() -> str:

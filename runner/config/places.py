@@ -9,6 +9,8 @@ from runner.errors import UserError
 PACKAGE = Path(__file__).parent.parent
 # Data sets of the package, a directory for each id.
 DATA_SETS = PACKAGE / "canary" / "datasets"
+# The package's task files for chat models; lm-eval's own tasks are in lm-eval.
+TASKS = PACKAGE / "tasks"
 CONFIG_NAME = "config"
 # Directories of a user's own (--config-dir), which come before conf/ (hydra_plugins/), and what
 # Hydra's record of a run calls them.

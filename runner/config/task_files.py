@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from runner.config.places import TASKS
 from runner.errors import UserError
 
 # What `dataset_path` may hold for Hugging Face's `datasets` to read files (`data_files`): formats,
@@ -48,6 +49,12 @@ def named(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     if problems:
         raise UserError(*problems)
     return found, files
+
+
+def packaged(name: str) -> Path | None:
+    """Return the package's own file for the task, if it has one."""
+    file = TASKS / f"{name}.yaml"
+    return file if "/" not in name and file.is_file() else None
 
 
 def reason(error: Exception) -> str:

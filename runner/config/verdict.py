@@ -71,6 +71,8 @@ class VerdictConfig:
     """Whether a partial run (task.limit) can pass isclose and not_worse."""
     allow_degenerate: bool = False
     """Whether a run with many degenerate answers (repeated, garbled or empty text) can pass."""
+    allow_cut: bool = False
+    """Whether a run can pass in which the token limit stopped more than 5 % of the answers."""
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:

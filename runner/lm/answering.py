@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runner.errors import UserError
 from runner.lm.answer import Answer
 from runner.outcome import Feeding
 from runner.served import Served, Speculation
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
 
 # A task's name and the function that runs the task to completion.
 Named = tuple[str, Callable[[], None]]
+
+
+def refuse_without_room(answer: int, max_model_len: int) -> None:
+    """Raise a UserError if the longest answer leaves no token for a prompt."""
+    if answer >= max_model_len:
+        raise UserError(
+            f"engine.max_model_len={max_model_len}: no room for a prompt in addition to an answer "
+            f"of {answer} tokens; raise it, or lower task.max_gen_toks"
+        )
 
 
 class Progress(Protocol):
@@ -28,8 +38,16 @@ class Progress(Protocol):
     def advance(self, requests: int) -> None:
         """Record that `requests` more requests have been answered."""
 
-    def beat(self, seconds_left: Callable[[], float | None] | None = None) -> None:
-        """Record an engine step. `seconds_left` estimates the time until all answers are there."""
+    def beat(
+        self,
+        seconds_left: Callable[[], float | None] | None = None,
+        tokens: Callable[[], int | None] | None = None,
+    ) -> None:
+        """Record an engine step.
+
+        `seconds_left` estimates the time until all answers of the batch are there, and `tokens`
+        counts those generated so far.
+        """
 
     def end(self) -> None:
         """Record that no request is waiting for the engine; lm-eval's own work follows."""

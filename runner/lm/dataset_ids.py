@@ -11,6 +11,7 @@ from lm_eval.tasks import TaskManager
 from runner.config.task_files import FILE_READERS
 from runner.config.usage import suggestion
 from runner.errors import UserError
+from runner.lm.task_index import task_directories
 
 
 def data_sets(names: list[str], include_path: str | None) -> dict[str, dict[str, str | None]]:
@@ -19,7 +20,7 @@ def data_sets(names: list[str], include_path: str | None) -> dict[str, dict[str,
     Raises:
         UserError: for a name that lm-eval does not know, or one whose data is in no repository.
     """
-    manager = TaskManager(include_path=include_path)
+    manager = TaskManager(include_path=task_directories(include_path))
     known = tuple(manager.all_tasks)
     unknown = [
         f"task.names={name}: lm-eval has no such task.{suggestion(name, known)}"

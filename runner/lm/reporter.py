@@ -64,7 +64,11 @@ class Reporter:
         if not requests or self.done >= self.total or time.monotonic() - self.told_at >= PROGRESS_S:
             self._progress()
 
-    def beat(self, seconds_left: Callable[[], float | None] | None = None) -> None:
+    def beat(
+        self,
+        seconds_left: Callable[[], float | None] | None = None,
+        tokens: Callable[[], int | None] | None = None,
+    ) -> None:
         """Count an engine step, and report the steps once a second."""
         self.steps += 1
         now = time.monotonic()
@@ -73,7 +77,8 @@ class Reporter:
         if now - self.beaten >= HEARTBEAT_S:
             self.beaten = now
             left = MISSING if seconds_left is None else seconds_left()
-            self.send(Heartbeat(self.steps, left))
+            made = tokens() if tokens is not None else None
+            self.send(Heartbeat(self.steps, left, made))
 
     def end(self) -> None:
         self.send(RequestsFinished(self.task, self.steps))

@@ -13,6 +13,7 @@ from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._index import Entry, TaskIndex
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from runner.config.places import TASKS
 from runner.config.task_files import FILE_READERS, reason
 from runner.config.usage import suggestion
 from runner.errors import UserError
@@ -27,7 +28,7 @@ class IndexedTasks(TaskManager):
     def __init__(
         self, include_path: str | None, include_defaults: bool, files: Mapping[str, str]
     ) -> None:
-        """Index the tasks of `include_path` and, with `include_defaults`, lm-eval's own.
+        """Index the package's tasks, those of `include_path` and, if wanted, lm-eval's own.
 
         `files` are single task files by task name; they take precedence over indexed files.
 
@@ -39,7 +40,9 @@ class IndexedTasks(TaskManager):
         self.unreadable: dict[Path, str] = {}
         self.by_name: dict[str, list[Path]] = {}
         with replaced(_index, "load_yaml", self._load_yaml):
-            super().__init__(include_path=include_path, include_defaults=include_defaults)
+            super().__init__(
+                include_path=task_directories(include_path), include_defaults=include_defaults
+            )
         self._factory = _Factory()
         for name, file in files.items():
             self._index[name] = _entry(name, Path(file))
@@ -90,6 +93,11 @@ class IndexedTasks(TaskManager):
     def _claims(self, file: Path, name: str) -> bool:
         line = rf"^[ {{]*\"?(?:task|group)\"?: *[\"']?{re.escape(name)}[\"']?\s*(?:[,#].*)?$"
         return re.search(line, file.read_text(errors="replace"), re.MULTILINE) is not None
+
+
+def task_directories(include_path: str | None) -> list[str | Path]:
+    """Directories of task files besides lm-eval's own; the last one that has a name wins."""
+    return [TASKS, *([include_path] if include_path is not None else [])]
 
 
 class _Factory(TaskFactory):

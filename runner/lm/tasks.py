@@ -59,13 +59,11 @@ def task_manager(
 ) -> IndexedTasks:
     """A task manager that knows the tasks; created once and then kept in `held`.
 
-    If `include_path` or the single `files` (by task name) contain all tasks, lm-eval's own
-    thousands of task files are not read.
+    If the package's tasks, `include_path` and the single `files` (by task name) contain all names,
+    lm-eval's own thousands of task files are not read.
     """
     files = files or {}
     for defaults in (False, True):
-        if include_path is None and not files and not defaults:
-            continue
         key = (include_path, tuple(files.values()), defaults)
         if key not in held:
             held[key] = IndexedTasks(include_path, defaults, files)

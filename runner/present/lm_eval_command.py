@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Collection
 
+from runner.config.task_files import packaged
 from runner.plan import Evaluation, Plan
 from runner.runtimes import runtime_of
 
@@ -37,7 +38,8 @@ def _command(plan: Plan, evaluation: Evaluation, greedy: bool) -> str:
     device = arguments.pop("device", None)  # lm-eval's command line also passes its --device
     words += ["--model_args", json.dumps(arguments, ensure_ascii=False)]
     words += ["--device", device] if device else []
-    words += ["--tasks", plan.task_files.get(evaluation.task, evaluation.task)]
+    file = plan.task_files.get(evaluation.task) or packaged(evaluation.task)
+    words += ["--tasks", str(file or evaluation.task)]
     if plan.include_path:
         words += ["--include_path", plan.include_path]
     if evaluation.apply_chat_template:

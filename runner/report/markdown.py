@@ -9,7 +9,7 @@ from runner.present.formats import cell, fenced, interval, number, of, plus_minu
 from runner.present.lm_eval_command import lm_eval_command
 from runner.present.template import template
 from runner.report.gates import weak_gates
-from runner.report.run_findings import departures, sampling
+from runner.report.run_findings import departures, repeats, sampling
 from runner.report.serving import serving
 from runner.report.stack import engine_settings, execution_mode, version, vllm_version
 from runner.status import Status
@@ -50,7 +50,12 @@ def render(
         version=lambda *names: version(environment, *names),
         vllm_version=vllm_version(plan, environment),
         lm_eval_command=lm_eval_command(plan, outcome.greedy_by_default),
-        notes=[*departures(outcome), *sampling(outcome), *weak_gates(plan, outcome, verdict)],
+        notes=[
+            *repeats(outcome),
+            *departures(outcome),
+            *sampling(outcome),
+            *weak_gates(plan, outcome, verdict),
+        ],
         serving=serving(outcome.served),
         log_tail=log_tail,
         command=command,

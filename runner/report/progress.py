@@ -62,6 +62,7 @@ class ProgressDisplay:
         self._began = 0.0
         self._last_line = 0.0
         self._estimate: float | Literal[Missing.MISSING] | None = MISSING
+        self._tokens_per_s = 0.0
 
     def __enter__(self) -> ProgressDisplay:
         if self._live is not None:
@@ -84,8 +85,8 @@ class ProgressDisplay:
                 self._say(f"warning: {text}")
             case Progress():
                 self._progress(event)
-            case Heartbeat(seconds_left=left):
-                self._heartbeat(left)
+            case Heartbeat(seconds_left=left, tokens=tokens):
+                self._heartbeat(left, tokens)
             case TaskFinished(task, seconds):
                 if not self._brief:
                     self._say(f"{task} finished in {seconds:.0f} s")
@@ -121,12 +122,15 @@ class ProgressDisplay:
         if event.done == 0 or self._asking is None or self._asking.task != event.task:
             self._began = self._last_line = time.monotonic()
             self._estimate = MISSING
+            self._tokens_per_s = 0.0
             if self._live is not None:
                 self._live.begin(_label(event), event.total)
         self._asking = event
         self._update()
 
-    def _heartbeat(self, left: float | Literal[Missing.MISSING] | None) -> None:
+    def _heartbeat(self, left: float | Literal[Missing.MISSING] | None, tokens: int | None) -> None:
+        if tokens is not None:
+            self._tokens_per_s = tokens / max(time.monotonic() - self._began, 1e-3)
         if left is not MISSING:
             self._estimate = left
         if self._asking is not None and self._asking.done < self._asking.total:
@@ -138,11 +142,13 @@ class ProgressDisplay:
         rate = done / max(now - self._began, 1e-3)
         # The first answers include the preparation of all prompts, so their rate is misleading.
         telling = done >= TELLING_SHARE * total
-        speed = f"{rate:.1f} requests/s"
+        tokens = f"{self._tokens_per_s:,.0f} tokens/s" if self._tokens_per_s else ""
+        shown = telling if self._live is not None else done > 0
+        speed = ", ".join(filter(None, [f"{rate:.1f} requests/s" if shown else "", tokens]))
         left = self._left(rate if telling else None)
         if self._live is not None:
-            self._live.update(done, speed if telling else "", left)
-        elif done and (now - self._last_line >= PLAIN_LINE_EVERY_S or done == total):
+            self._live.update(done, speed, left)
+        elif (done or tokens) and (now - self._last_line >= PLAIN_LINE_EVERY_S or done == total):
             self._last_line = now
             self._say(
                 ", ".join(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runner.evidence.degenerate import SAID
-from runner.outcome import Outcome, TaskOutcome
+from runner.outcome import MetricResult, Outcome, Repeated, TaskOutcome
+from runner.percent import percent
 from runner.plan import Plan
 from runner.present.formats import cut, number, of
 from runner.report.gates import weak_gates
@@ -53,7 +54,7 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     if outcome.tasks and not troubles:
         asked = sum(task.evaluated for task in outcome.tasks)
         found.append(f"All {asked} prompts fit, all answers finished and were parsed.")
-    found += sampling(outcome)
+    found += [*repeats(outcome), *sampling(outcome)]
     found += weak_gates(plan, outcome, verdict)
     found += [f"The attempt failed and was retried: {reason}." for reason in outcome.retries]
     found += [f"Overridden check: {line}" for line in plan.overruled]
@@ -96,10 +97,34 @@ def sampling(outcome: Outcome) -> list[str]:
             )
         if task.drawn:
             said.append(
-                f"{task.task}: answers are sampled at random (set by the task or "
-                "task.gen_kwargs); another run produces different answers."
+                f"{task.task}: answers are sampled at random, with seeds from task.seed; another "
+                "seed draws other answers."
             )
     return said
+
+
+def repeats(outcome: Outcome) -> list[str]:
+    """Return one sentence for each metric of a task whose questions were asked several times."""
+    return [
+        _repeats(task.task, metric, metric.repeated)
+        for task in outcome.tasks
+        for metric in task.metrics
+        if metric.task == task.task and metric.repeated is not None
+    ]
+
+
+def _repeats(task: str, metric: MetricResult, repeated: Repeated) -> str:
+    k = repeated.samples
+    said = f"{task} {metric.name}: avg@{k} {metric.value:.3f} over {metric.n} questions"
+    if repeated.passed is None:
+        return f"{said}, {k} samples each."
+    said += "".join(
+        f", pass@{size} {share:.3f}" for size, share in repeated.passed.items() if size > 1
+    )
+    said += f", maj@{k} {repeated.majority:.3f}" if repeated.majority is not None else ""
+    shares = {"always": repeated.always, "sometimes": repeated.sometimes, "never": repeated.never}
+    parts = (f"{percent(share)} {name}" for name, share in shares.items() if share is not None)
+    return f"{said}. Questions answered right: {', '.join(parts)}."
 
 
 def matters(outcome: Outcome) -> list[str]:
@@ -108,20 +133,23 @@ def matters(outcome: Outcome) -> list[str]:
 
 
 def _matters(task: TaskOutcome) -> Iterator[str]:
-    n = task.evaluated
+    n, scored = task.evaluated, task.scored
     if n != task.expected:
         yield f"{task.task}: {n} of {task.expected} samples were evaluated."
     if task.truncated:
-        yield f"{task.task}: {of(task.truncated, n)} prompts were left-truncated to max_model_len."
+        prompts = of(task.truncated, scored)
+        yield f"{task.task}: {prompts} prompts were left-truncated to max_model_len."
     if task.refused:
-        yield (
-            f"{task.task}: {of(task.refused, n)} prompts exceeded max_model_len and were not sent "
-            "to the engine."
-        )
-    answers = task.answers or n  # an older run's outcome does not count them
+        prompts = of(task.refused, scored)
+        yield f"{task.task}: {prompts} prompts exceeded max_model_len and were not sent."
+    answers = task.answers or scored  # an older run's outcome does not count them
     if task.cut_answers:
         cut = of(task.cut_answers, answers)
-        yield f"{task.task}: {cut} answers were stopped at the token limit."
+        thinking = f", {task.cut_thinking} of them while thinking" if task.cut_thinking else ""
+        yield f"{task.task}: {cut} answers were stopped at the token limit{thinking}."
+    if task.thought_only:
+        empty = of(task.thought_only, answers)
+        yield f"{task.task}: {empty} answers are empty after their reasoning."
     for each in task.degenerate:
         yield (
             f"{task.task}: {of(each.answers, answers)} answers {SAID[each.kind]}; see document "
@@ -129,7 +157,7 @@ def _matters(task: TaskOutcome) -> Iterator[str]:
         )
     if task.unparsable:
         drawn = f"; lm-eval guessed {task.guessed} of them at random" if task.guessed else ""
-        yield f"{task.task}: {of(task.unparsable, n)} answers could not be parsed{drawn}."
+        yield f"{task.task}: {of(task.unparsable, scored)} answers could not be parsed{drawn}."
         lucky = [each for each in task.metrics if each.task == task.task and each.luck]
         for metric in lucky:
             yield (
@@ -137,7 +165,7 @@ def _matters(task: TaskOutcome) -> Iterator[str]:
                 f"without them the value is {metric.value - metric.luck:.3f}."
             )
     if task.unmatched:
-        yield f"{task.task}: {of(task.unmatched, n)} samples have no recorded engine answer."
+        yield f"{task.task}: {of(task.unmatched, scored)} samples have no recorded engine answer."
     yield from _departures(task)
 
 

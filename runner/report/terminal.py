@@ -18,7 +18,7 @@ from runner.present import style
 from runner.present.formats import cut, interval, number, signed
 from runner.present.lm_eval_command import lm_eval_command
 from runner.report.gates import weak_gates
-from runner.report.run_findings import departures, limited, matters, sampling
+from runner.report.run_findings import departures, limited, matters, repeats, sampling
 from runner.report.serving import STARTED_AS, serving
 from runner.runtimes import runtime_of
 from runner.status import Status
@@ -87,7 +87,12 @@ def show_feeding(out: Console, outcome: Outcome) -> None:
 
 def show_matters(out: Console, outcome: Outcome) -> None:
     """Print caveats about the numbers."""
-    for sentence in (*limited(outcome), *matters(outcome), *sampling(outcome)):
+    for sentence in (
+        *repeats(outcome),
+        *limited(outcome),
+        *matters(outcome),
+        *sampling(outcome),
+    ):
         out.print(f"note: {sentence}")
 
 

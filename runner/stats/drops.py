@@ -50,7 +50,7 @@ class Repeats:
     @property
     def _reach(self) -> float:
         """Standard errors from no drop to a margin below which the bound is at 80 % power."""
-        return math.sqrt(2 * math.log(1 / ALPHA)) + NormalDist().inv_cdf(POWER)
+        return math.sqrt(2 * math.log(betting.STAKES / ALPHA)) + NormalDist().inv_cdf(POWER)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from runner.outcome import Outcome
+from runner.outcome import Outcome, TaskOutcome
 from runner.served import Served, Speculation
 from runner.status import Status
 from runner.tracking.names import in_name
@@ -42,6 +42,7 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
             name = in_name(each.task)
             found[f"{name}/unparsable"] = each.unparsable / each.scored
             found[f"{name}/degenerate"] = each.degenerate_answers / (each.answers or each.scored)
+            found |= _repeated(each)
     found |= {f"perf/{name}": value for name, value in outcome.timings.items()}
     if outcome.feeding is not None:
         shares = {"stepping": outcome.feeding.stepping, "queued": outcome.feeding.queued}
@@ -57,6 +58,25 @@ def metrics(outcome: Outcome, verdict: Verdict) -> dict[str, float]:
         found["perf/output_tokens_per_s"] = tokens / seconds
         found["perf/samples_per_s"] = samples / seconds
     return found
+
+
+def _repeated(task: TaskOutcome) -> dict[str, float]:
+    """What several samples of each question show, and the share of answers that were cut."""
+    found: dict[str, float | None] = {}
+    for metric in task.metrics:
+        if metric.task != task.task or (repeated := metric.repeated) is None:
+            continue
+        found[f"{in_name(task.task)}/cut"] = task.cut_answers / (task.answers or task.scored)
+        parts = [in_name(task.task), in_name(metric.metric)]
+        base = "/".join(parts if metric.filter == "none" else [*parts, in_name(metric.filter)])
+        k = repeated.samples
+        found |= {
+            f"{base}_pass_at_{k}": (repeated.passed or {}).get(k),
+            f"{base}_maj_at_{k}": repeated.majority,
+            f"{base}_always": repeated.always,
+            f"{base}_never": repeated.never,
+        }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _served(served: Served) -> dict[str, float]:

@@ -167,7 +167,7 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
         "allow_partial": config.verdict.allow_partial,
         "allow_degenerate": config.verdict.allow_degenerate,
     }
-    for setting in ("num_fewshot", "limit", "samples", "batch_size", "apply_chat_template"):
+    for setting in ("num_fewshot", "limit", "batch_size", "apply_chat_template", "samples"):
         each = [getattr(evaluation, setting) for evaluation in plan.evaluations]
         values[setting] = "+".join(dict.fromkeys(map(str, each)))
     values |= {f"extra.{name}": value for name, value in config.engine.extra.items()}

@@ -40,6 +40,8 @@ def reference(used: ReferenceUsed) -> str:
 
 def _samples(metric: MetricVerdict) -> str:
     count = f"{metric.samples_to_decide:,} samples"
+    if metric.answers > 1:
+        count = f"{metric.samples_to_decide:,} questions with {metric.answers} samples each"
     if metric.margin is None:
         return f"with {count}, a run without a drop passes with 95 % probability"
     return f"about {count} decide at this margin with 80 % power"

@@ -14,7 +14,7 @@ from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.stats import ALPHA
 from runner.status import EXIT_STATUS, Status
-from runner.verdict import degenerate, isclose, luck, not_worse, numerics, paired
+from runner.verdict import cut, degenerate, isclose, luck, not_worse, numerics, paired
 from runner.verdict.doubts import ALLOW, doubts_of, of_reference, other_samples
 from runner.verdict.result import MetricVerdict, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
@@ -85,6 +85,7 @@ def describe(config: VerdictConfig) -> str:
     """Describe the run's rule in one line."""
     allowed = f", {ALLOW}=true" if config.allow_partial else ""
     allowed += f", {degenerate.ALLOW}=true" if config.allow_degenerate else ""
+    allowed += f", {cut.ALLOW}=true" if config.allow_cut else ""
     if config.rule == "isclose":
         return isclose.describe(config.rtol) + allowed
     if config.rule == "numerics":
@@ -135,6 +136,7 @@ def _judge_task(
             limited=limited,
             other_samples=other_samples(evaluation, task) if held else "",
             degenerate=_degenerate(task, how.rule, config, against),
+            cut=_cut(task, how.rule, config, against),
         )
         rule = RULES[case.settings.rule]
         finding = rule(case)
@@ -143,6 +145,7 @@ def _judge_task(
             *of_engine,
             degenerate.broken_numbers(task),
             case.degenerate,
+            case.cut,
             case.other_samples,
             of_reference(evaluation, case.settings.rule, against),
             luck.doubt(case, rule, finding),
@@ -156,6 +159,7 @@ def _judge_task(
             doubts_of(task, task.evaluated),
             degenerate.broken_numbers(task),
             _degenerate(task, "numerics", config, against),
+            _cut(task, "numerics", config, against),
             of_reference(evaluation, "numerics", against),
         )
         found.append(_numerics(task, pairing, limited, config, ", ".join(filter(None, others))))
@@ -249,8 +253,18 @@ def _degenerate(
     """How many degenerate answers are more than is accepted; empty if all are."""
     if config.allow_degenerate:
         return ""
+    return degenerate.too_many(task, _of_reference(task, rule, against))
+
+
+def _cut(task: TaskOutcome, rule: str, config: VerdictConfig, against: Against | None) -> str:
+    """How many answers were cut, if that is more than is accepted; empty if not."""
+    return "" if config.allow_cut else cut.too_many(task, _of_reference(task, rule, against))
+
+
+def _of_reference(task: TaskOutcome, rule: str, against: Against | None) -> TaskOutcome | None:
+    """The reference run's task, for a rule that compares with it."""
     known = against.outcome.tasks if against is not None and rule in REFERENCE_RULES else ()
-    return degenerate.too_many(task, next((each for each in known if each.task == task.task), None))
+    return next((each for each in known if each.task == task.task), None)
 
 
 def _numerics(
@@ -299,6 +313,7 @@ def _doubts(outcome: Outcome, config: VerdictConfig) -> list[str]:
             doubts_of(task, task.evaluated),
             degenerate.broken_numbers(task),
             _degenerate(task, config.rule, config, None),
+            _cut(task, config.rule, config, None),
         )
         if doubt
     ]

@@ -63,6 +63,7 @@ def judge(case: Case) -> Finding:
         drop = drops.of_flips(worse, better, len(differences))
     else:
         drop = drops.of_differences(differences, span((*before.values, *after.values)))
+    moved = _moved(differences, "samples" if drop.repeated is None else "questions")
     grouped = clustered(case, groups)
     if grouped:
         tested = case.settings.cluster != "subject"
@@ -71,7 +72,7 @@ def judge(case: Case) -> Finding:
         drop=drop,
         baseline=before.value,
         clusters=len(set(groups)) if grouped else None,
-        evidence="; ".join(filter(None, (_moved(differences), cluster_words(case, groups)))),
+        evidence="; ".join(filter(None, (moved, cluster_words(case, groups)))),
     )
 
 
@@ -89,6 +90,6 @@ def _sides(pairing: Pairing) -> tuple[Sequence[Sample], Sequence[Sample]]:
     return [first for first, _ in pairing.pairs], [second for _, second in pairing.pairs]
 
 
-def _moved(differences: Sequence[float]) -> str:
+def _moved(differences: Sequence[float], counted: str) -> str:
     worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    return f"{worse} samples worse, {better} better"
+    return f"{worse} {counted} worse, {better} better"

@@ -15,7 +15,8 @@ from runner.status import Status
 class MetricVerdict:
     """The verdict on one metric with its baseline and uncertainty.
 
-    It was measured on `n` samples, of `whole` without the limit (None: no limit applied).
+    It was measured on `n` questions with `answers` samples each, of `whole` without the limit
+    (None: no limit applied).
     `interval` is the two-sided 95 % confidence interval of the value; `difference` is value minus
     baseline, in the metric's own unit. `baseline` is the reference run's value on the same samples
     where a rule compares with one; `baseline_origin` says where the number comes from.
@@ -55,6 +56,7 @@ class MetricVerdict:
     whole: int | None = None
     baseline_origin: str = ""
     tolerated: tuple[float | None, float | None] | None = None
+    answers: int = 1
 
     @property
     def name(self) -> str:

@@ -44,8 +44,9 @@ class Case:
     `samples` are the task's own under the metric's filter; `pairing` matches them, as its second,
     with the reference run's; `limited` says that this run was asked fewer samples on purpose, and
     `other_samples` why the baseline is of others than the run's, empty if it is of the same.
-    `degenerate` says how many answers are degenerate if that is more than is accepted, `stated`
-    what is known of the baseline's measurement. Samples are questions, with mean scores.
+    `degenerate` and `cut` say how many answers are degenerate or cut, if that is more than is
+    accepted; `stated` is what is known of the baseline's measurement. Samples are questions, with
+    mean scores.
     """
 
     result: MetricResult
@@ -57,6 +58,7 @@ class Case:
     limited: bool = False
     other_samples: str = ""
     degenerate: str = ""
+    cut: str = ""
     stated: Baseline | None = None
 
 

@@ -12,7 +12,7 @@ from runner.stats import ALPHA, shares
 from runner.stats.drops import Drop
 from runner.stats.several import holm
 from runner.status import Status
-from runner.verdict import degenerate, isclose
+from runner.verdict import cut, degenerate, isclose
 from runner.verdict.doubts import ALLOW
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Case, Finding
@@ -66,6 +66,8 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
             reason += f"; to allow a pass, remove task.limit or set {ALLOW}=true"
         if case.degenerate:
             reason += f"; if the model itself gives such answers, set {degenerate.ALLOW}=true"
+        if case.cut:
+            reason += f"; raise task.max_gen_toks, or set {cut.ALLOW}=true"
     elif judged.doubts:
         reason = f"{reason}; {judged.doubts}"
     baseline = case.baseline if finding.baseline is None else finding.baseline
@@ -94,6 +96,7 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         evidence=finding.evidence,
         whole=result.whole,
         tolerated=_tolerated(case, baseline),
+        answers=result.repeated.samples if result.repeated is not None else 1,
     )
 
 
@@ -109,8 +112,8 @@ def _needed(drop: Drop, samples: int | None, margin: float) -> str:
     answers = repeated.answers_needed(drop.n, margin)
     if answers is None:
         return (
-            f"{questions} are needed to decide; more samples of these {drop.n} questions are not "
-            "enough"
+            f"{questions} are needed to decide; more samples of these {drop.n} questions in this "
+            "run are not enough"
         )
     return f"{questions}, or {answers:,} samples of each of these {drop.n}, are needed to decide"
 

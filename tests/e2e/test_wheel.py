@@ -77,6 +77,13 @@ def test_canary_is_packaged(contents: set[str]) -> None:
     assert any(re.fullmatch(r"runner/canary/tasks/.+\.yaml", name) for name in contents)
 
 
+def test_chat_tasks_are_packaged(contents: set[str]) -> None:
+    directory = CHECKOUT / "runner" / "tasks"
+    files = [file for file in directory.iterdir() if file.is_file()]
+    assert len(files) >= 14
+    assert {f"runner/tasks/{file.name}" for file in files} <= contents
+
+
 def test_nothing_else_is_packaged(contents: set[str]) -> None:
     top = {name.split("/")[0] for name in contents}
     packages = {name for name in top if not name.endswith(".dist-info")}

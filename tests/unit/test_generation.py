@@ -47,7 +47,7 @@ def generated(
         stops,
         prompts,
         rooms or [100] * len(rows),
-        lambda: steps.append(None),
+        lambda tokens: steps.append(None),
     )
     ids = torch.tensor(prompts)
     took = [0] * len(rows)

@@ -217,12 +217,12 @@ def test_what_was_not_answered_is_counted_and_named(
     for sentence in (
         "mmmu_val: 60 of 61 samples were evaluated.",
         "mmmu_val: 1 (1.7 %) prompts were left-truncated to max_model_len.",
-        "mmmu_val: 1 (1.7 %) prompts exceeded max_model_len and were not sent to the engine.",
+        "mmmu_val: 1 (1.7 %) prompts exceeded max_model_len and were not sent.",
         "mmmu_val: 2 (3.3 %) answers were stopped at the token limit.",
         "mmmu_val: 3 (5.0 %) answers could not be parsed; lm-eval guessed 1 of them at random.",
         "mmmu_val: in 6 (10.0 %) samples, not all images are shown; see document 4 of "
         "mmmu_val_art.",
-        "mmmu_val: answers are sampled at random (set by the task or task.gen_kwargs)",
+        "mmmu_val: answers are sampled at random, with seeds from task.seed",
         "random guesses contribute 0.017 to acc; without them the value is 0.",
     ):
         assert sentence in said

@@ -471,6 +471,31 @@ def test_the_canary_needs_nothing(capsys: pytest.CaptureFixture[str], directory:
     assert not directory.exists()
 
 
+def test_the_data_of_the_packages_own_tasks(hub: Hub, directory: Path) -> None:
+    data = CHECKOUT / "tests" / "data" / "tasks"
+    for identifier in ("HuggingFaceH4/MATH-500", "Idavidrein/gpqa"):
+        files = [file for file in (data / identifier).rglob("*") if file.is_file()]
+        hub.datasets[identifier] = {
+            str(file.relative_to(data / identifier)): file.read_bytes() for file in files
+        }
+    words = ["model=qwen3_8b", "task.names=[math500_chat,gpqa_diamond_chat]", "engine=cpu"]
+    assert prepare.main([*words, "source.weights=local", f"source.dir={directory}"]) == 0
+    assert listed(directory).tasks == {
+        "math500_chat": ("HuggingFaceH4/MATH-500",),
+        "gpqa_diamond_chat": ("Idavidrein/gpqa",),
+    }
+    assert {
+        str(file.relative_to(directory / "data"))
+        for file in (directory / "data").rglob("*")
+        if file.is_file()
+    } == {
+        "HuggingFaceH4/MATH-500/README.md",
+        "HuggingFaceH4/MATH-500/test.jsonl",
+        "Idavidrein/gpqa/README.md",
+        "Idavidrein/gpqa/gpqa_diamond.csv",
+    }
+
+
 @pytest.mark.slow
 def test_as_a_person_starts_it(hub: Hub, directory: Path, tmp_path: Path) -> None:
     hub.datasets[QUESTIONS] = {

@@ -141,6 +141,27 @@ def test_the_worker_estimates_the_time_left_better_than_the_finished_requests(
     ]
 
 
+def test_tokens_are_progress_while_no_answer_is_finished(clock: Clock) -> None:
+    """Reasoning takes minutes before the first answer of all is there."""
+    console = log()
+    with ProgressDisplay(console) as display:
+        display.show(step(0))
+        for second, tokens in ((5, 4000), (10, 9000), (20, 30000)):
+            clock.now = 1000.0 + second
+            display.show(Heartbeat(second, seconds_left=None, tokens=tokens))
+        clock.now += 10
+        display.show(step(50))
+        display.show(step(0, task="mmlu"))
+        clock.now += 10
+        display.show(step(10, task="mmlu"))
+    assert written(console) == [
+        "gsm8k: 0/100 requests, 900 tokens/s",
+        "gsm8k: 0/100 requests, 1,500 tokens/s",
+        "gsm8k: 50/100 requests, 1.7 requests/s, 1,500 tokens/s",
+        "mmlu: 10/100 requests, 1.0 requests/s, 90 s left",
+    ]
+
+
 def test_an_estimate_ends_with_its_task(clock: Clock) -> None:
     console = log()
     with ProgressDisplay(console) as display:

@@ -17,7 +17,7 @@ from runner.config.schema import RunConfig
 PROJECT = Path(__file__).parent.parent.parent
 README = (PROJECT / "README.md").read_text()
 # Pages of docs/ whose commands can be composed as they are.
-COMMANDS = ("howto.md", "serving.md")
+COMMANDS = ("howto.md", "serving.md", "tasks.md")
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 
 

@@ -73,7 +73,7 @@ class Told:
     def advance(self, requests: int) -> None:
         self.words += [str(requests)] if requests else []
 
-    def beat(self, seconds_left: Any = None) -> None:
+    def beat(self, seconds_left: Any = None, tokens: Any = None) -> None:
         self.beats += 1
 
     def end(self) -> None:
@@ -137,7 +137,7 @@ def test_the_time_left_is_that_of_the_requests_in_flight_too(
     clock = "runner.runtimes.vllm.remaining.time.monotonic"
     monkeypatch.setattr(clock, lambda: float(engine.steps))
     left: list[float | None] = []
-    monkeypatch.setattr(told, "beat", lambda seconds_left: left.append(seconds_left()))
+    monkeypatch.setattr(told, "beat", lambda seconds_left, tokens: left.append(seconds_left()))
     stream.each("generate_until", ask(stream), [100] + [4] * 30)
     assert left[:19] == [None] * 19
     ratios = [(each or 0) / (99 - step) for step, each in enumerate(left[:99]) if step >= 19]

@@ -43,7 +43,7 @@ class Heard:
     def advance(self, requests: int) -> None:
         self.done += requests
 
-    def beat(self, seconds_left: Any = None) -> None:
+    def beat(self, seconds_left: Any = None, tokens: Any = None) -> None:
         self.beats += 1
 
     def end(self) -> None: ...
@@ -200,7 +200,13 @@ def test_a_setting_that_cannot_be_met_is_the_users_to_mend(
     lm: RecordedHFMultimodal, settings: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
+        lm.check_settings(settings)  # before the weights are loaded
+    with pytest.raises(UserError, match=said):
         lm.generate_until([read(0, "one", **settings)])
+
+
+def test_a_sampled_request_s_own_seed_is_no_unknown_setting(lm: RecordedHFMultimodal) -> None:
+    lm.check_settings({"do_sample": True, "temperature": 0.6, "seed": 7, "max_gen_toks": 8})
 
 
 def test_every_step_is_a_sign_of_life(lm: RecordedHFMultimodal) -> None:

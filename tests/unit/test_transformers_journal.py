@@ -79,7 +79,7 @@ def die(lm: RecordedHFMultimodal, requests: list[Any], journal: Journal, step: i
     lm.begin(None, journal)
     beats = iter(range(step))
 
-    def beat(seconds_left: Any = None) -> None:
+    def beat(seconds_left: Any = None, tokens: Any = None) -> None:
         if next(beats, None) is None:
             raise Died
 

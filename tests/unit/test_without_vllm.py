@@ -14,13 +14,19 @@ pytestmark = pytest.mark.slow
 
 CODE = """
 import json, sys
+from runner.errors import UserError
 from runner.runtimes.server.attached_models import MODEL_CLASSES
 left = [name for name in ("vllm", "ray", "torch") if name in sys.modules]
 lm = MODEL_CLASSES["vllm"](
     pretrained=sys.argv[1], dtype="auto", server={"url": "http://x/v1"}, progress=None
 )
 text = lm.apply_chat_template([{"role": "user", "content": "What is 1 plus 1?"}])
-print(json.dumps([left, text, lm.tok_encode(text), lm.max_length]))
+try:
+    lm.check_settings({"max_gen_toks": 4096})
+except UserError as error:
+    refused = str(error)
+lm.check_settings({"max_gen_toks": 4095, "until": []})
+print(json.dumps([left, text, lm.tok_encode(text), lm.max_length, refused]))
 """
 
 
@@ -28,8 +34,9 @@ def test_prompts_are_rendered_without_vllm() -> None:
     words = [sys.executable, "-c", CODE, str(WEIGHTS)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    left, text, tokens, longest = json.loads(done.stdout.splitlines()[-1])
+    left, text, tokens, longest, refused = json.loads(done.stdout.splitlines()[-1])
     assert left == []
     assert "What is 1 plus 1?" in text
     assert len(tokens) > 5
     assert longest == 4096
+    assert "engine.max_model_len=4096: no room for a prompt in addition to an answer of" in refused

@@ -35,6 +35,7 @@ class Batches:
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self._since = 0.0
+        self._tokens = 0
         self.begin(None)
 
     def begin(self, journal: Journal | None) -> None:
@@ -69,15 +70,17 @@ class Batches:
     def asking(self, kind: str, total: int) -> Iterator[None]:
         """Report progress and measure time while `total` requests are answered."""
         since = time.monotonic()
+        self._tokens = 0
         self.progress.begin(kind, total)
         yield
         self.progress.end()
         self._seconds += time.monotonic() - since
 
-    def step(self) -> None:
-        """Record one step of the model."""
+    def step(self, tokens: int = 0) -> None:
+        """Record one step of the model, and the number of tokens that it generated."""
         self._steps += 1
-        self.progress.beat()
+        self._tokens += tokens
+        self.progress.beat(tokens=lambda: self._tokens or None)
 
     def recall(self, question: Asked) -> tuple[Hashable, Answer | None]:
         """The key to `keep` the answer under, and an earlier attempt's answer if there is one."""

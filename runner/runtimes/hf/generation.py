@@ -113,13 +113,13 @@ class Batch(StoppingCriteria):
         stops: Sequence[str],
         prompts: Sequence[Sequence[int]],
         rooms: Sequence[int],
-        on_step: Callable[[], None],
+        on_step: Callable[[int], None],
     ) -> None:
         """Set up one row per prompt.
 
         `prompts` are token ids and `rooms` is the maximum number of new tokens of each row. An
         answer ends with one of the tokens `ends` or after one of the texts `stops`. `on_step` is
-        called after each step.
+        called after each step, with the number of tokens it added.
         """
         self.scores = _Scores()
         self._tokenizer = tokenizer
@@ -140,12 +140,13 @@ class Batch(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         chosen = input_ids[:, -1]
         self._numbers.append(_numbers(self.scores.latest, chosen))
+        running = sum(end is None for end in self._ended)
         for row, token in enumerate(chosen.tolist()):
             if self._ended[row] is None:
                 self._rows[row].append(token)
                 self._ended[row] = self._end(row)
                 self._seconds[row] = time.monotonic() - self._began
-        self._on_step()
+        self._on_step(running)
         done = [end is not None for end in self._ended]
         return torch.tensor(done, device=input_ids.device)
 

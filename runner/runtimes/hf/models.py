@@ -18,6 +18,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from runner.errors import UserError
 from runner.lm.answer import TOO_LONG, Answer
+from runner.lm.answering import refuse_without_room
 from runner.lm.repeats import SEED, first_seed, noted, repeats
 from runner.lm.template import Templated
 from runner.runtimes.hf.batches import Batches, Request
@@ -79,8 +80,10 @@ class RecordedHF(Templated, HFLM):
         settle(self.model.generation_config, self.tokenizer)
 
     def check_settings(self, settings: dict[str, Any]) -> None:
-        """Raise a UserError for a generation setting that transformers does not know."""
-        settled(settings, self.max_gen_toks, "", self.think_end_token)
+        """Raise a UserError for settings that transformers lacks, and for answers without room."""
+        given = {name: value for name, value in settings.items() if name != SEED}
+        known = settled(given, self.max_gen_toks, "", self.think_end_token)
+        refuse_without_room(known.room, self.max_length)
 
     @property
     def batch_size(self) -> int | str:
@@ -264,12 +267,8 @@ class RecordedHF(Templated, HFLM):
     def _encode(self, asked: list[dict[str, Any]], room: int) -> dict[str, torch.Tensor]:
         """The model's inputs: prompts padded on the left, and truncated there to leave room."""
         ids, mask = self.tok_batch_encode([each["prompt"] for each in asked])
+        refuse_without_room(room, self.max_length)
         longest = self.max_length - room
-        if longest < 1:
-            raise UserError(
-                f"engine.max_model_len={self.max_length}: no room for a prompt in addition to an "
-                f"answer of {room} tokens; raise it, or lower task.gen_kwargs.max_gen_toks"
-            )
         inputs = {"input_ids": ids[:, -longest:], "attention_mask": mask[:, -longest:]}
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 

@@ -98,6 +98,15 @@ def steps_in_this_process(engine: Engine) -> bool:
     return client is None or hasattr(client, "engine_core")  # vLLM's InprocClient has the core
 
 
+def unfinished_tokens(engine: Engine) -> int | None:
+    """Number of tokens that the running requests have generated; None if the engine can't tell."""
+    processor = getattr(engine.llm_engine, "output_processor", None)
+    if processor is None:
+        return None
+    texts = (state.detokenizer for state in processor.request_states.values())
+    return sum(int(text.num_output_tokens()) for text in texts if text is not None)
+
+
 def public_id(request: str) -> str:
     """The id that outputs use: `enqueue` returns "7-ab12cd34" for what the outputs call "7"."""
     return request.partition("-")[0]

@@ -19,7 +19,7 @@ from vllm import SamplingParams, TokensPrompt
 
 from runner.errors import UserError
 from runner.lm.answer import Answer, likelihood
-from runner.lm.answering import Named, Progress
+from runner.lm.answering import Named, Progress, refuse_without_room
 from runner.lm.images import opened
 from runner.lm.repeats import Repeat, noted, repeats
 from runner.lm.replaced import replaced
@@ -64,12 +64,16 @@ class FedVLLM(Templated, VLLM):
         self.model: Gate = Gate(engine, self.stream, max_length)
 
     def check_settings(self, settings: dict[str, Any]) -> None:
-        """Raise a UserError, with vLLM's reason, for generation settings that vLLM rejects."""
+        """Raise a UserError for settings that vLLM rejects, and for answers without room.
+
+        lm-eval would cut the whole prompt to make room for the answer.
+        """
         try:
             known, until, length = self.modify_gen_kwargs(settings, None, self.max_gen_toks)
             SamplingParams(max_tokens=length, stop=until, **known)
         except Exception as error:  # ValueError up to vLLM 0.23, a class of its own in 0.32
             raise UserError(f"generation_kwargs: vLLM rejects {settings}: {error}") from error
+        refuse_without_room(length, self.max_length)
 
     def begin(self, window: int | None, journal: Journal | None) -> None:
         """Prepare for another run, which must not depend on what the engine computed before.

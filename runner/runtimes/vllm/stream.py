@@ -20,7 +20,14 @@ from greenlet import getcurrent, greenlet
 
 from runner.lm.answer import Answer
 from runner.lm.answering import Named, Progress
-from runner.runtimes.vllm.engine import Engine, Question, enqueue, public_id, refused
+from runner.runtimes.vllm.engine import (
+    Engine,
+    Question,
+    enqueue,
+    public_id,
+    refused,
+    unfinished_tokens,
+)
 from runner.runtimes.vllm.remaining import Clock, Queue
 
 if TYPE_CHECKING:
@@ -55,7 +62,11 @@ class _Task(greenlet):
 
 @dataclass
 class _Batch:
-    """Requests that a task waits for; `steps` holds the engine steps of each finished one."""
+    """Requests that a task waits for; `steps` holds the engine steps of each finished one.
+
+    `tokens` counts the tokens of the longest answer of each finished request, `made` all tokens
+    that the engine generated for them.
+    """
 
     task: _Task
     kind: str
@@ -64,6 +75,7 @@ class _Batch:
     results: list[Any]
     steps: list[int] = field(default_factory=list)
     tokens: int = 0
+    made: int = 0
 
     @property
     def done(self) -> int:
@@ -210,7 +222,7 @@ class Stream:
         outputs = self.engine.llm_engine.step()
         self.tally.steps += 1
         self.tally.stepping_s += self._charge()
-        self.progress.beat(self._seconds_left)
+        self.progress.beat(self._seconds_left, self._generated)
         now = time.monotonic()
         answered: list[tuple[_Flight, Answer]] = []
         for output in outputs:
@@ -245,7 +257,9 @@ class Stream:
         batch, steps = request.batch, self.tally.steps - request.since
         batch.steps.append(steps)
         if steps:  # otherwise an earlier attempt answered it
-            batch.tokens += max((len(each.token_ids) for each in request.answers), default=0)
+            lengths = [len(each.token_ids) for each in request.answers]
+            batch.tokens += max(lengths, default=0)
+            batch.made += sum(lengths)
         if batch is self._announced:
             self.progress.advance(1)
         if batch.done == len(batch.results):
@@ -288,6 +302,13 @@ class Stream:
             in_chunks=self._chunk is not None,
         )
         return self._clock.seconds_left(queue, self.tally.steps)
+
+    def _generated(self) -> int | None:
+        """Tokens generated for the batch in the progress display; None if the engine can't tell."""
+        if self._announced is None or not self._announced.kind.startswith("generate"):
+            return None
+        running = unfinished_tokens(self.engine)
+        return None if running is None else self._announced.made + running
 
     def _charge(self) -> float:
         """Record the time since the last call, and return it.
