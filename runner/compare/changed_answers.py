@@ -109,13 +109,18 @@ def _rank(each: Changed) -> tuple[bool, bool, float, float]:
 
 
 def flipped(found: Sequence[Changed]) -> tuple[Changed, ...]:
-    """Return all flips, alternating between subjects and directions; near-ties come last."""
+    """Return all flips, alternating between subjects and directions; near-ties come last.
+
+    Sampled answers of a subject stay in the order of their changes, whatever the direction: a small
+    change is chance.
+    """
     ranks: Counter[tuple[str, bool, bool]] = Counter()
     ranked = []
     for place, each in enumerate(found):
         if each.flipped:
             near = each.change.kind is Kind.NEAR_TIE
-            group = (each.first.task, (each.better or 0) > 0, near)
+            better = (each.better or 0) > 0 and each.change.kind is not Kind.DRAWN
+            group = (each.first.task, better, near)
             ranked.append((near, ranks[group], place))
             ranks[group] += 1
     return tuple(found[place] for _, _, place in sorted(ranked))

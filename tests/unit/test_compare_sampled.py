@@ -146,13 +146,13 @@ def test_several_answers_show_a_drop_that_ends_with_3(
 
 def test_the_largest_changes_of_the_mean_come_first_with_an_answer_each(tmp_path: Path) -> None:
     before, after = [6] * 20, [6] * 20
-    after[4], after[2], after[3] = 5, 2, 8
+    after[4], after[2], after[3], after[6] = 4, 2, 8, 7
     write_run(tmp_path / "a", drawn(before, 8))
     write_run(tmp_path / "b", drawn(after, 8, seed=77))
     _, found = compared(tmp_path)
-    assert found["flips"] == 3
+    assert found["flips"] == 4
     shown = [(each["task"], each["doc_id"]) for each in found["shown"]]
-    assert shown == [("mini_colour", 1), ("mini_shape", 1), ("mini_colour", 2)]
+    assert shown == [("mini_colour", 1), ("mini_shape", 1), ("mini_colour", 2), ("mini_colour", 3)]
     worst = found["shown"][0]
     assert (worst["first"]["tally"], worst["second"]["tally"]) == ("6 of 8", "2 of 8")
     assert worst["first"]["scores"] == {"acc": 1.0}
@@ -166,7 +166,7 @@ def test_the_largest_changes_of_the_mean_come_first_with_an_answer_each(tmp_path
     page = "".join(Page((tmp_path / "page" / "compare.html").read_text()).text)
     assert "6 of 8 → 2 of 8" in page
     assert "answer 3 of 8" in page
-    assert "Changed scores (3)" in page
+    assert "Changed scores (4)" in page
     report = (tmp_path / "page" / "compare.md").read_text()
     assert "| worse | 6 of 8 → 2 of 8 | different draws |" in report
 
