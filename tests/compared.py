@@ -14,9 +14,10 @@ from PIL import Image
 from runner.environment import Environment
 from runner.lm.images import Album
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
-from runner.outcome import MetricResult, Outcome, State, TaskOutcome
+from runner.outcome import MetricResult, Outcome, Repeated, State, TaskOutcome
 from runner.plan import Evaluation, Plan
 from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.stats.repeated import components
 
 TASK, LEAVES = "mini", ("mini_colour", "mini_shape")
 # Token numbers of one-letter answers, and the end.
@@ -56,6 +57,33 @@ def rows(wrong: int, n: int = 100, start: int = 0) -> list[SampleRow]:
     return [row(start + place, "B" if place < wrong else "A") for place in range(n)]
 
 
+def drawn(
+    right: Sequence[int], samples: int, seed: int = 1234, tokens: int = 40, **other: Any
+) -> list[SampleRow]:
+    """Questions with `samples` sampled answers each, of which the first `right[n]` are right.
+
+    Equal seeds give equal texts. Answers have `tokens` tokens, and one more for each repeat.
+    """
+    return [
+        row(
+            place,
+            "A" if number < count else "B",
+            **{
+                "responses": [f"{'A' if number < count else 'B'}, says {seed + number}"],
+                "repeat": number,
+                "seeds": [1000 * place + seed + number],
+                "answer_tokens": [tokens + number],
+                "token_ids": [seed + number, *TOKENS.values()],
+                "logprobs": [-1.0] * 4,
+                "margins": [0.0] * 4,
+                **other,
+            },
+        )
+        for place, count in enumerate(right)
+        for number in range(samples)
+    ]
+
+
 def write_run(
     directory: Path,
     samples: Sequence[SampleRow],
@@ -71,7 +99,8 @@ def write_run(
     files = RunDirectory(directory)
     files.claim()
     write_atomic(files.config, config)
-    evaluation = Evaluation(TASK, None, True, True, None, "auto", {})
+    repeats = 1 + max((each.repeat for each in samples), default=0)
+    evaluation = Evaluation(TASK, None, True, True, None, "auto", {}, samples=repeats)
     plain = Plan(
         model="tiny",
         backend="vllm",
@@ -97,7 +126,14 @@ def write_run(
         for metric in own[0].scores
     )
     count = len({each.sample for each in samples})
-    task = TaskOutcome(TASK, metrics, count if expected is None else expected, count)
+    task = TaskOutcome(
+        TASK,
+        metrics,
+        count if expected is None else expected,
+        count,
+        drawn=len({each.sample for each in samples if each.seeds}),
+        samples=repeats,
+    )
     reason = "" if state is State.COMPLETED else "it broke"
     outcome = Outcome(state, reason, (task,) if samples else ())
     write_json(files.outcome, outcome)
@@ -114,11 +150,23 @@ def write_run(
 def _metric(
     name: str, metric: str, samples: Sequence[SampleRow], higher_is_better: bool
 ) -> MetricResult:
-    scores = [each.scores[metric] for each in samples]
+    asked: dict[tuple[str, int], list[float]] = {}
+    for each in samples:
+        asked.setdefault(each.sample, []).append(each.scores[metric])
+    repeats = max(map(len, asked.values()))
+    scores = [statistics.fmean(own) for own in asked.values()]
     stderr = statistics.stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else None
-    binary = all(score in (0, 1) for score in scores)
-    value = statistics.fmean(scores)
-    return MetricResult(name, metric, "none", value, stderr, len(scores), higher_is_better, binary)
+    return MetricResult(
+        task=name,
+        metric=metric,
+        filter="none",
+        value=statistics.fmean(scores),
+        stderr=stderr,
+        n=len(scores),
+        higher_is_better=higher_is_better,
+        binary=repeats == 1 and all(score in (0, 1) for score in scores),
+        repeated=Repeated(repeats, *components(list(asked.values()))) if repeats > 1 else None,
+    )
 
 
 def _digest(text: str) -> str:

@@ -36,6 +36,8 @@ SAMPLES = pa.schema(
         ("responses", pa.list_(pa.string())),
         ("choice_logprobs", pa.list_(pa.float64())),
         ("scores", pa.map_(pa.string(), pa.float64())),
+        ("repeat", pa.int32()),
+        ("seeds", pa.list_(pa.int64())),
     ]
 )
 
@@ -46,6 +48,8 @@ class Found:
 
     `task` is the group of the two. `responses` are A for a point and B for none, `documents` the
     questions' places, where they are not given; `choices` are log-likelihoods of scored choices.
+    If each question was asked several times (`samples`), the scores and responses of a question
+    follow each other. With a `seed`, the answers are sampled.
     """
 
     scores: Sequence[float]
@@ -59,6 +63,14 @@ class Found:
     engine_start: float = 60.0
     model: str = "tiny"
     task: str = TASK
+    samples: int = 1
+    seed: int | None = None
+
+    @property
+    def means(self) -> list[float]:
+        """The score of each question."""
+        places = range(0, len(self.scores), self.samples)
+        return [statistics.fmean(self.scores[place : place + self.samples]) for place in places]
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,9 @@ def run_directory(files: RunDirectory, found: Found) -> None:
     """One run's files, judged by the project's own rule."""
     files.claim()
     baselines = {"acc": {"none": found.baseline}} if found.baseline is not None else {}
-    evaluation = Evaluation(found.task, None, True, True, None, "auto", exact(baselines))
+    evaluation = Evaluation(
+        found.task, None, True, True, None, "auto", exact(baselines), samples=found.samples
+    )
     outcome = Outcome(
         found.state,
         "" if found.state is State.COMPLETED else "it broke",
@@ -127,36 +141,47 @@ def run_directory(files: RunDirectory, found: Found) -> None:
 
 def write_samples(file: Path, found: Found) -> None:
     responses = found.responses or ["A" if score else "B" for score in found.scores]
-    documents = found.documents or [str(place) for place in range(len(found.scores))]
+    documents = found.documents or [str(place) for place in range(len(found.means))]
     choices = found.choices or [()] * len(found.scores)
-    rows = [
-        {
-            "task": LEAVES[place % 2],
-            "doc_id": place // 2,
-            "filter": "none",
-            "doc_hash": hashlib.sha256(document.encode()).hexdigest(),
-            "responses": [response],
-            "choice_logprobs": list(choices[place]),
-            "scores": [("acc", score)],
-        }
-        for place, (score, response, document) in enumerate(
-            zip(found.scores, responses, documents, strict=True)
+    rows = []
+    for number, (score, response) in enumerate(zip(found.scores, responses, strict=True)):
+        place, repeat = divmod(number, found.samples)
+        rows.append(
+            {
+                "task": LEAVES[place % 2],
+                "doc_id": place // 2,
+                "filter": "none",
+                "doc_hash": hashlib.sha256(documents[place].encode()).hexdigest(),
+                "responses": [response],
+                "choice_logprobs": list(choices[number]),
+                "scores": [("acc", score)],
+                "repeat": repeat,
+                "seeds": [] if found.seed is None else [found.seed + 1000 * place + repeat],
+            }
         )
-    ]
     pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), file)
 
 
 def _task(found: Found) -> TaskOutcome:
-    n = len(found.scores)
-    value = statistics.fmean(found.scores)
+    n = len(found.means)
+    value = statistics.fmean(found.means)
     known = n > 1 and math.isfinite(value)
-    stderr = statistics.stdev(found.scores) / n**0.5 if known else None
-    binary = all(score in (0, 1) for score in found.scores)
+    stderr = statistics.stdev(found.means) / n**0.5 if known else None
+    binary = found.samples == 1 and all(score in (0, 1) for score in found.scores)
     metrics = tuple(
         MetricResult(name, "acc", "none", value, stderr, n, found.higher_is_better, binary)
         for name in (found.task, *LEAVES)
     )
-    return TaskOutcome(found.task, metrics, n, n, seconds=found.seconds, output_tokens=12 * n)
+    return TaskOutcome(
+        found.task,
+        metrics,
+        n,
+        n,
+        seconds=found.seconds,
+        output_tokens=12 * n * found.samples,
+        drawn=n if found.seed is not None else 0,
+        samples=found.samples,
+    )
 
 
 def begun(number: int, uri: str) -> Begun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from runner.compare.changes import Change, Kind, explain
@@ -21,14 +21,16 @@ LONGEST, BRIEF = 4000, 600
 class Changed:
     """A question whose answer, score or prompt differs between the runs.
 
-    `paired` is False if the prompts differ. `better` is the improvement of its score in the leading
-    metric of its task; None without such a score.
+    `paired` is False if the prompts differ. `better` is the improvement of its score in `metric`,
+    the leading metric of its task; None without such a score. If the question was asked several
+    times, its score is the mean over all answers.
     """
 
     first: Sample
     second: Sample
     change: Change
     better: float | None
+    metric: str
     paired: bool
 
     @property
@@ -76,36 +78,49 @@ def asked_once(pairing: Pairing, metrics: Sequence[Metric]) -> Pairing:
     )
 
 
-def changed(asked: Pairing, metrics: Sequence[Metric]) -> tuple[Changed, ...]:
-    """Return all questions that differ: flips first, near-ties last, then by largest shift."""
+def changed(
+    asked: Pairing, metrics: Sequence[Metric], drawn: Collection[str]
+) -> tuple[Changed, ...]:
+    """Return all questions that differ: flips first, near-ties last, then by largest shift.
+
+    Answers to the `drawn` tasks are sampled at random. They follow the size of the change of their
+    mean score, because a shift of their log-probabilities is chance.
+    """
     leading = [metric for metric in metrics if metric.leading]
     found = []
     for first, second, reason in _both(asked):
-        change = explain(first, second, reason)
+        change = explain(first, second, reason, sampled(first, drawn))
         if change is not None:
-            moves = (metric.moved(first, second) for metric in leading)
-            better = next((move for move in moves if move is not None), None)
-            found.append(Changed(first, second, change, better, reason is None))
-    return tuple(
-        sorted(
-            found,
-            key=lambda each: (
-                not each.flipped,
-                each.change.kind is Kind.NEAR_TIE,
-                -(each.change.apart or 0.0),
-            ),
-        )
-    )
+            moves = ((metric.moved(first, second), metric.metric) for metric in leading)
+            better, metric = next((move for move in moves if move[0] is not None), (None, ""))
+            found.append(Changed(first, second, change, better, metric, reason is None))
+    return tuple(sorted(found, key=_rank))
+
+
+def sampled(question: Sample, drawn: Collection[str]) -> bool:
+    """Return whether the answers to a question are sampled at random; scored choices never are."""
+    return question.task in drawn and not question.choice_logprobs
+
+
+def _rank(each: Changed) -> tuple[bool, bool, float, float]:
+    moved = abs(each.better or 0.0) if each.change.apart is None else 0.0
+    near = each.change.kind is Kind.NEAR_TIE
+    return (not each.flipped, near, -(each.change.apart or 0.0), -moved)
 
 
 def flipped(found: Sequence[Changed]) -> tuple[Changed, ...]:
-    """Return all flips, alternating between subjects and directions; near-ties come last."""
+    """Return all flips, alternating between subjects and directions; near-ties come last.
+
+    Sampled answers of a subject stay in the order of their changes, whatever the direction: a small
+    change is chance.
+    """
     ranks: Counter[tuple[str, bool, bool]] = Counter()
     ranked = []
     for place, each in enumerate(found):
         if each.flipped:
             near = each.change.kind is Kind.NEAR_TIE
-            group = (each.first.task, (each.better or 0) > 0, near)
+            better = (each.better or 0) > 0 and each.change.kind is not Kind.DRAWN
+            group = (each.first.task, better, near)
             ranked.append((near, ranks[group], place))
             ranks[group] += 1
     return tuple(found[place] for _, _, place in sorted(ranked))

@@ -8,6 +8,7 @@ from enum import Enum
 
 from runner.config.verdict import NumericsConfig
 from runner.evidence import shifts
+from runner.evidence.draws import answers_of
 from runner.evidence.pairing import Reason
 from runner.evidence.samples import Sample, answer
 from runner.evidence.unparsable import unparsable
@@ -28,8 +29,30 @@ class Kind(str, Enum):
     LIMIT = "stopped by the limit"
     UNPARSABLE = "answer unparsable"
     RESCORED = "same answer scored differently"
+    DRAWN = "different draws"
     NEAR_TIE = "near-tie"
     DIFFERENT = "different answer"
+
+
+MEANING = {
+    Kind.PROMPT: "The chat template, system message or few-shot examples produced a different text "
+    "(or different tokens) for the same document.",
+    Kind.IMAGES: "The image was decoded or resized differently: its pixels or its number of tokens "
+    "differ.",
+    Kind.DOCUMENT: "The data set has different content at this index, for example another target.",
+    Kind.TRUNCATED: "One run left-truncated the prompt to fit its max_model_len.",
+    Kind.DEGENERATE: "One answer repeats itself, is garbled or empty, or has a log-probability "
+    "that is NaN or infinite.",
+    Kind.LIMIT: "One answer stopped at the token limit, the other ended on its own.",
+    Kind.UNPARSABLE: "One answer could not be parsed: it was scored as wrong, or guessed.",
+    Kind.RESCORED: "The answers are identical but were scored differently.",
+    Kind.DRAWN: "The answers are sampled at random, so their texts differ by chance. A single "
+    "answer says nothing about the runs.",
+    Kind.NEAR_TIE: "Where the answers diverge, both runs had two almost equally likely tokens: "
+    "rounding alone can flip such an answer. This is noise.",
+    Kind.DIFFERENT: "Where the answers diverge, at least one run had a clear preference: rounding "
+    "does not explain the difference. Investigate it.",
+}
 
 
 @dataclass(frozen=True)
@@ -48,29 +71,32 @@ class Change:
     apart: float | None
 
 
-def explain(first: Sample, second: Sample, reason: Reason | None = None) -> Change | None:
-    """Return the difference between two answers to a question; None if they are equal.
+def explain(
+    first: Sample, second: Sample, reason: Reason | None = None, sampled: bool = False
+) -> Change | None:
+    """Return the difference between the answers to a question; None if they are equal.
 
-    `reason` is given if the two are not a pair.
+    `reason` is given if the two are not a pair. Answers that are `sampled` at random, one or
+    several, differ by chance: where they diverge says nothing about the two runs.
     """
-    if reason is None and _answer(first) == _answer(second) and first.scores == second.scores:
+    if reason is None and _answers(first) == _answers(second) and first.scores == second.scores:
         return None
+    if sampled:
+        kind = _asked(first, second, reason)
+        same = _answers(first) == _answers(second)
+        return Change(kind or (Kind.RESCORED if same else Kind.DRAWN), None, (None, None), None)
     token = _parting(first, second)
     margins = (_margin(first, token), _margin(second, token))
     distance = _apart(first, second)
     return Change(_kind(first, second, reason, distance), token, margins, distance)
 
 
-def _answer(sample: Sample) -> tuple[str, ...] | int:
-    return answer(sample.responses, sample.choice_logprobs)
+def _answers(question: Sample) -> list[tuple[str, ...] | int]:
+    return [answer(each.responses, each.choice_logprobs) for each in answers_of(question)]
 
 
-def _kind(
-    first: Sample,
-    second: Sample,
-    reason: Reason | None,
-    distance: float | None,
-) -> Kind:
+def _asked(first: Sample, second: Sample, reason: Reason | None) -> Kind | None:
+    """The difference between what the two were asked; None if they were asked the same."""
     if reason is Reason.PROMPT:
         return Kind.PROMPT
     if reason is Reason.IMAGES:
@@ -82,6 +108,17 @@ def _kind(
     if not shifts.comparable(first, second):
         # The same text and the same pixels, and yet another number of tokens.
         return Kind.IMAGES if first.image_hashes else Kind.PROMPT
+    return None
+
+
+def _kind(
+    first: Sample,
+    second: Sample,
+    reason: Reason | None,
+    distance: float | None,
+) -> Kind:
+    if (asked := _asked(first, second, reason)) is not None:
+        return asked
     if bool(first.degenerate) != bool(second.degenerate):
         return Kind.DEGENERATE
     if _cut(first) != _cut(second):

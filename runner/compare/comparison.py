@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -13,30 +13,29 @@ from runner.compare.changed_answers import (
     BRIEF,
     LONGEST,
     SHOWN,
-    Changed,
     KindCount,
     UnpairedCount,
-    clip,
 )
-from runner.compare.changes import NEAR_TIE, Change, Kind
+from runner.compare.changes import NEAR_TIE
+from runner.compare.distributions import Distribution, Draws, distributions, draws
 from runner.compare.numerics import Numerics, numerics
 from runner.compare.ruling import rule
 from runner.compare.scores import Scores, metrics, scores
 from runner.compare.settings import Settings, differences
+from runner.compare.shown import ListedChange, Shown, listed, shown
 from runner.compare.sides import Side
 from runner.evidence.pairing import Pairing, Reason, pair
+from runner.evidence.questions import answers
 from runner.evidence.samples import Sample
 from runner.plan import Plan
 from runner.verdict import Verdict
 
-# Longest answer in the list of all changes.
-SHORT = 200
-
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Identity of a run. `limited` lists the task.limit of each task that has one; `incomplete` is
-    the reason why the run did not finish."""
+    """Identity of a run. `samples` is the number of its questions, `each` says how often they were
+    asked if that is more than once, `limited` lists the task.limit of each task that has one, and
+    `incomplete` is the reason why the run did not finish."""
 
     name: str
     directory: str
@@ -48,64 +47,11 @@ class RunFacts:
     dtype: str
     versions: str
     samples: int
+    each: str
     engine_fingerprint: str
     evaluation_fingerprint: str
     limited: str
     incomplete: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer of one run; long texts are cut in their middle."""
-
-    responses: tuple[str, ...]
-    filtered: str
-    scores: Mapping[str, float]
-    finish_reasons: tuple[str, ...]
-    prompt_tokens: tuple[int, ...]
-    tokens: int
-    choice_logprobs: tuple[float, ...]
-
-    @property
-    def told(self) -> str:
-        """Return the answer as text: the responses, or the most likely choice."""
-        return _told(self)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A flipped question with both answers.
-
-    `second_prompt` and `second_images` are set only if they differ.
-    """
-
-    task: str
-    doc_id: int
-    filter: str
-    prompt: str
-    second_prompt: str | None
-    target: str
-    images: tuple[str, ...]
-    second_images: tuple[str, ...]
-    first: Answer
-    second: Answer
-    change: Change
-    better: float
-
-
-@dataclass(frozen=True)
-class ListedChange:
-    """One line for a question whose answer differs."""
-
-    task: str
-    doc_id: int
-    filter: str
-    kind: Kind
-    better: float | None
-    token: int | None
-    apart: float | None
-    first: str
-    second: str
 
 
 @dataclass(frozen=True)
@@ -122,9 +68,10 @@ class Comparison:
     """The second run against the first; a drop of `margin` is tolerated.
 
     `pairs` are questions that both were asked in the same way, each counted once whatever its
-    filters; `same` of them were answered alike. `flips` is how many questions turned, pairs or not,
-    `paired_flips` how many pairs: `shown` are the most telling, `brief` the others with shorter
-    texts.
+    filters; `same` of them have equal answers, `same_answers` in number. `flips` is how many
+    questions changed their score, pairs or not, `paired_flips` how many pairs: `shown` are the most
+    telling, `brief` the others with shorter texts. `draws` and `distributions` are those of answers
+    that are sampled at random; such answers are left out of `numerics`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -138,11 +85,14 @@ class Comparison:
     unpaired: tuple[UnpairedCount, ...]
     other_prompt: str
     same: int
+    same_answers: int
     reported: tuple[Reported, ...]
     scores: tuple[Scores, ...]
     kinds: tuple[KindCount, ...]
     near_tie: float
     numerics: Numerics
+    draws: Draws | None
+    distributions: tuple[Distribution, ...]
     flips: int
     paired_flips: int
     shown: tuple[Shown, ...]
@@ -158,10 +108,13 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
         UserError: if samples cannot be read.
     """
     before, after = first.samples, second.samples
+    drawn = first.drawn | second.drawn
     pairing = pair(before, after)
     shared = metrics(first, second)
     asked = questions.asked_once(pairing, shared)
-    found = questions.changed(asked, shared)
+    found = questions.changed(asked, shared, drawn)
+    sampled = [each for each in asked.pairs if questions.sampled(each[0], drawn)]
+    differ = {id(each.first) for each in found}
     ruling = rule(first, second, before, after, margin)
     flips = questions.flipped(found)
     return Comparison(
@@ -174,16 +127,19 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
         unpaired=questions.unpaired(asked),
         other_prompt=_other_prompt(asked),
         same=len(asked.pairs) - sum(each.paired for each in found),
+        same_answers=sum(answers(one) for one, _ in asked.pairs if id(one) not in differ),
         reported=tuple(Reported(each.name, *each.reported) for each in shared if each.leading),
         scores=scores(shared, pairing, ruling),
         kinds=questions.kinds(found),
         near_tie=NEAR_TIE,
-        numerics=numerics(asked.pairs),
+        numerics=numerics([each for each in asked.pairs if not questions.sampled(each[0], drawn)]),
+        draws=draws(sampled),
+        distributions=distributions(shared, sampled),
         flips=len(flips),
         paired_flips=sum(each.paired for each in flips),
-        shown=tuple(_shown(each, LONGEST) for each in flips[:SHOWN]),
-        brief=tuple(_shown(each, BRIEF) for each in flips[SHOWN:]),
-        changes=tuple(_listed(each) for each in found),
+        shown=tuple(shown(each, LONGEST) for each in flips[:SHOWN]),
+        brief=tuple(shown(each, BRIEF) for each in flips[SHOWN:]),
+        changes=tuple(listed(each) for each in found),
     )
 
 
@@ -202,11 +158,24 @@ def _facts(side: Side, own: Sequence[Sample]) -> RunFacts:
         dtype=str(side.outcome.engine.get("dtype") or plan.engine_args.get("dtype", "")),
         versions=", ".join(f"{name} {packages[name]}" for name in told if name in packages),
         samples=len({(each.task, each.doc_id) for each in own}),
+        each=_each(side),
         engine_fingerprint=plan.engine_fingerprint,
         evaluation_fingerprint=plan.evaluation_fingerprint,
         limited=_limits(plan),
         incomplete=side.incomplete,
     )
+
+
+def _each(side: Side) -> str:
+    """`8 samples each`, or for different numbers `8 samples each (aime25), 1 (gsm8k)`."""
+    asked = {task.task: task.samples for task in side.outcome.tasks}
+    counts = set(asked.values())
+    if counts <= {1}:
+        return ""
+    if len(counts) == 1:
+        return f"{counts.pop()} samples each"
+    first, *others = (f"{samples} samples each ({task})" for task, samples in asked.items())
+    return ", ".join([first, *(each.replace(" samples each", "") for each in others)])
 
 
 def _limits(plan: Plan) -> str:
@@ -229,55 +198,3 @@ def _other_prompt(asked: Pairing) -> str:
             start = max(place - 60, 0)
             return f"A: …{one[start : place + 120]}…\nB: …{other[start : place + 120]}…"
     return ""
-
-
-def _shown(each: Changed, longest: int) -> Shown:
-    first, second = each.first, each.second
-    return Shown(
-        task=first.task,
-        doc_id=first.doc_id,
-        filter=first.filter,
-        prompt=clip(first.prompt, longest),
-        second_prompt=clip(second.prompt, longest) if second.prompt != first.prompt else None,
-        target=clip(first.target, longest),
-        images=first.image_hashes,
-        second_images=second.image_hashes if second.image_hashes != first.image_hashes else (),
-        first=_answer(first, longest),
-        second=_answer(second, longest),
-        change=each.change,
-        better=each.better or 0.0,
-    )
-
-
-def _answer(sample: Sample, longest: int) -> Answer:
-    return Answer(
-        responses=tuple(clip(response, longest) for response in sample.responses),
-        filtered=clip(sample.filtered, longest),
-        scores=sample.scores,
-        finish_reasons=sample.finish_reasons,
-        prompt_tokens=sample.prompt_tokens,
-        tokens=len(sample.token_ids),
-        choice_logprobs=sample.choice_logprobs,
-    )
-
-
-def _told(answer: Answer | Sample) -> str:
-    if answer.choice_logprobs:
-        best = max(answer.choice_logprobs)
-        return f"choice {answer.choice_logprobs.index(best)} ({best:.3f})"
-    return "\n".join(answer.responses)
-
-
-def _listed(each: Changed) -> ListedChange:
-    first, second = each.first, each.second
-    return ListedChange(
-        task=first.task,
-        doc_id=first.doc_id,
-        filter=first.filter,
-        kind=each.change.kind,
-        better=each.better,
-        token=each.change.token,
-        apart=each.change.apart,
-        first=clip(_told(first), SHORT),
-        second=clip(_told(second), SHORT),
-    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runner.compare import numerics_findings, sampled_findings
 from runner.compare.changed_answers import UnpairedCount
 from runner.compare.changes import Kind
 from runner.compare.comparison import Comparison
-from runner.compare.numerics import Spread
 from runner.compare.scores import Scores
-from runner.config.verdict import NumericsConfig
 from runner.evidence.pairing import Reason
+from runner.report.terminal import counted
 from runner.stats import ALPHA
 from runner.status import Status
 from runner.sweep.axis_findings import amount, probability
@@ -18,25 +18,8 @@ from runner.verdict import MetricVerdict
 
 # Subjects and settings listed in one sentence.
 NAMED = 4
+NOISE = {Kind.NEAR_TIE: " (noise)", Kind.DRAWN: " (chance)"}
 ASKED_OTHERWISE = (Reason.PROMPT, Reason.IMAGES, Reason.DOCUMENT)
-
-MEANING = {
-    Kind.PROMPT: "The chat template, system message or few-shot examples produced a different text "
-    "(or different tokens) for the same document.",
-    Kind.IMAGES: "The image was decoded or resized differently: its pixels or its number of tokens "
-    "differ.",
-    Kind.DOCUMENT: "The data set has different content at this index, for example another target.",
-    Kind.TRUNCATED: "One run left-truncated the prompt to fit its max_model_len.",
-    Kind.DEGENERATE: "One answer repeats itself, is garbled or empty, or has a log-probability "
-    "that is NaN or infinite.",
-    Kind.LIMIT: "One answer stopped at the token limit, the other ended on its own.",
-    Kind.UNPARSABLE: "One answer could not be parsed: it was scored as wrong, or guessed.",
-    Kind.RESCORED: "The answers are identical but were scored differently.",
-    Kind.NEAR_TIE: "Where the answers diverge, both runs had two almost equally likely tokens: "
-    "rounding alone can flip such an answer. This is noise.",
-    Kind.DIFFERENT: "Where the answers diverge, at least one run had a clear preference: rounding "
-    "does not explain the difference. Investigate it.",
-}
 
 
 def headline(comparison: Comparison) -> str:
@@ -52,7 +35,8 @@ def headline(comparison: Comparison) -> str:
         # Inconclusive because of the numbers, not because of doubts about the samples.
         if verdict.reason in comparison.ruling.reason and _open(verdict):
             part = _part(comparison, row)
-            return f"{cannot}{_where(comparison, row)}{part}: {_left_open(row, verdict)}."
+            left_open = _left_open(comparison, row, verdict)
+            return f"{cannot}{_where(comparison, row)}{part}: {left_open}."
     return f"{cannot}: {_reason(comparison)}."
 
 
@@ -66,8 +50,8 @@ def _worse(comparison: Comparison) -> str:
 
 
 def _no_worse(comparison: Comparison) -> str:
-    if comparison.same == comparison.pairs and not comparison.unpaired:
-        return f"B gave the same {comparison.pairs} answers as A."
+    if _all_same(comparison):
+        return f"B gave the same {comparison.same_answers} answers as A."
     tested = _tested(comparison, Status.PASSED)
     row, verdict = max(tested, key=lambda each: each[0].drop)
     low, high = row.interval or (0.0, 0.0)
@@ -125,14 +109,22 @@ def _open(verdict: MetricVerdict) -> bool:
     return p is not None and upper is not None and p > ALPHA and upper >= (margin or 0.0)
 
 
-def _left_open(row: Scores, verdict: MetricVerdict) -> str:
+def _all_same(comparison: Comparison) -> bool:
+    return comparison.same == comparison.pairs and not comparison.unpaired
+
+
+def _left_open(comparison: Comparison, row: Scores, verdict: MetricVerdict) -> str:
     most = amount(verdict.upper or 0.0, row.share, sign=False)
-    told = (
-        f"the difference is {amount(row.difference, row.share)}, and a drop of up to {most} is not "
-        "ruled out (95 %, one-sided)"
-    )
+    seen = f"the difference is {amount(row.difference, row.share)}, and"
+    if _all_same(comparison):
+        asked = counted(comparison.pairs, "question")
+        seen = f"B gave the same {comparison.same_answers} answers to the {asked}; on others,"
+    told = f"{seen} a drop of up to {most} is not ruled out (95 %, one-sided)"
     samples = verdict.samples_to_decide
-    return f"{told}; about {samples:,} questions are needed to decide" if samples else told
+    if not samples:
+        return told
+    each = f" with {row.samples[1]} samples each" if row.repeated else ""
+    return f"{told}; about {samples:,} questions{each} are needed to decide"
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -140,12 +132,14 @@ def findings(comparison: Comparison) -> list[str]:
     found = [
         _questions(comparison),
         _subjects(comparison),
+        sampled_findings.equality(comparison),
+        *sampled_findings.distributions(comparison),
         _kinds(comparison),
-        _numerics(comparison),
-        _judged_numerics(comparison),
+        numerics_findings.shifts(comparison.numerics),
+        numerics_findings.judged(comparison.numerics),
         _unpaired(comparison),
         _reported(comparison),
-        _tokens(comparison),
+        numerics_findings.other_tokens(comparison.numerics),
         *(
             f"Run {side} is incomplete: it {run.incomplete}."
             for side, run in (("A", comparison.first), ("B", comparison.second))
@@ -189,11 +183,22 @@ def _questions(comparison: Comparison) -> str:
     for row in rows[:NAMED]:
         where = f"{row.name}: " if len(rows) > 1 else ""
         said.append(
-            f"{where}Of {row.n} shared questions, {row.worse} got worse and {row.better} better "
-            f"({row.test}, {probability(row.p_adjusted)}); detectable drop: "
+            f"{where}Of {row.n} shared questions{_asked(row)}, {row.worse} got worse and "
+            f"{row.better} better{' on average' if row.repeated else ''} ({row.test}, "
+            f"{probability(row.p_adjusted)}); detectable drop: "
             f"{amount(row.detectable, row.share, sign=False)} (80 % power)."
         )
     return " ".join(said)
+
+
+def _asked(row: Scores) -> str:
+    """` (8 samples each)` or ` (A 8 samples each, B 4)`; empty if both runs asked once."""
+    first, second = row.samples
+    if not row.repeated:
+        return ""
+    if first == second:
+        return f" ({first} samples each)"
+    return f" (A {counted(first, 'sample')} each, B {second})"
 
 
 def _subjects(comparison: Comparison) -> str:
@@ -216,59 +221,13 @@ def _subjects(comparison: Comparison) -> str:
 
 def _kinds(comparison: Comparison) -> str:
     changed = sum(each.n for each in comparison.kinds)
-    if not changed:
+    if all(each.kind is Kind.DRAWN for each in comparison.kinds):
         return ""
     several = sorted(comparison.kinds, key=lambda each: -each.n)
-    named = ", ".join(
-        f"{each.kind.value} {each.n}{' (noise)' if each.kind is Kind.NEAR_TIE else ''}"
-        for each in several
-    )
+    named = ", ".join(f"{each.kind.value} {each.n}{NOISE.get(each.kind, '')}" for each in several)
     if any(each.reason in ASKED_OTHERWISE for each in comparison.unpaired):
         return f"{changed} questions were asked or answered differently: {named}."
     return f"{changed} of {comparison.pairs} answers differ. Causes: {named}."
-
-
-def _numerics(comparison: Comparison) -> str:
-    found = comparison.numerics
-    said = []
-    for spread, what in (
-        (found.tokens, "Token log-probabilities"),
-        (found.choices, "Log-likelihoods of the scored choices"),
-    ):
-        if spread is not None:
-            said.append(f"{what} {_moved(spread, found.pairs)}.")
-    if found.pairs and not said:
-        return "No log-probabilities could be compared."
-    return " ".join(said)
-
-
-def _moved(spread: Spread, pairs: int) -> str:
-    """Size of the shifts, and the number of pairs they come from."""
-    of = f"{spread.pairs} of {pairs}" if spread.pairs < pairs else f"all {pairs}"
-    lost = f"{spread.lost:,} are NaN, or infinite in one run only" if spread.lost else ""
-    if not spread.n:
-        told = "cannot be compared"
-    elif spread.worst == 0:
-        told = f"are identical ({spread.n:,} values from {of} pairs)"
-    else:
-        told = (
-            f"differ by {spread.median:.2g} nats (median), {spread.p99:.2g} (99th percentile) and "
-            f"at most {spread.worst:.2g} ({spread.n:,} values from {of} pairs)"
-        )
-    return f"{told}; {lost}" if lost else told
-
-
-def _judged_numerics(comparison: Comparison) -> str:
-    """The result of the rule `numerics` with its default limits."""
-    spread, limits = comparison.numerics.tokens or comparison.numerics.choices, NumericsConfig()
-    if spread is None or spread.worst == 0 or limits.median is None or limits.p99 is None:
-        return ""
-    allowed = (
-        f"the limits of verdict=numerics (median {limits.median:g}, 99th percentile {limits.p99:g})"
-    )
-    if spread.median <= limits.median and spread.p99 <= limits.p99 and not spread.lost:
-        return f"This is within {allowed}."
-    return f"This exceeds {allowed}: the runs do not compute the same values."
 
 
 def _reasons(counts: Sequence[UnpairedCount]) -> str:
@@ -296,17 +255,6 @@ def _unpaired(comparison: Comparison) -> str:
     limits = [f"{letter} ran with {run.limited}" for letter, run in sides if run.limited]
     why = f" ({', '.join(limits)})" if limits else ""
     return f"Not paired: {_reasons(counts)}{why}; {comparison.pairs} pairs remain."
-
-
-def _tokens(comparison: Comparison) -> str:
-    found = comparison.numerics
-    if not found.other_tokens:
-        return ""
-    return (
-        f"In {found.other_tokens} of {found.pairs} pairs, the same text and pixels produced a "
-        "different number of prompt tokens: the tokenizer or the image preprocessing differs. "
-        "Their log-probabilities are not compared."
-    )
 
 
 def _settings(comparison: Comparison) -> str:

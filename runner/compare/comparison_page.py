@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.compare import comparison_findings
+from runner.compare.changes import MEANING
 from runner.compare.comparison import Comparison
 from runner.compare.figures import positions_plot, strips
 from runner.compare.filters import direction, filters
-from runner.present.formats import cell, fenced, number
+from runner.present.formats import cell, fenced, number, of
 from runner.present.pictures import pictures
 from runner.present.template import template
 from runner.rundir import RunDirectory, write_atomic, write_json
@@ -69,6 +70,7 @@ def render(name: str, **content: Any) -> str:
         cell=cell,
         fenced=_text,
         number=number,
+        of=of,
         probability=_bare,
     )
     return page.render(**content)
@@ -90,7 +92,7 @@ def _page(template: str, comparison: Comparison, command: str, **more: Any) -> s
         command=command,
         headline=comparison_findings.headline(comparison),
         findings=comparison_findings.findings(comparison),
-        meaning=comparison_findings.MEANING,
+        meaning=MEANING,
         rows=list(zip(rows, strips(rows, comparison.margin), strict=True)),
         folded=FOLDED,
         **more,

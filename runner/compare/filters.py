@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from runner.compare.comparison import Shown
+from runner.compare.shown import Shown
 
 
 @dataclass(frozen=True)

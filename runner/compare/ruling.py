@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.compare.narrowing import narrowed
+from runner.compare.settings import other_generation
 from runner.compare.sides import Side
 from runner.config.verdict import VerdictConfig
 from runner.evidence.samples import Sample
@@ -17,9 +18,10 @@ from runner.verdict import Against, ReferenceUsed, Verdict, judge
 def rule(
     first: Side, second: Side, before: Sequence[Sample], after: Sequence[Sample], margin: float
 ) -> Verdict:
-    """Return a verdict that is PASSED, FAILED or INCONCLUSIVE; an incomplete run is INCONCLUSIVE.
+    """Return a verdict that is PASSED, FAILED or INCONCLUSIVE.
 
-    If the task.limit differs, the shared questions are judged.
+    It is INCONCLUSIVE if a run is incomplete or the generation settings differ. If the task.limit
+    differs, the shared questions are judged.
     """
     limits = {each.task: each.limit for each in first.plan.evaluations}
     against = Against(_used(first), first.outcome, before, limits)
@@ -28,6 +30,8 @@ def rule(
     verdict = judge(found.outcome, found.evaluations, config, found.samples, against)
     if unfinished := incomplete(first.outcome):
         return _undecided(verdict, f"A is incomplete: {'; '.join(unfinished)}")
+    if others := other_generation(first, second):
+        return _undecided(verdict, "; ".join(others))
     if verdict.status not in (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE):
         return _undecided(verdict, f"B ended with {verdict.status.value}: {verdict.reason}")
     return verdict

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from runner.compare.sides import Side
+from runner.evidence.draws import answers_of
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, TaskOutcome
 from runner.stats import flips, means
-from runner.stats.drops import Drop, of_differences, of_flips
+from runner.stats.drops import Drop, of_differences, of_flips, of_question_means
 from runner.stats.several import holm
 from runner.verdict import MetricVerdict, Verdict
+from runner.verdict.scores import span
 
 Pair = tuple[Sample, Sample]
 
@@ -23,11 +25,12 @@ class Scores:
     """Scores in one metric of a task or of a subtask (`subject`); `leading` as in Metric.
 
     `first` and `second` are the means over the pairs, `difference` is second minus first and
-    `interval` its two-sided 95 % interval. `better` and `worse` are samples whose score moved, as
-    the metric's direction has it; `p` is one-sided, for a drop, and
-    `p_adjusted` Holm's for all that are tested together. `detectable` is the drop that would
-    have been found with 80 % power. `reported` are the values that the runs themselves give, over
-    all their samples. `share` says that scores lie between 0 and 1.
+    `interval` its two-sided 95 % interval. `samples` is the largest number of answers to a question
+    in each run; a question's score is the mean over its answers. `better` and `worse` are questions
+    whose score moved, as the metric's direction has it; `p` is one-sided, for a drop, and
+    `p_adjusted` Holm's for all that are tested together. `detectable` is the drop that would have
+    been found with 80 % power. `reported` are the values that the runs themselves give, over all
+    their samples. `share` says that scores lie between 0 and 1.
     """
 
     task: str
@@ -36,6 +39,7 @@ class Scores:
     subject: bool
     leading: bool
     n: int
+    samples: tuple[int, int]
     first: float
     second: float
     reported: tuple[float | None, float | None]
@@ -53,6 +57,11 @@ class Scores:
     @property
     def name(self) -> str:
         return full_name(self.task, self.metric, self.filter)
+
+    @property
+    def repeated(self) -> bool:
+        """Return whether some question was asked several times."""
+        return self.samples != (1, 1)
 
     @property
     def drop(self) -> float:
@@ -122,15 +131,16 @@ def _as_judged(row: Scores, verdict: MetricVerdict | None) -> Scores:
 
 
 def _scores(metric: Metric, pairing: Pairing) -> Scores | None:
-    found = [
-        (one.scores[metric.metric], other.scores[metric.metric], better)
-        for one, other in pairing.pairs
-        if (better := metric.moved(one, other)) is not None
-    ]
-    if not found:
+    moves = [(pair, metric.moved(*pair)) for pair in pairing.pairs]
+    pairs = [pair for pair, move in moves if move is not None]
+    better = [move for _, move in moves if move is not None]
+    if not pairs:
         return None
-    before, after = [each[0] for each in found], [each[1] for each in found]
-    drop, interval = _judged(before, after, [-each[2] for each in found])
+    sides = ([first for first, _ in pairs], [second for _, second in pairs])
+    name = metric.metric
+    answers = [[[a.scores[name] for a in answers_of(each)] for each in side] for side in sides]
+    before, after = ([each.scores[name] for each in side] for side in sides)
+    drop, interval = _judged(answers, before, after, 1 if metric.higher_is_better else -1)
     if interval is not None and metric.higher_is_better:
         interval = (-interval[1], -interval[0])
     return Scores(
@@ -139,14 +149,15 @@ def _scores(metric: Metric, pairing: Pairing) -> Scores | None:
         filter=metric.filter,
         subject=metric.subject,
         leading=metric.leading,
-        n=len(found),
+        n=len(pairs),
+        samples=(max(map(len, answers[0])), max(map(len, answers[1]))),
         first=means.mean(before),
         second=means.mean(after),
         reported=metric.reported,
         difference=means.mean(after) - means.mean(before),
         interval=interval,
-        better=sum(each[2] > 0 for each in found),
-        worse=sum(each[2] < 0 for each in found),
+        better=sum(move > 0 for move in better),
+        worse=sum(move < 0 for move in better),
         test=drop.test,
         p=drop.p,
         p_adjusted=drop.p,
@@ -157,15 +168,25 @@ def _scores(metric: Metric, pairing: Pairing) -> Scores | None:
 
 
 def _judged(
-    before: Sequence[float], after: Sequence[float], drops: Sequence[float]
+    answers: Sequence[Sequence[Sequence[float]]],
+    before: Sequence[float],
+    after: Sequence[float],
+    sign: int,
 ) -> tuple[Drop, tuple[float, float] | None]:
-    """The test for a drop, and the drop's two-sided interval."""
-    n = len(drops)
-    if all(score in (0, 1) for score in (*before, *after)):
+    """The test for a drop, and the drop's two-sided interval.
+
+    `answers` are the scores of all answers in both runs, `before` and `after` their means.
+    """
+    drops = [sign * (one - other) for one, other in zip(before, after, strict=True)]
+    values = (*before, *after)
+    if any(len(own) > 1 for side in answers for own in side):
+        drop = of_question_means(answers[0], answers[1], sign, span(values))
+        return drop, means.t_interval(drops)[1]
+    if all(score in (0, 1) for score in values):
         worse, better = sum(each > 0 for each in drops), sum(each < 0 for each in drops)
+        n = len(drops)
         return of_flips(worse, better, n), flips.matched_proportions(better, worse, n)[1]
-    span = max(*before, *after) - min(*before, *after)
-    return of_differences(drops, span), means.t_interval(drops)[1]
+    return of_differences(drops, span(values)), means.t_interval(drops)[1]
 
 
 def _metrics(first: Side, second: Side) -> Iterator[Metric]:

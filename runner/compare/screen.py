@@ -27,7 +27,7 @@ def show(out: Console, comparison: Comparison) -> None:
     out.print(Text.assemble(status, f": {comparison_findings.headline(comparison)}"))
     for letter, run in (("A", comparison.first), ("B", comparison.second)):
         asked = f"{run.samples} questions"
-        parts = (run.model, run.layout, run.dtype, run.platform, asked, run.limited)
+        parts = (run.model, run.layout, run.dtype, run.platform, asked, run.each, run.limited)
         out.print(f"{letter}  {run.name}: {', '.join(part for part in parts if part)}")
     if comparison.scores:
         out.print(_table(comparison), soft_wrap=False)

@@ -57,6 +57,17 @@ def differences(first: Side, second: Side) -> Settings:
     )
 
 
+def other_generation(first: Side, second: Side) -> list[str]:
+    """Return each task whose `task.gen_kwargs` differ: its answers are to different requests."""
+    known = {each.task: each.gen_kwargs for each in first.plan.evaluations}
+    return [
+        f"{each.task} used gen_kwargs={known[each.task]} in A, but {each.gen_kwargs} in B; answers "
+        "to different requests cannot be paired"
+        for each in second.plan.evaluations
+        if known.get(each.task, each.gen_kwargs) != each.gen_kwargs
+    ]
+
+
 def _configuration(side: Side) -> dict[str, str]:
     """The composed configuration; the plan if there is no config.yaml."""
     if not side.config:

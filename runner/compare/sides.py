@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from runner.environment import Environment
 from runner.errors import UserError
+from runner.evidence.draws import drawn_tasks
+from runner.evidence.questions import by_question
 from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, State
 from runner.plan import Plan
@@ -37,12 +40,19 @@ class Side:
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """Return all samples; empty if the run ended before writing any.
+        """Return one sample per question and filter, with all its answers.
+
+        Empty if the run ended before writing any.
 
         Raises:
             UserError: if they cannot be read.
         """
-        return read_samples(self.files.samples) if self.files.samples.exists() else []
+        return by_question(read_samples(self.files.samples)) if self.files.samples.exists() else []
+
+    @cached_property
+    def drawn(self) -> frozenset[str]:
+        """Return the tasks and subtasks whose answers are sampled at random."""
+        return drawn_tasks(self.outcome, self.samples)
 
 
 def read_side(name: str, directory: Path) -> Side:
@@ -61,7 +71,7 @@ def read_side(name: str, directory: Path) -> Side:
         return Side(
             name=name,
             files=files,
-            plan=read_json(files.plan, Plan),
+            plan=_plan(files.plan),
             outcome=read_json(files.outcome, Outcome),
             verdict=_read(files.verdict, Verdict),
             environment=_read(files.environment, Environment),
@@ -69,6 +79,16 @@ def read_side(name: str, directory: Path) -> Side:
         )
     except ValueError as error:  # pydantic's: a file of another version, or cut by hand
         raise UserError(f"{name}: cannot be read: {' '.join(str(error).split())[:300]}") from error
+
+
+def _plan(file: Path) -> Plan:
+    """The plan; those of earlier versions have one set of generation settings for all tasks."""
+    plan: Plan = read_json(file, Plan)
+    earlier = json.loads(file.read_text(encoding="utf-8")).get("gen_kwargs")
+    if not earlier:
+        return plan
+    evaluations = (replace(each, gen_kwargs=earlier | each.gen_kwargs) for each in plan.evaluations)
+    return replace(plan, evaluations=tuple(evaluations))
 
 
 def _read(file: Path, kind: type[Any]) -> Any:

@@ -20,6 +20,8 @@ from runner.verdict.result import Verdict
 # Settings of a task and of the plan: with other ones, answers are not to the same request.
 OF_TASK = ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
 SETTINGS = ("system_instruction",)
+# Columns that identify a sample, whatever its filters.
+SAMPLE = ("task", "doc_id", "repeat")
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,21 @@ def _lost(files: RunDirectory, outcome: Outcome) -> list[str]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(files.samples, columns=["task", "doc_id"]).to_pylist()
+        with pq.ParquetFile(files.samples) as stored:
+            # Files of older versions, which asked each question once, have no repeats.
+            known = [name for name in SAMPLE if name in stored.schema_arrow.names]
+            rows = stored.read(columns=known).to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
         return [f"{files.samples}: cannot be read ({str(error).splitlines()[0]})"]
-    kept = len({(row["task"], row["doc_id"]) for row in rows})
-    counted = sum(task.evaluated for task in outcome.tasks)
-    if kept == counted:
-        return []
-    return [f"{files.samples} has {kept} samples, but the run counted {counted}"]
+    samples = {tuple(row.values()) for row in rows}
+    questions = {(task, doc_id) for task, doc_id, *_ in samples}
+    for kept, counted, noun in (
+        (samples, sum(task.scored for task in outcome.tasks), "samples"),
+        (questions, sum(task.evaluated for task in outcome.tasks), "questions"),
+    ):
+        if len(kept) != counted:
+            return [f"{files.samples} has {len(kept)} {noun}, but the run counted {counted}"]
+    return []
 
 
 def misfits(reference: Reference, plan: Plan) -> list[str]:

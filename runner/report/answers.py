@@ -31,7 +31,8 @@ def worst(
 ) -> list[Shown]:
     """Return degenerate answers, then unparsable ones, then truncated ones, then wrong ones.
 
-    Wrong answers alternate between subjects, the most confident first.
+    Wrong answers alternate between subjects, the most confident first. At most one answer to each
+    question is shown.
     """
     metric = main_metric(task, verdict)
     if metric is None:
@@ -45,6 +46,7 @@ def worst(
     if not asked:
         return []
     top = best(sample.scores[metric.metric] for sample in asked)
+    beside = _beside(asked, metric.metric)
     faulty = [sample for sample in asked if sample.degenerate]
     asked = [sample for sample in asked if not sample.degenerate]
     wrong = [sample for sample in asked if sample.scores[metric.metric] != top]
@@ -52,9 +54,40 @@ def worst(
     cut = [sample for sample in wrong if _cut(sample) and not unparsable(sample)]
     rest = [sample for sample in wrong if not _cut(sample) and not unparsable(sample)]
     order = [row.name for row in subjects.rows] if subjects else []
-    first = [each for kind in (faulty, unread, cut) for each in kind[:MOST_OF_A_KIND]]
-    chosen = [*first, *_in_turn(rest, order)]
-    return [Shown(each, each.scores[metric.metric], _why(each)) for each in chosen[:MOST]]
+    chosen: list[Sample] = []
+    for kind in (faulty, unread, cut):
+        chosen += _of_others(kind, chosen)[:MOST_OF_A_KIND]
+    rest.sort(key=_confidence, reverse=True)
+    chosen += _in_turn(_of_others(rest, chosen), order)
+    return [
+        Shown(each, each.scores[metric.metric], _why(each) + beside.get(_question(each), ""))
+        for each in chosen[:MOST]
+    ]
+
+
+def _question(sample: Sample) -> tuple[str, int]:
+    return (sample.task, sample.doc_id)
+
+
+def _of_others(samples: Sequence[Sample], chosen: Sequence[Sample]) -> list[Sample]:
+    """The first sample of each question that has none among the chosen ones."""
+    shown = {_question(each) for each in chosen}
+    first: dict[tuple[str, int], Sample] = {}
+    for each in samples:
+        first.setdefault(_question(each), each)
+    return [each for question, each in first.items() if question not in shown]
+
+
+def _beside(samples: Sequence[Sample], metric: str) -> dict[tuple[str, int], str]:
+    """`; 2 of 8 samples score 1` for each question that was asked several times."""
+    scores: dict[tuple[str, int], list[float]] = {}
+    for each in samples:
+        scores.setdefault(_question(each), []).append(each.scores[metric])
+    return {
+        question: f"; {own.count(1.0)} of {len(own)} samples score 1"
+        for question, own in scores.items()
+        if len(own) > 1 and set(own) <= {0.0, 1.0}
+    }
 
 
 def shortened(text: str) -> str:
@@ -67,9 +100,9 @@ def shortened(text: str) -> str:
 
 
 def _in_turn(samples: list[Sample], order: list[str]) -> list[Sample]:
-    """One of each subject, then a second of each; the most confident first."""
+    """One of each subject, then a second of each, in the order of the samples."""
     by_task: dict[str, list[Sample]] = {name: [] for name in order}
-    for sample in sorted(samples, key=_confidence, reverse=True):
+    for sample in samples:
         by_task.setdefault(sample.task, []).append(sample)
     rounds = range(max(map(len, by_task.values()), default=0))
     return [of[turn] for turn in rounds for of in by_task.values() if turn < len(of)]

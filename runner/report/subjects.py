@@ -18,7 +18,8 @@ from runner.verdict import MetricVerdict, Verdict
 class Subject:
     """One subtask; `short` is its name without the common prefix.
 
-    `tokens` is the mean length of its answers.
+    It has `n` questions with `scored` samples in total, of which `unparsable` could not be parsed
+    and `stopped` ended at the token limit. `tokens` is the mean length of its answers.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Subject:
     value: float
     interval: tuple[float, float] | None
     n: int
+    scored: int
     unparsable: int
     stopped: int
     tokens: float
@@ -105,6 +107,7 @@ def _subject(
         value=value,
         interval=metric.interval,
         n=metric.n,
+        scored=len(samples),
         unparsable=sum(map(unparsable, samples)),
         stopped=sum("length" in each.finish_reasons for each in samples),
         tokens=sum(len(each.token_ids) for each in samples)

@@ -177,7 +177,8 @@ def of_question_means(
     is 1. A question's difference is at most `span`. The test flips the signs of the differences,
     which are symmetric if nothing has changed and both runs have as many answers; otherwise it also
     deals each question's answers again. The bound is `betting.upper`, which holds for any
-    distribution.
+    distribution. If no question differs, the detectable drop is that of questions which change by
+    the whole span.
     """
     first, second = (
         [[sign * value for value in own] for own in scores] for scores in (before, after)
@@ -189,6 +190,7 @@ def of_question_means(
         test, p = PERMUTATION, max(p, resampling.exchanged_drop(first, second))
     stderr = means.standard_error(differences)
     own, theirs = _sampling(second), _sampling(first)
+    moved = any(differences)
     return Drop(
         n=len(differences),
         drop=means.mean(differences),
@@ -197,6 +199,8 @@ def of_question_means(
         p=p,
         upper=betting.upper(differences, -span, span),
         spread=stderr,
+        flips=None if moved else 0,
+        step=1.0 if moved else span or 1.0,
         repeated=Repeats(
             max(map(len, second)),
             own,

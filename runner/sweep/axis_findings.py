@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from runner.report.terminal import counted
 from runner.sweep.comparison import Comparison, measured_apart
+from runner.sweep.effects import Effect
 from runner.sweep.summary import Axis, MetricId, Sweep
 
 # Keeps terminal output short; sweep.md has a table of all.
 SPELLED_OUT = 3
+TEXTS_DIFFER = "answers are sampled with other seeds, so texts are not compared"
+SAME_SEEDS = " (sampled with equal seeds)"
 
 
 def answer(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> str:
@@ -61,17 +64,20 @@ def axis_lines(
     compared = {mine[0].reference, *(each.value for each in mine)}
     left = [axis.name(value) for value in axis.values if value not in compared]
     rest = f"; not compared: {_listed(left, ', ')}" if left else ""
+    if any(each.effect.drawn for each in mine):
+        rest = f"; {TEXTS_DIFFER}{rest}"
     if len(mine) == 1:
         return [f"{name}: {finding(mine[0], better)}{rest}"]
     changed = [each for each in mine if not each.effect.identical]
     against = axis.name(mine[0].reference)
     if not changed:
-        counts = sorted({each.effect.n for each in mine})
+        counts = sorted({each.effect.answers for each in mine})
+        seeded = SAME_SEEDS if any(each.effect.seeded for each in mine) else ""
         asked = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
         unpaired = max(each.effect.unpaired for each in mine)
         apart = f"; up to {unpaired} questions could not be paired" if unpaired else ""
         values = f"all {len(compared)}" if not left else f"{len(compared)} of {len(axis.values)}"
-        return [f"{name}: the same {asked} answers at {values} values{apart}{rest}"]
+        return [f"{name}: the same {asked} answers at {values} values{seeded}{apart}{rest}"]
     told = sorted(changed, key=lambda each: (each.p_holm, -abs(each.effect.difference)))
     told = sorted(told[:SPELLED_OUT], key=mine.index)
     moving = sum(each.moves for each in mine)
@@ -118,14 +124,14 @@ def probability(p: float) -> str:
 def _found(comparison: Comparison, higher_is_better: bool) -> str:
     seen = comparison.effect
     if seen.identical:
-        return "the same answer" if seen.n == 1 else f"the same {seen.n} answers"
+        same = "the same answer" if seen.answers == 1 else f"the same {seen.answers} answers"
+        return same + (SAME_SEEDS if seen.seeded else "")
     if not seen.up + seen.down:
-        differ = "1 answer differs"
-        if seen.answers_differ != 1:
-            differ = f"{seen.answers_differ} answers differ"
-        return f"the same score on all {counted(seen.n, 'question')}, although {differ}"
+        said = f"the same score on all {counted(seen.n, 'question')}"
+        return f"{said}, although {_differ(seen)}" if seen.answers_differ else said
     better, worse = seen.changes(higher_is_better)
-    changes = f"{better} answers better, {worse} worse, {probability(comparison.p_holm)} after Holm"
+    unit = "questions" if seen.repeated else "answers"
+    changes = f"{better} {unit} better, {worse} worse, {probability(comparison.p_holm)} after Holm"
     if comparison.moves:
         low, high = seen.interval or (seen.difference, seen.difference)
         share = seen.share
@@ -138,6 +144,13 @@ def _found(comparison: Comparison, higher_is_better: bool) -> str:
         f"{amount(seen.difference, seen.share)}, {changes} ({seen.test}): not significant "
         f"({_detectable(comparison)} with {counted(seen.n, 'question')})"
     )
+
+
+def _differ(seen: Effect) -> str:
+    if seen.repeated:
+        return f"answers to {counted(seen.answers_differ, 'question')} differ"
+    verb = "differs" if seen.answers_differ == 1 else "differ"
+    return f"{counted(seen.answers_differ, 'answer')} {verb}"
 
 
 def _detectable(comparison: Comparison) -> str:

@@ -27,10 +27,12 @@ class Effect:
     """The effect of one value of an axis compared with another, measured on `n` questions.
 
     `difference` is the mean difference in score, `interval` its 95 % confidence interval; `up` and
-    `down` are questions whose score rose or fell; `answers_differ` are questions that were
-    answered differently at all, right or wrong; `unpaired` are questions that only one side was
-    asked. `smallest_step` is the least by which a question's score moved. `share` says that scores
-    lie between 0 and 1.
+    `down` are questions whose score rose or fell; `unpaired` are questions that only one side was
+    asked. `answers_differ` are questions with other answers, right or wrong. If these are sampled
+    with other seeds, they differ by chance: such questions count as `drawn` instead. There are
+    `answers` on each side, several to a question if it was `repeated`; `seeded` says that some are
+    sampled with equal seeds. `smallest_step` is the least by which a question's score moved.
+    `share` says that scores lie between 0 and 1.
     """
 
     pairs: int
@@ -46,11 +48,15 @@ class Effect:
     p: float
     smallest_step: float
     share: bool
+    drawn: int
+    answers: int
+    repeated: bool
+    seeded: bool
 
     @property
     def identical(self) -> bool:
-        """Return whether every question has exactly the same answer or choice."""
-        return self.answers_differ == self.up == self.down == 0
+        """Return whether every question has exactly the same answers or choices."""
+        return self.answers_differ == self.drawn == self.up == self.down == 0
 
     def changes(self, higher_is_better: bool) -> tuple[int, int]:
         """Return how many questions were answered better, and how many worse."""
@@ -77,15 +83,20 @@ def effect(pairs: Sequence[tuple[Answers, Answers]]) -> Effect | None:
     counts: Counter[str] = Counter()
     asked: set[str] = set()
     changed: set[str] = set()
+    drawn: set[str] = set()
+    samples: Counter[str] = Counter()
     binary = share = True
+    seeded = False
     for first, second in pairs:
         asked |= first.keys() | second.keys()
         for question in first.keys() & second.keys():
             before, after = first[question], second[question]
             sums[question] = sums.get(question, 0.0) + (after.score - before.score)
             counts[question] += 1
+            samples[question] = max(samples[question], before.samples, after.samples)
             if before.digest != after.digest:
-                changed.add(question)
+                (changed if before.drawn_as(after) else drawn).add(question)
+            seeded = seeded or bool(before.draw and before.drawn_as(after))
             binary = binary and before.score in (0, 1) and after.score in (0, 1)
             share = share and 0 <= before.score <= 1 and 0 <= after.score <= 1
     differences = [sums[question] / counts[question] for question in sorted(sums)]
@@ -93,6 +104,8 @@ def effect(pairs: Sequence[tuple[Answers, Answers]]) -> Effect | None:
     if not n:
         return None
     up, down = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    most = max(samples.values())
+    binary = binary and most == 1
     if binary and max(counts.values()) == 1:
         test, p = MCNEMAR, mcnemar(down, up)
         interval: tuple[float, float] | None
@@ -113,8 +126,12 @@ def effect(pairs: Sequence[tuple[Answers, Answers]]) -> Effect | None:
         answers_differ=len(changed),
         test=test,
         p=p,
-        smallest_step=min((abs(d) for d in differences if d), default=1.0 if binary else 0.0),
+        smallest_step=min((abs(d) for d in differences if d), default=1.0 if share else 0.0),
         share=share,
+        drawn=len(drawn - changed),
+        answers=samples.total(),
+        repeated=most > 1,
+        seeded=seeded,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from runner.present.formats import cell, fenced, interval, number, signed
 from runner.sweep.axis_findings import amount, answer, counted_verdicts, probability
 from runner.sweep.comparison import Comparison
+from runner.sweep.effects import Effect
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained, value_of
 from runner.sweep.summary import Sweep
 from runner.tracking.links import Links
@@ -85,6 +86,11 @@ def _tests(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[str]:
         f"in one axis only. p is adjusted (Holm) for all {len(comparisons)} comparisons, the "
         "interval is not. The detectable difference is detected with 80 % power."
     )
+    if any(each.effect.drawn for each in comparisons):
+        text += (
+            " Answers that are sampled with other seeds differ by chance; their texts are not "
+            "compared (n/a)."
+        )
     head = ["Axis", "Metric", "Values", "Pairs of points", "Questions", "Unpaired", "Difference"]
     head += ["95 % interval", "Better", "Worse", "Answers differ", "Test", "p", "p (Holm)"]
     head += ["Detectable difference", "Significant"]
@@ -103,7 +109,7 @@ def _tests(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[str]:
                 amount(seen.difference, seen.share),
                 " to ".join(low_high),
                 *map(str, seen.changes(sweep.higher_is_better(each.metric))),
-                str(seen.answers_differ),
+                _differ(seen),
                 seen.test,
                 probability(seen.p).removeprefix("p = ").removeprefix("p ").replace("<", "&lt;"),
                 probability(each.p_holm)
@@ -115,6 +121,13 @@ def _tests(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[str]:
             ]
         )
     return ["## Effect of each axis", text, _table(head, rows)]
+
+
+def _differ(seen: Effect) -> str:
+    """The number of questions with other answers; sampled ones with other seeds are left out."""
+    if not seen.drawn:
+        return str(seen.answers_differ)
+    return f"{seen.answers_differ}, {seen.drawn} not compared" if seen.drawn < seen.n else "n/a"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -93,7 +93,7 @@ class SweptPoint:
         return self.outcome.timings.get(lap) if self.outcome is not None else None
 
     def per_second(self, what: str) -> float | None:
-        """Return `output_tokens` or `evaluated` (samples) per second; None if unknown."""
+        """Return `output_tokens` or `scored` (samples) per second; None if unknown."""
         tasks = self.outcome.tasks if self.outcome is not None else ()
         seconds = sum(task.seconds for task in tasks)
         return sum(getattr(task, what) for task in tasks) / seconds if seconds > 0 else None

@@ -56,7 +56,7 @@ def _point_columns(sweep: Sweep, point: SweptPoint) -> Row:
         "evaluation_s": point.seconds("evaluate_s"),
         "engine_start_s": point.seconds("start_engine_s"),
         "output_tokens_per_s": point.per_second("output_tokens"),
-        "samples_per_s": point.per_second("evaluated"),
+        "samples_per_s": point.per_second("scored"),
         "engine_fingerprint": plan.engine_fingerprint if plan is not None else None,
         "evaluation_fingerprint": plan.evaluation_fingerprint if plan is not None else None,
         "mlflow_run": tracked.run_id if tracked is not None else None,

@@ -53,4 +53,4 @@ def time_and_throughput(sweep: Sweep) -> Any:
 def rate(sweep: Sweep) -> tuple[str, str]:
     """Tokens where answers were generated, else samples."""
     generated = any(point.per_second("output_tokens") for point in sweep.points)
-    return ("output_tokens", "output tokens") if generated else ("evaluated", "samples")
+    return ("output_tokens", "output tokens") if generated else ("scored", "samples")

@@ -12,6 +12,7 @@ import pytest
 from runner.channel.worker import EVENTS, RunEnded, WorkerStarted
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
+from runner.evidence.samples import Sample
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
 from runner.outcome import (
     Degeneracy,
@@ -25,8 +26,9 @@ from runner.outcome import (
 from runner.plan import Evaluation, Plan
 from runner.present.mlflow_link import linked
 from runner.present.strips import scale
-from runner.report.answers import LONGEST, shortened
+from runner.report.answers import LONGEST, shortened, worst
 from runner.report.run_page import render
+from runner.report.subjects import by_subject
 from runner.rundir import RunDirectory, write_atomic
 from runner.verdict import Verdict, judge
 from tests.baselines import exact
@@ -253,6 +255,38 @@ def test_wrong_answers_come_from_every_part_in_turn(
     assert heads[0] == ("mmmu_val_physics", str(sure.doc_id))
     assert {name for name, _ in heads[:3]} == set(LEAVES)
     assert len(heads) == 10
+
+
+def test_a_question_asked_several_times_shows_one_answer() -> None:
+    """The most confident wrong one; the page says how often the question was answered right."""
+    rows = [
+        replace(row(task, place, float(repeat < place)), repeat=repeat, logprobs=(-0.1 * repeat,))
+        for task in LEAVES
+        for place in range(5)
+        for repeat in range(4)
+    ]
+    rows[0] = replace(rows[0], degenerate=["repeating"])
+    rows[2] = replace(rows[2], filtered="[invalid]")
+    samples = [read_back(each) for each in rows]
+    task = replace(of_rows(rows), evaluated=15, expected=15, samples=4)
+    verdict = judge(Outcome(State.COMPLETED, tasks=(task,)), (asked(),), VerdictConfig())
+    subjects = by_subject(task, verdict, samples)
+    assert subjects is not None
+    assert [(each.scored, each.unparsable) for each in subjects.rows] == [(20, 1), (20, 0), (20, 0)]
+    found = worst(task, verdict, samples, subjects)
+    shown = [(each.sample.task, each.sample.doc_id) for each in found]
+    assert len(shown) == len(set(shown)) == 10
+    assert found[0].why == "degenerate: repeating; 0 of 4 samples score 1"
+    # The answer that was no more parsable than the degenerate one is of the same question.
+    assert "no answer could be parsed" not in {each.why for each in found}
+    by_question = {(each.sample.task, each.sample.doc_id): each for each in found}
+    assert by_question["mmmu_val_physics", 1].why == "wrong; 1 of 4 samples score 1"
+    assert by_question["mmmu_val_physics", 1].sample.repeat == 1
+
+
+def read_back(each: SampleRow) -> Sample:
+    known = {name: getattr(each, name) for name in SampleRow.__dataclass_fields__}
+    return Sample(**known)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

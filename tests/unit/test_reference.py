@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from runner import promote
@@ -264,6 +265,29 @@ def test_samples_that_were_lost_are_missed(left: Left) -> None:
     files = left(rows=3)
     with pytest.raises(UserError, match="has 3 samples, but the run counted 4"):
         read("x", locate(str(files.path), ""))
+
+
+def test_a_reference_has_all_answers_to_each_question(left: Left, outcome: Outcome) -> None:
+    task = replace(outcome.tasks[0], expected=2, evaluated=2, samples=3)
+    found = replace(outcome, tasks=(task,))
+    asked = [replace(row(number), repeat=repeat) for number in range(2) for repeat in range(3)]
+    files = left(found=found)
+    write_samples(files.samples, [sample_table([*asked, replace(asked[0], filter="flexible")])])
+    assert read("x", locate(str(files.path), "")).outcome.tasks[0].scored == 6
+    write_samples(files.samples, [sample_table(asked[:-1])])
+    with pytest.raises(UserError, match="has 5 samples, but the run counted 6"):
+        read("x", locate(str(files.path), ""))
+    other = replace(asked[-1], doc_id=2)
+    write_samples(files.samples, [sample_table([*asked[:-1], other])])
+    with pytest.raises(UserError, match="has 3 questions, but the run counted 2"):
+        read("x", locate(str(files.path), ""))
+
+
+def test_samples_of_an_older_version_have_no_repeats(left: Left) -> None:
+    files = left()
+    older = pq.read_table(files.samples).drop_columns(["repeat", "seeds"])
+    pq.write_table(older, files.samples)
+    assert read("x", locate(str(files.path), "")).outcome.tasks[0].scored == 4
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import random
+import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from scipy.stats import ttest_1samp
 
 from runner.errors import UserError
 from runner.outcome import State
-from runner.sweep.answers import COLUMNS, read_answers
+from runner.sweep.answers import COLUMNS, LATER, read_answers
 from runner.sweep.axis_findings import amount, answer, probability
 from runner.sweep.comparison import Comparison, compare
+from runner.sweep.effects import MCNEMAR, T_TEST
+from runner.sweep.markdown import page
 from runner.sweep.screen import findings, unexplained
 from runner.sweep.summary import MetricId, Sweep, read_sweep, short_keys, short_values
+from runner.sweep.tables import rows
 from tests.sweeps import LEAVES, TASK, Asked, Found, build, grid
 
 ACC = MetricId(TASK, "acc", "none")
@@ -128,7 +137,33 @@ def test_a_groups_questions_are_its_leaves(tmp_path: Path) -> None:
 def test_the_columns_are_those_that_runs_write() -> None:
     """Importing runner.lm.sample_table needs an engine; its source says which columns it writes."""
     source = (Path(__file__).parents[2] / "runner/lm/sample_table.py").read_text(encoding="utf-8")
-    assert all(f'("{column}", pa.' in source for column in COLUMNS)
+    assert all(f'("{column}", pa.' in source for column in (*COLUMNS, *LATER))
+
+
+def test_all_answers_to_a_question_count(tmp_path: Path) -> None:
+    """Every fourth answer is right to the first question, every second to the other."""
+    scores = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0]
+    points = by_tp(lambda tp: Found(scores, samples=4, seed=7))
+    answers = read_answers(read_sweep(build(tmp_path, points)).points[0], (ACC,))[ACC]
+    assert [(each.score, each.samples) for each in answers.values()] == [(0.25, 4), (0.5, 4)]
+
+
+def test_a_question_with_an_answer_that_has_no_number_is_left_out(tmp_path: Path) -> None:
+    points = by_tp(lambda tp: Found([1.0, math.nan, 1.0, 0.0], samples=2, seed=7))
+    answers = read_answers(read_sweep(build(tmp_path, points)).points[0], (ACC,))[ACC]
+    assert [each.score for each in answers.values()] == [0.5]
+
+
+def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """It has no repeats and no seeds: whether sampled texts are comparable is unknown."""
+    points = by_tp(lambda tp: Found(right(80), seed=7))
+    sweep = read_sweep(build(tmp_path, points))
+    for point in sweep.points:
+        table = pq.read_table(point.files.samples).drop_columns(LATER)
+        pq.write_table(table, point.files.samples)
+    found = [read_answers(point, (ACC,))[ACC] for point in sweep.points[:2]]
+    assert {each.draw for each in found[0].values()} == {None}
+    assert not any(one.drawn_as(found[1][name]) for name, one in found[0].items())
 
 
 def test_a_number_alone_is_no_identity(tmp_path: Path) -> None:
@@ -235,6 +270,106 @@ def test_words_of_the_same_scores(tmp_path: Path) -> None:
 
     ((only,),) = findings(*compared(tmp_path, grid({TP: ["1", "2"]}, found)))
     assert only == ("tp: 2 vs 1: the same score on all 100 questions, although 1 answer differs")
+
+
+def sampled(seed: int, samples: int, salt: str = "") -> Found:
+    """A hundred questions, right half of the time; a seed gives the same texts each time."""
+    rng = random.Random(f"{seed}{salt}")
+    scores = [float(rng.random() < 0.5) for _ in range(100 * samples)]
+    responses = [f"{'A' if score else 'B'} {rng.random()}" for score in scores]
+    return Found(scores, responses=responses, samples=samples, seed=100_000 * seed)
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_words_of_the_same_draws(tmp_path: Path, samples: int) -> None:
+    """The determinism check: the same seeds on engines of their own."""
+    points = grid({"sweep.repeat": ["0", "1", "2"]}, lambda chosen: sampled(1, samples))
+    sweep, comparisons = compared(tmp_path, points)
+    ((only,),) = findings(sweep, comparisons)
+    answers = 100 * samples
+    assert only == f"repeat: the same {answers} answers at all 3 values (sampled with equal seeds)"
+    assert answer(sweep, comparisons).endswith("all compared points gave the same answers")
+    two = grid({"sweep.repeat": ["0", "1"]}, lambda chosen: sampled(1, samples))
+    ((line,),) = findings(*compared(tmp_path / "two", two))
+    assert line == f"repeat: 1 vs 0: the same {answers} answers (sampled with equal seeds)"
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [(1, "although 100 answers differ"), (4, "although answers to 100 questions differ")],
+)
+def test_an_engine_that_does_not_repeat_its_draws_is_seen(
+    tmp_path: Path, samples: int, said: str
+) -> None:
+    def found(chosen: dict[str, str]) -> Found:
+        drawn = sampled(1, samples)
+        assert drawn.responses is not None
+        written = [f"{text} {chosen['sweep.repeat']}" for text in drawn.responses]
+        return replace(drawn, responses=written)
+
+    points = grid({"sweep.repeat": ["0", "1"]}, found)
+    _, (one,) = comparison = compared(tmp_path, points)
+    assert (one.effect.answers_differ, one.effect.drawn) == (100, 0)
+    ((line,),) = findings(*comparison)
+    assert line == f"repeat: 1 vs 0: the same score on all 100 questions, {said}"
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_other_seeds_are_compared_by_question_means_and_not_by_texts(
+    tmp_path: Path, samples: int
+) -> None:
+    points = grid(
+        {"task.seed": ["1", "2"]}, lambda chosen: sampled(int(chosen["task.seed"]), samples)
+    )
+    sweep, comparisons = compared(tmp_path, points)
+    (one,) = comparisons
+    first, second = (sampled(seed, samples).means for seed in (1, 2))
+    differences = [after - before for before, after in zip(first, second, strict=True)]
+    assert one.effect.difference == pytest.approx(statistics.fmean(differences))
+    assert one.effect.up == sum(each > 0 for each in differences)
+    assert (one.effect.answers_differ, one.effect.drawn, one.effect.n) == (0, 100, 100)
+    assert one.effect.test == (MCNEMAR if samples == 1 else T_TEST)
+    if samples > 1:
+        assert one.effect.p == pytest.approx(ttest_1samp(differences, 0).pvalue)
+    ((line,),) = findings(sweep, comparisons)
+    unit = "answers" if samples == 1 else "questions"
+    assert f"{one.effect.up} {unit} better, {one.effect.down} worse" in line
+    assert line.endswith("; answers are sampled with other seeds, so texts are not compared")
+    table = page(sweep, comparisons, [])
+    assert f" | {one.effect.down} | n/a | {one.effect.test} | " in table
+    assert "Answers that are sampled with other seeds differ by chance" in table
+
+
+def test_the_same_scores_from_other_seeds_are_not_called_the_same_answers(tmp_path: Path) -> None:
+    def found(chosen: dict[str, str]) -> Found:
+        return replace(
+            sampled(1, 4),
+            seed=int(chosen["task.seed"]),
+            responses=[f"{number} {chosen['task.seed']}" for number in range(400)],
+        )
+
+    ((line,),) = findings(*compared(tmp_path, grid({"task.seed": ["1", "2"]}, found)))
+    assert line == (
+        "seed: 2 vs 1: the same score on all 100 questions; answers are sampled with other seeds, "
+        "so texts are not compared"
+    )
+
+
+def test_throughput_is_that_of_all_samples(tmp_path: Path) -> None:
+    points = grid({"task.seed": ["1"]}, lambda chosen: replace(sampled(1, 4), seconds=10.0))
+    sweep = read_sweep(build(tmp_path, points))
+    assert rows(sweep)[0]["samples_per_s"] == 40
+    assert rows(sweep)[0]["n"] == 100
+
+
+def test_another_number_of_samples_is_compared_by_means(tmp_path: Path) -> None:
+    points = grid({"task.samples": ["2", "4"]}, lambda c: sampled(1, int(c["task.samples"])))
+    _, (one,) = compared(tmp_path, points)
+    assert (one.effect.n, one.effect.answers, one.effect.drawn) == (100, 400, 100)
+    means = [sampled(1, k).means for k in (2, 4)]
+    assert one.effect.difference == pytest.approx(
+        statistics.fmean(means[1]) - statistics.fmean(means[0])
+    )
 
 
 def test_words_where_less_is_better(tmp_path: Path) -> None:

@@ -105,6 +105,13 @@ def test_metrics_of_a_judged_task(outcome: Outcome, verdict: Verdict) -> None:
     assert found["perf/samples_per_s"] == 13.19
 
 
+def test_shares_and_rates_are_of_all_samples(outcome: Outcome, verdict: Verdict) -> None:
+    task = replace(outcome.tasks[0], evaluated=30, samples=8, unparsable=60, seconds=10.0)
+    found = metrics(replace(outcome, tasks=(task,)), verdict)
+    assert found["gsm8k/unparsable"] == 60 / 240
+    assert found["perf/samples_per_s"] == 24
+
+
 def test_how_full_the_engine_was_kept(outcome: Outcome, verdict: Verdict) -> None:
     fed = Feeding(window=64, steps=512, asked=700, resumed=30, seconds=61.2)
     for name in ("stepping", "queued"):

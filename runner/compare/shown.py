@@ -1,0 +1,172 @@
+"""The texts of answers that differ, as reports and compare.json show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.compare.changed_answers import Changed, clip
+from runner.compare.changes import Change, Kind
+from runner.evidence.draws import answers_of
+from runner.evidence.samples import Sample
+from runner.present.formats import number
+
+# Longest answer in the list of all changes.
+SHORT = 200
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of one run; long texts are cut in their middle.
+
+    If the question was asked several times, this is answer `place` (from 1) of all `answers`, and
+    `tally` sums up their scores: `6 of 8`.
+    """
+
+    responses: tuple[str, ...]
+    filtered: str
+    scores: Mapping[str, float]
+    finish_reasons: tuple[str, ...]
+    prompt_tokens: tuple[int, ...]
+    tokens: int
+    choice_logprobs: tuple[float, ...]
+    place: int
+    answers: int
+    tally: str
+
+    @property
+    def told(self) -> str:
+        """Return the answer as text: the responses, or the most likely choice."""
+        return _told(self)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A question whose score changed, with an answer of each run.
+
+    `second_prompt` and `second_images` are set only if they differ.
+    """
+
+    task: str
+    doc_id: int
+    filter: str
+    prompt: str
+    second_prompt: str | None
+    target: str
+    images: tuple[str, ...]
+    second_images: tuple[str, ...]
+    first: Answer
+    second: Answer
+    change: Change
+    better: float
+
+    @property
+    def tallies(self) -> str:
+        """Return `6 of 8 → 2 of 8`; empty if both runs asked the question once."""
+        return _tallies(self.first.tally, self.second.tally)
+
+
+@dataclass(frozen=True)
+class ListedChange:
+    """One line for a question whose answer differs; `tallies` as in Shown."""
+
+    task: str
+    doc_id: int
+    filter: str
+    kind: Kind
+    better: float | None
+    token: int | None
+    apart: float | None
+    tallies: str
+    first: str
+    second: str
+
+
+def shown(each: Changed, longest: int) -> Shown:
+    """Return the question with texts of at most about `longest` characters."""
+    first, second = each.first, each.second
+    ours, theirs = _places(each)
+    return Shown(
+        task=first.task,
+        doc_id=first.doc_id,
+        filter=first.filter,
+        prompt=clip(first.prompt, longest),
+        second_prompt=clip(second.prompt, longest) if second.prompt != first.prompt else None,
+        target=clip(first.target, longest),
+        images=first.image_hashes,
+        second_images=second.image_hashes if second.image_hashes != first.image_hashes else (),
+        first=_answer(each, first, ours, longest),
+        second=_answer(each, second, theirs, longest),
+        change=each.change,
+        better=each.better or 0.0,
+    )
+
+
+def listed(each: Changed) -> ListedChange:
+    """Return the line of a question, with the beginning and the end of its answers."""
+    first, second = each.first, each.second
+    ours, theirs = _places(each)
+    return ListedChange(
+        task=first.task,
+        doc_id=first.doc_id,
+        filter=first.filter,
+        kind=each.change.kind,
+        better=each.better,
+        token=each.change.token,
+        apart=each.change.apart,
+        tallies=_tallies(_tally(each, first), _tally(each, second)),
+        first=clip(_told(answers_of(first)[ours]), SHORT),
+        second=clip(_told(answers_of(second)[theirs]), SHORT),
+    )
+
+
+def _places(each: Changed) -> tuple[int, int]:
+    """Indices of the shown answers: those that make the change of the mean plainest."""
+    sides = answers_of(each.first), answers_of(each.second)
+    scores = [[answer.scores.get(each.metric, 0.0) for answer in side] for side in sides]
+    rises = each.second.scores.get(each.metric, 0.0) - each.first.scores.get(each.metric, 0.0)
+    ends = (min, max) if rises > 0 else (max, min)
+    first, second = (own.index(end(own)) for own, end in zip(scores, ends, strict=True))
+    return (first, second) if rises else (0, 0)
+
+
+def _answer(each: Changed, question: Sample, place: int, longest: int) -> Answer:
+    answers = answers_of(question)
+    sample = answers[place]
+    return Answer(
+        responses=tuple(clip(response, longest) for response in sample.responses),
+        filtered=clip(sample.filtered, longest),
+        scores=sample.scores,
+        finish_reasons=sample.finish_reasons,
+        prompt_tokens=sample.prompt_tokens,
+        tokens=len(sample.token_ids),
+        choice_logprobs=sample.choice_logprobs,
+        place=place + 1,
+        answers=len(answers),
+        tally=_tally(each, question),
+    )
+
+
+def _tally(each: Changed, question: Sample) -> str:
+    """`6 of 8` for scores of 0 and 1, else `0.42 (mean of 8)`; empty if both runs asked once."""
+    scores = [
+        answer.scores[each.metric]
+        for answer in answers_of(question)
+        if each.metric in answer.scores
+    ]
+    if not scores or len(answers_of(each.first)) == len(answers_of(each.second)) == 1:
+        return ""
+    if all(score in (0, 1) for score in scores):
+        return f"{sum(scores):.0f} of {len(scores)}"
+    return f"{number(question.scores.get(each.metric), 3)} (mean of {len(scores)})"
+
+
+def _tallies(first: str, second: str) -> str:
+    return f"{first} → {second}" if first and second else ""
+
+
+def _told(answer: Answer | Sample) -> str:
+    if answer.choice_logprobs:
+        best = max(answer.choice_logprobs)
+        return f"choice {answer.choice_logprobs.index(best)} ({best:.3f})"
+    return "\n".join(answer.responses)
