@@ -103,7 +103,7 @@ def _task(
 ) -> TaskPage:
     names = {task.task, *(metric.task for metric in task.metrics)}
     own = [sample for sample in samples if sample.task in names]
-    once = list({(sample.task, sample.doc_id): sample for sample in own}.values())
+    once = list({(each.task, each.doc_id, each.repeat): each for each in own}.values())
     generated = any(len(sample.token_ids) for sample in once)
     own_events = [e for e in events if isinstance(e, Progress) and e.task == task.task]
     # The length of a scored choice is set by the task, not by the model.

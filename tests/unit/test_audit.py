@@ -22,6 +22,8 @@ from runner.config import places
 from runner.present.plots import COLOURS
 from tests.originals import TEXT, write
 
+NIGHTLY = Path(__file__).parents[1] / "nightly_files"
+
 PAGE = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
 MODEL: dict[str, Any] = {
     "defaults": [{"override /task@_global_.task": "baselines"}],
@@ -344,15 +346,15 @@ def test_the_examples_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         files = {
             "path/to/model.yaml": str(tmp_path / "model.yaml"),
             "tests/e2e/models/configs/*.yaml": str(tmp_path / "original.yaml"),
+            "tests/e2e/nightly/single_node/models/configs/*.yaml": str(NIGHTLY / "aime.yaml"),
         }
         assert said(capsys, *(files.get(word, word) for word in words)), words
 
 
 def test_nightly_files_are_audited_with_all_their_cases() -> None:
-    files = Path(__file__).parents[1] / "nightly_files"
-    aime = gates(str(files / "aime.yaml"), [])
+    aime = gates(str(NIGHTLY / "aime.yaml"), [])
     assert {(each.file, each.questions, each.rule) for each in aime} == {("aime", 30, "absolute")}
-    found = gates(str(files / "textvqa.yaml"), [])
+    found = gates(str(NIGHTLY / "textvqa.yaml"), [])
     assert [(each.file, each.baseline, each.tolerance) for each in found] == [
         ("textvqa heron", 0.88, 0.03),
         ("textvqa heron/images", 0.79, 0.05),
