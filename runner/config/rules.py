@@ -176,6 +176,7 @@ def problems(config: RunConfig) -> list[str]:
         "required with model.enable_thinking=true (for Qwen3: '</think>')",
     )
     found += verdict.problems(config.verdict, config.task.names)
+    found += _sampled(config) if config.verdict.rule == "numerics" else []
     return (
         found
         + _additional_config(config)
@@ -183,6 +184,21 @@ def problems(config: RunConfig) -> list[str]:
         + _address(config.tracking.uri)
         + secrecy.problems(asdict(config), os.environ)
     )
+
+
+def _sampled(config: RunConfig) -> list[str]:
+    """Settings by which answers are sampled, so that the texts of two runs part by chance."""
+    found = []
+    for task in config.task.names:
+        asked = config.model.ask.get(task, AskConfig())
+        settings = {**asked.gen_kwargs, **config.task.gen_kwargs}
+        if settings.get("temperature") and settings.get("do_sample", True):
+            found.append(
+                f"verdict.rule=numerics: {task} samples its answers (temperature="
+                f"{settings['temperature']:g}), but numerics needs greedy ones; set "
+                "task.gen_kwargs.do_sample=false and task.samples=1, or use verdict=paired"
+            )
+    return found
 
 
 def _lengths(where: str, way: TaskConfig | AskConfig) -> list[str]:

@@ -237,7 +237,7 @@ class EngineConfig:
     gpu_memory_utilization: float = II("model.serve.gpu_memory_utilization")
     """Share of each device's memory that the engine may use."""
     seed: int = 0
-    """The engine's random seed."""
+    """The engine's random seed; sampled answers depend on task.seed instead."""
     window: int | None = II("model.serve.window")
     """Concurrent requests if task.batch_size=auto; null: as many as the engine runs, up to 256."""
     extra: dict[str, Any] = field(default_factory=dict)

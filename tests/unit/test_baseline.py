@@ -114,6 +114,16 @@ def test_other_samples_are_another_evaluation(config: RunConfig, facts: Facts) -
     assert replace(often.evaluations[0], samples=1) == once.evaluations[0]
 
 
+def test_numerics_is_rejected_for_sampled_answers(compose: Compose) -> None:
+    asked = ("verdict=numerics", "verdict.reference=other")
+    with pytest.raises(UserError) as refused:
+        compose(*asked, "+task.gen_kwargs.temperature=0.6")
+    (problem,) = refused.value.problems
+    assert problem.startswith("verdict.rule=numerics: canary samples its answers (temperature=0.6)")
+    compose(*asked, "+task.gen_kwargs.temperature=0.6", "+task.gen_kwargs.do_sample=false")
+    compose(*asked, "+task.gen_kwargs.temperature=0.0")
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
