@@ -159,6 +159,11 @@ class TaskOutcome:
     thought_only: int = 0
 
     @property
+    def unit(self) -> str:
+        """What `expected` and `evaluated` count, as reports call it."""
+        return "samples" if self.samples == 1 else "questions"
+
+    @property
     def scored(self) -> int:
         """Number of samples of all questions."""
         return self.evaluated * self.samples

@@ -115,7 +115,7 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
     out = terminal.console()
     for task in tasks:
         part = parts.get(task)
-        said = f", {part.expected} of {part.whole} samples (task.limit)" if part else ""
+        said = f", {part.expected} of {part.whole} {part.unit} (task.limit)" if part else ""
         out.print(f"{alias}@{plan.model}/{task} is now run {located.run_id}{said}")
     for run_id in before:
         out.print(f"run {run_id} no longer has this alias")

@@ -50,11 +50,11 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     """Return the reasons for the verdict and the caveats, one sentence each."""
     found = [f"{verdict.reason}."] if verdict.reason else []
     troubles = matters(outcome)
-    found += [*limited(outcome), *troubles]
+    found += [*repeats(outcome), *limited(outcome), *troubles]
     if outcome.tasks and not troubles:
         asked = sum(task.evaluated for task in outcome.tasks)
         found.append(f"All {asked} prompts fit, all answers finished and were parsed.")
-    found += [*repeats(outcome), *sampling(outcome)]
+    found += sampling(outcome)
     found += weak_gates(plan, outcome, verdict)
     found += [f"The attempt failed and was retried: {reason}." for reason in outcome.retries]
     found += [f"Overridden check: {line}" for line in plan.overruled]
@@ -69,13 +69,14 @@ def _part(outcome: Outcome) -> str:
         return ""
     asked = sum(task.expected for task in outcome.tasks)
     whole = sum(task.whole or task.expected for task in outcome.tasks)
-    return f" on {asked} of {whole} samples (task.limit)"
+    unit = "samples" if all(task.samples == 1 for task in outcome.tasks) else "questions"
+    return f" on {asked} of {whole} {unit} (task.limit)"
 
 
 def limited(outcome: Outcome) -> list[str]:
     """Return one sentence for each task that ran with a limit."""
     return [
-        f"{task.task}: limited to {task.expected} of {task.whole} samples (task.limit)."
+        f"{task.task}: limited to {task.expected} of {task.whole} {task.unit} (task.limit)."
         for task in outcome.tasks
         if task.partial
     ]

@@ -42,7 +42,7 @@ def other_samples(evaluation: Evaluation, task: TaskOutcome) -> str:
         return ""
     known = "on all samples" if of_baseline is None else f"with limit={of_baseline:g}"
     return (
-        f"{task.expected} of {task.whole} samples (task.limit), but the baseline was measured "
+        f"{task.expected} of {task.whole} {task.unit} (task.limit), but the baseline was measured "
         f"{known}"
     )
 

@@ -289,8 +289,11 @@ def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[S
             said = (f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
             return status, "; ".join(said)
     if judged:
-        limited = {metric.task: metric.count for metric in judged if metric.partial}
-        part = "".join(f"; {task}: {count} samples (task.limit)" for task, count in limited.items())
+        limited = {metric.task: metric for metric in judged if metric.partial}
+        part = "".join(
+            f"; {task}: {metric.count} {metric.unit} (task.limit)"
+            for task, metric in limited.items()
+        )
         return Status.PASSED, f"{len(judged)} of {len(judged)} judged metrics passed{part}"
     if config.rule in REFERENCE_RULES:
         return (

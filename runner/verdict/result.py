@@ -69,6 +69,11 @@ class MetricVerdict:
         return self.whole is not None and self.n < self.whole
 
     @property
+    def unit(self) -> str:
+        """Return what `n` counts, as reports call it."""
+        return "samples" if self.answers == 1 else "questions"
+
+    @property
     def count(self) -> str:
         """Return `600`, or `120 of 600` for a partial run."""
         return f"{self.n} of {self.whole}" if self.partial else str(self.n)
