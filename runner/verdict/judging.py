@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from runner.baseline import Baseline
 from runner.config.verdict import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
-from runner.evidence.pairing import Pairing, pair
+from runner.evidence.pairing import Pairing
 from runner.evidence.questions import by_question
 from runner.evidence.samples import Sample
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.stats import ALPHA
 from runner.status import EXIT_STATUS, Status
-from runner.verdict import cut, degenerate, isclose, luck, not_worse, numerics, paired
+from runner.verdict import compared, cut, degenerate, isclose, luck, not_worse, numerics, paired
 from runner.verdict.doubts import ALLOW, doubts_of, of_reference, other_samples
 from runner.verdict.result import MetricVerdict, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
@@ -111,12 +110,12 @@ def _judge_task(
     """The task's metrics. `of_engine` are reasons to doubt the engine, whatever the task."""
     wanted = {
         (metric, name): value
-        for metric, filters in _wanted(evaluation, config, against).items()
+        for metric, filters in compared.wanted(evaluation, config, against).items()
         for name, value in filters.items()
     }
     found: list[Judged | MetricVerdict] = []
-    own = [each for each in samples if task is not None and each.task in _leaves(task)]
-    pairing, limited = _pairing(evaluation, own, against)
+    own = [each for each in samples if task is not None and each.task in compared.leaves(task)]
+    pairing, limited = compared.pairing(evaluation, own, against)
     for result in task.metrics if task is not None else ():
         assert task is not None
         key = (result.metric, result.filter)
@@ -132,7 +131,7 @@ def _judge_task(
             baseline=wanted[key].value,
             stated=wanted.pop(key),
             samples=[each for each in own if each.filter == result.filter],
-            pairing=_of_filter(pairing, result.filter),
+            pairing=compared.of_filter(pairing, result.filter),
             limited=limited,
             other_samples=other_samples(evaluation, task) if held else "",
             degenerate=_degenerate(task, how.rule, config, against),
@@ -183,68 +182,6 @@ def _unheld(
         for name in filters
         if (metric, name) not in judged
     ]
-
-
-def _wanted(
-    evaluation: Evaluation, config: VerdictConfig, against: Against | None
-) -> dict[str, dict[str, Baseline]]:
-    """The judged metrics and their values in the baselines or the reference run."""
-    known = against.outcome.tasks if against is not None else ()
-    measured = [
-        (each.metric, each.filter, Baseline(each.value))
-        for task in known
-        for each in task.metrics
-        if each.task == task.task == evaluation.task
-    ]
-    listed = [
-        (metric, name, known)
-        for metric, filters in evaluation.baselines.items()
-        for name, known in filters.items()
-    ]
-    wanted: dict[str, dict[str, Baseline]] = {}
-    for metric, name, value in measured:
-        if settings(config, evaluation.task, metric, name).rule == "paired":
-            wanted.setdefault(metric, {})[name] = value
-    for metric, name, value in listed:
-        if settings(config, evaluation.task, metric, name).rule in BASELINE_RULES:
-            wanted.setdefault(metric, {})[name] = value
-    return wanted
-
-
-def _leaves(task: TaskOutcome) -> set[str]:
-    """Task names of the samples: the task itself and, for a group, its subtasks."""
-    return {task.task, *(result.task for result in task.metrics)}
-
-
-def _pairing(
-    evaluation: Evaluation, own: Sequence[Sample], against: Against | None
-) -> tuple[Pairing | None, bool]:
-    """Pair the samples, reference first; also return whether this run has a lower limit."""
-    if against is None:
-        return None, False
-    names = {
-        name
-        for task in against.outcome.tasks
-        if task.task == evaluation.task
-        for name in _leaves(task)
-    }
-    theirs = [sample for sample in against.samples if sample.task in names]
-    asked = against.limits.get(evaluation.task)
-    limited = evaluation.limit is not None and evaluation.limit != asked
-    return pair(theirs, own), limited
-
-
-def _of_filter(pairing: Pairing | None, name: str) -> Pairing | None:
-    if pairing is None:
-        return None
-    return Pairing(
-        tuple((first, second) for first, second in pairing.pairs if second.filter == name),
-        tuple(
-            each
-            for each in pairing.unpaired
-            if name in {side.filter for side in (each.first, each.second) if side is not None}
-        ),
-    )
 
 
 def _degenerate(

@@ -1,0 +1,76 @@
+"""What the metrics of a task are compared with: baselines, or samples of a reference run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.baseline import Baseline
+from runner.config.verdict import BASELINE_RULES, VerdictConfig
+from runner.evidence.pairing import Pairing, pair
+from runner.evidence.samples import Sample
+from runner.outcome import TaskOutcome
+from runner.plan import Evaluation
+from runner.verdict.rule import Against, settings
+
+
+def wanted(
+    evaluation: Evaluation, config: VerdictConfig, against: Against | None
+) -> dict[str, dict[str, Baseline]]:
+    """Return the judged metrics and their values in the baselines or the reference run."""
+    known = against.outcome.tasks if against is not None else ()
+    measured = [
+        (each.metric, each.filter, Baseline(each.value))
+        for task in known
+        for each in task.metrics
+        if each.task == task.task == evaluation.task
+    ]
+    listed = [
+        (metric, name, known)
+        for metric, filters in evaluation.baselines.items()
+        for name, known in filters.items()
+    ]
+    found: dict[str, dict[str, Baseline]] = {}
+    for metric, name, value in measured:
+        if settings(config, evaluation.task, metric, name).rule == "paired":
+            found.setdefault(metric, {})[name] = value
+    for metric, name, value in listed:
+        if settings(config, evaluation.task, metric, name).rule in BASELINE_RULES:
+            found.setdefault(metric, {})[name] = value
+    return found
+
+
+def leaves(task: TaskOutcome) -> set[str]:
+    """Return the task names of the samples: the task itself and, for a group, its subtasks."""
+    return {task.task, *(result.task for result in task.metrics)}
+
+
+def pairing(
+    evaluation: Evaluation, own: Sequence[Sample], against: Against | None
+) -> tuple[Pairing | None, bool]:
+    """Pair the samples, reference first; also return whether this run has a lower limit."""
+    if against is None:
+        return None, False
+    names = {
+        name
+        for task in against.outcome.tasks
+        if task.task == evaluation.task
+        for name in leaves(task)
+    }
+    theirs = [sample for sample in against.samples if sample.task in names]
+    asked = against.limits.get(evaluation.task)
+    limited = evaluation.limit is not None and evaluation.limit != asked
+    return pair(theirs, own), limited
+
+
+def of_filter(pairing: Pairing | None, name: str) -> Pairing | None:
+    """Return the part of a pairing that belongs to one filter."""
+    if pairing is None:
+        return None
+    return Pairing(
+        tuple((first, second) for first, second in pairing.pairs if second.filter == name),
+        tuple(
+            each
+            for each in pairing.unpaired
+            if name in {side.filter for side in (each.first, each.second) if side is not None}
+        ),
+    )
