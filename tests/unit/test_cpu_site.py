@@ -163,3 +163,27 @@ def test_a_running_process_can_be_cured_once(tmp_path: Path) -> None:
         "print(sys.times, len(sys.meta_path) - before)"
     )
     assert python(code, tmp_path, CHECKOUT) == "1 2"
+
+
+def test_a_requests_generator_can_undo_its_last_draw() -> None:
+    """vLLM does so when it discards a token, with methods that CPU generators lack."""
+    code = """
+import torch, sitecustomize
+from types import SimpleNamespace
+class Batch:
+    def __init__(self): self.generators = {}
+    def add_request(self, request): self.generators[0] = request.generator
+sitecustomize._let_generators_go_back(Batch)
+batch, request = Batch(), SimpleNamespace(generator=torch.Generator().manual_seed(7))
+batch.add_request(request)
+def draw():
+    ((_, generator),) = batch.generators.items()
+    return torch.randint(0, 2**31, (1,), generator=generator).item()
+first, second = draw(), draw()
+generator = batch.generators.get(0)
+generator.set_offset(generator.get_offset() - 4)
+batch.add_request(request)  # again, after a preemption
+print(draw() == second, first == torch.randint(
+    0, 2**31, (1,), generator=torch.Generator().manual_seed(7)).item())
+"""
+    assert python(code, SITE) == "True True"
