@@ -199,6 +199,7 @@ class MisbehavingServer:
     port: int = 0
     requests: Counter[str] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     streamed: list[dict[str, Any]] = field(default_factory=list)
     stream: bytes | None = STREAM
     connections: int = 0
@@ -247,6 +248,7 @@ class MisbehavingServer:
                 while line := (await reader.readline()).decode().strip():
                     name, _, value = line.partition(":")
                     headers[name.lower()] = value.strip()
+                self.headers.append(headers)
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 said = json.loads(body) if body else {}
                 await self._answer(Exchange(path, headers, said, writer, self.tells_tokens))

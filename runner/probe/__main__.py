@@ -113,8 +113,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ca-file", metavar="FILE", help="certificate authorities to trust instead of the usual"
     )
+    parser.add_argument(
+        "--header",
+        type=_header,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a further HTTP header; can be given several times",
+    )
     parser.add_argument("--json", action="store_true", help="print only one JSON object")
     return parser
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError("must have the form NAME=VALUE")
+    return name, value
 
 
 def _positive(text: str) -> int:
@@ -140,7 +155,12 @@ def _probe(given: argparse.Namespace, key: str) -> int:
     if given.api_key_env and not key:
         raise UserError(f"--api-key-env {given.api_key_env}: this variable is not set")
     endpoint = Endpoint(
-        given.url, given.served_name, key, given.api_key_env or "", ca_file=given.ca_file
+        given.url,
+        given.served_name,
+        key,
+        given.api_key_env or "",
+        headers=dict(given.header),
+        ca_file=given.ca_file,
     )
     with _progress() as tell:
         found = examine(

@@ -522,6 +522,21 @@ def test_json_is_one_object(
     assert found["identity"]["status"] == "UNJUDGED"
     assert found["crosstalk"]["requests"] == 20
     assert found["repeatability"]["conditions"][0]["largest"] == 0.0
+    page = (Path(__file__).parents[2] / "docs" / "probe.md").read_text(encoding="utf-8")
+    _, _, documented = page.partition("\n## JSON\n")
+    documented = documented.partition("\n## ")[0]
+    for check, fields in found.items():
+        for name in fields if isinstance(fields, dict) else (check,):
+            assert re.search(rf"`(\w+|…)?\.?{name}`", documented), f"{check}.{name}"
+
+
+def test_further_headers_are_sent(
+    serve: Callable[..., AnsweringServer], command: Callable[..., int]
+) -> None:
+    server = serve()
+    headers = ("--header", "X-Team=a=b", "--header", "X-Gate=2")
+    assert command(server.url, "--requests", "20", *headers) == 0
+    assert {(each["x-team"], each["x-gate"]) for each in server.headers} == {("a=b", "2")}
 
 
 @pytest.mark.parametrize(
@@ -532,6 +547,7 @@ def test_json_is_one_object(
         (["--api-key-env", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE: this variable is not set"),
         (["--ca-file", "/no/such/file"], "--ca-file /no/such/file: "),
         (["--concurrency", "1"], "at least 2"),
+        (["--header", "X-Team"], "must have the form NAME=VALUE"),
     ],
 )
 def test_usage_errors_name_the_option(
