@@ -38,6 +38,7 @@ def share_failed(n: int, k: int, k_reference: int, mean: float, drop: float = 0.
     return failed / RUNS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", [0.5, 0.8, 0.95])
 def test_thirty_questions_with_eight_answers_fail_in_at_most_5_percent(mean: float) -> None:
     assert share_failed(30, 8, 8, mean) <= 0.05 + SLACK
@@ -53,10 +54,12 @@ def test_so_do_runs_with_different_numbers_of_answers(
     assert share_failed(30, k, k_reference, mean) <= 0.05 + SLACK
 
 
+@pytest.mark.slow
 def test_a_drop_of_ten_points_is_found_with_eight_answers_each() -> None:
     assert share_failed(30, 8, 8, 0.8, drop=0.1) > 0.8
 
 
+@pytest.mark.slow
 def test_a_pass_with_a_drop_at_the_margin_is_rarer_than_5_percent() -> None:
     generator = np.random.default_rng(7)
     for n, margin in ((30, 0.2), (198, 0.05)):

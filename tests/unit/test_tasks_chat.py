@@ -303,6 +303,7 @@ def test_every_sample_of_a_question_is_scored_and_votes(plan: Plan) -> None:
     assert [row.filtered for row in rows if row.doc_id == 0] == ["91", "91", "90"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["math500_chat", "gpqa_diamond_chat"])
 def test_lm_eval_alone_evaluates_the_task(name: str) -> None:
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
