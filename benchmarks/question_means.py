@@ -40,7 +40,7 @@ def simulated(
 
 def main() -> None:
     out = sys.stdout
-    heads = " | ".join(f"lost {lost * 100:g} points" for lost in LOST)
+    heads = " | ".join(f"lost {lost * 100:g} points" if lost else "no loss" for lost in LOST)
     out.write(f"| questions | samples | margin | {heads} |\n")
     out.write(f"| --: | --: | --: |{' --: |' * len(LOST)}\n")
     for n, answers, margin in CASES:

@@ -121,7 +121,7 @@ def _of_task(shown: str, task: str, config: RunConfig) -> Iterator[Entry]:
                 questions=number,
                 samples=samples,
                 measured=_measured(known),
-                unaudited=_unaudited(metric, known, how.rule, number, partial),
+                unaudited=_unaudited(metric, known, how.rule, number, partial, samples),
             )
 
 
@@ -134,12 +134,18 @@ def _measured(known: Baseline) -> float | None:
     return None
 
 
-def _unaudited(metric: str, known: Baseline, rule: str, number: int | None, partial: bool) -> str:
+def _unaudited(
+    metric: str, known: Baseline, rule: str, number: int | None, partial: bool, samples: int
+) -> str:
     """The reason why the gate can't be audited; empty if it can."""
     if rule not in BASELINE_RULES:
         return f"{rule} compares with a reference run, not with a baseline"
     if metric not in BINARY or not 0 <= known.value <= 1 or not math.isfinite(known.value):
         return "not known to be a metric whose samples score 0 or 1"
+    if rule == "not_worse" and samples > 1:
+        return "not_worse with several samples per question can't be computed exactly"
+    if rule == "not_worse" and known.error:
+        return "not_worse with a baseline that states its error can't be computed exactly"
     if partial:
         return "a run with another task.limit than the baseline's can't pass"
     if number is None:

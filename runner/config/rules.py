@@ -187,7 +187,7 @@ def problems(config: RunConfig) -> list[str]:
 
 
 def _sampled(config: RunConfig) -> list[str]:
-    """Settings by which answers are sampled, so that the texts of two runs part by chance."""
+    """Settings by which answers are sampled, so that the texts of two runs differ by chance."""
     found = []
     for task in config.task.names:
         asked = config.model.ask.get(task, AskConfig())

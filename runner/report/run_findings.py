@@ -19,7 +19,7 @@ SAYING = {
     Status.INCONCLUSIVE: "gave an inconclusive result",
     Status.UNJUDGED: "was measured but not judged",
     Status.ERROR: "was not measured: the run ended with an error",
-    Status.REFUSED: "was not measured: the run was refused",
+    Status.REFUSED: "was not measured: the run was rejected",
     Status.INTERRUPTED: "was not fully measured: the run was interrupted",
 }
 
@@ -52,7 +52,7 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     troubles = matters(outcome)
     found += [*repeats(outcome), *limited(outcome), *troubles]
     if outcome.tasks and not troubles:
-        asked = sum(task.evaluated for task in outcome.tasks)
+        asked = sum(task.scored for task in outcome.tasks)
         found.append(f"All {asked} prompts fit, all answers finished and were parsed.")
     found += sampling(outcome)
     found += weak_gates(plan, outcome, verdict)
@@ -98,8 +98,8 @@ def sampling(outcome: Outcome) -> list[str]:
             )
         if task.drawn:
             said.append(
-                f"{task.task}: answers are sampled at random, with seeds from task.seed; another "
-                "seed draws other answers."
+                f"{task.task}: answers are sampled at random, with seeds from task.seed; change "
+                "it for independent answers."
             )
     return said
 
@@ -136,7 +136,7 @@ def matters(outcome: Outcome) -> list[str]:
 def _matters(task: TaskOutcome) -> Iterator[str]:
     n, scored = task.evaluated, task.scored
     if n != task.expected:
-        yield f"{task.task}: {n} of {task.expected} samples were evaluated."
+        yield f"{task.task}: {n} of {task.expected} {task.unit} were evaluated."
     if task.truncated:
         prompts = of(task.truncated, scored)
         yield f"{task.task}: {prompts} prompts were left-truncated to max_model_len."
@@ -173,6 +173,6 @@ def _matters(task: TaskOutcome) -> Iterator[str]:
 def _departures(task: TaskOutcome) -> Iterator[str]:
     for each in task.departures:
         yield (
-            f"{task.task}: in {of(each.samples, task.evaluated)} samples, {each.said}; see "
+            f"{task.task}: in {of(each.samples, task.evaluated)} {task.unit}, {each.said}; see "
             f"document {each.doc_id} of {each.task}."
         )

@@ -16,7 +16,7 @@ def doubts_of(task: TaskOutcome, n: int) -> str:
     doubts = []
     counted = n if task.evaluated == task.expected else task.evaluated
     if counted != task.expected or task.expected == 0:
-        doubts.append(f"{counted} of {task.expected} samples evaluated")
+        doubts.append(f"{counted} of {task.expected} {task.unit} evaluated")
     if task.truncated:
         doubts.append(f"{task.truncated} prompts were left-truncated to max_model_len")
     if task.refused:
@@ -25,7 +25,7 @@ def doubts_of(task: TaskOutcome, n: int) -> str:
         # These may have been truncated or refused, so they count as a problem.
         doubts.append(f"{task.unmatched} samples have no recorded engine answer")
     doubts += [
-        f"in {each.samples} of {task.evaluated} samples, {each.said} (for example document "
+        f"in {each.samples} of {task.evaluated} {task.unit}, {each.said} (for example document "
         f"{each.doc_id} of {each.task})"
         for each in task.departures
     ]
@@ -40,7 +40,7 @@ def other_samples(evaluation: Evaluation, task: TaskOutcome) -> str:
     of_baseline = evaluation.baseline_limit
     if evaluation.limit == of_baseline or not (task.partial or of_baseline is not None):
         return ""
-    known = "on all samples" if of_baseline is None else f"with limit={of_baseline:g}"
+    known = f"on all {task.unit}" if of_baseline is None else f"with limit={of_baseline:g}"
     return (
         f"{task.expected} of {task.whole} {task.unit} (task.limit), but the baseline was measured "
         f"{known}"

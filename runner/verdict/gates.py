@@ -35,21 +35,24 @@ def absolute(baseline: float, tolerance: float, questions: int, samples: int = 1
 
 
 def not_worse(baseline: float, margin: float, questions: int, samples: int = 1) -> Gate:
-    """Return the gate of `not_worse`, for one tested metric and without clusters.
+    """Return the gate of `not_worse` for one answer to each question.
 
-    With several answers for each question, the rule uses Student's t on the questions' means; this
-    is its exact test as if all answers were of different questions.
+    It is that of one tested metric without clusters, and of a baseline that is taken as exact.
+
+    Raises:
+        ValueError: for several samples: the betting test has no exact distribution.
     """
-    answers = questions * samples
+    if samples != 1:
+        raise ValueError(samples)
 
     def rank(right: int) -> int:
-        drop = drops.of_share(right, answers, baseline)
+        drop = drops.of_share(right, questions, baseline)
         return _ORDER.index(decide(drop.drop, drop.upper, drop.p, margin)[0])
 
-    counts = range(answers + 1)
+    counts = range(questions + 1)
     passing = bisect_left(counts, 2, key=rank)
     undecided = range(bisect_right(counts, 0, key=rank), passing)
-    return Gate(questions, samples, range(passing, answers + 1), undecided)
+    return Gate(questions, samples, range(passing, questions + 1), undecided)
 
 
 def of_metric(metric: MetricVerdict, samples: int) -> Gate | None:
@@ -61,7 +64,7 @@ def of_metric(metric: MetricVerdict, samples: int) -> Gate | None:
         return None
     if metric.rule == "isclose" and metric.tolerated is not None:
         return _accepting(metric.tolerated, metric.n, samples)
-    exact = metric.clusters is None and samples == 1
+    exact = metric.clusters is None and samples == 1 and metric.test == drops.BINOMIAL
     if metric.rule == "not_worse" and metric.margin is not None and exact:
         return not_worse(metric.baseline, metric.margin, metric.n)
     return None

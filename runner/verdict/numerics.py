@@ -62,7 +62,7 @@ def judge(
     if task.drawn:
         status = Status.INCONCLUSIVE
         reason = (
-            "answers are sampled at random, so their texts part by chance; numerics needs greedy "
+            "answers are sampled at random, so their texts differ by chance; numerics needs greedy "
             "answers (task.gen_kwargs.do_sample=false)"
         )
     elif lonely:

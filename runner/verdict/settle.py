@@ -104,7 +104,10 @@ def _needed(drop: Drop, samples: int | None, margin: float) -> str:
     """What would decide: more questions or more answers to each."""
     if samples is None:
         error = f"{drop.known_error:.4f}"
-        return f"no number of samples decides, because the baseline's own error is {error}"
+        return (
+            "more samples cannot decide, because the baseline's own standard error is "
+            f"{error}; use a baseline of more questions, or a larger margin"
+        )
     repeated = drop.repeated
     if repeated is None:
         return f"about {samples:,} samples are needed to decide"
@@ -112,7 +115,7 @@ def _needed(drop: Drop, samples: int | None, margin: float) -> str:
     answers = repeated.answers_needed(drop.n, margin)
     if answers is None:
         return (
-            f"{questions} are needed to decide; more samples of these {drop.n} questions in this "
+            f"{questions} are needed to decide; more samples of only {drop.n} questions in this "
             "run are not enough"
         )
     return f"{questions}, or {answers:,} samples of each of these {drop.n}, are needed to decide"
@@ -197,8 +200,8 @@ def missing(task: str, metric: str, filter_name: str, baseline: float) -> Metric
 
 def unheld(task: str, metric: str, filter_name: str, rule: str) -> MetricVerdict:
     """Return an INCONCLUSIVE verdict for a listed metric without baseline or reference value."""
-    lacking = "reference run's value" if rule == "paired" else "baseline"
-    reason = f"listed in verdict.metrics, but there is no {lacking} for it"
+    lacking = "the reference run has no value" if rule == "paired" else "there is no baseline"
+    reason = f"listed in verdict.metrics, but {lacking} for it"
     return replace(
         _nothing(task, metric, filter_name, reason), status=Status.INCONCLUSIVE, rule=rule
     )

@@ -120,7 +120,7 @@ def test_the_verdict_says_whether_samples_or_questions_would_decide() -> None:
     assert "questions with 2 samples each, or " in verdict.reason
     assert "samples of each of these 150, are needed to decide" in verdict.reason
     thirty = paired(often[:30], few[:14] + few[76:84] + few[-8:], margin=0.1)
-    assert "more samples of these 30 questions in this run are not enough" in thirty.reason
+    assert "more samples of only 30 questions in this run are not enough" in thirty.reason
 
 
 def test_not_worse_bets_on_question_means() -> None:
@@ -175,7 +175,7 @@ def test_a_baseline_of_few_questions_fails_less() -> None:
     assert (measured.status, measured.test) == (Status.INCONCLUSIVE, drops.BOTH_BOUNDS)
     assert measured.p is not None
     assert 0.05 < measured.p < 0.3
-    assert "no number of samples decides, because the baseline's own error is 0.0548" in (
+    assert "more samples cannot decide, because the baseline's own standard error is 0.0548" in (
         measured.reason
     )
     assert only(not_worse(right(15, 30), Baseline(0.9, n=30))).status is Status.FAILED
