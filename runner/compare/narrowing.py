@@ -40,7 +40,8 @@ def narrowed(
             beyond = _beyond(names, before, after)
             task = _without(task, [each for each in after if each.task in names], beyond)
             samples = [each for each in samples if id(each) not in beyond]
-            evaluation = replace(evaluation, limit=limit)
+            if beyond:  # else B has the lower limit, which the pairing accounts for
+                evaluation = replace(evaluation, limit=limit)
         evaluations.append(evaluation)
         tasks += [task] if task is not None else []
     return Narrowed(replace(second.outcome, tasks=tuple(tasks)), tuple(evaluations), samples)

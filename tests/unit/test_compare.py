@@ -290,6 +290,16 @@ def test_a_limited_run_is_compared_on_the_questions_of_both(
     assert (judged["value"], judged["baseline"], judged["n"]) == (0.7, 1.0, 100)
 
 
+@pytest.mark.parametrize(("first", "second"), [(100, 50), (50, 100)])
+def test_two_limited_runs_are_compared_on_the_questions_of_both(
+    tmp_path: Path, first: int, second: int
+) -> None:
+    for name, limit, wrong in (("a", first, 0), ("b", second, 30)):
+        asked = (Evaluation(TASK, None, True, True, float(limit), "auto", {}),)
+        write_run(tmp_path / name, rows(wrong, limit), evaluations=asked)
+    assert compared(tmp_path)[0] == 3
+
+
 def test_questions_that_a_limit_does_not_explain_are_missed(tmp_path: Path) -> None:
     asked = (Evaluation(TASK, None, True, True, 100.0, "auto", {}),)
     write_run(tmp_path / "a", rows(0, 100), evaluations=asked)

@@ -18,7 +18,7 @@ from runner.plan import Evaluation
 from runner.stats import drops
 from runner.stats.means import standard_error
 from runner.status import Status
-from runner.verdict import Against, MetricVerdict, ReferenceUsed, Verdict, judge
+from runner.verdict import Against, MetricVerdict, ReferenceUsed, Verdict, gates, judge
 from runner.verdict.explanation import beneath
 
 PAIRED = VerdictConfig(rule="paired", margin=0.1, reference="other")
@@ -206,6 +206,20 @@ def test_a_baselines_own_tolerance_is_absolute(correct: int, status: Status) -> 
     assert ("within 0.1 of 0.9" if status is Status.PASSED else "more than 0.1 below 0.9") in (
         metric.reason
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "tolerance", "correct", "n"),
+    [(0.95, 0.05, 32, 32), (0.8333, 0.1, 22, 30), (0.93, 0.05, 88, 100), (0.85, 0.05, 90, 100)],
+)
+def test_both_ends_of_a_tolerance_pass(
+    value: float, tolerance: float, correct: int, n: int
+) -> None:
+    """1 - 0.95 is a little more than 0.05 in floating point; the original test passes it."""
+    baseline = Baseline(value, n=n, tolerance=tolerance)
+    verdict = judge(run(right(correct, n)), (asked(baseline),), VerdictConfig())
+    assert verdict.status is Status.PASSED
+    assert correct in gates.absolute(value, tolerance, n).passing
 
 
 def test_a_perfect_run_fails_a_two_sided_gate() -> None:
