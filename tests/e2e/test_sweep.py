@@ -132,6 +132,7 @@ def test_each_point_counts_its_own_drafted_tokens(sweep: Swept, text_data: Path)
         "engine.max_model_len=1024",
         f"engine.extra.speculative_config={drafting}",
         "verdict.allow_degenerate=true",
+        "verdict.allow_cut=true",
         "verdict.rtol=0.2",
         "model.baselines.gsm8k.acceptance_rate.none=0.9,0.1",
     )
