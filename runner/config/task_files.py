@@ -53,8 +53,7 @@ def named(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 def packaged(name: str) -> Path | None:
     """Return the package's own file for the task, if it has one."""
-    file = TASKS / f"{name}.yaml"
-    return file if "/" not in name and file.is_file() else None
+    return next((file for file in TASKS.glob("*.yaml") if file.stem == name), None)
 
 
 def reason(error: Exception) -> str:

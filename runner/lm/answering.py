@@ -66,8 +66,12 @@ class Model(Protocol):
     def start(self) -> None:
         """Start the engine. Before that, requests can be built but not sent."""
 
-    def check_settings(self, settings: dict[str, Any]) -> None:
-        """Raise a UserError for generation settings that the engine would reject."""
+    def check_settings(self, settings: dict[str, Any], images: bool) -> None:
+        """Raise a UserError for generation settings that the engine would reject.
+
+        It also rejects answers that leave no room for a prompt, except where requests show
+        `images`: such prompts are never truncated, and their answers end at max_model_len.
+        """
 
     def begin(self, window: int | None, journal: Journal | None) -> None:
         """Prepare for another run.

@@ -45,7 +45,8 @@ class Requests:
         self.greedy_by_default: set[int] = set()
         self.drawn: set[int] = set()
         self.name = name
-        self.settings: dict[str, dict[str, Any]] = {}
+        # Generation settings; the key says in addition whether their requests show images.
+        self.settings: dict[tuple[str, bool], dict[str, Any]] = {}
         self._task, self._evaluation, self._plan = task, evaluation, plan
         self._found: dict[tuple[str, str], set[int]] = {}
         self._rendered: list[Rendered] = []
@@ -135,9 +136,11 @@ class Requests:
                 "given answers, and lm-eval does not support thinking there; choose a task that "
                 "generates its answers"
             )
-        if request.request_type == "generate_until":
-            self._compare_sampling(request, number)
         images = request.args[2].get("visual", []) if len(request.args) > 2 else []
+        if request.request_type == "generate_until":
+            # Before a seed of its own makes each request's settings different.
+            self.settings.setdefault((repr(request.args[1]), bool(images)), request.args[1])
+            self._compare_sampling(request, number)
         if images or any(each.placeholders for each in self._rendered):
             self._compare_images(request.args[0], images, number)
 
@@ -159,7 +162,6 @@ class Requests:
                     f"task.gen_kwargs.{name}={wanted[name]}: {self.name} sets {length}, which "
                     f"lm-eval prefers; use task.gen_kwargs.{length}"
                 )
-        self.settings.setdefault(repr(settings), settings)
         given = {name: settings[name] for name in SAMPLING if settings.get(name) is not None}
         if not given:
             settings["temperature"] = 0.0
@@ -207,8 +209,8 @@ def refused_settings(lm: Model, tasks: Iterable[Requests]) -> list[str]:
     problems = []
     for task in tasks:
         try:
-            for settings in task.settings.values():
-                lm.check_settings(settings)
+            for (_, images), settings in task.settings.items():
+                lm.check_settings(settings, images)
         except UserError as error:
             problems += [f"task.names={task.name}: {each}" for each in error.problems]
     return problems

@@ -52,7 +52,7 @@ class Recording(InTurn):
 
     loglikelihood_rolling = loglikelihood
 
-    def check_settings(self, settings: dict[str, Any]) -> None:
+    def check_settings(self, settings: dict[str, Any], images: bool) -> None:
         if "num_beams" in settings:
             raise UserError("no beams here")
 

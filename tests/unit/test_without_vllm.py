@@ -22,10 +22,11 @@ lm = MODEL_CLASSES["vllm"](
 )
 text = lm.apply_chat_template([{"role": "user", "content": "What is 1 plus 1?"}])
 try:
-    lm.check_settings({"max_gen_toks": 4096})
+    lm.check_settings({"max_gen_toks": 4096}, images=False)
 except UserError as error:
     refused = str(error)
-lm.check_settings({"max_gen_toks": 4095, "until": []})
+lm.check_settings({"max_gen_toks": 4095, "until": []}, images=False)
+lm.check_settings({"max_gen_toks": 4096}, images=True)
 print(json.dumps([left, text, lm.tok_encode(text), lm.max_length, refused]))
 """
 

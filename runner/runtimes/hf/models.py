@@ -79,11 +79,12 @@ class RecordedHF(Templated, HFLM):
                 self.model.to(wanted)
         settle(self.model.generation_config, self.tokenizer)
 
-    def check_settings(self, settings: dict[str, Any]) -> None:
-        """Raise a UserError for settings that transformers lacks, and for answers without room."""
+    def check_settings(self, settings: dict[str, Any], images: bool) -> None:
+        """Raise a UserError for unknown settings, and for text answers without room."""
         given = {name: value for name, value in settings.items() if name != SEED}
         known = settled(given, self.max_gen_toks, "", self.think_end_token)
-        refuse_without_room(known.room, self.max_length)
+        if not images:
+            refuse_without_room(known.room, self.max_length)
 
     @property
     def batch_size(self) -> int | str:

@@ -63,8 +63,8 @@ class FedVLLM(Templated, VLLM):
         self.stream = Stream(engine, self.progress)
         self.model: Gate = Gate(engine, self.stream, max_length)
 
-    def check_settings(self, settings: dict[str, Any]) -> None:
-        """Raise a UserError for settings that vLLM rejects, and for answers without room.
+    def check_settings(self, settings: dict[str, Any], images: bool) -> None:
+        """Raise a UserError for settings that vLLM rejects, and for text answers without room.
 
         lm-eval would cut the whole prompt to make room for the answer.
         """
@@ -73,7 +73,8 @@ class FedVLLM(Templated, VLLM):
             SamplingParams(max_tokens=length, stop=until, **known)
         except Exception as error:  # ValueError up to vLLM 0.23, a class of its own in 0.32
             raise UserError(f"generation_kwargs: vLLM rejects {settings}: {error}") from error
-        refuse_without_room(length, self.max_length)
+        if not images:
+            refuse_without_room(length, self.max_length)
 
     def begin(self, window: int | None, journal: Journal | None) -> None:
         """Prepare for another run, which must not depend on what the engine computed before.
