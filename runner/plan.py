@@ -78,6 +78,9 @@ class Plan:
     code: dict[str, str] = field(default_factory=dict)
     # Identity of the weights: a digest of their files, or the hub's revision.
     weights: str = ""
+    # The samples.parquet of a reference run whose answers the engine is to generate again.
+    script: str = ""
+    script_digest: str = ""
     # Whether equal fingerprints mean the same engine. A running server may change unnoticed.
     identified: bool = True
 

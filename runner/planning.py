@@ -46,6 +46,9 @@ class Facts:
     # that digests do not read completely.
     paths: dict[str, str] = field(default_factory=dict)
     unread: str = ""
+    # Samples of the reference run that is replayed, and their digest.
+    script: str = ""
+    script_digest: str = ""
     # Preflight problems that the user overrode.
     overruled: tuple[str, ...] = ()
 
@@ -90,6 +93,8 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         "seed": config.task.seed,
         "data": facts.data,
         "code": facts.evaluation_code,
+        # Left out without one, so that fingerprints of earlier versions stay the same.
+        **({"script": facts.script_digest} if facts.script_digest else {}),
     }
     return Plan(
         model=model.name,
@@ -117,6 +122,8 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         overruled=facts.overruled,
         code=facts.engine_code,
         weights=facts.weights,
+        script=facts.script,
+        script_digest=facts.script_digest,
     )
 
 

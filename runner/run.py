@@ -10,6 +10,7 @@ import shlex
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,6 +21,7 @@ from rich.console import Console
 from runner import preflight, secrecy
 from runner.config.composed import Composed
 from runner.config.schema import RunConfig, TrackingConfig
+from runner.digest import digest_path
 from runner.environment import Environment, collect
 from runner.errors import UserError
 from runner.evidence.samples import read_samples
@@ -28,9 +30,10 @@ from runner.inputs import sources
 from runner.messages import warn
 from runner.outcome import Outcome, State
 from runner.plan import Plan
-from runner.planning import make_plan
+from runner.planning import Facts, make_plan
 from runner.platforms import PLATFORMS
 from runner.reference.locating import locate
+from runner.reference.noise import noise_of, read_noise, unfit
 from runner.reference.reading import Reference, misfits, read
 from runner.report import markdown, terminal
 from runner.report.progress import ProgressDisplay
@@ -55,6 +58,7 @@ class Checked:
     plan: Plan
     environment: Environment
     against: Reference | None = None
+    noise: tuple[Reference, ...] = ()
 
 
 def run(config: RunConfig, composed: Composed, directory: Path) -> int:
@@ -86,7 +90,7 @@ def show_plan(
         UserError: if there is a problem; the plan is shown first.
     """
     found = preflight.look(config)
-    against = _reference(config, found, courier)
+    against, noise = _references(config, found, courier)
     environment = _environment(config)
     for warning in found.warnings:
         _warn(warning)
@@ -94,12 +98,14 @@ def show_plan(
         plan = make_plan(found.config, at_hand(found, environment))
         plan = replace(plan, engine_fingerprint="", evaluation_fingerprint="")
     else:
-        plan = make_plan(found.config, gathered(found, environment))
+        plan = make_plan(found.config, _scripted(gathered(found, environment), config, against))
     terminal.show_plan(out, plan, found.memory, against.used if against is not None else None)
-    unfit = misfits(against, plan) if against is not None and not found.problems else []
+    problems = [*found.problems]
+    if not problems:
+        problems += _unfit(against, noise, plan)
     if directory is not None and RunDirectory(directory).holds_a_run:
-        unfit.append(f"output_dir={directory}: already contains a run; choose another directory")
-    if problems := [*found.problems, *unfit]:
+        problems.append(f"output_dir={directory}: already contains a run; choose another directory")
+    if problems:
         raise UserError(*problems)
     out.print()
     weights = found.weights is not None and found.weights.directory is not None
@@ -131,7 +137,7 @@ def check(
         UserError: with one line for each problem.
     """
     found = preflight.look(config)
-    against = _reference(config, found, courier)
+    against, noise = _references(config, found, courier)
     if found.source is not None and not found.problems:
         if sources.fetch(config, found.source, out.print):
             found = preflight.look(config)  # the weights' id is now a directory
@@ -144,10 +150,10 @@ def check(
     environment = _environment(config)
     if engine is not None:
         engine.start_early(make_plan(found.config, at_hand(found, environment)))
-    plan = make_plan(found.config, gathered(found, environment))
-    if against is not None and (unfit := misfits(against, plan)):
-        raise UserError(*unfit)
-    return Checked(found.config, composed, plan, environment, against)
+    plan = make_plan(found.config, _scripted(gathered(found, environment), config, against))
+    if problems := _unfit(against, noise, plan):
+        raise UserError(*problems)
+    return Checked(found.config, composed, plan, environment, against, tuple(noise))
 
 
 def perform(
@@ -223,16 +229,32 @@ def _environment(config: RunConfig) -> Environment:
     return collect(PLATFORMS[config.engine.platform], given.get("PYTHONPATH", ""))
 
 
-def _reference(config: RunConfig, found: preflight.Findings, courier: Courier) -> Reference | None:
-    """The reference run; problems with it are added to the other problems in `found`."""
+def _references(
+    config: RunConfig, found: preflight.Findings, courier: Courier
+) -> tuple[Reference | None, list[Reference]]:
+    """The reference run and its replays; problems with them are added to the others in `found`."""
     name = config.verdict.reference
     if not name:
-        return None
+        return None, []
     try:
-        return read(name, locate(name, config.tracking.uri, courier))
+        return read(name, locate(name, config.tracking.uri, courier)), read_noise(config, courier)
     except UserError as error:
         found.problems += error.problems
-        return None
+        return None, []
+
+
+def _scripted(facts: Facts, config: RunConfig, against: Reference | None) -> Facts:
+    """The facts with the answers to replay, if the rule replays."""
+    if against is None or config.verdict.rule != "replay":
+        return facts
+    file = against.files.samples
+    return replace(facts, script=str(file), script_digest=digest_path(file))
+
+
+def _unfit(against: Reference | None, noise: Sequence[Reference], plan: Plan) -> list[str]:
+    if against is None:
+        return []
+    return [*misfits(against, plan), *unfit(noise, plan.script_digest)]
 
 
 def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
@@ -244,7 +266,8 @@ def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
     kept = needs_samples(rule) and files.samples.is_file()
     if held is not None:
         try:
-            against = held.against(read_samples(held.files.samples))
+            noise = noise_of(checked.noise)
+            against = held.against(read_samples(held.files.samples), noise)
         except UserError as error:
             _warn("; ".join(error.problems))
             against = held.against(())

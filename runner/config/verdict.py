@@ -9,7 +9,9 @@ from typing import Any
 
 # Against a number that is written down; against another run.
 BASELINE_RULES = ("isclose", "not_worse")
-REFERENCE_RULES = ("paired", "numerics")
+REFERENCE_RULES = ("paired", "numerics", "replay")
+# Rules that judge whole answers, so they can't be chosen for a single metric.
+OF_ANSWERS = ("numerics", "replay")
 RULES = (*BASELINE_RULES, *REFERENCE_RULES)
 CORRECTIONS = ("holm", "none")
 # Values of `cluster` that name no field of the documents.
@@ -31,6 +33,16 @@ class NumericsConfig:
 
 
 @dataclass
+class ReplayConfig:
+    """Limits of the differences that a replay measures, in units of the noise."""
+
+    noise: list[str] = field(default_factory=list)
+    """Replays of the same reference run on correct stacks: directories or MLflow run ids."""
+    factor: float = 3.0
+    """Largest difference that passes, as a multiple of the noise."""
+
+
+@dataclass
 class MetricRuleConfig:
     """Overrides for one metric; null takes the value of `verdict`."""
 
@@ -49,19 +61,21 @@ class VerdictConfig:
     """The rule that judges a metric against its baseline or a reference run."""
 
     rule: str = "isclose"
-    """How metrics are judged: isclose, not_worse, paired or numerics."""
+    """How a run is judged: isclose, not_worse, paired, numerics or replay."""
     rtol: float = 0.05
     """isclose: relative tolerance."""
     margin: float = 0.02
     """not_worse, paired: tolerated drop, in the unit of the metric."""
     reference: str | None = None
-    """paired, numerics: run directory, MLflow run id, or alias NAME@model/task."""
+    """paired, numerics, replay: run directory, MLflow run id, or alias NAME@model/task."""
     cluster: str = "subject"
     """Clusters of correlated samples: subject, none, or a field of the documents."""
     correction: str = "holm"
     """Correction of p values if several metrics are tested: holm or none."""
     numerics: NumericsConfig = field(default_factory=NumericsConfig)
     """Limits of the rule numerics."""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    """Noise and limit of the rule replay."""
     # As with model.baselines, `load` makes it dict[task, dict[metric, dict[filter, ...]]].
     metrics: dict[str, Any] = field(default_factory=dict)
     """Settings for single metrics: {task: {metric: {filter: {margin: 0.05}}}}."""
@@ -95,8 +109,8 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
             for name, own in filters.items():
                 key = f"verdict.metrics.{task}.{metric}.{name}"
                 found += _tolerances(key, own.rtol, own.margin)
-                if own.rule not in (None, *RULES) or own.rule == "numerics":
-                    allowed = ", ".join(rule for rule in RULES if rule != "numerics")
+                if own.rule not in (None, *RULES) or own.rule in OF_ANSWERS:
+                    allowed = ", ".join(rule for rule in RULES if rule not in OF_ANSWERS)
                     found.append(f"{key}.rule={own.rule}: must be one of {allowed}")
                 used.add(own.rule or verdict.rule)
     for name in ("median", "p99", "worst", "near_tie"):
@@ -106,6 +120,13 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
     limits = (verdict.numerics.median, verdict.numerics.p99, verdict.numerics.worst)
     if verdict.rule == "numerics" and limits == (None, None, None):
         found.append("verdict.numerics: set at least one of median, p99, worst")
+    if not (math.isfinite(verdict.replay.factor) and verdict.replay.factor >= 1):
+        found.append(f"verdict.replay.factor={verdict.replay.factor}: must be a number, 1 or more")
+    if verdict.replay.noise and verdict.rule != "replay":
+        found.append(
+            f"verdict.replay.noise: verdict.rule={verdict.rule} does not replay; set "
+            "verdict.rule=replay"
+        )
     compares = not used.isdisjoint(REFERENCE_RULES)
     if compares and not verdict.reference:
         rule = next(rule for rule in REFERENCE_RULES if rule in used)

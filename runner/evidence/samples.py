@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Columns with a value per token. They are views of the Parquet column: a Python object per token
 # would take gigabytes for 15,000 reasoning answers.
-TOKEN_LISTS = ("token_ids", "logprobs", "margins")
+TOKEN_LISTS = ("token_ids", "logprobs", "margins", "top_ids", "top_logprobs")
 # Arrow's types as type codes of Python's struct module.
 MEMORY: dict[str, Any] = {"int32": "i", "int64": "q", "float": "f", "double": "d"}
 
@@ -30,8 +30,9 @@ class Sample:
     log-likelihoods of the scored choices in the order asked. `guessed` says that lm-eval found no
     answer and drew one at random. `cluster` is the value of the document's field that
     `verdict.cluster` named. `seconds` is the time that the engine took for each request.
-    `degenerate` has the kind of each degenerate answer (runner/outcome.py). Columns that an older
-    file lacks have their defaults.
+    `degenerate` has the kind of each degenerate answer (runner/outcome.py). `top_ids` and
+    `top_logprobs` are the likeliest tokens of each step of a replay, as many for each of
+    `token_ids`. Columns that an older file lacks have their defaults.
     """
 
     task: str
@@ -63,6 +64,8 @@ class Sample:
     reasoning: tuple[str, ...] = ()
     cut_thinking: int = 0
     thought_only: int = 0
+    top_ids: Sequence[int] = ()
+    top_logprobs: Sequence[float] = ()
     # All answers to a question that stand merged in this sample (runner/evidence/questions.py).
     rows: tuple[Sample, ...] = ()
 

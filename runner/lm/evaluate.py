@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -74,6 +75,8 @@ def _evaluate(
     try:
         for each in passes(lm, manager, loaded, plan):
             rows += sample_rows(lm, loaded, each, album, plan.cluster)
+            if plan.script:  # the scores are those of the reference run's texts
+                rows = [replace(row, scores={}) for row in rows]
             results.append(each.results)
     except UserError:
         raise
@@ -81,7 +84,10 @@ def _evaluate(
         raise UserError(explained(error, loaded.evaluation.task)) from error
     for leaf in loaded.leaves.values():
         leaf._instances = None  # they keep all documents and images in memory
-    finished(_task_outcome(loaded, results, rows, lm.spent()), rows)
+    outcome = _task_outcome(loaded, results, rows, lm.spent())
+    if plan.script:
+        outcome = replace(outcome, metrics=(), unparsable=0, guessed=0, degenerate=())
+    finished(outcome, rows)
 
 
 def _task_outcome(

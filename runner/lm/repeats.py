@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.instance import Instance
 
+from runner.lm.script import REPLAY
+
 if TYPE_CHECKING:
     from runner.lm.answer import Answer
 
@@ -39,13 +41,17 @@ class Repeat:
 
     @property
     def request(self) -> Instance:
-        """The request to send, with the seed of this repeat if its answer is sampled."""
-        seed = first_seed(self.original)
-        if seed is None or self.number == 0:
+        """The request to send, with the seed or the script of this repeat if it has one."""
+        seed, script = first_seed(self.original), _setting(self.original, REPLAY)
+        own: dict[str, Any] = {}
+        if script is not None:
+            own[REPLAY] = script[self.number]
+        elif seed is not None and self.number:
+            own[SEED] = (seed + self.number) % SEEDS
+        if not own:
             return self.original
         context, settings, *others = self.original.args
-        own = {**settings, SEED: (seed + self.number) % SEEDS}
-        return replace(self.original, arguments=(context, own, *others))
+        return replace(self.original, arguments=(context, settings | own, *others))
 
     def note(self, answers: Sequence[tuple[Answer, bool]]) -> None:
         """Save the engine's answers, each with whether its prompt was truncated, with the request.
@@ -67,14 +73,26 @@ def repeats(requests: Sequence[Instance]) -> list[Repeat]:
 
 def first_seed(request: Instance) -> int | None:
     """The seed of a request's first answer; None if the request has none."""
-    settings: Any = request.args[1] if len(request.args) > 1 else None
-    return settings.get(SEED) if isinstance(settings, dict) else None
+    seed: int | None = _setting(request, SEED)
+    return seed
+
+
+def script_of(request: Instance) -> list[int] | None:
+    """The tokens to generate instead of an answer of the model's own; None if there are none."""
+    tokens: list[int] | None = _setting(request, REPLAY)
+    return tokens
 
 
 def seeds(request: Instance, numbers: range) -> list[int]:
     """The seeds of some repeats of a request; empty if the request has none."""
     first = first_seed(request)
     return [] if first is None else [(first + number) % SEEDS for number in numbers]
+
+
+def _setting(request: Instance, name: str) -> Any:
+    """A generation setting of a request; None if the request has none of this name."""
+    settings: Any = request.args[1] if len(request.args) > 1 else None
+    return settings.get(name) if isinstance(settings, dict) else None
 
 
 def noted(request: Instance) -> list[tuple[Answer, bool]]:

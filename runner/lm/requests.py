@@ -21,6 +21,7 @@ from runner.lm.answering import Model
 from runner.lm.conversation import PLACEHOLDER, Rendered, render
 from runner.lm.examples import Examples
 from runner.lm.repeats import SEED, seed_of
+from runner.lm.script import REPLAY, read_script
 from runner.outcome import Departure
 from runner.plan import Evaluation, Plan
 
@@ -140,7 +141,11 @@ class Requests:
         if request.request_type == "generate_until":
             # Before a seed of its own makes each request's settings different.
             self.settings.setdefault((repr(request.args[1]), bool(images)), request.args[1])
-            self._compare_sampling(request, number)
+            if self._plan.script:
+                script = read_script(self._plan.script).of(self.name, number)
+                request.args[1].update({REPLAY: script, "do_sample": False, "temperature": 0.0})
+            else:
+                self._compare_sampling(request, number)
         if images or any(each.placeholders for each in self._rendered):
             self._compare_images(request.args[0], images, number)
 

@@ -17,6 +17,7 @@ from runner.lm.degenerate import degenerate
 from runner.lm.images import Album, image_hash
 from runner.lm.repeats import seeds
 from runner.lm.thinking import Thinking, thinking
+from runner.lm.top import unpacked
 from runner.rundir import write_atomic
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class SampleRow:
     any.
     `degenerate` has an entry for each degenerate answer: what is wrong with it. `reasoning` are
     the texts before the answers, where a model thinks; `cut_thinking` answers ended at the token
-    limit within it, `thought_only` ones have nothing after it.
+    limit within it, `thought_only` ones have nothing after it. A replay records the likeliest
+    tokens of each step, CANDIDATES for each of `token_ids`: `top_ids` and `top_logprobs`.
     """
 
     task: str
@@ -76,6 +78,8 @@ class SampleRow:
     reasoning: list[str] = field(default_factory=list)
     cut_thinking: int = 0
     thought_only: int = 0
+    top_ids: list[int] = field(default_factory=list)
+    top_logprobs: list[float] = field(default_factory=list)
 
     @property
     def sample(self) -> tuple[str, int]:
@@ -114,6 +118,8 @@ SCHEMA = pa.schema(
         ("reasoning", pa.list_(pa.string())),
         ("cut_thinking", pa.int32()),
         ("thought_only", pa.int32()),
+        ("top_ids", pa.list_(pa.int32())),
+        ("top_logprobs", pa.list_(pa.float32())),
     ]
 )
 
@@ -197,6 +203,7 @@ def _row(
     known = [answer for answer, _ in engine.answers]
     images = _images(sample)
     prompt = str(sample["arguments"][0][0])
+    top_ids, top_logprobs = unpacked(answer.top for answer in known)
     return SampleRow(
         task=name,
         doc_id=int(sample["doc_id"]),
@@ -237,6 +244,8 @@ def _row(
         reasoning=[each.text for each in engine.thoughts],
         cut_thinking=sum(each.cut for each in engine.thoughts),
         thought_only=sum(each.only for each in engine.thoughts),
+        top_ids=top_ids,
+        top_logprobs=top_logprobs,
     )
 
 

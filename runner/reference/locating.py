@@ -48,10 +48,11 @@ class Located:
     run_id: str | None = None
 
 
-def locate(name: str, uri: str, courier: Courier) -> Located:
+def locate(name: str, uri: str, courier: Courier, key: str = KEY) -> Located:
     """Return the run's directory; a run in MLflow is first copied to the user's cache.
 
-    MLflow is asked through the courier, and waited for as long as LOOKUP_S and DOWNLOAD_S say.
+    `key` is the setting that names the run. MLflow is asked through the courier, and waited for as
+    long as LOOKUP_S and DOWNLOAD_S say.
 
     Raises:
         UserError: if there is no such run, or MLflow cannot be asked.
@@ -62,29 +63,29 @@ def locate(name: str, uri: str, courier: Courier) -> Located:
     alias = Alias.parse(name)
     if alias is None and not RUN_ID.fullmatch(name):
         raise UserError(
-            f"{KEY}={name}: no such directory, and neither an MLflow run id (32 hexadecimal "
+            f"{key}={name}: no such directory, and neither an MLflow run id (32 hexadecimal "
             "digits) nor an alias (NAME@model/task)"
         )
     if not uri:
-        raise UserError(f"{KEY}={name}: is stored in MLflow; set tracking.uri, or give a directory")
+        raise UserError(f"{key}={name}: is stored in MLflow; set tracking.uri, or give a directory")
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise UserError(f"{KEY}={name}: is stored in MLflow, but there is no store at {uri}")
+        raise UserError(f"{key}={name}: is stored in MLflow, but there is no store at {uri}")
     run_id = name
     try:
         if alias is not None:
             run_id = courier.ask(FindAlias(uri, alias.name, alias.model, alias.task), LOOKUP_S)
             if not RUN_ID.fullmatch(run_id):  # it names a directory of the cache
-                raise UserError(f"{KEY}={name}: MLflow returned an invalid run id ({run_id!r})")
+                raise UserError(f"{key}={name}: MLflow returned an invalid run id ({run_id!r})")
         return Located(_fetched(run_id, uri, courier), run_id)
     except NotSent as error:
         raise UserError(
-            f"{KEY}={name}: MLflow at tracking.uri={secrecy.shown_address(uri)} has no such run, "
+            f"{key}={name}: MLflow at tracking.uri={secrecy.shown_address(uri)} has no such run, "
             f"or is unreachable ({error}); give the run's directory instead, which does not need "
             "MLflow"
         ) from error
     except OSError as error:
         raise UserError(
-            f"{KEY}={name}: cannot store its files ({cause(error)}); set XDG_CACHE_HOME to another "
+            f"{key}={name}: cannot store its files ({cause(error)}); set XDG_CACHE_HOME to another "
             "directory"
         ) from error
 

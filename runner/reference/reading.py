@@ -16,6 +16,7 @@ from runner.rundir import RunDirectory, read_json
 from runner.verdict import Against, ReferenceUsed
 from runner.verdict.doubts import doubts_of
 from runner.verdict.result import Verdict
+from runner.verdict.rule import Noise
 
 # Settings of a task and of the plan: with other ones, answers are not to the same request.
 OF_TASK = ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
@@ -33,15 +34,19 @@ class Reference:
     outcome: Outcome
     asked: dict[str, dict[str, Any]]
     settings: dict[str, Any]
+    # Digest of the samples that it replayed; empty if it was no replay.
+    script_digest: str = ""
 
-    def against(self, samples: Sequence[Sample]) -> Against:
+    def against(self, samples: Sequence[Sample], noise: Sequence[Noise] = ()) -> Against:
         """Return the reference and its samples in the form that a rule needs."""
         limits = {task: asked.get("limit") for task, asked in self.asked.items()}
-        return Against(self.used, self.outcome, samples, limits)
+        return Against(self.used, self.outcome, samples, limits, noise)
 
 
-def read(name: str, located: Located) -> Reference:
+def read(name: str, located: Located, key: str = KEY) -> Reference:
     """Read a run as a reference, and reject it now if it cannot be one.
+
+    `key` is the setting that names the run.
 
     Raises:
         UserError: if it did not finish, is incomplete, or has left no samples.
@@ -50,7 +55,7 @@ def read(name: str, located: Located) -> Reference:
     for file in NEEDED:
         if not (located.directory / file).is_file():
             raise UserError(
-                f"{KEY}={name}: {located.directory} has no {file}; give the directory of a "
+                f"{key}={name}: {located.directory} has no {file}; give the directory of a "
                 "completed run"
             )
     try:
@@ -76,11 +81,11 @@ def read(name: str, located: Located) -> Reference:
         settings = {name: plan[name] for name in SETTINGS}
     except (ValueError, KeyError, TypeError) as error:
         said = " ".join(str(error).split())[:200]
-        raise UserError(f"{KEY}={name}: cannot be read as a run of this runner ({said})") from error
+        raise UserError(f"{key}={name}: cannot be read as a run of this runner ({said})") from error
     broken = incomplete(outcome) or _lost(files, outcome)
     if broken:
-        raise UserError(*(f"{KEY}={name}: {line}" for line in broken))
-    return Reference(used, files, outcome, asked, settings)
+        raise UserError(*(f"{key}={name}: {line}" for line in broken))
+    return Reference(used, files, outcome, asked, settings, plan.get("script_digest", ""))
 
 
 def incomplete(outcome: Outcome) -> list[str]:
@@ -123,6 +128,11 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
     """Return the settings that make a comparison with this plan invalid."""
     name = f"{KEY}={reference.used.name}"
     found = []
+    if reference.script_digest:
+        found.append(
+            f"{name}: the run is a replay, whose answers are those of another run; choose the run "
+            "that it replayed"
+        )
     for each in plan.evaluations:
         asked = reference.asked.get(each.task)
         if asked is None or each.task not in {task.task for task in reference.outcome.tasks}:

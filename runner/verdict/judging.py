@@ -13,7 +13,17 @@ from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.stats import ALPHA
 from runner.status import EXIT_STATUS, Status
-from runner.verdict import compared, cut, degenerate, isclose, luck, not_worse, numerics, paired
+from runner.verdict import (
+    compared,
+    cut,
+    degenerate,
+    isclose,
+    luck,
+    not_worse,
+    numerics,
+    paired,
+    replay,
+)
 from runner.verdict.doubts import ALLOW, doubts_of, of_reference, other_samples
 from runner.verdict.result import MetricVerdict, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
@@ -40,7 +50,11 @@ def judge(
     by_task = {task.task: task for task in outcome.tasks}
     samples = by_question(samples)
     if against is not None:
-        against = replace(against, samples=by_question(against.samples))
+        against = replace(
+            against,
+            samples=by_question(against.samples),
+            noise=[replace(each, samples=by_question(each.samples)) for each in against.noise],
+        )
     of_engine = outcome.served.doubts if outcome.served is not None else []
     found: list[Judged | MetricVerdict] = []
     for evaluation in evaluations:
@@ -92,6 +106,8 @@ def describe(config: VerdictConfig) -> str:
         named = (("median", limits.median), ("p99", limits.p99), ("worst", limits.worst))
         said = ", ".join(f"{name} {limit:g}" for name, limit in named if limit is not None)
         return f"numerics: log-probability shift from the reference run within {said}{allowed}"
+    if config.rule == "replay":
+        return replay.describe(config)
     other = (
         "the baseline" if config.rule == "not_worse" else "the reference run on the same samples"
     )
@@ -108,6 +124,8 @@ def _judge_task(
     of_engine: Sequence[str],
 ) -> list[Judged | MetricVerdict]:
     """The task's metrics. `of_engine` are reasons to doubt the engine, whatever the task."""
+    if config.rule == "replay":
+        return _replayed(evaluation, task, config, samples, against, of_engine)
     wanted = {
         (metric, name): value
         for metric, filters in compared.wanted(evaluation, config, against).items()
@@ -204,10 +222,39 @@ def _of_reference(task: TaskOutcome, rule: str, against: Against | None) -> Task
     return next((each for each in known if each.task == task.task), None)
 
 
+def _replayed(
+    evaluation: Evaluation,
+    task: TaskOutcome | None,
+    config: VerdictConfig,
+    samples: Sequence[Sample],
+    against: Against | None,
+    of_engine: Sequence[str],
+) -> list[Judged | MetricVerdict]:
+    """The task's only verdict: a replayed answer has no score of its own."""
+    if task is None:
+        return []
+    names = compared.leaves(_of_reference(task, "replay", against) or task)
+    own = [each for each in samples if each.task in names]
+    pairing, limited = compared.pairing(evaluation, own, against)
+    doubts = (
+        *of_engine,
+        doubts_of(task, task.evaluated),
+        degenerate.broken_numbers(task),
+        of_reference(evaluation, "replay", against),
+    )
+    verdict = replay.judge(task, pairing or Pairing((), ()), limited, config, against)
+    return [_doubted(verdict, ", ".join(filter(None, doubts)))]
+
+
 def _numerics(
     task: TaskOutcome, pairing: Pairing | None, limited: bool, config: VerdictConfig, doubts: str
 ) -> MetricVerdict:
     verdict = numerics.judge(task, pairing or Pairing((), ()), limited, config.numerics)
+    return _doubted(verdict, doubts)
+
+
+def _doubted(verdict: MetricVerdict, doubts: str) -> MetricVerdict:
+    """The verdict with reasons to doubt it, which keep it from passing."""
     if not doubts:
         return verdict
     if verdict.status is Status.PASSED:

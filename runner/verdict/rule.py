@@ -17,13 +17,22 @@ from runner.verdict.result import ReferenceUsed
 
 
 @dataclass(frozen=True)
+class Noise:
+    """A replay of the reference run on a correct stack."""
+
+    name: str
+    samples: Sequence[Sample]
+
+
+@dataclass(frozen=True)
 class Against:
-    """The reference run: its identity, outcome, samples and limits by task."""
+    """The reference run: its identity, outcome, samples, limits by task, and its replays."""
 
     used: ReferenceUsed
     outcome: Outcome
     samples: Sequence[Sample]
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    noise: Sequence[Noise] = ()
 
 
 @dataclass(frozen=True)

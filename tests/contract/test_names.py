@@ -27,6 +27,9 @@ NAMES = (
     "vllm:LLM.get_metrics",
     "vllm.v1.engine.llm_engine:LLMEngine.step",
     "vllm.v1.engine.llm_engine:LLMEngine.abort_request",
+    "vllm.v1.sample.logits_processor:LogitsProcessor",
+    "vllm.v1.sample.logits_processor:BatchUpdate",
+    "vllm.v1.sample.logits_processor.interface:MoveDirectionality",
 )
 # By function: parameters, or text of its source.
 PARAMETERS = {

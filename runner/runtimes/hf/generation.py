@@ -18,6 +18,7 @@ from transformers import (
 
 from runner.errors import UserError
 from runner.lm.answer import Answer
+from runner.lm.top import packed
 from runner.runtimes.hf.drawing import WARPERS, Draw
 
 # Settings in the weights' generation_config.json that vLLM ignores when lm-eval calls it: only the
@@ -114,12 +115,14 @@ class Batch(StoppingCriteria):
         prompts: Sequence[Sequence[int]],
         rooms: Sequence[int],
         on_step: Callable[[int], None],
+        candidates: int = 0,
     ) -> None:
         """Set up one row per prompt.
 
         `prompts` are token ids and `rooms` is the maximum number of new tokens of each row. An
         answer ends with one of the tokens `ends` or after one of the texts `stops`. `on_step` is
-        called after each step, with the number of tokens it added.
+        called after each step, with the number of tokens it added. Of each step, the `candidates`
+        likeliest tokens are recorded as well.
         """
         self.scores = _Scores()
         self._tokenizer = tokenizer
@@ -136,10 +139,16 @@ class Batch(StoppingCriteria):
         self._rows: list[list[int]] = [[] for _ in rooms]
         self._ended: list[str | None] = [None] * len(rooms)
         self._numbers: list[torch.Tensor] = []
+        self._candidates = candidates
+        self._top: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         chosen = input_ids[:, -1]
         self._numbers.append(_numbers(self.scores.latest, chosen))
+        if self._candidates:
+            logprobs = torch.log_softmax(self.scores.latest.float(), dim=-1)
+            best = logprobs.topk(min(self._candidates, logprobs.shape[-1]), dim=-1)
+            self._top.append((best.indices.cpu(), best.values.cpu()))
         running = sum(end is None for end in self._ended)
         for row, token in enumerate(chosen.tolist()):
             if self._ended[row] is None:
@@ -162,11 +171,21 @@ class Batch(StoppingCriteria):
                 finish_reason=end or "length",
                 text=self._text(prompt, tokens),
                 seconds=seconds,
+                top=self._likeliest(place, len(tokens)),
             )
-            for prompt, tokens, row, end, seconds in zip(
-                self._prompts, self._rows, numbers, self._ended, self._seconds, strict=True
+            for place, (prompt, tokens, row, end, seconds) in enumerate(
+                zip(self._prompts, self._rows, numbers, self._ended, self._seconds, strict=True)
             )
         ]
+
+    def _likeliest(self, row: int, steps: int) -> str:
+        """The likeliest tokens of each step of a row (`runner.lm.top`)."""
+        if not self._top:
+            return ""
+        ids, logprobs = (
+            torch.stack([step[part][row] for step in self._top[:steps]]).numpy() for part in (0, 1)
+        )
+        return packed(ids, logprobs)
 
     def _end(self, row: int) -> str | None:
         tokens = self._rows[row]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,11 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from runner.errors import UserError
 from runner.lm.answer import TOO_LONG, Answer
 from runner.lm.answering import refuse_without_room
-from runner.lm.repeats import SEED, first_seed, noted, repeats
+from runner.lm.repeats import SEED, first_seed, noted, repeats, script_of
+from runner.lm.script import CANDIDATES, REPLAY, REPLAYED
 from runner.lm.template import Templated
 from runner.runtimes.hf.batches import Batches, Request
+from runner.runtimes.hf.forcing import Forced
 from runner.runtimes.hf.generation import Batch, Settings, settle, settled
 from runner.runtimes.hf.scoring import Scores, Tokens
 from runner.runtimes.hf.weights import check_engine_args, facts, said
@@ -33,6 +35,18 @@ if TYPE_CHECKING:
     from runner.lm.answering import Named, Progress
     from runner.lm.journal import Journal
     from runner.outcome import Feeding
+
+
+# Settings that are a request's own in a batch.
+OWN = (SEED, REPLAY)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What a row of a batch has of its own."""
+
+    seed: int | None
+    script: list[int] | None
 
 
 class RecordedHF(Templated, HFLM):
@@ -81,7 +95,7 @@ class RecordedHF(Templated, HFLM):
 
     def check_settings(self, settings: dict[str, Any], images: bool) -> None:
         """Raise a UserError for unknown settings, and for text answers without room."""
-        given = {name: value for name, value in settings.items() if name != SEED}
+        given = {name: value for name, value in settings.items() if name not in OWN}
         known = settled(given, self.max_gen_toks, "", self.think_end_token)
         if not images:
             refuse_without_room(known.room, self.max_length)
@@ -190,15 +204,15 @@ class RecordedHF(Templated, HFLM):
         eos = self.tok_decode([self.eot_token_id], skip_special_tokens=False)
         settings = settled(given, self.max_gen_toks, eos, self.think_end_token)
         kind = "generate, chat" if self.chat_applied else "generate"
-        seeds = [first_seed(request) for request in requests]
+        rows = [_Row(first_seed(request), script_of(request)) for request in requests]
         asked = [
             Request(
                 self._prompt(request),
                 kind,
                 json.dumps(request.args[1], sort_keys=True, default=repr),
-                settings.drawn and seed is None,
+                settings.drawn and row.seed is None,
             )
-            for request, seed in zip(requests, seeds, strict=True)
+            for request, row in zip(requests, rows, strict=True)
         ]
         recalled = [self.batches.recall(each) for each in asked]
         missing = [place for place, (_, known) in enumerate(recalled) if known is None]
@@ -206,7 +220,7 @@ class RecordedHF(Templated, HFLM):
         if missing:
             new = self._generate(
                 [asked[place].prompt for place in missing],
-                [seeds[place] for place in missing],
+                [rows[place] for place in missing],
                 settings,
             )
             answers |= zip(missing, new, strict=True)
@@ -227,7 +241,7 @@ class RecordedHF(Templated, HFLM):
         return len(self.tok_encode(prompt["prompt"])) > answer.prompt_tokens
 
     def _generate(
-        self, asked: list[dict[str, Any]], seeds: list[int | None], settings: Settings
+        self, asked: list[dict[str, Any]], rows: list[_Row], settings: Settings
     ) -> list[Answer]:
         """Answers to one batch. A prompt that cannot fit gets an empty answer, as with vLLM."""
         inputs = self._encode(asked, settings.room)
@@ -235,27 +249,39 @@ class RecordedHF(Templated, HFLM):
         fits = [len(prompt) < self.max_length for prompt in prompts]
         if not all(fits):
             fitting = list(compress(asked, fits))
-            own = list(compress(seeds, fits))
+            own = list(compress(rows, fits))
             answered = iter(self._generate(fitting, own, settings) if fitting else ())
             return [next(answered) if fit else Answer(0, (), (), (), TOO_LONG) for fit in fits]
+        scripts = [row.script for row in rows if row.script is not None]
+        rooms = [min(settings.room, self.max_length - len(prompt)) for prompt in prompts]
+        if scripts:
+            rooms = [max(len(script), 1) for script in scripts]
         batch = Batch(
             self.tokenizer,
-            self.model.generation_config.eos_token_id,
-            settings.stops,
+            () if scripts else self.model.generation_config.eos_token_id,
+            () if scripts else settings.stops,
             prompts,
-            [min(settings.room, self.max_length - len(prompt)) for prompt in prompts],
+            rooms,
             self.batches.step,
+            CANDIDATES if scripts else 0,
+        )
+        steered = (
+            [Forced(scripts, inputs["input_ids"].shape[1])]
+            if scripts
+            else settings.drawing([row.seed for row in rows])
         )
         with torch.inference_mode():
             self.model.generate(
                 **inputs,
-                max_new_tokens=settings.room,
-                logits_processor=LogitsProcessorList([batch.scores, *settings.drawing(seeds)]),
+                max_new_tokens=max(rooms),
+                logits_processor=LogitsProcessorList([batch.scores, *steered]),
                 stopping_criteria=StoppingCriteriaList([batch]),
                 pad_token_id=self.tokenizer.pad_token_id,
                 **settings.for_generate,
             )
         answers = batch.answers()
+        if scripts:
+            return [replace(each, finish_reason=REPLAYED) for each in answers]
         if settings.thoughts is None:
             return answers
         return [
@@ -316,8 +342,8 @@ MODEL_CLASSES: dict[str, type[RecordedHF]] = {
 
 
 def _shared(request: Instance) -> dict[str, Any]:
-    """A request's generation settings without its seed, which is a row's own in a batch."""
-    return {name: value for name, value in request.args[1].items() if name != SEED}
+    """A request's generation settings without what each row of a batch has of its own."""
+    return {name: value for name, value in request.args[1].items() if name not in OWN}
 
 
 def _prompts(inputs: Any) -> list[list[int]]:

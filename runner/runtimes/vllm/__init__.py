@@ -19,6 +19,8 @@ from runner.runtimes.base import Runtime, chosen, model_arguments, remote_proble
 # The runner relies on names that vLLM does not promise to keep (tests/contract/test_names.py).
 TESTED = SpecifierSet(">=0.23,<0.34")
 # Read in vllm 0.23.0 (vllm/envs.py).
+# Makes the engine generate given tokens.
+FORCED = "runner.runtimes.vllm.forcing:Forced"
 RAY_VARIABLES = "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"
 
 
@@ -51,6 +53,7 @@ class Vllm:
             "enforce_eager": engine.enforce_eager,
             "gpu_memory_utilization": engine.gpu_memory_utilization,
             "seed": engine.seed,
+            "logits_processors": [FORCED] if config.verdict.rule == "replay" else None,
         }
         untested = engine.extra.get("additional_config", {})
         additional_config = {**engine.additional_config, **untested}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import msgspec
 
 from runner.lm.answer import TOO_LONG, Answer
+from runner.lm.script import REPLAYED
+from runner.lm.top import packed_steps
 
 # The chosen token and the runner-up: enough for the token's probability and for the margin of a
 # near-tie.
@@ -129,6 +131,12 @@ def generated(output: Any) -> Answer:
         finish_reason=str(completion.finish_reason),
         text=completion.text,
     )
+
+
+def replayed(output: Any) -> Answer:
+    """The answer for a replayed text, with the likeliest tokens of each step as well."""
+    steps = output.outputs[0].logprobs or ()
+    return replace(generated(output), finish_reason=REPLAYED, top=packed_steps(steps))
 
 
 def refused() -> Answer:

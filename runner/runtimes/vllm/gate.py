@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vllm import EngineArgs
 
-from runner.runtimes.vllm.engine import LOGPROBS, Question, generated
+from runner.lm.script import CANDIDATES, REPLAY
+from runner.runtimes.vllm.engine import LOGPROBS, Question, generated, replayed
 
 if TYPE_CHECKING:
     from runner.lm.answer import Answer
@@ -56,10 +57,8 @@ class Gate:
         """vLLM's `generate`; lm-eval only reads the text of its outputs."""
         many = isinstance(sampling_params, Sequence)
         params = list(sampling_params) if many else [sampling_params] * len(prompts)
-        for each in params:
-            each.logprobs = LOGPROBS
         questions = [
-            Question(prompt, each, "generate", generated, lora_request, fits=self._fits(prompt))
+            Question(prompt, each, "generate", _read(each), lora_request, fits=self._fits(prompt))
             for prompt, each in zip(prompts, params, strict=True)
         ]
         return [Output(answer) for answer in self._stream.ask(questions)]
@@ -67,6 +66,21 @@ class Gate:
     def _fits(self, prompt: Any) -> bool:
         """Whether a prompt of tokens leaves room for at least one more; else True."""
         return len(prompt.get("prompt_token_ids", ())) < self._max_length
+
+
+def _read(params: Any) -> Callable[[Any], Answer]:
+    """How to read the output, after asking for what is read of it.
+
+    An answer that is replayed ends where its script does, whatever its text and tokens are.
+    """
+    script = (params.extra_args or {}).get(REPLAY)
+    if script is None:
+        params.logprobs = LOGPROBS
+        return generated
+    params.logprobs = CANDIDATES
+    params.stop, params.stop_token_ids, params.ignore_eos = [], [], True
+    params.max_tokens = max(len(script), 1)  # a prompt that was not sent has an empty answer
+    return replayed
 
 
 class Output:

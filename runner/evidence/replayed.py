@@ -1,0 +1,175 @@
+"""How far two engines' probabilities differ along the same answers, measured per question.
+
+Both engines generated the same tokens (`verdict=replay`) or scored the same choices, so every
+log-probability has a partner. Differences are averaged over an answer before questions are
+compared, so that a few long answers don't outweigh all others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.evidence.samples import Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Question = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Differences between two engines on one question, in nats, over all its tokens.
+
+    `absolute` is the mean, `squared` the mean square and `signed` the mean of second minus first
+    log-probability (the negative logarithm of the perplexity ratio). `divergence` is the mean
+    Kullback-Leibler divergence of the second engine's distribution from the first's, None where one
+    of the two was not recorded. `flips` counts tokens where the second engine would choose another
+    token although neither engine was near a tie.
+    """
+
+    tokens: int
+    absolute: float
+    squared: float
+    signed: float
+    divergence: float | None
+    flips: int
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Differences by question, and the number of questions that could not be compared."""
+
+    by_question: Mapping[Question, Difference]
+    left_out: int
+
+    def mean(self, name: str) -> float:
+        """Mean of one of the differences over questions."""
+        values = [getattr(each, name) for each in self.by_question.values()]
+        return math.fsum(values) / len(values)
+
+
+def differences(pairs: Sequence[tuple[Sample, Sample]], near_tie: float) -> Differences:
+    """Compare all pairs of samples; filters and repeats of a question are merged.
+
+    `near_tie` is the lead over the next token, in nats, that rounding may overcome.
+    """
+    found: dict[Question, Difference | None] = {}
+    for first, second in pairs:
+        key = (second.task, second.doc_id)
+        if key not in found:  # else the same answers under another filter
+            found[key] = _of_question(first, second, near_tie)
+    known = {key: each for key, each in found.items() if each is not None}
+    return Differences(known, len(found) - len(known))
+
+
+def _of_question(first: Sample, second: Sample, near_tie: float) -> Difference | None:
+    before = {each.repeat: each for each in first.rows or (first,)}
+    found = [
+        of_samples(before[each.repeat], each, near_tie) if each.repeat in before else None
+        for each in second.rows or (second,)
+    ]
+    known = [each for each in found if each is not None]
+    return _merged(known) if len(known) == len(found) == len(before) else None
+
+
+def of_samples(first: Sample, second: Sample, near_tie: float) -> Difference | None:
+    """The difference between two answers; None if their tokens differ or there are none."""
+    import numpy as np
+
+    if first.choice_logprobs or second.choice_logprobs:
+        return _of_choices(first, second, near_tie)
+    if not len(second.token_ids) or not np.array_equal(first.token_ids, second.token_ids):
+        return None
+    one, other = (np.asarray(each.logprobs, dtype=np.float64) for each in (first, second))
+    if not len(one) == len(other) == len(second.token_ids):
+        return None
+    leads, theirs = (np.asarray(each.margins, dtype=np.float64) for each in (first, second))
+    flips = int(((leads >= near_tie) & (theirs <= -near_tie)).sum())
+    return _difference(one, other, _divergence(first, second), flips)
+
+
+def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | None:
+    """Choices are a distribution of their own: which one is right, given that one is."""
+    import numpy as np
+    from scipy.special import log_softmax
+
+    if len(first.choice_logprobs) != len(second.choice_logprobs):
+        return None
+    one, other = (np.asarray(each.choice_logprobs) for each in (first, second))
+    divergence, flips = None, 0
+    if len(one) > 1 and np.isfinite(one).all() and np.isfinite(other).all():
+        before, after = log_softmax(one), log_softmax(other)
+        divergence = float((np.exp(before) * (before - after)).sum())
+        best, now = int(one.argmax()), int(other.argmax())
+        leads = one[best] - one[now], other[now] - other[best]
+        flips = int(best != now and min(leads) >= near_tie)
+    return _difference(one, other, divergence, flips)
+
+
+def _difference(
+    one: NDArray[np.float64], other: NDArray[np.float64], divergence: float | None, flips: int
+) -> Difference:
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):
+        moved = np.where(one == other, 0.0, other - one)
+    moved = np.where(np.isnan(moved), np.inf, moved)
+    return Difference(
+        tokens=len(moved),
+        absolute=float(np.abs(moved).mean()),
+        squared=float((moved**2).mean()),
+        signed=float(moved.mean()) if np.isfinite(moved).all() else math.nan,
+        divergence=divergence,
+        flips=flips,
+    )
+
+
+def _divergence(first: Sample, second: Sample) -> float | None:
+    """Mean divergence over tokens, of the distributions that were recorded.
+
+    Tokens that only one engine lists are merged with all unlisted ones. The divergence of merged
+    distributions is never larger than that of the whole ones.
+    """
+    import numpy as np
+
+    tokens = len(second.token_ids)
+    if not (len(first.top_ids) and len(first.top_ids) == len(second.top_ids)):
+        return None
+    shape = (tokens, len(second.top_ids) // tokens)
+    ids, theirs = (np.asarray(each.top_ids).reshape(shape) for each in (first, second))
+    one, other = (
+        np.asarray(each.top_logprobs, dtype=np.float64).reshape(shape) for each in (first, second)
+    )
+    same = (ids[:, :, None] == theirs[:, None, :]) & (ids >= 0)[:, :, None]
+    both = same.any(axis=2)
+    partner = np.where(both, np.take_along_axis(other, same.argmax(axis=2), axis=1), -np.inf)
+    p, q = (np.where(both, np.exp(each), 0.0) for each in (one, partner))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        listed = np.where(p > 0, p * (one - partner), 0.0).sum(axis=1)
+        rest, others = (np.clip(1 - each.sum(axis=1), 1e-12, 1.0) for each in (p, q))
+        unlisted = rest * np.log(rest / others)
+    return float(np.maximum(listed + unlisted, 0.0).mean())
+
+
+def _merged(answers: Sequence[Difference]) -> Difference:
+    """Several answers to a question: the mean over answers."""
+    if len(answers) == 1:
+        return answers[0]
+
+    def mean(values: Sequence[float]) -> float:
+        return math.fsum(values) / len(values)
+
+    known = [each.divergence for each in answers if each.divergence is not None]
+    return Difference(
+        tokens=sum(each.tokens for each in answers),
+        absolute=mean([each.absolute for each in answers]),
+        squared=mean([each.squared for each in answers]),
+        signed=mean([each.signed for each in answers]),
+        divergence=mean(known) if len(known) == len(answers) else None,
+        flips=sum(each.flips for each in answers),
+    )

@@ -1,0 +1,99 @@
+"""Whether measured differences exceed a multiple of the noise, question by question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.stats import means, resampling
+
+# One-sided level of "exceeds". A pass has the level of all other rules.
+LEVEL = 0.01
+# Smallest difference, in units of the mean noise, that counts in a ratio: a question that both
+# engines answer with certainty would otherwise have any ratio.
+FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Excess:
+    """How the differences of n questions compare with `factor` times the noise.
+
+    `ratio` is mean difference by mean noise, which a few damaged questions can raise, and `typical`
+    the geometric mean of the questions' own ratios, which they can't. `upper` is the larger of
+    their one-sided 95 % upper bounds. `p` is one-sided, of neither being above `factor`.
+    `questions` is the number from which `upper` would be below `factor` at the same ratios; None if
+    it already is, or if a ratio is not below.
+    """
+
+    ratio: float
+    typical: float
+    upper: float
+    p: float
+    factor: float
+    questions: int | None
+
+    @property
+    def exceeds(self) -> bool:
+        """Whether a ratio is above the factor, at LEVEL."""
+        return self.p <= LEVEL
+
+    @property
+    def within(self) -> bool:
+        """Whether both ratios are surely below the factor."""
+        return self.upper < self.factor
+
+
+def excess(differences: Sequence[float], noise: Sequence[float], factor: float) -> Excess:
+    """Compare differences with the noise on the same questions; the noise must not be 0 everywhere.
+
+    Two tests share the level. One is of the mean of difference - factor x noise, as Student's t, or
+    the bootstrap-t where that is doubtful, and in any case at least as strict as flipping signs.
+    The other is Student's t of log(difference / noise): one question with a huge difference makes
+    the mean's error too large for a fault that all questions show.
+    """
+    n, level = len(differences), means.mean(noise)
+    values = [each - factor * own for each, own in zip(differences, noise, strict=True)]
+    floor = FLOOR * level
+    logs = [
+        math.log((each + floor) / (own + floor) / factor)
+        for each, own in zip(differences, noise, strict=True)
+    ]
+    p_mean, upper_mean = _tested(values)
+    p_typical, upper_typical = _above_zero(logs)
+    centers = means.mean(values) / level, means.mean(logs)
+    uppers = upper_mean / level, upper_typical
+    return Excess(
+        ratio=means.mean(differences) / level,
+        typical=factor * math.exp(centers[1]),
+        upper=max(factor + uppers[0], factor * math.exp(uppers[1])),
+        p=min(1.0, 2 * min(p_mean, p_typical)),
+        factor=factor,
+        questions=_needed(n, centers, uppers),
+    )
+
+
+def _tested(values: Sequence[float]) -> tuple[float, float]:
+    """One-sided p of a mean of 0 or less, and the mean's upper bound."""
+    if means.standard_error(values) == 0:
+        return _above_zero(values)
+    doubtful = resampling.t_is_doubtful(values)
+    p, upper = resampling.bootstrap(values) if doubtful else _above_zero(values)
+    return (max(p, resampling.sign_flip_sampled(values)) if p <= LEVEL else p), upper
+
+
+def _above_zero(values: Sequence[float]) -> tuple[float, float]:
+    """As `_tested`, by Student's t."""
+    center, stderr = means.mean(values), means.standard_error(values)
+    if stderr == 0:
+        return (0.0 if center > 0 else 1.0), center
+    freedom = len(values) - 1
+    return means.above_zero(center, stderr, freedom), means.upper(center, stderr, freedom)
+
+
+def _needed(n: int, centers: Sequence[float], uppers: Sequence[float]) -> int | None:
+    """Number of questions from which all bounds are below 0; errors shrink as 1/sqrt(n)."""
+    if max(centers) >= 0 or max(uppers) < 0:
+        return None
+    pairs = zip(centers, uppers, strict=True)
+    return math.ceil(n * max((upper - center) / -center for center, upper in pairs) ** 2)

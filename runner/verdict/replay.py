@@ -1,0 +1,219 @@
+"""`replay`: compares the probabilities that two engines give to the same answers with the noise.
+
+The engine was made to generate the reference run's answers, so texts never part and every token
+counts. What is too much comes from replays on correct stacks, not from a fixed limit: no such limit
+suits both a small model in float32 and a large one in bfloat16 (docs/verdict.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.config.verdict import VerdictConfig
+from runner.evidence.pairing import Pairing, pair
+from runner.evidence.replayed import Differences, differences
+from runner.evidence.samples import Sample
+from runner.outcome import TaskOutcome
+from runner.stats.excess import Excess, excess
+from runner.status import Status
+from runner.verdict.paired import unpaired
+from runner.verdict.result import MetricVerdict
+from runner.verdict.rule import Against, Noise
+
+# Stands in for the name of a metric.
+METRIC = "replay"
+# With fewer questions, one of them decides.
+ENOUGH = 20
+# Root mean square, in nats, that no correct stack reaches: ten times the largest value published
+# for a healthy bfloat16 pair (0.031).
+GROSS = 0.3
+TEST = "t tests of the differences and of their logarithms"
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """This run's differences, and those of each noise run, from the same base.
+
+    The base is the reference run. It did not record distributions; so if there are several noise
+    runs, the base is the one that is nearest to the reference run, ideally of the same stack.
+    """
+
+    own: Differences
+    noise: dict[str, Differences]
+
+    @property
+    def statistic(self) -> str:
+        """The judged difference: the divergence, or the square where it was not recorded."""
+        every = (self.own, *self.noise.values())
+        whole = all(
+            each.divergence is not None for found in every for each in found.by_question.values()
+        )
+        return "divergence" if whole and self.noise else "squared"
+
+    @property
+    def loudest(self) -> str:
+        """The noise run that differs most."""
+        return max(self.noise, key=lambda name: self.noise[name].mean(self.statistic))
+
+
+def judge(
+    task: TaskOutcome,
+    pairing: Pairing,
+    limited: bool,
+    config: VerdictConfig,
+    against: Against | None,
+) -> MetricVerdict:
+    """Return the verdict `replay` of the task; its value is the judged difference, in nats.
+
+    For the mean square, the unit is nats².
+    """
+    lonely = unpaired(pairing, limited)
+    own = [second for _, second in pairing.pairs]
+    noise = against.noise if against is not None else ()
+    found = _measured([first for first, _ in pairing.pairs], own, noise, config.numerics.near_tie)
+    excess_found = None
+    if lonely:
+        status, reason = Status.INCONCLUSIVE, f"samples differ from the reference run: {lonely}"
+    elif found.own.left_out or len(found.own.by_question) != task.evaluated:
+        status = Status.INCONCLUSIVE
+        reason = (
+            f"{len(found.own.by_question)} of {task.evaluated} questions could be replayed: the "
+            "others have other tokens than in the reference run, or no log-probabilities"
+        )
+    elif not math.isfinite(found.own.mean("squared")):
+        status, reason = Status.FAILED, "a log-probability is infinite or not a number"
+    elif len(found.own.by_question) < ENOUGH:
+        status = Status.INCONCLUSIVE
+        reason = f"too few questions: {len(found.own.by_question)}, at least {ENOUGH} needed"
+    else:
+        status, reason, excess_found = _against(found, config.replay.factor)
+    return MetricVerdict(
+        task=task.task,
+        metric=METRIC,
+        filter="none",
+        status=status,
+        value=found.own.mean(found.statistic) if found.own.by_question else None,
+        stderr=None,
+        interval=None,
+        n=len(found.own.by_question),
+        baseline=None,
+        difference=None,
+        reason=reason,
+        rule="replay",
+        test=TEST if excess_found is not None else "",
+        p=excess_found.p if excess_found is not None else None,
+        whole=task.whole,
+        evidence=_evidence(found),
+    )
+
+
+def describe(config: VerdictConfig) -> str:
+    """Describe the rule in one line."""
+    return (
+        "replay: log-probabilities along the reference run's answers; differences of at most "
+        f"{config.replay.factor:g} × the noise of {len(config.replay.noise)} replays on correct "
+        "stacks"
+    )
+
+
+def _measured(
+    reference: Sequence[Sample], own: Sequence[Sample], noise: Sequence[Noise], near_tie: float
+) -> _Measured:
+    asked = {(each.task, each.doc_id) for each in own}
+
+    def compared(first: Sequence[Sample], second: Sequence[Sample]) -> Differences:
+        wanted = [each for each in second if (each.task, each.doc_id) in asked]
+        return differences(pair(first, wanted).pairs, near_tie)
+
+    replays = {each.name: compared(reference, each.samples) for each in noise}
+    replays = {name: each for name, each in replays.items() if each.by_question}
+    if len(replays) < 2:
+        return _Measured(compared(reference, own), replays)
+    nearest = min(replays, key=lambda name: replays[name].mean("squared"))
+    samples = {each.name: each.samples for each in noise}
+    others = {n: compared(samples[nearest], samples[n]) for n in replays if n != nearest}
+    return _Measured(compared(samples[nearest], own), others)
+
+
+def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | None]:
+    if not found.noise:
+        return _gross(found.own)
+    name = found.statistic
+    noise = found.noise[found.loudest]
+    if noise.by_question.keys() != found.own.by_question.keys():
+        return (
+            Status.INCONCLUSIVE,
+            f"the noise run {found.loudest} replayed other questions than this run; replay the "
+            "same ones",
+            None,
+        )
+    if not noise.mean(name) > 0:
+        return (
+            Status.INCONCLUSIVE,
+            "the noise runs have exactly the reference's log-probabilities; add one with another "
+            "batch size, dtype or parallel layout to verdict.replay.noise",
+            None,
+        )
+    values = [getattr(each, name) for each in found.own.by_question.values()]
+    levels = [getattr(noise.by_question[key], name) for key in found.own.by_question]
+    result = excess(values, levels, factor)
+    ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
+    if result.exceeds:
+        return Status.FAILED, f"{ratio}; limit {factor:g} × (p = {result.p:.2g})", result
+    if result.within:
+        return (
+            Status.PASSED,
+            f"{ratio}; at most {result.upper:.2g} × (95 %), limit {factor:g} ×",
+            result,
+        )
+    more = f"; about {result.questions:,} questions decide" if result.questions else ""
+    return (
+        Status.INCONCLUSIVE,
+        f"{ratio}; up to {result.upper:.2g} × can't be ruled out (95 %), limit {factor:g} ×{more}",
+        result,
+    )
+
+
+def _gross(own: Differences) -> tuple[Status, str, Excess | None]:
+    """Without noise, only a gross difference can be judged, and nothing can pass."""
+    squares = [each.squared for each in own.by_question.values()]
+    result = excess(squares, [GROSS**2] * len(squares), 1.0)
+    size = math.sqrt(own.mean("squared"))
+    if result.exceeds:
+        return (
+            Status.FAILED,
+            f"RMS difference of {size:.2g} nats: no correct stack exceeds {GROSS:g} "
+            f"(p = {result.p:.2g})",
+            result,
+        )
+    return (
+        Status.INCONCLUSIVE,
+        f"RMS difference of {size:.2g} nats, but it is not known how much correct stacks differ: "
+        "replay the same reference on correct stacks, and list these runs in verdict.replay.noise",
+        None,
+    )
+
+
+def _evidence(found: _Measured) -> str:
+    if not found.own.by_question:
+        return ""
+    parts = [_said(found.own)]
+    parts += [f"noise ({name}): {_said(each)}" for name, each in found.noise.items()]
+    return "; ".join(parts)
+
+
+def _said(found: Differences) -> str:
+    every = found.by_question.values()
+    tokens, flips = sum(each.tokens for each in every), sum(each.flips for each in every)
+    divergence = (
+        f"mean KL {found.mean('divergence'):.2g}, "
+        if all(each.divergence is not None for each in every)
+        else ""
+    )
+    return (
+        f"{divergence}RMS {math.sqrt(found.mean('squared')):.2g}, mean |Δ log p| "
+        f"{found.mean('absolute'):.2g}, mean Δ log p {found.mean('signed'):+.2g} nats, "
+        f"{flips} of {tokens:,} tokens would be others"
+    )

@@ -1,0 +1,168 @@
+"""The rule replay: what it passes and fails, and everything that it may not pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from runner.config.verdict import ReplayConfig, VerdictConfig
+from runner.evidence.samples import Sample
+from runner.outcome import MetricResult, Outcome, State, TaskOutcome
+from runner.plan import Evaluation
+from runner.status import Status
+from runner.verdict import Against, ReferenceUsed, Verdict, judge
+from runner.verdict.rule import Noise
+
+N, TOKENS, VOCABULARY = 60, 12, 50
+USED = ReferenceUsed("other", "/runs/other", None, "m", "cuda", "TP1", "e", "v", "PASSED")
+RULE = VerdictConfig(
+    rule="replay", reference="other", replay=ReplayConfig(noise=["same", "loud"], factor=3.0)
+)
+ASKED = Evaluation("t", None, True, True, None, "auto", {"acc": {"none": 0.5}})  # type: ignore[dict-item]
+LOGITS = np.random.default_rng(0).normal(size=(N, TOKENS, VOCABULARY)) * 3
+CHOSEN = LOGITS.argmax(axis=2)
+
+
+def stack(error: float, seed: int = 0, top: bool = True, n: int = N) -> list[Sample]:
+    """A replay on a stack whose logits differ by `error` from the reference's."""
+    noise = np.random.default_rng(seed).normal(size=LOGITS.shape) * error
+    logprobs = log_softmax(LOGITS + noise, axis=2)
+    own = np.take_along_axis(logprobs, CHOSEN[:, :, None], axis=2)[:, :, 0]
+    order = np.argsort(-logprobs, axis=2)[:, :, :20]
+    listed = np.take_along_axis(logprobs, order, axis=2)
+    return [
+        Sample(
+            "t",
+            place,
+            doc_hash=str(place),
+            prompt_hash=str(place),
+            token_ids=CHOSEN[place].tolist(),
+            logprobs=own[place].tolist(),
+            margins=[1.0] * TOKENS,
+            top_ids=order[place].ravel().tolist() if top else (),
+            top_logprobs=listed[place].ravel().tolist() if top else (),
+        )
+        for place in range(n)
+    ]
+
+
+REFERENCE = stack(0.0, top=False)
+NOISE = (Noise("same", stack(0.0)), Noise("loud", stack(0.05, 1)))
+
+
+def judged(
+    own: Sequence[Sample],
+    noise: Sequence[Noise] = NOISE,
+    reference: Sequence[Sample] = REFERENCE,
+    rule: VerdictConfig = RULE,
+    **counts: Any,
+) -> Verdict:
+    n = len(own)
+    task = TaskOutcome("t", (), **{"expected": n, "evaluated": n, "answers": n, **counts})
+    metric = MetricResult("t", "acc", "none", 0.5, 0.1, N, True, True)
+    theirs = replace(task, metrics=(metric,), truncated=0, expected=N, evaluated=N)
+    return judge(
+        Outcome(State.COMPLETED, tasks=(task,)),
+        (ASKED,),
+        rule,
+        own,
+        Against(USED, Outcome(State.COMPLETED, tasks=(theirs,)), reference, {"t": None}, noise),
+    )
+
+
+@pytest.mark.parametrize("error", [0.0, 0.01, 0.05])
+def test_a_stack_within_the_noise_passes(error: float) -> None:
+    verdict = judged(stack(error, 2))
+    assert verdict.status is Status.PASSED, verdict.reason
+    (metric,) = verdict.metrics
+    assert (metric.task, metric.metric, metric.n, metric.rule) == ("t", "replay", N, "replay")
+    assert "limit 3 ×" in metric.reason
+    assert verdict.exit_status == 0
+
+
+def test_a_stack_beyond_the_noise_fails_with_its_size() -> None:
+    verdict = judged(stack(0.15, 2))  # the divergence grows with the square: 9 times the noise
+    assert verdict.status is Status.FAILED
+    (metric,) = verdict.metrics
+    assert "9 × the noise" in metric.reason.replace("9.1", "9").replace("8.9", "9")
+    assert "mean KL" in metric.evidence and "noise (loud)" in metric.evidence
+
+
+def test_near_the_limit_more_questions_decide() -> None:
+    verdict = judged(stack(0.05 * 2.8**0.5, 2)[:25], reference=REFERENCE[:25])
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "questions decide" in verdict.metrics[0].reason
+
+
+def test_no_baseline_or_score_is_judged() -> None:
+    assert [metric.metric for metric in judged(stack(0.0)).metrics] == ["replay"]
+
+
+def test_without_noise_nothing_passes_and_only_gross_differences_fail() -> None:
+    same = judged(stack(0.0), noise=())
+    assert same.status is Status.INCONCLUSIVE
+    assert "list these runs in verdict.replay.noise" in same.metrics[0].reason
+    assert judged(stack(0.15, 2), noise=()).status is Status.INCONCLUSIVE
+    gross = judged(stack(2.0, 2), noise=())
+    assert gross.status is Status.FAILED
+    assert "no correct stack exceeds 0.3" in gross.metrics[0].reason
+
+
+def test_with_one_noise_run_the_mean_square_is_judged() -> None:
+    one = NOISE[1:]
+    assert judged(stack(0.05, 2, top=False), noise=one).status is Status.PASSED
+    assert judged(stack(0.15, 2, top=False), noise=one).status is Status.FAILED
+
+
+def test_noise_that_is_the_reference_itself_is_none() -> None:
+    verdict = judged(stack(0.05, 2), noise=[Noise("a", stack(0.0)), Noise("b", stack(0.0))])
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "add one with another batch size" in verdict.metrics[0].reason
+
+
+def test_noise_of_other_questions_says_nothing_about_these() -> None:
+    half = [Noise("same", stack(0.0)), Noise("loud", stack(0.05, 1, n=30))]
+    verdict = judged(stack(0.0), noise=half)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "other questions than this run" in verdict.metrics[0].reason
+    assert judged(stack(0.0, n=30), noise=half).status is Status.INCONCLUSIVE  # 30 of 60 asked
+
+
+def test_an_answer_with_other_tokens_keeps_the_run_from_passing() -> None:
+    own = stack(0.0)
+    own[3] = replace(own[3], token_ids=[*own[3].token_ids[:-1], 0])
+    verdict = judged(own)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "59 of 60 questions could be replayed" in verdict.metrics[0].reason
+
+
+def test_another_prompt_keeps_the_run_from_passing() -> None:
+    own = stack(0.0)
+    own[3] = replace(own[3], prompt_hash="other")
+    assert judged(own).status is Status.INCONCLUSIVE
+    assert "1 with a different prompt" in judged(own).metrics[0].reason
+
+
+def test_too_few_questions_decide_nothing() -> None:
+    verdict = judged(stack(0.0, n=19), reference=REFERENCE[:19])
+    assert "too few questions: 19, at least 20 needed" in verdict.metrics[0].reason
+    assert verdict.status is Status.INCONCLUSIVE
+
+
+def test_a_log_probability_that_is_not_a_number_fails() -> None:
+    own = stack(0.0)
+    own[3] = replace(own[3], logprobs=[float("nan"), *own[3].logprobs[1:]])
+    verdict = judged(own)
+    assert verdict.status is Status.FAILED
+    assert "infinite or not a number" in verdict.metrics[0].reason
+
+
+def test_doubts_keep_a_run_from_passing() -> None:
+    verdict = judged(stack(0.0), truncated=2)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "2 prompts were left-truncated" in verdict.metrics[0].reason
