@@ -43,6 +43,18 @@ class JournalPlan:
 
 
 @dataclass(frozen=True)
+class ReplayPlan:
+    """A reference run whose answers are given to the engine: its samples.parquet, and the digest.
+
+    With `way` "decode" the engine generates them again, with "prefill" it scores them in one step.
+    """
+
+    samples: str
+    digest: str
+    way: str = "decode"
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that the worker needs to run, with no setting left open."""
 
@@ -78,9 +90,7 @@ class Plan:
     code: dict[str, str] = field(default_factory=dict)
     # Identity of the weights: a digest of their files, or the hub's revision.
     weights: str = ""
-    # The samples.parquet of a reference run whose answers the engine is to generate again.
-    script: str = ""
-    script_digest: str = ""
+    replay: ReplayPlan | None = None
     # Whether equal fingerprints mean the same engine. A running server may change unnoticed.
     identified: bool = True
 

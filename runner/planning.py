@@ -12,7 +12,7 @@ from runner.config.rules import LENGTHS
 from runner.config.schema import AskConfig, ModelConfig, RunConfig, SeriesConfig, TaskConfig
 from runner.config.verdict import NO_FIELD
 from runner.inputs.paths import absolute, by_content
-from runner.plan import PLACES, Evaluation, JournalPlan, Plan
+from runner.plan import PLACES, Evaluation, JournalPlan, Plan, ReplayPlan
 from runner.runtimes import Runtime, runtime_of
 from runner.variables import moving, parts
 
@@ -46,9 +46,7 @@ class Facts:
     # that digests do not read completely.
     paths: dict[str, str] = field(default_factory=dict)
     unread: str = ""
-    # Samples of the reference run that is replayed, and their digest.
-    script: str = ""
-    script_digest: str = ""
+    replay: ReplayPlan | None = None
     # Preflight problems that the user overrode.
     overruled: tuple[str, ...] = ()
 
@@ -94,7 +92,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         "data": facts.data,
         "code": facts.evaluation_code,
         # Left out without one, so that fingerprints of earlier versions stay the same.
-        **({"script": facts.script_digest} if facts.script_digest else {}),
+        **({"replay": facts.replay.digest} if facts.replay else {}),
     }
     return Plan(
         model=model.name,
@@ -122,8 +120,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         overruled=facts.overruled,
         code=facts.engine_code,
         weights=facts.weights,
-        script=facts.script,
-        script_digest=facts.script_digest,
+        replay=facts.replay,
     )
 
 

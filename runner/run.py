@@ -10,7 +10,6 @@ import shlex
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -21,7 +20,6 @@ from rich.console import Console
 from runner import preflight, secrecy
 from runner.config.composed import Composed
 from runner.config.schema import RunConfig, TrackingConfig
-from runner.digest import digest_path
 from runner.environment import Environment, collect
 from runner.errors import UserError
 from runner.evidence.samples import read_samples
@@ -32,9 +30,7 @@ from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.planning import Facts, make_plan
 from runner.platforms import PLATFORMS
-from runner.reference.locating import locate
-from runner.reference.noise import noise_of, read_noise, unfit
-from runner.reference.reading import Reference, misfits, read
+from runner.reference.references import References, find
 from runner.report import markdown, terminal
 from runner.report.progress import ProgressDisplay
 from runner.rundir import RunDirectory, write_atomic, write_json
@@ -57,8 +53,7 @@ class Checked:
     composed: Composed
     plan: Plan
     environment: Environment
-    against: Reference | None = None
-    noise: tuple[Reference, ...] = ()
+    references: References | None = None
 
 
 def run(config: RunConfig, composed: Composed, directory: Path) -> int:
@@ -90,7 +85,7 @@ def show_plan(
         UserError: if there is a problem; the plan is shown first.
     """
     found = preflight.look(config)
-    against, noise = _references(config, found, courier)
+    references = _references(config, found, courier)
     environment = _environment(config)
     for warning in found.warnings:
         _warn(warning)
@@ -98,14 +93,13 @@ def show_plan(
         plan = make_plan(found.config, at_hand(found, environment))
         plan = replace(plan, engine_fingerprint="", evaluation_fingerprint="")
     else:
-        plan = make_plan(found.config, _scripted(gathered(found, environment), config, against))
-    terminal.show_plan(out, plan, found.memory, against.used if against is not None else None)
-    problems = [*found.problems]
-    if not problems:
-        problems += _unfit(against, noise, plan)
+        plan = make_plan(found.config, _facts(found, environment, references))
+    used = references.run.used if references is not None else None
+    terminal.show_plan(out, plan, found.memory, used)
+    unfit = references.unfit(plan) if references is not None and not found.problems else []
     if directory is not None and RunDirectory(directory).holds_a_run:
-        problems.append(f"output_dir={directory}: already contains a run; choose another directory")
-    if problems:
+        unfit.append(f"output_dir={directory}: already contains a run; choose another directory")
+    if problems := [*found.problems, *unfit]:
         raise UserError(*problems)
     out.print()
     weights = found.weights is not None and found.weights.directory is not None
@@ -137,7 +131,7 @@ def check(
         UserError: with one line for each problem.
     """
     found = preflight.look(config)
-    against, noise = _references(config, found, courier)
+    references = _references(config, found, courier)
     if found.source is not None and not found.problems:
         if sources.fetch(config, found.source, out.print):
             found = preflight.look(config)  # the weights' id is now a directory
@@ -150,10 +144,10 @@ def check(
     environment = _environment(config)
     if engine is not None:
         engine.start_early(make_plan(found.config, at_hand(found, environment)))
-    plan = make_plan(found.config, _scripted(gathered(found, environment), config, against))
-    if problems := _unfit(against, noise, plan):
-        raise UserError(*problems)
-    return Checked(found.config, composed, plan, environment, against, tuple(noise))
+    plan = make_plan(found.config, _facts(found, environment, references))
+    if references is not None and (unfit := references.unfit(plan)):
+        raise UserError(*unfit)
+    return Checked(found.config, composed, plan, environment, references)
 
 
 def perform(
@@ -229,48 +223,30 @@ def _environment(config: RunConfig) -> Environment:
     return collect(PLATFORMS[config.engine.platform], given.get("PYTHONPATH", ""))
 
 
+def _facts(
+    found: preflight.Findings, environment: Environment, references: References | None
+) -> Facts:
+    facts = gathered(found, environment)
+    replay = references.replay(found.config) if references is not None else None
+    return replace(facts, replay=replay)
+
+
 def _references(
     config: RunConfig, found: preflight.Findings, courier: Courier
-) -> tuple[Reference | None, list[Reference]]:
-    """The reference run and its replays; problems with them are added to the others in `found`."""
-    name = config.verdict.reference
-    if not name:
-        return None, []
+) -> References | None:
+    """The runs to compare with; problems with them are added to the other problems in `found`."""
     try:
-        return read(name, locate(name, config.tracking.uri, courier)), read_noise(config, courier)
+        return find(config, courier)
     except UserError as error:
         found.problems += error.problems
-        return None, []
-
-
-def _scripted(facts: Facts, config: RunConfig, against: Reference | None) -> Facts:
-    """The facts with the answers to replay, if the rule replays."""
-    if against is None or config.verdict.rule != "replay":
-        return facts
-    file = against.files.samples
-    return replace(facts, script=str(file), script_digest=digest_path(file))
-
-
-def _unfit(against: Reference | None, noise: Sequence[Reference], plan: Plan) -> list[str]:
-    if against is None:
-        return []
-    return [*misfits(against, plan), *unfit(noise, plan.script_digest)]
+        return None
 
 
 def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
-    """The verdict. Samples are read only if the rule needs them.
-
-    If the reference run's samples can no longer be read, it is judged without them.
-    """
-    rule, held, against = checked.config.verdict, checked.against, None
+    """The verdict. Samples are read only if the rule needs them."""
+    rule, references = checked.config.verdict, checked.references
     kept = needs_samples(rule) and files.samples.is_file()
-    if held is not None:
-        try:
-            noise = noise_of(checked.noise)
-            against = held.against(read_samples(held.files.samples), noise)
-        except UserError as error:
-            _warn("; ".join(error.problems))
-            against = held.against(())
+    against = references.against() if references is not None else None
     samples = read_samples(files.samples) if kept else ()
     return judge(outcome, checked.plan.evaluations, rule, samples, against)
 

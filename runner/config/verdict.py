@@ -13,6 +13,7 @@ REFERENCE_RULES = ("paired", "numerics", "replay")
 # Rules that judge whole answers, so they can't be chosen for a single metric.
 OF_ANSWERS = ("numerics", "replay")
 RULES = (*BASELINE_RULES, *REFERENCE_RULES)
+WAYS = ("decode", "prefill")
 CORRECTIONS = ("holm", "none")
 # Values of `cluster` that name no field of the documents.
 NO_FIELD = ("subject", "none")
@@ -40,6 +41,8 @@ class ReplayConfig:
     """Replays of the same reference run on correct stacks: directories or MLflow run ids."""
     factor: float = 3.0
     """Largest difference that passes, as a multiple of the noise."""
+    way: str = "decode"
+    """decode: the engine generates each token; prefill: it scores each answer in one step."""
 
 
 @dataclass
@@ -96,6 +99,7 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
         for key, value, allowed in (
             ("verdict.rule", verdict.rule, RULES),
             ("verdict.correction", verdict.correction, CORRECTIONS),
+            ("verdict.replay.way", verdict.replay.way, WAYS),
         )
         if value not in allowed
     ]

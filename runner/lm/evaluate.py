@@ -75,7 +75,7 @@ def _evaluate(
     try:
         for each in passes(lm, manager, loaded, plan):
             rows += sample_rows(lm, loaded, each, album, plan.cluster)
-            if plan.script:  # the scores are those of the reference run's texts
+            if plan.replay:  # the scores are those of the reference run's texts
                 rows = [replace(row, scores={}) for row in rows]
             results.append(each.results)
     except UserError:
@@ -85,7 +85,7 @@ def _evaluate(
     for leaf in loaded.leaves.values():
         leaf._instances = None  # they keep all documents and images in memory
     outcome = _task_outcome(loaded, results, rows, lm.spent())
-    if plan.script:
+    if plan.replay:
         outcome = replace(outcome, metrics=(), unparsable=0, guessed=0, degenerate=())
     finished(outcome, rows)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.instance import Instance
 
-from runner.lm.script import REPLAY
+from runner.lm.script import PREFILL, REPLAY
 
 if TYPE_CHECKING:
     from runner.lm.answer import Answer
@@ -42,11 +42,13 @@ class Repeat:
     @property
     def request(self) -> Instance:
         """The request to send, with the seed or the script of this repeat if it has one."""
-        seed, script = first_seed(self.original), _setting(self.original, REPLAY)
-        own: dict[str, Any] = {}
-        if script is not None:
-            own[REPLAY] = script[self.number]
-        elif seed is not None and self.number:
+        seed = first_seed(self.original)
+        own: dict[str, Any] = {
+            name: scripts[self.number]
+            for name in (REPLAY, PREFILL)
+            if (scripts := _setting(self.original, name)) is not None
+        }
+        if seed is not None and self.number:
             own[SEED] = (seed + self.number) % SEEDS
         if not own:
             return self.original

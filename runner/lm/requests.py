@@ -21,9 +21,9 @@ from runner.lm.answering import Model
 from runner.lm.conversation import PLACEHOLDER, Rendered, render
 from runner.lm.examples import Examples
 from runner.lm.repeats import SEED, seed_of
-from runner.lm.script import REPLAY, read_script
+from runner.lm.script import SETTINGS, read_script
 from runner.outcome import Departure
-from runner.plan import Evaluation, Plan
+from runner.plan import Evaluation, Plan, ReplayPlan
 
 # lm-eval's own default for `max_images`.
 ALL_IMAGES = 999
@@ -141,9 +141,8 @@ class Requests:
         if request.request_type == "generate_until":
             # Before a seed of its own makes each request's settings different.
             self.settings.setdefault((repr(request.args[1]), bool(images)), request.args[1])
-            if self._plan.script:
-                script = read_script(self._plan.script).of(self.name, number)
-                request.args[1].update({REPLAY: script, "do_sample": False, "temperature": 0.0})
+            if self._plan.replay is not None:
+                self._replay(request, number, self._plan.replay, bool(images))
             else:
                 self._compare_sampling(request, number)
         if images or any(each.placeholders for each in self._rendered):
@@ -183,6 +182,17 @@ class Requests:
                 f"greedily because of {others}; set task.gen_kwargs.do_sample=true and a "
                 "task.gen_kwargs.temperature above 0"
             )
+
+    def _replay(self, request: Instance, number: int, replay: ReplayPlan, images: bool) -> None:
+        """Add the tokens of the reference run's answers to a request's settings."""
+        if images and replay.way == "prefill":
+            raise UserError(
+                f"verdict.replay.way=prefill: {self.name} shows images, and only prompts of text "
+                "can be extended by an answer's tokens; use verdict.replay.way=decode"
+            )
+        tokens = read_script(replay.samples).of(self.name, number)
+        request.args[1].update({SETTINGS[replay.way]: tokens, "do_sample": False})
+        request.args[1]["temperature"] = 0.0
 
     def _compare_images(self, prompt: str, images: list[Any], number: int) -> None:
         shown = min(len(images), self._most_images)

@@ -35,7 +35,7 @@ class Reference:
     asked: dict[str, dict[str, Any]]
     settings: dict[str, Any]
     # Digest of the samples that it replayed; empty if it was no replay.
-    script_digest: str = ""
+    replayed: str = ""
 
     def against(self, samples: Sequence[Sample], noise: Sequence[Noise] = ()) -> Against:
         """Return the reference and its samples in the form that a rule needs."""
@@ -85,7 +85,9 @@ def read(name: str, located: Located, key: str = KEY) -> Reference:
     broken = incomplete(outcome) or _lost(files, outcome)
     if broken:
         raise UserError(*(f"{key}={name}: {line}" for line in broken))
-    return Reference(used, files, outcome, asked, settings, plan.get("script_digest", ""))
+    return Reference(
+        used, files, outcome, asked, settings, (plan.get("replay") or {}).get("digest", "")
+    )
 
 
 def incomplete(outcome: Outcome) -> list[str]:
@@ -128,7 +130,7 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
     """Return the settings that make a comparison with this plan invalid."""
     name = f"{KEY}={reference.used.name}"
     found = []
-    if reference.script_digest:
+    if reference.replayed:
         found.append(
             f"{name}: the run is a replay, whose answers are those of another run; choose the run "
             "that it replayed"

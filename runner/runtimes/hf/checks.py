@@ -150,6 +150,13 @@ def _extra(config: RunConfig, backend: str) -> list[Problem]:
 
 def _settings(config: RunConfig, backend: str) -> list[Problem]:
     found = []
+    if config.verdict.rule == "replay" and config.verdict.replay.way == "prefill":
+        found.append(
+            Problem(
+                "verdict.replay.way=prefill: transformers generates each token",
+                (Cure({"verdict.replay.way": "decode"}),),
+            )
+        )
     if config.engine.seed != 0:
         found.append(
             Problem(

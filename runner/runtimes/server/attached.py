@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 from packaging.specifiers import SpecifierSet
 
 from runner.config.schema import EngineConfig, ModelConfig, RunConfig
+from runner.config.verdict import OF_ANSWERS
 from runner.errors import UserError
 from runner.inputs.weights import Weights
 from runner.plan import Plan
 from runner.platforms import Platform
 from runner.platforms.remote import Remote
-from runner.problem import Problem
+from runner.problem import Cure, Problem
 from runner.runtimes.base import Runtime, chosen, model_arguments
 from runner.runtimes.server import client_settings
 
@@ -94,9 +95,10 @@ class Attached:
         configured = config.engine.endpoint
         endpoint = endpoint_of(self.arguments(config)["server"])
         facts = server_facts(endpoint)
-        if config.verdict.rule == "numerics" and not tells_logprobs(endpoint, facts.model.id):
+        rule = config.verdict.rule
+        if rule in OF_ANSWERS and not tells_logprobs(endpoint, facts.model.id):
             raise UserError(
-                "verdict.rule=numerics: the server gives no log-probabilities; use another rule"
+                f"verdict.rule={rule}: the server gives no log-probabilities; use another rule"
             )
         length, wanted = facts.model.max_model_len, config.engine.max_model_len
         if length is not None and wanted is not None and wanted > length:
@@ -125,6 +127,10 @@ class Attached:
         """Settings that would have no effect on a running server."""
         if wrong := _address(config.engine):
             return [Problem(wrong)]
+        if config.verdict.rule == "replay" and config.verdict.replay.way == "decode":
+            what = "a running server can't be made to generate given tokens"
+            cure = Cure({"verdict.replay.way": "prefill"})
+            return [Problem(f"verdict.replay.way=decode: {what}", (cure,))]
         engine, usual = config.engine, config.model.serve
         changed = [name for name in OF_A_START if getattr(engine, name) != getattr(usual, name)]
         changed += [name for name in UNSET if getattr(engine, name)]

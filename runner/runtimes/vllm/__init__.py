@@ -53,7 +53,7 @@ class Vllm:
             "enforce_eager": engine.enforce_eager,
             "gpu_memory_utilization": engine.gpu_memory_utilization,
             "seed": engine.seed,
-            "logits_processors": [FORCED] if config.verdict.rule == "replay" else None,
+            "logits_processors": [FORCED] if _forces(config) else None,
         }
         untested = engine.extra.get("additional_config", {})
         additional_config = {**engine.additional_config, **untested}
@@ -89,10 +89,11 @@ class Vllm:
         """Among others dp > 1: the runner cannot control lm-eval's replicas."""
         size = config.parallelism.dp
         if size == 1:
-            return remote_problems(config)
+            return [*remote_problems(config), *drafting(config)]
         wider = {"parallelism.dp": 1, "parallelism.tp": size * config.parallelism.tp}
         return [
             *remote_problems(config),
+            *drafting(config),
             Problem(
                 f"parallelism.dp={size}: lm-eval would start these engines in its own Ray tasks, "
                 "which the runner cannot control, and would wait forever on a machine without "
@@ -122,6 +123,24 @@ class Vllm:
 
     def described(self, resolved: Mapping[str, Any]) -> str:
         return f"block size {resolved['block_size']}, {resolved['num_gpu_blocks']} KV-cache blocks"
+
+
+def drafting(config: RunConfig) -> list[Problem]:
+    """A problem if the engine drafts tokens while it is to generate given ones."""
+    if not (_forces(config) and config.engine.extra.get("speculative_config")):
+        return []
+    return [
+        Problem(
+            "engine.extra.speculative_config: vLLM can't be made to generate given tokens while it "
+            "drafts",
+            (Cure({"verdict.replay.way": "prefill"}),),
+        )
+    ]
+
+
+def _forces(config: RunConfig) -> bool:
+    """Whether the engine is made to generate given tokens."""
+    return config.verdict.rule == "replay" and config.verdict.replay.way == "decode"
 
 
 RUNTIME: Runtime = Vllm()

@@ -117,17 +117,12 @@ def public_id(request: str) -> str:
 def generated(output: Any) -> Answer:
     """The answer for a generated text, with the log-probability and margin of each token."""
     completion = output.outputs[0]
-    chosen, margins = [], []
-    for token, candidates in zip(completion.token_ids, completion.logprobs or (), strict=False):
-        own = candidates[token].logprob
-        others = [entry.logprob for other, entry in candidates.items() if other != token]
-        chosen.append(own)
-        margins.append(own - max(others) if others else float("inf"))
+    chosen, margins = _numbers(completion.token_ids, completion.logprobs or ())
     return Answer(
         prompt_tokens=len(output.prompt_token_ids or ()),
         token_ids=tuple(completion.token_ids),
-        logprobs=tuple(chosen),
-        margins=tuple(margins),
+        logprobs=chosen,
+        margins=margins,
         finish_reason=str(completion.finish_reason),
         text=completion.text,
     )
@@ -137,6 +132,33 @@ def replayed(output: Any) -> Answer:
     """The answer for a replayed text, with the likeliest tokens of each step as well."""
     steps = output.outputs[0].logprobs or ()
     return replace(generated(output), finish_reason=REPLAYED, top=packed_steps(steps))
+
+
+def prefilled(script: Sequence[int], output: Any) -> Answer:
+    """The answer for a text that came with the prompt, as `replayed` returns it."""
+    steps = (output.prompt_logprobs or ())[-len(script) :] if script else ()
+    chosen, margins = _numbers(script, steps)
+    return Answer(
+        prompt_tokens=len(output.prompt_token_ids or ()) - len(script),
+        token_ids=tuple(script),
+        logprobs=chosen,
+        margins=margins,
+        finish_reason=REPLAYED,
+        top=packed_steps(steps),
+    )
+
+
+def _numbers(
+    tokens: Sequence[int], steps: Sequence[Any]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The log-probability and the margin of each token among the candidates of its step."""
+    chosen, margins = [], []
+    for token, candidates in zip(tokens, steps, strict=False):
+        own = candidates[token].logprob
+        others = [entry.logprob for other, entry in candidates.items() if other != token]
+        chosen.append(own)
+        margins.append(own - max(others) if others else float("inf"))
+    return tuple(chosen), tuple(margins)
 
 
 def refused() -> Answer:

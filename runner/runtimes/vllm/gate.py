@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from vllm import EngineArgs
 
-from runner.lm.script import CANDIDATES, REPLAY
-from runner.runtimes.vllm.engine import LOGPROBS, Question, generated, replayed
+from runner.lm.script import CANDIDATES, PREFILL, REPLAY
+from runner.runtimes.vllm.engine import LOGPROBS, Question, generated, prefilled, replayed
 
 if TYPE_CHECKING:
     from runner.lm.answer import Answer
@@ -58,29 +58,35 @@ class Gate:
         many = isinstance(sampling_params, Sequence)
         params = list(sampling_params) if many else [sampling_params] * len(prompts)
         questions = [
-            Question(prompt, each, "generate", _read(each), lora_request, fits=self._fits(prompt))
+            self._question(prompt, each, lora_request)
             for prompt, each in zip(prompts, params, strict=True)
         ]
         return [Output(answer) for answer in self._stream.ask(questions)]
 
+    def _question(self, prompt: Any, params: Any, lora_request: Any) -> Question:
+        """The question for a prompt, with what is read of its answer.
+
+        An answer that is replayed ends where its script does, whatever its text and tokens are.
+        """
+        own = params.extra_args or {}
+        read: Callable[[Any], Answer] = generated
+        kind = "generate"
+        params.logprobs = LOGPROBS
+        if REPLAY in own:
+            params.logprobs, read = CANDIDATES, replayed
+            params.stop, params.stop_token_ids, params.ignore_eos = [], [], True
+            # A prompt that was not sent has an empty answer.
+            params.max_tokens = max(len(own[REPLAY]), 1)
+        elif PREFILL in own:
+            script, params.extra_args = own[PREFILL], None
+            prompt = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *script]}
+            params.logprobs, params.prompt_logprobs, params.max_tokens = None, CANDIDATES, 1
+            read, kind = partial(prefilled, script), "prefill"
+        return Question(prompt, params, kind, read, lora_request, fits=self._fits(prompt))
+
     def _fits(self, prompt: Any) -> bool:
         """Whether a prompt of tokens leaves room for at least one more; else True."""
         return len(prompt.get("prompt_token_ids", ())) < self._max_length
-
-
-def _read(params: Any) -> Callable[[Any], Answer]:
-    """How to read the output, after asking for what is read of it.
-
-    An answer that is replayed ends where its script does, whatever its text and tokens are.
-    """
-    script = (params.extra_args or {}).get(REPLAY)
-    if script is None:
-        params.logprobs = LOGPROBS
-        return generated
-    params.logprobs = CANDIDATES
-    params.stop, params.stop_token_ids, params.ignore_eos = [], [], True
-    params.max_tokens = max(len(script), 1)  # a prompt that was not sent has an empty answer
-    return replayed
 
 
 class Output:

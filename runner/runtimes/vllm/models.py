@@ -23,7 +23,7 @@ from runner.lm.answering import Named, Progress, refuse_without_room
 from runner.lm.images import opened
 from runner.lm.repeats import Repeat, noted, repeats
 from runner.lm.replaced import replaced
-from runner.lm.script import REPLAY
+from runner.lm.script import SETTINGS
 from runner.lm.template import Templated
 from runner.outcome import Feeding
 from runner.runtimes.vllm.arguments import check_engine_args, resolved_engine
@@ -81,11 +81,11 @@ class FedVLLM(Templated, VLLM):
     def modify_gen_kwargs(
         gen_kwargs: dict[str, Any], eos: Any = None, default_max_gen_toks: int = 256
     ) -> tuple[dict[str, Any], list[str], int]:
-        """lm-eval's method, with a script as an argument of vLLM's logits processor."""
+        """lm-eval's method, with the tokens to replay in vLLM's extra arguments."""
         settings = dict(gen_kwargs)
-        script = settings.pop(REPLAY, None)
+        own = {name: settings.pop(name) for name in SETTINGS.values() if name in settings}
         known, until, length = VLLM.modify_gen_kwargs(settings, eos, default_max_gen_toks)
-        return known if script is None else known | {"extra_args": {REPLAY: script}}, until, length
+        return (known | {"extra_args": own} if own else known), until, length
 
     def begin(self, window: int | None, journal: Journal | None) -> None:
         """Prepare for another run, which must not depend on what the engine computed before.

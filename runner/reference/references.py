@@ -1,0 +1,73 @@
+"""The runs that a verdict compares with: the reference run, and replays of it on correct stacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.config.schema import RunConfig
+from runner.digest import digest_path
+from runner.errors import UserError
+from runner.evidence.samples import read_samples
+from runner.messages import warn
+from runner.plan import Plan, ReplayPlan
+from runner.reference.locating import locate
+from runner.reference.reading import Reference, misfits, read
+from runner.tracking.courier import Courier
+from runner.verdict import Against
+from runner.verdict.rule import Noise
+
+NOISE = "verdict.replay.noise"
+
+
+@dataclass(frozen=True)
+class References:
+    """A reference run, and the replays of it that show how much correct stacks differ."""
+
+    run: Reference
+    noise: tuple[Reference, ...] = ()
+
+    def replay(self, config: RunConfig) -> ReplayPlan | None:
+        """The answers to replay; None if the rule does not replay."""
+        if config.verdict.rule != "replay":
+            return None
+        file = self.run.files.samples
+        return ReplayPlan(str(file), digest_path(file), config.verdict.replay.way)
+
+    def unfit(self, plan: Plan) -> list[str]:
+        """Return why the runs can't be compared with a run of this plan."""
+        return misfits(self.run, plan) + [
+            f"{NOISE}={each.used.name}: the run did not replay verdict.reference; replay it with "
+            "verdict=replay on a correct stack"
+            for each in self.noise
+            if plan.replay is not None and each.replayed != plan.replay.digest
+        ]
+
+    def against(self) -> Against:
+        """Return the runs with their samples, in the form that a rule needs.
+
+        If samples can no longer be read, the runs are without them, and nothing can pass.
+        """
+        try:
+            noise = [Noise(each.used.name, read_samples(each.files.samples)) for each in self.noise]
+            return self.run.against(read_samples(self.run.files.samples), noise)
+        except UserError as error:
+            warn("; ".join(error.problems))
+            return self.run.against(())
+
+
+def find(config: RunConfig, courier: Courier) -> References | None:
+    """Find and read the runs that the configuration names; None if it names none.
+
+    Raises:
+        UserError: if one is missing, or can't be a reference.
+    """
+    name, uri = config.verdict.reference, config.tracking.uri
+    if not name:
+        return None
+    return References(
+        read(name, locate(name, uri, courier)),
+        tuple(
+            read(each, locate(each, uri, courier, NOISE), NOISE)
+            for each in config.verdict.replay.noise
+        ),
+    )
