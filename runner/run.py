@@ -244,10 +244,10 @@ def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
     kept = needs_samples(rule) and files.samples.is_file()
     if held is not None:
         try:
-            against = held.against(read_samples(held.files.samples))
+            against = held.against(read_samples(held.files.samples), checked.plan)
         except UserError as error:
             _warn("; ".join(error.problems))
-            against = held.against(())
+            against = held.against((), checked.plan)
     samples = read_samples(files.samples) if kept else ()
     return judge(outcome, checked.plan.evaluations, rule, samples, against)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -14,7 +15,15 @@ from runner.plan import Evaluation
 from runner.stats import ALPHA
 from runner.status import EXIT_STATUS, Status
 from runner.verdict import compared, cut, degenerate, isclose, luck, not_worse, numerics, paired
-from runner.verdict.doubts import ALLOW, doubts_of, of_reference, other_samples
+from runner.verdict.doubts import (
+    ALLOW,
+    ALLOW_REFERENCE,
+    doubts_of,
+    meaningless,
+    not_finite,
+    of_reference,
+    other_samples,
+)
 from runner.verdict.result import MetricVerdict, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
 from runner.verdict.settle import Judged, missing, settled, shown, unheld
@@ -85,6 +94,7 @@ def describe(config: VerdictConfig) -> str:
     allowed = f", {ALLOW}=true" if config.allow_partial else ""
     allowed += f", {degenerate.ALLOW}=true" if config.allow_degenerate else ""
     allowed += f", {cut.ALLOW}=true" if config.allow_cut else ""
+    allowed += f", {ALLOW_REFERENCE}=true" if config.allow_reference else ""
     if config.rule == "isclose":
         return isclose.describe(config.rtol) + allowed
     if config.rule == "numerics":
@@ -141,12 +151,13 @@ def _judge_task(
         finding = rule(case)
         doubts = (
             doubts_of(task, result.n),
+            "" if math.isfinite(case.baseline or 0.0) else f"it is compared with {case.baseline}",
             *of_engine,
-            degenerate.broken_numbers(task),
+            meaningless(task),
             case.degenerate,
             case.cut,
             case.other_samples,
-            of_reference(evaluation, case.settings.rule, against),
+            of_reference(evaluation, case.settings.rule, against, config.allow_reference),
             luck.doubt(case, rule, finding),
         )
         found.append(Judged(case, finding, ", ".join(filter(None, doubts))))
@@ -156,10 +167,11 @@ def _judge_task(
         others = (
             *of_engine,
             doubts_of(task, task.evaluated),
-            degenerate.broken_numbers(task),
+            meaningless(task),
             _degenerate(task, "numerics", config, against),
             _cut(task, "numerics", config, against),
-            of_reference(evaluation, "numerics", against),
+            not_finite(task),
+            of_reference(evaluation, "numerics", against, config.allow_reference),
         )
         found.append(_numerics(task, pairing, limited, config, ", ".join(filter(None, others))))
     return found
@@ -251,7 +263,7 @@ def _doubts(outcome: Outcome, config: VerdictConfig) -> list[str]:
         for task in outcome.tasks
         for doubt in (
             doubts_of(task, task.evaluated),
-            degenerate.broken_numbers(task),
+            meaningless(task),
             _degenerate(task, config.rule, config, None),
             _cut(task, config.rule, config, None),
         )

@@ -18,12 +18,16 @@ from runner.verdict.result import ReferenceUsed
 
 @dataclass(frozen=True)
 class Against:
-    """The reference run: its identity, outcome, samples and limits by task."""
+    """The reference run: its identity, outcome, samples, and limits by task.
+
+    `doubts` are by task as well: why it should not be a reference, for example "FAILED itself".
+    """
 
     used: ReferenceUsed
     outcome: Outcome
     samples: Sequence[Sample]
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    doubts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
