@@ -20,8 +20,9 @@ from runner.verdict.doubts import doubts_of
 from runner.verdict.result import Verdict
 
 # Columns that identify a sample, whatever its filters; and a row, which is a sample under a filter.
-SAMPLE = ("task", "doc_id", "repeat")
+SAMPLE = ("evaluation", "task", "doc_id", "repeat")
 ROW = (*SAMPLE, "filter")
+QUESTION = ("evaluation", "task", "doc_id")
 # The two runs in a message.
 SIDES = ("the reference run", "this run")
 
@@ -128,13 +129,16 @@ def miscounted(files: RunDirectory, outcome: Outcome) -> list[str]:
         return [f"{files.samples}: cannot be read ({str(error).splitlines()[0]})"]
     copies = Counter(tuple(row.values()) for row in rows)
     if more := [row for row, count in copies.items() if count > 1]:
-        example = ", ".join(f"{name} {value}" for name, value in zip(known, more[0], strict=True))
+        named = zip(known, more[0], strict=True)
+        example = ", ".join(f"{name} {value}" for name, value in named if value != "")
         return [
-            f"{files.samples} has {len(more)} samples more than once (for example {example}); the "
-            "file was changed after the run, so choose another run"
+            f"{files.samples} has {len(more)} samples more than once (for example {example}), so "
+            "it is not what the run wrote; choose another run"
         ]
-    samples = {tuple(row[name] for name in SAMPLE if name in row) for row in rows}
-    questions = {(task, doc_id) for task, doc_id, *_ in samples}
+    samples, questions = (
+        {tuple(row[name] for name in names if name in row) for row in rows}
+        for names in (SAMPLE, QUESTION)
+    )
     for kept, counted, noun in (
         (samples, sum(task.scored for task in outcome.tasks), "samples"),
         (questions, sum(task.evaluated for task in outcome.tasks), "questions"),

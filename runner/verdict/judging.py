@@ -9,7 +9,7 @@ from dataclasses import replace
 from runner.config.verdict import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.questions import by_question
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, asked_for
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.stats import ALPHA
@@ -124,7 +124,7 @@ def _judge_task(
         for name, value in filters.items()
     }
     found: list[Judged | MetricVerdict] = []
-    own = [each for each in samples if task is not None and each.task in compared.leaves(task)]
+    own = asked_for(task, samples) if task is not None else []
     pairing, limited = compared.pairing(evaluation, own, against)
     for result in task.metrics if task is not None else ():
         assert task is not None

@@ -277,12 +277,21 @@ def test_a_sample_that_is_stored_twice_is_refused(left: Left) -> None:
     with pytest.raises(
         UserError,
         match=r"has 1 samples more than once \(for example task gsm8k, doc_id 2, repeat 0, filter "
-        r"strict-match\); the file was changed",
+        r"strict-match\), so it is not what the run wrote; choose another run",
     ):
         read("x", locate(str(files.path), ""))
     other = [replace(each, filter="flexible-extract") for each in rows]
     write_samples(files.samples, [sample_table([*rows, *other])])
     assert read("x", locate(str(files.path), "")).outcome.tasks[0].scored == 4
+
+
+def test_a_task_of_two_groups_is_asked_for_each(left: Left, outcome: Outcome) -> None:
+    asked = [replace(row(n), evaluation=name) for name in ("first", "second") for n in range(4)]
+    task = replace(outcome.tasks[0], expected=4, evaluated=4)
+    both = tuple(replace(task, task=name) for name in ("first", "second"))
+    files = left(found=replace(outcome, tasks=both))
+    write_samples(files.samples, [sample_table(asked)])
+    assert len(read("x", locate(str(files.path), "")).outcome.tasks) == 2
 
 
 @pytest.mark.parametrize(

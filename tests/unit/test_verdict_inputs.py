@@ -70,6 +70,22 @@ def test_a_doubtful_reference_passes_none_unless_it_is_allowed(rule: str) -> Non
     assert allowed.rule.endswith(", verdict.allow_reference=true")
 
 
+@pytest.mark.parametrize("rule", ["not_worse", "paired", "numerics"])
+def test_a_task_of_two_groups_counts_in_each(rule: str) -> None:
+    """As with task.names=[canary, canary_colour]: the subtask is asked twice."""
+    config = VerdictConfig(rule=rule, margin=0.2, reference="other")
+    names = ("t", "group")
+    own = [replace(each, evaluation=name) for name in names for each in samples()]
+    (task,) = outcome().tasks
+    of_group = replace(task.metrics[0], task="group")
+    tasks = (task, replace(task, task="group", metrics=(of_group, *task.metrics)))
+    both = Outcome(State.COMPLETED, tasks=tasks)
+    asked = tuple(replace(ASKED, task=name) for name in names)
+    verdict = judge(both, asked, config, own, Against(USED, both, own))
+    assert verdict.status is Status.PASSED, verdict.reason
+    assert sum(each.judged for each in verdict.metrics) == 2
+
+
 @pytest.mark.parametrize("rule", ["isclose", "not_worse"])
 def test_a_rule_without_a_reference_has_no_doubt_of_one(rule: str) -> None:
     assert judged(rule, doubts=("FAILED itself",)).status is Status.PASSED
