@@ -14,7 +14,17 @@ from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.stats import ALPHA
 from runner.status import EXIT_STATUS, Status
-from runner.verdict import compared, cut, degenerate, isclose, luck, not_worse, numerics, paired
+from runner.verdict import (
+    compared,
+    corpus,
+    cut,
+    degenerate,
+    isclose,
+    luck,
+    not_worse,
+    numerics,
+    paired,
+)
 from runner.verdict.doubts import (
     ALLOW,
     ALLOW_REFERENCE,
@@ -55,6 +65,7 @@ def judge(
     for evaluation in evaluations:
         task = by_task.get(evaluation.task)
         found += _judge_task(evaluation, task, config, samples, against, of_engine)
+    found = corpus.shown_only(found, config)
     origins = {each.task: each.origins for each in evaluations}
     metrics = tuple(
         replace(each, baseline_origin=_origin(each, origins, against))

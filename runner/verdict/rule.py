@@ -72,7 +72,8 @@ class Finding:
 
     A `drop` is settled together with those of the run's other metrics (runner/verdict/settle.py); a
     rule that answers at once gives `status` and no drop. A finding that is INCONCLUSIVE for what it
-    lacks says so in `reason`.
+    lacks says so in `reason`; `of_corpus` says that the metric has no scores of single samples, as
+    BLEU has none.
     """
 
     status: Status | None = None
@@ -83,6 +84,7 @@ class Finding:
     samples_to_decide: int | None = None
     clusters: int | None = None
     evidence: str = ""
+    of_corpus: bool = False
 
 
 class Rule(Protocol):
