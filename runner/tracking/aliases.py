@@ -100,8 +100,14 @@ def _client(uri: str) -> Any:
 
 def _bearers(client: Any, name: str) -> Iterable[tuple[Any, str, list[str]]]:
     """Every run with the tag: the run, its model, the tasks that it stands for."""
-    experiments = [each.experiment_id for each in client.search_experiments()]
+    experiments: list[str] = []
     token = None
+    while True:
+        page = client.search_experiments(page_token=token)
+        experiments += [each.experiment_id for each in page]
+        token = page.token
+        if not token:
+            break
     while experiments:
         page = client.search_runs(
             experiments, f"tags.`{PREFIX}{name}` LIKE '%/%'", max_results=1000, page_token=token

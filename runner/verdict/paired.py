@@ -102,17 +102,22 @@ def _weights(case: Case, run: Sequence[Sample]) -> list[float]:
     try:
         own_scores(case)
     except NoMean:
-        subtasks: dict[str, list[float]] = {}
-        for sample in case.samples:
-            if case.result.metric not in sample.scores:
-                raise
-            subtasks.setdefault(sample.task, []).append(sample.scores[case.result.metric])
-        value = means.mean([means.mean(own) for own in subtasks.values()])
-        if not math.isclose(value, case.result.value, rel_tol=1e-6, abs_tol=1e-6):
+        value = mean_of_subtasks(case.samples, case.result.metric)
+        if value is None or not math.isclose(value, case.result.value, rel_tol=1e-6, abs_tol=1e-6):
             raise
-        share = len(case.samples) / len(subtasks)
-        return [share / len(subtasks[sample.task]) for sample in run]
+        sizes = Counter(sample.task for sample in case.samples)
+        return [len(case.samples) / len(sizes) / sizes[sample.task] for sample in run]
     return [1.0] * len(run)
+
+
+def mean_of_subtasks(samples: Sequence[Sample], metric: str) -> float | None:
+    """Return the plain mean of the subtasks' mean scores; None if a sample has no score."""
+    subtasks: dict[str, list[float]] = {}
+    for sample in samples:
+        if metric not in sample.scores:
+            return None
+        subtasks.setdefault(sample.task, []).append(sample.scores[metric])
+    return means.mean([means.mean(own) for own in subtasks.values()]) if subtasks else None
 
 
 def _weighted(

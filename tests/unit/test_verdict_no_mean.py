@@ -208,6 +208,30 @@ def test_a_weighted_group_is_judged_as_before() -> None:
     assert of(judged(run, run), "acc").test == drops.MCNEMAR
 
 
+@pytest.mark.parametrize(("guessed", "status"), [(1, Status.PASSED), (8, Status.INCONCLUSIVE)])
+def test_guesses_in_an_unweighted_group_weigh_as_much_as_its_samples(
+    guessed: int, status: Status
+) -> None:
+    """Without 8 lucky guesses in the small subtask, the group's value is (0.4 + 0.5) / 2."""
+    right = {"small": [1.0] * 16 + [0.0] * 4, "large": [1.0, 0.0] * 90}
+    values, before = group(right)
+    own = [replace(each, guessed=each.task == "small" and each.doc_id < guessed) for each in before]
+    metric = MetricResult(TASK, "acc", "none", values["acc"], 0.01, 200, True, False)
+    lucky = replace(metric, luck=guessed / 200)
+    done, other = (
+        Outcome(
+            State.COMPLETED,
+            tasks=(TaskOutcome(TASK, (each, *below), 200, 200, guessed=guessed),),
+        )
+        for each in (lucky, metric)
+        for below in [[replace(metric, task=name) for name in SIZES]]
+    )
+    config = replace(PAIRED, margin=0.3)
+    found = of(judge(done, ASKED, config, own, Against(USED, other, before)), "acc")
+    assert found.status is status, found.reason
+    assert ("without lucky guesses the value is 0.4500" in found.reason) is (guessed == 8)
+
+
 @pytest.mark.slow
 def test_an_unweighted_group_rarely_fails_without_a_drop() -> None:
     rng = random.Random(3)
