@@ -140,7 +140,7 @@ def _doubts(files: RunDirectory) -> list[str]:
         for task in outcome.tasks
         if (limited := standing.partial(asked.get(task.task, {}), task))
     ]
-    if verdict.status is Status.UNJUDGED:  # another verdict has taken them into account
+    if verdict.status is not Status.PASSED:
         found += [
             f"of {task.task}, {doubt}"
             for task in outcome.tasks

@@ -41,19 +41,11 @@ class Reference:
     def against(self, samples: Sequence[Sample], plan: Plan) -> Against:
         """Return the reference and its samples in the form that a rule needs to judge `plan`."""
         limits = {task: asked.get("limit") for task, asked in self.asked.items()}
-        whole = [
+        doubts = (
             standing.judged(self.used.status),
             standing.other_model(self.used.model, plan.model, self.weights, plan.weights),
-        ]
-        doubts = {
-            task.task: [
-                doubt
-                for doubt in (*whole, standing.partial(self.asked.get(task.task, {}), task))
-                if doubt
-            ]
-            for task in self.outcome.tasks
-        }
-        return Against(self.used, self.outcome, samples, limits, doubts)
+        )
+        return Against(self.used, self.outcome, samples, limits, [*filter(None, doubts)])
 
 
 def read(name: str, located: Located) -> Reference:

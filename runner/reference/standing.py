@@ -1,4 +1,4 @@
-"""Reasons not to take a run as a reference: its own verdict, a limit, another model."""
+"""Reasons not to take a run as a reference: its own verdict, another model, and a limit."""
 
 from __future__ import annotations
 
@@ -8,22 +8,16 @@ from typing import Any
 from runner.outcome import TaskOutcome
 from runner.status import Status
 
-# An UNJUDGED run has no baseline: as a measurement it is as good as any. A run with another status
-# did not complete.
-UNSOUND = {
-    Status.FAILED.value: "FAILED itself",
-    Status.INCONCLUSIVE.value: "is INCONCLUSIVE itself",
-}
-
 
 def judged(status: str) -> str:
     """Return why a run's own verdict speaks against it; empty if it does not.
 
-    `status` is empty if the run has no verdict.
+    `status` is empty if the run has no verdict. An UNJUDGED or INCONCLUSIVE run may lack a baseline
+    or enough samples: as a measurement it is as good as any.
     """
     if not status:
         return "has no verdict (verdict.json is missing)"
-    return UNSOUND.get(status, "")
+    return "FAILED itself" if status == Status.FAILED.value else ""
 
 
 def partial(asked: Mapping[str, Any], task: TaskOutcome) -> str:

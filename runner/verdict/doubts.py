@@ -88,7 +88,7 @@ def of_reference(evaluation: Evaluation, rule: str, against: Against | None, all
         )
     ]
     found = [f"in the reference run, {each}" for each in doubts if each]
-    if unfit := () if allowed else against.doubts.get(evaluation.task, ()):
+    if unfit := () if allowed else against.doubts:
         found.append(
             f"the reference run {', '.join(unfit)}; choose another reference run, or set "
             f"{ALLOW_REFERENCE}=true"

@@ -20,14 +20,14 @@ from runner.verdict.result import ReferenceUsed
 class Against:
     """The reference run: its identity, outcome, samples, and limits by task.
 
-    `doubts` are by task as well: why it should not be a reference, for example "FAILED itself".
+    `doubts` say why it should not be a reference, for example "FAILED itself".
     """
 
     used: ReferenceUsed
     outcome: Outcome
     samples: Sequence[Sample]
     limits: Mapping[str, float | None] = field(default_factory=dict)
-    doubts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    doubts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,9 @@ def test_a_setting_that_cannot_be_met_is_the_users_to_mend(
 
 
 def test_a_sampled_request_s_own_seed_is_no_unknown_setting(lm: RecordedHFMultimodal) -> None:
-    lm.check_settings({"do_sample": True, "temperature": 0.6, "seed": 7, "max_gen_toks": 8}, images=False)
+    lm.check_settings(
+        {"do_sample": True, "temperature": 0.6, "seed": 7, "max_gen_toks": 8}, images=False
+    )
 
 
 def test_every_step_is_a_sign_of_life(lm: RecordedHFMultimodal) -> None:

@@ -48,7 +48,7 @@ def judged(
 ) -> Verdict:
     """A run whose samples equal those of the reference run."""
     config = replace(VerdictConfig(rule=rule, margin=0.2, reference="other"), **changed)
-    against = Against(USED, theirs or outcome(), samples(), {TASK: None}, {TASK: doubts})
+    against = Against(USED, theirs or outcome(), samples(), {TASK: None}, doubts)
     return judge(ours or outcome(), (ASKED,), config, samples(), against)
 
 
@@ -94,7 +94,7 @@ def test_a_rule_without_a_reference_has_no_doubt_of_one(rule: str) -> None:
 def test_a_failure_against_a_doubtful_reference_stays_one() -> None:
     config = VerdictConfig(rule="paired", reference="other")
     worse = [replace(each, scores={"acc": 0.0}) for each in samples()]
-    against = Against(USED, outcome(), samples(), {TASK: None}, {TASK: ("FAILED itself",)})
+    against = Against(USED, outcome(), samples(), {TASK: None}, ("FAILED itself",))
     verdict = judge(outcome(0.0), (ASKED,), config, worse, against)
     assert verdict.status is Status.FAILED
     assert "the reference run FAILED itself" in verdict.reason
