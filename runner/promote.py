@@ -14,7 +14,8 @@ from runner.channel.sender import GiveAlias
 from runner.errors import UserError
 from runner.messages import complain, warn
 from runner.outcome import Outcome
-from runner.reference import locating
+from runner.plan import Plan
+from runner.reference import locating, standing
 from runner.reference.reading import incomplete
 from runner.report import terminal
 from runner.rundir import RunDirectory, read_json
@@ -23,6 +24,7 @@ from runner.tracking.courier import Courier
 from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import Verdict, degenerate
+from runner.verdict.doubts import meaningless
 
 HELP = """\
 Sets an alias for a run in MLflow, so that everyone who uses this MLflow store can refer to it.
@@ -51,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
         "the working directory)",
     )
     parser.add_argument(
-        "--force", action="store_true", help="promote a run that FAILED or is incomplete"
+        "--force",
+        action="store_true",
+        help="promote a run that FAILED, is INCONCLUSIVE, partial (task.limit) or incomplete",
     )
     try:
         given = parser.parse_args(arguments)
@@ -99,12 +103,12 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
     doubts = _doubts(files)
     if doubts and not force:
         raise UserError(
-            *(f"{name}: {line}" for line in doubts), "to promote it anyway, use --force"
+            *(f"{name}: {line}" for line in doubts),
+            "promote a complete run that PASSED or is UNJUDGED; or use --force, but then runs "
+            "compared with this one need verdict.allow_reference=true to pass",
         )
     for line in doubts:
         warn(f"{name}: {line}; promoted anyway (--force)")
-    from runner.plan import Plan
-
     plan: Plan = read_json(files.plan, Plan)
     tasks = [each.task for each in plan.evaluations]
     since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
@@ -128,16 +132,23 @@ def _doubts(files: RunDirectory) -> list[str]:
             raise UserError(f"{files.path}: not a completed run ({needed.name} is missing)")
     outcome: Outcome = read_json(files.outcome, Outcome)
     verdict: Verdict = read_json(files.verdict, Verdict)
+    plan: Plan = read_json(files.plan, Plan)
+    asked = {each.task: vars(each) for each in plan.evaluations}
     found = incomplete(outcome)
+    found += [
+        f"of {task.task}, the run {limited}"
+        for task in outcome.tasks
+        if (limited := standing.partial(asked.get(task.task, {}), task))
+    ]
     if verdict.status is not Status.PASSED:
         found += [
             f"of {task.task}, {doubt}"
             for task in outcome.tasks
-            for doubt in (degenerate.broken_numbers(task), degenerate.too_many(task))
+            for doubt in (meaningless(task), degenerate.too_many(task))
             if doubt
         ]
-    if verdict.status is Status.FAILED:
-        found.append(f"the run FAILED ({verdict.reason})")
+    if judged := standing.judged(verdict.status.value):
+        found.append(f"the run {judged} ({verdict.reason})")
     return found
 
 

@@ -246,7 +246,7 @@ def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
     """The verdict. Samples are read only if the rule needs them."""
     rule, references = checked.config.verdict, checked.references
     kept = needs_samples(rule) and files.samples.is_file()
-    against = references.against() if references is not None else None
+    against = references.against(checked.plan) if references is not None else None
     samples = read_samples(files.samples) if kept else ()
     return judge(outcome, checked.plan.evaluations, rule, samples, against)
 

@@ -15,6 +15,8 @@ from runner.canary.scenes import Scene
 from runner.canary.tokens import END, PAD
 
 IGNORE = -100
+# The tokens of a prompt and its answer, the length of the prompt, and the M-RoPE positions.
+Row = tuple[list[int], int, Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,20 @@ def rope_positions(ids: Sequence[int], image_token: int, grids: Sequence[Grid]) 
     return positions
 
 
+def pad_right(rows: Sequence[Row], pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``ids``, ``labels`` and ``positions`` of a batch of sequences (see ``Batch``)."""
+    length = max(len(ids) for ids, _, _ in rows)
+    ids_out = torch.full((len(rows), length), pad)
+    labels = torch.full((len(rows), length), IGNORE)
+    positions = torch.zeros(3, len(rows), length, dtype=torch.long)
+    for row, (ids, start, where) in enumerate(rows):
+        sequence = torch.tensor(ids)
+        ids_out[row, : len(ids)] = sequence
+        labels[row, start - 1 : len(ids) - 1] = sequence[start:]
+        positions[:, row, : len(ids)] = where
+    return ids_out, labels, positions
+
+
 def collate(
     tokenizer: Tokenizer,
     questions: Sequence[Question],
@@ -85,7 +101,7 @@ def collate(
     end, pad = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
     bracket = tokenizer.token_to_id(")")
     patches, grids = [], []
-    rows: list[tuple[list[int], int, Tensor]] = []
+    rows: list[Row] = []
     options = []
     for index, question in enumerate(questions):
         cut = [patchify(scene.image) for scene in question.scenes]
@@ -100,14 +116,6 @@ def collate(
         rows.append((ids, len(prompt_ids), rope_positions(ids, image_token, own)))
         marked = [at + 1 for at, token in enumerate(prompt_ids) if token == bracket]
         options.append(marked if question.options else [])
-    length = max(len(ids) for ids, _, _ in rows)
-    ids_out = torch.full((len(rows), length), pad)
-    labels = torch.full((len(rows), length), IGNORE)
-    positions = torch.zeros(3, len(rows), length, dtype=torch.long)
-    for row, (ids, start, where) in enumerate(rows):
-        sequence = torch.tensor(ids)
-        ids_out[row, : len(ids)] = sequence
-        labels[row, start - 1 : len(ids) - 1] = sequence[start:]
-        positions[:, row, : len(ids)] = where
+    ids_out, labels, positions = pad_right(rows, pad)
     stacked = torch.from_numpy(np.concatenate(patches))
     return Batch(ids_out, labels, positions, stacked, grids, list(questions), options)

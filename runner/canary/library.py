@@ -1,6 +1,6 @@
 """Imports transformers' Qwen2.5-VL even if the installed torchvision is of another build.
 
-Everything in this package takes the two classes from here. The workaround must run before the
+Everything in this package takes these classes from here. The workaround must run before the
 import and has no effect where it is not needed.
 """
 
@@ -11,6 +11,7 @@ cure_this_process()
 from transformers import (  # noqa: E402
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
 )
 
-__all__ = ["Qwen2_5_VLConfig", "Qwen2_5_VLForConditionalGeneration"]
+__all__ = ["Qwen2_5_VLConfig", "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLProcessor"]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from runner.canary.questions import LETTERS
 
 IMAGE = "<|image_pad|>"
+SYSTEM = "You are a helpful assistant."  # the system message of a share of the training prompts
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}

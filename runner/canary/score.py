@@ -1,6 +1,6 @@
 """Scores the model's answers with the fast forward pass: correctness and log-probability."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,33 +46,53 @@ def forward(model: Any, batch: Batch) -> Tensor:
     return logits.float().log_softmax(-1)
 
 
-@torch.no_grad()
-def score(
-    model: Any,
-    tokenizer: Tokenizer,
-    questions: Sequence[Question],
-    answers: Sequence[str] | None = None,
-    rewrite: Callable[[Batch], Batch] | None = None,
-) -> Scored:
-    """Score the reference answers, or ``answers`` instead; ``rewrite`` may corrupt the inputs.
+@dataclass(frozen=True)
+class Forced:
+    """What a model predicts where it is forced to give certain answers to n questions.
 
-    One forward pass is enough even for answers of several tokens: greedy decoding gives exactly the
-    reference if each of its tokens is the likeliest after the ones before it.
+    guesses: (tokens, vocabulary), log-probabilities at each answer token, end tokens included
+    tokens: (tokens,), the answer tokens
+    rows: (tokens,), the question of each
+    kinds: (n,), the kind of each question
     """
-    right, logprobs = [], []
-    for start in range(0, len(questions), CHUNK):
-        part = questions[start : start + CHUNK]
-        wanted = None if answers is None else answers[start : start + CHUNK]
-        batch = collate(tokenizer, part, wanted)
-        guesses = forward(model, rewrite(batch) if rewrite else batch)
+
+    guesses: Tensor
+    tokens: Tensor
+    rows: Tensor
+    kinds: tuple[str, ...]
+
+    def scored(self) -> Scored:
+        """The results of the answers.
+
+        One forward pass is enough even for answers of several tokens: greedy decoding gives exactly
+        the answer if each of its tokens is the likeliest after the ones before it.
+        """
+        missed = (self.guesses.argmax(-1) != self.tokens).float()
+        chosen = self.guesses.gather(1, self.tokens[:, None])[:, 0]
+        empty = torch.zeros(len(self.kinds))
+        right = empty.index_add(0, self.rows, missed) == 0
+        return Scored(self.kinds, right, empty.index_add(0, self.rows, chosen))
+
+
+def force(model: Any, batches: Iterable[Batch]) -> Forced:
+    """Force a model to give the answers of the batches."""
+    kinds: list[str] = []
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for batch in batches:
         kept = batch.labels != IGNORE
-        truth = batch.labels[kept]
-        rows = kept.nonzero()[:, 0]
-        missed = torch.zeros(len(part)).index_add(0, rows, (guesses.argmax(-1) != truth).float())
-        right.append(missed == 0)
-        chosen = guesses.gather(1, truth[:, None])[:, 0]
-        logprobs.append(torch.zeros(len(part)).index_add(0, rows, chosen))
-    return Scored(tuple(q.kind for q in questions), torch.cat(right), torch.cat(logprobs))
+        with torch.no_grad():
+            guesses = forward(model, batch)
+        parts.append((guesses, batch.labels[kept], len(kinds) + kept.nonzero()[:, 0]))
+        kinds += [question.kind for question in batch.questions]
+    guesses, tokens, rows = (torch.cat(values) for values in zip(*parts, strict=True))
+    return Forced(guesses, tokens, rows, tuple(kinds))
+
+
+def score(model: Any, tokenizer: Tokenizer, questions: Sequence[Question]) -> Scored:
+    """Score the reference answers."""
+    starts = range(0, len(questions), CHUNK)
+    batches = (collate(tokenizer, questions[start : start + CHUNK]) for start in starts)
+    return force(model, batches).scored()
 
 
 @torch.no_grad()

@@ -26,12 +26,12 @@ from runner.canary.hints import Hints
 from runner.canary.model import build_model, save_checkpoint
 from runner.canary.optimise import Optimiser
 from runner.canary.pixels import patchify
+from runner.canary.prompt import SYSTEM
 from runner.canary.questions import KINDS, Question, ask
 from runner.canary.scenes import glimpse
 from runner.canary.score import score
 from runner.canary.tokens import build_tokenizer
 
-SYSTEM = "You are a helpful assistant."
 REPORT_EVERY = 50
 CHECK_EVERY = 200
 

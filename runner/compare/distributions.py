@@ -94,7 +94,7 @@ def distributions(metrics: Sequence[Metric], sampled: Sequence[Pair]) -> tuple[D
     found = [
         _distribution(metric, own)
         for metric in metrics
-        if metric.leading and (own := [pair for pair in sampled if pair[0].task in metric.leaves])
+        if metric.leading and (own := [pair for pair in sampled if metric.covers(pair[0])])
     ]
     return _adjusted(found)
 

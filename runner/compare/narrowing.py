@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from runner.compare.sides import Side
 from runner.evidence.pairing import Reason, pair
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, asked_for
 from runner.outcome import MetricResult, Outcome, TaskOutcome
 from runner.plan import Evaluation
 from runner.stats import means
@@ -36,9 +36,9 @@ def narrowed(
     for evaluation in second.plan.evaluations:
         limit, task = asked.get(evaluation.task), outcomes.get(evaluation.task)
         if limit is not None and limit != evaluation.limit and task is not None:
-            names = {task.task, *(metric.task for metric in task.metrics)}
-            beyond = _beyond(names, before, after)
-            task = _without(task, [each for each in after if each.task in names], beyond)
+            own = asked_for(task, after)
+            beyond = _beyond(asked_for(task, before), own)
+            task = _without(task, own, beyond)
             samples = [each for each in samples if id(each) not in beyond]
             if beyond:  # else B has the lower limit, which the pairing accounts for
                 evaluation = replace(evaluation, limit=limit)
@@ -47,9 +47,8 @@ def narrowed(
     return Narrowed(replace(second.outcome, tasks=tuple(tasks)), tuple(evaluations), samples)
 
 
-def _beyond(names: set[str], before: Sequence[Sample], after: Sequence[Sample]) -> set[int]:
+def _beyond(theirs: Sequence[Sample], ours: Sequence[Sample]) -> set[int]:
     """Identities of the samples that only B has."""
-    theirs, ours = ([each for each in side if each.task in names] for side in (before, after))
     unpaired = pair(theirs, ours).unpaired
     return {id(each.second) for each in unpaired if each.reason is Reason.ONLY_SECOND}
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.compare.narrowing import narrowed
-from runner.compare.settings import other_generation
+from runner.compare.settings import other_requests
 from runner.compare.sides import Side
 from runner.config.verdict import VerdictConfig
 from runner.evidence.samples import Sample
-from runner.reference.reading import incomplete
+from runner.reference.reading import incomplete, miscounted
 from runner.status import EXIT_STATUS, Status
 from runner.verdict import Against, ReferenceUsed, Verdict, judge
 
@@ -20,7 +20,7 @@ def rule(
 ) -> Verdict:
     """Return a verdict that is PASSED, FAILED or INCONCLUSIVE.
 
-    It is INCONCLUSIVE if a run is incomplete or the generation settings differ. If the task.limit
+    It is INCONCLUSIVE if a run is incomplete or was asked with other settings. If the task.limit
     differs, the shared questions are judged.
     """
     limits = {each.task: each.limit for each in first.plan.evaluations}
@@ -28,9 +28,10 @@ def rule(
     config = VerdictConfig(rule="paired", margin=margin)
     found = narrowed(first, second, before, after)
     verdict = judge(found.outcome, found.evaluations, config, found.samples, against)
-    if unfinished := incomplete(first.outcome):
+    unfinished = incomplete(first.outcome) or miscounted(first.files, first.outcome)
+    if unfinished:
         return _undecided(verdict, f"A is incomplete: {'; '.join(unfinished)}")
-    if others := other_generation(first, second):
+    if others := other_requests(first, second):
         return _undecided(verdict, "; ".join(others))
     if verdict.status not in (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE):
         return _undecided(verdict, f"B ended with {verdict.status.value}: {verdict.reason}")

@@ -73,6 +73,7 @@ class Scores:
 class Metric:
     """A metric reported by both runs, the tasks of its samples, and its direction.
 
+    `evaluation` is the name in task.names that it was measured for.
     The `leading` metric decides whether an answer of the task got better or worse.
     """
 
@@ -81,6 +82,7 @@ class Metric:
     filter: str
     subject: bool
     leading: bool
+    evaluation: str
     leaves: frozenset[str]
     higher_is_better: bool
     reported: tuple[float | None, float | None]
@@ -89,9 +91,13 @@ class Metric:
     def name(self) -> str:
         return full_name(self.task, self.metric, self.filter)
 
+    def covers(self, sample: Sample) -> bool:
+        """Return whether a sample is one of the metric's task, asked for the metric's group."""
+        return sample.task in self.leaves and sample.evaluation in ("", self.evaluation)
+
     def moved(self, first: Sample, second: Sample) -> float | None:
         """Return the improvement of the score; None if the sample has no score in this metric."""
-        if first.task not in self.leaves or first.filter != self.filter:
+        if not self.covers(first) or first.filter != self.filter:
             return None
         before, after = first.scores.get(self.metric), second.scores.get(self.metric)
         if before is None or after is None or not math.isfinite(before + after):
@@ -210,6 +216,7 @@ def _metrics(first: Side, second: Side) -> Iterator[Metric]:
                 filter=each.filter,
                 subject=subject,
                 leading=not subject and each is leading,
+                evaluation=task.task,
                 leaves=frozenset((each.task,) if subject else {m.task for m in task.metrics}),
                 higher_is_better=each.higher_is_better is not False,
                 reported=(_finite(each.value), _finite(partner.value)),

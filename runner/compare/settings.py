@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.compare.sides import Side
 from runner.environment import Environment
+from runner.reference import requests
 
 # Location and tracking do not affect the numbers.
 ASIDE = ("output_dir", "preflight_only", "objective", "tracking", "sweep", "verdict", "journal")
@@ -57,14 +58,20 @@ def differences(first: Side, second: Side) -> Settings:
     )
 
 
-def other_generation(first: Side, second: Side) -> list[str]:
-    """Return each task whose `task.gen_kwargs` differ: its answers are to different requests."""
-    known = {each.task: each.gen_kwargs for each in first.plan.evaluations}
+def other_requests(first: Side, second: Side) -> list[str]:
+    """Return the settings that make answers in A and B answers to different requests.
+
+    They are those that keep a run from being the reference of another (`verdict=paired`).
+    """
+    known = {each.task: vars(each) for each in first.plan.evaluations}
     return [
-        f"{each.task} used gen_kwargs={known[each.task]} in A, but {each.gen_kwargs} in B; answers "
-        "to different requests cannot be paired"
-        for each in second.plan.evaluations
-        if known.get(each.task, each.gen_kwargs) != each.gen_kwargs
+        *(
+            line
+            for each in second.plan.evaluations
+            if each.task in known
+            for line in requests.of_task(known[each.task], each, "A", "B")
+        ),
+        *requests.of_plan(vars(first.plan), second.plan, "A", "B"),
     ]
 
 

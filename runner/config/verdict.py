@@ -90,6 +90,8 @@ class VerdictConfig:
     """Whether a run with many degenerate answers (repeated, garbled or empty text) can pass."""
     allow_cut: bool = False
     """Whether a run can pass in which the token limit stopped more than 5 % of the answers."""
+    allow_reference: bool = False
+    """Whether a run can pass against a run that did not pass, is partial or of another model."""
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:

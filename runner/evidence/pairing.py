@@ -43,11 +43,14 @@ Key = Callable[[Sample], Hashable]
 def pair(first: Sequence[Sample], second: Sequence[Sample]) -> Pairing:
     """Pair samples with equal task, filter, document, rendered prompt and image content.
 
-    Samples that are equal in all of these are paired in order of occurrence. The remaining samples
+    Samples that are equal in all of these are paired in order of occurrence, those that were asked
+    for the same name in task.names first. The remaining samples
     are matched only to explain why they differ: first by document, then by position if the prompt
     is the same (an image that is decoded differently makes another document).
     """
-    pairs, left, right = _matched(first, second, _asked)
+    pairs, left, right = _matched(first, second, _asked_for)
+    more, left, right = _matched(left, right, _asked)
+    pairs += more
     unpaired = []
     for key in (_document, _place):
         explained, left, right = _matched(left, right, key)
@@ -55,6 +58,10 @@ def pair(first: Sequence[Sample], second: Sequence[Sample]) -> Pairing:
     unpaired += [Unpaired(one, None, Reason.ONLY_FIRST) for one in left]
     unpaired += [Unpaired(None, other, Reason.ONLY_SECOND) for other in right]
     return Pairing(tuple(pairs), tuple(unpaired))
+
+
+def _asked_for(sample: Sample) -> Hashable:
+    return (sample.evaluation, _asked(sample))
 
 
 def _asked(sample: Sample) -> Hashable:

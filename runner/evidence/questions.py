@@ -14,9 +14,10 @@ def by_question(samples: Sequence[Sample]) -> list[Sample]:
 
     A question is the unit of evidence, whatever the number of its answers: these are correlated.
     """
-    asked: dict[tuple[str, int, str], list[Sample]] = {}
+    asked: dict[tuple[str, str, int, str], list[Sample]] = {}
     for each in samples:
-        asked.setdefault((each.task, each.doc_id, each.filter), []).append(each)
+        question = (each.evaluation, each.task, each.doc_id, each.filter)
+        asked.setdefault(question, []).append(each)
     if len(asked) == len(samples):
         return list(samples)
     return [merged(rows) for rows in asked.values()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import UserError
+from runner.outcome import TaskOutcome
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,9 +31,10 @@ class Sample:
     log-likelihoods of the scored choices in the order asked. `guessed` says that lm-eval found no
     answer and drew one at random. `cluster` is the value of the document's field that
     `verdict.cluster` named. `seconds` is the time that the engine took for each request.
-    `degenerate` has the kind of each degenerate answer (runner/outcome.py). `top_ids` and
-    `top_logprobs` are the likeliest tokens of each step of a replay, as many for each of
-    `token_ids`. Columns that an older file lacks have their defaults.
+    `degenerate` has the kind of each degenerate answer (runner/outcome.py). `evaluation` is the
+    name in task.names for which the sample was asked. `top_ids` and `top_logprobs` are the
+    likeliest tokens of each step of a replay, as many for each of `token_ids`. Columns that an
+    older file lacks have their defaults.
     """
 
     task: str
@@ -59,6 +61,7 @@ class Sample:
     seconds: tuple[float, ...] = ()
     degenerate: tuple[str, ...] = ()
     repeat: int = 0
+    evaluation: str = ""
     seeds: tuple[int, ...] = ()
     answer_tokens: tuple[int, ...] = ()
     reasoning: tuple[str, ...] = ()
@@ -68,6 +71,15 @@ class Sample:
     top_logprobs: Sequence[float] = ()
     # All answers to a question that stand merged in this sample (runner/evidence/questions.py).
     rows: tuple[Sample, ...] = ()
+
+
+def asked_for(task: TaskOutcome, samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples of a task or, for a group, of its subtasks.
+
+    Those of a subtask that another group has as well belong to the name they were asked for.
+    """
+    leaves = {task.task, *(result.task for result in task.metrics)}
+    return [each for each in samples if each.task in leaves and each.evaluation in ("", task.task)]
 
 
 def answer(responses: Sequence[str], choice_logprobs: Sequence[float]) -> tuple[str, ...] | int:

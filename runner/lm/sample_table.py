@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 class SampleRow:
     """One sample under one filter; `repeat` counts the samples of its question from 0.
 
+    `evaluation` is the name in task.names for which it was asked: a task that two groups share is
+    asked for each of them.
     There is an answer for each request (choice), and for each repeat if lm-eval's task repeats its
     requests. `answer_tokens` are their lengths; `token_ids`, `logprobs` and `margins` hold the
     tokens of all answers one after another. `seeds` are those of sampled answers. Images are those
@@ -78,6 +80,7 @@ class SampleRow:
     reasoning: list[str] = field(default_factory=list)
     cut_thinking: int = 0
     thought_only: int = 0
+    evaluation: str = ""
     top_ids: list[int] = field(default_factory=list)
     top_logprobs: list[float] = field(default_factory=list)
 
@@ -118,6 +121,7 @@ SCHEMA = pa.schema(
         ("reasoning", pa.list_(pa.string())),
         ("cut_thinking", pa.int32()),
         ("thought_only", pa.int32()),
+        ("evaluation", pa.string()),
         ("top_ids", pa.list_(pa.int32())),
         ("top_logprobs", pa.list_(pa.float32())),
     ]
@@ -159,7 +163,8 @@ def sample_rows(
             _row(name, sample, engines.get(sample["doc_id"], _Engines()), drawn, album, cluster)
             for sample, drawn in zip(samples, guessed, strict=True)
         ]
-    return [replace(row, repeat=one.number) for row in rows] if one.number else rows
+    asked = loaded.evaluation.task
+    return [replace(row, repeat=one.number, evaluation=asked) for row in rows]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from runner.errors import UserError
 from runner.evidence.samples import Sample
 from runner.outcome import Outcome, State
 from runner.plan import Plan
+from runner.reference import requests, standing
 from runner.reference.locating import KEY, NEEDED, Located
 from runner.rundir import RunDirectory, read_json
 from runner.verdict import Against, ReferenceUsed
@@ -18,11 +20,12 @@ from runner.verdict.doubts import doubts_of
 from runner.verdict.result import Verdict
 from runner.verdict.rule import Noise
 
-# Settings of a task and of the plan: with other ones, answers are not to the same request.
-OF_TASK = ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
-SETTINGS = ("system_instruction",)
-# Columns that identify a sample, whatever its filters.
-SAMPLE = ("task", "doc_id", "repeat")
+# Columns that identify a sample, whatever its filters; and a row, which is a sample under a filter.
+SAMPLE = ("evaluation", "task", "doc_id", "repeat")
+ROW = (*SAMPLE, "filter")
+QUESTION = ("evaluation", "task", "doc_id")
+# The two runs in a message.
+SIDES = ("the reference run", "this run")
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,20 @@ class Reference:
     outcome: Outcome
     asked: dict[str, dict[str, Any]]
     settings: dict[str, Any]
+    weights: str = ""
     # Digest of the samples that it replayed; empty if it was no replay.
     replayed: str = ""
 
-    def against(self, samples: Sequence[Sample], noise: Sequence[Noise] = ()) -> Against:
-        """Return the reference and its samples in the form that a rule needs."""
+    def against(
+        self, samples: Sequence[Sample], plan: Plan, noise: Sequence[Noise] = ()
+    ) -> Against:
+        """Return the reference and its samples in the form that a rule needs to judge `plan`."""
         limits = {task: asked.get("limit") for task, asked in self.asked.items()}
-        return Against(self.used, self.outcome, samples, limits, noise)
+        doubts = (
+            standing.judged(self.used.status),
+            standing.other_model(self.used.model, plan.model, self.weights, plan.weights),
+        )
+        return Against(self.used, self.outcome, samples, limits, [*filter(None, doubts)], noise)
 
 
 def read(name: str, located: Located, key: str = KEY) -> Reference:
@@ -78,16 +88,15 @@ def read(name: str, located: Located, key: str = KEY) -> Reference:
         # Plans of earlier versions have one set of generation settings for all tasks.
         earlier = {"gen_kwargs": plan.get("gen_kwargs", {})}
         asked = {each["task"]: earlier | each for each in plan["evaluations"]}
-        settings = {name: plan[name] for name in SETTINGS}
+        settings = {name: plan[name] for name in requests.OF_PLAN}
     except (ValueError, KeyError, TypeError) as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"{key}={name}: cannot be read as a run of this runner ({said})") from error
-    broken = incomplete(outcome) or _lost(files, outcome)
+    broken = incomplete(outcome) or miscounted(files, outcome)
     if broken:
         raise UserError(*(f"{key}={name}: {line}" for line in broken))
-    return Reference(
-        used, files, outcome, asked, settings, (plan.get("replay") or {}).get("digest", "")
-    )
+    replayed = (plan.get("replay") or {}).get("digest", "")
+    return Reference(used, files, outcome, asked, settings, plan.get("weights", ""), replayed)
 
 
 def incomplete(outcome: Outcome) -> list[str]:
@@ -103,20 +112,33 @@ def incomplete(outcome: Outcome) -> list[str]:
     ]
 
 
-def _lost(files: RunDirectory, outcome: Outcome) -> list[str]:
-    """Whether the file of samples holds what the run counted; answers are left unread."""
+def miscounted(files: RunDirectory, outcome: Outcome) -> list[str]:
+    """Return why the file of samples does not hold what the run counted, each sample once.
+
+    Answers are left unread.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(files.samples) as stored:
             # Files of older versions, which asked each question once, have no repeats.
-            known = [name for name in SAMPLE if name in stored.schema_arrow.names]
+            known = [name for name in ROW if name in stored.schema_arrow.names]
             rows = stored.read(columns=known).to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
         return [f"{files.samples}: cannot be read ({str(error).splitlines()[0]})"]
-    samples = {tuple(row.values()) for row in rows}
-    questions = {(task, doc_id) for task, doc_id, *_ in samples}
+    copies = Counter(tuple(row.values()) for row in rows)
+    if more := [row for row, count in copies.items() if count > 1]:
+        named = zip(known, more[0], strict=True)
+        example = ", ".join(f"{name} {value}" for name, value in named if value != "")
+        return [
+            f"{files.samples} has {len(more)} samples more than once (for example {example}), so "
+            "it is not what the run wrote; choose another run"
+        ]
+    samples, questions = (
+        {tuple(row[name] for name in names if name in row) for row in rows}
+        for names in (SAMPLE, QUESTION)
+    )
     for kept, counted, noun in (
         (samples, sum(task.scored for task in outcome.tasks), "samples"),
         (questions, sum(task.evaluated for task in outcome.tasks), "questions"),
@@ -141,23 +163,16 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
             known = ", ".join(reference.asked)
             found.append(f"{name}: the run did not evaluate {each.task}, only {known}")
             continue
-        for setting in OF_TASK:
-            theirs, ours = asked.get(setting), getattr(each, setting)
-            if theirs != ours:
-                found.append(
-                    f"{name}: {each.task} used {setting}={theirs}, but this run uses {ours}; "
-                    "answers to different requests cannot be paired"
-                )
+        differ = requests.of_task(asked, each, *SIDES)
+        found += [f"{name}: {line}" for line in differ]
         if _smaller(asked.get("limit"), each.limit):
             found.append(
                 f"{name}: evaluated {each.task} with limit={asked['limit']:g}, but this run "
                 f"evaluates {'all' if each.limit is None else format(each.limit, 'g')}: set "
                 f"task.limit={asked['limit']:g}, or choose a reference with as many questions"
             )
-    for setting, theirs in reference.settings.items():
-        if theirs != (ours := getattr(plan, setting)):
-            found.append(f"{name}: used {setting}={theirs}, but this run uses {ours}")
-    return found
+    differ = requests.of_plan(reference.settings, plan, *SIDES)
+    return [*found, *(f"{name}: {line}" for line in differ)]
 
 
 def _smaller(theirs: float | None, ours: float | None) -> bool:

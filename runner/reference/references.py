@@ -42,17 +42,17 @@ class References:
             if plan.replay is not None and each.replayed != plan.replay.digest
         ]
 
-    def against(self) -> Against:
-        """Return the runs with their samples, in the form that a rule needs.
+    def against(self, plan: Plan) -> Against:
+        """Return the runs with their samples, in the form that a rule needs to judge `plan`.
 
         If samples can no longer be read, the runs are without them, and nothing can pass.
         """
         try:
             noise = [Noise(each.used.name, read_samples(each.files.samples)) for each in self.noise]
-            return self.run.against(read_samples(self.run.files.samples), noise)
+            return self.run.against(read_samples(self.run.files.samples), plan, noise)
         except UserError as error:
             warn("; ".join(error.problems))
-            return self.run.against(())
+            return self.run.against((), plan)
 
 
 def find(config: RunConfig, courier: Courier) -> References | None:

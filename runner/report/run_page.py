@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from runner.channel.worker import Event, Progress, read_events
 from runner.environment import Environment
-from runner.evidence.samples import Sample, read_samples
+from runner.evidence.samples import Sample, asked_for, read_samples
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
 from runner.present import mlflow_link
@@ -101,8 +101,7 @@ def render(
 def _task(
     task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample], events: Sequence[Event]
 ) -> TaskPage:
-    names = {task.task, *(metric.task for metric in task.metrics)}
-    own = [sample for sample in samples if sample.task in names]
+    own = asked_for(task, samples)
     once = list({(each.task, each.doc_id, each.repeat): each for each in own}.values())
     generated = any(len(sample.token_ids) for sample in once)
     own_events = [e for e in events if isinstance(e, Progress) and e.task == task.task]

@@ -2,7 +2,7 @@
 
 The tag `alias.baseline` of a run holds `model/task+task`: the tasks that the run stands for. A name
 belongs to one run a model and task: who is promoted takes it from who had it. Two people who
-promote at one moment may leave it with two; then the later promotion counts.
+promote at one moment may leave it with two; a look-up then fails until one is promoted again.
 
 All this runs in the process that imports MLflow (runner/tracking/sender.py).
 """
@@ -23,7 +23,7 @@ def find_alias(wanted: FindAlias) -> str:
     """Return the id of the run with the alias.
 
     Raises:
-        UserError: if none does; others of that name are listed.
+        UserError: if none does (others of that name are listed), or if several do.
     """
     name, model, task, uri = wanted.name, wanted.model, wanted.task, wanted.uri
     bearers = list(_bearers(_client(uri), name))
@@ -35,8 +35,18 @@ def find_alias(wanted: FindAlias) -> str:
             f"alias; set it with python -m runner.promote RUN --alias {name} (existing aliases: "
             f"{', '.join(known) or 'none with this name'})"
         )
-    latest = max(fitting, key=lambda run: run.data.tags.get(f"{SINCE}{name}", ""))
-    return str(latest.info.run_id)
+    if len(fitting) > 1:
+        # The later one could be the one that nobody checked, so none is taken.
+        latest_first = sorted(
+            fitting, key=lambda run: run.data.tags.get(f"{SINCE}{name}", ""), reverse=True
+        )
+        held = ", ".join(str(run.info.run_id) for run in latest_first)
+        raise UserError(
+            f"verdict.reference={name}@{model}/{task}: {len(fitting)} runs have this alias, the "
+            f"latest first: {held}; promote one of them again (python -m runner.promote RUN "
+            f"--alias {name}), which takes the alias from the others"
+        )
+    return str(fitting[0].info.run_id)
 
 
 def give_alias(given: GiveAlias) -> tuple[str, ...]:
@@ -90,8 +100,14 @@ def _client(uri: str) -> Any:
 
 def _bearers(client: Any, name: str) -> Iterable[tuple[Any, str, list[str]]]:
     """Every run with the tag: the run, its model, the tasks that it stands for."""
-    experiments = [each.experiment_id for each in client.search_experiments()]
+    experiments: list[str] = []
     token = None
+    while True:
+        page = client.search_experiments(page_token=token)
+        experiments += [each.experiment_id for each in page]
+        token = page.token
+        if not token:
+            break
     while experiments:
         page = client.search_runs(
             experiments, f"tags.`{PREFIX}{name}` LIKE '%/%'", max_results=1000, page_token=token

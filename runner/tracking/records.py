@@ -166,6 +166,7 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
         "margin": config.verdict.margin,
         "allow_partial": config.verdict.allow_partial,
         "allow_degenerate": config.verdict.allow_degenerate,
+        "allow_reference": config.verdict.allow_reference,
     }
     for setting in ("num_fewshot", "limit", "batch_size", "apply_chat_template", "samples"):
         each = [getattr(evaluation, setting) for evaluation in plan.evaluations]

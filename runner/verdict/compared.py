@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from runner.baseline import Baseline
 from runner.config.verdict import BASELINE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing, pair
-from runner.evidence.samples import Sample
-from runner.outcome import TaskOutcome
+from runner.evidence.samples import Sample, asked_for
 from runner.plan import Evaluation
 from runner.verdict.rule import Against, settings
 
@@ -39,24 +38,18 @@ def wanted(
     return found
 
 
-def leaves(task: TaskOutcome) -> set[str]:
-    """Return the task names of the samples: the task itself and, for a group, its subtasks."""
-    return {task.task, *(result.task for result in task.metrics)}
-
-
 def pairing(
     evaluation: Evaluation, own: Sequence[Sample], against: Against | None
 ) -> tuple[Pairing | None, bool]:
     """Pair the samples, reference first; also return whether this run has a lower limit."""
     if against is None:
         return None, False
-    names = {
-        name
+    theirs = [
+        sample
         for task in against.outcome.tasks
         if task.task == evaluation.task
-        for name in leaves(task)
-    }
-    theirs = [sample for sample in against.samples if sample.task in names]
+        for sample in asked_for(task, against.samples)
+    ]
     asked = against.limits.get(evaluation.task)
     limited = evaluation.limit is not None and evaluation.limit != asked
     return pair(theirs, own), limited

@@ -23,12 +23,12 @@ def too_many(task: TaskOutcome, reference: TaskOutcome | None = None) -> str:
     """Return how many answers are degenerate in another way; empty if that is accepted.
 
     A model that gives such answers gives them in the reference run as well, so only those count
-    that exceed its share.
+    that exceed its share. If all answers are degenerate, equal ones in both runs prove nothing.
     """
     found = _others(task)
     count, share = _count(found), _share(task)
     usual = _share(reference) if reference is not None else 0.0
-    if count < LEAST or share <= usual + ACCEPTED:
+    if count < LEAST or (share <= usual + ACCEPTED and share < 1):
         return ""
     kinds = ", ".join(f"{each.answers} {_said(each)}" for each in found)
     beside = f", {percent(usual)} in the reference run" if reference is not None else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from runner.config.verdict import REFERENCE_RULES
 from runner.outcome import TaskOutcome
 from runner.plan import Evaluation
@@ -9,6 +11,7 @@ from runner.verdict.degenerate import broken_numbers
 from runner.verdict.rule import Against
 
 ALLOW = "verdict.allow_partial"
+ALLOW_REFERENCE = "verdict.allow_reference"
 
 
 def doubts_of(task: TaskOutcome, n: int) -> str:
@@ -47,14 +50,47 @@ def other_samples(evaluation: Evaluation, task: TaskOutcome) -> str:
     )
 
 
-def of_reference(evaluation: Evaluation, rule: str, against: Against | None) -> str:
-    """Return the problems of the reference run: a truncated reference could hide a drop."""
+def meaningless(task: TaskOutcome) -> str:
+    """Return why the task's answers measure nothing, whatever they score; empty if they do."""
+    unread = ""
+    if task.unparsable >= task.scored > 0:
+        unread = f"none of {task.scored} answers could be parsed"
+    return ", ".join(filter(None, (broken_numbers(task), unread)))
+
+
+def not_finite(task: TaskOutcome) -> str:
+    """Return the task's metrics that are NaN or infinite; empty if there are none.
+
+    For a rule that reads no metric's value; the others fail such a metric.
+    """
+    return ", ".join(
+        f"{each.task} {each.name} is {each.value}"
+        for each in task.metrics
+        if not math.isfinite(each.value)
+    )
+
+
+def of_reference(evaluation: Evaluation, rule: str, against: Against | None, allowed: bool) -> str:
+    """Return the problems of the reference run: a truncated reference could hide a drop.
+
+    `allowed` (verdict.allow_reference) accepts what the run was judged and which model it ran.
+    """
     if against is None or rule not in REFERENCE_RULES:
         return ""
     doubts = [
         doubt
         for task in against.outcome.tasks
         if task.task == evaluation.task
-        for doubt in (doubts_of(task, task.evaluated), broken_numbers(task))
+        for doubt in (
+            doubts_of(task, task.evaluated),
+            meaningless(task),
+            not_finite(task) if rule == "numerics" else "",
+        )
     ]
-    return ", ".join(f"in the reference run, {each}" for each in doubts if each)
+    found = [f"in the reference run, {each}" for each in doubts if each]
+    if unfit := () if allowed else against.doubts:
+        found.append(
+            f"the reference run {', '.join(unfit)}; choose another reference run, or set "
+            f"{ALLOW_REFERENCE}=true"
+        )
+    return ", ".join(found)

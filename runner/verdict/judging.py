@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from runner.config.verdict import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
-from runner.evidence.pairing import Pairing
 from runner.evidence.questions import by_question
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, asked_for
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.plan import Evaluation
 from runner.stats import ALPHA
 from runner.status import EXIT_STATUS, Status
 from runner.verdict import (
+    answer_rules,
     compared,
+    corpus,
     cut,
     degenerate,
     isclose,
     luck,
     not_worse,
-    numerics,
     paired,
     replay,
 )
-from runner.verdict.doubts import ALLOW, doubts_of, of_reference, other_samples
+from runner.verdict.doubts import (
+    ALLOW,
+    ALLOW_REFERENCE,
+    doubts_of,
+    meaningless,
+    of_reference,
+    other_samples,
+)
 from runner.verdict.result import MetricVerdict, Verdict
 from runner.verdict.rule import Against, Case, Rule, needs_reference, settings
 from runner.verdict.settle import Judged, missing, settled, shown, unheld
@@ -60,6 +68,7 @@ def judge(
     for evaluation in evaluations:
         task = by_task.get(evaluation.task)
         found += _judge_task(evaluation, task, config, samples, against, of_engine)
+    found = corpus.shown_only(found, config)
     origins = {each.task: each.origins for each in evaluations}
     metrics = tuple(
         replace(each, baseline_origin=_origin(each, origins, against))
@@ -99,6 +108,7 @@ def describe(config: VerdictConfig) -> str:
     allowed = f", {ALLOW}=true" if config.allow_partial else ""
     allowed += f", {degenerate.ALLOW}=true" if config.allow_degenerate else ""
     allowed += f", {cut.ALLOW}=true" if config.allow_cut else ""
+    allowed += f", {ALLOW_REFERENCE}=true" if config.allow_reference else ""
     if config.rule == "isclose":
         return isclose.describe(config.rtol) + allowed
     if config.rule == "numerics":
@@ -125,14 +135,14 @@ def _judge_task(
 ) -> list[Judged | MetricVerdict]:
     """The task's metrics. `of_engine` are reasons to doubt the engine, whatever the task."""
     if config.rule == "replay":
-        return _replayed(evaluation, task, config, samples, against, of_engine)
+        return answer_rules.replayed(evaluation, task, config, samples, against, of_engine)
     wanted = {
         (metric, name): value
         for metric, filters in compared.wanted(evaluation, config, against).items()
         for name, value in filters.items()
     }
     found: list[Judged | MetricVerdict] = []
-    own = [each for each in samples if task is not None and each.task in compared.leaves(task)]
+    own = asked_for(task, samples) if task is not None else []
     pairing, limited = compared.pairing(evaluation, own, against)
     for result in task.metrics if task is not None else ():
         assert task is not None
@@ -152,34 +162,29 @@ def _judge_task(
             pairing=compared.of_filter(pairing, result.filter),
             limited=limited,
             other_samples=other_samples(evaluation, task) if held else "",
-            degenerate=_degenerate(task, how.rule, config, against),
-            cut=_cut(task, how.rule, config, against),
+            degenerate=answer_rules.degenerate_answers(task, how.rule, config, against),
+            cut=answer_rules.cut_answers(task, how.rule, config, against),
         )
         rule = RULES[case.settings.rule]
         finding = rule(case)
         doubts = (
             doubts_of(task, result.n),
+            "" if math.isfinite(case.baseline or 0.0) else f"it is compared with {case.baseline}",
             *of_engine,
-            degenerate.broken_numbers(task),
+            meaningless(task),
             case.degenerate,
             case.cut,
             case.other_samples,
-            of_reference(evaluation, case.settings.rule, against),
+            of_reference(evaluation, case.settings.rule, against, config.allow_reference),
             luck.doubt(case, rule, finding),
         )
         found.append(Judged(case, finding, ", ".join(filter(None, doubts))))
     found += [missing(evaluation.task, *key, known.value) for key, known in wanted.items()]
     found += _unheld(found, evaluation, config)
     if config.rule == "numerics" and task is not None:
-        others = (
-            *of_engine,
-            doubts_of(task, task.evaluated),
-            degenerate.broken_numbers(task),
-            _degenerate(task, "numerics", config, against),
-            _cut(task, "numerics", config, against),
-            of_reference(evaluation, "numerics", against),
+        found.append(
+            answer_rules.shifted(evaluation, task, config, pairing, limited, against, of_engine)
         )
-        found.append(_numerics(task, pairing, limited, config, ", ".join(filter(None, others))))
     return found
 
 
@@ -200,66 +205,6 @@ def _unheld(
         for name in filters
         if (metric, name) not in judged
     ]
-
-
-def _degenerate(
-    task: TaskOutcome, rule: str, config: VerdictConfig, against: Against | None
-) -> str:
-    """How many degenerate answers are more than is accepted; empty if all are."""
-    if config.allow_degenerate:
-        return ""
-    return degenerate.too_many(task, _of_reference(task, rule, against))
-
-
-def _cut(task: TaskOutcome, rule: str, config: VerdictConfig, against: Against | None) -> str:
-    """How many answers were cut, if that is more than is accepted; empty if not."""
-    return "" if config.allow_cut else cut.too_many(task, _of_reference(task, rule, against))
-
-
-def _of_reference(task: TaskOutcome, rule: str, against: Against | None) -> TaskOutcome | None:
-    """The reference run's task, for a rule that compares with it."""
-    known = against.outcome.tasks if against is not None and rule in REFERENCE_RULES else ()
-    return next((each for each in known if each.task == task.task), None)
-
-
-def _replayed(
-    evaluation: Evaluation,
-    task: TaskOutcome | None,
-    config: VerdictConfig,
-    samples: Sequence[Sample],
-    against: Against | None,
-    of_engine: Sequence[str],
-) -> list[Judged | MetricVerdict]:
-    """The task's only verdict: a replayed answer has no score of its own."""
-    if task is None:
-        return []
-    names = compared.leaves(_of_reference(task, "replay", against) or task)
-    own = [each for each in samples if each.task in names]
-    pairing, limited = compared.pairing(evaluation, own, against)
-    doubts = (
-        *of_engine,
-        doubts_of(task, task.evaluated),
-        degenerate.broken_numbers(task),
-        of_reference(evaluation, "replay", against),
-    )
-    verdict = replay.judge(task, pairing or Pairing((), ()), limited, config, against)
-    return [_doubted(verdict, ", ".join(filter(None, doubts)))]
-
-
-def _numerics(
-    task: TaskOutcome, pairing: Pairing | None, limited: bool, config: VerdictConfig, doubts: str
-) -> MetricVerdict:
-    verdict = numerics.judge(task, pairing or Pairing((), ()), limited, config.numerics)
-    return _doubted(verdict, doubts)
-
-
-def _doubted(verdict: MetricVerdict, doubts: str) -> MetricVerdict:
-    """The verdict with reasons to doubt it, which keep it from passing."""
-    if not doubts:
-        return verdict
-    if verdict.status is Status.PASSED:
-        return replace(verdict, status=Status.INCONCLUSIVE, reason=doubts)
-    return replace(verdict, reason=f"{verdict.reason}; {doubts}")
 
 
 def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[Status, str]:
@@ -298,9 +243,9 @@ def _doubts(outcome: Outcome, config: VerdictConfig) -> list[str]:
         for task in outcome.tasks
         for doubt in (
             doubts_of(task, task.evaluated),
-            degenerate.broken_numbers(task),
-            _degenerate(task, config.rule, config, None),
-            _cut(task, config.rule, config, None),
+            meaningless(task),
+            answer_rules.degenerate_answers(task, config.rule, config, None),
+            answer_rules.cut_answers(task, config.rule, config, None),
         )
         if doubt
     ]

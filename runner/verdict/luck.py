@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.evidence.pairing import Pairing
 from runner.evidence.questions import merged
 from runner.evidence.samples import Sample
+from runner.stats import means
 from runner.status import Status
+from runner.verdict.paired import mean_of_subtasks
 from runner.verdict.rule import Case, Finding, Rule
 
 
@@ -23,7 +27,7 @@ def doubt(case: Case, rule: Rule, finding: Finding) -> str:
         return ""
     return (
         f"lm-eval guessed {case.task.guessed} of {case.task.scored} answers at random; "
-        f"without lucky guesses the value is {case.result.value - luck:.4f}"
+        f"without lucky guesses the value is {_sober(case).result.value:.4f}"
     )
 
 
@@ -36,10 +40,11 @@ def _passes(finding: Finding, case: Case) -> bool:
 def _sober(case: Case) -> Case:
     """The same runs with every guess counted as wrong."""
     pairing = case.pairing
+    samples = [_wrong(sample) for sample in case.samples]
     return replace(
         case,
-        result=replace(case.result, value=case.result.value - case.result.luck, luck=0.0),
-        samples=[_wrong(sample) for sample in case.samples],
+        result=replace(case.result, value=_value(case, samples), luck=0.0),
+        samples=samples,
         pairing=None
         if pairing is None
         else Pairing(
@@ -47,6 +52,19 @@ def _sober(case: Case) -> Case:
             pairing.unpaired,
         ),
     )
+
+
+def _value(case: Case, sober: Sequence[Sample]) -> float:
+    """The value without guesses; `luck` is a share of all samples, whatever their weights."""
+    result, metric = case.result, case.result.metric
+    plain = result.value - result.luck
+    value = mean_of_subtasks(case.samples, metric)
+    if value is None or not math.isclose(value, result.value, rel_tol=1e-6, abs_tol=1e-6):
+        return plain
+    every = means.mean([each.scores[metric] for each in case.samples])
+    if math.isclose(every, result.value, rel_tol=1e-6, abs_tol=1e-6):
+        return plain
+    return mean_of_subtasks(sober, metric) or 0.0
 
 
 def _wrong(sample: Sample) -> Sample:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
-from runner.stats import drops
+from runner.stats import drops, means
 from runner.status import Status
+from runner.verdict import perplexity
 from runner.verdict.rule import Case, Finding, refused
 from runner.verdict.scores import (
+    NoMean,
     Unusable,
     cluster_words,
     clustered,
@@ -48,21 +52,31 @@ def judge(case: Case) -> Finding:
         return refused("the two runs have no samples in common")
     reference, run = _sides(case.pairing)
     try:
-        own_scores(case)
+        weights = _weights(case, run)
         sign = direction(case)
         before, after = scores(reference, case, "the reference run"), scores(run, case, "this run")
         groups = clusters(run, case)
+    except NoMean as no_mean:
+        return _without_mean(case, str(no_mean))
     except Unusable as unusable:
         return refused(str(unusable))
-    differences = [sign * (b - a) for b, a in zip(before.values, after.values, strict=True)]
-    if before.repeated or after.repeated:
-        largest = span((*before.values, *after.values))
-        drop = drops.of_question_means(before.answers, after.answers, sign, largest)
+    differences = [
+        sign * weight * (b - a)
+        for b, a, weight in zip(before.values, after.values, weights, strict=True)
+    ]
+    largest = max(weights) * span((*before.values, *after.values))
+    repeated, uneven = before.repeated or after.repeated, len(set(weights)) > 1
+    if repeated or uneven:
+        # A few samples of large weight decide, for which Student's t and the bootstrap find a drop
+        # too often (tests/unit/test_verdict_no_mean.py).
+        sides = (_weighted(before.answers, weights), _weighted(after.answers, weights))
+        drop = drops.of_question_means(*sides, sign, largest)
+        drop = drop if repeated else replace(drop, repeated=None)
     elif before.binary and after.binary:
         worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
         drop = drops.of_flips(worse, better, len(differences))
     else:
-        drop = drops.of_differences(differences, span((*before.values, *after.values)))
+        drop = drops.of_differences(differences, largest)
     moved = _moved(differences, "samples" if drop.repeated is None else "questions")
     grouped = clustered(case, groups)
     if grouped:
@@ -70,10 +84,67 @@ def judge(case: Case) -> Finding:
         drop = drops.in_clusters(drop, differences, groups, tested)
     return Finding(
         drop=drop,
-        baseline=before.value,
+        baseline=math.fsum(map(operator.mul, weights, before.values)) / len(weights),
         clusters=len(set(groups)) if grouped else None,
         evidence="; ".join(filter(None, (moved, cluster_words(case, groups)))),
     )
+
+
+def _weights(case: Case, run: Sequence[Sample]) -> list[float]:
+    """Return the weight of each sample in the metric's value, on average 1.
+
+    A group that is the plain mean of its subtasks (lm-eval's `weight_by_size: false`) gives the
+    samples of a small subtask more weight.
+
+    Raises:
+        Unusable: as `own_scores` does, NoMean if the value is no such mean either.
+    """
+    try:
+        own_scores(case)
+    except NoMean:
+        value = mean_of_subtasks(case.samples, case.result.metric)
+        if value is None or not math.isclose(value, case.result.value, rel_tol=1e-6, abs_tol=1e-6):
+            raise
+        sizes = Counter(sample.task for sample in case.samples)
+        return [len(case.samples) / len(sizes) / sizes[sample.task] for sample in run]
+    return [1.0] * len(run)
+
+
+def mean_of_subtasks(samples: Sequence[Sample], metric: str) -> float | None:
+    """Return the plain mean of the subtasks' mean scores; None if a sample has no score."""
+    subtasks: dict[str, list[float]] = {}
+    for sample in samples:
+        if metric not in sample.scores:
+            return None
+        subtasks.setdefault(sample.task, []).append(sample.scores[metric])
+    return means.mean([means.mean(own) for own in subtasks.values()]) if subtasks else None
+
+
+def _weighted(
+    answers: Sequence[Sequence[float]], weights: Sequence[float]
+) -> list[tuple[float, ...]]:
+    return [
+        tuple(weight * score for score in own) for own, weight in zip(answers, weights, strict=True)
+    ]
+
+
+def _without_mean(case: Case, reason: str) -> Finding:
+    """Judge a perplexity, and refuse any other metric that is no mean for this `reason`.
+
+    A metric of which neither run has scores is one of the whole corpus. If only one run has none,
+    or a perplexity's log-likelihoods do not explain it, something was lost.
+    """
+    assert case.pairing is not None
+    try:
+        found = perplexity.rise(case)
+    except Unusable as unusable:
+        return refused(str(unusable))
+    if found is not None:
+        drop, before = found
+        return Finding(drop=drop, baseline=before, evidence="log-likelihoods of the same texts")
+    metric = case.result.metric
+    scored = any(metric in sample.scores for pair in case.pairing.pairs for sample in pair)
+    return replace(refused(reason), of_corpus=not scored and metric not in perplexity.METRICS)
 
 
 def unpaired(pairing: Pairing, limited: bool) -> str:

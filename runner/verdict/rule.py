@@ -26,12 +26,16 @@ class Noise:
 
 @dataclass(frozen=True)
 class Against:
-    """The reference run: its identity, outcome, samples, limits by task, and its replays."""
+    """The reference run: its identity, outcome, samples, limits by task, and its replays.
+
+    `doubts` say why it should not be a reference, for example "FAILED itself".
+    """
 
     used: ReferenceUsed
     outcome: Outcome
     samples: Sequence[Sample]
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    doubts: Sequence[str] = ()
     noise: Sequence[Noise] = ()
 
 
@@ -77,7 +81,8 @@ class Finding:
 
     A `drop` is settled together with those of the run's other metrics (runner/verdict/settle.py); a
     rule that answers at once gives `status` and no drop. A finding that is INCONCLUSIVE for what it
-    lacks says so in `reason`.
+    lacks says so in `reason`; `of_corpus` says that the metric has no scores of single samples, as
+    BLEU has none.
     """
 
     status: Status | None = None
@@ -88,6 +93,7 @@ class Finding:
     samples_to_decide: int | None = None
     clusters: int | None = None
     evidence: str = ""
+    of_corpus: bool = False
 
 
 class Rule(Protocol):

@@ -174,7 +174,7 @@ def confidence_interval(result: MetricResult) -> tuple[float, float] | None:
     return (max(low, 0.0), min(high, 1.0)) if half else shares.wilson(result.value, result.n)
 
 
-def shown(result: MetricResult) -> MetricVerdict:
+def shown(result: MetricResult, reason: str = "no baseline") -> MetricVerdict:
     return MetricVerdict(
         task=result.task,
         metric=result.metric,
@@ -186,7 +186,7 @@ def shown(result: MetricResult) -> MetricVerdict:
         n=result.n,
         baseline=None,
         difference=None,
-        reason="no baseline",
+        reason=reason,
         whole=result.whole,
     )
 

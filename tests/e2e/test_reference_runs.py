@@ -55,5 +55,5 @@ def test_a_reference_that_lost_samples_is_refused_in_seconds(
         "task.system_instruction=Be brief.",
     )
     assert other.status == 1
-    assert "used system_instruction=None, but this run uses Be brief." in other.printed
+    assert "system_instruction=None in the reference run, but Be brief. in" in other.printed
     assert not (other.directory / "engine.log").exists()

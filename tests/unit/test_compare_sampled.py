@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runner.compare.__main__ import main
+from runner.lm.sample_table import sample_table, write_samples
 from runner.plan import Evaluation
 from runner.rundir import RunDirectory
 from runner.stats.drops import of_question_means
@@ -316,6 +317,41 @@ def test_other_generation_settings_are_no_pair(
         "Cannot tell whether B is worse than A: mini used gen_kwargs={'temperature': 0.6} in A, "
         "but {'temperature': 1.0} in B; answers to different requests cannot be paired."
     ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("task", "plan", "said"),
+    [
+        ({"num_fewshot": 5}, {}, "mini used num_fewshot=None in A, but 5 in B"),
+        ({"apply_chat_template": False}, {}, "mini used apply_chat_template=True in A, but False"),
+        ({"fewshot_as_multiturn": False}, {}, "mini used fewshot_as_multiturn=True in A, but Fals"),
+        ({}, {"system_instruction": "Be brief."}, "system_instruction=None in A, but Be brief."),
+    ],
+)
+def test_what_keeps_a_reference_from_being_one_keeps_a_comparison_open(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    task: dict[str, Any],
+    plan: dict[str, Any],
+    said: str,
+) -> None:
+    """Equal scores alone would pass: the stored samples are of equal prompts here."""
+    way = Evaluation(TASK, None, True, True, None, "auto", {}, samples=8)
+    write_run(tmp_path / "a", drawn(HALF, 8))
+    write_run(tmp_path / "b", drawn(HALF, 8), evaluations=(replace(way, **task),), **plan)
+    assert compared(tmp_path, "--margin", "0.1")[0] == 4
+    assert f"Cannot tell whether B is worse than A: {said}" in capsys.readouterr().out
+
+
+def test_a_reference_that_stores_a_sample_twice_decides_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = drawn(HALF, 8)
+    write_run(tmp_path / "a", rows)
+    write_run(tmp_path / "b", rows)
+    write_samples(RunDirectory(tmp_path / "a").samples, [sample_table([*rows, rows[0]])])
+    assert compared(tmp_path, "--margin", "0.1")[0] == 4
+    assert "has 1 samples more than once" in capsys.readouterr().out
 
 
 def test_an_older_plan_has_its_generation_settings_elsewhere(tmp_path: Path) -> None:

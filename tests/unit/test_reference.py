@@ -115,7 +115,9 @@ def test_a_directory_is_a_reference(left: Left, plan: Plan) -> None:
     assert found.used.engine_fingerprint == plan.engine_fingerprint
     assert found.used.status == "PASSED"
     assert misfits(found, plan) == []
-    assert found.against(()).limits == {"gsm8k": None}
+    against = found.against((), plan)
+    assert against.limits == {"gsm8k": None}
+    assert against.doubts == []
 
 
 @pytest.mark.parametrize(
@@ -267,6 +269,79 @@ def test_samples_that_were_lost_are_missed(left: Left) -> None:
         read("x", locate(str(files.path), ""))
 
 
+def test_a_sample_that_is_stored_twice_is_refused(left: Left) -> None:
+    """A copied row would count as a second answer to its question."""
+    files = left()
+    rows = [row(number) for number in range(4)]
+    write_samples(files.samples, [sample_table([*rows, rows[2]])])
+    with pytest.raises(
+        UserError,
+        match=r"has 1 samples more than once \(for example task gsm8k, doc_id 2, repeat 0, filter "
+        r"strict-match\), so it is not what the run wrote; choose another run",
+    ):
+        read("x", locate(str(files.path), ""))
+    other = [replace(each, filter="flexible-extract") for each in rows]
+    write_samples(files.samples, [sample_table([*rows, *other])])
+    assert read("x", locate(str(files.path), "")).outcome.tasks[0].scored == 4
+
+
+def test_a_task_of_two_groups_is_asked_for_each(left: Left, outcome: Outcome) -> None:
+    asked = [replace(row(n), evaluation=name) for name in ("first", "second") for n in range(4)]
+    task = replace(outcome.tasks[0], expected=4, evaluated=4)
+    both = tuple(replace(task, task=name) for name in ("first", "second"))
+    files = left(found=replace(outcome, tasks=both))
+    write_samples(files.samples, [sample_table(asked)])
+    assert len(read("x", locate(str(files.path), "")).outcome.tasks) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "doubts"),
+    [
+        ("PASSED", []),
+        ("UNJUDGED", []),
+        ("FAILED", ["FAILED itself"]),
+        ("INCONCLUSIVE", []),
+    ],
+)
+def test_a_reference_that_did_not_pass_is_doubted(
+    left: Left, plan: Plan, verdict: Verdict, status: str, doubts: list[str]
+) -> None:
+    files = left()
+    write_json(files.verdict, replace(verdict, status=Status(status)))
+    assert read("x", locate(str(files.path), "")).against((), plan).doubts == doubts
+
+
+def test_a_reference_without_a_verdict_is_doubted(left: Left, plan: Plan) -> None:
+    files = left()
+    files.verdict.unlink()
+    (doubt,) = read("x", locate(str(files.path), "")).against((), plan).doubts
+    assert doubt == "has no verdict (verdict.json is missing)"
+
+
+@pytest.mark.parametrize(
+    ("changed", "doubts"),
+    [
+        ({"weights": "00" * 32}, []),  # quantized or damaged under its own name
+        ({"model": "renamed"}, []),  # the same weights under another name
+        ({"model": "other", "weights": "00" * 32}, ["is of another model (fixed, not other)"]),
+        ({"model": "other", "weights": "unknown"}, ["is of another model (fixed, not other)"]),
+    ],
+)
+def test_a_reference_of_another_model_is_doubted(
+    left: Left, plan: Plan, changed: dict[str, str], doubts: list[str]
+) -> None:
+    found = read("x", locate(str(left().path), ""))
+    assert found.against((), replace(plan, **changed)).doubts == doubts
+
+
+def test_two_models_of_unknown_weights_are_two(left: Left, plan: Plan) -> None:
+    files = left()
+    write_json(files.plan, replace(plan, weights="unknown"))
+    found = read("x", locate(str(files.path), ""))
+    other = replace(plan, model="other", weights="unknown")
+    assert found.against((), other).doubts == ["is of another model (fixed, not other)"]
+
+
 def test_a_reference_has_all_answers_to_each_question(left: Left, outcome: Outcome) -> None:
     task = replace(outcome.tasks[0], expected=2, evaluated=2, samples=3)
     found = replace(outcome, tasks=(task,))
@@ -293,7 +368,7 @@ def test_samples_of_an_older_version_have_no_repeats(left: Left) -> None:
 @pytest.mark.parametrize(
     ("ours", "said"),
     [
-        ({"num_fewshot": 3}, "num_fewshot=5, but this run uses 3"),
+        ({"num_fewshot": 3}, "used num_fewshot=5 in the reference run, but 3 in this run"),
         ({"apply_chat_template": False}, "apply_chat_template=True"),
         ({"task": "mmlu"}, "did not evaluate mmlu, only gsm8k"),
     ],
@@ -377,16 +452,24 @@ def test_an_id_that_leads_out_of_the_cache_is_none(
         locate("baseline@fixed/gsm8k", "http://127.0.0.1:9", courier)
 
 
-def test_of_two_that_bear_an_alias_the_later_counts(
+def test_an_alias_of_two_runs_is_refused_until_one_is_promoted_again(
     left: Left, sent: Callable[[RunDirectory], str], config: RunConfig, courier: Courier
 ) -> None:
     import mlflow
 
-    first, second = sent(left("first")), sent(left("second"))
+    files = left("first")
+    first, second = sent(files), sent(left("second"))
     client = mlflow.MlflowClient(tracking_uri=config.tracking.uri)
     for run_id, since in ((first, "2026-02"), (second, "2026-01")):
         client.set_tag(run_id, "alias.baseline", "fixed/gsm8k")
         client.set_tag(run_id, "alias_since.baseline", since)
+    with pytest.raises(
+        UserError,
+        match=rf"2 runs have this alias, the latest first: {first}, {second}; promote one of them "
+        r"again \(python -m runner.promote RUN --alias baseline\)",
+    ):
+        locate("baseline@fixed/gsm8k", config.tracking.uri, courier)
+    assert promote.promote(str(files.path), "baseline", "", False, courier) == 0
     assert locate("baseline@fixed/gsm8k", config.tracking.uri, courier).run_id == first
 
 
@@ -419,11 +502,44 @@ def test_a_failed_or_incomplete_run_wants_a_plain_yes(
     write_json(files.outcome, replace(outcome, tasks=(task,)))
     assert promote.main([str(files.path)]) == 1
     said = capsys.readouterr().err
-    assert "the run FAILED (below)" in said
+    assert "the run FAILED itself (below)" in said
     assert "3 of 4 samples evaluated" in said
     assert "--force" in said
     assert promote.main([str(files.path), "--force"]) == 0
     assert "promoted anyway (--force)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "limited", "said"),
+    [
+        (Status.UNJUDGED, False, []),
+        (Status.INCONCLUSIVE, False, []),
+        (Status.FAILED, False, ["the run FAILED itself (why)"]),
+        (Status.PASSED, True, ["of gsm8k, the run has only 4 of 1319 samples (task.limit)"]),
+    ],
+)
+def test_what_a_promotion_doubts(
+    left: Left,
+    plan: Plan,
+    outcome: Outcome,
+    verdict: Verdict,
+    status: Status,
+    limited: bool,
+    said: list[str],
+) -> None:
+    whole = 1319 if limited else 4
+    task = replace(outcome.tasks[0], expected=4, evaluated=4, whole=whole)
+    files = left(found=replace(outcome, tasks=(task,)))
+    asked = replace(plan.evaluations[0], limit=4.0 if limited else None)
+    write_json(files.plan, replace(plan, evaluations=(asked,)))
+    write_json(files.verdict, replace(verdict, status=status, reason="why"))
+    assert promote._doubts(files) == said
+
+
+def test_a_run_that_ended_with_an_error_is_not_promoted(left: Left, verdict: Verdict) -> None:
+    files = left(found=Outcome(State.ERROR, "out of memory"))
+    write_json(files.verdict, replace(verdict, status=Status.ERROR))
+    assert promote._doubts(files) == ["the run ended with ERROR: out of memory"]
 
 
 def test_a_run_that_is_not_in_mlflow_cannot_bear_an_alias(

@@ -1,0 +1,98 @@
+"""Rules that judge whole answers by their log-probabilities, and what is wrong with answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from runner.config.verdict import REFERENCE_RULES, VerdictConfig
+from runner.evidence.pairing import Pairing
+from runner.evidence.samples import Sample
+from runner.outcome import TaskOutcome
+from runner.plan import Evaluation
+from runner.status import Status
+from runner.verdict import compared, cut, degenerate, numerics, replay
+from runner.verdict.doubts import doubts_of, meaningless, not_finite, of_reference
+from runner.verdict.result import MetricVerdict
+from runner.verdict.rule import Against
+
+
+def shifted(
+    evaluation: Evaluation,
+    task: TaskOutcome,
+    config: VerdictConfig,
+    pairing: Pairing | None,
+    limited: bool,
+    against: Against | None,
+    of_engine: Sequence[str],
+) -> MetricVerdict:
+    """Return the verdict of the rule numerics. `of_engine` are reasons to doubt the engine."""
+    verdict = numerics.judge(task, pairing or Pairing((), ()), limited, config.numerics)
+    return _doubted(
+        verdict,
+        *of_engine,
+        doubts_of(task, task.evaluated),
+        meaningless(task),
+        degenerate_answers(task, "numerics", config, against),
+        cut_answers(task, "numerics", config, against),
+        not_finite(task),
+        of_reference(evaluation, "numerics", against, config.allow_reference),
+    )
+
+
+def replayed(
+    evaluation: Evaluation,
+    task: TaskOutcome | None,
+    config: VerdictConfig,
+    samples: Sequence[Sample],
+    against: Against | None,
+    of_engine: Sequence[str],
+) -> list[MetricVerdict]:
+    """Return the task's only verdict: a replayed answer has no score of its own."""
+    if task is None:
+        return []
+    # A replay has no metrics, which name a group's subtasks.
+    own = compared.asked_for(_of_reference(task, "replay", against) or task, samples)
+    pairing, limited = compared.pairing(evaluation, own, against)
+    verdict = replay.judge(task, pairing or Pairing((), ()), limited, config, against)
+    return [
+        _doubted(
+            verdict,
+            *of_engine,
+            doubts_of(task, task.evaluated),
+            degenerate.broken_numbers(task),
+            of_reference(evaluation, "replay", against, config.allow_reference),
+        )
+    ]
+
+
+def degenerate_answers(
+    task: TaskOutcome, rule: str, config: VerdictConfig, against: Against | None
+) -> str:
+    """Return how many degenerate answers are more than is accepted; empty if all are."""
+    if config.allow_degenerate:
+        return ""
+    return degenerate.too_many(task, _of_reference(task, rule, against))
+
+
+def cut_answers(
+    task: TaskOutcome, rule: str, config: VerdictConfig, against: Against | None
+) -> str:
+    """Return how many answers were cut, if that is more than is accepted; empty if not."""
+    return "" if config.allow_cut else cut.too_many(task, _of_reference(task, rule, against))
+
+
+def _of_reference(task: TaskOutcome, rule: str, against: Against | None) -> TaskOutcome | None:
+    """Return the reference run's task, for a rule that compares with it."""
+    known = against.outcome.tasks if against is not None and rule in REFERENCE_RULES else ()
+    return next((each for each in known if each.task == task.task), None)
+
+
+def _doubted(verdict: MetricVerdict, *doubts: str) -> MetricVerdict:
+    """Return the verdict with reasons to doubt it, which keep it from passing."""
+    said = ", ".join(filter(None, doubts))
+    if not said:
+        return verdict
+    if verdict.status is Status.PASSED:
+        return replace(verdict, status=Status.INCONCLUSIVE, reason=said)
+    return replace(verdict, reason=f"{verdict.reason}; {said}")
