@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from runner.config.verdict import REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, asked_for
 from runner.outcome import TaskOutcome
 from runner.plan import Evaluation
 from runner.status import Status
@@ -47,12 +47,12 @@ def replayed(
     samples: Sequence[Sample],
     against: Against | None,
     of_engine: Sequence[str],
-) -> list[MetricVerdict]:
+) -> Sequence[MetricVerdict]:
     """Return the task's only verdict: a replayed answer has no score of its own."""
     if task is None:
         return []
     # A replay has no metrics, which name a group's subtasks.
-    own = compared.asked_for(_of_reference(task, "replay", against) or task, samples)
+    own = asked_for(_of_reference(task, "replay", against) or task, samples)
     pairing, limited = compared.pairing(evaluation, own, against)
     verdict = replay.judge(task, pairing or Pairing((), ()), limited, config, against)
     return [

@@ -71,7 +71,7 @@ def judged(
         (ASKED,),
         rule,
         own,
-        Against(USED, Outcome(State.COMPLETED, tasks=(theirs,)), reference, {"t": None}, noise),
+        Against(USED, Outcome(State.COMPLETED, tasks=(theirs,)), reference, {"t": None}, noise=noise),
     )
 
 
