@@ -1,0 +1,113 @@
+"""verdict=replay with real engines: the same answers again, and how much their probabilities moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from runner.canary import WEIGHTS
+from tests.e2e.conftest import Finished, Run
+
+pytestmark = pytest.mark.slow
+
+# 17 of each of the canary's six kinds of question.
+QUESTIONS = 102
+
+
+@pytest.fixture(scope="module")
+def replay(run: Run, default_run: Finished) -> Run:
+    """Start a replay of the default run."""
+
+    def start(*overrides: str, **options: Any) -> Finished:
+        reference = f"verdict.reference={default_run.directory}"
+        return run("verdict=replay", reference, "task.limit=17", *overrides, **options)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def noise(replay: Run) -> str:
+    """A replay on the reference's own stack, and one with other arithmetic."""
+    same, rounded = replay(), replay("engine.dtype=bfloat16")
+    (metric,) = same.json("verdict.json")["metrics"]
+    assert same.status == rounded.status == 4  # without noise nothing passes
+    assert (metric["metric"], metric["value"], metric["n"]) == ("replay", 0.0, QUESTIONS)
+    assert "verdict.replay.noise" in same.printed
+    return f"verdict.replay.noise=[{same.directory},{rounded.directory}]"
+
+
+def without_bias(directory: Path) -> Path:
+    """The canary with its q/k/v biases zeroed."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(WEIGHTS, directory)
+    file = directory / "model.safetensors"
+    tensors = {
+        name: torch.zeros_like(tensor) if "self_attn" in name and name.endswith("bias") else tensor
+        for name, tensor in load_file(file).items()
+    }
+    save_file(tensors, file, metadata={"format": "pt"})
+    return directory
+
+
+def judged(finished: Finished) -> dict[str, Any]:
+    (metric,) = finished.json("verdict.json")["metrics"]
+    found: dict[str, Any] = metric
+    return found
+
+
+def test_answers_are_those_of_the_reference_and_have_no_scores(
+    replay: Run, noise: str, default_run: Finished
+) -> None:
+    finished = replay(noise, "engine.window=1")
+    assert finished.status == 0, finished.printed
+    tokens = {(row["task"], row["doc_id"]): row["token_ids"] for row in default_run.samples()}
+    rows = finished.samples()
+    assert len(rows) == QUESTIONS
+    for row in rows:
+        assert row["token_ids"] == tokens[row["task"], row["doc_id"]]
+        assert row["scores"] == []
+        assert len(row["top_ids"]) == len(row["top_logprobs"]) == 20 * len(row["token_ids"])
+    assert finished.json("outcome.json")["tasks"][0]["metrics"] == []
+    assert "noise" in judged(finished)["evidence"]
+    assert "× the noise" in finished.report
+
+
+def test_a_dropped_bias_fails_with_a_hundred_questions(
+    replay: Run, noise: str, tmp_path: Path
+) -> None:
+    """Accuracy does not show it (docs/canary.md)."""
+    finished = replay(noise, "model=canary_vl", f"model.pretrained={without_bias(tmp_path / 'w')}")
+    assert finished.status == 3, finished.printed
+    assert judged(finished)["p"] < 0.001
+
+
+def test_transformers_and_a_server_of_the_run_s_own_are_within_the_noise(
+    replay: Run, noise: str
+) -> None:
+    for engine in ("transformers", "served"):
+        finished = replay(noise, f"engine={engine}")
+        assert finished.status == 0, finished.printed
+        assert judged(finished)["value"] < 1e-6
+
+
+def test_text_in_one_prefill_step(run: Run, ask_text: tuple[str, ...], text_run: Finished) -> None:
+    """The way of a running server; generated answers and scored choices."""
+    finished = run(
+        *ask_text,
+        f"model.pretrained={WEIGHTS}",
+        "verdict=replay",
+        f"verdict.reference={text_run.directory}",
+        "verdict.replay.way=prefill",
+    )
+    assert finished.status == 4, finished.printed
+    found = {each["task"]: each for each in finished.json("verdict.json")["metrics"]}
+    assert found.keys() == {"gsm8k", "ceval-valid_accountant"}
+    for metric in found.values():
+        assert metric["n"] == 8 and metric["value"] < 1e-8
+        assert "too few questions: 8" in metric["reason"]
