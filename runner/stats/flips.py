@@ -13,8 +13,13 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 from runner.stats import ALPHA
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def mcnemar(worse: int, better: int) -> float:
@@ -89,3 +94,27 @@ def upper_drop(worse: int, better: int, n: int, alpha: float = ALPHA) -> float:
     if excess(high - 1e-12) >= 0:
         return 1.0
     return float(brentq(excess, low, high - 1e-12, xtol=1e-12))
+
+
+def passing(
+    changed: NDArray[np.int64], n: int, margin: float, alpha: float = ALPHA
+) -> NDArray[np.int64]:
+    """Largest number of answers that turned wrong with which `upper_drop` is below the margin.
+
+    One for each number of flips in `changed`; -1 if the bound is not below it with any number. In
+    `score`, which grows with that number, `upper_drop` is the drop at -z.
+    """
+    import numpy as np
+
+    z = NormalDist().inv_cdf(1 - alpha)
+    few, many = np.full(len(changed), -1), changed + 1
+    while np.any(many - few > 1):
+        worse = (few + many) // 2
+        better = changed - worse
+        linear = -changed + (2 * n - worse + better) * margin
+        root = np.sqrt(np.maximum(linear**2 + 8 * n * better * margin * (1 - margin), 0.0))
+        variance = n * ((root - linear) / (2 * n) + margin * (1 - margin))
+        passes = worse - better + 0.5 - n * margin < -z * np.sqrt(variance)
+        open_ = many - few > 1
+        few, many = np.where(open_ & passes, worse, few), np.where(open_ & ~passes, worse, many)
+    return few

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
 from runner.stats import drops
+from runner.stats.clusters import in_clusters
 from runner.status import Status
+from runner.verdict.limits import assumption, require_failable, usable_limits
 from runner.verdict.rule import Case, Finding, refused
 from runner.verdict.scores import (
     Unusable,
@@ -19,7 +21,6 @@ from runner.verdict.scores import (
     direction,
     own_scores,
     scores,
-    span,
 )
 
 SAID = {
@@ -52,27 +53,29 @@ def judge(case: Case) -> Finding:
         sign = direction(case)
         before, after = scores(reference, case, "the reference run"), scores(run, case, "this run")
         groups = clusters(run, case)
+        values = (*before.values, *after.values)
+        limits = usable_limits(case, values, len(after.values))
+        require_failable(case.settings.margin, limits.span)
     except Unusable as unusable:
         return refused(str(unusable))
     differences = [sign * (b - a) for b, a in zip(before.values, after.values, strict=True)]
     if before.repeated or after.repeated:
-        largest = span((*before.values, *after.values))
-        drop = drops.of_question_means(before.answers, after.answers, sign, largest)
+        drop = drops.of_question_means(before.answers, after.answers, sign, limits.span)
     elif before.binary and after.binary:
         worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
         drop = drops.of_flips(worse, better, len(differences))
     else:
-        drop = drops.of_differences(differences, span((*before.values, *after.values)))
+        drop = drops.of_differences(differences, limits.differences())
     moved = _moved(differences, "samples" if drop.repeated is None else "questions")
     grouped = clustered(case, groups)
     if grouped:
         tested = case.settings.cluster != "subject"
-        drop = drops.in_clusters(drop, differences, groups, tested)
+        drop = in_clusters(drop, differences, groups, tested)
     return Finding(
         drop=drop,
         baseline=before.value,
         clusters=len(set(groups)) if grouped else None,
-        evidence="; ".join(filter(None, (moved, cluster_words(case, groups)))),
+        evidence="; ".join(filter(None, (moved, cluster_words(case, groups), assumption(limits)))),
     )
 
 
