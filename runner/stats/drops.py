@@ -13,7 +13,7 @@ from statistics import NormalDist, variance
 
 from runner.stats import ALPHA, POWER, betting, estimates, means, needed, power, resampling, shares
 from runner.stats.estimates import Estimate
-from runner.stats.flips import drop_stderr, mcnemar_drop, upper_drop
+from runner.stats.flips import ENOUGH, drop_stderr, mcnemar_drop, upper_drop
 from runner.stats.limits import Limits
 from runner.stats.needed import Chances
 
@@ -97,15 +97,21 @@ class Drop:
 
 
 def of_flips(worse: int, better: int, n: int) -> Drop:
-    """The drop between two runs that scored the same n samples 0 or 1."""
-    stderr = drop_stderr(worse, better, n)
+    """The drop between two runs that scored the same n samples 0 or 1.
+
+    With too few samples for `upper_drop`, the bound is at least `betting.upper`.
+    """
+    stderr, upper = drop_stderr(worse, better, n), upper_drop(worse, better, n)
+    if n < ENOUGH:
+        differences = [1.0] * worse + [-1.0] * better + [0.0] * (n - worse - better)
+        upper = max(upper, betting.upper(differences, -1.0, 1.0))
     return Drop(
         n=n,
         drop=(worse - better) / n,
         stderr=stderr,
         test=MCNEMAR,
         p=mcnemar_drop(worse, better),
-        upper=upper_drop(worse, better, n),
+        upper=upper,
         spread=stderr,
         chances=needed.of_flips((worse + better) / n),
         flips=worse + better,

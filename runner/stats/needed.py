@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from runner.stats import ALPHA, POWER, betting, power
-from runner.stats.flips import passing
+from runner.stats.flips import ENOUGH, passing
 
 # No task has more samples.
 MANY = 10**9
@@ -117,6 +117,8 @@ def of_flips(share: float, step: float = 1.0) -> Chances:
         import numpy as np
         from scipy.stats import binom
 
+        if n < ENOUGH:
+            return 0.0
         middle, half = n * share, WIDTH * math.sqrt(n * share) + 1
         first, last = max(0, math.floor(middle - half)), min(n, math.ceil(middle + half))
         changed = np.unique(np.linspace(first, last, POINTS).astype(int))

@@ -133,6 +133,20 @@ def test_the_bound_of_flips_keeps_its_level(n: int) -> None:
     assert max(found) > 0.03
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 10, 19])
+def test_few_samples_keep_the_level_at_any_margin(n: int) -> None:
+    """Every outcome, added up; Tango's bound alone passes a lost sample in up to 15 %."""
+    from scipy.stats import multinomial
+
+    runs = [(worse, better) for worse in range(n + 1) for better in range(n + 1 - worse)]
+    uppers = np.array([drops.of_flips(worse, better, n).upper for worse, better in runs])
+    outcomes = np.array([(worse, better, n - worse - better) for worse, better in runs])
+    for drop in (0.05, 0.2, 0.5, 0.7, 0.9):
+        for changed in np.linspace(drop, 1.0, 9):
+            chances = [(changed + drop) / 2, (changed - drop) / 2, 1 - changed]
+            assert multinomial.pmf(outcomes, n, chances)[uppers < drop].sum() <= ALPHA
+
+
 def test_why_the_bound_of_flips_is_corrected() -> None:
     assert _missed(900, 0.005, 0.0, correction=0.0) > 0.06
 
@@ -337,9 +351,7 @@ def _clustered(generator: np.random.Generator, drop: float) -> drops.Drop:
     fate = np.repeat(generator.normal(0, 0.1, 30), 10)
     differences = (fate + generator.normal(drop, 0.2, 300)).tolist()
     plain = drops.of_differences(differences, SEEN)
-    return in_clusters(
-        plain, differences, np.repeat(np.arange(30), 10).tolist(), tested=True
-    )
+    return in_clusters(plain, differences, np.repeat(np.arange(30), 10).tolist(), tested=True)
 
 
 KINDS = {

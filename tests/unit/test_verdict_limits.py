@@ -145,7 +145,7 @@ def share_passed(n: int, margin: float, runs: int = 300) -> float:
 
 
 def test_rare_total_losses_are_passed_in_at_most_5_percent() -> None:
-    """By Student's t or the bootstrap, a third of these runs pass: they have no such loss."""
+    """By Student's t or the bootstrap, 31 % of these runs pass: they have no such loss."""
     assert share_passed(100, 0.01, runs=80) <= 0.05
 
 
