@@ -50,16 +50,17 @@ def require_many(case: Case, n: int) -> None:
         )
 
 
-def require_failable(margin: float, largest: float) -> None:
-    """Check that a drop larger than the margin is possible.
+def require_failable(case: Case, drops: Limits) -> None:
+    """Check that a drop larger than the margin is possible, as far as the limits are known.
 
     Raises:
         Unusable: if the largest possible drop is not above the margin.
     """
-    if margin >= largest:
+    margin = case.settings.margin
+    if drops.known and margin >= drops.high:
         raise Unusable(
-            f"the margin is {margin:g}, but the score can drop by at most {largest:g}, so the rule "
-            "could not fail; set a smaller margin"
+            f"the margin is {margin:g}, but the score can drop by at most {drops.high:g}, so the "
+            "rule could not fail; set a smaller margin"
         )
 
 

@@ -9,6 +9,7 @@ from runner.stats import drops, estimates, means
 from runner.stats.clusters import in_clusters
 from runner.stats.drops import Drop
 from runner.stats.limits import Limits
+from runner.stats.resampling import FEW
 from runner.status import Status
 from runner.verdict.limits import assumption, require_failable, require_many, usable_limits
 from runner.verdict.rule import Case, Finding, refused
@@ -38,7 +39,7 @@ def judge(case: Case) -> Finding:
         sign = direction(case)
         own = own_scores(case)
         limits = usable_limits(case, (*own.values, baseline), len(own.values))
-        require_failable(case.settings.margin, limits.drops(baseline, sign).high)
+        require_failable(case, limits.drops(baseline, sign))
         drop, groups = _from_samples(case, own, baseline, sign, limits)
     except NoMean as no_mean:
         return _from_error(case, baseline, str(no_mean))
@@ -76,7 +77,8 @@ def _from_estimates(case: Case, own: Scores, error: float, sign: int, limits: Li
         value = estimates.share(math.fsum(own.values), len(own.values))
     elif limits.known:
         value = estimates.bounded(own.values, limits.low, limits.high)
-        if not own.repeated:  # the test for FAILED is Student's, the bound for PASSED is not
+        # The test for FAILED is Student's if there are enough samples, the bound for PASSED is not.
+        if not own.repeated and len(own.values) >= FEW:
             tested = estimates.student(own.values)
             value = (
                 replace(value, upper=tested.upper)

@@ -55,7 +55,7 @@ def judge(case: Case) -> Finding:
         groups = clusters(run, case)
         values = (*before.values, *after.values)
         limits = usable_limits(case, values, len(after.values))
-        require_failable(case.settings.margin, limits.span)
+        require_failable(case, limits.differences())
     except Unusable as unusable:
         return refused(str(unusable))
     differences = [sign * (b - a) for b, a in zip(before.values, after.values, strict=True)]

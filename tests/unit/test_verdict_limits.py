@@ -131,6 +131,13 @@ def test_a_baseline_below_the_margin_is_inconclusive() -> None:
     assert judged("not_worse", before, [0.0] * 100, margin=0.03).status is Status.FAILED
 
 
+def test_a_margin_beyond_the_scores_seen_is_judged_if_their_limits_are_unknown() -> None:
+    """Scores from 29 to 31 were seen, but others are possible."""
+    scores = [29.0, 30.0, 31.0] * 20
+    assert judged("not_worse", scores, scores, margin=1.5).status is Status.PASSED
+    assert judged("not_worse", scores, [20.0, 21.0] * 30, margin=1.5).status is Status.FAILED
+
+
 # Rare total losses
 
 
@@ -158,11 +165,16 @@ def test_so_they_are_for_any_number_of_samples(n: int, margin: float) -> None:
 
 def test_a_measured_baseline_does_not_hide_rare_losses() -> None:
     """The bound of the run's own value is a bet as well: 30 equal scores are little evidence."""
-    scores = [0.8 + 0.001 * (place % 3) for place in range(30)]
-    own = questions(scores)
     evaluation = Evaluation(
         TASK, None, True, True, None, "auto", {"acc": {"none": Baseline(0.801, stderr=0.001)}}
     )
-    found = only(judge(outcome(own, "acc"), (evaluation,), NOT_WORSE, own))
+
+    def verdict(scores: Sequence[float]) -> MetricVerdict:
+        own = questions(scores)
+        return only(judge(outcome(own, "acc"), (evaluation,), NOT_WORSE, own))
+
+    for few in ([0.8], [0.8, 0.8], [0.4]):
+        assert verdict(few).status is Status.INCONCLUSIVE
+    found = verdict([0.8 + 0.001 * (place % 3) for place in range(30)])
     assert (found.status, found.test) == (Status.INCONCLUSIVE, drops.BOTH_BOUNDS)
     assert found.upper is not None and 0.1 < found.upper < 0.2
