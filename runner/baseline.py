@@ -61,6 +61,12 @@ def parsed(content: Any, key: str) -> tuple[Baseline | None, list[str]]:
             problems += _number(value, f"{key}.{name}", positive=name != "value")
     if given.get("samples", 1) != 1 and "n" not in given:
         problems.append(f"{key}.samples: needs {key}.n, the number of questions")
+    value, tolerance = given.get("value"), given.get("tolerance")
+    if not problems and value and tolerance is not None and tolerance >= abs(value):
+        problems.append(
+            f"{key}.tolerance={tolerance}: must be below the value of {value}; otherwise a score "
+            "of 0 passes"
+        )
     if problems:
         return None, problems
     return Baseline(**given), []

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.stats import ALPHA, drops
+from runner.stats import ALPHA, clusters, drops
 from runner.stats.drops import Drop
 from runner.status import Status
 from runner.verdict.settle import decide
@@ -103,7 +103,7 @@ def paired_by_subject(generator: np.random.Generator, drop: float, trials: int) 
             for value in [1.0] * worse + [-1.0] * better + [0.0] * (size - worse - better)
         ]
         plain = _flips(int(by_subject[:, 0].sum()), int(by_subject[:, 1].sum()))
-        found.append(drops.in_clusters(plain, differences, subjects, tested=False))
+        found.append(clusters.in_clusters(plain, differences, subjects, tested=False))
     return _shares(found, PAIRED_MARGIN)
 
 
@@ -121,7 +121,7 @@ def not_worse_by_subject(generator: np.random.Generator, drop: float, trials: in
         scores = generator.random((SUBJECTS, size)) < (BASELINE - drop + hardness)[:, None]
         differences = (BASELINE - scores.ravel()).tolist()
         plain = _share(int(scores.sum()))
-        found.append(drops.in_clusters(plain, differences, subjects, tested=False))
+        found.append(clusters.in_clusters(plain, differences, subjects, tested=False))
     return _shares(found, FIXED_MARGIN)
 
 

@@ -120,11 +120,14 @@ def _left_open(comparison: Comparison, row: Scores, verdict: MetricVerdict) -> s
         asked = counted(comparison.pairs, "question")
         seen = f"B gave the same {comparison.same_answers} answers to the {asked}; on others,"
     told = f"{seen} a drop of up to {most} is not ruled out (95 %, one-sided)"
-    samples = verdict.samples_to_decide
-    if not samples:
-        return told
     each = f" with {row.samples[1]} samples each" if row.repeated else ""
-    return f"{told}; about {samples:,} questions{each} are needed to decide"
+    if verdict.samples_to_pass is not None:
+        count = f"{verdict.samples_to_pass:,} questions{each}"
+        told = f"{told}; without a drop, about {count} are needed to pass"
+    if verdict.samples_to_fail is not None:
+        count = f"{verdict.samples_to_fail:,} questions{each}"
+        told = f"{told}; with a drop of twice the margin, about {count} are needed to fail"
+    return told
 
 
 def findings(comparison: Comparison) -> list[str]:

@@ -13,9 +13,10 @@ from runner.evidence.samples import Sample
 from runner.outcome import MetricResult, TaskOutcome
 from runner.stats import flips, means
 from runner.stats.drops import Drop, of_differences, of_flips, of_question_means
+from runner.stats.limits import Limits
 from runner.stats.several import holm
 from runner.verdict import MetricVerdict, Verdict
-from runner.verdict.scores import span
+from runner.verdict.limits import limits_of
 
 Pair = tuple[Sample, Sample]
 
@@ -146,7 +147,8 @@ def _scores(metric: Metric, pairing: Pairing) -> Scores | None:
     name = metric.metric
     answers = [[[a.scores[name] for a in answers_of(each)] for each in side] for side in sides]
     before, after = ([each.scores[name] for each in side] for side in sides)
-    drop, interval = _judged(answers, before, after, 1 if metric.higher_is_better else -1)
+    limits = limits_of(name, (*before, *after))
+    drop, interval = _judged(answers, before, after, 1 if metric.higher_is_better else -1, limits)
     if interval is not None and metric.higher_is_better:
         interval = (-interval[1], -interval[0])
     return Scores(
@@ -178,21 +180,21 @@ def _judged(
     before: Sequence[float],
     after: Sequence[float],
     sign: int,
+    limits: Limits,
 ) -> tuple[Drop, tuple[float, float] | None]:
     """The test for a drop, and the drop's two-sided interval.
 
     `answers` are the scores of all answers in both runs, `before` and `after` their means.
     """
     drops = [sign * (one - other) for one, other in zip(before, after, strict=True)]
-    values = (*before, *after)
     if any(len(own) > 1 for side in answers for own in side):
-        drop = of_question_means(answers[0], answers[1], sign, span(values))
+        drop = of_question_means(answers[0], answers[1], sign, limits.span)
         return drop, means.t_interval(drops)[1]
-    if all(score in (0, 1) for score in values):
+    if all(score in (0, 1) for score in (*before, *after)):
         worse, better = sum(each > 0 for each in drops), sum(each < 0 for each in drops)
         n = len(drops)
         return of_flips(worse, better, n), flips.matched_proportions(better, worse, n)[1]
-    return of_differences(drops, span(values)), means.t_interval(drops)[1]
+    return of_differences(drops, limits.differences()), means.t_interval(drops)[1]
 
 
 def _metrics(first: Side, second: Side) -> Iterator[Metric]:

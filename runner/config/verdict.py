@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.config.metric_limits import LIMITS
+
 # Against a number that is written down; against another run.
 BASELINE_RULES = ("isclose", "not_worse")
 REFERENCE_RULES = ("paired", "numerics", "replay")
@@ -52,9 +54,9 @@ class MetricRuleConfig:
     rule: str | None = None
     """Rule for this metric; null: `verdict.rule`."""
     rtol: float | None = None
-    """Relative tolerance for this metric; null: `verdict.rtol`."""
+    """Relative tolerance for this metric, below 1; null: `verdict.rtol`."""
     margin: float | None = None
-    """Tolerated drop for this metric; null: `verdict.margin`."""
+    """Tolerated drop for this metric, below its largest; null: `verdict.margin`."""
     higher_is_better: bool | None = None
     """Whether higher values are better; null: what lm-eval defines."""
 
@@ -66,9 +68,9 @@ class VerdictConfig:
     rule: str = "isclose"
     """How a run is judged: isclose, not_worse, paired, numerics or replay."""
     rtol: float = 0.05
-    """isclose: relative tolerance."""
+    """isclose: relative tolerance, below 1."""
     margin: float = 0.02
-    """not_worse, paired: tolerated drop, in the unit of the metric."""
+    """not_worse, paired: tolerated drop, in the unit of the metric, below 1."""
     reference: str | None = None
     """paired, numerics, replay: run directory, MLflow run id, or alias NAME@model/task."""
     cluster: str = "subject"
@@ -106,6 +108,12 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
         if value not in allowed
     ]
     found += _tolerances("verdict", verdict.rtol, verdict.margin)
+    if 1 <= verdict.margin < math.inf:
+        found.append(
+            f"verdict.margin={verdict.margin}: must be below 1, the largest drop of a score "
+            "between 0 and 1; for a metric with larger scores, set "
+            "verdict.metrics.<task>.<metric>.<filter>.margin"
+        )
     used = {verdict.rule}
     for task, metrics in verdict.metrics.items():
         if task not in tasks:
@@ -115,6 +123,7 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
             for name, own in filters.items():
                 key = f"verdict.metrics.{task}.{metric}.{name}"
                 found += _tolerances(key, own.rtol, own.margin)
+                found += _too_wide(key, own.margin or 0.0, metric)
                 if own.rule not in (None, *RULES) or own.rule in OF_ANSWERS:
                     allowed = ", ".join(rule for rule in RULES if rule not in OF_ANSWERS)
                     found.append(f"{key}.rule={own.rule}: must be one of {allowed}")
@@ -152,6 +161,23 @@ def _tolerances(key: str, rtol: float | None, margin: float | None) -> list[str]
     found = []
     if rtol is not None and not (math.isfinite(rtol) and rtol >= 0):
         found.append(f"{key}.rtol={rtol}: must be a number, 0 or more")
+    elif rtol is not None and rtol >= 1:
+        found.append(
+            f"{key}.rtol={rtol}: must be below 1; otherwise half the baseline passes, and no value "
+            "is too high"
+        )
     if margin is not None and not (math.isfinite(margin) and margin > 0):
         found.append(f"{key}.margin={margin}: must be a number above 0")
     return found
+
+
+def _too_wide(key: str, margin: float, metric: str) -> list[str]:
+    """The problem of a margin that no drop of the metric can exceed."""
+    if metric not in LIMITS:
+        return []
+    low, high = LIMITS[metric]
+    return (
+        [f"{key}.margin={margin}: must be below {high - low:g}, the largest drop of {metric}"]
+        if margin >= high - low
+        else []
+    )

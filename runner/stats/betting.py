@@ -36,6 +36,14 @@ def questions_needed(margin: float, span: float, alpha: float = ALPHA) -> int:
     return math.ceil(math.log(STAKES / alpha) / most) if most < math.inf else 1
 
 
+def reach(alpha: float = ALPHA) -> float:
+    """Distance of `upper` from a mean of many values, in standard errors.
+
+    With the best stake, the logarithm of the capital is half the square of this distance.
+    """
+    return math.sqrt(2 * math.log(STAKES / alpha))
+
+
 def p_at_most(values: Sequence[float], mean: float, low: float) -> float:
     """One-sided p of a true mean of `mean` or less, for values of at least `low`."""
     if mean <= low:

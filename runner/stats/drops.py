@@ -7,50 +7,46 @@ most 5 % of all runs; if there is one, `upper` is below it in at most 5 % of all
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, variance
 
-from runner.stats import ALPHA, POWER, betting, estimates, means, power, resampling, shares
+from runner.stats import ALPHA, POWER, betting, estimates, means, needed, power, resampling, shares
 from runner.stats.estimates import Estimate
-from runner.stats.flips import drop_stderr, mcnemar_drop, upper_drop
+from runner.stats.flips import ENOUGH, drop_stderr, mcnemar_drop, upper_drop
+from runner.stats.limits import Limits
+from runner.stats.needed import Chances
 
 MCNEMAR, BINOMIAL, T_TEST = "exact McNemar", "exact binomial", "Student's t"
 SIGN_FLIP, BOOTSTRAP, NORMAL = "exact sign flip", "bootstrap-t", "normal"
 SIGN_FLIP_SAMPLED, PERMUTATION, BETTING = "sign flip", "sign flip and permutation", "betting"
-CLUSTERED, BOTH_BOUNDS = "clustered t", "bounds of both values"
+BOTH_BOUNDS = "bounds of both values"
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """Whether more questions or more answers to each decide about a drop of question means.
+    """Whether more answers to each question decide about a drop of question means.
 
     This run has `answers` to each. `sampling` is the variance of a question's difference that they
-    cause, `other` the rest of its variance, and `span` the largest possible difference.
+    cause, `other` the rest of its variance, and `most` the largest possible difference.
     """
 
     answers: int
     sampling: float
     other: float
-    span: float
-
-    def questions(self, margin: float) -> int:
-        """Number of questions, with as many answers each, that decide at 80 % power."""
-        variance = self.sampling + self.other
-        by_error = math.ceil(variance * (self._reach / margin) ** 2)
-        return max(by_error, betting.questions_needed(margin, self.span), 1)
+    most: float
 
     def answers_needed(self, n: int, margin: float) -> int | None:
-        """Number of answers to each of the n questions that decide; None if no number does."""
-        room = n * (margin / self._reach) ** 2 - self.other
-        if room <= 0 or n < betting.questions_needed(margin, self.span):
-            return None
-        return max(math.ceil(self.sampling * self.answers / room), 1)
+        """Number of answers to each of the n questions with which a run without a drop passes.
 
-    @property
-    def _reach(self) -> float:
-        """Standard errors from no drop to a margin below which the bound is at 80 % power."""
-        return math.sqrt(2 * math.log(betting.STAKES / ALPHA)) + NormalDist().inv_cdf(POWER)
+        At 80 % power; None if no number is enough.
+        """
+        left = n - betting.questions_needed(margin, self.most)
+        reach = betting.reach() + NormalDist().inv_cdf(POWER)
+        room = left * (margin / reach) ** 2 - self.other
+        if left <= 0 or room <= 0:
+            return None
+        return max(math.ceil(self.sampling * self.answers / room), self.answers + 1)
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,9 @@ class Drop:
     `stderr` is the test's standard error and `spread` the bound's, which is larger if samples are
     clustered. If an exact test counts changed samples, `flips` is their number and `step` is the
     size of one change: 1 for scores of 0 or 1. `repeated` is given if questions were asked several
-    times. `known_error` is the part of the standard error that the other value causes, if it is a
-    published one: more samples of this run do not reduce it.
+    times. `chances` tell how many samples would decide. `known_error` is the part of the standard
+    error that the other value causes, if it is a published one: more samples of this run do not
+    reduce it.
     """
 
     n: int
@@ -71,6 +68,7 @@ class Drop:
     p: float
     upper: float
     spread: float
+    chances: Chances
     flips: int | None = None
     step: float = 1.0
     repeated: Repeats | None = None
@@ -83,38 +81,39 @@ class Drop:
             seen = max(seen, self.step * power.detectable_flips(self.flips, self.n, alpha))
         return seen
 
-    def samples(self, margin: float, alpha: float = ALPHA) -> int | None:
-        """Number of samples needed to find a drop of `margin`, and to pass none, at 80 % power.
+    def to_pass(self, margin: float) -> int | None:
+        """Return the number of samples, more than n, with which a run without a drop passes.
 
-        None if the error of the value that this run is compared with is too large for any number.
+        At 80 % power; None if no number is enough.
         """
-        if self.repeated is not None:
-            return self.repeated.questions(margin)
-        error = max(self.stderr, self.spread)
-        if self.known_error:
-            room = margin**2 - (power.reach(alpha) * self.known_error) ** 2
-            if room <= 0:
-                return None
-            error = math.sqrt(max(error**2 - self.known_error**2, 0.0))
-            margin = math.sqrt(room)
-        needed = power.samples_for_error(error, self.n, margin, alpha)
-        if self.flips is not None:
-            share = min(margin / self.step, 1.0)
-            needed = max(needed, power.samples_for_flips(self.flips, self.n, share, alpha))
-        return needed
+        return self.chances.to_pass(self.n, margin)
+
+    def to_fail(self, margin: float, alpha: float = ALPHA) -> int | None:
+        """Return the number of samples, more than n, with which a drop of twice the margin fails.
+
+        At 80 % power; None if no number is enough.
+        """
+        return self.chances.to_fail(self.n, margin, alpha)
 
 
 def of_flips(worse: int, better: int, n: int) -> Drop:
-    """The drop between two runs that scored the same n samples 0 or 1."""
-    stderr = drop_stderr(worse, better, n)
+    """The drop between two runs that scored the same n samples 0 or 1.
+
+    With too few samples for `upper_drop`, the bound is at least `betting.upper`.
+    """
+    stderr, upper = drop_stderr(worse, better, n), upper_drop(worse, better, n)
+    if n < ENOUGH:
+        differences = [1.0] * worse + [-1.0] * better + [0.0] * (n - worse - better)
+        upper = max(upper, betting.upper(differences, -1.0, 1.0))
     return Drop(
         n=n,
         drop=(worse - better) / n,
         stderr=stderr,
         test=MCNEMAR,
         p=mcnemar_drop(worse, better),
-        upper=upper_drop(worse, better, n),
+        upper=upper,
         spread=stderr,
+        chances=needed.of_flips((worse + better) / n),
         flips=worse + better,
     )
 
@@ -131,16 +130,20 @@ def of_share(right: int, n: int, known: float) -> Drop:
         p=shares.at_most(right, n, known),
         upper=known - shares.lower_bound(right, n),
         spread=stderr,
+        chances=needed.of_share(share),
     )
 
 
-def of_differences(differences: Sequence[float], span: float) -> Drop:
-    """The drop as the mean of n differences, positive if a sample is worse, at most `span` each.
+def of_differences(differences: Sequence[float], limits: Limits) -> Drop:
+    """The drop as the mean of n differences within `limits`, positive if a sample is worse.
 
-    With few non-zero differences, the test is an exact sign-flip test, and the bound assumes that
-    every sample that got worse did so by the whole span. With many, Student's t is used, or the
-    bootstrap if the t approximation is doubtful. If all differences are equal, their standard error
-    is 0; the bound then allows for samples that differ but occur too rarely to be among n.
+    With few non-zero differences, the test is an exact sign-flip test. With many, Student's t is
+    used, or the bootstrap if the t approximation is doubtful.
+
+    If the limits are known, the bound is `betting.upper`: t and bootstrap bounds are too low if
+    most samples hardly change and a few lose everything. Otherwise they are all there is, and so is
+    the assumption that no sample loses more than the largest difference between two seen scores:
+    with few non-zero differences, the bound takes every sample that got worse for such a loss.
     """
     n, center = len(differences), means.mean(differences)
     stderr = means.standard_error(differences)
@@ -149,12 +152,12 @@ def of_differences(differences: Sequence[float], span: float) -> Drop:
     if len(moved) < resampling.FEW:
         test = SIGN_FLIP
         p = resampling.sign_flip_drop(differences) if moved else 1.0
-        upper = shares.upper_bound(sum(each > 0 for each in differences), n) * span
-        flips, step = len(moved), means.mean(moved) if moved else span
+        upper = shares.upper_bound(sum(each > 0 for each in differences), n) * limits.high
+        flips, step = len(moved), means.mean(moved) if moved else limits.high
     elif stderr == 0:
         test = SIGN_FLIP
         p = 0.5**n if center > 0 else 1.0
-        upper = center + shares.upper_bound(0, n) * span
+        upper = center + shares.upper_bound(0, n) * limits.span
     elif resampling.t_is_doubtful(differences):
         test = BOOTSTRAP
         p, upper = resampling.bootstrap(differences)
@@ -162,7 +165,15 @@ def of_differences(differences: Sequence[float], span: float) -> Drop:
         test = T_TEST
         p = means.above_zero(center, stderr, n - 1)
         upper = means.upper(center, stderr, n - 1)
-    return Drop(n, center, stderr, test, p, upper, stderr, flips, step or 1.0)
+    # A rare loss may be missing from the samples: as if one more had the largest.
+    deviation = math.hypot(stderr * math.sqrt(n), limits.high / math.sqrt(n))
+    chances = needed.of_losses(deviation, limits.high)
+    if limits.known:
+        upper = betting.upper(differences, limits.low, limits.high)
+        chances = replace(chances, passes=needed.of_bets(deviation, limits.high).passes)
+    if flips is not None:
+        chances = chances.and_finds(needed.of_flips(flips / n, step or 1.0))
+    return Drop(n, center, stderr, test, p, upper, stderr, chances, flips, step or 1.0)
 
 
 def of_question_means(
@@ -191,6 +202,8 @@ def of_question_means(
     stderr = means.standard_error(differences)
     own, theirs = _sampling(second), _sampling(first)
     moved = any(differences)
+    variance_left = max(stderr**2 * len(differences) - own - theirs, 0.0) + theirs
+    deviation = math.sqrt(own + variance_left)
     return Drop(
         n=len(differences),
         drop=means.mean(differences),
@@ -199,14 +212,10 @@ def of_question_means(
         p=p,
         upper=betting.upper(differences, -span, span),
         spread=stderr,
+        chances=replace(needed.of_mean(deviation), passes=needed.of_bets(deviation, span).passes),
         flips=None if moved else 0,
         step=1.0 if moved else span or 1.0,
-        repeated=Repeats(
-            max(map(len, second)),
-            own,
-            max(stderr**2 * len(differences) - own - theirs, 0.0) + theirs,
-            span,
-        ),
+        repeated=Repeats(max(map(len, second)), own, variance_left, span),
     )
 
 
@@ -225,9 +234,8 @@ def of_means(scores: Sequence[Sequence[float]], known: float, sign: int) -> Drop
         p=betting.p_at_most(at_least, 0.0, low),
         upper=betting.upper(at_least, low, high),
         spread=stderr,
-        repeated=Repeats(
-            max(map(len, scores)), own, max(stderr**2 * len(values) - own, 0.0), high - low
-        ),
+        chances=needed.of_bets(stderr * math.sqrt(len(values)), high),
+        repeated=Repeats(max(map(len, scores)), own, max(stderr**2 * len(values) - own, 0.0), high),
     )
 
 
@@ -246,6 +254,7 @@ def of_estimates(value: Estimate, stderr: float, n: int, baseline: Estimate, err
         p=p,
         upper=upper,
         spread=both,
+        chances=needed.of_mean(stderr * math.sqrt(n), error),
         known_error=error,
     )
 
@@ -255,35 +264,12 @@ def _sampling(scores: Sequence[Sequence[float]]) -> float:
     return means.mean([variance(own) / len(own) if len(own) > 1 else 0.0 for own in scores])
 
 
-def of_estimate(drop: float, stderr: float, n: int) -> Drop:
-    """The drop with a standard error that is known from elsewhere."""
-    p, upper = means.above_zero(drop, stderr, math.inf), means.upper(drop, stderr, math.inf)
-    return Drop(n, drop, stderr, NORMAL, p, upper, stderr)
+def of_estimate(drop: float, stderr: float, n: int, known_error: float = 0.0) -> Drop:
+    """The drop with a standard error that is known from elsewhere.
 
-
-def in_clusters(
-    plain: Drop, differences: Sequence[float], clusters: Sequence[Hashable], tested: bool
-) -> Drop:
-    """`plain`, adjusted for clustered samples: its bound is at least the clustered one.
-
-    With `tested`, the samples of a cluster are not independent, so the test must hold for clusters
-    too. Student's t with clusters - 1 degrees of freedom and the error scaled by sqrt(clusters /
-    (clusters - 1)), as few clusters need (Cameron & Miller, Journal of Human Resources 50 (2015)
-    317). A single cluster gives no bound.
+    `known_error` is the standard error of the value that this run is compared with.
     """
-    count = len(set(clusters))
-    if count < 2:
-        return replace(plain, upper=math.inf, p=1.0 if tested else plain.p)
-    stderr = means.clustered_error(differences, clusters) * math.sqrt(count / (count - 1))
-    if stderr == 0:
-        return plain
-    upper = means.upper(plain.drop, stderr, count - 1)
-    bounded = replace(plain, upper=max(plain.upper, upper), spread=max(plain.spread, stderr))
-    if not tested:
-        return bounded
-    return replace(
-        bounded,
-        test=f"{plain.test} and {CLUSTERED}",
-        p=max(plain.p, means.above_zero(plain.drop, stderr, count - 1)),
-        stderr=max(plain.stderr, stderr),
-    )
+    both = math.hypot(stderr, known_error)
+    p, upper = means.above_zero(drop, both, math.inf), means.upper(drop, both, math.inf)
+    chances = needed.of_mean(stderr * math.sqrt(n), known_error)
+    return Drop(n, drop, both, NORMAL, p, upper, both, chances, known_error=known_error)

@@ -58,12 +58,12 @@ def student(values: Sequence[float]) -> Estimate:
     )
 
 
-def bounded(values: Sequence[float]) -> Estimate:
-    """The mean of values between 0 and 1, of any distribution."""
+def bounded(values: Sequence[float], low: float, high: float) -> Estimate:
+    """The mean of values between `low` and `high`, of any distribution."""
     return Estimate(
         means.mean(values),
-        lambda alpha: betting.lower(values, 0.0, 1.0, alpha),
-        lambda alpha: betting.upper(values, 0.0, 1.0, alpha),
+        lambda alpha: betting.lower(values, low, high, alpha),
+        lambda alpha: betting.upper(values, low, high, alpha),
     )
 
 

@@ -13,8 +13,17 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 from runner.stats import ALPHA
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+# With fewer samples, `upper_drop` is too low at large margins: a single sample has 0.7.
+ENOUGH = 20
 
 
 def mcnemar(worse: int, better: int) -> float:
@@ -75,8 +84,8 @@ def upper_drop(worse: int, better: int, n: int, alpha: float = ALPHA) -> float:
     The correction is half a sample. Without it the bound is too low if there are few flips: no
     flips in n samples would give 2.7 / n, but 6.7 % of all runs with that drop show none. Agresti &
     Min's bound is lower still (1.6 / n). With the correction, the true drop is above the bound in
-    at most `alpha` of all runs, for 20 to 2,000 samples (tests/unit/test_statistics.py counts every
-    outcome).
+    at most `alpha` of all runs, for `ENOUGH` to 2,000 samples, drops of up to 0.2 and up to 20 % of
+    the answers that turn right (tests/unit/test_statistics.py counts every outcome).
     """
     from scipy.optimize import brentq
 
@@ -89,3 +98,27 @@ def upper_drop(worse: int, better: int, n: int, alpha: float = ALPHA) -> float:
     if excess(high - 1e-12) >= 0:
         return 1.0
     return float(brentq(excess, low, high - 1e-12, xtol=1e-12))
+
+
+def passing(
+    changed: NDArray[np.int64], n: int, margin: float, alpha: float = ALPHA
+) -> NDArray[np.int64]:
+    """Largest number of answers that turned wrong with which `upper_drop` is below the margin.
+
+    One for each number of flips in `changed`; -1 if the bound is not below it with any number. In
+    `score`, which grows with that number, `upper_drop` is the drop at -z.
+    """
+    import numpy as np
+
+    z = NormalDist().inv_cdf(1 - alpha)
+    few, many = np.full(len(changed), -1), changed + 1
+    while np.any(many - few > 1):
+        worse = (few + many) // 2
+        better = changed - worse
+        linear = -changed + (2 * n - worse + better) * margin
+        root = np.sqrt(np.maximum(linear**2 + 8 * n * better * margin * (1 - margin), 0.0))
+        variance = n * ((root - linear) / (2 * n) + margin * (1 - margin))
+        passes = worse - better + 0.5 - n * margin < -z * np.sqrt(variance)
+        open_ = many - few > 1
+        few, many = np.where(open_ & passes, worse, few), np.where(open_ & ~passes, worse, many)
+    return few

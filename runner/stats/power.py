@@ -1,4 +1,4 @@
-"""Power analysis: detectable drops, and the number of samples needed to detect a drop."""
+"""Power analysis: detectable drops. `needed` has the numbers of samples that decide."""
 
 from __future__ import annotations
 
@@ -52,22 +52,3 @@ def detectable_flips(flips: int, n: int, alpha: float = ALPHA) -> float:
         return 1.0
     low = POWER / n / 100  # no test detects less than a sample
     return float(brentq(lambda d: power_of_flips(d, share, n, alpha) - POWER, low, 1.0, xtol=1e-9))
-
-
-def samples_for_flips(flips: int, n: int, margin: float, alpha: float = ALPHA) -> int:
-    """Number of samples for which `detectable_flips` is the margin, at the same share of flips."""
-    share, few, many = flips / n, 1, 2
-    while power_of_flips(margin, share, many, alpha) < POWER:
-        few, many = many, 2 * many
-    while many - few > max(many // 1000, 1):
-        middle = (few + many) // 2
-        if power_of_flips(margin, share, middle, alpha) < POWER:
-            few = middle
-        else:
-            many = middle
-    return many
-
-
-def samples_for_error(stderr: float, n: int, margin: float, alpha: float = ALPHA) -> int:
-    """Number of samples for which the margin is detectable; stderr shrinks as 1/sqrt(n)."""
-    return math.ceil(n * (reach(alpha) * stderr / margin) ** 2)

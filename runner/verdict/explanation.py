@@ -22,8 +22,8 @@ def beneath(metric: MetricVerdict) -> str:
         )
     if metric.detectable:
         parts.append(f"detectable drop {metric.detectable:.4f} (80 % power)")
-    if metric.samples_to_decide is not None and metric.status is not Status.FAILED:
-        parts.append(_samples(metric))
+    if metric.status is not Status.FAILED:
+        parts += _samples(metric)
     return "; ".join([*parts, *filter(None, [metric.evidence])])
 
 
@@ -38,10 +38,15 @@ def reference(used: ReferenceUsed) -> str:
     )
 
 
-def _samples(metric: MetricVerdict) -> str:
-    count = f"{metric.samples_to_decide:,} samples"
-    if metric.answers > 1:
-        count = f"{metric.samples_to_decide:,} questions with {metric.answers} samples each"
+def _samples(metric: MetricVerdict) -> list[str]:
+    each = f" with {metric.answers} samples each" if metric.answers > 1 else ""
+    to_pass, to_fail = (
+        f"{count:,} {metric.unit}{each}" if count is not None else ""
+        for count in (metric.samples_to_pass, metric.samples_to_fail)
+    )
     if metric.margin is None:
-        return f"with {count}, a run without a drop passes with 95 % probability"
-    return f"about {count} decide at this margin with 80 % power"
+        said = f"with {to_pass}, a run without a drop passes with 95 % probability"
+        return [said] if to_pass else []
+    found = [f"about {to_pass} pass a run without a drop"] if to_pass else []
+    found += [f"about {to_fail} fail a drop of twice the margin"] if to_fail else []
+    return [f"{' and '.join(found)} (80 % power)"] if found else []

@@ -44,6 +44,8 @@ def not_worse(baseline: float, margin: float, questions: int, samples: int = 1) 
     """
     if samples != 1:
         raise ValueError(samples)
+    if margin >= baseline:  # no drop is larger, so the rule refuses to judge
+        return Gate(questions, samples, range(0), undecided=range(questions + 1))
 
     def rank(right: int) -> int:
         drop = drops.of_share(right, questions, baseline)

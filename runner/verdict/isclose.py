@@ -60,7 +60,7 @@ def judge(case: Case) -> Finding:
         status, reason = Status.FAILED, f"more than {within} {side} {baseline:g}"
         if case.other_samples and not _significant(case.result, baseline):
             status, reason = Status.INCONCLUSIVE, f"{reason}, but not statistically significant"
-    return Finding(status, reason, detectable=detectable, samples_to_decide=samples)
+    return Finding(status, reason, detectable=detectable, samples_to_pass=samples)
 
 
 def _significant(result: MetricResult, baseline: float) -> bool:

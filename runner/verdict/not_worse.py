@@ -6,8 +6,12 @@ import math
 from dataclasses import replace
 
 from runner.stats import drops, estimates, means
+from runner.stats.clusters import in_clusters
 from runner.stats.drops import Drop
+from runner.stats.limits import Limits
+from runner.stats.resampling import FEW
 from runner.status import Status
+from runner.verdict.limits import assumption, require_failable, require_many, usable_limits
 from runner.verdict.rule import Case, Finding, refused
 from runner.verdict.scores import (
     NoMean,
@@ -18,7 +22,6 @@ from runner.verdict.scores import (
     clusters,
     direction,
     own_scores,
-    span,
 )
 
 
@@ -34,32 +37,54 @@ def judge(case: Case) -> Finding:
         return Finding(Status.FAILED, f"the value is {value}")
     try:
         sign = direction(case)
-        drop, groups = _from_samples(case, baseline, sign)
+        own = own_scores(case)
+        limits = usable_limits(case, (*own.values, baseline), len(own.values))
+        require_failable(case, limits.drops(baseline, sign))
+        drop, groups = _from_samples(case, own, baseline, sign, limits)
     except NoMean as no_mean:
-        error = case.result.stderr
-        if case.result.n <= 0 or error is None or not math.isfinite(error) or error <= 0:
-            return refused(f"{no_mean}; lm-eval reports no standard error")
-        known = case.stated.error if case.stated is not None else 0.0
-        drop = drops.of_estimate(sign * (baseline - value), math.hypot(error, known), case.result.n)
-        drop = replace(drop, known_error=known)
-        return Finding(drop=drop, evidence=f"based on lm-eval's standard error ({no_mean})")
+        return _from_error(case, baseline, str(no_mean))
     except Unusable as unusable:
         return refused(str(unusable))
     return Finding(
         drop=drop,
         clusters=len(set(groups)) if clustered(case, groups) else None,
-        evidence=cluster_words(case, groups),
+        evidence="; ".join(filter(None, (cluster_words(case, groups), assumption(limits)))),
     )
 
 
-def _from_estimates(case: Case, own: Scores, error: float, sign: int, within: bool) -> Drop:
+def _from_error(case: Case, baseline: float, no_mean: str) -> Finding:
+    """The finding for a value that is not the mean of its sample scores."""
+    error, n = case.result.stderr, case.result.n
+    if error is None or not math.isfinite(error) or error <= 0:
+        return refused(f"{no_mean}; lm-eval reports no standard error")
+    try:
+        require_many(case, n)
+        drop = direction(case) * (baseline - case.result.value)
+    except Unusable as unusable:
+        return refused(f"{no_mean}; {unusable}")
+    known = case.stated.error if case.stated is not None else 0.0
+    return Finding(
+        drop=drops.of_estimate(drop, error, n, known),
+        evidence=f"based on lm-eval's standard error ({no_mean})",
+    )
+
+
+def _from_estimates(case: Case, own: Scores, error: float, sign: int, limits: Limits) -> Drop:
     """The drop from a baseline that was measured on some number of answers."""
     known = case.stated
     assert known is not None
     if own.binary:
         value = estimates.share(math.fsum(own.values), len(own.values))
-    elif own.repeated and within:
-        value = estimates.bounded(own.values)
+    elif limits.known:
+        value = estimates.bounded(own.values, limits.low, limits.high)
+        # The test for FAILED is Student's if there are enough samples, the bound for PASSED is not.
+        if not own.repeated and len(own.values) >= FEW:
+            tested = estimates.student(own.values)
+            value = (
+                replace(value, upper=tested.upper)
+                if sign > 0
+                else replace(value, lower=tested.lower)
+            )
     else:
         value = estimates.student(own.values)
     if known.stderr is None and known.n is not None:
@@ -73,13 +98,14 @@ def _from_estimates(case: Case, own: Scores, error: float, sign: int, within: bo
     return drops.of_estimates(value, stderr, len(own.values), baseline, error)
 
 
-def _from_samples(case: Case, baseline: float, sign: int) -> tuple[Drop, tuple[str, ...]]:
-    own = own_scores(case)
+def _from_samples(
+    case: Case, own: Scores, baseline: float, sign: int, limits: Limits
+) -> tuple[Drop, tuple[str, ...]]:
     differences = [sign * (baseline - score) for score in own.values]
     error = case.stated.error if case.stated is not None else 0.0
     within = all(0 <= value <= 1 for value in (*own.values, baseline))
     if error > 0:
-        drop = _from_estimates(case, own, error, sign, within)
+        drop = _from_estimates(case, own, error, sign, limits)
     elif own.repeated and within:
         drop = drops.of_means(own.answers, baseline, sign)
     elif own.binary:
@@ -91,9 +117,9 @@ def _from_samples(case: Case, baseline: float, sign: int) -> tuple[Drop, tuple[s
             else drops.of_share(n - right, n, 1 - baseline)
         )
     else:
-        drop = drops.of_differences(differences, span=span((*own.values, baseline)))
+        drop = drops.of_differences(differences, limits.drops(baseline, sign))
     groups = clusters(case.samples, case)
     if clustered(case, groups):
         tested = case.settings.cluster != "subject"
-        drop = drops.in_clusters(drop, differences, groups, tested)
+        drop = in_clusters(drop, differences, groups, tested)
     return drop, groups

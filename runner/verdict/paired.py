@@ -11,8 +11,10 @@ from dataclasses import replace
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
 from runner.stats import drops, means
+from runner.stats.clusters import in_clusters
 from runner.status import Status
 from runner.verdict import perplexity
+from runner.verdict.limits import assumption, require_failable, usable_limits
 from runner.verdict.rule import Case, Finding, refused
 from runner.verdict.scores import (
     NoMean,
@@ -23,7 +25,6 @@ from runner.verdict.scores import (
     direction,
     own_scores,
     scores,
-    span,
 )
 
 SAID = {
@@ -56,6 +57,9 @@ def judge(case: Case) -> Finding:
         sign = direction(case)
         before, after = scores(reference, case, "the reference run"), scores(run, case, "this run")
         groups = clusters(run, case)
+        limits = usable_limits(case, (*before.values, *after.values), len(after.values))
+        possible = limits.differences().times(max(weights))
+        require_failable(case, limits.differences())
     except NoMean as no_mean:
         return _without_mean(case, str(no_mean))
     except Unusable as unusable:
@@ -64,29 +68,28 @@ def judge(case: Case) -> Finding:
         sign * weight * (b - a)
         for b, a, weight in zip(before.values, after.values, weights, strict=True)
     ]
-    largest = max(weights) * span((*before.values, *after.values))
     repeated, uneven = before.repeated or after.repeated, len(set(weights)) > 1
     if repeated or uneven:
         # A few samples of large weight decide, for which Student's t and the bootstrap find a drop
         # too often (tests/unit/test_verdict_no_mean.py).
         sides = (_weighted(before.answers, weights), _weighted(after.answers, weights))
-        drop = drops.of_question_means(*sides, sign, largest)
+        drop = drops.of_question_means(*sides, sign, possible.high)
         drop = drop if repeated else replace(drop, repeated=None)
     elif before.binary and after.binary:
         worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
         drop = drops.of_flips(worse, better, len(differences))
     else:
-        drop = drops.of_differences(differences, largest)
+        drop = drops.of_differences(differences, possible)
     moved = _moved(differences, "samples" if drop.repeated is None else "questions")
     grouped = clustered(case, groups)
     if grouped:
         tested = case.settings.cluster != "subject"
-        drop = drops.in_clusters(drop, differences, groups, tested)
+        drop = in_clusters(drop, differences, groups, tested)
     return Finding(
         drop=drop,
         baseline=math.fsum(map(operator.mul, weights, before.values)) / len(weights),
         clusters=len(set(groups)) if grouped else None,
-        evidence="; ".join(filter(None, (moved, cluster_words(case, groups)))),
+        evidence="; ".join(filter(None, (moved, cluster_words(case, groups), assumption(limits)))),
     )
 
 

@@ -8,9 +8,12 @@ from dataclasses import replace
 
 from runner.evidence.samples import Sample
 from runner.stats import drops
+from runner.stats.clusters import in_clusters
 from runner.stats.drops import Drop
+from runner.stats.limits import Limits
+from runner.verdict.limits import require_many
 from runner.verdict.rule import Case
-from runner.verdict.scores import clustered, clusters, span
+from runner.verdict.scores import clustered, clusters
 
 # lm-eval's metrics that are exp(-L / U), of the summed log-likelihood L of all texts and the number
 # U of their samples (perplexity), words or bytes (lm_eval/api/metrics.py).
@@ -27,7 +30,7 @@ def rise(case: Case) -> tuple[Drop, float] | None:
     None as well if the log-likelihoods do not explain the reported values of both runs.
 
     Raises:
-        Unusable: if a document lacks the field in `verdict.cluster`.
+        Unusable: if there are too few texts, or a document lacks the field in `verdict.cluster`.
     """
     assert case.pairing is not None
     if case.result.metric not in METRICS or case.settings.higher_is_better is True:
@@ -47,11 +50,13 @@ def rise(case: Case) -> tuple[Drop, float] | None:
         explained = math.isclose(reference, case.baseline or 0.0, rel_tol=1e-6)
     if not explained:
         return None
+    require_many(case, n)
     rises = [n / units * (one - other) for one, other in zip(before, after, strict=True)]
-    found = drops.of_differences(rises, n / units * span((*before, *after)))
+    seen = Limits(min(*before, *after), max(*before, *after), known=False)
+    found = drops.of_differences(rises, seen.differences().times(n / units))
     groups = clusters(run, case)
     if clustered(case, groups):
-        found = drops.in_clusters(found, rises, groups, case.settings.cluster != "subject")
+        found = in_clusters(found, rises, groups, case.settings.cluster != "subject")
     # Errors are those of the logarithm times the slope of exp at the estimate.
     slope = reference * _exp(found.drop)
     risen = replace(
@@ -61,6 +66,7 @@ def rise(case: Case) -> tuple[Drop, float] | None:
         stderr=slope * found.stderr,
         spread=slope * found.spread,
         step=slope * found.step,
+        chances=found.chances.in_unit(slope),
     )
     return risen, reference
 

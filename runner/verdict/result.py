@@ -24,7 +24,9 @@ class MetricVerdict:
     `rule` is empty where the metric was not judged. `drop` is positive where the value is worse;
     `p` is one-sided, `p_adjusted` is Holm's for all metrics of the run; `upper` is the drop's
     one-sided 95 % bound, which passes under `margin`. `detectable` is the drop that would have
-    failed in 4 of 5 such runs; `samples_to_decide` makes that the margin. `clusters` is how many
+    failed in 4 of 5 such runs. If the verdict is INCONCLUSIVE for too few samples, a run of
+    `samples_to_pass` without a drop passes, and one of `samples_to_fail` with a drop of twice the
+    margin fails, each in 4 of 5 runs (None: no number is enough). `clusters` is how many
     groups of samples the errors allow for. `tolerated` are the lowest and the highest value within
     the rule's tolerance of the baseline (None: no such end).
     """
@@ -50,7 +52,8 @@ class MetricVerdict:
     margin: float | None = None
     upper: float | None = None
     detectable: float | None = None
-    samples_to_decide: int | None = None
+    samples_to_pass: int | None = None
+    samples_to_fail: int | None = None
     clusters: int | None = None
     evidence: str = ""
     whole: int | None = None

@@ -90,7 +90,7 @@ class Finding:
     drop: Drop | None = None
     baseline: float | None = None
     detectable: float | None = None
-    samples_to_decide: int | None = None
+    samples_to_pass: int | None = None
     clusters: int | None = None
     evidence: str = ""
     of_corpus: bool = False

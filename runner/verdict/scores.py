@@ -102,12 +102,6 @@ def own_scores(case: Case) -> Scores:
     return found
 
 
-def span(values: Sequence[float]) -> float:
-    """Return the largest possible loss of one sample: 1 for scores of 0 to 1, else the span."""
-    low, high = min(values), max(values)
-    return 1.0 if low >= 0 and high <= 1 else high - low
-
-
 def clusters(samples: Sequence[Sample], case: Case) -> tuple[str, ...]:
     """Return the cluster of each sample of this run.
 

@@ -52,13 +52,14 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
     case, finding, drop = judged.case, judged.finding, judged.finding.drop
     margin = case.settings.margin
     result, status, reason = case.result, finding.status, finding.reason
-    detectable, samples = finding.detectable, finding.samples_to_decide
+    detectable, to_pass, to_fail = finding.detectable, finding.samples_to_pass, None
     if drop is not None:
         assert p_adjusted is not None
-        detectable, samples = drop.detectable(alpha), drop.samples(margin, alpha)
+        detectable = drop.detectable(alpha)
         status, reason = decide(drop.drop, drop.upper, p_adjusted, margin)
         if status is Status.INCONCLUSIVE:
-            reason += f"; {_needed(drop, samples, margin)}"
+            to_pass, to_fail = drop.to_pass(margin), drop.to_fail(margin, alpha)
+            reason += f"; {_needed(drop, to_pass, to_fail, margin)}"
     assert status is not None
     if status is Status.PASSED and judged.doubts:
         status, reason = Status.INCONCLUSIVE, judged.doubts
@@ -91,7 +92,8 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         margin=margin if drop is not None else None,
         upper=drop.upper if drop is not None else None,
         detectable=detectable,
-        samples_to_decide=samples,
+        samples_to_pass=to_pass,
+        samples_to_fail=to_fail,
         clusters=finding.clusters,
         evidence=finding.evidence,
         whole=result.whole,
@@ -100,25 +102,41 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
     )
 
 
-def _needed(drop: Drop, samples: int | None, margin: float) -> str:
-    """What would decide: more questions or more answers to each."""
-    if samples is None:
-        error = f"{drop.known_error:.4f}"
+def _needed(drop: Drop, to_pass: int | None, to_fail: int | None, margin: float) -> str:
+    """How many questions, or answers to each, are needed to pass and to fail at 80 % power."""
+    error = f"the baseline's own standard error is {drop.known_error:.4f}"
+    if to_pass is None and to_fail is None and drop.known_error:
         return (
-            "more samples cannot decide, because the baseline's own standard error is "
-            f"{error}; use a baseline of more questions, or a larger margin"
+            f"more samples cannot decide, because {error}; use a baseline of more questions, or a "
+            "larger margin"
         )
+    return f"{_to_pass(drop, to_pass, margin)}; {_to_fail(drop, to_fail)}"
+
+
+def _to_pass(drop: Drop, samples: int | None, margin: float) -> str:
+    if samples is None:
+        return "without a drop, no number of samples is enough to pass at this margin"
     repeated = drop.repeated
     if repeated is None:
-        return f"about {samples:,} samples are needed to decide"
+        return f"without a drop, about {samples:,} samples are needed to pass"
     questions = f"about {samples:,} questions with {repeated.answers} samples each"
     answers = repeated.answers_needed(drop.n, margin)
     if answers is None:
         return (
-            f"{questions} are needed to decide; more samples of only {drop.n} questions in this "
-            "run are not enough"
+            f"without a drop, {questions} are needed to pass; more samples of only {drop.n} "
+            "questions in this run are not enough"
         )
-    return f"{questions}, or {answers:,} samples of each of these {drop.n}, are needed to decide"
+    return (
+        f"without a drop, {questions}, or {answers:,} samples of each of these {drop.n}, are "
+        "needed to pass"
+    )
+
+
+def _to_fail(drop: Drop, samples: int | None) -> str:
+    if samples is None:
+        return "no number is enough to fail a drop of twice the margin"
+    unit = "questions" if drop.repeated is not None else "samples"
+    return f"with a drop of twice the margin, about {samples:,} {unit} are needed to fail"
 
 
 def _tolerated(case: Case, baseline: float | None) -> tuple[float | None, float | None] | None:

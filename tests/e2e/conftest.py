@@ -180,7 +180,7 @@ def ask_text(text_data: Path) -> tuple[str, ...]:
         "task.gen_kwargs.max_gen_toks=16",
         "engine.dtype=float32",
         "model.baselines.ceval-valid_accountant.acc.none=0.25",
-        "verdict.rtol=100",
+        "verdict.rtol=0.99",
     )
 
 

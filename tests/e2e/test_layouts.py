@@ -33,7 +33,9 @@ def test_tensor_parallel_on_two_cores(run: Run, default_run: Finished) -> None:
     assert judged["status"] in ("PASSED", "INCONCLUSIVE")
     assert judged["detectable"] >= 5 / 120, "the exact test sees nothing below five flips"
     assert (judged["status"] == "PASSED") is (judged["upper"] < 0.02)
-    assert judged["samples_to_decide"] >= 5 / 0.02
+    if judged["status"] == "INCONCLUSIVE":
+        assert judged["samples_to_pass"] >= 180, "as many as no flips need"
+        assert judged["samples_to_fail"] >= 5 / 0.04
     assert judged["clusters"] == 6
     assert "clustered by subfield (6 clusters)" in two.printed
     one = default_run.json("plan.json")
@@ -114,7 +116,8 @@ def test_prompts_too_long_to_ask_are_counted_and_never_pass(
     finished = run(
         f"engine.max_model_len={middle}",
         "task.limit=10",
-        "verdict.rtol=100",
+        "model.baselines.canary.acc.none=0.3",  # prompts that are not sent score 0
+        "verdict.rtol=0.99",
         store="http://127.0.0.1:9",
     )
     assert "the server is unreachable" in finished.printed.partition("starting engine")[0]

@@ -28,7 +28,7 @@ def swept(sweep: Path, store: str, *overrides: str) -> subprocess.CompletedProce
             f"hydra.sweep.dir={sweep}",
             f"tracking.uri={store}",
             "task.limit=4",
-            "verdict.rtol=10",
+            "verdict.rtol=0.99",
             *overrides,
         ],
         cwd=sweep.parent,

@@ -96,7 +96,7 @@ def test_mlflow_has_the_points_by_name_and_the_killed_attempt_apart(
 
 
 def test_points_of_one_engine_start_it_once_and_a_refused_one_is_skipped(sweep: Swept) -> None:
-    asked = ("task.limit=2,4", "engine.max_model_len=1024,9999", "verdict.rtol=9")
+    asked = ("task.limit=2,4", "engine.max_model_len=1024,9999", "verdict.rtol=0.99")
     assert sweep.run(*asked).status == 4, sweep.printed  # inconclusive is worse than a refusal
     assert sweep.statuses() == [4, 1, 4, 1]
     assert sweep.printed.startswith(
@@ -155,7 +155,7 @@ def test_each_point_counts_its_own_drafted_tokens(sweep: Swept, text_data: Path)
 
 def test_one_interruption_finishes_the_point_and_stops_the_sweep(sweep: Swept) -> None:
     """Another one, meanwhile, changes nothing."""
-    process = sweep.start("task.limit=2,600", "verdict.rtol=9")
+    process = sweep.start("task.limit=2,600", "verdict.rtol=0.99")
     wait_for(lambda: "progress" in sweep.events(1))
     engine = worker_of(process).pid
     process.send_signal(signal.SIGINT)

@@ -50,6 +50,10 @@ def test_the_error_of_a_baseline() -> None:
         ({"value": 0.9, "samples": 8}, f"{KEY}.samples: needs {KEY}.n"),
         ({"value": 0.9, "stderr": -1}, f"{KEY}.stderr=-1: must be a number above 0"),
         ({"value": 0.9, "tolerance": 0}, f"{KEY}.tolerance=0: must be a number above 0"),
+        (
+            {"value": 0.3, "tolerance": 0.3},
+            f"{KEY}.tolerance=0.3: must be below the value of 0.3; otherwise a score of 0 passes",
+        ),
     ],
 )
 def test_a_baseline_that_cannot_be_meant_is_named(content: Any, said: str) -> None:

@@ -170,7 +170,8 @@ def test_what_the_numbers_leave_open_is_said_in_numbers(
     printed = capsys.readouterr().out
     assert re.search(
         r"the difference is \+0.5 points, and a drop of up to .* points is not ruled out \(95 %, "
-        r"one-sided\); about [\d,]+ questions are needed to decide\.",
+        r"one-sided\); without a drop, about [\d,]+ questions are needed to pass; with a drop of "
+        r"twice the margin, about [\d,]+ questions are needed to fail\.",
         printed,
     ), printed
 

@@ -133,7 +133,7 @@ def test_question_means_are_tested_as_the_rule_paired_does(
         each = f"{samples[0]} samples each"
     printed = capsys.readouterr().out
     assert f"Of 60 shared questions ({each}), {whole['worse']} got worse and " in printed
-    assert f"questions with {samples[1]} samples each are needed to decide" in printed
+    assert f"questions with {samples[1]} samples each are needed to pass" in printed
 
 
 def test_several_answers_show_a_drop_that_ends_with_3(

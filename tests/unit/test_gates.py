@@ -202,3 +202,8 @@ def test_weak_means_a_5_point_loss_passes_or_an_unchanged_stack_fails() -> None:
     assert gates.weak(gates.isclose(0.51, 0.05, 900), 0.51)  # fails 12.7 % of unchanged stacks
     assert not gates.weak(gates.isclose(0.765, 0.05, 1319), 0.765)
     assert not gates.weak(gates.not_worse(0.51, 0.05, 900), 0.51)
+
+
+def test_a_margin_that_no_drop_exceeds_neither_passes_nor_fails() -> None:
+    gate = gates.not_worse(0.04, 0.05, 100)
+    assert (gate.passes(0.0), gate.fails(0.0), gate.passes(1.0)) == (0, 0, 0)

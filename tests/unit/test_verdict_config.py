@@ -60,6 +60,17 @@ def test_a_metric_has_a_rule_of_its_own_from_the_command_line(compose: Compose) 
         (["verdict.margin=0"], "verdict.margin=0.0: must be a number above 0"),
         (["verdict.margin=nan"], "verdict.margin=nan"),
         (["verdict.rtol=-1"], "verdict.rtol=-1.0: must be a number, 0 or more"),
+        (["verdict.rtol=1"], "verdict.rtol=1.0: must be below 1; otherwise half the baseline"),
+        (["verdict.margin=2"], "verdict.margin=2.0: must be below 1, the largest drop of a score"),
+        (["++verdict.metrics.canary.acc.none.rtol=5"], "canary.acc.none.rtol=5.0: must be below 1"),
+        (
+            ["++verdict.metrics.canary.acc.none.margin=1"],
+            "verdict.metrics.canary.acc.none.margin=1.0: must be below 1, the largest drop of acc",
+        ),
+        (
+            ["++verdict.metrics.canary.bleu_max.none.margin=150"],
+            "must be below 100, the largest drop of bleu_max",
+        ),
         (["verdict.correction=bonferroni"], "must be one of holm, none"),
         (["verdict=numerics", REFERENCE, "verdict.numerics.p99=-1"], "verdict.numerics.p99=-1.0"),
         (
@@ -85,3 +96,12 @@ def test_what_is_not_legal_is_said_with_its_key(
     with pytest.raises(UserError) as refused:
         compose(*overrides)
     assert said in "\n".join(refused.value.problems)
+
+
+def test_a_metric_with_larger_scores_has_a_larger_margin(compose: Compose) -> None:
+    config = compose(
+        "++verdict.metrics.canary.bleu_max.none.margin=2",
+        "++verdict.metrics.canary.perplexity.none.margin=1.5",
+    )
+    assert settings(config.verdict, "canary", "bleu_max", "none").margin == 2
+    assert settings(config.verdict, "canary", "perplexity", "none").margin == 1.5

@@ -118,7 +118,7 @@ def test_the_verdict_says_whether_samples_or_questions_would_decide() -> None:
     verdict = paired(often, few, margin=0.07)
     assert verdict.status is Status.INCONCLUSIVE
     assert "questions with 2 samples each, or " in verdict.reason
-    assert "samples of each of these 150, are needed to decide" in verdict.reason
+    assert "samples of each of these 150, are needed to pass" in verdict.reason
     thirty = paired(often[:30], few[:14] + few[76:84] + few[-8:], margin=0.1)
     assert "more samples of only 30 questions in this run are not enough" in thirty.reason
 
@@ -128,7 +128,7 @@ def test_not_worse_bets_on_question_means() -> None:
     assert (metric.status, metric.test) == (Status.PASSED, drops.BETTING)
     assert only(not_worse(WORSE, Baseline(0.625))).status is Status.FAILED
     said = beneath(only(not_worse(SOUND, Baseline(0.64), margin=0.06)))
-    assert "questions with 4 samples each decide at this margin" in said
+    assert "questions with 4 samples each pass a run without a drop" in said
 
 
 def test_where_less_is_better_a_gain_is_a_drop() -> None:

@@ -71,7 +71,9 @@ def judged(
         (ASKED,),
         rule,
         own,
-        Against(USED, Outcome(State.COMPLETED, tasks=(theirs,)), reference, {"t": None}, noise=noise),
+        Against(
+            USED, Outcome(State.COMPLETED, tasks=(theirs,)), reference, {"t": None}, noise=noise
+        ),
     )
 
 

@@ -127,8 +127,10 @@ def test_what_is_neither_is_inconclusive_and_says_how_many_samples_would_decide(
     assert verdict.exit_status == 4
     assert metric.status is Status.INCONCLUSIVE
     assert metric.detectable is not None and 0.01 < metric.detectable < 0.025
-    assert metric.samples_to_decide is not None and metric.samples_to_decide > 900
-    assert f"{metric.samples_to_decide:,} samples are needed to decide" in metric.reason
+    assert metric.samples_to_pass is not None and metric.samples_to_pass > 900
+    assert metric.samples_to_fail is not None and metric.samples_to_fail > 900
+    assert f"{metric.samples_to_pass:,} samples are needed to pass" in metric.reason
+    assert f"{metric.samples_to_fail:,} samples are needed to fail" in metric.reason
     assert f"detectable drop {metric.detectable:.4f} (80 % power)" in beneath(metric)
 
 

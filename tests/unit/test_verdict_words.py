@@ -22,14 +22,15 @@ JUDGED = MetricVerdict(
     task="t", metric="acc", filter="none", status=Status.INCONCLUSIVE, value=0.5, stderr=0.01,
     interval=(0.48, 0.52), n=900, baseline=0.51, difference=-0.01, reason="why", rule="paired",
     test="exact McNemar", drop=0.01, p=0.03, p_adjusted=0.06, margin=0.02, upper=0.024,
-    detectable=0.019, samples_to_decide=1200, clusters=30,
+    detectable=0.019, samples_to_pass=1200, samples_to_fail=950, clusters=30,
     evidence="30 samples worse, 21 better; clustered by subject (30 clusters)",
 )  # fmt: skip
 SAID = (
     "exact McNemar, one-sided p = 0.03 (0.06 after Holm correction); "
     "drop +0.0100 (95 % upper bound +0.0240, margin 0.02); "
     "detectable drop 0.0190 (80 % power); "
-    "about 1,200 samples decide at this margin with 80 % power; "
+    "about 1,200 samples pass a run without a drop and about 950 samples fail a drop of twice the "
+    "margin (80 % power); "
     "30 samples worse, 21 better; clustered by subject (30 clusters)"
 )
 
@@ -43,7 +44,7 @@ def test_everything_that_a_test_found_is_in_one_sentence() -> None:
 
 
 def test_a_failure_asks_for_no_more_samples() -> None:
-    assert "samples decide" not in beneath(replace(JUDGED, status=Status.FAILED))
+    assert "80 % power); about" not in beneath(replace(JUDGED, status=Status.FAILED))
 
 
 def test_a_bound_that_is_none_is_said() -> None:
@@ -57,7 +58,7 @@ def test_the_originals_rule_says_what_it_would_have_seen() -> None:
         "detectable drop 0.0190 (80 % power); "
         "with 1,200 samples, a run without a drop passes with 95 % probability"
     )
-    assert beneath(replace(plain, detectable=None, samples_to_decide=None)) == ""
+    assert beneath(replace(plain, detectable=None, samples_to_pass=None)) == ""
 
 
 def test_the_report_names_the_reference_and_the_evidence(
