@@ -29,6 +29,9 @@ ENOUGH = 20
 # Root mean square, in nats, that no correct stack reaches: ten times the largest value published
 # for a healthy bfloat16 pair (0.031).
 GROSS = 0.3
+# Noise in float32 is so small that another correct stack may have several times as much. A mean
+# square of 1e-8, or a divergence of that size, is what float32 leaves in any model (in nats: 1e-4).
+NEGLIGIBLE = 1e-8
 TEST = "t tests of the differences and of their logarithms"
 
 
@@ -157,7 +160,9 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
             None,
         )
     values = [getattr(each, name) for each in found.own.by_question.values()]
-    levels = [getattr(noise.by_question[key], name) for key in found.own.by_question]
+    levels = [
+        max(getattr(noise.by_question[key], name), NEGLIGIBLE) for key in found.own.by_question
+    ]
     result = excess(values, levels, factor)
     ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
     if result.exceeds:

@@ -1,4 +1,4 @@
-"""verdict=replay with real engines: the same answers again, and how much their probabilities moved."""
+"""verdict=replay with real engines: the same answers again, and how their probabilities moved."""
 
 from __future__ import annotations
 

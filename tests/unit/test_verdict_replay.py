@@ -127,6 +127,12 @@ def test_noise_that_is_the_reference_itself_is_none() -> None:
     assert "add one with another batch size" in verdict.metrics[0].reason
 
 
+def test_differences_of_float32_are_not_judged_by_their_tiny_noise() -> None:
+    tiny = [Noise("same", stack(0.0)), Noise("window", stack(1e-7, 1))]
+    assert judged(stack(1e-5, 2), noise=tiny).status is Status.PASSED
+    assert judged(stack(1e-3, 2), noise=tiny).status is Status.FAILED
+
+
 def test_noise_of_other_questions_says_nothing_about_these() -> None:
     half = [Noise("same", stack(0.0)), Noise("loud", stack(0.05, 1, n=30))]
     verdict = judged(stack(0.0), noise=half)
