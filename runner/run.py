@@ -208,7 +208,7 @@ def perform(
             terminal.show_gates(out, plan, outcome, verdict)
             terminal.show_feeding(out, outcome)
             terminal.show_reports(out, files.report, files.report_html)
-            if verdict.reference is not None:
+            if verdict.reference is not None and plan.replay is None:
                 both = shlex.join([verdict.reference.directory, str(files.path)])
                 out.print(f"compare: python -m runner.compare {both}")
     if config.tracking.enabled:

@@ -59,8 +59,8 @@ def read_side(name: str, directory: Path) -> Side:
     """Read everything about a run except its samples.
 
     Raises:
-        UserError: if there is no run, one that ended before it measured anything, or one whose
-            files cannot be read.
+        UserError: if there is no run, one that ended before it measured anything, a replay, or one
+            whose files cannot be read.
     """
     files = RunDirectory(directory)
     if not files.plan.is_file():
@@ -68,10 +68,16 @@ def read_side(name: str, directory: Path) -> Side:
     if not files.outcome.is_file():
         raise UserError(f"{name}: the run measured nothing ({files.outcome.name} is missing)")
     try:
+        plan = _plan(files.plan)
+        if plan.replay is not None:
+            raise UserError(
+                f"{name}: the run is a replay, whose answers are those of another run; its own "
+                f"report says how it differs ({files.report})"
+            )
         return Side(
             name=name,
             files=files,
-            plan=_plan(files.plan),
+            plan=plan,
             outcome=read_json(files.outcome, Outcome),
             verdict=_read(files.verdict, Verdict),
             environment=_read(files.environment, Environment),

@@ -74,7 +74,7 @@ def _of_question(first: Sample, second: Sample, near_tie: float) -> Difference |
         for each in second.rows or (second,)
     ]
     known = [each for each in found if each is not None]
-    return _merged(known) if len(known) == len(found) == len(before) else None
+    return _merged(known) if len(known) == len(found) else None
 
 
 def of_samples(first: Sample, second: Sample, near_tie: float) -> Difference | None:

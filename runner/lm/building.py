@@ -44,7 +44,7 @@ def build_requests(
             for leaf in task.leaves.values():
                 leaf.build_all_requests = already_built
             problems += _unaskable(task)
-            problems += _equal_samples(task)
+            problems += _equal_samples(task) if plan.replay is None else []
             problems += refused_settings(lm, task.requests.values())
             problems += hidden_images(task.requests.values(), plan.engine_args.get("max_images"))
         except UserError as error:

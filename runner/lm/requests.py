@@ -191,6 +191,11 @@ class Requests:
                 "can be extended by an answer's tokens; use verdict.replay.way=decode"
             )
         tokens = read_script(replay.samples).of(self.name, number)
+        if len(tokens) < (request.repeats or 1):
+            raise UserError(
+                f"task.samples={self._evaluation.samples}: the reference run has fewer answers to "
+                f"document {number} of {self.name} ({len(tokens)}); set as many as it has"
+            )
         request.args[1].update({SETTINGS[replay.way]: tokens, "do_sample": False})
         request.args[1]["temperature"] = 0.0
 

@@ -160,8 +160,9 @@ def show_plan(out: Console, plan: Plan, memory: str, against: ReferenceUsed | No
     if against is not None:
         table.add_row("reference", reference(against))
     out.print(table, soft_wrap=False)
-    out.print("\nEquivalent lm-eval command:")
-    out.print(lm_eval_command(plan))
+    if plan.replay is None:  # lm-eval can't make an engine generate given answers
+        out.print("\nEquivalent lm-eval command:")
+        out.print(lm_eval_command(plan))
 
 
 def show_prospect(out: Console, requests: dict[str, int], unchecked: list[str]) -> None:

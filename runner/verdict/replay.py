@@ -43,6 +43,7 @@ class _Measured:
     runs, the base is the one that is nearest to the reference run, ideally of the same stack.
     """
 
+    base: str
     own: Differences
     noise: dict[str, Differences]
 
@@ -68,10 +69,7 @@ def judge(
     config: VerdictConfig,
     against: Against | None,
 ) -> MetricVerdict:
-    """Return the verdict `replay` of the task; its value is the judged difference, in nats.
-
-    For the mean square, the unit is nats².
-    """
+    """Return the verdict `replay` of the task; its value is the RMS difference, in nats."""
     lonely = unpaired(pairing, limited)
     own = [second for _, second in pairing.pairs]
     noise = against.noise if against is not None else ()
@@ -97,7 +95,7 @@ def judge(
         metric=METRIC,
         filter="none",
         status=status,
-        value=found.own.mean(found.statistic) if found.own.by_question else None,
+        value=math.sqrt(found.own.mean("squared")) if found.own.by_question else None,
         stderr=None,
         interval=None,
         n=len(found.own.by_question),
@@ -133,11 +131,11 @@ def _measured(
     replays = {each.name: compared(reference, each.samples) for each in noise}
     replays = {name: each for name, each in replays.items() if each.by_question}
     if len(replays) < 2:
-        return _Measured(compared(reference, own), replays)
+        return _Measured("the reference run", compared(reference, own), replays)
     nearest = min(replays, key=lambda name: replays[name].mean("squared"))
     samples = {each.name: each.samples for each in noise}
     others = {n: compared(samples[nearest], samples[n]) for n in replays if n != nearest}
-    return _Measured(compared(samples[nearest], own), others)
+    return _Measured(nearest, compared(samples[nearest], own), others)
 
 
 def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | None]:
@@ -204,7 +202,7 @@ def _gross(own: Differences) -> tuple[Status, str, Excess | None]:
 def _evidence(found: _Measured) -> str:
     if not found.own.by_question:
         return ""
-    parts = [_said(found.own)]
+    parts = [f"difference from {found.base}: {_said(found.own)}"]
     parts += [f"noise ({name}): {_said(each)}" for name, each in found.noise.items()]
     return "; ".join(parts)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +44,6 @@ def noise(replay: Run) -> str:
 
 def without_bias(directory: Path) -> Path:
     """The canary with its q/k/v biases zeroed."""
-    import shutil
-
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(WEIGHTS, directory)
@@ -76,6 +77,15 @@ def test_answers_are_those_of_the_reference_and_have_no_scores(
     assert finished.json("outcome.json")["tasks"][0]["metrics"] == []
     assert "noise" in judged(finished)["evidence"]
     assert "× the noise" in finished.report
+    assert "lm-eval command" not in finished.report
+    compared = subprocess.run(
+        [sys.executable, "-m", "runner.compare", default_run.directory, finished.directory],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compared.returncode == 1
+    assert "the run is a replay" in compared.stderr
 
 
 def test_a_dropped_bias_fails_with_a_hundred_questions(
@@ -93,7 +103,7 @@ def test_transformers_and_a_server_of_the_run_s_own_are_within_the_noise(
     for engine in ("transformers", "served"):
         finished = replay(noise, f"engine={engine}")
         assert finished.status == 0, finished.printed
-        assert judged(finished)["value"] < 1e-6
+        assert judged(finished)["value"] < 1e-4
 
 
 def test_text_in_one_prefill_step(run: Run, ask_text: tuple[str, ...], text_run: Finished) -> None:
@@ -109,5 +119,5 @@ def test_text_in_one_prefill_step(run: Run, ask_text: tuple[str, ...], text_run:
     found = {each["task"]: each for each in finished.json("verdict.json")["metrics"]}
     assert found.keys() == {"gsm8k", "ceval-valid_accountant"}
     for metric in found.values():
-        assert metric["n"] == 8 and metric["value"] < 1e-8
+        assert metric["n"] == 8 and metric["value"] < 1e-4
         assert "too few questions: 8" in metric["reason"]

@@ -113,8 +113,12 @@ def test_questions_are_merged_over_filters_and_repeats() -> None:
     assert found.mean("absolute") == pytest.approx(0.2)
     (only,) = found.by_question.values()
     assert only.tokens == 2
-    fewer = differences([(twice(-1.0, -1.0), twice(-1.0))], NEAR)
-    assert (fewer.left_out, len(fewer.by_question)) == (1, 0)
+    fewer = differences(
+        [(twice(-1.0, -1.0), twice(-1.3))], NEAR
+    )  # of two answers, one was replayed
+    assert fewer.mean("absolute") == pytest.approx(0.3)
+    more = differences([(twice(-1.0), twice(-1.0, -1.0))], NEAR)
+    assert (more.left_out, len(more.by_question)) == (1, 0)
 
 
 def test_candidates_survive_packing() -> None:
