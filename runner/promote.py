@@ -7,16 +7,18 @@ import datetime
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from runner.channel.sender import GiveAlias
+from runner.channel.sender import FindNoise, GiveAlias
+from runner.digest import digest_path
 from runner.errors import UserError
 from runner.messages import complain, warn
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.reference import locating, standing
-from runner.reference.reading import incomplete
+from runner.reference.reading import incomplete, read
 from runner.report import terminal
 from runner.rundir import RunDirectory, read_json
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, Status
@@ -30,6 +32,10 @@ HELP = """\
 Sets an alias for a run in MLflow, so that everyone who uses this MLflow store can refer to it.
 To compare later runs with it, use verdict=paired verdict.reference=baseline@MODEL/TASK. A run
 that had the alias before loses it.
+
+With --noise, the run also gets noise runs: replays of it on correct stacks. A later
+verdict=replay verdict.reference=baseline@MODEL/TASK judges by them. They stay with the run until
+you give others.
 
 Exit status: 0 done · 1 rejected, with the reason · 2 MLflow failed
              130 interrupted
@@ -55,7 +61,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="promote a run that FAILED, is INCONCLUSIVE, partial (task.limit) or incomplete",
+        help="promote a run that FAILED, is partial (task.limit) or incomplete, or store a noise "
+        "run that FAILED or is of another model",
+    )
+    parser.add_argument(
+        "--noise",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="replays of RUN on correct stacks (verdict=replay verdict.reference=RUN): run "
+        "directories or MLflow run ids; they replace those stored before",
     )
     try:
         given = parser.parse_args(arguments)
@@ -63,9 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE_ERROR if error.code else 0
     try:
         with Courier() as courier:
-            return promote(given.run, given.alias, given.uri, given.force, courier)
+            return promote(given.run, given.alias, given.uri, given.force, courier, given.noise)
     except UserError as error:
-        complain(UserError(*(line.replace(f"{locating.KEY}=", "") for line in error.problems)))
+        complain(UserError(*(line.removeprefix(f"{locating.KEY}=") for line in error.problems)))
         return USAGE_ERROR
     except NotSent as error:
         complain(UserError(f"MLflow did not set the alias: {error}"))
@@ -79,11 +94,19 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> int:
-    """Set the alias and print which run it points to.
+def promote(
+    name: str,
+    alias: str,
+    uri: str,
+    force: bool,
+    courier: Courier,
+    noise: Sequence[str] = (),
+) -> int:
+    """Set the alias, store the noise runs, and print which run the alias points to.
 
     Raises:
-        UserError: if the run is not in MLflow, cannot be a reference, or needs --force.
+        UserError: if a run is not in MLflow, cannot be a reference or a noise run, or needs
+            --force.
         NotSent: if MLflow does not set it.
     """
     if not NAME.fullmatch(alias):
@@ -101,6 +124,12 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
             "missing); upload it with python -m runner.sync"
         )
     doubts = _doubts(files)
+    plan: Plan = read_json(files.plan, Plan)
+    if plan.replay is not None:
+        raise UserError(
+            f"{name}: the run is a replay, whose answers are those of another run; promote the run "
+            f"that it replayed, and add --noise {name} if this one ran on a correct stack"
+        )
     if doubts and not force:
         raise UserError(
             *(f"{name}: {line}" for line in doubts),
@@ -109,10 +138,11 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
         )
     for line in doubts:
         warn(f"{name}: {line}; promoted anyway (--force)")
-    plan: Plan = read_json(files.plan, Plan)
+    noise_ids = _noise(noise, name, files, uri, force, courier) if noise else ()
     tasks = [each.task for each in plan.evaluations]
     since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-    given = GiveAlias(uri, located.run_id, alias, plan.model, tuple(tasks), since)
+    given = GiveAlias(uri, located.run_id, alias, plan.model, tuple(tasks), since, noise_ids)
+    stored = noise_ids or courier.ask(FindNoise(uri, located.run_id), locating.LOOKUP_S)
     before = courier.ask(given, locating.LOOKUP_S)
     outcome: Outcome = read_json(files.outcome, Outcome)
     parts = {each.task: each for each in outcome.tasks if each.partial}
@@ -123,7 +153,63 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
         out.print(f"{alias}@{plan.model}/{task} is now run {located.run_id}{said}")
     for run_id in before:
         out.print(f"run {run_id} no longer has this alias")
+    if stored:
+        kept = "" if noise_ids else " (stored before; --noise replaces them)"
+        out.print(f"noise runs for verdict=replay: {', '.join(stored)}{kept}")
     return 0
+
+
+def _noise(
+    names: Sequence[str],
+    reference: str,
+    files: RunDirectory,
+    uri: str,
+    force: bool,
+    courier: Courier,
+) -> tuple[str, ...]:
+    """The MLflow run ids of the noise runs, each once.
+
+    Raises:
+        UserError: with a line for each run that can't be one.
+    """
+    problems: list[str] = []
+    found: dict[str, None] = {}
+    plan: Plan = read_json(files.plan, Plan)
+    digest = digest_path(files.samples)
+    for name in names:
+        option = f"--noise={name}"
+        try:
+            run = read(name, locating.locate(name, uri, courier, "--noise"), "--noise")
+        except UserError as error:
+            problems += error.problems
+            continue
+        doubts = (
+            standing.judged(run.used.status),
+            standing.other_model(run.used.model, plan.model, run.weights, plan.weights),
+        )
+        doubt = " and ".join(filter(None, doubts))
+        if run.replayed != digest:
+            problems.append(
+                f"{option}: the run is not a replay of {reference}; run verdict=replay "
+                f"verdict.reference={reference} on a correct stack, and give that run"
+            )
+        elif run.used.run_id is None:
+            problems.append(
+                f"{option}: not recorded in MLflow, which stores noise runs; upload it with "
+                "python -m runner.sync"
+            )
+        elif doubt and not force:
+            problems.append(
+                f"{option}: the run {doubt}; give a run on a stack that is known to be correct, or "
+                "use --force if this one is"
+            )
+        else:
+            if doubt:
+                warn(f"{option}: the run {doubt}; used anyway (--force)")
+            found[run.used.run_id] = None
+    if problems:
+        raise UserError(*problems)
+    return tuple(found)
 
 
 def _doubts(files: RunDirectory) -> list[str]:

@@ -80,6 +80,16 @@ class GiveAlias(Request[tuple[str, ...]]):
     model: str
     tasks: tuple[str, ...]
     since: str
+    # Runs to store as the run's noise runs; if there are none, those stored before stay.
+    noise: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FindNoise(Request[tuple[str, ...]]):
+    """Find the noise runs that are stored with a run; the result is their ids."""
+
+    uri: str
+    run_id: str
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,7 @@ REQUESTS: Codec[Request[Result]] = Codec(
         "send_summary": SendSummary,
         "find_alias": FindAlias,
         "give_alias": GiveAlias,
+        "find_noise": FindNoise,
         "download": Download,
     },
 )

@@ -39,8 +39,8 @@ class NumericsConfig:
 class ReplayConfig:
     """Limits of the differences that a replay measures, in units of the noise."""
 
-    noise: list[str] = field(default_factory=list)
-    """Replays of the same reference run on correct stacks: directories or MLflow run ids."""
+    noise: list[str] | None = field(default_factory=list)
+    """Replays on correct stacks; []: those that MLflow stores with the reference; null: none."""
     factor: float = 3.0
     """Largest difference that passes, as a multiple of the noise."""
     way: str = "decode"

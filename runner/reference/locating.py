@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner import secrecy
-from runner.channel.sender import Download, FindAlias
+from runner.channel.sender import Download, FindAlias, FindNoise
 from runner.errors import UserError, cause
 from runner.rundir import RunDirectory
 from runner.tracking.courier import Courier
@@ -42,10 +42,14 @@ class Alias:
 
 @dataclass(frozen=True)
 class Located:
-    """A run's local directory, and its MLflow run id if it has one."""
+    """A run's local directory, and its MLflow run id if it has one.
+
+    `uri` is the MLflow store that it was copied from; empty if the user gave a directory.
+    """
 
     directory: Path
     run_id: str | None = None
+    uri: str = ""
 
 
 def locate(name: str, uri: str, courier: Courier, key: str = KEY) -> Located:
@@ -76,7 +80,7 @@ def locate(name: str, uri: str, courier: Courier, key: str = KEY) -> Located:
             run_id = courier.ask(FindAlias(uri, alias.name, alias.model, alias.task), LOOKUP_S)
             if not RUN_ID.fullmatch(run_id):  # it names a directory of the cache
                 raise UserError(f"{key}={name}: MLflow returned an invalid run id ({run_id!r})")
-        return Located(_fetched(run_id, uri, courier), run_id)
+        return Located(_fetched(run_id, uri, courier), run_id, uri)
     except NotSent as error:
         raise UserError(
             f"{key}={name}: MLflow at tracking.uri={secrecy.shown_address(uri)} has no such run, "
@@ -87,6 +91,26 @@ def locate(name: str, uri: str, courier: Courier, key: str = KEY) -> Located:
         raise UserError(
             f"{key}={name}: cannot store its files ({cause(error)}); set XDG_CACHE_HOME to another "
             "directory"
+        ) from error
+
+
+def stored_noise(located: Located, courier: Courier) -> tuple[str, ...]:
+    """Return the ids of the noise runs that MLflow stores with a run.
+
+    A directory is used without MLflow, so it has none.
+
+    Raises:
+        UserError: if MLflow cannot be asked.
+    """
+    if not located.uri or located.run_id is None:
+        return ()
+    try:
+        return courier.ask(FindNoise(located.uri, located.run_id), LOOKUP_S)
+    except NotSent as error:
+        raise UserError(
+            f"{KEY}: MLflow at tracking.uri={secrecy.shown_address(located.uri)} did not return "
+            f"the noise runs of run {located.run_id} ({error}); list them in "
+            "verdict.replay.noise, or set it to null to use none"
         ) from error
 
 

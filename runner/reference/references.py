@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runner.config.schema import RunConfig
 from runner.digest import digest_path
@@ -10,7 +10,7 @@ from runner.errors import UserError
 from runner.evidence.samples import read_samples
 from runner.messages import warn
 from runner.plan import Plan, ReplayPlan
-from runner.reference.locating import locate
+from runner.reference.locating import Located, locate, stored_noise
 from runner.reference.reading import Reference, misfits, read
 from runner.tracking.courier import Courier
 from runner.verdict import Against
@@ -64,10 +64,29 @@ def find(config: RunConfig, courier: Courier) -> References | None:
     name, uri = config.verdict.reference, config.tracking.uri
     if not name:
         return None
-    return References(
-        read(name, locate(name, uri, courier)),
-        tuple(
-            read(each, locate(each, uri, courier, NOISE), NOISE)
-            for each in config.verdict.replay.noise
-        ),
-    )
+    located = locate(name, uri, courier)
+    run = read(name, located)
+    noise = _noise(config, name, located, courier) if config.verdict.rule == "replay" else ()
+    used = replace(run.used, noise=tuple(each.used for each in noise))
+    return References(replace(run, used=used), noise)
+
+
+def _noise(
+    config: RunConfig, name: str, located: Located, courier: Courier
+) -> tuple[Reference, ...]:
+    """The noise runs that the configuration lists, else those stored with the reference run."""
+    listed, uri = config.verdict.replay.noise, config.tracking.uri
+    if listed is None:
+        return ()
+    names = listed or stored_noise(located, courier)
+    try:
+        return tuple(read(each, locate(each, uri, courier, NOISE), NOISE) for each in names)
+    except UserError as error:
+        if listed:
+            raise
+        raise UserError(
+            *error.problems,
+            f"{NOISE}: these runs are stored with {name}; to store others, promote it again with "
+            f"python -m runner.promote {located.run_id} --noise RUN ...; for this run, list others "
+            f"in {NOISE}, or set it to null to use none",
+        ) from error

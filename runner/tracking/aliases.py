@@ -4,6 +4,9 @@ The tag `alias.baseline` of a run holds `model/task+task`: the tasks that the ru
 belongs to one run a model and task: who is promoted takes it from who had it. Two people who
 promote at one moment may leave it with two; a look-up then fails until one is promoted again.
 
+The tag `noise_runs` holds the ids of its noise runs: replays of it on correct stacks
+(`verdict=replay`). It belongs to the run, not to one of its aliases.
+
 All this runs in the process that imports MLflow (runner/tracking/sender.py).
 """
 
@@ -12,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from runner.channel.sender import Download, FindAlias, GiveAlias
+from runner.channel.sender import Download, FindAlias, FindNoise, GiveAlias
 from runner.errors import UserError
 
 PREFIX = "alias."
 SINCE = "alias_since."
+NOISE = "noise_runs"
 
 
 def find_alias(wanted: FindAlias) -> str:
@@ -52,7 +56,11 @@ def find_alias(wanted: FindAlias) -> str:
 def give_alias(given: GiveAlias) -> tuple[str, ...]:
     """Give the run the alias for the model and tasks; return the ids of the runs that lose it.
 
-    The new bearer is named first: at no moment is there none.
+    The new bearer is named first: at no moment is there none. Its noise runs are stored before
+    that, so whoever finds the alias finds them as well.
+
+    Raises:
+        UserError: if a noise run is not in this store.
     """
     client, run_id, name = _client(given.uri), given.run_id, given.name
     model, tasks = given.model, given.tasks
@@ -61,6 +69,9 @@ def give_alias(given: GiveAlias) -> tuple[str, ...]:
         for run, its_model, theirs in _bearers(client, name)
         if its_model == model and run.info.run_id != run_id and not set(tasks).isdisjoint(theirs)
     ]
+    if given.noise:
+        _require(client, given.noise)
+        client.set_tag(run_id, NOISE, ",".join(given.noise))
     client.set_tag(run_id, f"{SINCE}{name}", given.since)
     client.set_tag(run_id, f"{PREFIX}{name}", f"{model}/{'+'.join(tasks)}")
     for run, theirs in before:
@@ -71,6 +82,12 @@ def give_alias(given: GiveAlias) -> tuple[str, ...]:
             client.delete_tag(run.info.run_id, f"{PREFIX}{name}")
             client.delete_tag(run.info.run_id, f"{SINCE}{name}")
     return tuple(str(run.info.run_id) for run, _ in before)
+
+
+def find_noise(wanted: FindNoise) -> tuple[str, ...]:
+    """Return the ids of the noise runs that are stored with the run."""
+    stored = _client(wanted.uri).get_run(wanted.run_id).data.tags.get(NOISE, "")
+    return tuple(stored.split(",")) if stored else ()
 
 
 def download(files: Download) -> tuple[str, ...]:
@@ -90,6 +107,24 @@ def download(files: Download) -> tuple[str, ...]:
     for name in found:
         client.download_artifacts(run_id, name, str(files.directory))
     return found
+
+
+def _require(client: Any, run_ids: Iterable[str]) -> None:
+    """Refuse runs that others who use this store could not find."""
+    from mlflow.exceptions import MlflowException
+
+    for run_id in run_ids:
+        try:
+            there = client.get_run(run_id).info.lifecycle_stage != "deleted"
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            there = False
+        if not there:
+            raise UserError(
+                f"--noise: run {run_id} is not in the MLflow store of the reference run, or is "
+                "deleted there; replay the reference run again with tracking.uri set to that store"
+            )
 
 
 def _client(uri: str) -> Any:

@@ -31,6 +31,7 @@ from runner.channel.sender import (
     Download,
     Failed,
     FindAlias,
+    FindNoise,
     GiveAlias,
     OpenStore,
     Refused,
@@ -45,7 +46,7 @@ from runner.hubs import reason
 from runner.present.mlflow_link import linked
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.tracking import views
-from runner.tracking.aliases import download, find_alias, give_alias
+from runner.tracking.aliases import download, find_alias, find_noise, give_alias
 from runner.tracking.names import in_name
 from runner.tracking.records import KEY, MLFLOW_STATUS, Record, read_record
 from runner.tracking.store import SQLITE, client_of, remove_unfinished
@@ -255,6 +256,8 @@ def _result(request: Request[Result]) -> Result:
             return find_alias(request)
         case GiveAlias():
             return give_alias(request)
+        case FindNoise():
+            return find_noise(request)
         case Download():
             return download(request)
     raise TypeError(f"no request: {request!r}")

@@ -28,14 +28,20 @@ def beneath(metric: MetricVerdict) -> str:
 
 
 def reference(used: ReferenceUsed) -> str:
-    """Describe the reference run."""
+    """Describe the reference run and its noise runs."""
     run = f", MLflow run {used.run_id}" if used.run_id else ""
     judged = f", verdict {used.status}" if used.status else ""
     place = f"; {used.directory}" if used.directory != used.name else ""
+    noise = "; noise runs: " + ", ".join(map(_noise, used.noise)) if used.noise else ""
     return (
         f"{used.name}: {used.model} on {used.platform} ({used.layout}){judged}{run}; fingerprints: "
-        f"engine {used.engine_fingerprint}, evaluation {used.evaluation_fingerprint}{place}"
+        f"engine {used.engine_fingerprint}, evaluation {used.evaluation_fingerprint}{place}{noise}"
     )
+
+
+def _noise(used: ReferenceUsed) -> str:
+    run = f"MLflow run {used.run_id}, " if used.run_id not in (None, used.name) else ""
+    return f"{used.name} ({run}{used.platform}, {used.layout})"
 
 
 def _samples(metric: MetricVerdict) -> list[str]:

@@ -85,7 +85,7 @@ def judge(
     return Verdict(
         status,
         reason,
-        describe(config),
+        describe(config, len(against.noise) if against is not None else 0),
         metrics,
         0 if excused else EXIT_STATUS[status],
         against.used if against is not None else None,
@@ -103,8 +103,8 @@ def _origin(
     return origins.get(metric.task, {}).get(metric.metric, {}).get(metric.filter, "")
 
 
-def describe(config: VerdictConfig) -> str:
-    """Describe the run's rule in one line."""
+def describe(config: VerdictConfig, noise_runs: int) -> str:
+    """Describe the run's rule in one line; `noise_runs` is the number of replays to judge by."""
     allowed = f", {ALLOW}=true" if config.allow_partial else ""
     allowed += f", {degenerate.ALLOW}=true" if config.allow_degenerate else ""
     allowed += f", {cut.ALLOW}=true" if config.allow_cut else ""
@@ -117,7 +117,7 @@ def describe(config: VerdictConfig) -> str:
         said = ", ".join(f"{name} {limit:g}" for name, limit in named if limit is not None)
         return f"numerics: log-probability shift from the reference run within {said}{allowed}"
     if config.rule == "replay":
-        return replay.describe(config)
+        return replay.describe(config, noise_runs)
     other = (
         "the baseline" if config.rule == "not_worse" else "the reference run on the same samples"
     )

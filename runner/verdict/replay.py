@@ -110,12 +110,12 @@ def judge(
     )
 
 
-def describe(config: VerdictConfig) -> str:
-    """Describe the rule in one line."""
+def describe(config: VerdictConfig, noise_runs: int) -> str:
+    """Describe the rule in one line; `noise_runs` is the number of replays to judge by."""
+    replays = "1 replay" if noise_runs == 1 else f"{noise_runs} replays"
     return (
         "replay: log-probabilities along the reference run's answers; differences of at most "
-        f"{config.replay.factor:g} × the noise of {len(config.replay.noise)} replays on correct "
-        "stacks"
+        f"{config.replay.factor:g} × the noise of {replays} on correct stacks"
     )
 
 
@@ -154,7 +154,7 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
         return (
             Status.INCONCLUSIVE,
             "the noise runs have exactly the reference's log-probabilities; add one with another "
-            "batch size, dtype or parallel layout to verdict.replay.noise",
+            "batch size, dtype or parallel layout",
             None,
         )
     values = [getattr(each, name) for each in found.own.by_question.values()]
@@ -194,7 +194,9 @@ def _gross(own: Differences) -> tuple[Status, str, Excess | None]:
     return (
         Status.INCONCLUSIVE,
         f"RMS difference of {size:.2g} nats, but it is not known how much correct stacks differ: "
-        "replay the same reference on correct stacks, and list these runs in verdict.replay.noise",
+        "replay the same reference on correct stacks, and list these runs in verdict.replay.noise, "
+        "or store them with the reference (python -m runner.promote REFERENCE --noise RUN ...) and "
+        "refer to it by alias or MLflow run id",
         None,
     )
 

@@ -89,7 +89,10 @@ class MetricVerdict:
 
 @dataclass(frozen=True)
 class ReferenceUsed:
-    """The reference run of a verdict: its name, location and configuration."""
+    """The reference run of a verdict: its name, location and configuration.
+
+    `noise` are the replays of it that `replay` judges by.
+    """
 
     name: str
     directory: str
@@ -100,6 +103,7 @@ class ReferenceUsed:
     engine_fingerprint: str
     evaluation_fingerprint: str
     status: str
+    noise: tuple[ReferenceUsed, ...] = ()
 
 
 @dataclass(frozen=True)

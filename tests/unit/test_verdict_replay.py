@@ -115,6 +115,13 @@ def test_without_noise_nothing_passes_and_only_gross_differences_fail() -> None:
     assert "no correct stack exceeds 0.3" in gross.metrics[0].reason
 
 
+def test_the_rule_counts_the_noise_runs_that_it_used() -> None:
+    """Those stored with the reference run are not in the configuration."""
+    rule = replace(RULE, replay=ReplayConfig())
+    assert "3 × the noise of 2 replays on" in judged(stack(0.0), rule=rule).rule
+    assert "3 × the noise of 1 replay on" in judged(stack(0.0), noise=NOISE[1:], rule=rule).rule
+
+
 def test_with_one_noise_run_the_mean_square_is_judged() -> None:
     one = NOISE[1:]
     assert judged(stack(0.05, 2, top=False), noise=one).status is Status.PASSED
