@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="promote a run that FAILED, is INCONCLUSIVE, partial (task.limit) or incomplete",
+        help="promote a run that FAILED, is partial (task.limit) or incomplete",
     )
     try:
         given = parser.parse_args(arguments)
@@ -104,8 +104,8 @@ def promote(name: str, alias: str, uri: str, force: bool, courier: Courier) -> i
     if doubts and not force:
         raise UserError(
             *(f"{name}: {line}" for line in doubts),
-            "promote a complete run that PASSED or is UNJUDGED; or use --force, but then runs "
-            "compared with this one need verdict.allow_reference=true to pass",
+            "to promote it anyway, use --force (against a run that FAILED, others pass only with "
+            "verdict.allow_reference=true)",
         )
     for line in doubts:
         warn(f"{name}: {line}; promoted anyway (--force)")
