@@ -133,8 +133,8 @@ def promote(
     if doubts and not force:
         raise UserError(
             *(f"{name}: {line}" for line in doubts),
-            "promote a complete run that PASSED or is UNJUDGED; or use --force, but then runs "
-            "compared with this one need verdict.allow_reference=true to pass",
+            "to promote it anyway, use --force (against a run that FAILED, others pass only with "
+            "verdict.allow_reference=true)",
         )
     for line in doubts:
         warn(f"{name}: {line}; promoted anyway (--force)")

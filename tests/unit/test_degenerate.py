@@ -373,7 +373,7 @@ def test_the_report_names_kind_number_share_and_an_example() -> None:
         ({"empty": 6}, False, 0),
         ({"empty": 60}, False, 1),
         ({"empty": 60}, True, 0),
-        ({"empty": 60, "not_a_number": 1}, True, 1),
+        ({"empty": 60, "not_a_number": 1}, True, 2),
     ],
 )
 def test_a_run_that_such_answers_kept_from_passing_is_promoted_by_force_only(
