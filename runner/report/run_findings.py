@@ -53,7 +53,10 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     found += [*repeats(outcome), *limited(outcome), *troubles]
     if outcome.tasks and not troubles:
         asked = sum(task.scored for task in outcome.tasks)
-        found.append(f"All {asked} prompts fit, all answers finished and were parsed.")
+        of_answers = "all answers finished and were parsed"
+        if plan.replay is not None:
+            of_answers = "the engine was given the reference run's answers"
+        found.append(f"All {asked} prompts fit, {of_answers}.")
     found += sampling(outcome)
     found += weak_gates(plan, outcome, verdict)
     found += [f"The attempt failed and was retried: {reason}." for reason in outcome.retries]
