@@ -74,7 +74,7 @@ def test_every_choice_composes(compose: Compose, choice: str) -> None:
         overrides += ["model.pretrained=Org/any", "task=gsm8k"]
     if choice == "task=custom":
         overrides.append("task.names=[arc_easy]")
-    if choice in ("verdict=paired", "verdict=numerics"):
+    if choice in ("verdict=paired", "verdict=numerics", "verdict=replay"):
         overrides.append("verdict.reference=baseline@canary_vl/canary")
     config = compose(*overrides)
     group, _, name = choice.partition("=")

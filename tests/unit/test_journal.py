@@ -293,7 +293,7 @@ def test_a_corrupt_file_is_set_aside_and_named(
         b'["digest",0]',
         b'[["digest"],0,3,[5],[-0.1],[0.2],"stop"]',
         b'["digest",0,3,"x",[-0.1],[0.2],"stop"]',
-        b'["digest",0,3,[5],[-0.1],[0.2],"stop","A",null,false,1.0,"more"]',
+        b'["digest",0,3,[5],[-0.1],[0.2],"stop","A",null,false,1.0,"","more"]',
     ],
 )
 def test_a_record_of_another_shape_is_set_aside(
