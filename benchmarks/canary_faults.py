@@ -18,13 +18,15 @@ BEGIN = "<!-- written by python -m benchmarks.canary_faults --write -->\n"
 END = "<!-- end of what the command writes -->\n"
 
 
-def inserted(page: str, text: str) -> str:
+def inserted(page: str, text: str, begin: str = BEGIN) -> str:
     """``page`` with ``text`` between the markers. Raises ValueError if a marker is missing."""
-    before, begin, rest = page.partition(BEGIN)
+    before, found, rest = page.partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} has no line {BEGIN.strip()!r}, or none {END.strip()!r} after it")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    if not found or not end:
+        raise ValueError(
+            f"the page has no line {begin.strip()!r}, or none {END.strip()!r} after it"
+        )
+    return f"{before}{begin}\n{text}\n{END}{after}"
 
 
 def main() -> None:

@@ -1,0 +1,117 @@
+"""What each rule says of a stack that was asked some of the canary's questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from benchmarks.detection_stacks import METRIC, Stack
+from runner.config.verdict import VerdictConfig
+from runner.evidence.pairing import Pairing, pair
+from runner.evidence.replayed import Difference, differences
+from runner.outcome import MetricResult, TaskOutcome
+from runner.stats import means
+from runner.stats.excess import excess
+from runner.status import Status
+from runner.verdict import isclose, numerics, paired, settle
+from runner.verdict.replay import ENOUGH
+from runner.verdict.rule import Case, Finding, settings
+
+TASK = "canary"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference run and two replays of it: on the same stack, and with healthy rounding."""
+
+    stack: Stack
+    noise: Stack
+
+    @cached_property
+    def levels(self) -> dict[int, float]:
+        """Divergence of the noise from the reference by question, in nats."""
+        return _divergences(self.stack, self.noise)
+
+
+class Judged:
+    """A stack that is compared with the reference; the slow parts are done once per question."""
+
+    def __init__(self, reference: Reference, stack: Stack) -> None:
+        self.name = stack.name
+        self._reference = reference
+        self._before = [each.scores[METRIC] for each in reference.stack.answers]
+        self._stack = stack
+        self._divergences = _divergences(reference.stack, stack)
+        pairing = pair(reference.stack.answers, stack.answers)
+        self._pairs = {second.doc_id: (first, second) for first, second in pairing.pairs}
+        self._unpaired = {
+            each.second.doc_id: each for each in pairing.unpaired if each.second is not None
+        }
+
+    def status(self, rule: str, asked: Sequence[int]) -> Status:
+        """Judge the answers to the questions in `asked` by a rule with its default limits.
+
+        isclose compares with the reference's accuracy on the same questions.
+        """
+        if rule == "replay":
+            return self._replay(asked)
+        config = VerdictConfig(rule=rule)
+        result = self._result(asked)
+        task = TaskOutcome(TASK, (result,), expected=len(asked), evaluated=len(asked))
+        if rule == "numerics":
+            return numerics.judge(task, self._pairing(asked), False, config.numerics).status
+        case = Case(
+            result,
+            task,
+            settings(config, TASK, METRIC, "none"),
+            means.mean([self._before[i] for i in asked]),
+            [self._stack.answers[i] for i in asked],
+            self._pairing(asked),
+        )
+        return _decided(paired.judge(case) if rule == "paired" else isclose.judge(case), case)
+
+    def _pairing(self, asked: Sequence[int]) -> Pairing:
+        return Pairing(
+            tuple(self._pairs[i] for i in asked if i in self._pairs),
+            tuple(self._unpaired[i] for i in asked if i in self._unpaired),
+        )
+
+    def _result(self, asked: Sequence[int]) -> MetricResult:
+        scores = [self._stack.answers[i].scores[METRIC] for i in asked]
+        value, stderr = means.mean(scores), means.standard_error(scores)
+        return MetricResult(TASK, METRIC, "none", value, stderr, len(asked), True, True)
+
+    def _replay(self, asked: Sequence[int]) -> Status:
+        """As runner.verdict.replay decides, which would compare the tokens anew for each run."""
+        if len(asked) < ENOUGH or any(i not in self._divergences for i in asked):
+            return Status.INCONCLUSIVE
+        found = excess(
+            [self._divergences[i] for i in asked],
+            [self._reference.levels[i] for i in asked],
+            VerdictConfig().replay.factor,
+        )
+        if found.exceeds:
+            return Status.FAILED
+        return Status.PASSED if found.within else Status.INCONCLUSIVE
+
+
+def _divergences(reference: Stack, stack: Stack) -> dict[int, float]:
+    """Divergence by question, in nats; questions whose prompts differ are missing."""
+    pairs = pair(reference.replayed, stack.replayed).pairs
+    found = differences(pairs, VerdictConfig().numerics.near_tie).by_question
+    return {doc_id: _divergence(each) for (_, doc_id), each in found.items()}
+
+
+def _divergence(difference: Difference) -> float:
+    assert difference.divergence is not None
+    return difference.divergence
+
+
+def _decided(finding: Finding, case: Case) -> Status:
+    """The status of one metric; a correction for several metrics has nothing to correct."""
+    if finding.drop is None:
+        assert finding.status is not None
+        return finding.status
+    drop = finding.drop
+    return settle.decide(drop.drop, drop.upper, drop.p, case.settings.margin)[0]
