@@ -29,13 +29,13 @@ from runner.verdict import Verdict, degenerate
 from runner.verdict.doubts import meaningless
 
 HELP = """\
-Sets an alias for a run in MLflow, so that everyone who uses this MLflow store can refer to it.
-To compare later runs with it, use verdict=paired verdict.reference=baseline@MODEL/TASK. A run
-that had the alias before loses it.
+Sets an alias (baseline@MODEL/TASK) for a run in MLflow, so that everyone who uses this MLflow
+store can refer to it. To compare later runs with it, use verdict=paired
+verdict.reference=baseline@MODEL/TASK. A run that had the alias before loses it.
 
-With --noise, the run also gets noise runs: replays of it on correct stacks. A later
-verdict=replay verdict.reference=baseline@MODEL/TASK judges by them. They stay with the run until
-you give others.
+--noise also stores noise runs: replays of RUN on correct stacks. Runs with verdict=replay
+verdict.reference=baseline@MODEL/TASK then use them as their noise. Promoting RUN again keeps them,
+unless you pass --noise.
 
 Exit status: 0 done · 1 rejected, with the reason · 2 MLflow failed
              130 interrupted

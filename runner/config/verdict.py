@@ -37,12 +37,12 @@ class NumericsConfig:
 
 @dataclass
 class ReplayConfig:
-    """Limits of the differences that a replay measures, in units of the noise."""
+    """Settings of the rule replay."""
 
     noise: list[str] | None = field(default_factory=list)
     """Replays on correct stacks; []: those that MLflow stores with the reference; null: none."""
     factor: float = 3.0
-    """Largest difference that passes, as a multiple of the noise."""
+    """Limit of the difference, as a multiple of the noise; 1 or more."""
     way: str = "decode"
     """decode: the engine generates each token; prefill: it scores each answer in one step."""
 
@@ -93,7 +93,7 @@ class VerdictConfig:
     allow_cut: bool = False
     """Whether a run can pass in which the token limit stopped more than 5 % of the answers."""
     allow_reference: bool = False
-    """Whether a run can pass against a run that did not pass, is partial or of another model."""
+    """Whether a run can pass against one that FAILED, has no verdict or is of another model."""
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
@@ -114,6 +114,8 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
             "between 0 and 1; for a metric with larger scores, set "
             "verdict.metrics.<task>.<metric>.<filter>.margin"
         )
+    if verdict.rule == "replay" and verdict.metrics:
+        found.append("verdict.metrics: a replay has no scores to judge; remove it")
     used = {verdict.rule}
     for task, metrics in verdict.metrics.items():
         if task not in tasks:

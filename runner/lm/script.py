@@ -43,8 +43,8 @@ class Script:
         except KeyError:
             raise UserError(
                 f"verdict.reference: the run has no answer to document {doc_id} of {task}, so it "
-                "cannot be replayed; choose a run that answered all questions of this one, or "
-                "lower task.limit"
+                "cannot be replayed; choose a reference run that was asked all questions of this "
+                "run, or lower task.limit"
             ) from None
 
 

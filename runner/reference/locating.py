@@ -71,9 +71,11 @@ def locate(name: str, uri: str, courier: Courier, key: str = KEY) -> Located:
             "digits) nor an alias (NAME@model/task)"
         )
     if not uri:
-        raise UserError(f"{key}={name}: is stored in MLflow; set tracking.uri, or give a directory")
+        raise UserError(
+            f"{key}={name}: needs an MLflow store; set tracking.uri, or give a directory"
+        )
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
-        raise UserError(f"{key}={name}: is stored in MLflow, but there is no store at {uri}")
+        raise UserError(f"{key}={name}: needs an MLflow store, but there is none at {uri}")
     run_id = name
     try:
         if alias is not None:

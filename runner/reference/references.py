@@ -45,7 +45,7 @@ class References:
     def against(self, plan: Plan) -> Against:
         """Return the runs with their samples, in the form that a rule needs to judge `plan`.
 
-        If samples can no longer be read, the runs are without them, and nothing can pass.
+        If samples can't be read any more, it warns and returns none, so no rule can pass.
         """
         try:
             noise = [Noise(each.used.name, read_samples(each.files.samples)) for each in self.noise]

@@ -10,7 +10,7 @@ from runner.status import Status
 
 
 def judged(status: str) -> str:
-    """Return why a run's own verdict speaks against it; empty if it does not.
+    """Return why a run's own verdict makes it a doubtful reference; empty if it does not.
 
     `status` is empty if the run has no verdict. An UNJUDGED or INCONCLUSIVE run may lack a baseline
     or enough samples: as a measurement it is as good as any.
@@ -32,11 +32,12 @@ def partial(asked: Mapping[str, Any], task: TaskOutcome) -> str:
 
 
 def other_model(theirs: str, ours: str, their_weights: str, our_weights: str) -> str:
-    """Return that two runs are of different models; empty if they are not.
+    """Return a message if two runs are of different models; empty if they are not.
 
-    A model is told by its name. Weights that differ under one name are what a comparison is for: a
-    copy that was quantized, damaged or updated (model.pretrained). Equal weights under two names
-    are one model. Digests alone can't tell: those of a hub's revision and of files never match.
+    A model is identified by its name. Weights that differ under one name are what a comparison is
+    for: a copy that was quantized, damaged or updated (model.pretrained). Equal weights under two
+    names are one model. Digests alone can't tell: those of a hub's revision and of files never
+    match.
     """
     if theirs == ours or (their_weights == our_weights and their_weights not in ("", "unknown")):
         return ""

@@ -19,11 +19,11 @@ FLOOR = 1e-3
 class Excess:
     """How the differences of n questions compare with `factor` times the noise.
 
-    `ratio` is mean difference by mean noise, which a few damaged questions can raise, and `typical`
-    the geometric mean of the questions' own ratios, which they can't. `upper` is the larger of
-    their one-sided 95 % upper bounds. `p` is one-sided, of neither being above `factor`.
-    `questions` is the number from which `upper` would be below `factor` at the same ratios; None if
-    it already is, or if a ratio is not below.
+    `ratio` is the mean difference divided by the mean noise, which a few damaged questions can
+    raise, and `typical` the geometric mean of the questions' own ratios, which they can't. `upper`
+    is the larger of their one-sided 95 % upper bounds. `p` is the one-sided p value of neither
+    being above `factor`, corrected for two tests. `questions` is the number from which `upper`
+    would be below `factor` at the same ratios; None if it is already, or if a ratio is not below.
     """
 
     ratio: float

@@ -16,7 +16,7 @@ from runner.stats.flips import ENOUGH, passing
 
 # No task has more samples.
 MANY = 10**9
-# A run fails with a drop of so many margins.
+# The drop that has to be found, in margins.
 WORSE = 2.0
 # Standard deviations of a binomial count that are considered, and the number of counts.
 WIDTH, POINTS = 4, 41
@@ -49,7 +49,7 @@ class Chances:
         return _smallest(lambda size: self.finds(size, WORSE * margin, alpha), n)
 
     def in_unit(self, size: float) -> Chances:
-        """Return the chances in another unit, of which `size` are one of ours."""
+        """Return the chances in a unit that is 1 / `size` of the present one."""
         return Chances(
             lambda n, margin: self.passes(n, margin / size),
             lambda n, drop, alpha: self.finds(n, drop / size, alpha),
@@ -88,7 +88,7 @@ def of_mean(deviation: float, known_error: float = 0.0) -> Chances:
 def of_losses(deviation: float, most: float) -> Chances:
     """Return the chances as `of_mean` does, for a drop of samples that lose up to `most`.
 
-    Few that lose that much add more to the deviation than many that lose a little.
+    A few large losses raise the deviation more than many small ones.
     """
 
     def finds(n: int, drop: float, alpha: float) -> float:

@@ -1,4 +1,4 @@
-"""Rules that judge whole answers by their log-probabilities, and what is wrong with answers."""
+"""Rules that judge whole answers, and checks for degenerate and cut answers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def replayed(
     """Return the task's only verdict: a replayed answer has no score of its own."""
     if task is None:
         return []
-    # A replay has no metrics, which name a group's subtasks.
+    # A replay has no metrics, so a group's subtasks are those of the reference run.
     own = asked_for(_of_reference(task, "replay", against) or task, samples)
     pairing, limited = compared.pairing(evaluation, own, against)
     verdict = replay.judge(task, pairing or Pairing((), ()), limited, config, against)
@@ -69,7 +69,7 @@ def replayed(
 def degenerate_answers(
     task: TaskOutcome, rule: str, config: VerdictConfig, against: Against | None
 ) -> str:
-    """Return how many degenerate answers are more than is accepted; empty if all are."""
+    """Return how many answers are degenerate, if more than is accepted; empty if not."""
     if config.allow_degenerate:
         return ""
     return degenerate.too_many(task, _of_reference(task, rule, against))

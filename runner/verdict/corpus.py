@@ -9,8 +9,8 @@ from runner.verdict.result import MetricVerdict
 from runner.verdict.settle import Judged, shown
 
 REASON = (
-    "cannot be paired, because it has no scores of single samples; to judge it by another rule, "
-    "list it in verdict.metrics"
+    "`paired` can't judge it, because it has no scores of single samples; to judge it against a "
+    "baseline, set verdict.metrics.<task>.<metric>.<filter>.rule=isclose"
 )
 
 

@@ -117,7 +117,7 @@ def describe(config: VerdictConfig, noise_runs: int) -> str:
         said = ", ".join(f"{name} {limit:g}" for name, limit in named if limit is not None)
         return f"numerics: log-probability shift from the reference run within {said}{allowed}"
     if config.rule == "replay":
-        return replay.describe(config, noise_runs)
+        return replay.describe(config, noise_runs) + allowed
     other = (
         "the baseline" if config.rule == "not_worse" else "the reference run on the same samples"
     )

@@ -24,7 +24,7 @@ def limits_of(metric: str, values: Sequence[float]) -> Limits:
 
 
 def usable_limits(case: Case, values: Sequence[float], n: int) -> Limits:
-    """Return the limits of the metric's scores, of which `values` are known, for n samples.
+    """Return the limits of the metric's scores, for n samples; `values` are the scores seen.
 
     Raises:
         Unusable: if they are unknown, and the samples too few or too equal to judge without them.

@@ -1,8 +1,8 @@
 """`replay`: compares the probabilities that two engines give to the same answers with the noise.
 
-The engine was made to generate the reference run's answers, so texts never part and every token
-counts. What is too much comes from replays on correct stacks, not from a fixed limit: no such limit
-suits both a small model in float32 and a large one in bfloat16 (docs/verdict.md).
+The engine was made to generate the reference run's answers, so texts never diverge and every token
+is compared. What is too much comes from replays on correct stacks, not from a fixed limit: no such
+limit suits both a small model in float32 and a large one in bfloat16 (docs/verdict.md).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from runner.verdict.rule import Against, Noise
 METRIC = "replay"
 # With fewer questions, one of them decides.
 ENOUGH = 20
-# Root mean square, in nats, that no correct stack reaches: ten times the largest value published
-# for a healthy bfloat16 pair (0.031).
+# Root mean square, in nats, that rounding does not explain: ten times the largest value published
+# for a correct pair in bfloat16 (0.031).
 GROSS = 0.3
 # Noise in float32 is so small that another correct stack may have several times as much. A mean
 # square of 1e-8, or a divergence of that size, is what float32 leaves in any model (in nats: 1e-4).
 NEGLIGIBLE = 1e-8
-TEST = "t tests of the differences and of their logarithms"
+TEST = "tests of the mean difference and of the logarithm of its ratio to the noise"
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ def judge(
     elif found.own.left_out or len(found.own.by_question) != task.evaluated:
         status = Status.INCONCLUSIVE
         reason = (
-            f"{len(found.own.by_question)} of {task.evaluated} questions could be replayed: the "
-            "others have other tokens than in the reference run, or no log-probabilities"
+            f"only {len(found.own.by_question)} of {task.evaluated} questions could be compared: "
+            "the others have other tokens than in the reference run (another tokenizer), or no "
+            "log-probabilities"
         )
     elif not math.isfinite(found.own.mean("squared")):
         status, reason = Status.FAILED, "a log-probability is infinite or not a number"
@@ -110,13 +111,15 @@ def judge(
     )
 
 
-def describe(config: VerdictConfig, noise_runs: int) -> str:
-    """Describe the rule in one line; `noise_runs` is the number of replays to judge by."""
-    replays = "1 replay" if noise_runs == 1 else f"{noise_runs} replays"
-    return (
-        "replay: log-probabilities along the reference run's answers; differences of at most "
-        f"{config.replay.factor:g} × the noise of {replays} on correct stacks"
+def describe(config: VerdictConfig, noise: int) -> str:
+    """Describe the rule in one line; `noise` is the number of noise runs."""
+    runs = f"{noise} noise run{'s' if noise > 1 else ''}"
+    limit = (
+        f"limit {config.replay.factor:g} × the noise of correct stacks ({runs})"
+        if noise
+        else f"without noise runs, nothing passes, and an RMS above {GROSS:g} nats fails"
     )
+    return f"replay: log-probabilities along the reference run's answers; {limit}"
 
 
 def _measured(
@@ -153,8 +156,8 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
     if not noise.mean(name) > 0:
         return (
             Status.INCONCLUSIVE,
-            "the noise runs have exactly the reference's log-probabilities; add one with another "
-            "batch size, dtype or parallel layout",
+            "all noise runs have the same log-probabilities, so they show no noise; add one that "
+            "may differ, for example with another engine.window or tp",
             None,
         )
     values = [getattr(each, name) for each in found.own.by_question.values()]
@@ -171,7 +174,7 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
             f"{ratio}; at most {result.upper:.2g} × (95 %), limit {factor:g} ×",
             result,
         )
-    more = f"; about {result.questions:,} questions decide" if result.questions else ""
+    more = f"; about {result.questions:,} questions would be enough" if result.questions else ""
     return (
         Status.INCONCLUSIVE,
         f"{ratio}; up to {result.upper:.2g} × can't be ruled out (95 %), limit {factor:g} ×{more}",
@@ -187,8 +190,8 @@ def _gross(own: Differences) -> tuple[Status, str, Excess | None]:
     if result.exceeds:
         return (
             Status.FAILED,
-            f"RMS difference of {size:.2g} nats: no correct stack exceeds {GROSS:g} "
-            f"(p = {result.p:.2g})",
+            f"RMS difference of {size:.2g} nats, more than {GROSS:g}: ten times the largest value "
+            f"published for correct stacks in bfloat16 (p = {result.p:.2g})",
             result,
         )
     return (
@@ -220,5 +223,5 @@ def _said(found: Differences) -> str:
     return (
         f"{divergence}RMS {math.sqrt(found.mean('squared')):.2g}, mean |Δ log p| "
         f"{found.mean('absolute'):.2g}, mean Δ log p {found.mean('signed'):+.2g} nats, "
-        f"{flips} of {tokens:,} tokens would be others"
+        f"{flips} of {tokens:,} tokens are no longer the likeliest"
     )

@@ -124,8 +124,8 @@ def test_a_directory_is_a_reference(left: Left, plan: Plan) -> None:
     ("name", "said"),
     [
         ("nowhere", "no such directory, and neither an MLflow run id"),
-        ("baseline@m/t", "stored in MLflow; set tracking.uri"),
-        ("0" * 32, "stored in MLflow; set tracking.uri"),
+        ("baseline@m/t", "needs an MLflow store; set tracking.uri"),
+        ("0" * 32, "needs an MLflow store; set tracking.uri"),
     ],
 )
 def test_what_is_not_there_is_said_with_what_is_allowed(name: str, said: str) -> None:
@@ -135,7 +135,7 @@ def test_what_is_not_there_is_said_with_what_is_allowed(name: str, said: str) ->
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     store = tmp_path / "mlflow.db"
-    with pytest.raises(UserError, match="there is no store"):
+    with pytest.raises(UserError, match="there is none at"):
         locate("baseline@m/t", f"sqlite:///{store}")
     assert not store.exists()
 

@@ -78,6 +78,13 @@ def test_a_metric_has_a_rule_of_its_own_from_the_command_line(compose: Compose) 
              "verdict.numerics.median=null"],
             "set at least one of median, p99, worst",
         ),
+        (["verdict=replay", REFERENCE, "verdict.replay.factor=0.5"], "verdict.replay.factor=0.5"),
+        (["verdict=replay", REFERENCE, "verdict.replay.way=x"], "must be one of decode, prefill"),
+        (["verdict.replay.noise=[a]"], "verdict.rule=isclose does not replay"),
+        (
+            ["verdict=replay", REFERENCE, "++verdict.metrics.canary.acc.none.rtol=0.1"],
+            "verdict.metrics: a replay has no scores to judge",
+        ),
         (["++verdict.metrics.mmlu.acc.none.rtol=1"], "not a task of this run; its tasks: canary"),
         (["++verdict.metrics.canary.acc.none.rule=numerics"], "isclose, not_worse, paired"),
         (["++verdict.metrics.canary.acc.none.rule=paired"], "needs a run to compare with"),

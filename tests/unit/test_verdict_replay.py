@@ -98,7 +98,7 @@ def test_a_stack_beyond_the_noise_fails_with_its_size() -> None:
 def test_near_the_limit_more_questions_decide() -> None:
     verdict = judged(stack(0.05 * 2.8**0.5, 2)[:25], reference=REFERENCE[:25])
     assert verdict.status is Status.INCONCLUSIVE
-    assert "questions decide" in verdict.metrics[0].reason
+    assert "questions would be enough" in verdict.metrics[0].reason
 
 
 def test_no_baseline_or_score_is_judged() -> None:
@@ -112,14 +112,17 @@ def test_without_noise_nothing_passes_and_only_gross_differences_fail() -> None:
     assert judged(stack(0.15, 2), noise=()).status is Status.INCONCLUSIVE
     gross = judged(stack(2.0, 2), noise=())
     assert gross.status is Status.FAILED
-    assert "no correct stack exceeds 0.3" in gross.metrics[0].reason
+    assert "more than 0.3: ten times the largest value" in gross.metrics[0].reason
 
 
 def test_the_rule_counts_the_noise_runs_that_it_used() -> None:
     """Those stored with the reference run are not in the configuration."""
     rule = replace(RULE, replay=ReplayConfig())
-    assert "3 × the noise of 2 replays on" in judged(stack(0.0), rule=rule).rule
-    assert "3 × the noise of 1 replay on" in judged(stack(0.0), noise=NOISE[1:], rule=rule).rule
+    assert "noise of correct stacks (2 noise runs)" in judged(stack(0.0), rule=rule).rule
+    assert "(1 noise run)" in judged(stack(0.0), noise=NOISE[1:], rule=rule).rule
+    assert "without noise runs, nothing passes" in judged(stack(0.0), noise=(), rule=rule).rule
+    allowed = replace(rule, allow_reference=True)
+    assert "verdict.allow_reference=true" in judged(stack(0.0), rule=allowed).rule
 
 
 def test_with_one_noise_run_the_mean_square_is_judged() -> None:
@@ -131,7 +134,7 @@ def test_with_one_noise_run_the_mean_square_is_judged() -> None:
 def test_noise_that_is_the_reference_itself_is_none() -> None:
     verdict = judged(stack(0.05, 2), noise=[Noise("a", stack(0.0)), Noise("b", stack(0.0))])
     assert verdict.status is Status.INCONCLUSIVE
-    assert "add one with another batch size" in verdict.metrics[0].reason
+    assert "so they show no noise; add one that may differ" in verdict.metrics[0].reason
 
 
 def test_differences_of_float32_are_not_judged_by_their_tiny_noise() -> None:
@@ -153,7 +156,7 @@ def test_an_answer_with_other_tokens_keeps_the_run_from_passing() -> None:
     own[3] = replace(own[3], token_ids=[*own[3].token_ids[:-1], 0])
     verdict = judged(own)
     assert verdict.status is Status.INCONCLUSIVE
-    assert "59 of 60 questions could be replayed" in verdict.metrics[0].reason
+    assert "only 59 of 60 questions could be compared" in verdict.metrics[0].reason
 
 
 def test_another_prompt_keeps_the_run_from_passing() -> None:
