@@ -31,6 +31,8 @@ class NumericsConfig:
     """Largest 99th percentile of the differences, in nats; null: no limit."""
     worst: float | None = None
     """Largest single difference, in nats; null: no limit."""
+    differing: float | None = 0.05
+    """Largest share of answers that differ although not at a near-tie; null: no limit."""
     near_tie: float = 0.25
     """Lead over the next best token, in nats, below which rounding may flip an answer."""
 
@@ -130,7 +132,7 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
                     allowed = ", ".join(rule for rule in RULES if rule not in OF_ANSWERS)
                     found.append(f"{key}.rule={own.rule}: must be one of {allowed}")
                 used.add(own.rule or verdict.rule)
-    for name in ("median", "p99", "worst", "near_tie"):
+    for name in ("median", "p99", "worst", "differing", "near_tie"):
         limit = getattr(verdict.numerics, name)
         if limit is not None and not (math.isfinite(limit) and limit >= 0):
             found.append(f"verdict.numerics.{name}={limit}: must be a number, 0 or more")

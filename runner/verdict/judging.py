@@ -10,6 +10,7 @@ from runner.config.verdict import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
 from runner.evidence.questions import by_question
 from runner.evidence.samples import Sample, asked_for
 from runner.outcome import Outcome, State, TaskOutcome
+from runner.percent import percent
 from runner.plan import Evaluation
 from runner.stats import ALPHA
 from runner.status import EXIT_STATUS, Status
@@ -114,8 +115,11 @@ def describe(config: VerdictConfig, noise_runs: int) -> str:
     if config.rule == "numerics":
         limits = config.numerics
         named = (("median", limits.median), ("p99", limits.p99), ("worst", limits.worst))
-        said = ", ".join(f"{name} {limit:g}" for name, limit in named if limit is not None)
-        return f"numerics: log-probability shift from the reference run within {said}{allowed}"
+        said = [f"{name} {limit:g}" for name, limit in named if limit is not None]
+        if limits.differing is not None:
+            said.append(f"{percent(limits.differing)} of answers that differ without a near-tie")
+        within = ", ".join(said)
+        return f"numerics: log-probability shift from the reference run within {within}{allowed}"
     if config.rule == "replay":
         return replay.describe(config, noise_runs) + allowed
     other = (

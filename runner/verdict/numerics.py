@@ -1,6 +1,6 @@
 """`numerics`: compares the log-probabilities of answers with a reference run.
 
-They reveal 4-bit weights or a dropped bias, which accuracy does not (docs/canary.md).
+They reveal 4-bit weights, which accuracy does not (docs/canary.md).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from runner.evidence import shifts
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.outcome import TaskOutcome
+from runner.percent import percent
 from runner.status import Status
 from runner.verdict.paired import unpaired
 from runner.verdict.result import MetricVerdict
@@ -42,6 +43,11 @@ class Shifts:
     parted: int
     near_ties: int
     left_out: int
+
+    @property
+    def differing(self) -> int:
+        """Return how many answers differ although neither run was near a tie."""
+        return self.parted - self.near_ties
 
     def percentile(self, percent: float) -> float:
         """Return a percentile; NaN if a value is NaN, or infinite and next to the percentile."""
@@ -119,13 +125,22 @@ def shifts_of(pairs: Sequence[tuple[Sample, Sample]], near_tie: float) -> Shifts
 def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
     """Check every limit that is set; NaN exceeds all."""
     broken = []
-    for name, percent in (("median", 50), ("p99", 99), ("worst", 100)):
+    for name, rank in (("median", 50), ("p99", 99), ("worst", 100)):
         limit: float | None = getattr(limits, name)
-        value = found.percentile(percent)
+        value = found.percentile(rank)
         if limit is not None and not value <= limit:
             broken.append(f"{name} {value:.2g} exceeds {limit:g}")
-    if broken:
-        return Status.FAILED, f"log-probability shift too large: {', '.join(broken)}"
+    reasons = [f"log-probability shift too large: {', '.join(broken)}"] if broken else []
+    # Long answers have so many equal tokens before the first different one that the percentiles
+    # don't show it.
+    share = found.differing / found.answers
+    if limits.differing is not None and share > limits.differing and found.differing > 1:
+        reasons.append(
+            f"{found.differing} of {found.answers} answers differ without a near-tie "
+            f"({percent(share)}, limit {percent(limits.differing)})"
+        )
+    if reasons:
+        return Status.FAILED, "; ".join(reasons)
     return Status.PASSED, "log-probability shift within the limits"
 
 

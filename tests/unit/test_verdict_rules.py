@@ -595,6 +595,24 @@ def test_answers_are_compared_up_to_where_they_part_and_the_leads_count_there() 
     assert "60 of them at a near-tie" in tie.evidence
 
 
+def test_long_answers_that_differ_at_their_start_fail_though_the_percentiles_are_small() -> None:
+    length = 300
+    equal = spoken((5,) * length, (-0.1,) * length, (5.0,) * length, n=100)
+    first = [
+        replace(each, token_ids=(6, *each.token_ids[1:])) if number < 50 else each
+        for number, each in enumerate(equal)
+    ]
+    found = shifted(equal, first)
+    assert (found.value, found.status) == (0.0, Status.FAILED)
+    assert found.reason == "50 of 100 answers differ without a near-tie (50.0 %, limit 5.0 %)"
+    assert shifted(equal, first, differing=0.5).status is Status.PASSED
+    assert shifted(equal, [*first[:5], *equal[5:]]).status is Status.PASSED
+    assert shifted(equal[:10], [*first[:1], *equal[1:10]]).status is Status.PASSED  # one answer
+    ties = spoken((5,) * length, (-0.1,) * length, (0.1,) * length, n=100)
+    turned = [replace(each, token_ids=(*each.token_ids[:-1], 6)) for each in ties]
+    assert shifted(ties, turned).status is Status.PASSED
+
+
 def test_choices_are_compared_by_their_likelihoods() -> None:
     def choosing(values: tuple[float, ...]) -> list[Sample]:
         return [replace(sample, choice_logprobs=values) for sample in questions([1.0] * 60)]
