@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runner.evidence.samples import Sample
+from runner.evidence.shifts import comparable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,8 @@ class Difference:
     log-probability (the negative logarithm of the perplexity ratio). `divergence` is the mean
     Kullback-Leibler divergence of the second engine's distribution from the first's, None where one
     of the two was not recorded. `flips` counts tokens where the second engine would choose another
-    token although neither engine was near a tie.
+    token although neither engine was near a tie. With `summed`, the values are those of scored
+    choices: sums over their tokens, and `tokens` counts each choice once.
     """
 
     tokens: int
@@ -38,14 +40,27 @@ class Difference:
     signed: float
     divergence: float | None
     flips: int
+    summed: bool = False
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Differences by question, and the number of questions that could not be compared."""
+    """Differences by question, and the number of questions that could not be compared.
+
+    `empty` questions have no tokens in the first run, so there is nothing to compare.
+    """
 
     by_question: Mapping[Question, Difference]
     left_out: int
+    empty: int = 0
+
+    @property
+    def finite(self) -> bool:
+        """Whether no log-probability is infinite or not a number."""
+        return all(
+            math.isfinite(each.squared) and math.isfinite(each.divergence or 0.0)
+            for each in self.by_question.values()
+        )
 
     def mean(self, name: str) -> float:
         """Mean of one of the differences over questions."""
@@ -59,12 +74,20 @@ def differences(pairs: Sequence[tuple[Sample, Sample]], near_tie: float) -> Diff
     `near_tie` is the lead over the next token, in nats, that rounding may overcome.
     """
     found: dict[Question, Difference | None] = {}
+    empty = set()
     for first, second in pairs:
         key = (second.task, second.doc_id)
-        if key not in found:  # else the same answers under another filter
+        if _is_empty(first):
+            empty.add(key)
+        elif key not in found:  # else the same answers under another filter
             found[key] = _of_question(first, second, near_tie)
     known = {key: each for key, each in found.items() if each is not None}
-    return Differences(known, len(found) - len(known))
+    return Differences(known, len(found) - len(known), len(empty))
+
+
+def _is_empty(question: Sample) -> bool:
+    rows = question.rows or (question,)
+    return not any(len(row.token_ids) or row.choice_logprobs for row in rows)
 
 
 def _of_question(first: Sample, second: Sample, near_tie: float) -> Difference | None:
@@ -84,6 +107,8 @@ def of_samples(first: Sample, second: Sample, near_tie: float) -> Difference | N
     if first.choice_logprobs or second.choice_logprobs:
         return _of_choices(first, second, near_tie)
     if not len(second.token_ids) or not np.array_equal(first.token_ids, second.token_ids):
+        return None
+    if not comparable(first, second):  # a truncated prompt, or another tokenizer
         return None
     one, other = (np.asarray(each.logprobs, dtype=np.float64) for each in (first, second))
     if not len(one) == len(other) == len(second.token_ids):
@@ -108,7 +133,7 @@ def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | 
         best, now = int(one.argmax()), int(other.argmax())
         leads = one[best] - one[now], other[now] - other[best]
         flips = int(best != now and min(leads) >= near_tie)
-    return _difference(one, other, divergence, flips)
+    return replace(_difference(one, other, divergence, flips), summed=True)
 
 
 def _difference(
@@ -172,4 +197,5 @@ def _merged(answers: Sequence[Difference]) -> Difference:
         signed=mean([each.signed for each in answers]),
         divergence=mean(known) if len(known) == len(answers) else None,
         flips=sum(each.flips for each in answers),
+        summed=any(each.summed for each in answers),
     )

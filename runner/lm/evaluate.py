@@ -86,7 +86,8 @@ def _evaluate(
         leaf._instances = None  # they keep all documents and images in memory
     outcome = _task_outcome(loaded, results, rows, lm.spent())
     if plan.replay:
-        outcome = replace(outcome, metrics=(), unparsable=0, guessed=0, degenerate=())
+        broken = [n for n in outcome.degenerate if n.kind is Degeneracy.NOT_A_NUMBER]
+        outcome = replace(outcome, metrics=(), unparsable=0, guessed=0, degenerate=tuple(broken))
     finished(outcome, rows)
 
 

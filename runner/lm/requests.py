@@ -75,7 +75,10 @@ class Requests:
             asked = {"metadata": (name, number, (repeats or 1) * self._evaluation.samples)}
             built = construct(doc, ctx, **self._rendering(kwargs | asked))
             self._compare_prompt(doc, number)
-            for request in built if isinstance(built, list) else [built]:
+            requests = built if isinstance(built, list) else [built]
+            if self._plan.replay is not None:
+                self._check_replayable(requests)
+            for request in requests:
                 self._compare(request, number)
             return built
 
@@ -142,7 +145,8 @@ class Requests:
             # Before a seed of its own makes each request's settings different.
             self.settings.setdefault((repr(request.args[1]), bool(images)), request.args[1])
             if self._plan.replay is not None:
-                self._replay(request, number, self._plan.replay, bool(images))
+                shows = len(request.args) > 2 and "visual" in request.args[2]
+                self._replay(request, number, self._plan.replay, shows)
             else:
                 self._compare_sampling(request, number)
         if images or any(each.placeholders for each in self._rendered):
@@ -181,6 +185,14 @@ class Requests:
                 f"task.gen_kwargs.{name}={in_yaml(value)}: {self.name} would still be decoded "
                 f"greedily because of {others}; set task.gen_kwargs.do_sample=true and a "
                 "task.gen_kwargs.temperature above 0"
+            )
+
+    def _check_replayable(self, requests: list[Instance]) -> None:
+        """Check that a document's answers can be told apart in the reference run's samples."""
+        if len(requests) > 1 and any(r.request_type == "generate_until" for r in requests):
+            raise UserError(
+                f"verdict.rule=replay: {self.name} generates an answer and sends other requests "
+                "for the same document, which can't be replayed; use another rule for this task"
             )
 
     def _replay(self, request: Instance, number: int, replay: ReplayPlan, images: bool) -> None:

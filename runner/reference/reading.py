@@ -38,19 +38,24 @@ class Reference:
     asked: dict[str, dict[str, Any]]
     settings: dict[str, Any]
     weights: str = ""
-    # Digest of the samples that it replayed; empty if it was no replay.
+    # Digest of the samples that it replayed, and the way; empty if it was no replay.
     replayed: str = ""
+    way: str = ""
 
     def against(
         self, samples: Sequence[Sample], plan: Plan, noise: Sequence[Noise] = ()
     ) -> Against:
         """Return the reference and its samples in the form that a rule needs to judge `plan`."""
         limits = {task: asked.get("limit") for task, asked in self.asked.items()}
+        return Against(self.used, self.outcome, samples, limits, self.doubts(plan), noise)
+
+    def doubts(self, plan: Plan) -> list[str]:
+        """Return why a run of this plan should not be judged by this run."""
         doubts = (
             standing.judged(self.used.status),
             standing.other_model(self.used.model, plan.model, self.weights, plan.weights),
         )
-        return Against(self.used, self.outcome, samples, limits, [*filter(None, doubts)], noise)
+        return [*filter(None, doubts)]
 
 
 def read(name: str, located: Located, key: str = KEY) -> Reference:
@@ -95,8 +100,17 @@ def read(name: str, located: Located, key: str = KEY) -> Reference:
     broken = incomplete(outcome) or miscounted(files, outcome)
     if broken:
         raise UserError(*(f"{key}={name}: {line}" for line in broken))
-    replayed = (plan.get("replay") or {}).get("digest", "")
-    return Reference(used, files, outcome, asked, settings, plan.get("weights", ""), replayed)
+    replay = plan.get("replay") or {}
+    return Reference(
+        used,
+        files,
+        outcome,
+        asked,
+        settings,
+        plan.get("weights", ""),
+        replay.get("digest", ""),
+        replay.get("way", ""),
+    )
 
 
 def incomplete(outcome: Outcome) -> list[str]:

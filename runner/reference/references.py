@@ -35,12 +35,24 @@ class References:
 
     def unfit(self, plan: Plan) -> list[str]:
         """Return why the runs can't be compared with a run of this plan."""
-        return misfits(self.run, plan) + [
-            f"{NOISE}={each.used.name}: the run did not replay verdict.reference; replay it with "
-            "verdict=replay on a correct stack"
-            for each in self.noise
-            if plan.replay is not None and each.replayed != plan.replay.digest
-        ]
+        return [*misfits(self.run, plan), *self._no_noise(plan.replay)]
+
+    def _no_noise(self, replay: ReplayPlan | None) -> list[str]:
+        found = []
+        for each in self.noise if replay is not None else ():
+            assert replay is not None
+            if each.replayed != replay.digest:
+                found.append(
+                    f"{NOISE}={each.used.name}: not a replay of verdict.reference; run "
+                    "verdict=replay with this reference run on a correct stack, and list that run"
+                )
+            elif each.way != replay.way:
+                found.append(
+                    f"{NOISE}={each.used.name}: replayed with verdict.replay.way={each.way}, but "
+                    f"this run uses {replay.way}, which has noise of its own; list runs with "
+                    f"verdict.replay.way={replay.way}"
+                )
+        return found
 
     def against(self, plan: Plan) -> Against:
         """Return the runs with their samples, in the form that a rule needs to judge `plan`.
@@ -48,7 +60,10 @@ class References:
         If samples can't be read any more, it warns and returns none, so no rule can pass.
         """
         try:
-            noise = [Noise(each.used.name, read_samples(each.files.samples)) for each in self.noise]
+            noise = [
+                Noise(each.used.name, read_samples(each.files.samples), each.doubts(plan))
+                for each in self.noise
+            ]
             return self.run.against(read_samples(self.run.files.samples), plan, noise)
         except UserError as error:
             warn("; ".join(error.problems))
@@ -80,7 +95,8 @@ def _noise(
         return ()
     names = listed or stored_noise(located, courier)
     try:
-        return tuple(read(each, locate(each, uri, courier, NOISE), NOISE) for each in names)
+        runs = [read(each, locate(each, uri, courier, NOISE), NOISE) for each in names]
+        return tuple({each.used.directory: each for each in runs}.values())  # each once
     except UserError as error:
         if listed:
             raise

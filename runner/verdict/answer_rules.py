@@ -12,7 +12,7 @@ from runner.outcome import TaskOutcome
 from runner.plan import Evaluation
 from runner.status import Status
 from runner.verdict import compared, cut, degenerate, numerics, replay
-from runner.verdict.doubts import doubts_of, meaningless, not_finite, of_reference
+from runner.verdict.doubts import ALLOW_REFERENCE, doubts_of, meaningless, not_finite, of_reference
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Against
 
@@ -55,15 +55,27 @@ def replayed(
     own = asked_for(_of_reference(task, "replay", against) or task, samples)
     pairing, limited = compared.pairing(evaluation, own, against)
     verdict = replay.judge(task, pairing or Pairing((), ()), limited, config, against)
+    if broken := degenerate.broken_numbers(task):
+        verdict = replace(verdict, status=Status.FAILED, reason=broken)
     return [
         _doubted(
             verdict,
             *of_engine,
             doubts_of(task, task.evaluated),
-            degenerate.broken_numbers(task),
             of_reference(evaluation, "replay", against, config.allow_reference),
+            "" if config.allow_reference else _of_noise(against),
         )
     ]
+
+
+def _of_noise(against: Against | None) -> str:
+    """Return the noise runs that may not be of a correct stack."""
+    found = [
+        f"the noise run {each.name} {' and '.join(each.doubts)}"
+        for each in (against.noise if against is not None else ())
+        if each.doubts
+    ]
+    return ", ".join([*found, f"list others, or set {ALLOW_REFERENCE}=true"]) if found else ""
 
 
 def degenerate_answers(

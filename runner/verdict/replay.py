@@ -46,6 +46,8 @@ class _Measured:
     base: str
     own: Differences
     noise: dict[str, Differences]
+    # Noise runs that can't be used, each with the reason.
+    unused: tuple[str, ...] = ()
 
     @property
     def statistic(self) -> str:
@@ -77,14 +79,14 @@ def judge(
     excess_found = None
     if lonely:
         status, reason = Status.INCONCLUSIVE, f"samples differ from the reference run: {lonely}"
-    elif found.own.left_out or len(found.own.by_question) != task.evaluated:
+    elif found.own.left_out or len(found.own.by_question) + found.own.empty != task.evaluated:
         status = Status.INCONCLUSIVE
         reason = (
             f"only {len(found.own.by_question)} of {task.evaluated} questions could be compared: "
-            "the others have other tokens than in the reference run (another tokenizer), or no "
-            "log-probabilities"
+            "the others have other tokens than in the reference run (another tokenizer, or a "
+            "truncated prompt), or no log-probabilities"
         )
-    elif not math.isfinite(found.own.mean("squared")):
+    elif found.own.by_question and not found.own.finite:
         status, reason = Status.FAILED, "a log-probability is infinite or not a number"
     elif len(found.own.by_question) < ENOUGH:
         status = Status.INCONCLUSIVE
@@ -131,33 +133,37 @@ def _measured(
         wanted = [each for each in second if (each.task, each.doc_id) in asked]
         return differences(pair(first, wanted).pairs, near_tie)
 
+    from_reference = compared(reference, own)
     replays = {each.name: compared(reference, each.samples) for each in noise}
-    replays = {name: each for name, each in replays.items() if each.by_question}
+    unused = []
+    for name, each in replays.items():
+        if not from_reference.by_question.keys() <= each.by_question.keys():
+            unused.append(f"{name} did not replay all of these questions")
+        elif not each.finite:
+            unused.append(f"{name} has log-probabilities that are infinite or not a number")
+    replays = {
+        name: each
+        for name, each in replays.items()
+        if not any(line.startswith(f"{name} ") for line in unused)
+    }
     if len(replays) < 2:
-        return _Measured("the reference run", compared(reference, own), replays)
+        return _Measured("the reference run", from_reference, replays, tuple(unused))
     nearest = min(replays, key=lambda name: replays[name].mean("squared"))
     samples = {each.name: each.samples for each in noise}
     others = {n: compared(samples[nearest], samples[n]) for n in replays if n != nearest}
-    return _Measured(nearest, compared(samples[nearest], own), others)
+    return _Measured(nearest, compared(samples[nearest], own), others, tuple(unused))
 
 
 def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | None]:
     if not found.noise:
-        return _gross(found.own)
+        return _gross(found)
     name = found.statistic
     noise = found.noise[found.loudest]
-    if noise.by_question.keys() != found.own.by_question.keys():
-        return (
-            Status.INCONCLUSIVE,
-            f"the noise run {found.loudest} replayed other questions than this run; replay the "
-            "same ones",
-            None,
-        )
     if not noise.mean(name) > 0:
         return (
             Status.INCONCLUSIVE,
             "all noise runs have the same log-probabilities, so they show no noise; add one that "
-            "may differ, for example with another engine.window or tp",
+            f"may differ, for example with another engine.window or tp{_unused(found)}",
             None,
         )
     values = [getattr(each, name) for each in found.own.by_question.values()]
@@ -182,26 +188,30 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
     )
 
 
-def _gross(own: Differences) -> tuple[Status, str, Excess | None]:
-    """Without noise, only a gross difference can be judged, and nothing can pass."""
-    squares = [each.squared for each in own.by_question.values()]
+def _gross(found: _Measured) -> tuple[Status, str, Excess | None]:
+    """Without noise, only a gross difference of tokens can be judged, and nothing can pass."""
+    every = found.own.by_question.values()
+    squares = [each.squared for each in every]
     result = excess(squares, [GROSS**2] * len(squares), 1.0)
-    size = math.sqrt(own.mean("squared"))
-    if result.exceeds:
+    size = f"RMS difference of {math.sqrt(found.own.mean('squared')):.2g} nats"
+    # Log-likelihoods of choices and texts are sums over any number of tokens.
+    if result.exceeds and not any(each.summed for each in every):
         return (
             Status.FAILED,
-            f"RMS difference of {size:.2g} nats, more than {GROSS:g}: ten times the largest value "
-            f"published for correct stacks in bfloat16 (p = {result.p:.2g})",
+            f"{size}, more than {GROSS:g}: ten times the largest value published for correct "
+            f"stacks in bfloat16 (p = {result.p:.2g})",
             result,
         )
     return (
         Status.INCONCLUSIVE,
-        f"RMS difference of {size:.2g} nats, but it is not known how much correct stacks differ: "
-        "replay the same reference on correct stacks, and list these runs in verdict.replay.noise, "
-        "or store them with the reference (python -m runner.promote REFERENCE --noise RUN ...) and "
-        "refer to it by alias or MLflow run id",
+        f"{size}, but it is not known how much correct stacks differ{_unused(found)}: replay the "
+        "same reference on correct stacks, and list these runs in verdict.replay.noise",
         None,
     )
+
+
+def _unused(found: _Measured) -> str:
+    return f" ({'; '.join(found.unused)})" if found.unused else ""
 
 
 def _evidence(found: _Measured) -> str:
@@ -209,6 +219,7 @@ def _evidence(found: _Measured) -> str:
         return ""
     parts = [f"difference from {found.base}: {_said(found.own)}"]
     parts += [f"noise ({name}): {_said(each)}" for name, each in found.noise.items()]
+    parts += [f"noise run {line}" for line in found.unused]
     return "; ".join(parts)
 
 

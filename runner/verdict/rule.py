@@ -18,10 +18,14 @@ from runner.verdict.result import ReferenceUsed
 
 @dataclass(frozen=True)
 class Noise:
-    """A replay of the reference run on a correct stack."""
+    """A replay of the reference run on a correct stack.
+
+    `doubts` say why it may not be one, for example "FAILED itself".
+    """
 
     name: str
     samples: Sequence[Sample]
+    doubts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import torch
 from vllm.v1.sample.logits_processor import BatchUpdate
 from vllm.v1.sample.logits_processor.interface import MoveDirectionality
 
+from runner.runtimes.vllm.engine import Question, replayed
 from runner.runtimes.vllm.forcing import Forced
+from runner.runtimes.vllm.models import FedVLLM
 
 CPU = torch.device("cpu")
 
@@ -70,3 +72,35 @@ def test_a_request_that_continues_after_a_preemption_goes_on_where_it_was() -> N
     processor = Forced(SimpleNamespace(), CPU, False)  # type: ignore[arg-type]
     processor.update_state(BatchUpdate(1, [], [_added(0, [5, 6, 7], [5, 6])], []))
     assert chosen(processor, 1) == [7]
+
+
+def test_a_token_outside_the_vocabulary_is_not_forced() -> None:
+    processor, _ = forced([10], [3])
+    assert chosen(processor, 2) == [0, 3]
+
+
+def test_a_truncated_prompt_is_seen_though_a_replay_asks_for_few_tokens() -> None:
+    lm: Any = SimpleNamespace(max_length=64, tok_encode=lambda text: [0] * len(text))
+
+    def cut(prompt: int, text: int, appended: int = 0) -> bool:
+        question = Question(
+            {"prompt_token_ids": [0] * prompt},
+            SimpleNamespace(max_tokens=3),
+            "generate",
+            lambda output: output,
+            script=[1, 2, 3],
+            appended=appended,
+        )
+        request: Any = SimpleNamespace(args=("x" * text,))
+        return FedVLLM._is_cut(lm, request, question)
+
+    assert cut(48, 60) and cut(51, 60, appended=3)
+    assert not cut(48, 48) and not cut(51, 48, appended=3)
+
+
+def test_a_prompt_that_a_server_finds_too_long_is_not_replayed() -> None:
+    completion = SimpleNamespace(
+        token_ids=(), logprobs=None, finish_reason="prompt_too_long", text=""
+    )
+    answer = replayed(SimpleNamespace(outputs=[completion], prompt_token_ids=None))
+    assert answer.finish_reason == "prompt_too_long"

@@ -33,4 +33,4 @@ def test_rows_follow_their_scripts_wherever_they_move() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 passed" in done.stdout
+    assert "8 passed" in done.stdout

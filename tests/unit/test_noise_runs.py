@@ -299,6 +299,35 @@ def test_the_verdict_records_its_noise_runs(
     )
 
 
+def test_what_a_run_can_t_use_as_noise(
+    made: Made, courier: Courier, compose: Callable[..., RunConfig], plan: Plan, tmp_path: Path
+) -> None:
+    run = made("reference")
+    same, loud = made("same", run), made("loud", run, status=Status.FAILED)
+    other = made("other", replay=NOWHERE)
+    prefill = ReplayPlan(str(run.samples), digest_path(run.samples), "prefill")
+    scored = made("scored", replay=prefill)
+    listed = [str(each.path) for each in (same, same, loud, other, scored)]
+    config = compose(
+        "verdict=replay",
+        f"verdict.reference={run.path}",
+        f"verdict.replay.noise=[{','.join(listed)}]",
+        "tracking.enabled=false",
+    )
+    references = find(config, courier)
+    assert references is not None
+    assert [Path(each.used.directory).name for each in references.noise] == [
+        "same", "loud", "other", "scored",
+    ]  # fmt: skip
+    ours = replace(plan, replay=references.replay(config), model="fixed", weights="fixed")
+    missing, way = references.unfit(ours)[-2:]
+    assert missing.startswith(f"verdict.replay.noise={other.path}: not a replay of")
+    assert way.startswith(f"verdict.replay.noise={scored.path}: replayed with")
+    assert way.endswith("list runs with verdict.replay.way=decode")
+    doubts = {Path(each.name).name: [*each.doubts] for each in references.against(ours).noise}
+    assert doubts["same"] == [] and doubts["loud"] == ["FAILED itself"]
+
+
 def test_no_noise_is_null(compose: Callable[..., RunConfig]) -> None:
     chosen = ("verdict=replay", "verdict.reference=x")
     assert compose(*chosen).verdict.replay.noise == []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.api.instance import Instance
 
 from runner.compare.sides import read_side
 from runner.config.schema import RunConfig
@@ -22,6 +23,7 @@ from runner.lm.tasks import LoadedTask, load_tasks
 from runner.outcome import Outcome, State
 from runner.plan import Plan, ReplayPlan
 from runner.planning import Facts, make_plan
+from runner.platforms import PLATFORMS
 from runner.rundir import RunDirectory, write_json
 from runner.runtimes import runtime_of
 from tests.unit.test_building import Load, Recording, finish, load
@@ -115,6 +117,9 @@ def test_the_engine_is_told_to_force_tokens_only_if_it_generates_them(
     prefill = make_plan(compose("model=qwen3_8b", *replaying, way), facts)
     assert decode.engine_args == plain.engine_args | {"logits_processors": [processor]}
     assert prefill.engine_args == plain.engine_args
+    own = "+engine.extra.logits_processors=[mine:Own]"
+    both = make_plan(compose("model=qwen3_8b", *replaying, own), facts)
+    assert both.engine_args["logits_processors"] == ["mine:Own", processor]
     assert decode.engine_fingerprint != plain.engine_fingerprint
     other = make_plan(compose("model=qwen3_8b", *replaying), replace(facts, replay=SCRIPT))
     assert other.replay == SCRIPT
@@ -137,6 +142,15 @@ SCRIPT = ReplayPlan("/runs/other/samples.parquet", "digest")
             "engine.extra.speculative_config: vLLM can't be made",
         ),
         (
+            ["engine=cpu", "+engine.extra.logprobs_mode=processed_logprobs"],
+            "engine.extra.logprobs_mode=processed_logprobs: a replay compares what the model "
+            "computes; use engine.extra.logprobs_mode=raw_logprobs",
+        ),
+        (
+            ["engine=cpu", "+engine.extra.max_logprobs=5"],
+            "engine.extra.max_logprobs=5: a replay records 20 tokens of each step",
+        ),
+        (
             ["engine=endpoint", "engine.endpoint.url=http://host:8000/v1"],
             "verdict.replay.way=decode: a running server can't be made to generate given tokens; "
             "use verdict.replay.way=prefill",
@@ -154,6 +168,41 @@ def test_what_an_engine_cannot_do_is_rejected(
     config = compose("model=qwen3_8b", "verdict=replay", "verdict.reference=other", *overrides)
     found = [str(each) for each in runtime_of(config.engine.runtime).problems(config, None)]
     assert any(each.startswith(said) for each in found), found
+
+
+def test_vllm_s_second_model_runner_is_off_unless_the_user_chose_it(
+    compose: Callable[..., RunConfig],
+) -> None:
+    """It takes no logits processor of this kind."""
+    name = "VLLM_USE_V2_MODEL_RUNNER"
+    platform = PLATFORMS["cpu"]
+
+    def environment(*overrides: str) -> dict[str, str]:
+        config = compose("model=qwen3_8b", "engine=cpu", *overrides)
+        return runtime_of(config.engine.runtime).environment(config, platform, config.engine.env)
+
+    asked = ("verdict=replay", "verdict.reference=other")
+    assert name not in environment()
+    assert name not in environment(*asked, "verdict.replay.way=prefill")
+    assert environment(*asked)[name] == "0"
+    assert name not in environment(*asked, f"+engine.env.{name}='1'")
+
+
+def test_a_document_with_a_generated_and_a_scored_answer_is_not_replayed(
+    load: Load, tmp_path: Path
+) -> None:
+    """As in squadv2: the samples of the reference run don't tell the two apart."""
+    manager, _, plan = load({"one": {}}, limit=1.0)
+    plan, loaded = replaying(plan, manager, reference(tmp_path, (0, 0, [4])))
+    kinds = ("generate_until", "loglikelihood")
+    requests = [
+        Instance(kind, {}, ("Q", {"until": []} if kind == kinds[0] else " A"), 0, ("one", 0, 1))
+        for kind in kinds
+    ]
+    checks = loaded[0].requests["one"]
+    with pytest.raises(UserError, match="sends other requests for the same document"):
+        checks._check_replayable(requests)
+    checks._check_replayable(requests[1:])
 
 
 def test_a_replay_is_not_compared(tmp_path: Path, plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -143,12 +144,81 @@ def test_differences_of_float32_are_not_judged_by_their_tiny_noise() -> None:
     assert judged(stack(1e-3, 2), noise=tiny).status is Status.FAILED
 
 
-def test_noise_of_other_questions_says_nothing_about_these() -> None:
-    half = [Noise("same", stack(0.0)), Noise("loud", stack(0.05, 1, n=30))]
-    verdict = judged(stack(0.0), noise=half)
+def test_noise_of_other_questions_is_not_used() -> None:
+    half = Noise("half", stack(0.05, 3, n=30))
+    alone = judged(stack(0.0), noise=[half])
+    assert alone.status is Status.INCONCLUSIVE
+    assert "half did not replay all of these questions" in alone.metrics[0].reason
+    beside = judged(stack(0.05, 2), noise=[*NOISE, half])
+    assert beside.status is Status.PASSED
+    assert "noise run half did not replay all" in beside.metrics[0].evidence
+    # A run that asks half of the questions can use it.
+    assert judged(stack(0.05, 2, n=30), noise=[NOISE[0], half]).status is Status.INCONCLUSIVE
+
+
+def test_noise_that_is_not_a_number_is_not_used() -> None:
+    broken = stack(0.05, 3)
+    broken[0] = replace(broken[0], logprobs=[-math.inf, *broken[0].logprobs[1:]])
+    verdict = judged(stack(0.05, 2), noise=[Noise("broken", broken)])
     assert verdict.status is Status.INCONCLUSIVE
-    assert "other questions than this run" in verdict.metrics[0].reason
-    assert judged(stack(0.0, n=30), noise=half).status is Status.INCONCLUSIVE  # 30 of 60 asked
+    assert "broken has log-probabilities that are infinite or not" in verdict.metrics[0].reason
+
+
+def test_noise_of_a_stack_that_failed_keeps_a_run_from_passing() -> None:
+    failed = [NOISE[0], replace(NOISE[1], doubts=("FAILED itself",))]
+    verdict = judged(stack(0.05, 2), noise=failed)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "the noise run loud FAILED itself; list others" in verdict.metrics[0].reason.replace(
+        ", list", "; list"
+    )
+    allowed = replace(RULE, allow_reference=True)
+    assert judged(stack(0.05, 2), noise=failed, rule=allowed).status is Status.PASSED
+
+
+def test_sums_over_tokens_are_no_gross_differences() -> None:
+    """A text of 3,000 tokens moves by more than 0.3 nats in any bfloat16 stack."""
+
+    def texts(values: Sequence[float]) -> list[Sample]:
+        return [
+            replace(each, token_ids=(), logprobs=(), margins=(), top_ids=(), top_logprobs=(),
+                    choice_logprobs=(value,))
+            for each, value in zip(stack(0.0), values, strict=True)
+        ]  # fmt: skip
+
+    random = np.random.default_rng(5)
+    before = random.normal(size=N) * 50 - 4000
+    verdict = judged(
+        texts(list(before + random.normal(size=N))), noise=(), reference=texts(list(before))
+    )
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "it is not known how much correct stacks differ" in verdict.metrics[0].reason
+
+
+def test_a_question_that_the_reference_did_not_answer_has_nothing_to_compare() -> None:
+    def without(samples: list[Sample]) -> list[Sample]:
+        empty = replace(samples[7], token_ids=(), logprobs=(), top_ids=(), top_logprobs=())
+        return [*samples[:7], empty, *samples[8:]]
+
+    noise = [Noise(each.name, without(list(each.samples))) for each in NOISE]
+    verdict = judged(without(stack(0.05, 2)), noise=noise, reference=without(REFERENCE))
+    assert verdict.status is Status.PASSED
+    assert verdict.metrics[0].n == N - 1
+
+
+def test_an_infinite_divergence_fails() -> None:
+    own = stack(0.0)
+    listed = np.array(own[3].top_logprobs)
+    listed[0] = -math.inf
+    own[3] = replace(own[3], top_logprobs=listed.tolist())
+    assert judged(own).status is Status.FAILED
+
+
+def test_another_number_of_prompt_tokens_is_no_difference_of_arithmetic() -> None:
+    reference = [replace(each, prompt_tokens=(20,)) for each in REFERENCE]
+    own = [replace(each, prompt_tokens=(20 if n else 19,)) for n, each in enumerate(stack(0.0))]
+    verdict = judged(own, noise=(), reference=reference)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "truncated prompt" in verdict.metrics[0].reason
 
 
 def test_an_answer_with_other_tokens_keeps_the_run_from_passing() -> None:

@@ -24,7 +24,8 @@ class Forced(LogitsProcessor):
         step = input_ids.shape[1] - self._prompt_length
         scores = scores.clone()
         for row, script in enumerate(self._scripts):
-            if step < len(script):
+            # A token of a larger vocabulary can't be forced; the answer then differs, and says so.
+            if step < len(script) and script[step] < scores.shape[1]:
                 scores[row] = -torch.inf
                 scores[row, script[step]] = 0.0
         return scores

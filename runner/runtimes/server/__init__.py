@@ -9,7 +9,7 @@ from runner.inputs.weights import Weights
 from runner.plan import Plan
 from runner.problem import Problem
 from runner.runtimes.base import Runtime, chosen, remote_problems
-from runner.runtimes.vllm import Vllm, drafting
+from runner.runtimes.vllm import Vllm, replaying
 
 
 class Launched(Vllm):
@@ -26,7 +26,7 @@ class Launched(Vllm):
         return plan.backend, {k: v for k, v in plan.engine_args.items() if k not in left_out}
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
-        return [*remote_problems(config), *drafting(config)]
+        return [*remote_problems(config), *replaying(config)]
 
 
 def client_settings(config: RunConfig) -> dict[str, Any]:

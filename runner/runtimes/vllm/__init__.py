@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 from runner.config.schema import ModelConfig, RunConfig
 from runner.environment import MOVING
 from runner.inputs.weights import Weights
+from runner.lm.script import CANDIDATES
 from runner.packages import engine_plugins
 from runner.plan import Plan
 from runner.platforms import Platform
@@ -19,8 +20,11 @@ from runner.runtimes.base import Runtime, chosen, model_arguments, remote_proble
 # The runner relies on names that vLLM does not promise to keep (tests/contract/test_names.py).
 TESTED = SpecifierSet(">=0.23,<0.34")
 # Read in vllm 0.23.0 (vllm/envs.py).
-# Makes the engine generate given tokens.
+# Makes the engine generate given tokens. vLLM's second model runner, which later versions use by
+# default on GPUs, does not take such a processor.
+MODEL_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
 FORCED = "runner.runtimes.vllm.forcing:Forced"
+RAW = "raw_logprobs"
 RAY_VARIABLES = "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"
 
 
@@ -53,11 +57,12 @@ class Vllm:
             "enforce_eager": engine.enforce_eager,
             "gpu_memory_utilization": engine.gpu_memory_utilization,
             "seed": engine.seed,
-            "logits_processors": [FORCED] if _forces(config) else None,
         }
         untested = engine.extra.get("additional_config", {})
         additional_config = {**engine.additional_config, **untested}
         settled = {**chosen(settings), **engine.extra}
+        if _forces(config):
+            settled["logits_processors"] = [*settled.get("logits_processors", ()), FORCED]
         return {**settled, "additional_config": additional_config} if additional_config else settled
 
     def lm_eval_model(self, plan: Plan) -> tuple[str, dict[str, Any]]:
@@ -89,11 +94,11 @@ class Vllm:
         """Among others dp > 1: the runner cannot control lm-eval's replicas."""
         size = config.parallelism.dp
         if size == 1:
-            return [*remote_problems(config), *drafting(config)]
+            return [*remote_problems(config), *replaying(config)]
         wider = {"parallelism.dp": 1, "parallelism.tp": size * config.parallelism.tp}
         return [
             *remote_problems(config),
-            *drafting(config),
+            *replaying(config),
             Problem(
                 f"parallelism.dp={size}: lm-eval would start these engines in its own Ray tasks, "
                 "which the runner cannot control, and would wait forever on a machine without "
@@ -111,6 +116,8 @@ class Vllm:
             memory_share=config.engine.gpu_memory_utilization,
             eager=config.engine.enforce_eager,
         )
+        if _forces(config) and MODEL_RUNNER not in variables:
+            settled[MODEL_RUNNER] = "0"
         if config.engine.spans_nodes and config.engine.env:
             # vLLM's Ray executor passes on VLLM_*, HF_* and a few others; the rest must be listed.
             listed = variables.get(RAY_VARIABLES, "").split(",")
@@ -125,17 +132,35 @@ class Vllm:
         return f"block size {resolved['block_size']}, {resolved['num_gpu_blocks']} KV-cache blocks"
 
 
-def drafting(config: RunConfig) -> list[Problem]:
-    """A problem if the engine drafts tokens while it is to generate given ones."""
-    if not (_forces(config) and config.engine.extra.get("speculative_config")):
+def replaying(config: RunConfig) -> list[Problem]:
+    """Problems of a replay with the engine arguments in `engine.extra`."""
+    if config.verdict.rule != "replay":
         return []
-    return [
-        Problem(
-            "engine.extra.speculative_config: vLLM can't be made to generate given tokens while it "
-            "drafts",
-            (Cure({"verdict.replay.way": "prefill"}),),
+    extra, found = config.engine.extra, []
+    if _forces(config) and extra.get("speculative_config"):
+        found.append(
+            Problem(
+                "engine.extra.speculative_config: vLLM can't be made to generate given tokens "
+                "while it drafts",
+                (Cure({"verdict.replay.way": "prefill"}),),
+            )
         )
-    ]
+    if (mode := extra.get("logprobs_mode", RAW)) != RAW:
+        found.append(
+            Problem(
+                f"engine.extra.logprobs_mode={mode}: a replay compares what the model computes",
+                (Cure({"engine.extra.logprobs_mode": RAW}),),
+            )
+        )
+    if 0 <= (most := extra.get("max_logprobs", CANDIDATES)) < CANDIDATES:
+        found.append(
+            Problem(
+                f"engine.extra.max_logprobs={most}: a replay records {CANDIDATES} tokens of each "
+                "step",
+                (Cure({"engine.extra.max_logprobs": CANDIDATES}),),
+            )
+        )
+    return found
 
 
 def _forces(config: RunConfig) -> bool:

@@ -52,7 +52,8 @@ class Question:
 
     `kind` tells questions with equal prompts and parameters apart. `cut` says that the prompt was
     left-truncated to the engine's length. `fits` is False if even truncation can't make the prompt
-    fit; it is then not sent.
+    fit; it is then not sent. `script` are the tokens to generate in a replay, or to score: then the
+    last `appended` tokens of the prompt.
     """
 
     prompt: Any
@@ -62,6 +63,8 @@ class Question:
     lora: Any = None
     cut: bool = False
     fits: bool = True
+    script: Sequence[int] | None = None
+    appended: int = 0
 
     @property
     def settings(self) -> str:
@@ -130,12 +133,16 @@ def generated(output: Any) -> Answer:
 
 def replayed(output: Any) -> Answer:
     """The answer for a replayed text, with the likeliest tokens of each step as well."""
+    if output.outputs[0].finish_reason == TOO_LONG:  # as a server says it
+        return generated(output)
     steps = output.outputs[0].logprobs or ()
     return replace(generated(output), finish_reason=REPLAYED, top=packed_steps(steps))
 
 
 def prefilled(script: Sequence[int], output: Any) -> Answer:
     """The answer for a text that came with the prompt, as `replayed` returns it."""
+    if output.outputs[0].finish_reason == TOO_LONG:
+        return generated(output)
     steps = (output.prompt_logprobs or ())[-len(script) :] if script else ()
     chosen, margins = _numbers(script, steps)
     return Answer(

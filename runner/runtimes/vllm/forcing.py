@@ -54,7 +54,8 @@ class Forced(LogitsProcessor):
         wanted = {
             row: script[len(generated)]
             for row, (script, generated) in self._rows.items()
-            if len(generated) < len(script)
+            # A token of a larger vocabulary can't be forced; the answer then differs, and says so.
+            if len(generated) < len(script) and script[len(generated)] < logits.shape[1]
         }
         if not wanted:
             return logits

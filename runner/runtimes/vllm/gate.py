@@ -82,7 +82,16 @@ class Gate:
             prompt = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *script]}
             params.logprobs, params.prompt_logprobs, params.max_tokens = None, CANDIDATES, 1
             read, kind = partial(prefilled, script), "prefill"
-        return Question(prompt, params, kind, read, lora_request, fits=self._fits(prompt))
+        return Question(
+            prompt,
+            params,
+            kind,
+            read,
+            lora_request,
+            fits=self._fits(prompt),
+            script=own.get(REPLAY, own.get(PREFILL)),
+            appended=len(own.get(PREFILL, ())),
+        )
 
     def _fits(self, prompt: Any) -> bool:
         """Whether a prompt of tokens leaves room for at least one more; else True."""

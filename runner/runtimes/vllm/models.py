@@ -221,9 +221,10 @@ class FedVLLM(Templated, VLLM):
         tokens = question.prompt.get("prompt_token_ids")
         if tokens is None or question.cut:
             return question.cut
-        if len(tokens) + question.params.max_tokens < self.max_length:
+        # A replay asks for fewer tokens than lm-eval left room for.
+        if question.script is None and len(tokens) + question.params.max_tokens < self.max_length:
             return False
-        return len(self.tok_encode(request.args[0])) > len(tokens)
+        return len(self.tok_encode(request.args[0])) > len(tokens) - question.appended
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False
