@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 from runner.plan import Plan
@@ -10,7 +10,7 @@ from runner.run import Checked
 from runner.rundir import EARLIER, RunDirectory, read_json
 from runner.status import FINAL
 from runner.sweep.points import same_run
-from runner.verdict import Verdict
+from runner.verdict import ReferenceUsed, Verdict
 
 
 def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[int, int]:
@@ -63,6 +63,9 @@ def status_of(directory: Path, checked: Checked) -> int | None:
         return None
     if verdict.status not in FINAL or not _same(plan, checked.plan):
         return None
+    used = checked.references.run.used if checked.references is not None else None
+    if _identity(verdict.reference) != _identity(used):
+        return None
     same = same_run(files.config.read_text(encoding="utf-8"), checked.composed.yaml)
     return verdict.exit_status if same else None
 
@@ -76,6 +79,14 @@ def _same(before: Plan, now: Plan) -> bool:
         and before.evaluation_fingerprint == now.evaluation_fingerprint
         and (before.unread == now.unread or not here)
     )
+
+
+def _identity(used: ReferenceUsed | None) -> Hashable:
+    """The runs that a verdict compared with: an alias may stand for another run by now."""
+    if used is None:
+        return None
+    noise = tuple(_identity(each) for each in used.noise)
+    return (used.run_id or used.directory, used.evaluation_fingerprint, noise)
 
 
 def ended(directory: Path, otherwise: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from runner.run import Checked
 from runner.rundir import RunDirectory, write_json
 from runner.status import Status
 from runner.sweep import resume
-from runner.verdict import Verdict
+from runner.verdict import ReferenceUsed, Verdict
 
 Ask = Callable[..., Checked]
 
@@ -132,3 +133,27 @@ def test_a_batch_of_a_search_leaves_those_before_it_alone(tmp_path: Path, ask: A
     assert resume.settle(tmp_path, {1: ask(512)}, first=1) == {}
     assert mark(tmp_path / "0") == "engine: {max_model_len: 512}"
     assert mark(tmp_path / "earlier" / "1") == "engine: {max_model_len: 1024}"
+
+
+def test_a_verdict_by_another_reference_run_is_made_again(tmp_path: Path, ask: Ask) -> None:
+    """An alias moves to another run, and a reference run gets other noise runs."""
+
+    def used(run_id: str, *noise: str) -> ReferenceUsed:
+        replays = tuple(used(each) for each in noise)
+        return ReferenceUsed(
+            "baseline@m/t", f"/{run_id}", run_id, "m", "cpu", "TP1", "e", "v", "PASSED", replays
+        )
+
+    def against(found: ReferenceUsed | None) -> Checked:
+        references = SimpleNamespace(run=SimpleNamespace(used=found)) if found else None
+        return replace(ask(512), references=references)  # type: ignore[arg-type]
+
+    leave(tmp_path, 0, ask(512), Status.INCONCLUSIVE, 4)
+    judged = Verdict(Status.INCONCLUSIVE, "", "", (), 4, used("a", "n"))
+    write_json(tmp_path / "0" / "verdict.json", judged)
+    done = resume.status_of(tmp_path / "0", against(used("a", "n")))
+    assert done == 4
+    moved = replace(used("a", "n"), directory="/elsewhere", status="")
+    assert resume.status_of(tmp_path / "0", against(moved)) == 4
+    for other in (used("b", "n"), used("a"), used("a", "n", "m"), None):
+        assert resume.status_of(tmp_path / "0", against(other)) is None
