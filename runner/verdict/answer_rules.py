@@ -42,30 +42,26 @@ def shifted(
 
 def replayed(
     evaluation: Evaluation,
-    task: TaskOutcome | None,
+    task: TaskOutcome,
     config: VerdictConfig,
     samples: Sequence[Sample],
     against: Against | None,
     of_engine: Sequence[str],
-) -> Sequence[MetricVerdict]:
+) -> MetricVerdict:
     """Return the task's only verdict: a replayed answer has no score of its own."""
-    if task is None:
-        return []
     # A replay has no metrics, so a group's subtasks are those of the reference run.
     own = asked_for(_of_reference(task, "replay", against) or task, samples)
     pairing, limited = compared.pairing(evaluation, own, against)
     verdict = replay.judge(task, pairing or Pairing((), ()), limited, config, against)
     if broken := degenerate.broken_numbers(task):
         verdict = replace(verdict, status=Status.FAILED, reason=broken)
-    return [
-        _doubted(
-            verdict,
-            *of_engine,
-            doubts_of(task, task.evaluated),
-            of_reference(evaluation, "replay", against, config.allow_reference),
-            "" if config.allow_reference else _of_noise(against),
-        )
-    ]
+    return _doubted(
+        verdict,
+        *of_engine,
+        doubts_of(task, task.evaluated),
+        of_reference(evaluation, "replay", against, config.allow_reference),
+        "" if config.allow_reference else _of_noise(against),
+    )
 
 
 def _of_noise(against: Against | None) -> str:

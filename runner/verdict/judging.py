@@ -139,7 +139,9 @@ def _judge_task(
 ) -> list[Judged | MetricVerdict]:
     """The task's metrics. `of_engine` are reasons to doubt the engine, whatever the task."""
     if config.rule == "replay":
-        return [*answer_rules.replayed(evaluation, task, config, samples, against, of_engine)]
+        if task is None:
+            return []
+        return [answer_rules.replayed(evaluation, task, config, samples, against, of_engine)]
     wanted = {
         (metric, name): value
         for metric, filters in compared.wanted(evaluation, config, against).items()

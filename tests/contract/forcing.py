@@ -88,7 +88,6 @@ def test_a_truncated_prompt_is_seen_though_a_replay_asks_for_few_tokens() -> Non
             SimpleNamespace(max_tokens=3),
             "generate",
             lambda output: output,
-            script=[1, 2, 3],
             appended=appended,
         )
         request: Any = SimpleNamespace(args=("x" * text,))

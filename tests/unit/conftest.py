@@ -260,3 +260,16 @@ def shared() -> Iterator[Courier]:
 def courier(shared: Courier) -> Courier:
     shared._failures = 0
     return shared
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Callable[[str], Path]:
+    """A function that writes a damaged copy of the canary and returns its directory."""
+    from runner.canary.damaged import write_damaged  # with torch, which few tests need
+    from runner.canary.faults import file_faults
+
+    def write(key: str) -> Path:
+        write_damaged(file_faults()[key], tmp_path / key)
+        return tmp_path / key
+
+    return write

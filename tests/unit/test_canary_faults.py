@@ -81,17 +81,6 @@ TEMPLATE = {
 }
 
 
-@pytest.fixture
-def damaged(tmp_path: Path) -> Callable[[str], Path]:
-    """A function that writes a damaged copy and returns its directory."""
-
-    def write(key: str) -> Path:
-        write_damaged(file_faults()[key], tmp_path / key)
-        return tmp_path / key
-
-    return write
-
-
 def flat(value: dict[str, Any], head: str = "") -> dict[str, Any]:
     """Nested keys joined by dots."""
     found: dict[str, Any] = {}

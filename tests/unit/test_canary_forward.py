@@ -21,7 +21,6 @@ from tokenizers import Tokenizer  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from runner.canary.batch import collate  # noqa: E402
-from runner.canary.damaged import write_damaged  # noqa: E402
 from runner.canary.fast import see  # noqa: E402
 from runner.canary.faults import all_faults, file_faults  # noqa: E402
 from runner.canary.loaded import Loaded  # noqa: E402
@@ -44,17 +43,6 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def healthy() -> Loaded:
     return Loaded.open(WEIGHTS)
-
-
-@pytest.fixture
-def damaged(tmp_path: Path) -> Callable[[str], Path]:
-    """A function that writes a damaged copy and returns its directory."""
-
-    def write(key: str) -> Path:
-        write_damaged(file_faults()[key], tmp_path / key)
-        return tmp_path / key
-
-    return write
 
 
 def logits(stack: Loaded) -> tuple[list[int], Tensor]:

@@ -19,12 +19,13 @@ from runner.runtimes.base import Runtime, chosen, model_arguments, remote_proble
 
 # The runner relies on names that vLLM does not promise to keep (tests/contract/test_names.py).
 TESTED = SpecifierSet(">=0.23,<0.34")
-# Read in vllm 0.23.0 (vllm/envs.py).
 # Makes the engine generate given tokens. vLLM's second model runner, which later versions use by
 # default on GPUs, does not take such a processor.
-MODEL_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
 FORCED = "runner.runtimes.vllm.forcing:Forced"
+MODEL_RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
+# vLLM's default: log-probabilities before any logits processor.
 RAW = "raw_logprobs"
+# Read in vllm 0.23.0 (vllm/envs.py).
 RAY_VARIABLES = "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY"
 
 

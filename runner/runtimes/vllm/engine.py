@@ -52,8 +52,8 @@ class Question:
 
     `kind` tells questions with equal prompts and parameters apart. `cut` says that the prompt was
     left-truncated to the engine's length. `fits` is False if even truncation can't make the prompt
-    fit; it is then not sent. `script` are the tokens to generate in a replay, or to score: then the
-    last `appended` tokens of the prompt.
+    fit; it is then not sent. In a replay, the last `appended` tokens of the prompt are those of
+    the answer; None if it is no replay.
     """
 
     prompt: Any
@@ -63,8 +63,7 @@ class Question:
     lora: Any = None
     cut: bool = False
     fits: bool = True
-    script: Sequence[int] | None = None
-    appended: int = 0
+    appended: int | None = None
 
     @property
     def settings(self) -> str:

@@ -70,10 +70,10 @@ class Gate:
         """
         own = params.extra_args or {}
         read: Callable[[Any], Answer] = generated
-        kind = "generate"
+        kind, appended = "generate", None
         params.logprobs = LOGPROBS
         if REPLAY in own:
-            params.logprobs, read = CANDIDATES, replayed
+            params.logprobs, read, appended = CANDIDATES, replayed, 0
             params.stop, params.stop_token_ids, params.ignore_eos = [], [], True
             # A prompt that was not sent has an empty answer.
             params.max_tokens = max(len(own[REPLAY]), 1)
@@ -81,7 +81,7 @@ class Gate:
             script, params.extra_args = own[PREFILL], None
             prompt = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *script]}
             params.logprobs, params.prompt_logprobs, params.max_tokens = None, CANDIDATES, 1
-            read, kind = partial(prefilled, script), "prefill"
+            read, kind, appended = partial(prefilled, script), "prefill", len(script)
         return Question(
             prompt,
             params,
@@ -89,8 +89,7 @@ class Gate:
             read,
             lora_request,
             fits=self._fits(prompt),
-            script=own.get(REPLAY, own.get(PREFILL)),
-            appended=len(own.get(PREFILL, ())),
+            appended=appended,
         )
 
     def _fits(self, prompt: Any) -> bool:

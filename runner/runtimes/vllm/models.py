@@ -222,9 +222,9 @@ class FedVLLM(Templated, VLLM):
         if tokens is None or question.cut:
             return question.cut
         # A replay asks for fewer tokens than lm-eval left room for.
-        if question.script is None and len(tokens) + question.params.max_tokens < self.max_length:
+        if question.appended is None and len(tokens) + question.params.max_tokens < self.max_length:
             return False
-        return len(self.tok_encode(request.args[0])) > len(tokens) - question.appended
+        return len(self.tok_encode(request.args[0])) > len(tokens) - (question.appended or 0)
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False
