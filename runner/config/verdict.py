@@ -17,6 +17,8 @@ OF_ANSWERS = ("numerics", "replay")
 RULES = (*BASELINE_RULES, *REFERENCE_RULES)
 WAYS = ("decode", "prefill")
 CORRECTIONS = ("holm", "none")
+# Rules that can stop a run.
+SEQUENTIAL = ("not_worse", "paired", "replay")
 # Values of `cluster` that name no field of the documents.
 NO_FIELD = ("subject", "none")
 
@@ -86,6 +88,8 @@ class VerdictConfig:
     # As with model.baselines, `load` makes it dict[task, dict[metric, dict[filter, ...]]].
     metrics: dict[str, Any] = field(default_factory=dict)
     """Settings for single metrics: {task: {metric: {filter: {margin: 0.05}}}}."""
+    sequential: bool = False
+    """Whether to ask in random order and stop when the verdict is certain."""
     require_baseline: bool = True
     """Whether a run without any baseline exits with 4 (true) or 0 (false)."""
     allow_partial: bool = False
@@ -146,6 +150,7 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
             f"verdict.replay.noise: verdict.rule={verdict.rule} does not replay; set "
             "verdict.rule=replay"
         )
+    found += _not_sequential(verdict, used)
     compares = not used.isdisjoint(REFERENCE_RULES)
     if compares and not verdict.reference:
         rule = next(rule for rule in REFERENCE_RULES if rule in used)
@@ -159,6 +164,17 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
             f"with a run; use one of {', '.join(REFERENCE_RULES)}"
         )
     return found
+
+
+def _not_sequential(verdict: VerdictConfig, used: set[str]) -> list[str]:
+    """A line for each rule in use that can't stop a run early."""
+    if not verdict.sequential:
+        return []
+    return [
+        f"verdict.sequential=true: the rule {rule} can't stop a run early, because it is not a "
+        f"test; use {', '.join(SEQUENTIAL)}, or set verdict.sequential=false"
+        for rule in sorted(used.difference(SEQUENTIAL))
+    ]
 
 
 def _tolerances(key: str, rtol: float | None, margin: float | None) -> list[str]:

@@ -241,7 +241,7 @@ def _tags(
         for task in outcome.tasks:
             values[f"prompts.{in_name(task.task)}"] = task.prompt_digest
             if task.partial:
-                limited = f"{task.expected} of {task.whole} (task.limit)"
+                limited = f"{task.expected} of {task.whole} ({task.left_out})"
                 values[f"samples.{in_name(task.task)}"] = limited
     return {key(name): visible(value)[:LONGEST_TAG] for name, value in values.items()}
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from runner.config.verdict import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
 from runner.evidence.questions import by_question
 from runner.evidence.samples import Sample, asked_for
+from runner.look import ONLY
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.percent import percent
 from runner.plan import Evaluation
@@ -90,6 +91,7 @@ def judge(
         metrics,
         0 if excused else EXIT_STATUS[status],
         against.used if against is not None else None,
+        stopped=any(not task.look.last for task in outcome.tasks),
     )
 
 
@@ -110,6 +112,7 @@ def describe(config: VerdictConfig, noise_runs: int) -> str:
     allowed += f", {degenerate.ALLOW}=true" if config.allow_degenerate else ""
     allowed += f", {cut.ALLOW}=true" if config.allow_cut else ""
     allowed += f", {ALLOW_REFERENCE}=true" if config.allow_reference else ""
+    allowed += ", verdict.sequential=true" if config.sequential else ""
     if config.rule == "isclose":
         return isclose.describe(config.rtol) + allowed
     if config.rule == "numerics":
@@ -150,6 +153,8 @@ def _judge_task(
     found: list[Judged | MetricVerdict] = []
     own = asked_for(task, samples) if task is not None else []
     pairing, limited = compared.pairing(evaluation, own, against)
+    look = task.look if task is not None else ONLY
+    limited = limited or not look.last
     for result in task.metrics if task is not None else ():
         assert task is not None
         key = (result.metric, result.filter)
@@ -170,6 +175,7 @@ def _judge_task(
             other_samples=other_samples(evaluation, task) if held else "",
             degenerate=answer_rules.degenerate_answers(task, how.rule, config, against),
             cut=answer_rules.cut_answers(task, how.rule, config, against),
+            look=look,
         )
         rule = RULES[case.settings.rule]
         finding = rule(case)
@@ -226,7 +232,8 @@ def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[S
     if judged:
         limited = {metric.task: metric for metric in judged if metric.partial}
         part = "".join(
-            f"; {task}: {metric.count} {metric.unit} (task.limit)"
+            f"; {task}: {metric.count} {metric.unit} "
+            f"({'task.limit' if metric.look.last else 'stopped early'})"
             for task, metric in limited.items()
         )
         return Status.PASSED, f"{len(judged)} of {len(judged)} judged metrics passed{part}"

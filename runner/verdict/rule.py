@@ -10,10 +10,14 @@ from runner.baseline import Baseline
 from runner.config.verdict import REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
+from runner.look import ONLY, Look
 from runner.outcome import MetricResult, Outcome, TaskOutcome
 from runner.stats.drops import Drop
 from runner.status import Status
 from runner.verdict.result import ReferenceUsed
+
+# Why a metric is INCONCLUSIVE before the last look at a run that may stop early.
+LATER = "this metric can only be judged when all questions have been asked"
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Case:
     `other_samples` why the baseline is of others than the run's, empty if it is of the same.
     `degenerate` and `cut` say how many answers are degenerate or cut, if that is more than is
     accepted; `stated` is what is known of the baseline's measurement. Samples are questions, with
-    mean scores.
+    mean scores. `look` is the look at a run that may stop early.
     """
 
     result: MetricResult
@@ -77,6 +81,7 @@ class Case:
     degenerate: str = ""
     cut: str = ""
     stated: Baseline | None = None
+    look: Look = ONLY
 
 
 @dataclass(frozen=True)

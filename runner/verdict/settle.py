@@ -71,6 +71,8 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
             reason += f"; raise task.max_gen_toks, or set {cut.ALLOW}=true"
     elif judged.doubts:
         reason = f"{reason}; {judged.doubts}"
+    if not case.look.last:
+        reason = f"{reason}; stopped at {result.n} of {result.whole} questions"
     baseline = case.baseline if finding.baseline is None else finding.baseline
     return MetricVerdict(
         task=result.task,
@@ -99,6 +101,7 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         whole=result.whole,
         tolerated=_tolerated(case, baseline),
         answers=result.repeated.samples if result.repeated is not None else 1,
+        look=case.look,
     )
 
 
