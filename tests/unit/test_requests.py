@@ -113,7 +113,7 @@ def built(loaded: LoadedTask, chat: Callable[..., str] | None = None, **more: An
 
 
 def found(loaded: LoadedTask) -> tuple[Departure, ...]:
-    return departures(loaded.requests, dict.fromkeys(loaded.requests, set(range(100))))
+    return departures(loaded.requests, {name: set(range(100)) for name in loaded.requests})
 
 
 # Sampling

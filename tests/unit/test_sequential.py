@@ -3,79 +3,50 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.stopping import (
+    MARGIN,
+    SETTINGS,
+    SMALL,
+    Setting,
+    Shares,
+    decided,
+    looks_at,
+    simulated,
+)
 from runner.look import FEWEST, MOST, ONLY, Look, shuffled, sizes
 from runner.stats import ALPHA, betting, drops
 from runner.stats.clusters import in_clusters
 from runner.stats.limits import Limits
 from runner.status import Status
-from runner.verdict.settle import decide
 
-MARGIN = 0.02
+PAGE = (Path(__file__).parent.parent.parent / "docs/verdict.md").read_text(encoding="utf-8")
 RUNS = 300
 # Three standard errors of a share of 5 % in RUNS simulated runs.
 SLACK = 3 * math.sqrt(0.05 * 0.95 / RUNS)
 SCORES = Limits(-1.0, 1.0)
 
 
-def looks_at(n: int, window: int = 20) -> list[tuple[Look, int]]:
-    ends = sizes([("task", number) for number in range(n)], window)
-    return [(Look(number, len(ends)), end) for number, end in enumerate(ends, 1)]
-
-
-def decided(differences: Sequence[float], look: Look) -> Status:
-    """The verdict at a look at 0/1 scores. Before the last, `upper` is not computed, but whether it
-    is below the margin (`test_the_bound_is_below_the_margin_if_the_bet_against_it_wins`).
-    """
-    n, half = len(differences), ALPHA / 2
-    if not look.last:
-        if betting.p_at_most([-each for each in differences], -MARGIN, -1.0) < half:
-            return Status.PASSED
-        failed = betting.p_at_most(differences, 0.0, -1.0) <= half
-        return Status.FAILED if failed else Status.INCONCLUSIVE
-    worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    drop = drops.of_flips(worse, better, n, look)
-    return decide(drop.drop, drop.upper, drop.p, MARGIN)[0]
-
-
-def ended(differences: Sequence[float]) -> tuple[Status, int]:
-    """The verdict, and the number of questions that were asked."""
-    for look, end in looks_at(len(differences)):
-        status = decided(differences[:end], look)
-        if status is not Status.INCONCLUSIVE:
-            return status, end
-    return Status.INCONCLUSIVE, len(differences)
-
-
-def shares(n: int, worse: float, better: float, runs: int = RUNS) -> tuple[float, float, float]:
-    """Shares of runs that PASS and FAIL, and the mean share of the questions that they ask."""
-    generator = np.random.default_rng((20261130, n))
-    statuses: Counter[Status] = Counter()
-    asked = 0
-    for _ in range(runs):
-        drawn = generator.random(n)
-        flips = np.where(drawn < worse, 1.0, np.where(drawn > 1 - better, -1.0, 0.0))
-        status, questions = ended(flips.tolist())
-        statuses[status] += 1
-        asked += questions
-    return statuses[Status.PASSED] / runs, statuses[Status.FAILED] / runs, asked / runs / n
+def shares(n: int, worse: float, better: float, runs: int = RUNS) -> Shares:
+    return simulated(Setting(n, worse, better), SMALL, runs)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [30, 100, 198, 900, 1319])
 def test_at_most_5_percent_pass_with_a_drop_of_the_margin(n: int) -> None:
-    assert shares(n, 0.025, 0.005)[0] <= ALPHA + SLACK
+    assert shares(n, 0.025, 0.005).passed <= ALPHA + SLACK
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [30, 100, 198, 900, 1319])
 def test_at_most_5_percent_fail_without_a_drop(n: int) -> None:
-    assert shares(n, 0.03, 0.03)[1] <= ALPHA + SLACK
+    assert shares(n, 0.03, 0.03).failed <= ALPHA + SLACK
 
 
 @pytest.mark.slow
@@ -88,7 +59,7 @@ def test_both_levels_hold_for_the_largest_tasks() -> None:
         drawn = generator.random(14042)
         lossy = np.where(drawn < 0.025, 1.0, np.where(drawn > 0.995, -1.0, 0.0))
         equal = np.where(drawn < 0.02, 1.0, np.where(drawn > 0.98, -1.0, 0.0))
-        ends = [end for look, end in looks_at(14042) if not look.last]
+        ends = [end for look, end in looks_at(14042, SMALL) if not look.last]
         found["passed"] += any(
             betting.p_at_most(-lossy[:end], -MARGIN, -1.0) <= half for end in ends
         )
@@ -98,11 +69,19 @@ def test_both_levels_hold_for_the_largest_tasks() -> None:
 
 
 @pytest.mark.slow
-def test_a_sound_run_and_a_real_loss_stop_early() -> None:
-    passed, _, asked = shares(1319, 0.005, 0.005, 100)
-    assert (passed, asked) == (pytest.approx(1, abs=0.02), pytest.approx(0.46, abs=0.04))
-    _, failed, asked = shares(900, 0.06, 0.01, 100)
-    assert (failed, asked) == (pytest.approx(1, abs=0.02), pytest.approx(0.3, abs=0.1))
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_runs_stop_as_early_as_the_page_says(setting: Setting) -> None:
+    cells = [
+        f"{setting.questions:,}",
+        f"{100 * setting.worse:g} % / {100 * setting.better:g} %",
+    ]
+    line = next(each for each in PAGE.splitlines() if each.startswith(f"| {' | '.join(cells)} |"))
+    passed, failed, asked = map(float, re.findall(r"\d+", " ".join(line.split(" | ")[3:5])))
+    found = simulated(setting, SMALL, 100)
+    error = 4 * math.sqrt(0.25 / 100)
+    assert 100 * found.passed == pytest.approx(passed, abs=100 * error)
+    assert 100 * found.failed == pytest.approx(failed, abs=100 * error)
+    assert 100 * found.asked == pytest.approx(asked, abs=10)
 
 
 @pytest.mark.parametrize("worse", [0, 1, 2, 3, 4, 5, 6])
@@ -123,7 +102,7 @@ def test_subjects_of_which_one_in_ten_is_broken_pass_in_at_most_5_percent() -> N
         subject = generator.permutation(np.repeat(np.arange(57), 40))
         lost = (generator.random(len(subject)) < 0.2) & broken[subject]
         differences = lost.astype(float)
-        for look, end in looks_at(len(subject)):
+        for look, end in looks_at(len(subject), SMALL):
             own = differences[:end].tolist()
             if decided(own, look) is not Status.PASSED:
                 continue
