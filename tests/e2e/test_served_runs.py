@@ -11,12 +11,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from runner.canary import WEIGHTS
 from runner.platforms.cpu import Cpu
+from tests.answering_server import Answer, AnsweringServer
 from tests.e2e.conftest import Finished, Run, environment
 from tests.misbehaving_server import KEY, MODEL, Exchange, MisbehavingServer, status, truncated
 
@@ -253,3 +255,52 @@ def test_a_mistake_in_the_requests_ends_the_server_that_is_starting(run: Run) ->
     assert "set model.max_images=2" in found.printed
     serving = [p.info["cmdline"] for p in psutil.process_iter(["cmdline"])]
     assert not [words for words in serving if words and sign in words]
+
+
+class ReasoningServer(AnsweringServer):
+    """A server with a reasoning parser, which cuts every fourth answer while it thinks."""
+
+    chatted = 0
+
+    def _written(
+        self, exchange: Exchange, named: Exchange, prompt: list[int], answer: Answer
+    ) -> dict[str, Any]:
+        found = super()._written(exchange, named, prompt, answer)
+        (choice,) = found["choices"]
+        if "message" in choice:
+            self.chatted += 1
+            choice["message"]["reasoning"] = "Let me look."
+            if self.chatted % 4 == 0:
+                choice["message"]["content"] = None
+                choice["finish_reason"] = "length"
+            elif self.chatted % 4 == 1:
+                choice["message"]["content"] = "\n\n"
+        return found
+
+
+def test_the_reasoning_that_a_server_took_out_is_kept(run: Run) -> None:
+    server = ReasoningServer(images=True, vllm=False).start()
+    try:
+        found = run(
+            "task.limit=2",
+            "engine=endpoint",
+            "engine.endpoint.probe=false",
+            f"engine.endpoint.url={server.url}",
+            f"engine.endpoint.api_key_env={VARIABLE}",
+            "model.think_end_token='</think>'",
+            variables={VARIABLE: KEY},
+        )
+    finally:
+        server.stop()
+    rows = found.samples()
+    assert len(rows) >= 8, found.printed
+    assert all(row["reasoning"] == ["Let me look."] for row in rows)
+    cut = sum(row["cut_thinking"] for row in rows)
+    assert cut == sum(row["finish_reasons"] == ["length"] for row in rows) > 0
+    empty = sum(row["thought_only"] for row in rows)
+    ended = [row for row in rows if row["finish_reasons"] == ["stop"]]
+    assert empty == sum(not row["responses"][0].strip() for row in ended) > 0
+    assert "of them while thinking" in found.report
+    assert "answers are empty after their reasoning" in " ".join(found.printed.split())
+    reason = found.json("verdict.json")["reason"]
+    assert f"took the reasoning out of {len(rows)} answers" in reason

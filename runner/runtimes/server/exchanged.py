@@ -55,15 +55,14 @@ class Exchanged:
     def received(self, request: Request, answer: dict[str, Any], output: Output) -> None:
         """Count a complete answer, and what is remarkable about it."""
         completion = output.outputs[0]
+        written = completion.reasoning or completion.text
         self.answered += 1
         self.served[str(answer.get("model")), str(answer.get("system_fingerprint"))] += 1
-        if not completion.token_ids and completion.text:
+        if not completion.token_ids and written:
             self.missing["token ids"] += 1
-        if request.body.get("logprobs") and completion.logprobs is None and completion.text:
+        if request.body.get("logprobs") and completion.logprobs is None and written:
             self.missing["log-probabilities"] += 1
-        if request.chat:
-            message = answer["choices"][0]["message"]
-            self.reasoned += bool(message.get("reasoning") or message.get("reasoning_content"))
+        self.reasoned += bool(completion.reasoning)
         self.shortened += _is_short(request, output)
         expected, found = request.expected, output.prompt_token_ids
         if expected is None or found is None:
