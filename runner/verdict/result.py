@@ -91,7 +91,8 @@ class MetricVerdict:
 class ReferenceUsed:
     """The reference run of a verdict: its name, location and configuration.
 
-    `noise` are the replays of it that `replay` judges by.
+    `noise` are the replays of it that `replay` judges by, and `others` the further reference runs
+    that `paired` pools with it.
     """
 
     name: str
@@ -104,6 +105,12 @@ class ReferenceUsed:
     evaluation_fingerprint: str
     status: str
     noise: tuple[ReferenceUsed, ...] = ()
+    others: tuple[ReferenceUsed, ...] = ()
+
+    @property
+    def runs(self) -> tuple[ReferenceUsed, ...]:
+        """All reference runs."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True)
