@@ -63,6 +63,7 @@ def judge(
         against = replace(
             against,
             samples=by_question(against.samples),
+            others=[replace(each, samples=by_question(each.samples)) for each in against.others],
             noise=[replace(each, samples=by_question(each.samples)) for each in against.noise],
         )
     of_engine = outcome.served.doubts if outcome.served is not None else []
@@ -80,6 +81,8 @@ def judge(
         status, reason = _whole(metrics, config)
         if status is Status.UNJUDGED:
             reason = "; ".join([reason, *of_engine, *_doubts(outcome, config)])
+        elif status is not Status.PASSED and against is not None and against.best_of:
+            reason += f"; {against.best_of}"
     else:
         status, reason = Status(outcome.state.value), outcome.reason
     nothing_to_judge = status is Status.UNJUDGED and not any(m.judged for m in metrics)
@@ -87,7 +90,7 @@ def judge(
     return Verdict(
         status,
         reason,
-        describe(config, len(against.noise) if against is not None else 0),
+        describe(config, against),
         metrics,
         0 if excused else EXIT_STATUS[status],
         against.used if against is not None else None,
@@ -102,12 +105,12 @@ def _origin(
     if metric.baseline is None:
         return ""
     if metric.rule in REFERENCE_RULES:
-        return f"reference run {against.used.name}" if against is not None else ""
+        return against.named if against is not None else ""
     return origins.get(metric.task, {}).get(metric.metric, {}).get(metric.filter, "")
 
 
-def describe(config: VerdictConfig, noise_runs: int) -> str:
-    """Describe the run's rule in one line; `noise_runs` is the number of replays to judge by."""
+def describe(config: VerdictConfig, against: Against | None) -> str:
+    """Describe the run's rule in one line."""
     allowed = f", {ALLOW}=true" if config.allow_partial else ""
     allowed += f", {degenerate.ALLOW}=true" if config.allow_degenerate else ""
     allowed += f", {cut.ALLOW}=true" if config.allow_cut else ""
@@ -124,10 +127,13 @@ def describe(config: VerdictConfig, noise_runs: int) -> str:
         within = ", ".join(said)
         return f"numerics: log-probability shift from the reference run within {within}{allowed}"
     if config.rule == "replay":
-        return replay.describe(config, noise_runs) + allowed
-    other = (
-        "the baseline" if config.rule == "not_worse" else "the reference run on the same samples"
-    )
+        return replay.describe(config, len(against.noise) if against is not None else 0) + allowed
+    if config.rule == "not_worse":
+        other = "the baseline"
+    else:
+        runs = len(against.runs) if against is not None else 1
+        other = "the reference run" if runs == 1 else f"the mean of {runs} reference runs"
+        other += " on the same samples"
     rule = f"{config.rule}: drop from {other}; margin {config.margin:g}, level {ALPHA:g}"
     return rule + allowed
 

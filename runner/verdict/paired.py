@@ -40,7 +40,9 @@ SAID = {
 def judge(case: Case) -> Finding:
     """Test with exact McNemar for 0/1 scores, else with Student's t on the differences.
 
-    If questions were asked several times, the differences of their means are tested.
+    If questions were asked several times, or several reference runs are pooled, the differences of
+    the questions' means are tested. The sign-flip test keeps its level if reference runs are copies
+    of each other, because the larger p of its two tests counts (runner/stats/drops.py).
 
     Every sample needs a partner; otherwise a run could pass by dropping questions.
     """
@@ -164,11 +166,14 @@ def _without_mean(case: Case, reason: str) -> Finding:
 def unpaired(pairing: Pairing, limited: bool) -> str:
     """Return why samples have no partner; samples beyond the limit of this run do not count."""
     found = Counter(
-        each.reason
+        (each.reason, each.run)
         for each in pairing.unpaired
         if not (limited and each.reason is Reason.ONLY_FIRST)
     )
-    return ", ".join(SAID[reason].format(count) for reason, count in found.items())
+    return ", ".join(
+        SAID[reason].format(count) + (f" ({run})" if run else "")
+        for (reason, run), count in found.items()
+    )
 
 
 def _sides(pairing: Pairing) -> tuple[Sequence[Sample], Sequence[Sample]]:

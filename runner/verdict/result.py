@@ -94,7 +94,8 @@ class MetricVerdict:
 class ReferenceUsed:
     """The reference run of a verdict: its name, location and configuration.
 
-    `noise` are the replays of it that `replay` judges by.
+    `noise` are the replays of it that `replay` judges by, and `others` the further reference runs
+    that `paired` pools with it.
     """
 
     name: str
@@ -107,6 +108,12 @@ class ReferenceUsed:
     evaluation_fingerprint: str
     status: str
     noise: tuple[ReferenceUsed, ...] = ()
+    others: tuple[ReferenceUsed, ...] = ()
+
+    @property
+    def runs(self) -> tuple[ReferenceUsed, ...]:
+        """All reference runs."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ class Noise:
 class Against:
     """The reference run: its identity, outcome, samples, limits by task, and its replays.
 
-    `doubts` say why it should not be a reference, for example "FAILED itself".
+    `doubts` say why it should not be a reference, for example "FAILED itself". `others` are further
+    reference runs, if several are pooled. `best_of` says among how many runs it is the best, if it
+    was chosen among several (runner/reference/chosen.py); empty if not.
     """
 
     used: ReferenceUsed
@@ -45,6 +47,21 @@ class Against:
     limits: Mapping[str, float | None] = field(default_factory=dict)
     doubts: Sequence[str] = ()
     noise: Sequence[Noise] = ()
+    others: Sequence[Against] = ()
+    best_of: str = ""
+
+    @property
+    def runs(self) -> tuple[Against, ...]:
+        """All reference runs."""
+        return (self, *self.others)
+
+    @property
+    def named(self) -> str:
+        """Return `reference run a`, or `mean of 2 reference runs (a, b)`."""
+        names = [each.used.name for each in self.runs]
+        if len(names) == 1:
+            return f"reference run {names[0]}"
+        return f"mean of {len(names)} reference runs ({', '.join(names)})"
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,8 @@ def _to_pass(drop: Drop, samples: int | None, margin: float) -> str:
     repeated = drop.repeated
     if repeated is None:
         return f"without a drop, about {samples:,} samples are needed to pass"
-    questions = f"about {samples:,} questions with {repeated.answers} samples each"
+    each = "1 sample" if repeated.answers == 1 else f"{repeated.answers} samples"
+    questions = f"about {samples:,} questions with {each} each"
     answers = repeated.answers_needed(drop.n, margin)
     if answers is None:
         return (
