@@ -1,7 +1,7 @@
 """How early a sequential `paired` run stops, and how often it is right, by simulation.
 
-`python -m benchmarks.stopping [--write]`: prints the table, or writes it into docs/verdict.md and its
-translation. Takes some minutes.
+`python -m benchmarks.stopping [--write]`: prints the table, or writes it into docs/verdict.md and
+its translation. Takes some minutes.
 """
 
 from __future__ import annotations
@@ -107,11 +107,11 @@ def simulated(setting: Setting, window: int, runs: int = RUNS) -> Shares:
 def table(chinese: bool, runs: int = RUNS) -> str:
     """The table in Markdown."""
     heads = (
-        ["题目数", "变错 / 变对", "全部题目", f"并发 {SMALL}", "问的题目", f"并发 {LARGE}", "问的题目"]
+        ("题目数", "变错 / 变对", "全部题目", f"并发 {SMALL}", "已问", f"并发 {LARGE}", "已问")
         if chinese
-        else ["questions", "turn wrong / right", "all questions", f"window {SMALL}", "asked",
-              f"window {LARGE}", "asked"]
-    )  # fmt: skip
+        else ("questions", "turn wrong / right", "all", f"window {SMALL}", "asked")
+        + (f"window {LARGE}", "asked")
+    )
     lines = [heads, ["---"] * len(heads)]
     for each in SETTINGS:
         cells = [f"{each.questions:,}", f"{100 * each.worse:g} % / {100 * each.better:g} %"]
