@@ -126,9 +126,9 @@ class Served:
     engine in the worker would, `first_difference` describes the first, `unverified` counts prompts
     whose tokens the server did not tell. `shortened` counts answers that ended at a token limit
     below the requested one, `reasoned` those whose reasoning the server returned apart.
-    `answered_by` counts answers by model name and fingerprint, `missing` the parts that answers lacked.
-    `identity` says whether the server tokenizes like the configured model. `health` has the other
-    checks of a server that was already running; None if they were not made.
+    `answered_by` counts answers by model name and fingerprint, `missing` the parts that answers
+    lacked. `identity` says whether the server tokenizes like the configured model. `health` has the
+    other checks of a server that was already running; None if they were not made.
     """
 
     version: str | None
