@@ -143,11 +143,17 @@ def _measured(
             unused[name] = "has log-probabilities that are infinite or not a number"
     replays = {name: each for name, each in replays.items() if name not in unused}
     if len(replays) < 2:
-        return _Measured("the reference run", from_reference, replays, unused)
-    nearest = min(replays, key=lambda name: replays[name].mean("squared"))
-    samples = {each.name: each.samples for each in noise}
-    others = {n: compared(samples[nearest], samples[n]) for n in replays if n != nearest}
-    return _Measured(nearest, compared(samples[nearest], own), others, unused)
+        base, measured = "the reference run", from_reference
+    else:
+        base = min(replays, key=lambda name: replays[name].mean("squared"))
+        samples = {each.name: each.samples for each in noise}
+        measured = compared(samples[base], own)
+        replays = {n: compared(samples[base], samples[n]) for n in replays if n != base}
+    # A sum over tokens is no noise for a difference per token.
+    for name in [name for name, each in replays.items() if each.summed != measured.summed]:
+        unused[name] = "has no number of tokens for its choices, because its version recorded none"
+        del replays[name]
+    return _Measured(base, measured, replays, unused)
 
 
 def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | None]:
@@ -186,12 +192,10 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
 
 def _gross(found: _Measured) -> tuple[Status, str, Excess | None]:
     """Without noise, only a gross difference of tokens can be judged, and nothing can pass."""
-    every = found.own.by_question.values()
-    squares = [each.squared for each in every]
+    squares = [each.squared for each in found.own.by_question.values()]
     result = excess(squares, [GROSS**2] * len(squares), 1.0)
     size = f"RMS difference of {math.sqrt(found.own.mean('squared')):.2g} nats"
-    # Log-likelihoods of choices and texts are sums over any number of tokens.
-    if result.exceeds and not any(each.summed for each in every):
+    if result.exceeds and not found.own.summed:
         return (
             Status.FAILED,
             f"{size}, more than {GROSS:g}: ten times a value published for correct stacks "
