@@ -17,6 +17,7 @@ from runner.evidence.samples import Sample
 from runner.outcome import TaskOutcome
 from runner.percent import percent
 from runner.status import Status
+from runner.verdict import boundary
 from runner.verdict.paired import unpaired
 from runner.verdict.result import MetricVerdict
 
@@ -105,6 +106,8 @@ def judge(
         difference=None,
         reason=reason,
         rule="numerics",
+        # A limit per token is none for a sum.
+        tolerated=None if found.summed else boundary.of_limit(limits.p99),
         evidence=f"{_said(found)}{found.parted} of {found.answers} answers differ, "
         f"{found.near_ties} of them at a near-tie (lead below {limits.near_tie:g} nats)",
     )

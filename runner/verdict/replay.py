@@ -16,8 +16,10 @@ from runner.evidence.pairing import Pairing, pair
 from runner.evidence.replayed import Differences, differences
 from runner.evidence.samples import Sample
 from runner.outcome import TaskOutcome
+from runner.stats import means
 from runner.stats.excess import Excess, excess
 from runner.status import Status
+from runner.verdict import boundary
 from runner.verdict.paired import unpaired
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Against, Noise
@@ -110,7 +112,26 @@ def judge(
         p=excess_found.p if excess_found is not None else None,
         whole=task.whole,
         evidence=_evidence(found),
+        tolerated=boundary.of_limit(_limit(found, config.replay.factor)),
     )
+
+
+def _limit(found: _Measured, factor: float) -> float | None:
+    """The RMS difference, in nats, beyond which the mean difference exceeds the limit.
+
+    None if divergences are compared, which have another unit, or sums without noise.
+    """
+    if not found.own.by_question or found.statistic != "squared":
+        return None
+    if not found.noise:
+        return None if found.own.summed else GROSS
+    return math.sqrt(factor * means.mean(_levels(found, "squared")))
+
+
+def _levels(found: _Measured, name: str) -> list[float]:
+    """The noise in each question of the run."""
+    noise = found.noise[found.loudest].by_question
+    return [max(getattr(noise[key], name), NEGLIGIBLE) for key in found.own.by_question]
 
 
 def describe(config: VerdictConfig, noise: int) -> str:
@@ -169,10 +190,7 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
             None,
         )
     values = [getattr(each, name) for each in found.own.by_question.values()]
-    levels = [
-        max(getattr(noise.by_question[key], name), NEGLIGIBLE) for key in found.own.by_question
-    ]
-    result = excess(values, levels, factor)
+    result = excess(values, _levels(found, name), factor)
     ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
     if result.exceeds:
         return Status.FAILED, f"{ratio}; limit {factor:g} × (p = {result.p:.2g})", result
