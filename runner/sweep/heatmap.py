@@ -59,6 +59,7 @@ def heat_map(sweep: Sweep, metric: MetricId, rows: Axis, columns: Axis) -> Any:
     )
     ends = _ends(sweep, metric)
     limit = _scale(sweep, metric, differences, ends)
+    ends = [end for end in ends if abs(end) <= limit]
     image = plot.pcolormesh(
         [[float("nan") if d is None else d for d in row] for row in differences],
         cmap=_colours(),

@@ -273,6 +273,18 @@ def test_a_heat_map_of_different_limits_has_only_frames(tmp_path: Path) -> None:
     assert (frames, lines) == ([(0, 1), (1, 1)], [])
 
 
+def test_a_wide_tolerance_does_not_flatten_a_heat_map(tmp_path: Path) -> None:
+    axes = {TP: ["1", "2"], DTYPE: ["a", "b"]}
+    sweep = swept(tmp_path, grid(axes, lambda chosen: Found(right(79))))
+    points = []
+    for point in sweep.points:
+        assert point.verdict is not None
+        metrics = tuple(replace(each, tolerated=(0.1, None)) for each in point.verdict.metrics)
+        points.append(replace(point, verdict=replace(point.verdict, metrics=metrics)))
+    wide = replace(sweep, points=tuple(points))
+    assert map_of(wide) == ([], [], "")
+
+
 @pytest.mark.parametrize("higher", [True, False])
 def test_a_comparisons_strip_ends_at_the_margin(higher: bool) -> None:
     scores = Scores(
