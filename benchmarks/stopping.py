@@ -106,12 +106,11 @@ def simulated(setting: Setting, window: int, runs: int = RUNS) -> Shares:
 
 def table(chinese: bool, runs: int = RUNS) -> str:
     """The table in Markdown."""
-    heads = (
-        ("题目数", "变错 / 变对", "全部题目", f"并发 {SMALL}", "已问", f"并发 {LARGE}", "已问")
-        if chinese
-        else ("questions", "turn wrong / right", "all", f"window {SMALL}", "asked")
-        + (f"window {LARGE}", "asked")
-    )
+    windows = [f"并发 {SMALL}", "已问", f"并发 {LARGE}", "已问"]
+    heads = ["题目数", "变错 / 变对", "全部题目", *windows]
+    if not chinese:
+        windows = [f"window {SMALL}", "asked", f"window {LARGE}", "asked"]
+        heads = ["questions", "turn wrong / right", "all", *windows]
     lines = [heads, ["---"] * len(heads)]
     for each in SETTINGS:
         cells = [f"{each.questions:,}", f"{100 * each.worse:g} % / {100 * each.better:g} %"]

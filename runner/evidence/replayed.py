@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runner.evidence.samples import Sample
-from runner.evidence.shifts import comparable
+from runner.evidence.shifts import choice_tokens, comparable, summed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +30,9 @@ class Difference:
     log-probability (the negative logarithm of the perplexity ratio). `divergence` is the mean
     Kullback-Leibler divergence of the second engine's distribution from the first's, None where one
     of the two was not recorded. `flips` counts tokens where the second engine would choose another
-    token although neither engine was near a tie. With `summed`, the values are those of scored
-    choices: sums over their tokens, and `tokens` counts each choice once.
+    token although neither engine was near a tie. For scored choices, `tokens` counts each choice
+    once, and a difference is that of the log-likelihood divided by the choice's number of tokens
+    (`shifts.of_choices`). With `summed`, that number is unknown, and differences are those of sums.
     """
 
     tokens: int
@@ -61,6 +62,11 @@ class Differences:
             math.isfinite(each.squared) and math.isfinite(each.divergence or 0.0)
             for each in self.by_question.values()
         )
+
+    @property
+    def summed(self) -> bool:
+        """Whether differences are those of sums over an unknown number of tokens."""
+        return any(each.summed for each in self.by_question.values())
 
     def mean(self, name: str) -> float:
         """Mean of one of the differences over questions."""
@@ -119,11 +125,14 @@ def of_samples(first: Sample, second: Sample, near_tie: float) -> Difference | N
 
 
 def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | None:
-    """Choices are a distribution of their own: which one is right, given that one is."""
+    """Choices are a distribution of their own: which one is right, given that one is.
+
+    That distribution and its flips follow from the sums, the other differences are per token.
+    """
     import numpy as np
     from scipy.special import log_softmax
 
-    if len(first.choice_logprobs) != len(second.choice_logprobs):
+    if len(first.choice_logprobs) != len(second.choice_logprobs) or not comparable(first, second):
         return None
     one, other = (np.asarray(each.choice_logprobs) for each in (first, second))
     divergence, flips = None, 0
@@ -133,7 +142,10 @@ def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | 
         best, now = int(one.argmax()), int(other.argmax())
         leads = one[best] - one[now], other[now] - other[best]
         flips = int(best != now and min(leads) >= near_tie)
-    return replace(_difference(one, other, divergence, flips), summed=True)
+    if summed(first, second):
+        return replace(_difference(one, other, divergence, flips), summed=True)
+    tokens = np.asarray(choice_tokens(first, second))
+    return _difference(one / tokens, other / tokens, divergence, flips)
 
 
 def _difference(

@@ -16,8 +16,10 @@ from runner.evidence.pairing import Pairing, pair
 from runner.evidence.replayed import Differences, differences
 from runner.evidence.samples import Sample
 from runner.outcome import TaskOutcome
+from runner.stats import means
 from runner.stats.excess import Excess, excess
 from runner.status import Status
+from runner.verdict import boundary
 from runner.verdict.paired import unpaired
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Against, Noise
@@ -110,7 +112,26 @@ def judge(
         p=excess_found.p if excess_found is not None else None,
         whole=task.whole,
         evidence=_evidence(found),
+        tolerated=boundary.of_limit(_limit(found, config.replay.factor)),
     )
+
+
+def _limit(found: _Measured, factor: float) -> float | None:
+    """The RMS difference, in nats, beyond which the mean difference exceeds the limit.
+
+    None if divergences are compared, which have another unit, or sums without noise.
+    """
+    if not found.own.by_question or found.statistic != "squared":
+        return None
+    if not found.noise:
+        return None if found.own.summed else GROSS
+    return math.sqrt(factor * means.mean(_levels(found, "squared")))
+
+
+def _levels(found: _Measured, name: str) -> list[float]:
+    """The noise in each question of the run."""
+    noise = found.noise[found.loudest].by_question
+    return [max(getattr(noise[key], name), NEGLIGIBLE) for key in found.own.by_question]
 
 
 def describe(config: VerdictConfig, noise: int) -> str:
@@ -143,11 +164,17 @@ def _measured(
             unused[name] = "has log-probabilities that are infinite or not a number"
     replays = {name: each for name, each in replays.items() if name not in unused}
     if len(replays) < 2:
-        return _Measured("the reference run", from_reference, replays, unused)
-    nearest = min(replays, key=lambda name: replays[name].mean("squared"))
-    samples = {each.name: each.samples for each in noise}
-    others = {n: compared(samples[nearest], samples[n]) for n in replays if n != nearest}
-    return _Measured(nearest, compared(samples[nearest], own), others, unused)
+        base, measured = "the reference run", from_reference
+    else:
+        base = min(replays, key=lambda name: replays[name].mean("squared"))
+        samples = {each.name: each.samples for each in noise}
+        measured = compared(samples[base], own)
+        replays = {n: compared(samples[base], samples[n]) for n in replays if n != base}
+    # A sum over tokens is no noise for a difference per token.
+    for name in [name for name, each in replays.items() if each.summed != measured.summed]:
+        unused[name] = "has no number of tokens for its choices, because its version recorded none"
+        del replays[name]
+    return _Measured(base, measured, replays, unused)
 
 
 def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | None]:
@@ -163,10 +190,7 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
             None,
         )
     values = [getattr(each, name) for each in found.own.by_question.values()]
-    levels = [
-        max(getattr(noise.by_question[key], name), NEGLIGIBLE) for key in found.own.by_question
-    ]
-    result = excess(values, levels, factor)
+    result = excess(values, _levels(found, name), factor)
     ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
     if result.exceeds:
         return Status.FAILED, f"{ratio}; limit {factor:g} × (p = {result.p:.2g})", result
@@ -186,12 +210,10 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
 
 def _gross(found: _Measured) -> tuple[Status, str, Excess | None]:
     """Without noise, only a gross difference of tokens can be judged, and nothing can pass."""
-    every = found.own.by_question.values()
-    squares = [each.squared for each in every]
+    squares = [each.squared for each in found.own.by_question.values()]
     result = excess(squares, [GROSS**2] * len(squares), 1.0)
     size = f"RMS difference of {math.sqrt(found.own.mean('squared')):.2g} nats"
-    # Log-likelihoods of choices and texts are sums over any number of tokens.
-    if result.exceeds and not any(each.summed for each in every):
+    if result.exceeds and not found.own.summed:
         return (
             Status.FAILED,
             f"{size}, more than {GROSS:g}: ten times a value published for correct stacks "

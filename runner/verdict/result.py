@@ -28,9 +28,9 @@ class MetricVerdict:
     failed in 4 of 5 such runs. If the verdict is INCONCLUSIVE for too few samples, a run of
     `samples_to_pass` without a drop passes, and one of `samples_to_fail` with a drop of twice the
     margin fails, each in 4 of 5 runs (None: no number is enough). `clusters` is how many
-    groups of samples the errors allow for. `tolerated` are the lowest and the highest value within
-    the rule's tolerance of the baseline (None: no such end). `look` is the look at which a run that
-    may stop early was judged.
+    groups of samples the errors allow for. `tolerated` are the lowest and the highest value that
+    the rule tolerates (None: no such end), as every figure draws them (runner/verdict/boundary.py).
+    `look` is the look at which a run that may stop early was judged.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,19 @@ def test_choices_are_a_distribution() -> None:
     p, q = (np.exp(log_softmax(np.array(each))) for each in ((-10, -11), (-20, -19)))
     assert found is not None and found.divergence == pytest.approx(float(entropy(p, q)))
     assert (found.tokens, found.flips, found.signed) == (2, 1, pytest.approx(-9.0))
+
+
+def test_differences_of_choices_are_per_token() -> None:
+    """-10 over five tokens and -8 over four; which choice is likelier follows from the sums."""
+    before = sample([], choice_logprobs=(-10.0, -11.0), choice_tokens=(5, 4))
+    after = sample([], choice_logprobs=(-20.0, -19.0), choice_tokens=(5, 4))
+    found = of_samples(before, after, NEAR)
+    sums = of_samples(replace(before, choice_tokens=()), replace(after, choice_tokens=()), NEAR)
+    assert found is not None and sums is not None
+    assert (found.absolute, found.squared, found.signed) == pytest.approx((2.0, 4.0, -2.0))
+    assert (found.divergence, found.flips, found.tokens) == (sums.divergence, 1, 2)
+    assert (found.summed, sums.summed) == (False, True)
+    assert of_samples(before, replace(after, choice_tokens=(5, 5)), NEAR) is None
 
 
 def test_other_tokens_and_missing_log_probabilities_can_t_be_compared() -> None:

@@ -20,9 +20,9 @@ class Exchanged:
 
     `retried` counts failures by kind. `different` counts prompts that the server tokenised
     differently, `first_difference` describes the first, and `unverified` counts prompts whose
-    tokens the server did not tell. `shortened` counts answers that ended at a token limit below
-    the requested one, `reasoned` those whose reasoning the server returned apart. `served` counts
-    the model and fingerprint in each answer, and `missing` the parts that answers lacked. `seconds` are
+    tokens the server did not tell. `shortened` counts answers that ended at a token limit below the
+    requested one, `reasoned` those whose reasoning the server returned apart. `served` counts the
+    model and fingerprint in each answer, and `missing` the parts that answers lacked. `seconds` are
     the times from a request to its complete answer, retries included, and `speeds` the tokens per
     second of answers that have several tokens.
     """
