@@ -63,9 +63,9 @@ def decided(differences: Sequence[float], look: Look) -> Status:
     """
     half = ALPHA / 2
     if not look.last:
-        if betting.p_at_most([-each for each in differences], -MARGIN, -1.0) < half:
+        if betting.p_at_most([-each for each in differences], -MARGIN, -1.0, betting.EARLY) < half:
             return Status.PASSED
-        failed = betting.p_at_most(differences, 0.0, -1.0) <= half
+        failed = betting.p_at_most(differences, 0.0, -1.0, betting.EARLY) <= half
         return Status.FAILED if failed else Status.INCONCLUSIVE
     worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     drop = drops.of_flips(worse, better, len(differences), look)

@@ -61,9 +61,11 @@ def test_both_levels_hold_for_the_largest_tasks() -> None:
         equal = np.where(drawn < 0.02, 1.0, np.where(drawn > 0.98, -1.0, 0.0))
         ends = [end for look, end in looks_at(14042, SMALL) if not look.last]
         found["passed"] += any(
-            betting.p_at_most(-lossy[:end], -MARGIN, -1.0) <= half for end in ends
+            betting.p_at_most(-lossy[:end], -MARGIN, -1.0, betting.EARLY) <= half for end in ends
         )
-        found["failed"] += any(betting.p_at_most(equal[:end], 0.0, -1.0) <= half for end in ends)
+        found["failed"] += any(
+            betting.p_at_most(equal[:end], 0.0, -1.0, betting.EARLY) <= half for end in ends
+        )
     assert found["passed"] <= 5
     assert found["failed"] <= 5
 
@@ -88,7 +90,7 @@ def test_runs_stop_as_early_as_the_page_says(setting: Setting) -> None:
 def test_the_bound_is_below_the_margin_if_the_bet_against_it_wins(worse: int) -> None:
     flips = [1.0] * worse + [0.0] * (600 - worse)
     drop = drops.of_bets(flips, SCORES)
-    won = betting.p_at_most([-each for each in flips], -MARGIN, -1.0) < ALPHA / 2
+    won = betting.p_at_most([-each for each in flips], -MARGIN, -1.0, betting.EARLY) < ALPHA / 2
     assert won == (drop.upper < MARGIN) == (worse < 2)
 
 
