@@ -26,25 +26,25 @@ def stopped(run: Run, reference: Finished, *overrides: str) -> Finished:
 
 def test_a_sound_run_stops_early_and_can_be_continued(run: Run, default_run: Finished) -> None:
     journal = default_run.directory.parent / "continued"
-    early = stopped(run, default_run, f"journal.directory={journal}")
+    early = stopped(run, default_run, f"journal.dir={journal}")
     assert early.status == 0, early.printed
     (task,) = early.json("outcome.json")["tasks"]
-    assert (task["evaluated"], task["whole"], task["look"]) == (300, 600, {"number": 6, "of": 12})
+    assert (task["evaluated"], task["whole"], task["look"]) == (250, 600, {"number": 5, "of": 12})
     assert early.json("verdict.json")["stopped"] is True
-    assert "canary: look 6 of 12, 300 of 600 questions" in early.printed
-    assert "PASSED (1 of 1 judged metrics passed; canary: 300 of 600 samples (stopped early))" in (
+    assert "canary: look 5 of 12, 250 of 600 questions" in early.printed
+    assert "PASSED (1 of 1 judged metrics passed; canary: 250 of 600 samples (stopped early))" in (
         " ".join(early.printed.split())
     )
-    assert "The other 300 were not asked" in early.report
+    assert "The other 350 were not asked" in early.report
     whole = run(
         "verdict=paired",
         f"verdict.reference={default_run.directory}",
         "tracking.enabled=false",
-        f"journal.directory={journal}",
+        f"journal.dir={journal}",
     )
     assert whole.status == 0, whole.printed
     feeding = whole.json("outcome.json")["feeding"]
-    assert (feeding["asked"], feeding["resumed"]) == (300, 300)
+    assert (feeding["asked"], feeding["resumed"]) == (350, 250)
     assert whole.json("outcome.json")["tasks"][0]["metrics"][0]["n"] == 600
     assert not list(journal.rglob("*.answers"))
 
