@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.canary_faults import inserted
 from benchmarks.detection_rules import Judged, Reference
-from benchmarks.detection_stacks import HEALTHY, measured
+from benchmarks.detection_stacks import HEALTHY, RANKS, measured
 from runner.status import Status
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -118,8 +118,9 @@ def cell(judged: Judged, rule: str, asked: Sequence[Sequence[int]]) -> Cell:
 
 def cells() -> Cells:
     """Measure all stacks and judge all runs."""
-    reference, noise, *others = measured()
-    stacks = [Judged(Reference(reference, noise), other) for other in others]
+    first, *others = measured()
+    reference = Reference(first, others[: len(RANKS)])
+    stacks = [Judged(reference, other) for other in others[len(RANKS) :]]
     asked = {size: draws(size) for size in SIZES}
     return {
         rule: {

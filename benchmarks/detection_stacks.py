@@ -26,7 +26,9 @@ from runner.evidence.samples import Sample
 
 METRIC = "exact_match"
 REFERENCE = "none (bf16 weights, fp32 arithmetic)"
-NOISE = "bf16 arithmetic"
+ROUNDED = "bf16 arithmetic"
+# Numbers of ranks whose partial sums are added, as with tensor parallelism: three noise runs.
+RANKS = (1, 2, 4)
 HEALTHY = "bf16 arithmetic, another attention kernel"
 # Each changes the prompt's text, which is part of a sample's identity.
 PROMPTS = ("question cut to its last 100 characters",)
@@ -59,14 +61,47 @@ class Stack:
 
 
 def measured(names: tuple[str, ...] = FAULTS) -> Iterator[Stack]:
-    """Measure the reference, the noise, the healthy stack and faults, on one thread."""
+    """Measure the reference, the noise runs, the healthy stack and faults, on one thread."""
     torch.set_num_threads(1)
     bench = Bench()
     faults = {fault.name: fault for fault in all_faults()}
-    bfloat16 = faults[NOISE]
-    faults[HEALTHY] = replace(bfloat16, name=HEALTHY, change=_other_kernel(bfloat16))
-    for name in (REFERENCE, NOISE, HEALTHY, *names):
+    bfloat16 = faults[ROUNDED]
+    yield _measured(bench, faults[REFERENCE])
+    for ranks in RANKS:
+        name = f"{ROUNDED}, tp={ranks}"
+        yield _measured(bench, replace(bfloat16, name=name, change=_parallel(bfloat16, ranks)))
+    yield _measured(bench, replace(bfloat16, name=HEALTHY, change=_other_kernel(bfloat16)))
+    for name in names:
         yield _measured(bench, faults[name])
+
+
+class _Split(torch.nn.Module):
+    """A linear layer whose input is split among ranks, which round their partial sums."""
+
+    def __init__(self, whole: torch.nn.Linear, ranks: int) -> None:
+        super().__init__()
+        self.whole, self.ranks = whole, ranks
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        parts = zip(
+            states.chunk(self.ranks, -1), self.whole.weight.chunk(self.ranks, 1), strict=True
+        )
+        total = sum((own @ weight.T for own, weight in parts), torch.zeros((), dtype=states.dtype))
+        return total if self.whole.bias is None else total + self.whole.bias
+
+
+def _parallel(bfloat16: Fault, ranks: int) -> Any:
+    """The layers after which tensor parallelism adds up the ranks' results."""
+
+    def change(model: Any) -> None:
+        assert bfloat16.change is not None
+        bfloat16.change(model)
+        for module in list(model.modules()) if ranks > 1 else ():
+            for name in ("o_proj", "down_proj"):
+                if isinstance(getattr(module, name, None), torch.nn.Linear):
+                    setattr(module, name, _Split(getattr(module, name), ranks))
+
+    return change
 
 
 def _other_kernel(bfloat16: Fault) -> Any:

@@ -28,10 +28,11 @@ class Difference:
 
     `absolute` is the mean, `squared` the mean square and `signed` the mean of second minus first
     log-probability (the negative logarithm of the perplexity ratio). `divergence` is the mean
-    Kullback-Leibler divergence of the second engine's distribution from the first's, None where one
-    of the two was not recorded. `flips` counts tokens where the second engine would choose another
-    token although neither engine was near a tie. For scored choices, `tokens` counts each choice
-    once, and a difference is that of the log-likelihood divided by the choice's number of tokens
+    Kullback-Leibler divergence of the second engine's distribution from the first's, and `logits`
+    the mean variance of the differences of logits; both are None where one of the two was not
+    recorded. `flips` counts tokens where the second engine would choose another token although
+    neither engine was near a tie. For scored choices, `tokens` counts each choice once, and a
+    difference is that of the log-likelihood divided by the choice's number of tokens
     (`shifts.of_choices`). With `summed`, that number is unknown, and differences are those of sums.
     """
 
@@ -40,6 +41,7 @@ class Difference:
     squared: float
     signed: float
     divergence: float | None
+    logits: float | None
     flips: int
     summed: bool = False
 
@@ -59,7 +61,9 @@ class Differences:
     def finite(self) -> bool:
         """Whether no log-probability is infinite or not a number."""
         return all(
-            math.isfinite(each.squared) and math.isfinite(each.divergence or 0.0)
+            math.isfinite(each.squared)
+            and math.isfinite(each.divergence or 0.0)
+            and math.isfinite(each.logits or 0.0)
             for each in self.by_question.values()
         )
 
@@ -121,7 +125,9 @@ def of_samples(first: Sample, second: Sample, near_tie: float) -> Difference | N
         return None
     leads, theirs = (np.asarray(each.margins, dtype=np.float64) for each in (first, second))
     flips = int(((leads >= near_tie) & (theirs <= -near_tie)).sum())
-    return _difference(one, other, _divergence(first, second), flips)
+    listed = _listed(first, second)
+    divergence, logits = (None, None) if listed is None else (_divergence(listed), _logits(listed))
+    return _difference(one, other, divergence, logits, flips)
 
 
 def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | None:
@@ -135,21 +141,26 @@ def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | 
     if len(first.choice_logprobs) != len(second.choice_logprobs) or not comparable(first, second):
         return None
     one, other = (np.asarray(each.choice_logprobs) for each in (first, second))
-    divergence, flips = None, 0
+    divergence, logits, flips = None, None, 0
     if len(one) > 1 and np.isfinite(one).all() and np.isfinite(other).all():
         before, after = log_softmax(one), log_softmax(other)
         divergence = float((np.exp(before) * (before - after)).sum())
+        logits = float((after - before).var())
         best, now = int(one.argmax()), int(other.argmax())
         leads = one[best] - one[now], other[now] - other[best]
         flips = int(best != now and min(leads) >= near_tie)
     if summed(first, second):
-        return replace(_difference(one, other, divergence, flips), summed=True)
+        return replace(_difference(one, other, divergence, logits, flips), summed=True)
     tokens = np.asarray(choice_tokens(first, second))
-    return _difference(one / tokens, other / tokens, divergence, flips)
+    return _difference(one / tokens, other / tokens, divergence, logits, flips)
 
 
 def _difference(
-    one: NDArray[np.float64], other: NDArray[np.float64], divergence: float | None, flips: int
+    one: NDArray[np.float64],
+    other: NDArray[np.float64],
+    divergence: float | None,
+    logits: float | None,
+    flips: int,
 ) -> Difference:
     import numpy as np
 
@@ -162,16 +173,27 @@ def _difference(
         squared=float((moved**2).mean()),
         signed=float(moved.mean()) if np.isfinite(moved).all() else math.nan,
         divergence=divergence,
+        logits=logits,
         flips=flips,
     )
 
 
-def _divergence(first: Sample, second: Sample) -> float | None:
-    """Mean divergence over tokens, of the distributions that were recorded.
+@dataclass(frozen=True)
+class _Listed:
+    """The likeliest tokens that the first engine lists at each token of an answer.
 
-    Tokens that only one engine lists are merged with all unlisted ones. The divergence of merged
-    distributions is never larger than that of the whole ones.
+    All arrays have the shape (tokens, listed). `one` has the first engine's log-probabilities,
+    `partner` the second's for the same tokens. Where the second doesn't list a token (`both` is
+    False), `partner` is the smallest that it lists, which is an upper bound (infinite if it lists
+    none).
     """
+
+    one: NDArray[np.float64]
+    partner: NDArray[np.float64]
+    both: NDArray[np.bool_]
+
+
+def _listed(first: Sample, second: Sample) -> _Listed | None:
     import numpy as np
 
     tokens = len(second.token_ids)
@@ -182,15 +204,46 @@ def _divergence(first: Sample, second: Sample) -> float | None:
     one, other = (
         np.asarray(each.top_logprobs, dtype=np.float64).reshape(shape) for each in (first, second)
     )
+    one = np.where(ids >= 0, one, -np.inf)
     same = (ids[:, :, None] == theirs[:, None, :]) & (ids >= 0)[:, :, None]
     both = same.any(axis=2)
-    partner = np.where(both, np.take_along_axis(other, same.argmax(axis=2), axis=1), -np.inf)
-    p, q = (np.where(both, np.exp(each), 0.0) for each in (one, partner))
+    found = np.take_along_axis(other, same.argmax(axis=2), axis=1)
+    smallest = np.where(np.isfinite(other) & (theirs >= 0), other, np.inf).min(axis=1)
+    return _Listed(one, np.where(both, found, smallest[:, None]), both)
+
+
+def _divergence(listed: _Listed) -> float:
+    """Mean divergence over tokens, of the distributions that were recorded.
+
+    Tokens that only one engine lists are merged with all unlisted ones. The divergence of merged
+    distributions is never larger than that of the whole ones.
+    """
+    import numpy as np
+
+    p, q = (np.where(listed.both, np.exp(each), 0.0) for each in (listed.one, listed.partner))
     with np.errstate(invalid="ignore", divide="ignore"):
-        listed = np.where(p > 0, p * (one - partner), 0.0).sum(axis=1)
+        moved = np.where(p > 0, p * (listed.one - listed.partner), 0.0).sum(axis=1)
         rest, others = (np.clip(1 - each.sum(axis=1), 1e-12, 1.0) for each in (p, q))
         unlisted = rest * np.log(rest / others)
-    return float(np.maximum(listed + unlisted, 0.0).mean())
+    return float(np.maximum(moved + unlisted, 0.0).mean())
+
+
+def _logits(listed: _Listed) -> float:
+    """Mean over tokens of the variance of the differences of logits, in nats².
+
+    The variance of the differences of log-probabilities is that of the logits: the normalising
+    constant of the softmax cancels. Unlike the divergence, it hardly depends on how certain the
+    model is, so the noise of all questions is similar.
+    """
+    import numpy as np
+
+    known = np.isfinite(listed.one) & (listed.partner < np.inf)
+    count = np.maximum(known.sum(axis=1), 1)
+    with np.errstate(invalid="ignore"):
+        moved = np.where(known, listed.partner - listed.one, 0.0)
+        center = moved.sum(axis=1) / count
+        squares = np.where(known, (moved - center[:, None]) ** 2, 0.0)
+    return float((squares.sum(axis=1) / count).mean())
 
 
 def _merged(answers: Sequence[Difference]) -> Difference:
@@ -201,13 +254,15 @@ def _merged(answers: Sequence[Difference]) -> Difference:
     def mean(values: Sequence[float]) -> float:
         return math.fsum(values) / len(values)
 
-    known = [each.divergence for each in answers if each.divergence is not None]
+    divergences = [each.divergence for each in answers if each.divergence is not None]
+    logits = [each.logits for each in answers if each.logits is not None]
     return Difference(
         tokens=sum(each.tokens for each in answers),
         absolute=mean([each.absolute for each in answers]),
         squared=mean([each.squared for each in answers]),
         signed=mean([each.signed for each in answers]),
-        divergence=mean(known) if len(known) == len(answers) else None,
+        divergence=mean(divergences) if len(divergences) == len(answers) else None,
+        logits=mean(logits) if len(logits) == len(answers) else None,
         flips=sum(each.flips for each in answers),
         summed=any(each.summed for each in answers),
     )

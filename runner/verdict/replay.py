@@ -18,6 +18,7 @@ from runner.evidence.samples import Sample
 from runner.outcome import TaskOutcome
 from runner.stats import means
 from runner.stats.excess import Excess, excess
+from runner.stats.outliers import APART
 from runner.status import Status
 from runner.verdict import boundary
 from runner.verdict.paired import unpaired
@@ -35,6 +36,7 @@ GROSS = 0.3
 # squares were below 1e-9 wherever it was measured, so 1e-8 (an RMS of 1e-4 nats) is never a fault.
 NEGLIGIBLE = 1e-8
 TEST = "tests of the mean difference and of the logarithm of its ratio to the noise"
+SINGLE = ", and of the number of questions that stand out"
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,12 @@ class _Measured:
 
     @property
     def statistic(self) -> str:
-        """The judged difference: the divergence, or the square where it was not recorded."""
+        """The judged difference: of the logits, or the square where they were not recorded."""
         every = (self.own, *self.noise.values())
         whole = all(
-            each.divergence is not None for found in every for each in found.by_question.values()
+            each.logits is not None for found in every for each in found.by_question.values()
         )
-        return "divergence" if whole and self.noise else "squared"
+        return "logits" if whole and self.noise else "squared"
 
     @property
     def loudest(self) -> str:
@@ -108,7 +110,7 @@ def judge(
         difference=None,
         reason=reason,
         rule="replay",
-        test=TEST if excess_found is not None else "",
+        test=_test(excess_found),
         p=excess_found.p if excess_found is not None else None,
         whole=task.whole,
         evidence=_evidence(found),
@@ -119,19 +121,19 @@ def judge(
 def _limit(found: _Measured, factor: float) -> float | None:
     """The RMS difference, in nats, beyond which the mean difference exceeds the limit.
 
-    None if divergences are compared, which have another unit, or sums without noise.
+    None if logits are compared, which have another unit, or sums without noise.
     """
     if not found.own.by_question or found.statistic != "squared":
         return None
     if not found.noise:
         return None if found.own.summed else GROSS
-    return math.sqrt(factor * means.mean(_levels(found, "squared")))
+    return math.sqrt(factor * means.mean(_levels(found, found.loudest, "squared")))
 
 
-def _levels(found: _Measured, name: str) -> list[float]:
-    """The noise in each question of the run."""
-    noise = found.noise[found.loudest].by_question
-    return [max(getattr(noise[key], name), NEGLIGIBLE) for key in found.own.by_question]
+def _levels(found: _Measured, noise: str, name: str) -> list[float]:
+    """The difference of a noise run in each question of the run."""
+    known = found.noise[noise].by_question
+    return [max(getattr(known[key], name), NEGLIGIBLE) for key in found.own.by_question]
 
 
 def describe(config: VerdictConfig, noise: int) -> str:
@@ -181,8 +183,7 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
     if not found.noise:
         return _gross(found)
     name = found.statistic
-    noise = found.noise[found.loudest]
-    if not noise.mean(name) > 0:
+    if not found.noise[found.loudest].mean(name) > 0:
         return (
             Status.INCONCLUSIVE,
             "all noise runs have the same log-probabilities, so they show no noise; add one that "
@@ -190,8 +191,14 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
             None,
         )
     values = [getattr(each, name) for each in found.own.by_question.values()]
-    result = excess(values, _levels(found, name), factor)
+    runs = {each: _levels(found, each, name) for each in found.noise}
+    result = excess(values, runs[found.loudest], factor, list(runs.values()))
     ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
+    if result.outliers is not None and result.outliers.own:
+        ratio += (
+            f"; {result.outliers.own} of {len(values):,} questions differ more than "
+            f"{APART * factor:g} × those of any noise run"
+        )
     if result.exceeds:
         return Status.FAILED, f"{ratio}; limit {factor:g} × (p = {result.p:.2g})", result
     if result.within:
@@ -200,6 +207,8 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
             f"{ratio}; at most {result.upper:.2g} × (95 %), limit {factor:g} ×",
             result,
         )
+    if result.outliers is not None and result.upper < factor:
+        return Status.INCONCLUSIVE, f"{ratio}, more than noise explains", result
     more = f"; about {result.questions:,} questions would be enough" if result.questions else ""
     return (
         Status.INCONCLUSIVE,
@@ -228,6 +237,12 @@ def _gross(found: _Measured) -> tuple[Status, str, Excess | None]:
     )
 
 
+def _test(found: Excess | None) -> str:
+    if found is None:
+        return ""
+    return TEST if found.outliers is None else TEST + SINGLE
+
+
 def _unused(found: _Measured) -> str:
     said = "; ".join(f"{name} {reason}" for name, reason in found.unused.items())
     return f" ({said})" if said else ""
@@ -245,13 +260,14 @@ def _evidence(found: _Measured) -> str:
 def _said(found: Differences) -> str:
     every = found.by_question.values()
     tokens, flips = sum(each.tokens for each in every), sum(each.flips for each in every)
-    divergence = (
+    recorded = (
+        f"mean variance of logits {found.mean('logits'):.2g} nats², "
         f"mean KL {found.mean('divergence'):.2g}, "
-        if all(each.divergence is not None for each in every)
+        if all(each.logits is not None for each in every)
         else ""
     )
     return (
-        f"{divergence}RMS {math.sqrt(found.mean('squared')):.2g}, mean |Δ log p| "
+        f"{recorded}RMS {math.sqrt(found.mean('squared')):.2g}, mean |Δ log p| "
         f"{found.mean('absolute'):.2g}, mean Δ log p {found.mean('signed'):+.2g} nats, "
         f"{flips} of {tokens:,} tokens are no longer the likeliest"
     )

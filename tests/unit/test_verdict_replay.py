@@ -97,9 +97,35 @@ def test_a_stack_beyond_the_noise_fails_with_its_size() -> None:
 
 
 def test_near_the_limit_more_questions_decide() -> None:
-    verdict = judged(stack(0.05 * 2.8**0.5, 2)[:25], reference=REFERENCE[:25])
+    verdict = judged(stack(0.05 * 3.05**0.5, 2)[:25], reference=REFERENCE[:25])
     assert verdict.status is Status.INCONCLUSIVE
     assert "questions would be enough" in verdict.metrics[0].reason
+
+
+def with_outliers(error: float, found: int) -> list[Sample]:
+    """As `stack`, but some questions' logits differ six times as much: 36 times the variance."""
+    return [*stack(6 * error, 7)[:found], *stack(error, 2)[found:]]
+
+
+# Three noise runs besides the one that the others are compared with.
+LOUD = (Noise("same", stack(0.0)), *(Noise(f"loud{each}", stack(0.05, each)) for each in (1, 3, 4)))
+
+
+def test_a_few_questions_that_stand_out_fail() -> None:
+    (metric,) = judged(with_outliers(0.05, 5), noise=LOUD).metrics
+    assert metric.status is Status.FAILED
+    assert "5 of 60 questions differ more than 12 × those of any noise run" in metric.reason
+    assert metric.p is not None and metric.p <= 2 / 4**5
+    assert judged(with_outliers(0.05, 0), noise=LOUD).status is Status.PASSED
+
+
+def test_questions_that_stand_out_keep_a_run_from_passing() -> None:
+    """The mean is far below such a high factor."""
+    rule = replace(RULE, replay=replace(RULE.replay, factor=12.0))
+    own = [*stack(0.45, 7)[:3], *stack(0.05, 2)[3:]]
+    (metric,) = judged(own, noise=LOUD, rule=rule).metrics
+    assert metric.status is Status.INCONCLUSIVE, metric.reason
+    assert "noise run, more than noise explains" in metric.reason
 
 
 def test_no_baseline_or_score_is_judged() -> None:
