@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STAKES = 8
 SMALLEST, LARGEST = 0.02, 0.99
 # For stopping early: stakes, and relative shares of the capital. Larger stakes win sooner if few
-# answers change, so fewer small ones are needed (benchmarks/stopping.py: 12 % fewer questions).
+# answers change, so fewer small ones are needed (benchmarks/stopping.py: a fifth fewer).
 EARLY = ((0.08, 1.0), (0.25, 1.5), (0.5, 2.0), (0.75, 2.0), (0.97, 2.0))
 
 Stakes = Sequence[tuple[float, float]]

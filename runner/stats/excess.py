@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.stats import means, resampling
+from runner.look import ONLY, Look
+from runner.stats import ALPHA, means, resampling
 from runner.stats.outliers import Outliers, outliers
 
 # One-sided level of "exceeds". A pass has the level of all other rules.
@@ -53,6 +54,7 @@ def excess(
     noise: Sequence[float],
     factor: float,
     runs: Sequence[Sequence[float]] = (),
+    look: Look = ONLY,
 ) -> Excess:
     """Compare differences with the noise on the same questions; the noise must not be 0 everywhere.
 
@@ -61,7 +63,8 @@ def excess(
     The other is Student's t of log(difference / noise): one question with a huge difference makes
     the mean's error too large for a fault that all questions show. With `runs`, the noise of each
     noise run, a third test gets half of the level: whether more questions stand out than in these
-    runs. It finds faults that damage a few questions, to very different degrees.
+    runs. It finds faults that damage a few questions, to very different degrees. All have the share
+    of the level that this `look` at the run may use.
     """
     n, level = len(differences), means.mean(noise)
     values = [each - factor * own for each, own in zip(differences, noise, strict=True)]
@@ -70,8 +73,8 @@ def excess(
         math.log((each + floor) / (own + floor) / factor)
         for each, own in zip(differences, noise, strict=True)
     ]
-    p_mean, upper_mean = _tested(values)
-    p_typical, upper_typical = _above_zero(logs)
+    p_mean, upper_mean = _tested(values, look.share)
+    p_typical, upper_typical = _above_zero(logs, look.share)
     centers = means.mean(values) / level, means.mean(logs)
     uppers = upper_mean / level, upper_typical
     p = min(1.0, 2 * min(p_mean, p_typical))
@@ -80,29 +83,30 @@ def excess(
         ratio=means.mean(differences) / level,
         typical=factor * math.exp(centers[1]),
         upper=max(factor + uppers[0], factor * math.exp(uppers[1])),
-        p=p if apart is None else min(1.0, 2 * min(p, apart.p)),
+        p=min(1.0, (p if apart is None else 2 * min(p, apart.p)) / look.share),
         factor=factor,
         questions=_needed(n, centers, uppers),
         outliers=apart,
     )
 
 
-def _tested(values: Sequence[float]) -> tuple[float, float]:
-    """One-sided p of a mean of 0 or less, and the mean's upper bound."""
-    if means.standard_error(values) == 0:
-        return _above_zero(values)
-    doubtful = resampling.t_is_doubtful(values)
-    p, upper = resampling.bootstrap(values) if doubtful else _above_zero(values)
+def _tested(values: Sequence[float], share: float) -> tuple[float, float]:
+    """One-sided p of a mean of 0 or less, and the mean's upper bound at this share of the level."""
+    if means.standard_error(values) == 0 or not resampling.t_is_doubtful(values):
+        p, upper = _above_zero(values, share)
+    else:
+        p, upper = resampling.bootstrap(values, ALPHA * share)
     return (max(p, resampling.sign_flip_sampled(values)) if p <= LEVEL else p), upper
 
 
-def _above_zero(values: Sequence[float]) -> tuple[float, float]:
+def _above_zero(values: Sequence[float], share: float) -> tuple[float, float]:
     """As `_tested`, by Student's t."""
     center, stderr = means.mean(values), means.standard_error(values)
     if stderr == 0:
         return (0.0 if center > 0 else 1.0), center
     freedom = len(values) - 1
-    return means.above_zero(center, stderr, freedom), means.upper(center, stderr, freedom)
+    upper = means.upper(center, stderr, freedom, ALPHA * share)
+    return means.above_zero(center, stderr, freedom), upper
 
 
 def _needed(n: int, centers: Sequence[float], uppers: Sequence[float]) -> int | None:

@@ -15,6 +15,7 @@ from runner.config.verdict import VerdictConfig
 from runner.evidence.pairing import Pairing, pair
 from runner.evidence.replayed import Differences, differences
 from runner.evidence.samples import Sample
+from runner.look import Look
 from runner.outcome import TaskOutcome
 from runner.stats import means
 from runner.stats.excess import Excess, excess
@@ -96,7 +97,7 @@ def judge(
         status = Status.INCONCLUSIVE
         reason = f"too few questions: {len(found.own.by_question)}, at least {ENOUGH} needed"
     else:
-        status, reason, excess_found = _against(found, config.replay.factor)
+        status, reason, excess_found = _against(found, config.replay.factor, task.look)
     return MetricVerdict(
         task=task.task,
         metric=METRIC,
@@ -113,6 +114,7 @@ def judge(
         test=_test(excess_found),
         p=excess_found.p if excess_found is not None else None,
         whole=task.whole,
+        look=task.look,
         evidence=_evidence(found),
         tolerated=boundary.of_limit(_limit(found, config.replay.factor)),
     )
@@ -179,9 +181,9 @@ def _measured(
     return _Measured(base, measured, replays, unused)
 
 
-def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | None]:
+def _against(found: _Measured, factor: float, look: Look) -> tuple[Status, str, Excess | None]:
     if not found.noise:
-        return _gross(found)
+        return _gross(found, look)
     name = found.statistic
     if not found.noise[found.loudest].mean(name) > 0:
         return (
@@ -192,7 +194,7 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
         )
     values = [getattr(each, name) for each in found.own.by_question.values()]
     runs = {each: _levels(found, each, name) for each in found.noise}
-    result = excess(values, runs[found.loudest], factor, list(runs.values()))
+    result = excess(values, runs[found.loudest], factor, list(runs.values()), look)
     ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
     if result.outliers is not None and result.outliers.own:
         ratio += (
@@ -217,10 +219,10 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
     )
 
 
-def _gross(found: _Measured) -> tuple[Status, str, Excess | None]:
+def _gross(found: _Measured, look: Look) -> tuple[Status, str, Excess | None]:
     """Without noise, only a gross difference of tokens can be judged, and nothing can pass."""
     squares = [each.squared for each in found.own.by_question.values()]
-    result = excess(squares, [GROSS**2] * len(squares), 1.0)
+    result = excess(squares, [GROSS**2] * len(squares), 1.0, look=look)
     size = f"RMS difference of {math.sqrt(found.own.mean('squared')):.2g} nats"
     if result.exceeds and not found.own.summed:
         return (
