@@ -115,7 +115,8 @@ def of_samples(first: Sample, second: Sample, near_tie: float) -> Difference | N
         return None
     leads, theirs = (np.asarray(each.margins, dtype=np.float64) for each in (first, second))
     flips = int(((leads >= near_tie) & (theirs <= -near_tie)).sum())
-    return _difference(one, other, _divergence(first, second), flips)
+    found = divergences(first, second)
+    return _difference(one, other, None if found is None else float(found.mean()), flips)
 
 
 def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | None:
@@ -154,11 +155,34 @@ def _difference(
     )
 
 
-def _divergence(first: Sample, second: Sample) -> float | None:
-    """Mean divergence over tokens, of the distributions that were recorded.
+def divergences(first: Sample, second: Sample) -> NDArray[np.float64] | None:
+    """Divergence at each token, of the distributions that were recorded; None without them.
 
     Tokens that only one engine lists are merged with all unlisted ones. The divergence of merged
     distributions is never larger than that of the whole ones.
+    """
+    import numpy as np
+
+    found = listed(first, second)
+    if found is None:
+        return None
+    one, partner, both = found
+    p, q = (np.where(both, np.exp(each), 0.0) for each in (one, partner))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shared = np.where(p > 0, p * (one - partner), 0.0).sum(axis=1)
+        rest, others = (np.clip(1 - each.sum(axis=1), 1e-12, 1.0) for each in (p, q))
+        unlisted = rest * np.log(rest / others)
+    divergence: NDArray[np.float64] = np.maximum(shared + unlisted, 0.0)
+    return divergence
+
+
+def listed(
+    first: Sample, second: Sample
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]] | None:
+    """Log-probabilities of the first engine's likeliest tokens by both, and which both list.
+
+    Each has the shape (tokens, listed). What the second engine does not list has -inf there. None
+    if the distributions were not recorded.
     """
     import numpy as np
 
@@ -172,13 +196,8 @@ def _divergence(first: Sample, second: Sample) -> float | None:
     )
     same = (ids[:, :, None] == theirs[:, None, :]) & (ids >= 0)[:, :, None]
     both = same.any(axis=2)
-    partner = np.where(both, np.take_along_axis(other, same.argmax(axis=2), axis=1), -np.inf)
-    p, q = (np.where(both, np.exp(each), 0.0) for each in (one, partner))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        listed = np.where(p > 0, p * (one - partner), 0.0).sum(axis=1)
-        rest, others = (np.clip(1 - each.sum(axis=1), 1e-12, 1.0) for each in (p, q))
-        unlisted = rest * np.log(rest / others)
-    return float(np.maximum(listed + unlisted, 0.0).mean())
+    partner = np.take_along_axis(other, same.argmax(axis=2), axis=1)
+    return one, np.where(both, partner, -np.inf), both
 
 
 def _merged(answers: Sequence[Difference]) -> Difference:
