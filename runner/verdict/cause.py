@@ -104,9 +104,11 @@ def likely_cause(
     if name is None or held_out[name].precision < PRECISION or (name == DECODE and not decoded):
         return ""
     right = held_out[name]
+    # Those of the decode step were put together from two stacks (docs/canary.md).
+    faults = "constructed faults" if name == DECODE else "faults"
     return (
         f"likely cause: {CLASSES[name]}: {_evidence(name, found)}; on the canary, this was right "
-        f"in {percent(right.precision, 0)} of held-out cases ({right.faults} faults)"
+        f"in {percent(right.precision, 0)} of held-out cases ({right.faults} {faults})"
     )
 
 

@@ -209,7 +209,8 @@ def test_no_class_is_named_below_the_precision(name: str, monkeypatch: pytest.Mo
 
 
 def test_answers_scored_in_one_step_have_no_decode_step() -> None:
-    assert "decode step" in likely_cause(BASE, STACKS[DECODE], NOISE, True)
+    said = likely_cause(BASE, STACKS[DECODE], NOISE, True)
+    assert "the decode step (" in said and said.endswith("constructed faults)")
     assert likely_cause(BASE, STACKS[DECODE], NOISE, False) == ""
 
 
