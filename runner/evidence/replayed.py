@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from runner.evidence.listed import divergences, listed, logits
 from runner.evidence.samples import Sample
 from runner.evidence.shifts import choice_tokens, comparable, summed
 
@@ -125,9 +126,10 @@ def of_samples(first: Sample, second: Sample, near_tie: float) -> Difference | N
         return None
     leads, theirs = (np.asarray(each.margins, dtype=np.float64) for each in (first, second))
     flips = int(((leads >= near_tie) & (theirs <= -near_tie)).sum())
-    listed = _listed(first, second)
-    divergence, logits = (None, None) if listed is None else (_divergence(listed), _logits(listed))
-    return _difference(one, other, divergence, logits, flips)
+    known = listed(first, second)
+    divergence = None if known is None else float(divergences(known).mean())
+    moved = None if known is None else logits(known)
+    return _difference(one, other, divergence, moved, flips)
 
 
 def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | None:
@@ -141,25 +143,25 @@ def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | 
     if len(first.choice_logprobs) != len(second.choice_logprobs) or not comparable(first, second):
         return None
     one, other = (np.asarray(each.choice_logprobs) for each in (first, second))
-    divergence, logits, flips = None, None, 0
+    divergence, moved, flips = None, None, 0
     if len(one) > 1 and np.isfinite(one).all() and np.isfinite(other).all():
         before, after = log_softmax(one), log_softmax(other)
         divergence = float((np.exp(before) * (before - after)).sum())
-        logits = float((after - before).var())
+        moved = float((after - before).var())
         best, now = int(one.argmax()), int(other.argmax())
         leads = one[best] - one[now], other[now] - other[best]
         flips = int(best != now and min(leads) >= near_tie)
     if summed(first, second):
-        return replace(_difference(one, other, divergence, logits, flips), summed=True)
+        return replace(_difference(one, other, divergence, moved, flips), summed=True)
     tokens = np.asarray(choice_tokens(first, second))
-    return _difference(one / tokens, other / tokens, divergence, logits, flips)
+    return _difference(one / tokens, other / tokens, divergence, moved, flips)
 
 
 def _difference(
     one: NDArray[np.float64],
     other: NDArray[np.float64],
     divergence: float | None,
-    logits: float | None,
+    of_logits: float | None,
     flips: int,
 ) -> Difference:
     import numpy as np
@@ -173,77 +175,9 @@ def _difference(
         squared=float((moved**2).mean()),
         signed=float(moved.mean()) if np.isfinite(moved).all() else math.nan,
         divergence=divergence,
-        logits=logits,
+        logits=of_logits,
         flips=flips,
     )
-
-
-@dataclass(frozen=True)
-class _Listed:
-    """The likeliest tokens that the first engine lists at each token of an answer.
-
-    All arrays have the shape (tokens, listed). `one` has the first engine's log-probabilities,
-    `partner` the second's for the same tokens. Where the second doesn't list a token (`both` is
-    False), `partner` is the smallest that it lists, which is an upper bound (infinite if it lists
-    none).
-    """
-
-    one: NDArray[np.float64]
-    partner: NDArray[np.float64]
-    both: NDArray[np.bool_]
-
-
-def _listed(first: Sample, second: Sample) -> _Listed | None:
-    import numpy as np
-
-    tokens = len(second.token_ids)
-    if not (len(first.top_ids) and len(first.top_ids) == len(second.top_ids)):
-        return None
-    shape = (tokens, len(second.top_ids) // tokens)
-    ids, theirs = (np.asarray(each.top_ids).reshape(shape) for each in (first, second))
-    one, other = (
-        np.asarray(each.top_logprobs, dtype=np.float64).reshape(shape) for each in (first, second)
-    )
-    one = np.where(ids >= 0, one, -np.inf)
-    same = (ids[:, :, None] == theirs[:, None, :]) & (ids >= 0)[:, :, None]
-    both = same.any(axis=2)
-    found = np.take_along_axis(other, same.argmax(axis=2), axis=1)
-    smallest = np.where(np.isfinite(other) & (theirs >= 0), other, np.inf).min(axis=1)
-    return _Listed(one, np.where(both, found, smallest[:, None]), both)
-
-
-def _divergence(listed: _Listed) -> float:
-    """Mean divergence over tokens, of the distributions that were recorded.
-
-    Tokens that only one engine lists are merged with all unlisted ones. The divergence of merged
-    distributions is never larger than that of the whole ones.
-    """
-    import numpy as np
-
-    p, q = (np.where(listed.both, np.exp(each), 0.0) for each in (listed.one, listed.partner))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        moved = np.where(p > 0, p * (listed.one - listed.partner), 0.0).sum(axis=1)
-        rest, others = (np.clip(1 - each.sum(axis=1), 1e-12, 1.0) for each in (p, q))
-        unlisted = rest * np.log(rest / others)
-    return float(np.maximum(moved + unlisted, 0.0).mean())
-
-
-def _logits(listed: _Listed) -> float:
-    """Mean over tokens of the variance of the differences of logits, in nats².
-
-    The variance of the differences of log-probabilities is that of the logits: the normalising
-    constant of the softmax cancels. Unlike the divergence, it hardly depends on how certain the
-    model is, so the noise of all questions is similar.
-    """
-    import numpy as np
-
-    known = np.isfinite(listed.one) & (listed.partner < np.inf)
-    count = np.maximum(known.sum(axis=1), 1)
-    with np.errstate(invalid="ignore"):
-        moved = np.where(known, listed.partner - listed.one, 0.0)
-        center = moved.sum(axis=1) / count
-        squares = np.where(known, (moved - center[:, None]) ** 2, 0.0)
-    return float((squares.sum(axis=1) / count).mean())
 
 
 def _merged(answers: Sequence[Difference]) -> Difference:

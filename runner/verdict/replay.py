@@ -22,6 +22,7 @@ from runner.stats.excess import Excess, excess
 from runner.stats.outliers import APART
 from runner.status import Status
 from runner.verdict import boundary
+from runner.verdict.cause import likely_cause
 from runner.verdict.paired import unpaired
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Against, Noise
@@ -115,7 +116,8 @@ def judge(
         p=excess_found.p if excess_found is not None else None,
         whole=task.whole,
         look=task.look,
-        evidence=_evidence(found),
+        evidence=_evidence(found)
+        + (_cause(found, own, noise, config) if status is Status.FAILED and excess_found else ""),
         tolerated=boundary.of_limit(_limit(found, config.replay.factor)),
     )
 
@@ -257,6 +259,18 @@ def _evidence(found: _Measured) -> str:
     parts += [f"noise ({name}): {_said(each)}" for name, each in found.noise.items()]
     parts += [f"noise run {name} {reason}" for name, reason in found.unused.items()]
     return "; ".join(parts)
+
+
+def _cause(
+    found: _Measured, own: Sequence[Sample], noise: Sequence[Noise], config: VerdictConfig
+) -> str:
+    """The likely cause; it takes recorded distributions, which the reference run does not have."""
+    samples = {each.name: each.samples for each in noise}
+    if found.base not in samples:
+        return ""
+    decoded = config.replay.way == "decode"
+    said = likely_cause(samples[found.base], own, samples[found.loudest], decoded)
+    return f"; {said}" if said else ""
 
 
 def _said(found: Differences) -> str:
