@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.cause_faults import DECODE, MODEL, known_faults
-from benchmarks.detection_stacks import HEALTHY, NOISE, replays
+from benchmarks.detection_stacks import HEALTHY, replays
 from runner.canary import DATASET, WEIGHTS
 from runner.canary.batch import Batch
 from runner.canary.damage import open_weights
@@ -28,6 +28,8 @@ from runner.canary.questions import Question
 from runner.canary.score import CHUNK, Forced, force, reply
 from runner.evidence.samples import Sample
 from runner.evidence.signature import Trace, traces
+
+NOISE = "bf16 arithmetic"
 
 
 @dataclass(frozen=True)
