@@ -41,6 +41,7 @@ def test_a_sound_run_stops_early_and_can_be_continued(run: Run, default_run: Fin
         f"verdict.reference={default_run.directory}",
         "tracking.enabled=false",
         f"journal.dir={journal}",
+        f"journal.continues={early.directory}",
     )
     assert whole.status == 0, whole.printed
     feeding = whole.json("outcome.json")["feeding"]
