@@ -143,7 +143,7 @@ def problems(config: RunConfig) -> list[str]:
         require(
             limit is None or not config.verdict.sequential,
             f"{where}.limit",
-            "remove it, or set verdict.sequential=false, which chooses the number of questions",
+            "verdict.sequential=true chooses the number of questions; remove one of the two",
         )
         for name in ("samples", "max_gen_toks"):
             number = getattr(way, name)
