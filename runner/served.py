@@ -174,8 +174,8 @@ class Served:
             found.append(f"{self.shortened} answers ended before the requested number of tokens")
         if self.reasoned:
             found.append(
-                f"the server took the reasoning out of {self.reasoned} answers, but the answers "
-                "behind the baseline may contain it; if the model reasons, set "
+                f"the server took the reasoning out of {self.reasoned} answers, but the baseline "
+                "may have been measured with it; if it was measured without, set "
                 "model.think_end_token"
             )
         if self.health is not None:

@@ -183,9 +183,9 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
                 f"task.limit={asked['limit']:g}, or choose a reference with as many questions"
             )
     found += [
-        f"{name}: the run stopped after {task.expected} of {task.whole} {task.unit} of "
-        f"{task.task}, when its verdict was certain (verdict.sequential); choose a run that was "
-        "asked all"
+        f"{name}: the run stopped early, after {task.expected} of {task.whole} {task.unit} of "
+        f"{task.task} (verdict.sequential); choose a complete run, or ask its other questions with "
+        "verdict.sequential=false and journal.continues, and use that run"
         for task in reference.outcome.tasks
         if not task.look.last
     ]

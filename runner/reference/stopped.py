@@ -17,7 +17,10 @@ def problems(plan: Plan, continues: str | None) -> list[str]:
         return []
     name = f"{KEY}={continues}"
     if plan.journal is None:
-        return [f"{name}: the run keeps no journal, so no answers can be used; remove the key"]
+        return [
+            f"{name}: this run has no journal; set journal=resume (and engine.endpoint.label with "
+            "engine=endpoint), or remove the key"
+        ]
     if plan.sequential:
         return [f"{name}: set verdict.sequential=false, otherwise the run stops again"]
     files = RunDirectory(Path(continues).expanduser())
@@ -25,7 +28,10 @@ def problems(plan: Plan, continues: str | None) -> list[str]:
         verdict: Verdict = read_json(files.verdict, Verdict)
         theirs: Plan = read_json(files.plan, Plan)
     except (OSError, ValueError):
-        return [f"{name}: not the directory of a run with a verdict"]
+        return [
+            f"{name}: no verdict.json and plan.json in this directory; give the directory of the "
+            "run that stopped early"
+        ]
     if not verdict.stopped:
         return [f"{name}: this run did not stop early (verdict.sequential); remove the key"]
     if theirs.engine_fingerprint != plan.engine_fingerprint:

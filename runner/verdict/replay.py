@@ -215,7 +215,9 @@ def _against(found: _Measured, factor: float, look: Look) -> tuple[Status, str, 
             result,
         )
     if result.outliers is not None and result.upper < factor:
-        return Status.INCONCLUSIVE, f"{ratio}, more than noise explains", result
+        more = "more than in an average noise run, but not significant"
+        advice = "use more questions, or more noise runs"
+        return Status.INCONCLUSIVE, f"{ratio}, {more} (p = {result.p:.2g}); {advice}", result
     more = f"; about {result.questions:,} questions would be enough" if result.questions else ""
     return (
         Status.INCONCLUSIVE,

@@ -428,10 +428,10 @@ def test_only_a_stopped_run_of_the_same_engine_can_be_continued(left: Left, plan
     assert "did not stop early" in said(keeping)
     write_json(files.verdict, replace(verdict, stopped=True))
     assert said(keeping) == ""
-    assert "keeps no journal" in said(replace(plan, journal=None))
+    assert "has no journal" in said(replace(plan, journal=None))
     assert "set verdict.sequential=false" in said(replace(keeping, sequential=True))
     assert "another engine" in said(replace(keeping, engine_fingerprint="other"))
-    assert said(keeping, "/nowhere").startswith("journal.continues=/nowhere: not the directory")
+    assert said(keeping, "/nowhere").startswith("journal.continues=/nowhere: no verdict.json")
 
 
 def test_an_mlflow_run_is_fetched_once_and_read_from_the_cache(
