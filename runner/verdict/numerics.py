@@ -153,8 +153,8 @@ def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
     unknown = found.summed and math.isfinite(found.percentile(100))
     if broken and unknown and len(reasons) == 1:
         return Status.INCONCLUSIVE, (
-            f"{reasons[0]}, but these are sums over the tokens of a choice: the reference run did "
-            "not record the number of tokens; repeat it with this version"
+            f"{reasons[0]}, but these are sums over the tokens of a choice: neither run recorded "
+            "the number of tokens; repeat one of them with this version"
         )
     if reasons:
         return Status.FAILED, "; ".join(reasons)
