@@ -4,7 +4,7 @@
     python -m benchmarks.canary_moe_faults --write    writes them into the page, between its markers
 
 The last table says from how many questions each rule finds each fault, as in docs/verdict.md. It
-takes three minutes on one core.
+takes three minutes of processor time.
 """
 
 from __future__ import annotations

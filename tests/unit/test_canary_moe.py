@@ -16,10 +16,13 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from benchmarks.canary_faults import END, PAGE  # noqa: E402
+from benchmarks.canary_moe_faults import BEGIN  # noqa: E402
+from benchmarks.detection_stacks import HEALTHY as HEALTHY_STACK  # noqa: E402
 from runner.canary import TASKS  # noqa: E402
 from runner.canary.damaged import main  # noqa: E402
 from runner.canary.data import FILE  # noqa: E402
-from runner.canary.faults import file_faults  # noqa: E402
+from runner.canary.faults import arithmetic, file_faults  # noqa: E402
 from runner.canary.moe import DATASET, WEIGHTS  # noqa: E402
 from runner.canary.moe.data import ROWS, load, questions  # noqa: E402
 from runner.canary.moe.faults import moe_faults  # noqa: E402
@@ -260,3 +263,21 @@ def test_wrong_routing_costs_accuracy(opened: Any, tmp_path: Path) -> None:
         for stack in (opened, open_weights(tmp_path / "copy"))
     )
     assert before > 0.8 and after < before - 0.3
+
+
+def test_the_page_has_every_fault() -> None:
+    text = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    sections = text.split("\n### ")[1:]
+    names = [fault.name for fault in (*arithmetic(), *moe_faults())]
+    for section in sections:
+        rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+        listed = [name for name, *_ in rows[2:]]
+        if section.startswith("Detection"):
+            assert listed == [f"healthy: {HEALTHY_STACK}", *names[2:]]
+        else:
+            assert listed == names
+        if section.startswith("Faults"):
+            reasons = {name: rest for name, *rest in rows}
+            for fault in FAULTS.values():
+                assert reasons[fault.name] == [fault.reality, f"`{fault.key}`"]
+    assert len(sections) == 4
