@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.canary_faults import inserted
 from benchmarks.detection_rules import Judged, Reference
-from benchmarks.detection_stacks import HEALTHY, Stack, measured
+from benchmarks.detection_stacks import Stack, measured
+from benchmarks.healthy_stacks import HEALTHY, RANKS
 from runner.status import Status
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -117,9 +118,10 @@ def cell(judged: Judged, rule: str, asked: Sequence[Sequence[int]]) -> Cell:
 
 
 def cells(measured: Iterable[Stack]) -> Cells:
-    """Judge all runs. The first stack is the reference, the second its noise."""
-    reference, noise, *others = measured
-    stacks = [Judged(Reference(reference, noise), other) for other in others]
+    """Judge all runs. The first stack is the reference; then come its noise runs."""
+    first, *others = measured
+    reference = Reference(first, others[: len(RANKS)])
+    stacks = [Judged(reference, other) for other in others[len(RANKS) :]]
     asked = {size: draws(size) for size in SIZES}
     return {
         rule: {

@@ -23,15 +23,15 @@ TASK = "canary"
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference run and two replays of it: on the same stack, and with healthy rounding."""
+    """The reference run, and replays of it with healthy rounding."""
 
     stack: Stack
-    noise: Stack
+    noise: Sequence[Stack]
 
     @cached_property
-    def levels(self) -> dict[int, float]:
-        """Divergence of the noise from the reference by question, in nats."""
-        return _divergences(self.stack, self.noise)
+    def runs(self) -> list[dict[int, float]]:
+        """Difference of each noise run from the reference by question, in nats²."""
+        return [_differences(self.stack, each) for each in self.noise]
 
 
 class Judged:
@@ -42,7 +42,7 @@ class Judged:
         self._reference = reference
         self._before = [each.scores[METRIC] for each in reference.stack.answers]
         self._stack = stack
-        self._divergences = _divergences(reference.stack, stack)
+        self._differences = _differences(reference.stack, stack)
         pairing = pair(reference.stack.answers, stack.answers)
         self._pairs = {second.doc_id: (first, second) for first, second in pairing.pairs}
         self._unpaired = {
@@ -84,28 +84,30 @@ class Judged:
 
     def _replay(self, asked: Sequence[int]) -> Status:
         """As runner.verdict.replay decides, which would compare the tokens anew for each run."""
-        if len(asked) < ENOUGH or any(i not in self._divergences for i in asked):
+        if len(asked) < ENOUGH or any(i not in self._differences for i in asked):
             return Status.INCONCLUSIVE
+        runs = [[each[i] for i in asked] for each in self._reference.runs]
         found = excess(
-            [self._divergences[i] for i in asked],
-            [self._reference.levels[i] for i in asked],
+            [self._differences[i] for i in asked],
+            max(runs, key=means.mean),
             VerdictConfig().replay.factor,
+            runs,
         )
         if found.exceeds:
             return Status.FAILED
         return Status.PASSED if found.within else Status.INCONCLUSIVE
 
 
-def _divergences(reference: Stack, stack: Stack) -> dict[int, float]:
-    """Divergence by question, in nats; questions whose prompts differ are missing."""
+def _differences(reference: Stack, stack: Stack) -> dict[int, float]:
+    """Variance of the logits' differences by question; those with other prompts are missing."""
     pairs = pair(reference.replayed, stack.replayed).pairs
     found = differences(pairs, VerdictConfig().numerics.near_tie).by_question
-    return {doc_id: _divergence(each) for (_, doc_id), each in found.items()}
+    return {doc_id: _logits(each) for (_, doc_id), each in found.items()}
 
 
-def _divergence(difference: Difference) -> float:
-    assert difference.divergence is not None
-    return difference.divergence
+def _logits(difference: Difference) -> float:
+    assert difference.logits is not None
+    return difference.logits
 
 
 def _decided(finding: Finding, case: Case) -> Status:

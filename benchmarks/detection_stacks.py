@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from benchmarks.healthy_stacks import healthy_stacks
 from runner.canary.damage import Bench, suffer
 from runner.canary.damaged import write_damaged
 from runner.canary.fault import Fault
@@ -25,9 +25,6 @@ from runner.canary.shifts import TOP
 from runner.evidence.samples import Sample
 
 METRIC = "exact_match"
-REFERENCE = "none (bf16 weights, fp32 arithmetic)"
-NOISE = "bf16 arithmetic"
-HEALTHY = "bf16 arithmetic, another attention kernel"
 # Each changes the prompt's text, which is part of a sample's identity.
 PROMPTS = ("question cut to its last 100 characters",)
 FAULTS = (
@@ -59,25 +56,12 @@ class Stack:
 
 
 def measured(names: tuple[str, ...] = FAULTS) -> Iterator[Stack]:
-    """Measure the reference, the noise, the healthy stack and faults, on one thread."""
+    """Measure the reference, the noise runs, the healthy stack and faults, on one thread."""
     torch.set_num_threads(1)
     bench = Bench()
     faults = {fault.name: fault for fault in all_faults()}
-    bfloat16 = faults[NOISE]
-    faults[HEALTHY] = other_kernel(bfloat16)
-    for name in (REFERENCE, NOISE, HEALTHY, *names):
-        yield _measured(bench, faults[name])
-
-
-def other_kernel(bfloat16: Fault) -> Fault:
-    """Another healthy stack: attention of the language model in plain matrix products."""
-
-    def change(model: Any) -> None:
-        assert bfloat16.change is not None
-        bfloat16.change(model)
-        model.set_attn_implementation("eager")
-
-    return replace(bfloat16, name=HEALTHY, change=change)
+    for fault in (*healthy_stacks(), *(faults[name] for name in names)):
+        yield _measured(bench, fault)
 
 
 def _measured(bench: Bench, fault: Fault) -> Stack:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
+from runner.look import ONLY, Look
 from runner.percent import percent
 from runner.served import Served, Speculation
 
@@ -131,7 +132,9 @@ class TaskOutcome:
 
     `greedy_by_default` counts samples whose task sets neither do_sample nor temperature, `drawn`
     those whose answers are sampled at random. `departures` lists what was not asked as configured.
-    `data_digest` covers the documents and `prompt_digest` the prompts.
+    `data_digest` covers the documents and `prompt_digest` the prompts. `look` says at which look at
+    its questions the task was scored (`verdict.sequential`); `expected` are then those of that
+    look.
     """
 
     task: str
@@ -157,6 +160,7 @@ class TaskOutcome:
     samples: int = 1
     cut_thinking: int = 0
     thought_only: int = 0
+    look: Look = ONLY
 
     @property
     def unit(self) -> str:
@@ -175,8 +179,13 @@ class TaskOutcome:
 
     @property
     def partial(self) -> bool:
-        """Whether a limit left out samples of the task."""
+        """Whether samples of the task were left out, by a limit or because the run stopped."""
         return self.whole is not None and self.expected < self.whole
+
+    @property
+    def left_out(self) -> str:
+        """Why samples of a partial task were left out: the key."""
+        return "task.limit" if self.look.last else "verdict.sequential"
 
 
 @dataclass(frozen=True)

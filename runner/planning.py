@@ -93,6 +93,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         "code": facts.evaluation_code,
         # Left out without one, so that fingerprints of earlier versions stay the same.
         **({"replay": facts.replay.digest} if facts.replay else {}),
+        **({"sequential": True} if config.verdict.sequential else {}),
     }
     return Plan(
         model=model.name,
@@ -121,6 +122,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         code=facts.engine_code,
         weights=facts.weights,
         replay=facts.replay,
+        sequential=config.verdict.sequential,
     )
 
 

@@ -149,7 +149,7 @@ def promote(
     out = terminal.console()
     for task in tasks:
         part = parts.get(task)
-        said = f", {part.expected} of {part.whole} {part.unit} (task.limit)" if part else ""
+        said = f", {part.expected} of {part.whole} {part.unit} ({part.left_out})" if part else ""
         out.print(f"{alias}@{plan.model}/{task} is now run {located.run_id}{said}")
     for run_id in before:
         out.print(f"run {run_id} no longer has this alias")

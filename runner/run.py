@@ -12,12 +12,13 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from rich.console import Console
 
 from runner import preflight, secrecy
+from runner.channel.worker import Looked
 from runner.config.composed import Composed
 from runner.config.schema import RunConfig, TrackingConfig
 from runner.environment import Environment, collect
@@ -33,7 +34,7 @@ from runner.platforms import PLATFORMS
 from runner.reference.references import References, find
 from runner.report import markdown, terminal
 from runner.report.progress import ProgressDisplay
-from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.rundir import RunDirectory, read_json, write_atomic, write_json
 from runner.supervision import supervisor
 from runner.supervision.checking import Checker, Prospect
 from runner.supervision.interruption import deferring
@@ -41,8 +42,8 @@ from runner.tracking import records
 from runner.tracking.courier import Courier, warn_pending
 from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import Verdict, judge
-from runner.verdict.rule import needs_samples
+from runner.verdict import Verdict, early, judge
+from runner.verdict.rule import Against, needs_samples
 
 
 @dataclass(frozen=True)
@@ -183,13 +184,15 @@ def perform(
         # during an import can crash the process.
         threading.Thread(target=_prepare_page).start()
         with ProgressDisplay(out, brief) as display:
-            outcome = engine.evaluate(plan, files, display, config.limits)
+            certain = partial(_certain, checked, files)
+            outcome = engine.evaluate(plan, files, display, config.limits, certain)
         for file in (files.engine_log, files.events, files.outcome):
             secrecy.blot(file)
         outcome = replace(outcome, reason=secrecy.blotted(outcome.reason))
         verdict = _judged(checked, outcome, files)
         write_json(files.verdict, verdict)
-        engine.recorded()
+        if not verdict.stopped:  # else the answers are needed to continue it
+            engine.recorded()
         tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""
         write_atomic(
             files.report,
@@ -244,11 +247,23 @@ def _references(
 
 def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
     """The verdict. Samples are read only if the rule needs them."""
-    rule, references = checked.config.verdict, checked.references
+    rule = checked.config.verdict
     kept = needs_samples(rule) and files.samples.is_file()
-    against = references.against(checked.plan) if references is not None else None
     samples = read_samples(files.samples) if kept else ()
-    return judge(outcome, checked.plan.evaluations, rule, samples, against)
+    return judge(outcome, checked.plan.evaluations, rule, samples, _against(checked))
+
+
+def _certain(checked: Checked, files: RunDirectory, look: Looked) -> bool:
+    """Whether the verdict on the task is certain after this look at it."""
+    outcome: Outcome = read_json(files.outcome, Outcome)
+    rule, evaluations = checked.config.verdict, checked.plan.evaluations
+    samples = read_samples(files.samples)
+    return early.certain(look.task, outcome, evaluations, rule, samples, _against(checked))
+
+
+def _against(checked: Checked) -> Against | None:
+    references = checked.references
+    return references.against(checked.plan) if references is not None else None
 
 
 def _prepare_page() -> None:

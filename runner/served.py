@@ -125,10 +125,10 @@ class Served:
     attempts by kind. `different` counts prompts that the server tokenised differently than an
     engine in the worker would, `first_difference` describes the first, `unverified` counts prompts
     whose tokens the server did not tell. `shortened` counts answers that ended at a token limit
-    below the requested one, `reasoned` those whose reasoning the server took out. `answered_by`
-    counts answers by model name and fingerprint, `missing` the parts that answers lacked.
-    `identity` says whether the server tokenizes like the configured model. `health` has the other
-    checks of a server that was already running; None if they were not made.
+    below the requested one, `reasoned` those whose reasoning the server returned apart.
+    `answered_by` counts answers by model name and fingerprint, `missing` the parts that answers
+    lacked. `identity` says whether the server tokenizes like the configured model. `health` has the
+    other checks of a server that was already running; None if they were not made.
     """
 
     version: str | None
@@ -168,8 +168,6 @@ class Served:
             )
         if self.shortened:
             found.append(f"{self.shortened} answers ended before the requested number of tokens")
-        if self.reasoned:
-            found.append(f"the server took the reasoning out of {self.reasoned} answers")
         if self.health is not None:
             found += [
                 f"the server failed the {name} check before the evaluation ({check.reason})"

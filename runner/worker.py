@@ -27,10 +27,12 @@ from runner.channel.worker import (
     EVENTS,
     Check,
     Command,
+    Decision,
     EngineStarted,
     Exit,
     Import,
     LogTo,
+    Looked,
     Recorded,
     RequestsBuilt,
     Run,
@@ -100,7 +102,7 @@ def main() -> None:
             case LogTo(log, early):
                 _write_log_to(log, early)
             case Run() | Check():
-                _perform(command, held, reporter)
+                _perform(command, held, reporter, commands)
             case Exit() | None:
                 leave()
 
@@ -114,10 +116,12 @@ def _commands(scratch: str) -> Iterator[Command]:
     end_group(scratch)
 
 
-def _perform(command: Run | Check, held: Held, reporter: Reporter) -> None:
+def _perform(
+    command: Run | Check, held: Held, reporter: Reporter, commands: Inbox[Command]
+) -> None:
     """Perform the run or check, and leave its outcome in its directory."""
     run = RunDirectory(command.directory)
-    outcome = _run(command, run, held, reporter)
+    outcome = _run(command, run, held, reporter, commands)
     write_json(run.outcome, outcome)
     if outcome.state is not State.COMPLETED:
         held.close_journal(completed=False)
@@ -148,7 +152,13 @@ def _write_log_to(log: Path, early: Path) -> None:
     early.unlink()
 
 
-def _run(command: Run | Check, run: RunDirectory, held: Held, reporter: Reporter) -> Outcome:
+def _run(
+    command: Run | Check,
+    run: RunDirectory,
+    held: Held,
+    reporter: Reporter,
+    commands: Inbox[Command],
+) -> Outcome:
     """Perform a run. Any error becomes an Outcome that keeps what was measured before it."""
     finished: list[TaskOutcome] = []
     engine: dict[str, Any] = {}
@@ -159,7 +169,7 @@ def _run(command: Run | Check, run: RunDirectory, held: Held, reporter: Reporter
         if isinstance(command, Check):
             _check(run, held, reporter, timings, command.weights)
         else:
-            _evaluate_all(run, held, reporter, finished, engine, timings)
+            _evaluate_all(run, held, reporter, commands, finished, engine, timings)
     except UserError as error:
         state, reason = State.REFUSED, str(error)
     except Stopped:
@@ -189,6 +199,7 @@ def _evaluate_all(
     run: RunDirectory,
     held: Held,
     reporter: Reporter,
+    commands: Inbox[Command],
     finished: list[TaskOutcome],
     engine: dict[str, Any],
     timings: dict[str, float],
@@ -225,16 +236,30 @@ def _evaluate_all(
         tables: list[Any] = []
         album = Album()
 
+        def write(*more: Any) -> None:
+            write_samples(run.samples, [*tables, *more])
+            album.write(run.images)
+
         def finish(outcome: TaskOutcome, task_rows: list[Any]) -> None:
             tables.append(sample_table(task_rows))
             finished.append(outcome)
-            write_samples(run.samples, tables)
-            album.write(run.images)
+            write()
             write_json(run.outcome, Outcome(State.ERROR, "unfinished", tuple(finished), engine))
             reporter.send(TaskFinished(outcome.task, outcome.seconds))
 
+        def certain(outcome: TaskOutcome, task_rows: list[Any]) -> bool:
+            write(sample_table(task_rows))
+            found = (*finished, outcome)
+            write_json(run.outcome, Outcome(State.ERROR, "unfinished", found, engine))
+            look, whole = outcome.look, outcome.whole or 0
+            reporter.send(Looked(outcome.task, look.number, look.of, outcome.evaluated, whole))
+            decision = commands.get()
+            if not isinstance(decision, Decision):  # the supervisor is gone, or stops this run
+                raise Stopped
+            return decision.stop
+
         reporter.names = [task.evaluation.task for task in loaded]
-        evaluate(lm, manager, loaded, plan, album, finish)
+        evaluate(lm, manager, loaded, plan, album, finish, certain)
         clock.lap("evaluate_s")
 
 

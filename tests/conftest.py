@@ -24,6 +24,10 @@ settings.load_profile("steady")
 # A shell starts its background jobs with Ctrl-C ignored, and what the tests start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Engines run side by side here. An engine's threads wait for each other by spinning, so two of them
+# on a busy core take many times as long as one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # limits=none: a point that fails is not retried.
 ASKED = ("sweep=canary", "limits=none", "task.limit=20")
 KILLED = 2  # the first point with two ranks

@@ -30,12 +30,13 @@ class Swept:
     printed: str = ""
     status: int | None = None
 
-    def start(self, *overrides: str) -> subprocess.Popen[str]:
+    def start(self, *overrides: str, step_s: float = 2.0) -> subprocess.Popen[str]:
+        """Start the sweep; a step of an engine takes at least `step_s` seconds."""
         where = [f"hydra.sweep.dir={self.directory}", f"tracking.uri={self.store}"]
         return subprocess.Popen(
             [sys.executable, "-m", "runner", "--multirun", *where, *overrides],
             cwd=self.directory.parent,
-            env=unhurried(),
+            env=unhurried(step_s),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -43,7 +44,8 @@ class Swept:
         )
 
     def run(self, *overrides: str) -> Swept:
-        return self.finish(self.start(*overrides))
+        """Run the sweep undisturbed, so without slowed steps."""
+        return self.finish(self.start(*overrides, step_s=0.0))
 
     def finish(self, process: subprocess.Popen[str]) -> Swept:
         self.printed, _ = process.communicate(timeout=900)

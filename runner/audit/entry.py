@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from runner.stats.gates import Gate, within
-from runner.verdict import gates
+from runner.verdict import boundary, gates, isclose
 
 # What a stack lost, as a share of all answers.
 LOSSES = (0.0, 0.02, 0.05, 0.1)
@@ -51,6 +51,22 @@ class Entry:
     samples: int = 1
     measured: float | None = None
     unaudited: str = ""
+
+    @property
+    def tolerated(self) -> boundary.Range:
+        """The lowest and the highest tolerated value, as shares; None for one beyond 0 or 1."""
+        low, high = self._tolerated()
+        return (
+            low if low is not None and low > 0 else None,
+            high if high is not None and high < 1 else None,
+        )
+
+    def _tolerated(self) -> boundary.Range:
+        if self.rule == "isclose":
+            return isclose.tolerated(self.baseline, self.tolerance)
+        if self.rule == "not_worse":
+            return boundary.of_margin(self.baseline, self.tolerance, higher_is_better=True)
+        return self.baseline - self.tolerance, self.baseline + self.tolerance
 
     def gate(self, samples: int) -> Gate:
         """Return the gate if each question is asked `samples` times."""

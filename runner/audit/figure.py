@@ -9,6 +9,7 @@ from typing import Any
 from runner.audit.entry import Audit
 from runner.errors import UserError
 from runner.present.plots import PALETTE, SOFT, WIDTH, blank, document, png, styled, svg
+from runner.verdict import boundary
 
 STEPS = 400
 # A share of runs that can't be told from the axis.
@@ -16,6 +17,8 @@ SMALL = 0.003
 SUFFIXES = (".svg", ".png")
 # Of a line with the gate's own number of samples, and with the other.
 STYLES = ("solid", (0, (2, 1.5)))
+# Of the lowest and the highest tolerated value.
+BOUNDARY = (0, (1, 2))
 
 
 def draw(audits: Sequence[Audit], file: Path) -> None:
@@ -55,7 +58,7 @@ def figure(audits: Sequence[Audit], suffix: str) -> bytes:
     plot.set_ylim(0, 1.03)
     for axis in (plot.xaxis, plot.yaxis):
         axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    plot.set_xlabel("true accuracy of the stack (dot: the baseline)")
+    plot.set_xlabel("true accuracy of the stack (dot: baseline; dotted lines: tolerated range)")
     plot.set_ylabel("share of runs that pass")
     plot.grid()
     handles, _ = plot.get_legend_handles_labels()
@@ -84,7 +87,11 @@ def _curves(plot: Any, audit: Audit, colour: str, low: float) -> None:
         if found is audit.found[0]:
             line.set_label(f"{entry.name}: {entry.limits}, n = {entry.questions}")
             plot.plot(entry.baseline, gate.passes(entry.baseline), "o", color=colour)
+            for end in entry.tolerated:
+                if end is not None and end >= low:
+                    plot.axvline(end, color=colour, linestyle=BOUNDARY, linewidth=1)
 
 
 def _told(audit: Audit) -> str:
-    return f"{audit.entry.name}: {audit.said.rstrip('.')}"
+    held = boundary.said(audit.entry.tolerated)
+    return f"{audit.entry.name}{f', {held}' if held else ''}: {audit.said.rstrip('.')}"

@@ -19,7 +19,7 @@ def _messages(question: Question, system: str) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     for _ in question.scenes:
         parts += [{"type": "image"}, {"type": "text", "text": " "}]
-    parts[-1] = {"type": "text", "text": f" {body(question.text, question.options)}"}
+    parts[-1:] = [{"type": "text", "text": f" {body(question.text, question.options)}"}]
     head = [{"role": "system", "content": system}] if system else []
     return [*head, {"role": "user", "content": parts}]
 
@@ -58,13 +58,16 @@ class Loaded:
             chat = _messages(question, system)
             made = processor(
                 text=[processor.apply_chat_template(chat, add_generation_prompt=True)],
-                images=[scene.image for scene in question.scenes],
+                images=[scene.image for scene in question.scenes] or None,
                 return_tensors="pt",
             )
             prompt = made["input_ids"][0].tolist()
-            own = [(rows, columns) for _, rows, columns in made["image_grid_thw"].tolist()]
+            grid = made["image_grid_thw"].tolist() if question.scenes else []
+            own = [(rows, columns) for _, rows, columns in grid]
             ids = [*prompt, *tokenizer.encode(answer), end]
             rows.append((ids, len(prompt), rope_positions(ids, image_token, own)))
+            if not question.scenes:
+                continue
             grids += own
             pixels = made["pixel_values"]
             # The processor repeats every patch for two time steps; a batch has each once.

@@ -93,6 +93,19 @@ class FindNoise(Request[tuple[str, ...]]):
 
 
 @dataclass(frozen=True)
+class FindPeers(Request[tuple[str, ...]]):
+    """Find the runs of the same stack and evaluation that a run is the best of.
+
+    `metrics` are names of MLflow metrics, and whether a higher value is better. The result is the
+    ids of the runs, the run itself first; empty if it is not the best of three or more.
+    """
+
+    uri: str
+    run_id: str
+    metrics: dict[str, bool]
+
+
+@dataclass(frozen=True)
 class Download(Request[tuple[str, ...]]):
     """Copy those files of a run that exist to the directory; the result is their names.
 
@@ -116,6 +129,7 @@ REQUESTS: Codec[Request[Result]] = Codec(
         "find_alias": FindAlias,
         "give_alias": GiveAlias,
         "find_noise": FindNoise,
+        "find_peers": FindPeers,
         "download": Download,
     },
 )

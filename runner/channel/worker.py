@@ -111,6 +111,20 @@ class TaskFinished(Event):
 
 
 @dataclass(frozen=True)
+class Looked(Event):
+    """`asked` of a task's `questions` are answered and scored, and their outcome is written.
+
+    The worker waits for a `Decision`. This is look `number` of `of`.
+    """
+
+    task: str
+    number: int
+    of: int
+    asked: int
+    questions: int
+
+
+@dataclass(frozen=True)
 class Warned(Event):
     """The user should know this; the run goes on."""
 
@@ -164,6 +178,7 @@ EVENTS: Codec[Event] = Codec(
         "heartbeat": Heartbeat,
         "requests_finished": RequestsFinished,
         "task_finished": TaskFinished,
+        "look": Looked,
         "warning": Warned,
         "unchecked": Unchecked,
         "built": RequestsBuilt,
@@ -220,6 +235,13 @@ class Check(Message):
 
 
 @dataclass(frozen=True)
+class Decision(Message):
+    """Whether to stop asking the questions of the task that was just looked at."""
+
+    stop: bool
+
+
+@dataclass(frozen=True)
 class Recorded(Message):
     """The verdict of the last run is on disk, so its answers need not be kept."""
 
@@ -229,7 +251,7 @@ class Exit(Message):
     """Exit in an orderly way."""
 
 
-Command = Import | LogTo | Run | Check | Recorded | Exit
+Command = Import | LogTo | Run | Check | Decision | Recorded | Exit
 COMMANDS: Codec[Command] = Codec(
     "command",
     {
@@ -237,6 +259,7 @@ COMMANDS: Codec[Command] = Codec(
         "log_to": LogTo,
         "run": Run,
         "check": Check,
+        "decision": Decision,
         "recorded": Recorded,
         "exit": Exit,
     },

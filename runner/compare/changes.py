@@ -62,7 +62,8 @@ class Change:
     `token` is the index of the first token that differs, None where it is not known (several
     requests a sample) or where no token does. `margins` are the leads of the chosen over the next
     best at that place, in nats; for scored choices those of the best choice. `apart` is the
-    largest shift of a log-probability in the answer: what noise would have to bridge.
+    largest shift of a log-probability in the answer: what noise would have to bridge. For scored
+    choices it is the shift of a sum, as the lead is that between two sums.
     """
 
     kind: Kind
@@ -154,5 +155,6 @@ def _margin(sample: Sample, token: int | None) -> float | None:
 
 
 def _apart(first: Sample, second: Sample) -> float | None:
-    found = shifts.of_answers(first, second)
+    scored = first.choice_logprobs or second.choice_logprobs
+    found = shifts.of_sums(first, second) if scored else shifts.of_tokens(first, second)
     return float(found.max()) if found.size and math.isfinite(found.max()) else None

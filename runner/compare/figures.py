@@ -9,14 +9,26 @@ from markupsafe import Markup
 
 from runner.compare.numerics import Position
 from runner.compare.scores import Scores
+from runner.config.verdict import NumericsConfig
 from runner.present.plots import BAD, BLUE, SOFT, WIDTH, blank, name_columns, styled, svg
 from runner.present.strips import Strip, scale
+from runner.verdict import boundary
 
 HEIGHT = 2.8
 # With fewer positions, the plot shows no trend.
 FEWEST = 3
 # Ends of the axis; smaller values are rounding noise.
 LOWEST, HIGHEST = 1e-7, 1e2
+# The limits of verdict=numerics, which hold for all positions together, and their line styles.
+DEFAULTS = NumericsConfig()
+LIMITS = [
+    (name, limit, style)
+    for name, limit, style in (
+        ("median", DEFAULTS.median, (0, (1.5, 2))),
+        ("99th percentile", DEFAULTS.p99, (0, (5, 3))),
+    )
+    if limit is not None
+]
 
 
 def positions_plot(positions: Sequence[Position]) -> Markup | None:
@@ -29,6 +41,7 @@ def positions_plot(positions: Sequence[Position]) -> Markup | None:
     known = [end for each in spreads for end in (each.median, each.p99, each.worst) if end > 0]
     if len(positions) < FEWEST or not known:
         return None
+    known += [limit for _, limit, _ in LIMITS]
     top = min(10.0 ** math.ceil(math.log10(max(known))), HIGHEST)
     low = min(max(10.0 ** math.floor(math.log10(min(known))), LOWEST), top / 10)
     with styled():
@@ -58,6 +71,12 @@ def _draw(positions: Sequence[Position], low: float, top: float) -> Markup:
     }
     for place, name in enumerate(titles):  # invisible, so that the whole column has the tooltip
         plot.axvspan(place - 0.5, place + 0.5, fill=False, linewidth=0, gid=name)
+    for name, limit, line in LIMITS:
+        style = {"color": SOFT, "linestyle": line, "linewidth": 1.2, "zorder": 1}
+        plot.axhline(limit, label=f"limit of the {name}: {limit:g}", **style)
+    plot.legend(
+        loc="lower left", bbox_to_anchor=(0.0, 1.16), borderaxespad=0.2, ncols=2, fontsize=9
+    )
     plot.set_yscale("log")
     plot.set_ylim(low, top)
     plot.minorticks_off()
@@ -74,14 +93,18 @@ def _draw(positions: Sequence[Position], low: float, top: float) -> Markup:
     plot.grid(axis="y")
     plot.spines["left"].set_visible(False)
     described = "; ".join(titles.values())
-    told = f"Log-probability differences in nats by token position. {described}"
+    limits = ", ".join(f"{name} {limit:g}" for name, limit, _ in LIMITS)
+    told = (
+        f"Log-probability differences in nats by token position. {described}. Limits of "
+        f"verdict=numerics for all positions together: {limits}"
+    )
     return svg(figure, told, titles)
 
 
 def strips(rows: Sequence[Scores], margin: float) -> list[Strip]:
     """Return differences with intervals, zero and margin: on a common scale if all scores are
     shares, else on individual scales."""
-    bands = [(-margin, None) if row.higher_is_better else (None, margin) for row in rows]
+    bands = [boundary.of_margin(0.0, margin, row.higher_is_better) for row in rows]
     ends = [
         [0.0, row.difference, *(row.interval or ()), *(end for end in band if end is not None)]
         for row, band in zip(rows, bands, strict=True)

@@ -51,6 +51,7 @@ class Numerics:
     Of `pairs` pairs of samples, `other_tokens` are left out because their prompts have different
     numbers of tokens. `answers` of the others have one generated
     answer each; `parted` of these part somewhere, half of them at token `median_parting` or before.
+    Differences of choices are per token, unless the number of tokens is unknown (`summed`).
     """
 
     pairs: int
@@ -58,6 +59,7 @@ class Numerics:
     answers: int
     tokens: Spread | None
     choices: Spread | None
+    summed: bool
     positions: tuple[Position, ...]
     parted: int
     median_parting: float | None
@@ -91,6 +93,7 @@ def numerics(pairs: Sequence[tuple[Sample, Sample]]) -> Numerics:
         answers=len(single),
         tokens=_spread(tokens),
         choices=_spread([shifts.of_choices(*pair) for pair in scored]),
+        summed=any(shifts.summed(*pair) for pair in scored),
         positions=tuple(_by_position(tokens)),
         parted=len(partings),
         median_parting=float(np.median(partings)) if partings else None,

@@ -9,18 +9,19 @@ from runner.config.verdict import NumericsConfig
 def shifts(found: Numerics) -> str:
     """Return how far log-probabilities differ; empty without pairs."""
     said = []
-    for spread, what in (
-        (found.tokens, "Token log-probabilities"),
-        (found.choices, "Log-likelihoods of the scored choices"),
+    unit = "nats" if found.summed else "nats per token"
+    for spread, what, of in (
+        (found.tokens, "Token log-probabilities", "nats"),
+        (found.choices, "Log-likelihoods of the scored choices", unit),
     ):
         if spread is not None:
-            said.append(f"{what} {_moved(spread, found.pairs)}.")
+            said.append(f"{what} {_moved(spread, found.pairs, of)}.")
     if found.pairs and not said:
         return "No log-probabilities could be compared."
     return " ".join(said)
 
 
-def _moved(spread: Spread, pairs: int) -> str:
+def _moved(spread: Spread, pairs: int, unit: str) -> str:
     """Size of the shifts, and the number of pairs they come from."""
     of = f"{spread.pairs} of {pairs}" if spread.pairs < pairs else f"all {pairs}"
     lost = f"{spread.lost:,} are NaN, or infinite in one run only" if spread.lost else ""
@@ -30,8 +31,8 @@ def _moved(spread: Spread, pairs: int) -> str:
         told = f"are identical ({spread.n:,} values from {of} pairs)"
     else:
         told = (
-            f"differ by {spread.median:.2g} nats (median), {spread.p99:.2g} (99th percentile) and "
-            f"at most {spread.worst:.2g} ({spread.n:,} values from {of} pairs)"
+            f"differ by {spread.median:.2g} {unit} (median), {spread.p99:.2g} (99th percentile) "
+            f"and at most {spread.worst:.2g} ({spread.n:,} values from {of} pairs)"
         )
     return f"{told}; {lost}" if lost else told
 
@@ -46,6 +47,11 @@ def judged(found: Numerics) -> str:
     )
     if spread.median <= limits.median and spread.p99 <= limits.p99 and not spread.lost:
         return f"This is within {allowed}."
+    if found.tokens is None and found.summed and not spread.lost:
+        return (
+            "The number of tokens of the choices was not recorded, so these sums can't be compared "
+            f"with {allowed}."
+        )
     return f"This exceeds {allowed}: the runs do not compute the same values."
 
 

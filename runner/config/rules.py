@@ -140,6 +140,11 @@ def problems(config: RunConfig) -> list[str]:
             f"{where}.batch_size",
             "must be auto or a whole number of at least 1",
         )
+        require(
+            limit is None or not config.verdict.sequential,
+            f"{where}.limit",
+            "remove it, or set verdict.sequential=false, which chooses the number of questions",
+        )
         for name in ("samples", "max_gen_toks"):
             number = getattr(way, name)
             require(number is None or number >= 1, f"{where}.{name}", "must be at least 1, or null")

@@ -12,11 +12,15 @@ from runner.config.metric_limits import LIMITS
 # Against a number that is written down; against another run.
 BASELINE_RULES = ("isclose", "not_worse")
 REFERENCE_RULES = ("paired", "numerics", "replay")
+# Rules that compare with several reference runs at once; the others take one.
+POOLING_RULES = ("paired",)
 # Rules that judge whole answers, so they can't be chosen for a single metric.
 OF_ANSWERS = ("numerics", "replay")
 RULES = (*BASELINE_RULES, *REFERENCE_RULES)
 WAYS = ("decode", "prefill")
 CORRECTIONS = ("holm", "none")
+# Rules that can stop a run.
+SEQUENTIAL = ("not_worse", "paired", "replay")
 # Values of `cluster` that name no field of the documents.
 NO_FIELD = ("subject", "none")
 
@@ -73,8 +77,8 @@ class VerdictConfig:
     """isclose: relative tolerance, below 1."""
     margin: float = 0.02
     """not_worse, paired: tolerated drop, in the unit of the metric, below 1."""
-    reference: str | None = None
-    """paired, numerics, replay: run directory, MLflow run id, or alias NAME@model/task."""
+    reference: Any = None
+    """Reference run: directory, MLflow run id or alias NAME@model/task; paired: also a list."""
     cluster: str = "subject"
     """Clusters of correlated samples: subject, none, or a field of the documents."""
     correction: str = "holm"
@@ -86,6 +90,8 @@ class VerdictConfig:
     # As with model.baselines, `load` makes it dict[task, dict[metric, dict[filter, ...]]].
     metrics: dict[str, Any] = field(default_factory=dict)
     """Settings for single metrics: {task: {metric: {filter: {margin: 0.05}}}}."""
+    sequential: bool = False
+    """Whether to ask in random order and stop when the verdict is certain."""
     require_baseline: bool = True
     """Whether a run without any baseline exits with 4 (true) or 0 (false)."""
     allow_partial: bool = False
@@ -96,6 +102,12 @@ class VerdictConfig:
     """Whether a run can pass in which the token limit stopped more than 5 % of the answers."""
     allow_reference: bool = False
     """Whether a run can pass against one that FAILED, has no verdict or is of another model."""
+
+    @property
+    def references(self) -> list[str]:
+        """The reference runs, also if `reference` is one run and no list."""
+        named = self.reference if isinstance(self.reference, list) else [self.reference]
+        return [str(each) for each in named if each not in (None, "")]
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
@@ -146,19 +158,52 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
             f"verdict.replay.noise: verdict.rule={verdict.rule} does not replay; set "
             "verdict.rule=replay"
         )
+    found += _not_sequential(verdict, used)
+    found += _references(verdict, used)
+    return found
+
+
+def _references(verdict: VerdictConfig, used: set[str]) -> list[str]:
+    """Problems of `verdict.reference` for the rules that the run uses."""
+    given = verdict.reference
+    for each in given if isinstance(given, list) else [given]:
+        if not isinstance(each, str | int | None) or isinstance(each, bool):
+            return [
+                f"verdict.reference={each}: must be a run directory, an MLflow run id or an alias; "
+                "if it is a name that reads as something else, put it in quotes"
+            ]
+    found = []
     compares = not used.isdisjoint(REFERENCE_RULES)
-    if compares and not verdict.reference:
+    single = [rule for rule in REFERENCE_RULES if rule in used and rule not in POOLING_RULES]
+    if len(verdict.references) > 1 and single:
+        found.append(
+            f"verdict.reference: {len(verdict.references)} runs are listed, but "
+            f"verdict.rule={single[0]} compares with one; list one run, or use "
+            f"{', '.join(POOLING_RULES)}, which takes a list"
+        )
+    if compares and not verdict.references:
         rule = next(rule for rule in REFERENCE_RULES if rule in used)
         found.append(
             f"verdict.reference: verdict.rule={rule} needs a run to compare with: a run directory, "
             "an MLflow run id, or an alias such as baseline@MODEL/TASK (python -m runner.promote)"
         )
-    elif verdict.reference and not compares:
+    elif verdict.references and not compares:
         found.append(
-            f"verdict.reference={verdict.reference}: verdict.rule={verdict.rule} does not compare "
-            f"with a run; use one of {', '.join(REFERENCE_RULES)}"
+            f"verdict.reference={', '.join(verdict.references)}: verdict.rule={verdict.rule} does "
+            f"not compare with a run; use one of {', '.join(REFERENCE_RULES)}"
         )
     return found
+
+
+def _not_sequential(verdict: VerdictConfig, used: set[str]) -> list[str]:
+    """A line for each rule in use that can't stop a run early."""
+    if not verdict.sequential:
+        return []
+    return [
+        f"verdict.sequential=true: the rule {rule} can't stop a run early, because it is not a "
+        f"test; use {', '.join(SEQUENTIAL)}, or set verdict.sequential=false"
+        for rule in sorted(used.difference(SEQUENTIAL))
+    ]
 
 
 def _tolerances(key: str, rtol: float | None, margin: float | None) -> list[str]:

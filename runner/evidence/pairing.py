@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
+from runner.evidence.questions import merged
 from runner.evidence.samples import Sample
 
 
@@ -22,11 +23,15 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True)
 class Unpaired:
-    """A sample that only one run has, or two samples of one document with different prompts."""
+    """A sample that only one run has, or two samples of one document with different prompts.
+
+    `run` is the name of the first run if the pairings of several runs were pooled.
+    """
 
     first: Sample | None
     second: Sample | None
     reason: Reason
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,29 @@ def pair(first: Sequence[Sample], second: Sequence[Sample]) -> Pairing:
     unpaired += [Unpaired(one, None, Reason.ONLY_FIRST) for one in left]
     unpaired += [Unpaired(None, other, Reason.ONLY_SECOND) for other in right]
     return Pairing(tuple(pairs), tuple(unpaired))
+
+
+def pooled(pairings: Sequence[tuple[str, Pairing]]) -> Pairing:
+    """Join the pairings of several named runs with the same second run.
+
+    A sample that all runs have is paired with all of their answers, merged as those to one question
+    are. What one run could not pair stays unpaired.
+    """
+    answers: dict[int, list[Sample]] = {}
+    seconds: dict[int, Sample] = {}
+    for _, pairing in pairings:
+        for first, second in pairing.pairs:
+            answers.setdefault(id(second), []).append(first)
+            seconds[id(second)] = second
+    pairs = tuple(
+        (merged([row for each in own for row in each.rows or (each,)]), seconds[key])
+        for key, own in answers.items()
+        if len(own) == len(pairings)
+    )
+    unpaired = tuple(
+        replace(each, run=name) for name, pairing in pairings for each in pairing.unpaired
+    )
+    return Pairing(pairs, unpaired)
 
 
 def _asked_for(sample: Sample) -> Hashable:

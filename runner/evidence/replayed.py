@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from runner.evidence.listed import divergences, listed, logits
 from runner.evidence.samples import Sample
-from runner.evidence.shifts import comparable
+from runner.evidence.shifts import choice_tokens, comparable, summed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +29,12 @@ class Difference:
 
     `absolute` is the mean, `squared` the mean square and `signed` the mean of second minus first
     log-probability (the negative logarithm of the perplexity ratio). `divergence` is the mean
-    Kullback-Leibler divergence of the second engine's distribution from the first's, None where one
-    of the two was not recorded. `flips` counts tokens where the second engine would choose another
-    token although neither engine was near a tie. With `summed`, the values are those of scored
-    choices: sums over their tokens, and `tokens` counts each choice once.
+    Kullback-Leibler divergence of the second engine's distribution from the first's, and `logits`
+    the mean variance of the differences of logits; both are None where one of the two was not
+    recorded. `flips` counts tokens where the second engine would choose another token although
+    neither engine was near a tie. For scored choices, `tokens` counts each choice once, and a
+    difference is that of the log-likelihood divided by the choice's number of tokens
+    (`shifts.of_choices`). With `summed`, that number is unknown, and differences are those of sums.
     """
 
     tokens: int
@@ -39,6 +42,7 @@ class Difference:
     squared: float
     signed: float
     divergence: float | None
+    logits: float | None
     flips: int
     summed: bool = False
 
@@ -58,9 +62,16 @@ class Differences:
     def finite(self) -> bool:
         """Whether no log-probability is infinite or not a number."""
         return all(
-            math.isfinite(each.squared) and math.isfinite(each.divergence or 0.0)
+            math.isfinite(each.squared)
+            and math.isfinite(each.divergence or 0.0)
+            and math.isfinite(each.logits or 0.0)
             for each in self.by_question.values()
         )
+
+    @property
+    def summed(self) -> bool:
+        """Whether differences are those of sums over an unknown number of tokens."""
+        return any(each.summed for each in self.by_question.values())
 
     def mean(self, name: str) -> float:
         """Mean of one of the differences over questions."""
@@ -115,29 +126,43 @@ def of_samples(first: Sample, second: Sample, near_tie: float) -> Difference | N
         return None
     leads, theirs = (np.asarray(each.margins, dtype=np.float64) for each in (first, second))
     flips = int(((leads >= near_tie) & (theirs <= -near_tie)).sum())
-    return _difference(one, other, _divergence(first, second), flips)
+    known = listed(first, second)
+    divergence = None if known is None else float(divergences(known).mean())
+    moved = None if known is None else logits(known)
+    return _difference(one, other, divergence, moved, flips)
 
 
 def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | None:
-    """Choices are a distribution of their own: which one is right, given that one is."""
+    """Choices are a distribution of their own: which one is right, given that one is.
+
+    That distribution and its flips follow from the sums, the other differences are per token.
+    """
     import numpy as np
     from scipy.special import log_softmax
 
-    if len(first.choice_logprobs) != len(second.choice_logprobs):
+    if len(first.choice_logprobs) != len(second.choice_logprobs) or not comparable(first, second):
         return None
     one, other = (np.asarray(each.choice_logprobs) for each in (first, second))
-    divergence, flips = None, 0
+    divergence, moved, flips = None, None, 0
     if len(one) > 1 and np.isfinite(one).all() and np.isfinite(other).all():
         before, after = log_softmax(one), log_softmax(other)
         divergence = float((np.exp(before) * (before - after)).sum())
+        moved = float((after - before).var())
         best, now = int(one.argmax()), int(other.argmax())
         leads = one[best] - one[now], other[now] - other[best]
         flips = int(best != now and min(leads) >= near_tie)
-    return replace(_difference(one, other, divergence, flips), summed=True)
+    if summed(first, second):
+        return replace(_difference(one, other, divergence, moved, flips), summed=True)
+    tokens = np.asarray(choice_tokens(first, second))
+    return _difference(one / tokens, other / tokens, divergence, moved, flips)
 
 
 def _difference(
-    one: NDArray[np.float64], other: NDArray[np.float64], divergence: float | None, flips: int
+    one: NDArray[np.float64],
+    other: NDArray[np.float64],
+    divergence: float | None,
+    of_logits: float | None,
+    flips: int,
 ) -> Difference:
     import numpy as np
 
@@ -150,35 +175,9 @@ def _difference(
         squared=float((moved**2).mean()),
         signed=float(moved.mean()) if np.isfinite(moved).all() else math.nan,
         divergence=divergence,
+        logits=of_logits,
         flips=flips,
     )
-
-
-def _divergence(first: Sample, second: Sample) -> float | None:
-    """Mean divergence over tokens, of the distributions that were recorded.
-
-    Tokens that only one engine lists are merged with all unlisted ones. The divergence of merged
-    distributions is never larger than that of the whole ones.
-    """
-    import numpy as np
-
-    tokens = len(second.token_ids)
-    if not (len(first.top_ids) and len(first.top_ids) == len(second.top_ids)):
-        return None
-    shape = (tokens, len(second.top_ids) // tokens)
-    ids, theirs = (np.asarray(each.top_ids).reshape(shape) for each in (first, second))
-    one, other = (
-        np.asarray(each.top_logprobs, dtype=np.float64).reshape(shape) for each in (first, second)
-    )
-    same = (ids[:, :, None] == theirs[:, None, :]) & (ids >= 0)[:, :, None]
-    both = same.any(axis=2)
-    partner = np.where(both, np.take_along_axis(other, same.argmax(axis=2), axis=1), -np.inf)
-    p, q = (np.where(both, np.exp(each), 0.0) for each in (one, partner))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        listed = np.where(p > 0, p * (one - partner), 0.0).sum(axis=1)
-        rest, others = (np.clip(1 - each.sum(axis=1), 1e-12, 1.0) for each in (p, q))
-        unlisted = rest * np.log(rest / others)
-    return float(np.maximum(listed + unlisted, 0.0).mean())
 
 
 def _merged(answers: Sequence[Difference]) -> Difference:
@@ -189,13 +188,15 @@ def _merged(answers: Sequence[Difference]) -> Difference:
     def mean(values: Sequence[float]) -> float:
         return math.fsum(values) / len(values)
 
-    known = [each.divergence for each in answers if each.divergence is not None]
+    divergences = [each.divergence for each in answers if each.divergence is not None]
+    logits = [each.logits for each in answers if each.logits is not None]
     return Difference(
         tokens=sum(each.tokens for each in answers),
         absolute=mean([each.absolute for each in answers]),
         squared=mean([each.squared for each in answers]),
         signed=mean([each.signed for each in answers]),
-        divergence=mean(known) if len(known) == len(answers) else None,
+        divergence=mean(divergences) if len(divergences) == len(answers) else None,
+        logits=mean(logits) if len(logits) == len(answers) else None,
         flips=sum(each.flips for each in answers),
         summed=any(each.summed for each in answers),
     )

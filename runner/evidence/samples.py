@@ -28,7 +28,8 @@ class Sample:
 
     `logprobs` are natural logarithms of the chosen tokens' probabilities and `margins` their lead
     over the next best token; both are as long as `token_ids`. `choice_logprobs` are the
-    log-likelihoods of the scored choices in the order asked. `guessed` says that lm-eval found no
+    log-likelihoods of the scored choices in the order asked, and `choice_tokens` the numbers of
+    tokens they are sums over. `guessed` says that lm-eval found no
     answer and drew one at random. `cluster` is the value of the document's field that
     `verdict.cluster` named. `seconds` is the time that the engine took for each request.
     `degenerate` has the kind of each degenerate answer (runner/outcome.py). `evaluation` is the
@@ -56,6 +57,7 @@ class Sample:
     margins: Sequence[float] = ()
     finish_reasons: tuple[str, ...] = ()
     choice_logprobs: tuple[float, ...] = ()
+    choice_tokens: tuple[int, ...] = ()
     guessed: bool = False
     cluster: str = ""
     seconds: tuple[float, ...] = ()

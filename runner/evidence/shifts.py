@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 
 
 def comparable(first: Sample, second: Sample) -> bool:
-    """Whether both prompts have the same number of tokens, as far as the runs recorded it.
+    """Whether both prompts and choices have the same numbers of tokens, as far as recorded.
 
     If not, the tokenizer or the image preprocessing differs, and log-probabilities say nothing
     about the arithmetic.
     """
     one, other = first.prompt_tokens, second.prompt_tokens
-    return not (one and other) or one == other
+    if one and other and one != other:
+        return False
+    choices, theirs = first.choice_tokens, second.choice_tokens
+    # A choice that only one run scored is no difference of the tokenizer.
+    return len(choices) != len(theirs) or choices == theirs
 
 
 def of_answers(first: Sample, second: Sample) -> NDArray[np.float64]:
-    """Absolute log-probability differences in nats: of scored choices if any, else of tokens."""
+    """Absolute log-probability differences in nats: of choices (per token) or of each token."""
     choices = first.choice_logprobs or second.choice_logprobs
     return of_choices(first, second) if choices else of_tokens(first, second)
 
@@ -48,8 +52,33 @@ def of_tokens(first: Sample, second: Sample) -> NDArray[np.float64]:
 
 
 def of_choices(first: Sample, second: Sample) -> NDArray[np.float64]:
-    """Absolute differences in nats of the scored choices; infinite for one that is missing."""
+    """Absolute log-likelihood differences in nats per token, one per scored choice or text.
+
+    A log-likelihood is a sum, so its difference is divided by the number of tokens. If no run
+    recorded that number (`summed`), the differences are those of the sums.
+    """
+    import numpy as np
+
+    moved = of_sums(first, second)
+    if summed(first, second):
+        return moved
+    return moved / np.asarray(choice_tokens(first, second), dtype=np.float64)
+
+
+def of_sums(first: Sample, second: Sample) -> NDArray[np.float64]:
+    """Absolute log-likelihood differences in nats, one per scored choice or text."""
     return _apart(first.choice_logprobs, second.choice_logprobs)
+
+
+def choice_tokens(first: Sample, second: Sample) -> Sequence[int]:
+    """Number of tokens of each choice, as either run recorded it; empty if none did."""
+    return first.choice_tokens or second.choice_tokens
+
+
+def summed(first: Sample, second: Sample) -> bool:
+    """Whether there are choices, and the number of tokens of some is unknown."""
+    choices = max(len(first.choice_logprobs), len(second.choice_logprobs))
+    return bool(choices) and len(choice_tokens(first, second)) != choices
 
 
 def parting(first: Sequence[int], second: Sequence[int]) -> int | None:

@@ -12,9 +12,10 @@ TOO_LONG = "prompt_too_long"
 class Answer:
     """An engine's answer to one request: generated text, or the score of a given text.
 
-    `text` is the generated text. If the request scored a given text instead, `scored` is that
-    text's log-likelihood and `greedy` says whether the model would have chosen every one of its
-    tokens. `logprobs` and `margins` have one entry per token; log-probabilities are natural
+    `text` is the generated text, and `reasoning` what a server took out of its beginning. If the
+    request scored a given text instead, `scored` is that text's log-likelihood, `greedy` says
+    whether the model would have chosen every one of its tokens, and `scored_tokens` is their
+    number. `logprobs` and `margins` have one entry per token; log-probabilities are natural
     logarithms. `top` has the likeliest tokens of each step if they were asked for
     (`runner.lm.top`). `finish_reason` is "stop", "length", TOO_LONG or REPLAYED
     (`runner.lm.script`). `seconds` is the time from submitting the request to the engine until its
@@ -31,6 +32,13 @@ class Answer:
     greedy: bool = False
     seconds: float | None = field(default=None, compare=False)
     top: str = ""
+    reasoning: str = ""
+    scored_tokens: int = 0
+
+    @property
+    def written(self) -> str:
+        """The whole text that the model generated."""
+        return self.reasoning + self.text
 
 
 def likelihood(answer: Answer) -> float:

@@ -57,6 +57,8 @@ class Model(Protocol):
     """One of lm-eval's model classes, with its answers recorded."""
 
     tokenizer: Any
+    # lm-eval's method: the tokens of a text.
+    tok_encode: Callable[..., Sequence[int]]
     # The text that ends a model's reasoning; None if it has none.
     think_end_token: str | None
 

@@ -30,12 +30,12 @@ def _judged(lm: Model, request: Instance, answer: Answer) -> Degeneracy | None:
         return Degeneracy.NOT_A_NUMBER
     if request.request_type != "generate_until":
         return None
-    if is_repeating(answer.token_ids, answer.text):
+    if is_repeating(answer.token_ids, answer.written):
         return Degeneracy.REPEATING
-    if has_replacement(answer.text, request.args[0], answer.finish_reason == "length"):
+    if has_replacement(answer.written, request.args[0], answer.finish_reason == "length"):
         return Degeneracy.REPLACEMENT
-    if not answer.text.strip() and is_empty(
-        answer.text, _written(lm, answer), _stops(request.args[1])
+    if not answer.written.strip() and is_empty(
+        answer.written, _written(lm, answer), _stops(request.args[1])
     ):
         return Degeneracy.EMPTY
     return None

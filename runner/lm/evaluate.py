@@ -18,17 +18,21 @@ from runner.evidence.unparsable import unparsable
 from runner.lm.answer import TOO_LONG
 from runner.lm.answering import Model
 from runner.lm.images import Album
+from runner.lm.looks import looks
 from runner.lm.metrics import metric_results
 from runner.lm.mistakes import explained
-from runner.lm.passes import passes
+from runner.lm.passes import Pass, passes
 from runner.lm.replaced import replaced
 from runner.lm.requests import departures
 from runner.lm.sample_table import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
+from runner.look import ONLY, Look
 from runner.outcome import Degeneracy, Degenerate, TaskOutcome
 from runner.plan import Plan
 
 Finished = Callable[[TaskOutcome, list[SampleRow]], None]
+# Whether the verdict is certain, so that no more questions need to be asked.
+Certain = Callable[[TaskOutcome, list[SampleRow]], bool]
 
 
 def evaluate(
@@ -38,17 +42,25 @@ def evaluate(
     plan: Plan,
     album: Album,
     finished: Finished,
+    certain: Certain = lambda outcome, rows: False,
 ) -> None:
     """Send, score and aggregate every task; call `finished` with each one as soon as it is scored.
 
     The requests are those that `build_requests` left; lm-eval builds any that are missing. Tasks
-    whose requests can share a stream do. Images that were shown go to the album.
+    whose requests can share a stream do. If the plan is sequential, they are asked one after the
+    other, and `certain` is called at each look but the last. Images that were shown go to the
+    album.
     """
     # lm-eval's description of the machine takes a second per task, and the run records its own.
     with (
         replaced(evaluator, "add_env_info", lambda results: None),
         replaced(evaluator, "get_git_commit_hash", lambda: ""),
     ):
+        if plan.sequential:
+            for each in loaded:
+                run = partial(_in_looks, lm, manager, each, plan, album, finished, certain)
+                lm.together([(each.evaluation.task, run)], *_way_of_asking(each))
+            return
         for (batch_size, chat), tasks in groupby(loaded, _way_of_asking):
             named = [
                 (each.evaluation.task, partial(_evaluate, lm, manager, each, plan, album, finished))
@@ -62,6 +74,24 @@ def _way_of_asking(loaded: LoadedTask) -> tuple[str, bool]:
     return loaded.evaluation.batch_size, loaded.evaluation.apply_chat_template
 
 
+def _in_looks(
+    lm: Model,
+    manager: TaskManager,
+    loaded: LoadedTask,
+    plan: Plan,
+    album: Album,
+    finished: Finished,
+    certain: Certain,
+) -> None:
+    """Ask questions until the verdict is certain, or all are asked."""
+    for look, asked in looks(lm, manager, loaded, plan):
+        outcome, rows = _scored(lm, loaded, asked, plan, album, look)
+        if look.last or certain(outcome, rows):
+            break
+    _drop_requests(loaded)
+    finished(outcome, rows)
+
+
 def _evaluate(
     lm: Model,
     manager: TaskManager,
@@ -70,10 +100,25 @@ def _evaluate(
     album: Album,
     finished: Finished,
 ) -> None:
+    outcome, rows = _scored(lm, loaded, passes(lm, manager, loaded, plan), plan, album, ONLY)
+    _drop_requests(loaded)
+    finished(outcome, rows)
+
+
+def _drop_requests(loaded: LoadedTask) -> None:
+    """They keep all documents and images in memory."""
+    for leaf in loaded.leaves.values():
+        leaf._instances = None
+
+
+def _scored(
+    lm: Model, loaded: LoadedTask, asked: Iterable[Pass], plan: Plan, album: Album, look: Look
+) -> tuple[TaskOutcome, list[SampleRow]]:
+    """The outcome and the samples of all passes over the questions asked so far."""
     results: list[Any] = []
     rows: list[SampleRow] = []
     try:
-        for each in passes(lm, manager, loaded, plan):
+        for each in asked:
             rows += sample_rows(lm, loaded, each, album, plan.cluster)
             if plan.replay:  # the scores are those of the reference run's texts
                 rows = [replace(row, scores={}) for row in rows]
@@ -82,17 +127,19 @@ def _evaluate(
         raise
     except Exception as error:  # `explained` re-raises errors that the task did not cause
         raise UserError(explained(error, loaded.evaluation.task)) from error
-    for leaf in loaded.leaves.values():
-        leaf._instances = None  # they keep all documents and images in memory
-    outcome = _task_outcome(loaded, results, rows, lm.spent())
+    outcome = _task_outcome(loaded, results, rows, lm.spent(), look)
     if plan.replay:
         broken = [n for n in outcome.degenerate if n.kind is Degeneracy.NOT_A_NUMBER]
         outcome = replace(outcome, metrics=(), unparsable=0, guessed=0, degenerate=tuple(broken))
-    finished(outcome, rows)
+    return outcome, rows
 
 
 def _task_outcome(
-    loaded: LoadedTask, results: Sequence[Any], rows: list[SampleRow], seconds: float
+    loaded: LoadedTask,
+    results: Sequence[Any],
+    rows: list[SampleRow],
+    seconds: float,
+    look: Look,
 ) -> TaskOutcome:
     # One row per answer to a question, whatever its filters.
     answered = {(*row.sample, row.repeat): row for row in rows}
@@ -101,10 +148,12 @@ def _task_outcome(
     # it.
     rolling = {n for n, t in loaded.leaves.items() if t.OUTPUT_TYPE == "loglikelihood_rolling"}
     read = {(*row.sample, row.repeat) for row in rows if _read(row)}
+    asked = {name: {i.doc_id for i in leaf.instances} for name, leaf in loaded.leaves.items()}
+    expected = loaded.expected if look.last else sum(map(len, asked.values()))
     return TaskOutcome(
         task=loaded.evaluation.task,
-        metrics=metric_results(loaded, results, rows),
-        expected=loaded.expected,
+        metrics=metric_results(loaded, results, rows, limited=expected < loaded.whole),
+        expected=expected,
         evaluated=len({row.sample for row in rows}),
         samples=loaded.evaluation.samples,
         truncated=sum(row.truncated for row in answered.values()),
@@ -123,10 +172,13 @@ def _task_outcome(
         prompt_digest=_prompt_digest(rows),
         data_digest=_digest(sorted({(row.task, row.doc_id, row.doc_hash) for row in rows})),
         whole=loaded.whole,
-        greedy_by_default=sum(len(each.greedy_by_default) for each in loaded.requests.values()),
-        drawn=sum(len(each.drawn) for each in loaded.requests.values()),
-        departures=departures(loaded.requests.values()),
+        greedy_by_default=sum(
+            len(each.greedy_by_default & asked[name]) for name, each in loaded.requests.items()
+        ),
+        drawn=sum(len(each.drawn & asked[name]) for name, each in loaded.requests.items()),
+        departures=departures(loaded.requests, asked),
         degenerate=_degenerate(answered.values()),
+        look=look,
     )
 
 

@@ -235,9 +235,13 @@ def identity(question: Asked) -> str:
 
 @dataclass(frozen=True)
 class _Ended:
-    """The part of a verdict that the journal needs."""
+    """The part of a verdict that the journal needs.
+
+    A run that `stopped` early can be continued.
+    """
 
     status: Status
+    stopped: bool = False
 
 
 def _has_result(run: str) -> bool:
@@ -248,7 +252,7 @@ def _has_result(run: str) -> bool:
         ended: _Ended = read_json(RunDirectory(Path(run)).verdict, _Ended)
     except (OSError, ValueError):  # missing or unreadable: no result
         return False
-    return ended.status in FINAL
+    return ended.status in FINAL and not ended.stopped
 
 
 def _contents(items: Any) -> list[str]:

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 def metric_results(
-    loaded: LoadedTask, results: Sequence[Any], rows: list[SampleRow]
+    loaded: LoadedTask, results: Sequence[Any], rows: list[SampleRow], limited: bool
 ) -> tuple[MetricResult, ...]:
     """The task's metrics, its own first, then those of its subtasks.
 
-    `results` are lm-eval's, one for each sample; `rows` are the samples of all of them.
+    `results` are lm-eval's, one for each sample; `rows` are the samples of all of them. `limited`
+    says that not all questions of the task were asked.
     """
-    found = [_of_pass(loaded, each, rows) for each in results]
+    found = [_of_pass(each, rows, limited) for each in results]
     metrics = found[0]
     if len(found) > 1:
         leaves = _leaves_of(results[0]["group_subtasks"])
@@ -97,7 +98,7 @@ def _majority(questions: list[list[SampleRow]], scores: list[list[float]]) -> fl
     return fmean(votes)
 
 
-def _of_pass(loaded: LoadedTask, results: Any, rows: list[SampleRow]) -> list[MetricResult]:
+def _of_pass(results: Any, rows: list[SampleRow], limited: bool) -> list[MetricResult]:
     leaves = _leaves_of(results["group_subtasks"])
     scores = _scores(results["samples"])
     return [
@@ -114,18 +115,13 @@ def _of_pass(loaded: LoadedTask, results: Any, rows: list[SampleRow]) -> list[Me
                 [x for leaf in leaves(name) for x in scores.get((leaf, metric, filter_name), [])],
             ),
             luck=_luck(rows, set(leaves(name)), metric, filter_name),
-            whole=_whole(loaded, results["n-samples"], leaves(name)),
+            whole=sum(int(results["n-samples"][leaf]["original"]) for leaf in leaves(name))
+            if limited
+            else None,
         )
         for name, values in results["results"].items()
         for metric, filter_name, value in _reported(values)
     ]
-
-
-def _whole(loaded: LoadedTask, counts: Any, leaves: Sequence[str]) -> int | None:
-    """Number of samples without the limit; None if the limit left none out."""
-    if loaded.expected == loaded.whole:
-        return None
-    return sum(int(counts[leaf]["original"]) for leaf in leaves)
 
 
 def _reported(values: dict[str, Any]) -> list[tuple[str, str, Any]]:

@@ -44,24 +44,34 @@ class Pass:
         return range(self.number * size, (self.number + 1) * size)
 
 
+# The responses to each request, by its id.
+Responses = dict[int, list[Any]]
+
+
 def passes(lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan) -> Iterator[Pass]:
     """Ask all questions of the task; yield lm-eval's results for each sample."""
-    samples = loaded.evaluation.samples
-    if samples == 1:
+    if loaded.evaluation.samples == 1:
         yield Pass(0, 1, run_lm_eval(lm, manager, loaded, plan))
         return
-    _ask(lm, manager, loaded, plan)
+    yield from scored(lm, manager, loaded, plan, ask(lm, manager, loaded, plan))
+
+
+def scored(
+    lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan, answers: Responses
+) -> Iterator[Pass]:
+    """Let lm-eval score answered requests; yield its results for each sample."""
+    samples = loaded.evaluation.samples
     requests = [each for leaf in loaded.leaves.values() for each in leaf.instances]
-    given = {id(each): list(each.resps) for each in requests}
     for each in requests:
-        each.repeats = (each.repeats or 1) // samples
+        each.repeats = len(answers[id(each)]) // samples
     for number in range(samples):
         for drawn in loaded.guessed.values():
             drawn.clear()
         for each in requests:
             each.resps, each.filtered_resps = [], {}
         one = Pass(number, samples, None)
-        with _answering(lm, {key: iter(one.own(texts)) for key, texts in given.items()}):
+        responses = {id(each): iter(one.own(answers[id(each)])) for each in requests}
+        with _answering(lm, responses):
             yield Pass(number, samples, run_lm_eval(lm, manager, loaded, plan))
 
 
@@ -69,7 +79,9 @@ class _Answered(Exception):
     """Raised when all requests of a task are answered and lm-eval is about to score them."""
 
 
-def _ask(lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan) -> None:
+def ask(lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan) -> Responses:
+    """Send the task's requests, and return the responses to each."""
+
     def stop() -> None:
         raise _Answered
 
@@ -80,6 +92,9 @@ def _ask(lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan) -> Non
             run_lm_eval(lm, manager, loaded, plan)
     for leaf in loaded.leaves.values():
         leaf.build_all_requests = already_built
+    return {
+        id(each): list(each.resps) for leaf in loaded.leaves.values() for each in leaf.instances
+    }
 
 
 def _answering(lm: Model, responses: dict[int, Iterator[Any]]) -> ExitStack:

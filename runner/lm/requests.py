@@ -7,7 +7,7 @@ lm-eval builds requests, whether before or after the engine starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -54,12 +54,12 @@ class Requests:
         self._examples = Examples(task)
         self._follow(task)
 
-    @property
-    def departures(self) -> list[Departure]:
-        """Differences from the configuration, with the number of samples each one affects."""
+    def departures(self, asked: Set[int]) -> list[Departure]:
+        """Differences from the configuration, with the number of asked samples each one affects."""
         return [
             Departure(kind, said, len(documents), self.name, min(documents))
-            for (kind, said), documents in self._found.items()
+            for (kind, said), found in self._found.items()
+            if (documents := found & asked)
         ]
 
     def _follow(self, task: Task) -> None:
@@ -260,10 +260,12 @@ def hidden_images(tasks: Iterable[Requests], allowed: int | None) -> list[str]:
     ]
 
 
-def departures(tasks: Iterable[Requests]) -> tuple[Departure, ...]:
-    """Departures of all tasks of a group, merged by kind."""
+def departures(
+    tasks: Mapping[str, Requests], asked: Mapping[str, Set[int]]
+) -> tuple[Departure, ...]:
+    """Departures of all tasks of a group, merged by kind. `asked` are the documents of each."""
     found: dict[tuple[str, str], Departure] = {}
-    for each in (departure for task in tasks for departure in task.departures):
+    for each in (e for name, task in tasks.items() for e in task.departures(asked[name])):
         first = found.setdefault((each.kind, each.said), each)
         if first is not each:
             found[each.kind, each.said] = replace(first, samples=first.samples + each.samples)

@@ -41,7 +41,8 @@ class SampleRow:
     tokens of all answers one after another. `seeds` are those of sampled answers. Images are those
     that the model was shown. `logprobs` are natural logarithms of the chosen tokens' probabilities,
     `margins` their lead over the next best token. `choice_logprobs` are the log-likelihoods of a
-    scoring task, in the order of its requests. `guessed` says that lm-eval found no answer in the
+    scoring task, in the order of its requests, and `choice_tokens` the numbers of tokens they are
+    sums over; empty if one is unknown. `guessed` says that lm-eval found no answer in the
     response and drew one at random. `seconds` is the time that the engine took for each request,
     where known. `cluster` is the value of the document's field that `verdict.cluster` names, if
     any.
@@ -83,6 +84,7 @@ class SampleRow:
     evaluation: str = ""
     top_ids: list[int] = field(default_factory=list)
     top_logprobs: list[float] = field(default_factory=list)
+    choice_tokens: list[int] = field(default_factory=list)
 
     @property
     def sample(self) -> tuple[str, int]:
@@ -124,6 +126,7 @@ SCHEMA = pa.schema(
         ("evaluation", pa.string()),
         ("top_ids", pa.list_(pa.int32())),
         ("top_logprobs", pa.list_(pa.float32())),
+        ("choice_tokens", pa.list_(pa.int32())),
     ]
 )
 
@@ -169,12 +172,16 @@ def sample_rows(
 
 @dataclass(frozen=True)
 class _Engines:
-    """The engine's side of a sample: its answers, what is wrong with them, and their seeds."""
+    """The engine's side of a sample: its answers, what is wrong with them, and their seeds.
+
+    `scored` has the number of scored tokens of each request, 0 if it is unknown.
+    """
 
     answers: tuple[tuple[Answer, bool], ...] = ()
     faults: tuple[Degeneracy, ...] = ()
     seeds: tuple[int, ...] = ()
     thoughts: tuple[Thinking, ...] = ()
+    scored: tuple[int, ...] = ()
 
 
 def _engines(lm: Model, asked: list[Instance], one: Pass) -> _Engines:
@@ -194,7 +201,14 @@ def _engines(lm: Model, asked: list[Instance], one: Pass) -> _Engines:
         ),
         tuple(seed for request in asked for seed in seeds(request, one.numbers(request))),
         tuple(found for answer in generated if (found := thinking(lm, answer)) is not None),
+        tuple(_scored_tokens(lm, request) for request in asked),
     )
+
+
+def _scored_tokens(lm: Model, request: Instance) -> int:
+    if request.request_type == "loglikelihood_rolling":  # its windows score each token once
+        return len(lm.tok_encode(request.args[0]))
+    return next((answer.scored_tokens for answer, _ in lm.answers_to(request)), 0)
 
 
 def _row(
@@ -209,6 +223,8 @@ def _row(
     images = _images(sample)
     prompt = str(sample["arguments"][0][0])
     top_ids, top_logprobs = unpacked(answer.top for answer in known)
+    choices = _choices(sample["resps"], engine.scored)
+    lengths = [tokens for _, tokens in choices]
     return SampleRow(
         task=name,
         doc_id=int(sample["doc_id"]),
@@ -234,12 +250,7 @@ def _row(
         logprobs=[value for answer in known for value in answer.logprobs],
         margins=[value for answer in known for value in answer.margins],
         finish_reasons=[answer.finish_reason for answer in known],
-        choice_logprobs=[
-            value
-            for per_request in sample["resps"]
-            for response in per_request
-            if (value := _log_likelihood(response)) is not None
-        ],
+        choice_logprobs=[value for value, _ in choices],
         guessed=guessed,
         cluster=str(sample["doc"].get(cluster, "")) if cluster else "",
         seconds=[answer.seconds for answer in known if answer.seconds is not None],
@@ -251,12 +262,24 @@ def _row(
         thought_only=sum(each.only for each in engine.thoughts),
         top_ids=top_ids,
         top_logprobs=top_logprobs,
+        choice_tokens=lengths if all(lengths) else [],
     )
 
 
 def _images(sample: dict[str, Any]) -> list[Any]:
     first = sample["arguments"][0]
     return first[2].get("visual", []) if len(first) > 2 else []
+
+
+def _choices(responses: list[Any], scored: tuple[int, ...]) -> list[tuple[float, int]]:
+    """The log-likelihood of each choice, and the number of its tokens."""
+    known = scored if len(scored) == len(responses) else (0,) * len(responses)
+    return [
+        (value, tokens)
+        for per_request, tokens in zip(responses, known, strict=True)
+        for response in per_request
+        if (value := _log_likelihood(response)) is not None
+    ]
 
 
 def _log_likelihood(response: Any) -> float | None:

@@ -23,13 +23,20 @@ class Thinking:
 
 
 def thinking(lm: Model, answer: Answer) -> Thinking | None:
-    """The answer's reasoning; None if the model has no token that ends one, or answered at once."""
+    """The answer's reasoning; None if it has none.
+
+    It is what the server took out of the answer, or else what precedes the model's token that ends
+    the reasoning.
+    """
+    limited = answer.finish_reason == "length"
+    if answer.reasoning:
+        empty = not answer.text.strip()
+        return Thinking(answer.reasoning, cut=limited and empty, only=not limited and empty)
     end = lm.think_end_token
     if not end or not answer.token_ids:
         return None
     written = str(lm.tokenizer.decode(list(answer.token_ids), skip_special_tokens=False))
     text, marker, after = written.rpartition(end)
-    limited = answer.finish_reason == "length"
     if not marker:
         return Thinking(written, cut=True) if limited else None
     for special in lm.tokenizer.all_special_tokens:  # such as the one that ends a turn

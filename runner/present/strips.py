@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from runner.verdict import MetricVerdict
+from runner.verdict import MetricVerdict, boundary
 
 # Colour class by status.
 COLOURS = {"PASSED": "good", "FAILED": "bad"}
@@ -94,12 +94,7 @@ def told(metric: MetricVerdict) -> str:
         said.append(f"95 % interval {metric.interval[0]:.3f} to {metric.interval[1]:.3f}")
     if metric.baseline is not None:
         said.append(f"baseline {metric.baseline:.3f}")
-    low, high = metric.tolerated or (None, None)
-    if low is not None and high is not None:
-        said.append(f"tolerated {low:.3f} to {high:.3f}")
-    elif low is not None or high is not None:
-        said.append(f"tolerated {'from' if high is None else 'up to'} {low or high:.3f}")
-    return ", ".join(said)
+    return ", ".join(filter(None, [*said, boundary.said(metric.tolerated)]))
 
 
 def _ends(metric: MetricVerdict) -> list[float]:

@@ -64,6 +64,11 @@ def locate(name: str, uri: str, courier: Courier, key: str = KEY) -> Located:
     directory = Path(name).expanduser()
     if directory.is_dir():
         return Located(directory.resolve(), _tracked_id(directory))
+    if name.startswith("["):
+        raise UserError(
+            f"{key}={name}: takes one run; only verdict.reference with verdict.rule=paired takes a "
+            "list of runs"
+        )
     alias = Alias.parse(name)
     if alias is None and not RUN_ID.fullmatch(name):
         raise UserError(

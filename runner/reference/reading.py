@@ -18,7 +18,6 @@ from runner.rundir import RunDirectory, read_json
 from runner.verdict import Against, ReferenceUsed
 from runner.verdict.doubts import doubts_of
 from runner.verdict.result import Verdict
-from runner.verdict.rule import Noise
 
 # Columns that identify a sample, whatever its filters; and a row, which is a sample under a filter.
 SAMPLE = ("evaluation", "task", "doc_id", "repeat")
@@ -42,12 +41,10 @@ class Reference:
     replayed: str = ""
     way: str = ""
 
-    def against(
-        self, samples: Sequence[Sample], plan: Plan, noise: Sequence[Noise] = ()
-    ) -> Against:
+    def against(self, samples: Sequence[Sample], plan: Plan) -> Against:
         """Return the reference and its samples in the form that a rule needs to judge `plan`."""
         limits = {task: asked.get("limit") for task, asked in self.asked.items()}
-        return Against(self.used, self.outcome, samples, limits, self.doubts(plan), noise)
+        return Against(self.used, self.outcome, samples, limits, self.doubts(plan))
 
     def doubts(self, plan: Plan) -> list[str]:
         """Return why a run of this plan should not be judged by this run."""

@@ -1,30 +1,38 @@
-"""The runs that a verdict compares with: the reference run, and replays of it on correct stacks."""
+"""The runs that a verdict compares with: reference runs, and replays of one on correct stacks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from runner.config.schema import RunConfig
+from runner.config.verdict import POOLING_RULES
 from runner.digest import digest_path
 from runner.errors import UserError
 from runner.evidence.samples import read_samples
 from runner.messages import warn
 from runner.plan import Plan, ReplayPlan
+from runner.reference.chosen import best_of
 from runner.reference.locating import Located, locate, stored_noise
 from runner.reference.reading import Reference, misfits, read
 from runner.tracking.courier import Courier
 from runner.verdict import Against
-from runner.verdict.rule import Noise
+from runner.verdict.rule import Noise, rules_used
 
 NOISE = "verdict.replay.noise"
 
 
 @dataclass(frozen=True)
 class References:
-    """A reference run, and the replays of it that show how much correct stacks differ."""
+    """A reference run, and the replays of it that show how much correct stacks differ.
+
+    `others` are further reference runs, pooled with it. `best_of` is a warning for one that was
+    chosen among several (runner/reference/chosen.py).
+    """
 
     run: Reference
     noise: tuple[Reference, ...] = ()
+    others: tuple[Reference, ...] = ()
+    best_of: str = ""
 
     def replay(self, config: RunConfig) -> ReplayPlan | None:
         """The answers to replay; None if the rule does not replay."""
@@ -35,7 +43,8 @@ class References:
 
     def unfit(self, plan: Plan) -> list[str]:
         """Return why the runs can't be compared with a run of this plan."""
-        return [*misfits(self.run, plan), *self._no_noise(plan.replay)]
+        found = [line for each in (self.run, *self.others) for line in misfits(each, plan)]
+        return [*found, *self._no_noise(plan.replay)]
 
     def _no_noise(self, replay: ReplayPlan | None) -> list[str]:
         found = []
@@ -64,7 +73,11 @@ class References:
                 Noise(each.used.name, read_samples(each.files.samples), each.doubts(plan))
                 for each in self.noise
             ]
-            return self.run.against(read_samples(self.run.files.samples), plan, noise)
+            first, *others = (
+                each.against(read_samples(each.files.samples), plan)
+                for each in (self.run, *self.others)
+            )
+            return replace(first, noise=noise, others=others, best_of=self.best_of)
         except UserError as error:
             warn("; ".join(error.problems))
             return self.run.against((), plan)
@@ -76,14 +89,25 @@ def find(config: RunConfig, courier: Courier) -> References | None:
     Raises:
         UserError: if one is missing, or can't be a reference.
     """
-    name, uri = config.verdict.reference, config.tracking.uri
-    if not name:
+    names, uri = config.verdict.references, config.tracking.uri
+    if not names:
         return None
-    located = locate(name, uri, courier)
-    run = read(name, located)
-    noise = _noise(config, name, located, courier) if config.verdict.rule == "replay" else ()
-    used = replace(run.used, noise=tuple(each.used for each in noise))
-    return References(replace(run, used=used), noise)
+    found: dict[str, tuple[Reference, Located]] = {}
+    for name in names:
+        located = locate(name, uri, courier)
+        run = read(name, located)
+        found.setdefault(run.used.run_id or run.used.directory, (run, located))  # each once
+    (run, located), *more = found.values()
+    others = tuple(each for each, _ in more)
+    noise = _noise(config, names[0], located, courier) if config.verdict.rule == "replay" else ()
+    used = replace(
+        run.used,
+        noise=tuple(each.used for each in noise),
+        others=tuple(each.used for each in others),
+    )
+    pooling = rules_used(config.verdict).intersection(POOLING_RULES)
+    warning = best_of(run, located, courier) if pooling and not others else ""
+    return References(replace(run, used=used), noise, others, warning)
 
 
 def _noise(

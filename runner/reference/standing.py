@@ -26,9 +26,11 @@ def partial(asked: Mapping[str, Any], task: TaskOutcome) -> str:
     As in a verdict, a limit that the baselines were measured with makes no run partial. `asked` is
     the task's evaluation in the plan.
     """
-    if not task.partial or asked.get("limit") == asked.get("baseline_limit"):
+    if not task.partial:
         return ""
-    return f"has only {task.expected} of {task.whole} {task.unit} (task.limit)"
+    if task.look.last and asked.get("limit") == asked.get("baseline_limit"):
+        return ""
+    return f"has only {task.expected} of {task.whole} {task.unit} ({task.left_out})"
 
 
 def other_model(theirs: str, ours: str, their_weights: str, our_weights: str) -> str:

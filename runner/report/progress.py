@@ -23,6 +23,7 @@ from runner.channel.worker import (
     EngineStarted,
     Event,
     Heartbeat,
+    Looked,
     Missing,
     Progress,
     Retry,
@@ -87,6 +88,8 @@ class ProgressDisplay:
                 self._progress(event)
             case Heartbeat(seconds_left=left, tokens=tokens):
                 self._heartbeat(left, tokens)
+            case Looked(task, number, of, asked, questions):
+                self._say(f"{task}: look {number} of {of}, {asked} of {questions} questions")
             case TaskFinished(task, seconds):
                 if not self._brief:
                     self._say(f"{task} finished in {seconds:.0f} s")

@@ -67,19 +67,24 @@ def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
 
 
 def _part(outcome: Outcome) -> str:
-    """` on 120 of 600 samples (task.limit)`; empty if no limit applied."""
+    """` on 120 of 600 samples (task.limit)`; empty if all were asked."""
     if not limited(outcome):
         return ""
     asked = sum(task.expected for task in outcome.tasks)
     whole = sum(task.whole or task.expected for task in outcome.tasks)
     unit = "samples" if all(task.samples == 1 for task in outcome.tasks) else "questions"
-    return f" on {asked} of {whole} {unit} (task.limit)"
+    why = ", ".join(dict.fromkeys(task.left_out for task in outcome.tasks if task.partial))
+    return f" on {asked} of {whole} {unit} ({why})"
 
 
 def limited(outcome: Outcome) -> list[str]:
-    """Return one sentence for each task that ran with a limit."""
+    """Return one sentence for each task that was asked only some of its questions."""
     return [
         f"{task.task}: limited to {task.expected} of {task.whole} {task.unit} (task.limit)."
+        if task.look.last
+        else f"{task.task}: stopped after {task.expected} of {task.whole} {task.unit}, in random "
+        f"order, because the verdict was certain (verdict.sequential, look {task.look.number} of "
+        f"{task.look.of}). The other {(task.whole or 0) - task.expected} were not asked."
         for task in outcome.tasks
         if task.partial
     ]

@@ -24,7 +24,7 @@ from runner.report.serving import serving
 from runner.report.stack import engine, execution_mode, version
 from runner.report.subjects import Subjects, by_subject
 from runner.rundir import RunDirectory
-from runner.verdict import Verdict
+from runner.verdict import Verdict, boundary
 from runner.verdict.explanation import beneath, reference
 
 LAPS = {
@@ -87,6 +87,7 @@ def render(
         line=line,
         colours=COLOURS,
         told=told,
+        tolerated=boundary.said,
         tasks=tasks,
         laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
         pictures=pictures([run.images], [each for of in shown for each in of.image_hashes]),

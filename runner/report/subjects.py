@@ -11,7 +11,7 @@ from runner.evidence.samples import Sample
 from runner.evidence.unparsable import unparsable
 from runner.outcome import TaskOutcome
 from runner.present.strips import Scale, Strip, scale
-from runner.verdict import MetricVerdict, Verdict
+from runner.verdict import MetricVerdict, Verdict, boundary
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,13 @@ class Subject:
 
 @dataclass(frozen=True)
 class Subjects:
-    """All subtasks of a task, worst first, on one scale; the mark is the task's value."""
+    """All subtasks of a task, worst first, on one scale.
+
+    The mark is the task's value, the band the task's tolerated range, if it has one.
+    """
 
     metric: str
+    tolerated: boundary.Range | None
     prefix: str
     scale: Scale
     rows: tuple[Subject, ...]
@@ -81,12 +85,11 @@ def by_subject(task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample]) -
     found.sort(key=lambda each: each.value or 0.0, reverse=not ascending(task, metric))
     ends = [end for each in found for end in (*(each.interval or ()), each.value or 0.0)]
     shares = all(0 <= end <= 1 for end in ends)
-    line = Scale(0.0, 1.0) if shares else scale([*ends, metric.value])
+    held = [end for end in metric.tolerated or () if end is not None]
+    line = Scale(0.0, 1.0) if shares else scale([*ends, metric.value, *held])
     prefix = _prefix([each.task for each in found])
-    rows = tuple(
-        _subject(each, prefix, asked[each.task], line, metric.value or 0.0) for each in found
-    )
-    return Subjects(metric.metric, prefix, line, rows)
+    rows = tuple(_subject(each, prefix, asked[each.task], line, metric) for each in found)
+    return Subjects(metric.metric, metric.tolerated, prefix, line, rows)
 
 
 def _prefix(names: list[str]) -> str:
@@ -98,7 +101,7 @@ def _prefix(names: list[str]) -> str:
 
 
 def _subject(
-    metric: MetricVerdict, prefix: str, samples: list[Sample], line: Scale, whole: float
+    metric: MetricVerdict, prefix: str, samples: list[Sample], line: Scale, whole: MetricVerdict
 ) -> Subject:
     value = metric.value or 0.0
     return Subject(
@@ -112,5 +115,5 @@ def _subject(
         stopped=sum("length" in each.finish_reasons for each in samples),
         tokens=sum(len(each.token_ids) for each in samples)
         / max(sum(len(each.finish_reasons) for each in samples), 1),
-        strip=line.strip(value, metric.interval, whole),
+        strip=line.strip(value, metric.interval, whole.value, whole.tolerated),
     )

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from runner.look import ONLY, Look
 from runner.stats import ALPHA, means, needed
 from runner.stats.drops import Drop
 
@@ -25,7 +26,11 @@ SKEWED = 1.5
 
 
 def in_clusters(
-    plain: Drop, differences: Sequence[float], clusters: Sequence[Hashable], tested: bool
+    plain: Drop,
+    differences: Sequence[float],
+    clusters: Sequence[Hashable],
+    tested: bool,
+    look: Look = ONLY,
 ) -> Drop:
     """`plain`, adjusted for clustered samples: its bound is at least the clustered one.
 
@@ -45,7 +50,7 @@ def in_clusters(
     residuals = _residuals(plain.drop, differences, clusters)
     if stderr == 0 or not residuals.any():
         return plain
-    spread, bound = _upper(plain.drop, residuals, plain.n)
+    spread, bound = _upper(plain.drop, residuals, plain.n, ALPHA * look.share)
     chances = needed.of_mean(max(spread, stderr) * math.sqrt(plain.n))
     bounded = replace(
         plain,
@@ -58,13 +63,15 @@ def in_clusters(
     return replace(
         bounded,
         test=f"{plain.test} and {CLUSTERED}",
-        p=max(plain.p, means.above_zero(plain.drop, stderr, count - 1)),
+        p=max(plain.p, min(1.0, means.above_zero(plain.drop, stderr, count - 1) / look.share)),
         stderr=max(plain.stderr, stderr),
         chances=bounded.chances.and_finds(chances),
     )
 
 
-def _upper(center: float, residuals: NDArray[np.float64], n: int) -> tuple[float, float]:
+def _upper(
+    center: float, residuals: NDArray[np.float64], n: int, alpha: float
+) -> tuple[float, float]:
     """Standard error and one-sided upper bound of the mean, with clusters as the samples.
 
     The error is the jackknife's, CR3, which holds for clusters of unequal size (Bell & McCaffrey,
@@ -77,7 +84,7 @@ def _upper(center: float, residuals: NDArray[np.float64], n: int) -> tuple[float
     from scipy.stats import t
 
     stderr = float(np.sqrt(np.sum(residuals**2))) / n
-    quantile = float(t.isf(ALPHA, len(residuals) - 1))
+    quantile = float(t.isf(alpha, len(residuals) - 1))
     skew = SKEWED * float(np.sum(residuals**3) / np.sum(residuals**2) ** 1.5)
     if skew <= 1e-6:
         return stderr, center + quantile * stderr

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, variance
 
+from runner.look import ONLY, Look
 from runner.stats import ALPHA, POWER, betting, estimates, means, needed, power, resampling, shares
 from runner.stats.estimates import Estimate
 from runner.stats.flips import ENOUGH, drop_stderr, mcnemar_drop, upper_drop
@@ -58,7 +59,8 @@ class Drop:
     size of one change: 1 for scores of 0 or 1. `repeated` is given if questions were asked several
     times. `chances` tell how many samples would decide. `known_error` is the part of the standard
     error that the other value causes, if it is a published one: more samples of this run do not
-    reduce it.
+    reduce it. `share` is the share of the significance level that this look at the run may use;
+    `p` and `upper` allow for it.
     """
 
     n: int
@@ -73,9 +75,11 @@ class Drop:
     step: float = 1.0
     repeated: Repeats | None = None
     known_error: float = 0.0
+    share: float = 1.0
 
     def detectable(self, alpha: float = ALPHA) -> float:
         """The detectable drop: the one that the test finds with 80 % power."""
+        alpha *= self.share
         seen = power.reach(alpha) * self.stderr
         if self.flips is not None:
             seen = max(seen, self.step * power.detectable_flips(self.flips, self.n, alpha))
@@ -96,29 +100,53 @@ class Drop:
         return self.chances.to_fail(self.n, margin, alpha)
 
 
-def of_flips(worse: int, better: int, n: int) -> Drop:
+def of_bets(differences: Sequence[float], limits: Limits) -> Drop:
+    """The drop as the mean of n differences within known `limits`, at any look but the last.
+
+    Test and bound hold at all looks together, with half of the level (`runner.stats.betting`); the
+    other half is left for the last one.
+    """
+    n, center, stderr = len(differences), means.mean(differences), means.standard_error(differences)
+    half = 0.5
+    deviation = math.hypot(stderr * math.sqrt(n), limits.high / math.sqrt(n))
+    return Drop(
+        n=n,
+        drop=center,
+        stderr=stderr,
+        test=BETTING,
+        p=min(1.0, betting.p_at_most(differences, 0.0, limits.low, betting.EARLY) / half),
+        upper=betting.upper(differences, limits.low, limits.high, ALPHA * half, betting.EARLY),
+        spread=stderr,
+        chances=needed.of_bets(deviation, limits.high),
+        share=half,
+    )
+
+
+def of_flips(worse: int, better: int, n: int, look: Look = ONLY) -> Drop:
     """The drop between two runs that scored the same n samples 0 or 1.
 
     With too few samples for `upper_drop`, the bound is at least `betting.upper`.
     """
-    stderr, upper = drop_stderr(worse, better, n), upper_drop(worse, better, n)
+    level = ALPHA * look.share
+    stderr, upper = drop_stderr(worse, better, n), upper_drop(worse, better, n, level)
     if n < ENOUGH:
         differences = [1.0] * worse + [-1.0] * better + [0.0] * (n - worse - better)
-        upper = max(upper, betting.upper(differences, -1.0, 1.0))
+        upper = max(upper, betting.upper(differences, -1.0, 1.0, level))
     return Drop(
         n=n,
         drop=(worse - better) / n,
         stderr=stderr,
         test=MCNEMAR,
-        p=mcnemar_drop(worse, better),
+        p=min(1.0, mcnemar_drop(worse, better) / look.share),
         upper=upper,
         spread=stderr,
         chances=needed.of_flips((worse + better) / n),
         flips=worse + better,
+        share=look.share,
     )
 
 
-def of_share(right: int, n: int, known: float) -> Drop:
+def of_share(right: int, n: int, known: float, look: Look = ONLY) -> Drop:
     """The drop of `right` of n samples against a share that is taken as exact."""
     share = known if 0 < known < 1 else right / n
     stderr = math.sqrt(share * (1 - share) / n)
@@ -127,14 +155,15 @@ def of_share(right: int, n: int, known: float) -> Drop:
         drop=known - right / n,
         stderr=stderr,
         test=BINOMIAL,
-        p=shares.at_most(right, n, known),
-        upper=known - shares.lower_bound(right, n),
+        p=min(1.0, shares.at_most(right, n, known) / look.share),
+        upper=known - shares.lower_bound(right, n, ALPHA * look.share),
         spread=stderr,
         chances=needed.of_share(share),
+        share=look.share,
     )
 
 
-def of_differences(differences: Sequence[float], limits: Limits) -> Drop:
+def of_differences(differences: Sequence[float], limits: Limits, look: Look = ONLY) -> Drop:
     """The drop as the mean of n differences within `limits`, positive if a sample is worse.
 
     With few non-zero differences, the test is an exact sign-flip test. With many, Student's t is
@@ -169,11 +198,23 @@ def of_differences(differences: Sequence[float], limits: Limits) -> Drop:
     deviation = math.hypot(stderr * math.sqrt(n), limits.high / math.sqrt(n))
     chances = needed.of_losses(deviation, limits.high)
     if limits.known:
-        upper = betting.upper(differences, limits.low, limits.high)
+        upper = betting.upper(differences, limits.low, limits.high, ALPHA * look.share)
         chances = replace(chances, passes=needed.of_bets(deviation, limits.high).passes)
     if flips is not None:
         chances = chances.and_finds(needed.of_flips(flips / n, step or 1.0))
-    return Drop(n, center, stderr, test, p, upper, stderr, chances, flips, step or 1.0)
+    return Drop(
+        n=n,
+        drop=center,
+        stderr=stderr,
+        test=test,
+        p=min(1.0, p / look.share),
+        upper=upper,
+        spread=stderr,
+        chances=chances,
+        flips=flips,
+        step=step or 1.0,
+        share=look.share,
+    )
 
 
 def of_question_means(
@@ -181,6 +222,7 @@ def of_question_means(
     after: Sequence[Sequence[float]],
     sign: int,
     span: float,
+    look: Look = ONLY,
 ) -> Drop:
     """The drop between two runs that answered the same n questions, in any number of times.
 
@@ -209,17 +251,18 @@ def of_question_means(
         drop=means.mean(differences),
         stderr=stderr,
         test=test,
-        p=p,
-        upper=betting.upper(differences, -span, span),
+        p=min(1.0, p / look.share),
+        upper=betting.upper(differences, -span, span, ALPHA * look.share),
         spread=stderr,
         chances=replace(needed.of_mean(deviation), passes=needed.of_bets(deviation, span).passes),
         flips=None if moved else 0,
         step=1.0 if moved else span or 1.0,
         repeated=Repeats(max(map(len, second)), own, variance_left, span),
+        share=look.share,
     )
 
 
-def of_means(scores: Sequence[Sequence[float]], known: float, sign: int) -> Drop:
+def of_means(scores: Sequence[Sequence[float]], known: float, sign: int, look: Look = ONLY) -> Drop:
     """The drop of n questions' mean scores, between 0 and 1, from a value taken as exact."""
     values = [means.mean(own) for own in scores]
     stderr = means.standard_error(values)
@@ -231,11 +274,12 @@ def of_means(scores: Sequence[Sequence[float]], known: float, sign: int) -> Drop
         drop=means.mean(at_least),
         stderr=stderr,
         test=BETTING,
-        p=betting.p_at_most(at_least, 0.0, low),
-        upper=betting.upper(at_least, low, high),
+        p=min(1.0, betting.p_at_most(at_least, 0.0, low) / look.share),
+        upper=betting.upper(at_least, low, high, ALPHA * look.share),
         spread=stderr,
         chances=needed.of_bets(stderr * math.sqrt(len(values)), high),
         repeated=Repeats(max(map(len, scores)), own, max(stderr**2 * len(values) - own, 0.0), high),
+        share=look.share,
     )
 
 

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.stats import means, resampling
+from runner.look import ONLY, Look
+from runner.stats import ALPHA, means, resampling
+from runner.stats.outliers import Outliers, outliers
 
 # One-sided level of "exceeds". A pass has the level of all other rules.
 LEVEL = 0.01
@@ -21,9 +23,10 @@ class Excess:
 
     `ratio` is the mean difference divided by the mean noise, which a few damaged questions can
     raise, and `typical` the geometric mean of the questions' own ratios, which they can't. `upper`
-    is the larger of their one-sided 95 % upper bounds. `p` is the one-sided p value of neither
-    being above `factor`, corrected for two tests. `questions` is the number from which `upper`
-    would be below `factor` at the same ratios; None if it is already, or if a ratio is not below.
+    is the larger of their one-sided 95 % upper bounds. `outliers` are the questions that stand out,
+    None if they were not counted. `p` is the one-sided p value of no test being above `factor`,
+    corrected for the number of tests. `questions` is the number from which `upper` would be below
+    `factor` at the same ratios; None if it is already, or if a ratio is not below.
     """
 
     ratio: float
@@ -32,25 +35,36 @@ class Excess:
     p: float
     factor: float
     questions: int | None
+    outliers: Outliers | None = None
 
     @property
     def exceeds(self) -> bool:
-        """Whether a ratio is above the factor, at LEVEL."""
+        """Whether a ratio is above the factor, or too many questions stand out, at LEVEL."""
         return self.p <= LEVEL
 
     @property
     def within(self) -> bool:
-        """Whether both ratios are surely below the factor."""
-        return self.upper < self.factor
+        """Whether both ratios are surely below the factor, and not more questions stand out."""
+        apart = self.outliers is not None and self.outliers.more
+        return self.upper < self.factor and not apart
 
 
-def excess(differences: Sequence[float], noise: Sequence[float], factor: float) -> Excess:
+def excess(
+    differences: Sequence[float],
+    noise: Sequence[float],
+    factor: float,
+    runs: Sequence[Sequence[float]] = (),
+    look: Look = ONLY,
+) -> Excess:
     """Compare differences with the noise on the same questions; the noise must not be 0 everywhere.
 
     Two tests share the level. One is of the mean of difference - factor x noise, as Student's t, or
     the bootstrap-t where that is doubtful, and in any case at least as strict as flipping signs.
     The other is Student's t of log(difference / noise): one question with a huge difference makes
-    the mean's error too large for a fault that all questions show.
+    the mean's error too large for a fault that all questions show. With `runs`, the noise of each
+    noise run, a third test gets half of the level: whether more questions stand out than in these
+    runs. It finds faults that damage a few questions, to very different degrees. All have the share
+    of the level that this `look` at the run may use.
     """
     n, level = len(differences), means.mean(noise)
     values = [each - factor * own for each, own in zip(differences, noise, strict=True)]
@@ -59,36 +73,40 @@ def excess(differences: Sequence[float], noise: Sequence[float], factor: float) 
         math.log((each + floor) / (own + floor) / factor)
         for each, own in zip(differences, noise, strict=True)
     ]
-    p_mean, upper_mean = _tested(values)
-    p_typical, upper_typical = _above_zero(logs)
+    p_mean, upper_mean = _tested(values, look.share)
+    p_typical, upper_typical = _above_zero(logs, look.share)
     centers = means.mean(values) / level, means.mean(logs)
     uppers = upper_mean / level, upper_typical
+    p = min(1.0, 2 * min(p_mean, p_typical))
+    apart = outliers(differences, runs, factor) if runs else None
     return Excess(
         ratio=means.mean(differences) / level,
         typical=factor * math.exp(centers[1]),
         upper=max(factor + uppers[0], factor * math.exp(uppers[1])),
-        p=min(1.0, 2 * min(p_mean, p_typical)),
+        p=min(1.0, (p if apart is None else 2 * min(p, apart.p)) / look.share),
         factor=factor,
         questions=_needed(n, centers, uppers),
+        outliers=apart,
     )
 
 
-def _tested(values: Sequence[float]) -> tuple[float, float]:
-    """One-sided p of a mean of 0 or less, and the mean's upper bound."""
-    if means.standard_error(values) == 0:
-        return _above_zero(values)
-    doubtful = resampling.t_is_doubtful(values)
-    p, upper = resampling.bootstrap(values) if doubtful else _above_zero(values)
+def _tested(values: Sequence[float], share: float) -> tuple[float, float]:
+    """One-sided p of a mean of 0 or less, and the mean's upper bound at this share of the level."""
+    if means.standard_error(values) == 0 or not resampling.t_is_doubtful(values):
+        p, upper = _above_zero(values, share)
+    else:
+        p, upper = resampling.bootstrap(values, ALPHA * share)
     return (max(p, resampling.sign_flip_sampled(values)) if p <= LEVEL else p), upper
 
 
-def _above_zero(values: Sequence[float]) -> tuple[float, float]:
+def _above_zero(values: Sequence[float], share: float) -> tuple[float, float]:
     """As `_tested`, by Student's t."""
     center, stderr = means.mean(values), means.standard_error(values)
     if stderr == 0:
         return (0.0 if center > 0 else 1.0), center
     freedom = len(values) - 1
-    return means.above_zero(center, stderr, freedom), means.upper(center, stderr, freedom)
+    upper = means.upper(center, stderr, freedom, ALPHA * share)
+    return means.above_zero(center, stderr, freedom), upper
 
 
 def _needed(n: int, centers: Sequence[float], uppers: Sequence[float]) -> int | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runner import packages, secrecy
-from runner.channel.worker import EVENTS, Event, Retry, Waiting
+from runner.channel.worker import EVENTS, Event, Looked, Retry, Waiting
 from runner.config.schema import LimitsConfig
 from runner.outcome import Outcome, State
 from runner.plan import Plan
@@ -21,7 +21,7 @@ from runner.supervision.failures import Failure
 from runner.supervision.interruption import Interrupted, deferring, interruptible
 from runner.supervision.limits import Watch
 from runner.supervision.vacancy import wait_for_memory
-from runner.supervision.worker_process import Worker, worker_environment
+from runner.supervision.worker_process import Certain, Worker, worker_environment
 
 LOG_TAIL_LINES = 20
 # What nanobind's modules (triton's) say of themselves when Python ends.
@@ -32,6 +32,11 @@ class Display(Protocol):
     """Shows the progress of a run."""
 
     def show(self, event: Event) -> None: ...
+
+
+def _never(event: Looked) -> bool:
+    """The decision for a run that asks all its questions."""
+    return False
 
 
 class Supervisor:
@@ -62,19 +67,25 @@ class Supervisor:
         self._worker.import_libraries(plan.runtime)
 
     def evaluate(
-        self, plan: Plan, run: RunDirectory, display: Display, limits: LimitsConfig
+        self,
+        plan: Plan,
+        run: RunDirectory,
+        display: Display,
+        limits: LimitsConfig,
+        certain: Certain = _never,
     ) -> Outcome:
         """Evaluate on the running engine or a new one; an interruption also returns an Outcome.
 
         What has failed and may do better is tried again, as often as `limits` says. After anything
-        but a whole run, or a refusal, the worker is not trusted again.
+        but a whole run, or a refusal, the worker is not trusted again. `certain` is asked at each
+        look at a run that may stop early.
         """
         events = _Events(run, display)
         began = time.monotonic()
         retries: list[str] = []
         try:
             with interruptible():
-                while failure := self._attempt(plan, run, events, Watch(limits, began)):
+                while failure := self._attempt(plan, run, events, Watch(limits, began), certain):
                     self.stop()
                     reason = secrecy.blotted(failure.reason)
                     if not failure.transient or len(retries) >= limits.retries:
@@ -106,7 +117,7 @@ class Supervisor:
                 worker.stop()
 
     def _attempt(
-        self, plan: Plan, run: RunDirectory, events: _Events, watch: Watch
+        self, plan: Plan, run: RunDirectory, events: _Events, watch: Watch, certain: Certain
     ) -> Failure | None:
         """None where the run has come to an end of its own, which its outcome then tells."""
         said_before = run.engine_log.stat().st_size if run.engine_log.exists() else 0
@@ -117,7 +128,7 @@ class Supervisor:
                 f"the code of {', '.join(changed)} has changed since this run was checked, so the "
                 "engine would load different code than was recorded; start the run again"
             )
-        failure = self._worker_for(plan, run, events).evaluate(run, events.add, watch)
+        failure = self._worker_for(plan, run, events).evaluate(run, events.add, watch, certain)
         log = text_since(run.engine_log, said_before)
         if failure is not None:
             return failures.observed(failure, log, plan)

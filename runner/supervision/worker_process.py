@@ -21,11 +21,13 @@ from runner.channel.worker import (
     COMMANDS,
     EVENTS,
     Check,
+    Decision,
     EngineStarted,
     Event,
     Exit,
     Import,
     LogTo,
+    Looked,
     Recorded,
     Run,
     RunEnded,
@@ -40,6 +42,8 @@ ORDERLY_EXIT_S = 15.0
 ALIVE_CHECK_S = 1.0
 LONGEST_SOCKET_PATH = 107  # sun_path in unix(7), less its last zero
 Tell = Callable[[Event], None]
+# Whether the task that was just looked at needs no more questions.
+Certain = Callable[[Looked], bool]
 
 
 class Worker:
@@ -86,7 +90,9 @@ class Worker:
         """Tell it to import the runtime's libraries; returns immediately."""
         self._commands.send(Import(runtime))
 
-    def evaluate(self, run: RunDirectory, tell: Tell, watch: Watch) -> Failure | None:
+    def evaluate(
+        self, run: RunDirectory, tell: Tell, watch: Watch, certain: Certain
+    ) -> Failure | None:
         """Run the plan in the directory; None if it wrote an outcome, else why it did not.
 
         After a limit was broken the worker still lives, and is the caller's to stop.
@@ -94,27 +100,34 @@ class Worker:
         Raises:
             ChannelError: if the worker sends anything but events.
         """
-        return self._perform(Run(run.path.resolve()), run, tell, watch)
+        return self._perform(Run(run.path.resolve()), run, tell, watch, certain)
 
     def check(self, run: RunDirectory, tell: Tell, watch: Watch, weights: bool) -> Failure | None:
         """Like `evaluate`, but end before the engine starts. `weights`: see `Check`."""
         return self._perform(Check(run.path.resolve(), weights), run, tell, watch)
 
     def _perform(
-        self, command: Run | Check, run: RunDirectory, tell: Tell, watch: Watch
+        self,
+        command: Run | Check,
+        run: RunDirectory,
+        tell: Tell,
+        watch: Watch,
+        certain: Certain | None = None,
     ) -> Failure | None:
         if self._log is None:
             self._log = run.engine_log
             self._log.touch()
             self._commands.send(LogTo(self._log.resolve(), self._early_log))
         with self._log_in(run, self._log):
-            failure = self._until_ended(command, tell, watch)
+            failure = self._until_ended(command, tell, watch, certain)
         if failure is not None and self._early_log.exists():  # it died before it read the command
             with run.engine_log.open("ab") as log:
                 log.write(self._early_log.read_bytes())
         return failure
 
-    def _until_ended(self, command: Run | Check, tell: Tell, watch: Watch) -> Failure | None:
+    def _until_ended(
+        self, command: Run | Check, tell: Tell, watch: Watch, certain: Certain | None
+    ) -> Failure | None:
         self._busy = True
         self._commands.send(command)
         for event in self._follow():
@@ -127,6 +140,8 @@ class Worker:
                     self._engine = {each: name_of(each) for each in group}
                 tell(event)
                 watch.see(event)
+                if isinstance(event, Looked) and certain is not None:
+                    self._commands.send(Decision(certain(event)))
                 if isinstance(event, RunEnded):
                     self._busy = False
                     return None

@@ -16,7 +16,7 @@ from runner.present.plots import (
     name_columns,
 )
 from runner.sweep.summary import Axis, MetricId, Sweep
-from runner.verdict import MetricVerdict
+from runner.verdict import MetricVerdict, boundary
 
 HEIGHT, WIDEST = 3.9, 16.0
 # More lines than this in one picture cannot be told apart: then all are grey and their mean is not.
@@ -29,12 +29,14 @@ def accuracy(sweep: Sweep, metric: MetricId, axis: Axis) -> Any:
     many = len(series) > MOST_SERIES
     width = 1.8 + 0.55 * len(axis.values) * min(len(series), 3) ** 0.5
     figure, plot = blank(min(max(WIDTH, width), WIDEST), HEIGHT)
+    places: list[tuple[float, MetricVerdict]] = []
     for index, (label, found) in enumerate(series.items()):
         spread = min(0.1, 0.6 / len(series)) if not many else 0.5 / len(series)
         shift = (index - (len(series) - 1) / 2) * spread
         color = SOFT if many else PALETTE[index]
         xs = [axis.values.index(value) + shift for value, _ in found]
         values = [float(metric.value or 0) for _, metric in found]
+        places += zip(xs, (metric for _, metric in found), strict=True)
         plot.errorbar(
             xs,
             values,
@@ -52,7 +54,7 @@ def accuracy(sweep: Sweep, metric: MetricId, axis: Axis) -> Any:
     if many:
         _means(plot, series, axis)
     _baselines(plot, sweep, metric, axis)
-    _tolerated(plot, sweep, metric)
+    _tolerated(plot, sweep.tolerated(metric), places, 0.7 if len(series) == 1 else 0.8 * spread)
     name_columns(plot, axis.names)
     plot.set_xlim(-0.6, len(axis.values) - 0.4)
     plot.set_xlabel(axis.short)
@@ -151,26 +153,35 @@ def _baselines(plot: Any, sweep: Sweep, metric: MetricId, axis: Axis) -> None:
             plot.hlines(sorted(values), place - 0.35, place + 0.35, label="baselines", **style)
 
 
-def _tolerated(plot: Any, sweep: Sweep, metric: MetricId) -> None:
-    """The range that the rule tolerates, where all points have the same."""
-    ranges = {found.tolerated for p in sweep.points if (found := p.measured(metric)) is not None}
-    shared = ranges.pop() if len(ranges) == 1 else None
-    if shared is None:
+def _tolerated(
+    plot: Any,
+    ranges: Sequence[boundary.Range | None],
+    places: Sequence[tuple[float, MetricVerdict]],
+    width: float,
+) -> None:
+    """The range that the rule tolerates: across the plot, or behind each point if they differ."""
+    ends = [end for each in ranges for end in each or () if end is not None]
+    if not ends:
         return
-    low, high = shared
     bottom, top = plot.get_ylim()
     # A wide tolerance must not flatten the points into a line.
-    near = [end for end in (low, high) if end is not None and abs(end - top) < 4 * (top - bottom)]
+    near = [end for end in ends if abs(end - top) < 4 * (top - bottom)]
     bottom, top = min([bottom, *near]), max([top, *near])
     room = 0.05 * (top - bottom)
     bottom, top = bottom - room, top + room
-    plot.axhspan(
-        bottom if low is None else max(low, bottom),
-        top if high is None else min(high, top),
-        color=WASH,
-        zorder=0,
-        label="tolerated",
-    )
+    style = {"color": WASH, "zorder": 0, "label": "tolerated"}
+
+    def within(tolerated: boundary.Range) -> tuple[float, float]:
+        low, high = tolerated
+        return bottom if low is None else max(low, bottom), top if high is None else min(high, top)
+
+    if len(ranges) == 1 and ranges[0] is not None:
+        plot.axhspan(*within(ranges[0]), **style)
+    else:
+        for place, metric in places:
+            if metric.tolerated is not None:
+                start, end = within(metric.tolerated)
+                plot.bar(place, end - start, width, start, **style)
     plot.set_ylim(bottom, top)
 
 

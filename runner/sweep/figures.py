@@ -16,6 +16,7 @@ from runner.sweep.accuracy import accuracy
 from runner.sweep.heatmap import heat_map
 from runner.sweep.summary import MetricId, Sweep
 from runner.sweep.throughput import rate, time_and_throughput
+from runner.verdict import boundary
 
 # Bytes of a name in a file's name, which has up to three and 255 bytes.
 LONGEST_NAME = 70
@@ -45,12 +46,17 @@ def draw(sweep: Sweep) -> list[Figure]:
         for axis in sweep.axes:
             if sweep.spans(metric, axis):
                 name = f"{_file(metric.name)}.by_{_file(axis.short)}"
-                told = f"{metric.name} by {axis.short}: {_values(sweep, metric)}"
+                told = (
+                    f"{metric.name} by {axis.short}: {_values(sweep, metric)}{_held(sweep, metric)}"
+                )
                 found.append((name, partial(accuracy, sweep, metric, axis), told))
         rows, columns = (*sweep.axes, None, None)[:2]
         if rows and columns and sweep.spans(metric, rows) and sweep.spans(metric, columns):
             name = f"{_file(metric.name)}.{_file(rows.short)}_x_{_file(columns.short)}"
-            told = f"{metric.name} over {rows.short} and {columns.short}: {_values(sweep, metric)}"
+            told = (
+                f"{metric.name} over {rows.short} and {columns.short}: {_values(sweep, metric)}"
+                f"{_held(sweep, metric)}"
+            )
             found.append((name, partial(heat_map, sweep, metric, rows, columns), told))
     if any(point.outcome is not None for point in sweep.points):
         told = f"Time and throughput: {_times(sweep)}"
@@ -71,6 +77,14 @@ def _values(sweep: Sweep, metric: MetricId) -> str:
         if (found := point.measured(metric)) is not None
     ]
     return _first(values)
+
+
+def _held(sweep: Sweep, metric: MetricId) -> str:
+    """The range that the rule tolerates, for the end of a description."""
+    ranges = sweep.tolerated(metric)
+    if len(ranges) == 1:
+        return f"; {said}" if (said := boundary.said(ranges[0])) else ""
+    return "; the tolerated range differs between points" if ranges else ""
 
 
 def _times(sweep: Sweep) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from runner.present.plots import (
     BAD,
     BLUE,
+    INK,
     LINE,
     PAPER,
     SOFT,
@@ -18,6 +19,7 @@ from runner.present.plots import (
     thin,
 )
 from runner.sweep.summary import Axis, MetricId, Sweep, SweptPoint
+from runner.verdict import boundary
 
 MOST_COLUMNS, MOST_ROWS = 14, 24
 # Of each colour; the deepest lets text in the page's ink be read, in light and in dark mode.
@@ -26,18 +28,25 @@ SHADES, DEEPEST = 10, 0.5
 
 @dataclass(frozen=True)
 class _Cell:
-    """Mean value of the points in it and its distance from the reference; None without a value."""
+    """Mean value of the points in it and its distance from the reference; None without a value.
+
+    `outside` says that the value of a point in it is not tolerated.
+    """
 
     value: float | None
     difference: float | None
     note: str
+    outside: bool
 
 
 def heat_map(sweep: Sweep, metric: MetricId, rows: Axis, columns: Axis) -> Any:
     """Plot values in a grid, coloured by the difference from the baseline or the first point.
 
-    The colour scale spans at least two standard errors of one value, so that noise stays pale.
+    The colour scale spans at least two standard errors of one value, so that noise stays pale. Its
+    dashed lines are the ends of the tolerated range; a cell with a value outside it has a frame.
     """
+    from matplotlib.patches import Rectangle
+
     cells = [
         [_cell(sweep, metric, rows, r, columns, c) for c in columns.values] for r in rows.values
     ]
@@ -48,7 +57,9 @@ def heat_map(sweep: Sweep, metric: MetricId, rows: Axis, columns: Axis) -> Any:
         min(max(WIDTH, 2.6 + 0.95 * len(columns.values)), 16),
         min(max(2.8, 1.6 + cell_height * len(rows.values)), 14),
     )
-    limit = _scale(sweep, metric, differences)
+    ends = _ends(sweep, metric)
+    limit = _scale(sweep, metric, differences, ends)
+    ends = [end for end in ends if abs(end) <= limit]
     image = plot.pcolormesh(
         [[float("nan") if d is None else d for d in row] for row in differences],
         cmap=_colours(),
@@ -57,6 +68,13 @@ def heat_map(sweep: Sweep, metric: MetricId, rows: Axis, columns: Axis) -> Any:
         edgecolors=PAPER,
         linewidth=1.5,
     )
+    for y, row in enumerate(cells):
+        for x, cell in enumerate(row):
+            if cell.outside:
+                corner = (x + 0.04, y + 0.06)
+                plot.add_patch(
+                    Rectangle(corner, 0.92, 0.88, fill=False, edgecolor=BAD, linewidth=2)
+                )
     for y, row in enumerate(cells if told else []):
         for x, cell in enumerate(row):
             value = "" if cell.value is None else f"{cell.value:.3f}"
@@ -72,13 +90,22 @@ def heat_map(sweep: Sweep, metric: MetricId, rows: Axis, columns: Axis) -> Any:
     plot.invert_yaxis()
     plot.spines[:].set_visible(False)
     against = "baseline" if _has_baseline(sweep, metric) else "the first point"
-    bar = figure.colorbar(image, ax=plot, label=f"difference from {against}", format="{x:+.3f}")
+    label = f"difference from {against}" + (
+        "\n(dashed: limit of the tolerated range)" if ends else ""
+    )
+    bar = figure.colorbar(image, ax=plot, label=label, format="{x:+.3f}")
     bar.outline.set_visible(False)
+    for end in ends:
+        bar.ax.axhline(end, color=INK, linestyle=(0, (3, 2)), linewidth=1.5)
     plot.set_title(metric.name)
+    notes = []
+    if any(cell.outside for row in cells for cell in row):
+        notes.append("Frame: a value outside the tolerated range.")
     if len(sweep.axes) > 2:
         others = ", ".join(axis.short for axis in sweep.axes if axis not in (rows, columns))
-        note = f"Each cell is a mean over {others}."
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color=SOFT)
+        notes.append(f"Each cell is a mean over {others}.")
+    if notes:
+        figure.supxlabel(" ".join(notes), x=0.01, ha="left", fontsize=7.5, color=SOFT)
     return figure
 
 
@@ -98,6 +125,7 @@ def _cell(
         statistics.fmean(values) if values else None,
         statistics.fmean(differences) if differences else None,
         note,
+        any(boundary.outside(found) for point in inside if (found := point.measured(metric))),
     )
 
 
@@ -121,14 +149,29 @@ def _has_baseline(sweep: Sweep, metric: MetricId) -> bool:
     return any(found is not None and found.baseline is not None for found in known)
 
 
-def _scale(sweep: Sweep, metric: MetricId, differences: list[list[float | None]]) -> float:
+def _ends(sweep: Sweep, metric: MetricId) -> list[float]:
+    """Distances of the tolerated range's ends from the baseline; empty if they differ by point."""
+    found = [each for point in sweep.points if (each := point.measured(metric)) is not None]
+    ranges = {
+        tuple(None if end is None else round(end - (each.baseline or 0.0), 9) for end in held)
+        for each in found
+        if each.baseline is not None and (held := each.tolerated) is not None
+    }
+    return [end for end in ranges.pop() if end is not None] if len(ranges) == 1 else []
+
+
+def _scale(
+    sweep: Sweep, metric: MetricId, differences: list[list[float | None]], ends: list[float]
+) -> float:
     errors = [
         found.stderr
         for point in sweep.points
         if (found := point.metrics.get(metric)) is not None and found.stderr is not None
     ]
     widest = max((abs(d) for row in differences for d in row if d is not None), default=0.0)
-    return max(1.2 * widest, 2 * statistics.median(errors) if errors else 0.0, 1e-6)
+    limit = max(1.2 * widest, 2 * statistics.median(errors) if errors else 0.0, 1e-6)
+    # A wide tolerance must not make all cells pale.
+    return max([limit, *(1.1 * abs(end) for end in ends if abs(end) < 4 * limit)])
 
 
 def _colours() -> Any:

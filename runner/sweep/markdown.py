@@ -8,6 +8,7 @@ from runner.present.formats import cell, fenced, interval, number, signed
 from runner.sweep.axis_findings import amount, answer, counted_verdicts, probability
 from runner.sweep.comparison import Comparison
 from runner.sweep.effects import Effect
+from runner.sweep.family import failed_lines, headline
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained, value_of
 from runner.sweep.summary import Sweep
 from runner.tracking.links import Links
@@ -28,6 +29,7 @@ def page(
     parts = [
         f"# {cell(answer(sweep, comparisons))}",
         f"Sweep {cell(sweep.id)}, {cell(counted_verdicts(sweep))}.",
+        *([f"{cell(headline(sweep))}."] if headline(sweep) else []),
         "\n".join(
             f"{'  ' if below else ''}- {cell(line)}"
             for lines in findings(sweep, comparisons)
@@ -41,7 +43,7 @@ def page(
         ),
         "## Points",
         _points(sweep, linked=figures is not None),
-        "\n".join(f"- {cell(line)}" for line in unexplained(sweep)),
+        "\n".join(f"- {cell(line)}" for line in [*failed_lines(sweep), *unexplained(sweep)]),
         *(_tests(sweep, comparisons) if comparisons else []),
         *(["## Figures"] if figures else []),
         *(f"![{cell(told)}]({path})" for path, told in (figures or {}).items()),

@@ -85,8 +85,8 @@ def _identity(used: ReferenceUsed | None) -> Hashable:
     """The runs that a verdict compared with: an alias may stand for another run by now."""
     if used is None:
         return None
-    noise = tuple(_identity(each) for each in used.noise)
-    return (used.run_id or used.directory, used.evaluation_fingerprint, noise)
+    beside = tuple(tuple(map(_identity, runs)) for runs in (used.noise, used.others))
+    return (used.run_id or used.directory, used.evaluation_fingerprint, *beside)
 
 
 def ended(directory: Path, otherwise: int) -> int:

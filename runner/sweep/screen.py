@@ -13,6 +13,7 @@ from runner.report.terminal import counted
 from runner.status import Status
 from runner.sweep.axis_findings import answer, axis_lines
 from runner.sweep.comparison import Comparison
+from runner.sweep.family import failed_lines, headline
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
 
 WIDTH, WIDEST_WORD = 100, 24
@@ -29,12 +30,14 @@ def show(out: Console, sweep: Sweep, comparisons: tuple[Comparison, ...]) -> Non
         Text.assemble(f"{count} ", style.verdict(state)) for state, count in sweep.counts().items()
     ]
     out.print(Text(f"{counted(len(sweep.points), 'point')}: ") + Text(", ").join(parts))
+    if failed := headline(sweep):
+        out.print(failed)
     for head, *below in findings(sweep, comparisons):
         out.print(head)
         for line in below:
             out.print(f"  {line}")
     out.print(_table(sweep), soft_wrap=False, width=min(out.width, WIDTH))
-    for line in unexplained(sweep)[:REASONS]:
+    for line in [*failed_lines(sweep)[:REASONS], *unexplained(sweep)[:REASONS]]:
         out.print(line)
     if sweep.engine_starts:
         out.print(engines(sweep))

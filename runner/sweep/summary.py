@@ -21,7 +21,7 @@ from runner.status import INTERRUPTED, USAGE_ERROR, Status
 from runner.sweep import record
 from runner.sweep.record import PointRecord
 from runner.tracking.tracked import TrackedRun
-from runner.verdict import MetricVerdict, Verdict
+from runner.verdict import MetricVerdict, Verdict, boundary
 
 NOT_RUN, UNFINISHED = "NOT RUN", "UNFINISHED"
 WORST_FIRST = (
@@ -133,6 +133,11 @@ class Sweep:
         """Return whether the metric was measured at two values of the axis."""
         values = {p.overrides.get(axis.key) for p in self.points if p.measured(metric) is not None}
         return len(values) > 1
+
+    def tolerated(self, metric: MetricId) -> list[boundary.Range | None]:
+        """Return the ranges that the rules of all points tolerate, each once."""
+        measured = [found for point in self.points if (found := point.measured(metric)) is not None]
+        return list(dict.fromkeys(found.tolerated for found in measured))
 
     def higher_is_better(self, metric: MetricId) -> bool:
         """Return the direction declared by lm-eval; higher is better if it declares none."""

@@ -10,6 +10,7 @@ from runner.present.strips import COLOURS, Scale, Strip, scale, strips, told
 from runner.present.template import template
 from runner.sweep.axis_findings import amount, answer, probability
 from runner.sweep.comparison import Comparison
+from runner.sweep.family import failed_lines, headline
 from runner.sweep.figures import Figure
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
@@ -52,9 +53,10 @@ def render(
         sweep=sweep,
         answer=answer(sweep, comparisons),
         counts=sweep.counts(),
+        headline=headline(sweep),
         findings=findings(sweep, comparisons),
         engines=engines(sweep) if sweep.engine_starts else "",
-        unexplained=unexplained(sweep),
+        notes=[*failed_lines(sweep), *unexplained(sweep)],
         rows=rows,
         line=line,
         tests=list(zip(comparisons, _differences(comparisons), strict=True)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from runner.outcome import Outcome, TaskOutcome
+from runner.outcome import MetricResult, Outcome, TaskOutcome
 from runner.served import Served, Speculation
 from runner.status import Status
 from runner.tracking.names import in_name
@@ -108,7 +108,7 @@ def _speculation(speculation: Speculation | None) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def metric_name(metric: MetricVerdict) -> str:
+def metric_name(metric: MetricVerdict | MetricResult) -> str:
     """Return `mmmu_val/acc`, or `gsm8k/exact_match/strict-match`."""
     parts = [in_name(metric.task), in_name(metric.metric)]
     return "/".join(parts if metric.filter == "none" else [*parts, in_name(metric.filter)])

@@ -231,17 +231,18 @@ def _tags(
     if verdict is not None and verdict.baseline_origin:
         values["baseline_origin"] = verdict.baseline_origin
     if verdict is not None and verdict.reference is not None:
-        used = verdict.reference
-        values |= {"reference": used.name, "reference_run": used.run_id or used.directory}
-        values["reference_engine_fingerprint"] = used.engine_fingerprint
-        values["reference_platform"] = used.platform
+        runs = verdict.reference.runs
+        values["reference"] = ", ".join(each.name for each in runs)
+        values["reference_run"] = ", ".join(each.run_id or each.directory for each in runs)
+        for what in ("engine_fingerprint", "platform"):
+            values[f"reference_{what}"] = ", ".join(dict.fromkeys(getattr(r, what) for r in runs))
     if outcome is not None:
         values["retries"] = str(len(outcome.retries))
         values["dtype"] = str(outcome.engine.get("dtype", begun.params.get("dtype", "")))
         for task in outcome.tasks:
             values[f"prompts.{in_name(task.task)}"] = task.prompt_digest
             if task.partial:
-                limited = f"{task.expected} of {task.whole} (task.limit)"
+                limited = f"{task.expected} of {task.whole} ({task.left_out})"
                 values[f"samples.{in_name(task.task)}"] = limited
     return {key(name): visible(value)[:LONGEST_TAG] for name, value in values.items()}
 

@@ -32,6 +32,7 @@ from runner.channel.sender import (
     Failed,
     FindAlias,
     FindNoise,
+    FindPeers,
     GiveAlias,
     OpenStore,
     Refused,
@@ -48,6 +49,7 @@ from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.tracking import views
 from runner.tracking.aliases import download, find_alias, find_noise, give_alias
 from runner.tracking.names import in_name
+from runner.tracking.peers import find_peers
 from runner.tracking.records import KEY, MLFLOW_STATUS, Record, read_record
 from runner.tracking.store import SQLITE, client_of, remove_unfinished
 from runner.tracking.summaries import send_summary, share_view
@@ -258,6 +260,8 @@ def _result(request: Request[Result]) -> Result:
             return give_alias(request)
         case FindNoise():
             return find_noise(request)
+        case FindPeers():
+            return find_peers(request)
         case Download():
             return download(request)
     raise TypeError(f"no request: {request!r}")

@@ -52,9 +52,10 @@ def replayed(
     # A replay has no metrics, so a group's subtasks are those of the reference run.
     own = asked_for(_of_reference(task, "replay", against) or task, samples)
     pairing, limited = compared.pairing(evaluation, own, against)
+    limited = limited or not task.look.last
     verdict = replay.judge(task, pairing or Pairing((), ()), limited, config, against)
     if broken := degenerate.broken_numbers(task):
-        verdict = replace(verdict, status=Status.FAILED, reason=broken)
+        verdict = replace(verdict, status=Status.FAILED, reason=broken, test="", p=None)
     return _doubted(
         verdict,
         *of_engine,
@@ -91,9 +92,21 @@ def cut_answers(
 
 
 def _of_reference(task: TaskOutcome, rule: str, against: Against | None) -> TaskOutcome | None:
-    """Return the reference run's task, for a rule that compares with it."""
-    known = against.outcome.tasks if against is not None and rule in REFERENCE_RULES else ()
-    return next((each for each in known if each.task == task.task), None)
+    """Return the reference run's task, for a rule that compares with it.
+
+    If several runs are pooled, it counts the degenerate and cut answers of all of them.
+    """
+    if against is None or rule not in REFERENCE_RULES:
+        return None
+    found = [each for run in against.runs for each in run.outcome.tasks if each.task == task.task]
+    if len(found) < 2:
+        return next(iter(found), None)
+    return replace(
+        found[0],
+        answers=sum(each.answers or each.evaluated for each in found),
+        degenerate=tuple(kind for each in found for kind in each.degenerate),
+        cut_answers=sum(each.cut_answers for each in found),
+    )
 
 
 def _doubted(verdict: MetricVerdict, *doubts: str) -> MetricVerdict:

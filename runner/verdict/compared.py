@@ -6,22 +6,31 @@ from collections.abc import Sequence
 
 from runner.baseline import Baseline
 from runner.config.verdict import BASELINE_RULES, VerdictConfig
-from runner.evidence.pairing import Pairing, pair
+from runner.evidence.pairing import Pairing, pair, pooled
 from runner.evidence.samples import Sample, asked_for
 from runner.plan import Evaluation
+from runner.stats.means import mean
 from runner.verdict.rule import Against, settings
 
 
 def wanted(
     evaluation: Evaluation, config: VerdictConfig, against: Against | None
 ) -> dict[str, dict[str, Baseline]]:
-    """Return the judged metrics and their values in the baselines or the reference run."""
-    known = against.outcome.tasks if against is not None else ()
+    """Return the judged metrics and their values in the baselines or the reference run.
+
+    Of several reference runs, those metrics that all have, with their mean values.
+    """
+    runs = against.runs if against is not None else ()
+    values: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        for task in run.outcome.tasks:
+            for each in task.metrics:
+                if each.task == task.task == evaluation.task:
+                    values.setdefault((each.metric, each.filter), []).append(each.value)
     measured = [
-        (each.metric, each.filter, Baseline(each.value))
-        for task in known
-        for each in task.metrics
-        if each.task == task.task == evaluation.task
+        (metric, name, Baseline(mean(own)))
+        for (metric, name), own in values.items()
+        if len(own) == len(runs)
     ]
     listed = [
         (metric, name, known)
@@ -41,9 +50,23 @@ def wanted(
 def pairing(
     evaluation: Evaluation, own: Sequence[Sample], against: Against | None
 ) -> tuple[Pairing | None, bool]:
-    """Pair the samples, reference first; also return whether this run has a lower limit."""
+    """Pair the samples, reference first; also return whether this run has a lower limit.
+
+    With several reference runs, a pair's first sample has the answers of all of them.
+    """
     if against is None:
         return None, False
+    found = [(run.used.name, *_pairing(evaluation, own, run)) for run in against.runs]
+    limited = any(lower for *_, lower in found)
+    if len(found) == 1:
+        return found[0][1], limited
+    return pooled([(name, each) for name, each, _ in found]), limited
+
+
+def _pairing(
+    evaluation: Evaluation, own: Sequence[Sample], against: Against
+) -> tuple[Pairing, bool]:
+    """The same for one reference run, whatever is pooled with it."""
     theirs = [
         sample
         for task in against.outcome.tasks

@@ -77,20 +77,24 @@ def of_reference(evaluation: Evaluation, rule: str, against: Against | None, all
     """
     if against is None or rule not in REFERENCE_RULES:
         return ""
-    doubts = [
-        doubt
-        for task in against.outcome.tasks
-        if task.task == evaluation.task
-        for doubt in (
-            doubts_of(task, task.evaluated),
-            meaningless(task),
-            not_finite(task) if rule == "numerics" else "",
-        )
-    ]
-    found = [f"in the reference run, {each}" for each in doubts if each]
-    if unfit := () if allowed else against.doubts:
-        found.append(
-            f"the reference run {', '.join(unfit)}; choose another reference run, or set "
-            f"{ALLOW_REFERENCE}=true"
-        )
+    several = len(against.runs) > 1
+    found = []
+    for run in against.runs:
+        name = f"the reference run {run.used.name}" if several else "the reference run"
+        found += [
+            f"in {name}, {doubt}"
+            for task in run.outcome.tasks
+            if task.task == evaluation.task
+            for doubt in (
+                doubts_of(task, task.evaluated),
+                meaningless(task),
+                not_finite(task) if rule == "numerics" else "",
+            )
+            if doubt
+        ]
+        if unfit := () if allowed else run.doubts:
+            found.append(
+                f"{name} {', '.join(unfit)}; choose another reference run, or set "
+                f"{ALLOW_REFERENCE}=true"
+            )
     return ", ".join(found)

@@ -28,7 +28,14 @@ def beneath(metric: MetricVerdict) -> str:
 
 
 def reference(used: ReferenceUsed) -> str:
-    """Describe the reference run and its noise runs."""
+    """Describe the reference runs and the noise runs."""
+    if not used.others:
+        return _run(used)
+    runs = "; ".join(f"({place}) {_run(each)}" for place, each in enumerate(used.runs, 1))
+    return f"mean of {len(used.runs)} runs: {runs}"
+
+
+def _run(used: ReferenceUsed) -> str:
     run = f", MLflow run {used.run_id}" if used.run_id else ""
     judged = f", verdict {used.status}" if used.status else ""
     place = f"; {used.directory}" if used.directory != used.name else ""

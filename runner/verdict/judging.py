@@ -9,6 +9,7 @@ from dataclasses import replace
 from runner.config.verdict import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
 from runner.evidence.questions import by_question
 from runner.evidence.samples import Sample, asked_for
+from runner.look import ONLY
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.percent import percent
 from runner.plan import Evaluation
@@ -62,6 +63,7 @@ def judge(
         against = replace(
             against,
             samples=by_question(against.samples),
+            others=[replace(each, samples=by_question(each.samples)) for each in against.others],
             noise=[replace(each, samples=by_question(each.samples)) for each in against.noise],
         )
     of_engine = outcome.served.doubts if outcome.served is not None else []
@@ -79,6 +81,8 @@ def judge(
         status, reason = _whole(metrics, config)
         if status is Status.UNJUDGED:
             reason = "; ".join([reason, *of_engine, *_doubts(outcome, config)])
+        elif status is not Status.PASSED and against is not None and against.best_of:
+            reason += f"; {against.best_of}"
     else:
         status, reason = Status(outcome.state.value), outcome.reason
     nothing_to_judge = status is Status.UNJUDGED and not any(m.judged for m in metrics)
@@ -86,10 +90,11 @@ def judge(
     return Verdict(
         status,
         reason,
-        describe(config, len(against.noise) if against is not None else 0),
+        describe(config, against),
         metrics,
         0 if excused else EXIT_STATUS[status],
         against.used if against is not None else None,
+        stopped=any(not task.look.last for task in outcome.tasks),
     )
 
 
@@ -100,16 +105,17 @@ def _origin(
     if metric.baseline is None:
         return ""
     if metric.rule in REFERENCE_RULES:
-        return f"reference run {against.used.name}" if against is not None else ""
+        return against.named if against is not None else ""
     return origins.get(metric.task, {}).get(metric.metric, {}).get(metric.filter, "")
 
 
-def describe(config: VerdictConfig, noise_runs: int) -> str:
-    """Describe the run's rule in one line; `noise_runs` is the number of replays to judge by."""
+def describe(config: VerdictConfig, against: Against | None) -> str:
+    """Describe the run's rule in one line."""
     allowed = f", {ALLOW}=true" if config.allow_partial else ""
     allowed += f", {degenerate.ALLOW}=true" if config.allow_degenerate else ""
     allowed += f", {cut.ALLOW}=true" if config.allow_cut else ""
     allowed += f", {ALLOW_REFERENCE}=true" if config.allow_reference else ""
+    allowed += ", verdict.sequential=true" if config.sequential else ""
     if config.rule == "isclose":
         return isclose.describe(config.rtol) + allowed
     if config.rule == "numerics":
@@ -121,10 +127,13 @@ def describe(config: VerdictConfig, noise_runs: int) -> str:
         within = ", ".join(said)
         return f"numerics: log-probability shift from the reference run within {within}{allowed}"
     if config.rule == "replay":
-        return replay.describe(config, noise_runs) + allowed
-    other = (
-        "the baseline" if config.rule == "not_worse" else "the reference run on the same samples"
-    )
+        return replay.describe(config, len(against.noise) if against is not None else 0) + allowed
+    if config.rule == "not_worse":
+        other = "the baseline"
+    else:
+        runs = len(against.runs) if against is not None else 1
+        other = "the reference run" if runs == 1 else f"the mean of {runs} reference runs"
+        other += " on the same samples"
     rule = f"{config.rule}: drop from {other}; margin {config.margin:g}, level {ALPHA:g}"
     return rule + allowed
 
@@ -150,6 +159,8 @@ def _judge_task(
     found: list[Judged | MetricVerdict] = []
     own = asked_for(task, samples) if task is not None else []
     pairing, limited = compared.pairing(evaluation, own, against)
+    look = task.look if task is not None else ONLY
+    limited = limited or not look.last
     for result in task.metrics if task is not None else ():
         assert task is not None
         key = (result.metric, result.filter)
@@ -170,6 +181,7 @@ def _judge_task(
             other_samples=other_samples(evaluation, task) if held else "",
             degenerate=answer_rules.degenerate_answers(task, how.rule, config, against),
             cut=answer_rules.cut_answers(task, how.rule, config, against),
+            look=look,
         )
         rule = RULES[case.settings.rule]
         finding = rule(case)
@@ -226,7 +238,8 @@ def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[S
     if judged:
         limited = {metric.task: metric for metric in judged if metric.partial}
         part = "".join(
-            f"; {task}: {metric.count} {metric.unit} (task.limit)"
+            f"; {task}: {metric.count} {metric.unit} "
+            f"({'task.limit' if metric.look.last else 'stopped early'})"
             for task, metric in limited.items()
         )
         return Status.PASSED, f"{len(judged)} of {len(judged)} judged metrics passed{part}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from runner.look import ONLY
 from runner.stats import drops, estimates, means
 from runner.stats.clusters import in_clusters
 from runner.stats.drops import Drop
@@ -12,7 +13,7 @@ from runner.stats.limits import Limits
 from runner.stats.resampling import FEW
 from runner.status import Status
 from runner.verdict.limits import assumption, require_failable, require_many, usable_limits
-from runner.verdict.rule import Case, Finding, refused
+from runner.verdict.rule import LATER, Case, Finding, refused
 from runner.verdict.scores import (
     NoMean,
     Scores,
@@ -54,6 +55,8 @@ def judge(case: Case) -> Finding:
 
 def _from_error(case: Case, baseline: float, no_mean: str) -> Finding:
     """The finding for a value that is not the mean of its sample scores."""
+    if not case.look.last:
+        return refused(LATER)
     error, n = case.result.stderr, case.result.n
     if error is None or not math.isfinite(error) or error <= 0:
         return refused(f"{no_mean}; lm-eval reports no standard error")
@@ -104,22 +107,29 @@ def _from_samples(
     differences = [sign * (baseline - score) for score in own.values]
     error = case.stated.error if case.stated is not None else 0.0
     within = all(0 <= value <= 1 for value in (*own.values, baseline))
-    if error > 0:
+    # Otherwise only the last look can judge; it then has the whole level.
+    early = limits.known and not error > 0
+    look = case.look if early else ONLY
+    if not case.look.last and not early:
+        raise Unusable(LATER)
+    if not look.last:
+        drop = drops.of_bets(differences, limits.drops(baseline, sign))
+    elif error > 0:
         drop = _from_estimates(case, own, error, sign, limits)
     elif own.repeated and within:
-        drop = drops.of_means(own.answers, baseline, sign)
+        drop = drops.of_means(own.answers, baseline, sign, look)
     elif own.binary:
         right = round(math.fsum(own.values))
         n = len(own.values)
         drop = (
-            drops.of_share(right, n, baseline)
+            drops.of_share(right, n, baseline, look)
             if sign > 0
-            else drops.of_share(n - right, n, 1 - baseline)
+            else drops.of_share(n - right, n, 1 - baseline, look)
         )
     else:
-        drop = drops.of_differences(differences, limits.drops(baseline, sign))
+        drop = drops.of_differences(differences, limits.drops(baseline, sign), look)
     groups = clusters(case.samples, case)
     if clustered(case, groups):
         tested = case.settings.cluster != "subject"
-        drop = in_clusters(drop, differences, groups, tested)
+        drop = in_clusters(drop, differences, groups, tested, look)
     return drop, groups

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
+from runner.look import ONLY
 from runner.stats import drops, means
 from runner.stats.clusters import in_clusters
 from runner.status import Status
 from runner.verdict import perplexity
 from runner.verdict.limits import assumption, require_failable, usable_limits
-from runner.verdict.rule import Case, Finding, refused
+from runner.verdict.rule import LATER, Case, Finding, refused
 from runner.verdict.scores import (
     NoMean,
     Unusable,
@@ -39,7 +40,9 @@ SAID = {
 def judge(case: Case) -> Finding:
     """Test with exact McNemar for 0/1 scores, else with Student's t on the differences.
 
-    If questions were asked several times, the differences of their means are tested.
+    If questions were asked several times, or several reference runs are pooled, the differences of
+    the questions' means are tested. The sign-flip test keeps its level if reference runs are copies
+    of each other, because the larger p of its two tests counts (runner/stats/drops.py).
 
     Every sample needs a partner; otherwise a run could pass by dropping questions.
     """
@@ -69,22 +72,30 @@ def judge(case: Case) -> Finding:
         for b, a, weight in zip(before.values, after.values, weights, strict=True)
     ]
     repeated, uneven = before.repeated or after.repeated, len(set(weights)) > 1
-    if repeated or uneven:
+    # Without known limits, or with weights that the first questions don't know, only the last look
+    # can judge; it then has the whole level.
+    early = limits.known and not uneven
+    look = case.look if early else ONLY
+    if not case.look.last and not early:
+        return refused(LATER)
+    if not look.last:
+        drop = drops.of_bets(differences, possible)
+    elif repeated or uneven:
         # A few samples of large weight decide, for which Student's t and the bootstrap find a drop
         # too often (tests/unit/test_verdict_no_mean.py).
         sides = (_weighted(before.answers, weights), _weighted(after.answers, weights))
-        drop = drops.of_question_means(*sides, sign, possible.high)
+        drop = drops.of_question_means(*sides, sign, possible.high, look)
         drop = drop if repeated else replace(drop, repeated=None)
     elif before.binary and after.binary:
         worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-        drop = drops.of_flips(worse, better, len(differences))
+        drop = drops.of_flips(worse, better, len(differences), look)
     else:
-        drop = drops.of_differences(differences, possible)
+        drop = drops.of_differences(differences, possible, look)
     moved = _moved(differences, "samples" if drop.repeated is None else "questions")
     grouped = clustered(case, groups)
     if grouped:
         tested = case.settings.cluster != "subject"
-        drop = in_clusters(drop, differences, groups, tested)
+        drop = in_clusters(drop, differences, groups, tested, look)
     return Finding(
         drop=drop,
         baseline=math.fsum(map(operator.mul, weights, before.values)) / len(weights),
@@ -142,6 +153,8 @@ def _without_mean(case: Case, reason: str) -> Finding:
         found = perplexity.rise(case)
     except Unusable as unusable:
         return refused(str(unusable))
+    if found is not None and not case.look.last:
+        return refused(LATER)
     if found is not None:
         drop, before = found
         return Finding(drop=drop, baseline=before, evidence="log-likelihoods of the same texts")
@@ -153,11 +166,14 @@ def _without_mean(case: Case, reason: str) -> Finding:
 def unpaired(pairing: Pairing, limited: bool) -> str:
     """Return why samples have no partner; samples beyond the limit of this run do not count."""
     found = Counter(
-        each.reason
+        (each.reason, each.run)
         for each in pairing.unpaired
         if not (limited and each.reason is Reason.ONLY_FIRST)
     )
-    return ", ".join(SAID[reason].format(count) for reason, count in found.items())
+    return ", ".join(
+        SAID[reason].format(count) + (f" ({run})" if run else "")
+        for (reason, run), count in found.items()
+    )
 
 
 def _sides(pairing: Pairing) -> tuple[Sequence[Sample], Sequence[Sample]]:

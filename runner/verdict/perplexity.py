@@ -13,7 +13,7 @@ from runner.stats.drops import Drop
 from runner.stats.limits import Limits
 from runner.verdict.limits import require_many
 from runner.verdict.rule import Case
-from runner.verdict.scores import clustered, clusters
+from runner.verdict.scores import Unusable, clustered, clusters
 
 # lm-eval's metrics that are exp(-L / U), of the summed log-likelihood L of all texts and the number
 # U of their samples (perplexity), words or bytes (lm_eval/api/metrics.py).
@@ -30,12 +30,18 @@ def rise(case: Case) -> tuple[Drop, float] | None:
     None as well if the log-likelihoods do not explain the reported values of both runs.
 
     Raises:
-        Unusable: if there are too few texts, or a document lacks the field in `verdict.cluster`.
+        Unusable: if there are too few texts, several reference runs, or a document lacks the field
+            in `verdict.cluster`.
     """
     assert case.pairing is not None
     if case.result.metric not in METRICS or case.settings.higher_is_better is True:
         return None
     reference_run, run = zip(*case.pairing.pairs, strict=True)
+    if any(each.rows for each in reference_run) and not any(each.rows for each in run):
+        raise Unusable(
+            f"{case.result.metric} is compared with one reference run only; give one run in "
+            "verdict.reference"
+        )
     before, after = _log_likelihoods(reference_run), _log_likelihoods(run)
     n, value = case.result.n, case.result.value
     if before is None or after is None or len(after) != n or not value > 1:

@@ -15,9 +15,14 @@ from runner.config.verdict import VerdictConfig
 from runner.evidence.pairing import Pairing, pair
 from runner.evidence.replayed import Differences, differences
 from runner.evidence.samples import Sample
+from runner.look import Look
 from runner.outcome import TaskOutcome
+from runner.stats import means
 from runner.stats.excess import Excess, excess
+from runner.stats.outliers import APART
 from runner.status import Status
+from runner.verdict import boundary
+from runner.verdict.cause import likely_cause
 from runner.verdict.paired import unpaired
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Against, Noise
@@ -33,6 +38,7 @@ GROSS = 0.3
 # squares were below 1e-9 wherever it was measured, so 1e-8 (an RMS of 1e-4 nats) is never a fault.
 NEGLIGIBLE = 1e-8
 TEST = "tests of the mean difference and of the logarithm of its ratio to the noise"
+SINGLE = ", and of the number of questions that stand out"
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,12 @@ class _Measured:
 
     @property
     def statistic(self) -> str:
-        """The judged difference: the divergence, or the square where it was not recorded."""
+        """The judged difference: of the logits, or the square where they were not recorded."""
         every = (self.own, *self.noise.values())
         whole = all(
-            each.divergence is not None for found in every for each in found.by_question.values()
+            each.logits is not None for found in every for each in found.by_question.values()
         )
-        return "divergence" if whole and self.noise else "squared"
+        return "logits" if whole and self.noise else "squared"
 
     @property
     def loudest(self) -> str:
@@ -92,7 +98,7 @@ def judge(
         status = Status.INCONCLUSIVE
         reason = f"too few questions: {len(found.own.by_question)}, at least {ENOUGH} needed"
     else:
-        status, reason, excess_found = _against(found, config.replay.factor)
+        status, reason, excess_found = _against(found, config.replay.factor, task.look)
     return MetricVerdict(
         task=task.task,
         metric=METRIC,
@@ -106,11 +112,32 @@ def judge(
         difference=None,
         reason=reason,
         rule="replay",
-        test=TEST if excess_found is not None else "",
+        test=_test(excess_found),
         p=excess_found.p if excess_found is not None else None,
         whole=task.whole,
-        evidence=_evidence(found),
+        look=task.look,
+        evidence=_evidence(found)
+        + (_cause(found, own, noise, config) if status is Status.FAILED and excess_found else ""),
+        tolerated=boundary.of_limit(_limit(found, config.replay.factor)),
     )
+
+
+def _limit(found: _Measured, factor: float) -> float | None:
+    """The RMS difference, in nats, beyond which the mean difference exceeds the limit.
+
+    None if logits are compared, which have another unit, or sums without noise.
+    """
+    if not found.own.by_question or found.statistic != "squared":
+        return None
+    if not found.noise:
+        return None if found.own.summed else GROSS
+    return math.sqrt(factor * means.mean(_levels(found, found.loudest, "squared")))
+
+
+def _levels(found: _Measured, noise: str, name: str) -> list[float]:
+    """The difference of a noise run in each question of the run."""
+    known = found.noise[noise].by_question
+    return [max(getattr(known[key], name), NEGLIGIBLE) for key in found.own.by_question]
 
 
 def describe(config: VerdictConfig, noise: int) -> str:
@@ -143,19 +170,24 @@ def _measured(
             unused[name] = "has log-probabilities that are infinite or not a number"
     replays = {name: each for name, each in replays.items() if name not in unused}
     if len(replays) < 2:
-        return _Measured("the reference run", from_reference, replays, unused)
-    nearest = min(replays, key=lambda name: replays[name].mean("squared"))
-    samples = {each.name: each.samples for each in noise}
-    others = {n: compared(samples[nearest], samples[n]) for n in replays if n != nearest}
-    return _Measured(nearest, compared(samples[nearest], own), others, unused)
+        base, measured = "the reference run", from_reference
+    else:
+        base = min(replays, key=lambda name: replays[name].mean("squared"))
+        samples = {each.name: each.samples for each in noise}
+        measured = compared(samples[base], own)
+        replays = {n: compared(samples[base], samples[n]) for n in replays if n != base}
+    # A sum over tokens is no noise for a difference per token.
+    for name in [name for name, each in replays.items() if each.summed != measured.summed]:
+        unused[name] = "has no number of tokens for its choices, because its version recorded none"
+        del replays[name]
+    return _Measured(base, measured, replays, unused)
 
 
-def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | None]:
+def _against(found: _Measured, factor: float, look: Look) -> tuple[Status, str, Excess | None]:
     if not found.noise:
-        return _gross(found)
+        return _gross(found, look)
     name = found.statistic
-    noise = found.noise[found.loudest]
-    if not noise.mean(name) > 0:
+    if not found.noise[found.loudest].mean(name) > 0:
         return (
             Status.INCONCLUSIVE,
             "all noise runs have the same log-probabilities, so they show no noise; add one that "
@@ -163,11 +195,14 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
             None,
         )
     values = [getattr(each, name) for each in found.own.by_question.values()]
-    levels = [
-        max(getattr(noise.by_question[key], name), NEGLIGIBLE) for key in found.own.by_question
-    ]
-    result = excess(values, levels, factor)
+    runs = {each: _levels(found, each, name) for each in found.noise}
+    result = excess(values, runs[found.loudest], factor, list(runs.values()), look)
     ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
+    if result.outliers is not None and result.outliers.own:
+        ratio += (
+            f"; {result.outliers.own} of {len(values):,} questions differ more than "
+            f"{APART * factor:g} × those of any noise run"
+        )
     if result.exceeds:
         return Status.FAILED, f"{ratio}; limit {factor:g} × (p = {result.p:.2g})", result
     if result.within:
@@ -176,6 +211,8 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
             f"{ratio}; at most {result.upper:.2g} × (95 %), limit {factor:g} ×",
             result,
         )
+    if result.outliers is not None and result.upper < factor:
+        return Status.INCONCLUSIVE, f"{ratio}, more than noise explains", result
     more = f"; about {result.questions:,} questions would be enough" if result.questions else ""
     return (
         Status.INCONCLUSIVE,
@@ -184,14 +221,12 @@ def _against(found: _Measured, factor: float) -> tuple[Status, str, Excess | Non
     )
 
 
-def _gross(found: _Measured) -> tuple[Status, str, Excess | None]:
+def _gross(found: _Measured, look: Look) -> tuple[Status, str, Excess | None]:
     """Without noise, only a gross difference of tokens can be judged, and nothing can pass."""
-    every = found.own.by_question.values()
-    squares = [each.squared for each in every]
-    result = excess(squares, [GROSS**2] * len(squares), 1.0)
+    squares = [each.squared for each in found.own.by_question.values()]
+    result = excess(squares, [GROSS**2] * len(squares), 1.0, look=look)
     size = f"RMS difference of {math.sqrt(found.own.mean('squared')):.2g} nats"
-    # Log-likelihoods of choices and texts are sums over any number of tokens.
-    if result.exceeds and not any(each.summed for each in every):
+    if result.exceeds and not found.own.summed:
         return (
             Status.FAILED,
             f"{size}, more than {GROSS:g}: ten times a value published for correct stacks "
@@ -204,6 +239,12 @@ def _gross(found: _Measured) -> tuple[Status, str, Excess | None]:
         "same reference on correct stacks, and list these runs in verdict.replay.noise",
         None,
     )
+
+
+def _test(found: Excess | None) -> str:
+    if found is None:
+        return ""
+    return TEST if found.outliers is None else TEST + SINGLE
 
 
 def _unused(found: _Measured) -> str:
@@ -220,16 +261,29 @@ def _evidence(found: _Measured) -> str:
     return "; ".join(parts)
 
 
+def _cause(
+    found: _Measured, own: Sequence[Sample], noise: Sequence[Noise], config: VerdictConfig
+) -> str:
+    """The likely cause; it takes recorded distributions, which the reference run does not have."""
+    samples = {each.name: each.samples for each in noise}
+    if found.base not in samples:
+        return ""
+    decoded = config.replay.way == "decode"
+    said = likely_cause(samples[found.base], own, samples[found.loudest], decoded)
+    return f"; {said}" if said else ""
+
+
 def _said(found: Differences) -> str:
     every = found.by_question.values()
     tokens, flips = sum(each.tokens for each in every), sum(each.flips for each in every)
-    divergence = (
+    recorded = (
+        f"mean variance of logits {found.mean('logits'):.2g} nats², "
         f"mean KL {found.mean('divergence'):.2g}, "
-        if all(each.divergence is not None for each in every)
+        if all(each.logits is not None for each in every)
         else ""
     )
     return (
-        f"{divergence}RMS {math.sqrt(found.mean('squared')):.2g}, mean |Δ log p| "
+        f"{recorded}RMS {math.sqrt(found.mean('squared')):.2g}, mean |Δ log p| "
         f"{found.mean('absolute'):.2g}, mean Δ log p {found.mean('signed'):+.2g} nats, "
         f"{flips} of {tokens:,} tokens are no longer the likeliest"
     )

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from runner.look import ONLY, Look
 from runner.plan import joined_origins
 from runner.status import Status
 
@@ -27,8 +28,9 @@ class MetricVerdict:
     failed in 4 of 5 such runs. If the verdict is INCONCLUSIVE for too few samples, a run of
     `samples_to_pass` without a drop passes, and one of `samples_to_fail` with a drop of twice the
     margin fails, each in 4 of 5 runs (None: no number is enough). `clusters` is how many
-    groups of samples the errors allow for. `tolerated` are the lowest and the highest value within
-    the rule's tolerance of the baseline (None: no such end).
+    groups of samples the errors allow for. `tolerated` are the lowest and the highest value that
+    the rule tolerates (None: no such end), as every figure draws them (runner/verdict/boundary.py).
+    `look` is the look at which a run that may stop early was judged.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="strings")
@@ -60,6 +62,7 @@ class MetricVerdict:
     baseline_origin: str = ""
     tolerated: tuple[float | None, float | None] | None = None
     answers: int = 1
+    look: Look = ONLY
 
     @property
     def name(self) -> str:
@@ -68,7 +71,7 @@ class MetricVerdict:
 
     @property
     def partial(self) -> bool:
-        """Return whether a limit excluded samples."""
+        """Return whether samples were left out, by a limit or because the run stopped."""
         return self.whole is not None and self.n < self.whole
 
     @property
@@ -91,7 +94,8 @@ class MetricVerdict:
 class ReferenceUsed:
     """The reference run of a verdict: its name, location and configuration.
 
-    `noise` are the replays of it that `replay` judges by.
+    `noise` are the replays of it that `replay` judges by, and `others` the further reference runs
+    that `paired` pools with it.
     """
 
     name: str
@@ -104,11 +108,20 @@ class ReferenceUsed:
     evaluation_fingerprint: str
     status: str
     noise: tuple[ReferenceUsed, ...] = ()
+    others: tuple[ReferenceUsed, ...] = ()
+
+    @property
+    def runs(self) -> tuple[ReferenceUsed, ...]:
+        """All reference runs."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on a run."""
+    """The verdict on a run.
+
+    `stopped` says that it was certain before all questions were asked.
+    """
 
     status: Status
     reason: str
@@ -116,6 +129,7 @@ class Verdict:
     metrics: tuple[MetricVerdict, ...]
     exit_status: int
     reference: ReferenceUsed | None = None
+    stopped: bool = False
 
     @property
     def baseline_origin(self) -> str:

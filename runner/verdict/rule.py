@@ -10,10 +10,14 @@ from runner.baseline import Baseline
 from runner.config.verdict import REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
+from runner.look import ONLY, Look
 from runner.outcome import MetricResult, Outcome, TaskOutcome
 from runner.stats.drops import Drop
 from runner.status import Status
 from runner.verdict.result import ReferenceUsed
+
+# Why a metric is INCONCLUSIVE before the last look at a run that may stop early.
+LATER = "this metric can only be judged when all questions have been asked"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class Noise:
 class Against:
     """The reference run: its identity, outcome, samples, limits by task, and its replays.
 
-    `doubts` say why it should not be a reference, for example "FAILED itself".
+    `doubts` say why it should not be a reference, for example "FAILED itself". `others` are further
+    reference runs, if several are pooled. `best_of` says among how many runs it is the best, if it
+    was chosen among several (runner/reference/chosen.py); empty if not.
     """
 
     used: ReferenceUsed
@@ -41,6 +47,21 @@ class Against:
     limits: Mapping[str, float | None] = field(default_factory=dict)
     doubts: Sequence[str] = ()
     noise: Sequence[Noise] = ()
+    others: Sequence[Against] = ()
+    best_of: str = ""
+
+    @property
+    def runs(self) -> tuple[Against, ...]:
+        """All reference runs."""
+        return (self, *self.others)
+
+    @property
+    def named(self) -> str:
+        """Return `reference run a`, or `mean of 2 reference runs (a, b)`."""
+        names = [each.used.name for each in self.runs]
+        if len(names) == 1:
+            return f"reference run {names[0]}"
+        return f"mean of {len(names)} reference runs ({', '.join(names)})"
 
 
 @dataclass(frozen=True)
@@ -63,7 +84,7 @@ class Case:
     `other_samples` why the baseline is of others than the run's, empty if it is of the same.
     `degenerate` and `cut` say how many answers are degenerate or cut, if that is more than is
     accepted; `stated` is what is known of the baseline's measurement. Samples are questions, with
-    mean scores.
+    mean scores. `look` is the look at a run that may stop early.
     """
 
     result: MetricResult
@@ -77,6 +98,7 @@ class Case:
     degenerate: str = ""
     cut: str = ""
     stated: Baseline | None = None
+    look: Look = ONLY
 
 
 @dataclass(frozen=True)

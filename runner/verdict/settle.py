@@ -12,7 +12,7 @@ from runner.stats import ALPHA, shares
 from runner.stats.drops import Drop
 from runner.stats.several import holm
 from runner.status import Status
-from runner.verdict import cut, degenerate, isclose
+from runner.verdict import boundary, cut, degenerate
 from runner.verdict.doubts import ALLOW
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Case, Finding
@@ -71,6 +71,8 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
             reason += f"; raise task.max_gen_toks, or set {cut.ALLOW}=true"
     elif judged.doubts:
         reason = f"{reason}; {judged.doubts}"
+    if not case.look.last:
+        reason = f"{reason}; stopped at {result.n} of {result.whole} questions"
     baseline = case.baseline if finding.baseline is None else finding.baseline
     return MetricVerdict(
         task=result.task,
@@ -97,8 +99,9 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         clusters=finding.clusters,
         evidence=finding.evidence,
         whole=result.whole,
-        tolerated=_tolerated(case, baseline),
+        tolerated=boundary.of_case(case, baseline),
         answers=result.repeated.samples if result.repeated is not None else 1,
+        look=case.look,
     )
 
 
@@ -119,7 +122,8 @@ def _to_pass(drop: Drop, samples: int | None, margin: float) -> str:
     repeated = drop.repeated
     if repeated is None:
         return f"without a drop, about {samples:,} samples are needed to pass"
-    questions = f"about {samples:,} questions with {repeated.answers} samples each"
+    each = "1 sample" if repeated.answers == 1 else f"{repeated.answers} samples"
+    questions = f"about {samples:,} questions with {each} each"
     answers = repeated.answers_needed(drop.n, margin)
     if answers is None:
         return (
@@ -137,21 +141,6 @@ def _to_fail(drop: Drop, samples: int | None) -> str:
         return "no number is enough to fail a drop of twice the margin"
     unit = "questions" if drop.repeated is not None else "samples"
     return f"with a drop of twice the margin, about {samples:,} {unit} are needed to fail"
-
-
-def _tolerated(case: Case, baseline: float | None) -> tuple[float | None, float | None] | None:
-    """Values within the rule's tolerance of the baseline; None if the rule has no such range."""
-    settings = case.settings
-    if baseline is None:
-        return None
-    if settings.rule == "isclose":
-        stated = case.stated.tolerance if case.stated is not None else None
-        return isclose.tolerated(baseline, settings.rtol, stated)
-    higher = settings.higher_is_better
-    higher = case.result.higher_is_better if higher is None else higher
-    if higher is None:
-        return None
-    return (baseline - settings.margin, None) if higher else (None, baseline + settings.margin)
 
 
 def decide(drop: float, upper: float, p: float, margin: float) -> tuple[Status, str]:

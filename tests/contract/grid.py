@@ -102,13 +102,18 @@ class Case:
         return make_plan(self.config, facts)
 
     def engine_args(self) -> dict[str, Any]:
-        """The keyword arguments of `vllm.LLM`, as lm-eval makes them of the plan's."""
+        """The keyword arguments of `vllm.LLM`, as lm-eval makes them of the plan's.
+
+        With `engine=served` they are those of `vllm serve`, which include the replicas.
+        """
         given = self.plan.engine_args
         handed: dict[str, Any] = {"tokenizer_mode": "auto", "max_num_seqs": None}
         handed |= {"enable_lora": False, "max_lora_rank": 16}
         handed |= {key: value for key, value in given.items() if key not in KEPT_BY_LM_EVAL}
         handed["model"] = str(self.weights.directory)
         del handed["pretrained"]
+        if handed.pop("server", None):
+            handed["data_parallel_size"] = given.get("data_parallel_size", 1)
         if "max_images" in given:
             handed["limit_mm_per_prompt"] = {"image": given["max_images"]}
         return handed
@@ -127,18 +132,30 @@ class Case:
 
 
 def models() -> list[str]:
-    """All that conf/model has from the lm-eval test, and the canaries.
+    """All that conf/model has from the lm-eval test, and the canaries."""
+    return sorted(name for name, model in _shipped().items() if not _is_nightly(model))
 
-    Most models of the nightly tests are newer than the releases here, and we have no config.json of
-    theirs; tests/served puts their arguments through the parser of `vllm serve`.
+
+def nightly_models() -> list[str]:
+    """Models of the nightly tests with a layout of their own.
+
+    The others were published with servers on several nodes: their files have no engine argument.
     """
-    files = (loading.config_directory() / "model").glob("*.yaml")
-    shipped = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in files}
     return sorted(
         name
-        for name, model in shipped.items()
-        if model.get("pretrained") != MISSING and not NIGHTLY.search(str(model.get("source")))
+        for name, model in _shipped().items()
+        if _is_nightly(model) and model["serve"].keys() != {"window"}
     )
+
+
+def _shipped() -> dict[str, dict[str, Any]]:
+    files = (loading.config_directory() / "model").glob("*.yaml")
+    found = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in files}
+    return {name: each for name, each in found.items() if each.get("pretrained") != MISSING}
+
+
+def _is_nightly(model: Mapping[str, Any]) -> bool:
+    return NIGHTLY.search(str(model.get("source"))) is not None
 
 
 def presets() -> list[str]:
@@ -180,6 +197,7 @@ def _once() -> Iterator[dict[str, Any]]:
 def _composed(model: str, engine: str) -> RunConfig:
     loading.register()
     directory = str(loading.config_directory())
-    chosen = [f"model={model}", f"engine={engine}", "tracking=off", "output_dir=unused"]
+    chosen = [f"model={model}", f"engine={engine}", "engine.platform=ascend"]
+    chosen += ["tracking=off", "output_dir=unused"]
     with hydra.initialize_config_dir(directory, version_base="1.3"):
         return loading.load(hydra.compose("config", chosen))

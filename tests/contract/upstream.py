@@ -64,13 +64,19 @@ def learn(modules: list[str]) -> None:
 
 
 def answer(case: dict[str, Any]) -> dict[str, Any]:
-    """What `vllm.LLM(**args)` resolves to, or how it refuses."""
+    """What `vllm.LLM(**args)`, or `vllm serve` with replicas, resolves to, or how it refuses."""
     os.environ.update(case.get("env", {}))
+    from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.llm import LLM
+    from vllm.usage.usage_lib import UsageContext
 
+    # No tokenizer lies beside a bare config.json, and none takes part in what is asked here.
+    args = {**case["args"], "skip_tokenizer_init": True}
     try:
-        # No tokenizer lies beside a bare config.json, and none takes part in what is asked here.
-        LLM(**case["args"], skip_tokenizer_init=True)
+        if "data_parallel_size" in args:  # LLM has none
+            served = AsyncEngineArgs(**args)
+            raise _Configured(served.create_engine_config(UsageContext.OPENAI_API_SERVER))
+        LLM(**args)
     except _Configured as resolved:
         return {"accepted": facts(resolved.config)}
     except Exception as error:
@@ -116,6 +122,7 @@ def facts(config: Any) -> dict[str, Any]:
         "seed": model.seed,
         "trust_remote_code": model.trust_remote_code,
         "additional_config": sorted(config.additional_config or {}),
+        "draft_tokens": config.num_speculative_tokens,
         "enable_flashcomm1": bool(ascend.enable_flashcomm1),
         "weight_nz_mode": ascend.weight_nz_mode,
         "alloc_conf": os.environ.get("PYTORCH_NPU_ALLOC_CONF"),

@@ -67,7 +67,7 @@ def test_every_sample_is_kept_with_its_numerics(default_run: Finished) -> None:
         assert len(row["logprobs"]) == len(row["token_ids"]) == len(row["margins"]) > 0
         assert all(value <= 1e-6 for value in row["logprobs"])
         assert row["finish_reasons"] == ["stop"]
-        assert len(row["seconds"]) == 1 and 0 < row["seconds"][0] < 60
+        assert len(row["seconds"]) == 1 and row["seconds"][0] > 0
         assert not row["truncated"]
         assert len(row["image_hashes"]) in (1, 2)
         assert row["scores"][0][0] == "acc"

@@ -79,6 +79,7 @@ def test_generation_and_choices_in_one_run_from_two_local_data_sets(text_run: Fi
         str((value, text.endswith("True)")))
         for value, text in zip(choice["choice_logprobs"], choice["responses"], strict=True)
     ]
+    assert len(choice["choice_tokens"]) == 4 and all(each > 0 for each in choice["choice_tokens"])
     assert not any(row["choice_logprobs"] for row in shots)
 
 

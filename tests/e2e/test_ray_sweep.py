@@ -68,13 +68,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     """Start a process in a directory of its own; nothing of it stays."""
     processes: list[subprocess.Popen[str]] = []
 
-    def begin(*command: str) -> Started:
+    def begin(*command: str, step_s: float = 2.0) -> Started:
         output = tmp_path / f"printed-{len(processes)}.txt"
         with output.open("w") as stream:
             process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=tmp_path,
-                env=unhurried(),
+                env=unhurried(step_s),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -121,7 +121,7 @@ def test_a_killed_engine_costs_its_point_and_the_next_start_does_what_is_missing
     assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
     assert [segment for segment in held if segment.exists()] == []
 
-    second = start("-m", "runner", *SWEEP, *where)
+    second = start("-m", "runner", *SWEEP, *where, step_s=0.0)
     status, said = second.finish()
     assert status in ENDED, said
     assert "1 of 2 points already done" in said

@@ -43,7 +43,8 @@ def metric(finished: Finished) -> dict[str, Any]:
 
 def test_the_mean_is_that_of_separate_runs_with_the_same_seeds(run: Run, often: Finished) -> None:
     seeds = ",".join(str(FIRST_SEED + number) for number in range(SAMPLES))
-    swept = run(*DRAWN, "--multirun", f"+task.gen_kwargs.seed={seeds}", "hydra.sweep.dir=swept")
+    seeded = (f"+task.gen_kwargs.seed={seeds}", "hydra.sweep.dir=swept")
+    swept = run(*DRAWN, "tracking=off", "--multirun", *seeded)
     place = swept.directory.parent / "swept"
     runs = [
         Finished(0, "", place / name, "")
@@ -82,7 +83,7 @@ def test_every_answer_is_kept_and_the_questions_are_the_evidence(often: Finished
 def test_a_killed_engine_goes_on_with_the_same_answers(
     often: Finished, tmp_path: Path, store: str
 ) -> None:
-    started = Started(tmp_path, store, *OFTEN, "engine.window=32", step_s=0.2)
+    started = Started(tmp_path, store, *OFTEN, "tracking=off", "engine.window=32", step_s=0.2)
     begun = started.wait_for("progress")
     started.wait_for("progress", lambda event: event["done"] > begun["total"] // 2)
     psutil.Process(started.worker).kill()
@@ -95,14 +96,15 @@ def test_a_killed_engine_goes_on_with_the_same_answers(
 
 
 def test_a_server_draws_the_same(run: Run, often: Finished) -> None:
-    served = run(*SEEDED, "engine=served", "task.samples=2")
+    served = run(*SEEDED, "tracking=off", "engine=served", "task.samples=2")
     assert len(served.samples()) == 120, served.printed
     together = answers(often)
     assert all(together[key] == answer for key, answer in answers(served).items())
 
 
 def test_with_transformers_an_answer_depends_on_its_seed_not_on_its_batch(run: Run) -> None:
-    asked = (*DRAWN, "engine=transformers", "task.samples=3", "verdict.allow_partial=true")
+    transformers = ("engine=transformers", "tracking=off")
+    asked = (*DRAWN, *transformers, "task.samples=3", "verdict.allow_partial=true")
     small, large = (run(*asked, f"task.batch_size={size}") for size in (7, 32))
     assert len(answers(small)) == 180, small.printed
     assert answers(small) == answers(large)

@@ -34,7 +34,7 @@ def replay(run: Run, default_run: Finished) -> Run:
 @pytest.fixture(scope="module")
 def noise(replay: Run) -> str:
     """A replay on the reference's own stack, and one with other arithmetic."""
-    same, rounded = replay(), replay("engine.dtype=bfloat16")
+    same, rounded = replay("tracking=off"), replay("tracking=off", "engine.dtype=bfloat16")
     (metric,) = same.json("verdict.json")["metrics"]
     assert same.status == rounded.status == 4  # without noise nothing passes
     assert (metric["metric"], metric["value"], metric["n"]) == ("replay", 0.0, QUESTIONS)
@@ -92,7 +92,8 @@ def test_a_dropped_bias_fails_with_a_hundred_questions(
     replay: Run, noise: str, tmp_path: Path
 ) -> None:
     """Accuracy does not show it (docs/canary.md)."""
-    finished = replay(noise, "model=canary_vl", f"model.pretrained={without_bias(tmp_path / 'w')}")
+    damaged = f"model.pretrained={without_bias(tmp_path / 'w')}"
+    finished = replay(noise, "tracking=off", "model=canary_vl", damaged)
     assert finished.status == 3, finished.printed
     assert judged(finished)["p"] < 0.001
 
@@ -101,7 +102,7 @@ def test_transformers_and_a_server_of_the_run_s_own_are_within_the_noise(
     replay: Run, noise: str
 ) -> None:
     for engine in ("transformers", "served"):
-        finished = replay(noise, f"engine={engine}")
+        finished = replay(noise, "tracking=off", f"engine={engine}")
         assert finished.status == 0, finished.printed
         assert judged(finished)["value"] < 1e-4
 
@@ -110,7 +111,7 @@ def test_text_in_one_prefill_step(run: Run, ask_text: tuple[str, ...]) -> None:
     """The way of a running server; generated answers and scored choices."""
     # Else the few-shot examples hold the answers, and the run can't be a reference.
     asked = (*ask_text, f"model.pretrained={WEIGHTS}", "task.num_fewshot=0")
-    reference = run(*asked)
+    reference = run(*asked, "tracking=off")
     finished = run(
         *asked,
         "verdict=replay",

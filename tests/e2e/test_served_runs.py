@@ -11,12 +11,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from runner.canary import WEIGHTS
 from runner.platforms.cpu import Cpu
+from tests.answering_server import Answer, AnsweringServer
 from tests.e2e.conftest import Finished, Run, environment
 from tests.misbehaving_server import KEY, MODEL, Exchange, MisbehavingServer, status, truncated
 
@@ -152,8 +154,12 @@ def misbehaving() -> Iterator[MisbehavingServer]:
     server.stop()
 
 
+JUDGED = "model.baselines.gsm8k.exact_match.strict-match=0.0"
+
+
 def ask(run: Run, server: MisbehavingServer, data: Path, *overrides: str) -> Finished:
     return run(
+        "tracking=off",
         "model=any",
         f"model.pretrained={WEIGHTS}",
         "model.backend=vllm",
@@ -185,7 +191,7 @@ def test_faults_that_pass_lose_and_repeat_nothing(
             await exchange.send(200, json.dumps(exchange.answer()).encode())
 
     misbehaving.always = answer
-    found = ask(run, misbehaving, text_data)
+    found = ask(run, misbehaving, text_data, JUDGED)
     assert found.status == 0, found.printed
     served = found.json("outcome.json")["served"]
     assert served["asked"] == served["answered"] == 8
@@ -197,10 +203,10 @@ def test_faults_that_pass_lose_and_repeat_nothing(
 def test_a_server_that_does_not_repeat_its_answers_never_passes(
     run: Run, misbehaving: MisbehavingServer, text_data: Path
 ) -> None:
-    """Its faults meet the checks before the evaluation, and the evaluation meets none."""
-    judged = "model.baselines.gsm8k.exact_match.strict-match=0.0"
-    passed = ask(run, misbehaving, text_data, judged)
-    assert passed.status == 0, passed.printed
+    """Its faults meet the checks before the evaluation, and the evaluation meets none.
+
+    A server that repeats its answers passes: test_faults_that_pass_lose_and_repeat_nothing.
+    """
     chats = itertools.count()
 
     async def answer(exchange: Exchange) -> None:
@@ -211,12 +217,12 @@ def test_a_server_that_does_not_repeat_its_answers_never_passes(
         await exchange.send(200, json.dumps(found).encode())
 
     misbehaving.always = answer
-    found = ask(run, misbehaving, text_data, judged)
+    found = ask(run, misbehaving, text_data, JUDGED)
     assert found.status == 4, found.printed
     assert found.json("verdict.json")["status"] == "INCONCLUSIVE"
     assert "failed the repeatability check" in found.json("verdict.json")["reason"]
     assert "repeatability: FAILED: " in found.printed
-    unchecked = ask(run, misbehaving, text_data, judged, "engine.endpoint.probe=false")
+    unchecked = ask(run, misbehaving, text_data, JUDGED, "engine.endpoint.probe=false")
     assert unchecked.status == 0, unchecked.printed
     assert unchecked.json("outcome.json")["served"]["health"] is None
 
@@ -253,3 +259,51 @@ def test_a_mistake_in_the_requests_ends_the_server_that_is_starting(run: Run) ->
     assert "set model.max_images=2" in found.printed
     serving = [p.info["cmdline"] for p in psutil.process_iter(["cmdline"])]
     assert not [words for words in serving if words and sign in words]
+
+
+class ReasoningServer(AnsweringServer):
+    """A server with a reasoning parser, which cuts every fourth answer while it thinks."""
+
+    chatted = 0
+
+    def _written(
+        self, exchange: Exchange, named: Exchange, prompt: list[int], answer: Answer
+    ) -> dict[str, Any]:
+        found = super()._written(exchange, named, prompt, answer)
+        (choice,) = found["choices"]
+        if "message" in choice:
+            self.chatted += 1
+            choice["message"]["reasoning"] = "Let me look."
+            if self.chatted % 4 == 0:
+                choice["message"]["content"] = None
+                choice["finish_reason"] = "length"
+            elif self.chatted % 4 == 1:
+                choice["message"]["content"] = "\n\n"
+        return found
+
+
+def test_the_reasoning_that_a_server_took_out_is_kept(run: Run) -> None:
+    server = ReasoningServer(images=True, vllm=False).start()
+    try:
+        found = run(
+            "task.limit=2",
+            "engine=endpoint",
+            "engine.endpoint.probe=false",
+            f"engine.endpoint.url={server.url}",
+            f"engine.endpoint.api_key_env={VARIABLE}",
+            "model.think_end_token='</think>'",
+            variables={VARIABLE: KEY},
+        )
+    finally:
+        server.stop()
+    rows = found.samples()
+    assert len(rows) >= 8, found.printed
+    assert all(row["reasoning"] == ["Let me look."] for row in rows)
+    cut = sum(row["cut_thinking"] for row in rows)
+    assert cut == sum(row["finish_reasons"] == ["length"] for row in rows) > 0
+    empty = sum(row["thought_only"] for row in rows)
+    ended = [row for row in rows if row["finish_reasons"] == ["stop"]]
+    assert empty == sum(not row["responses"][0].strip() for row in ended) > 0
+    assert "of them while thinking" in found.report
+    assert "answers are empty after their reasoning" in " ".join(found.printed.split())
+    assert f"returned apart from the answer in {len(rows)} answers" in found.report

@@ -299,9 +299,14 @@ def _plan(config: RunConfig) -> Plan:
 
 def _import_once(plan: Any) -> None:
     """What a run imports, or reads for seconds, so that its forks have it."""
-    from runner.lm import evaluate, tasks
+    import scipy.special  # noqa: F401
 
-    assert evaluate.evaluate
+    from runner.lm import evaluate, tasks
+    from runner.present import plots
+    from runner.report import run_page
+
+    assert evaluate.evaluate and run_page.render
+    plots.load()
     names = [each.task for each in plan.evaluations]
     manager = tasks.task_manager(plan.include_path, names, {})
     tasks.task_manager = lambda *given: manager

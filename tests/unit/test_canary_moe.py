@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import random
 import sys
@@ -17,18 +19,23 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from benchmarks.canary_faults import END, PAGE  # noqa: E402
-from benchmarks.canary_moe_faults import BEGIN  # noqa: E402
-from benchmarks.detection_stacks import HEALTHY as HEALTHY_STACK  # noqa: E402
+from benchmarks.canary_moe_faults import BEGIN, stacks  # noqa: E402
+from benchmarks.detection_rules import Judged, Reference  # noqa: E402
+from benchmarks.healthy_stacks import HEALTHY as HEALTHY_STACK  # noqa: E402
+from benchmarks.healthy_stacks import RANKS, healthy_stacks, noise_runs  # noqa: E402
 from runner.canary import TASKS  # noqa: E402
 from runner.canary.damaged import main  # noqa: E402
 from runner.canary.data import FILE  # noqa: E402
+from runner.canary.fault import Fault  # noqa: E402
 from runner.canary.faults import arithmetic, file_faults  # noqa: E402
 from runner.canary.moe import DATASET, WEIGHTS  # noqa: E402
+from runner.canary.moe.damage import Bench  # noqa: E402
 from runner.canary.moe.data import ROWS, load, questions  # noqa: E402
 from runner.canary.moe.faults import moe_faults  # noqa: E402
 from runner.canary.moe.model import EXPERTS, LAYERS  # noqa: E402
 from runner.canary.moe.questions import KINDS, ask  # noqa: E402
 from runner.canary.moe.score import collate, force, open_weights, render, reply  # noqa: E402
+from runner.status import Status  # noqa: E402
 
 FAULTS = {fault.key: fault for fault in moe_faults()}
 HEALTHY = load_file(WEIGHTS / "model.safetensors")
@@ -265,6 +272,27 @@ def test_wrong_routing_costs_accuracy(opened: Any, tmp_path: Path) -> None:
     assert before > 0.8 and after < before - 0.3
 
 
+def changed_guesses(opened: Any, fault: Fault) -> Any:
+    """Log-probabilities of some answer tokens after a change to the model."""
+    model, tokenizer = copy.deepcopy(opened[0]), opened[1]
+    if fault.change:
+        fault.change(model)
+    asked = load()[::20]
+    return force(model, tokenizer, asked, [each.answer for each in asked]).guesses
+
+
+def test_ranks_add_up_to_the_whole_experts(opened: Any) -> None:
+    whole, *split = noise_runs(Fault("float32", "", change=lambda model: None))
+    expected = changed_guesses(opened, whole)
+    for run in split:
+        assert torch.allclose(changed_guesses(opened, run), expected, atol=1e-3)
+
+
+def test_healthy_stacks_round_differently(opened: Any) -> None:
+    found = [changed_guesses(opened, each) for each in healthy_stacks()]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(found, 2))
+
+
 def test_the_page_has_every_fault() -> None:
     text = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     sections = text.split("\n### ")[1:]
@@ -281,3 +309,17 @@ def test_the_page_has_every_fault() -> None:
             for fault in FAULTS.values():
                 assert reasons[fault.name] == [fault.reality, f"`{fault.key}`"]
     assert len(sections) == 4
+
+
+@pytest.mark.slow
+def test_replay_judges_all_questions_as_the_page_says() -> None:
+    """The healthy stack and experts with 8 and 6 bits, which are nearest to the limit."""
+    first, *others = itertools.islice(stacks(Bench()), 1 + len(RANKS) + 3)
+    reference = Reference(first, others[: len(RANKS)])
+    asked = range(len(first.answers))
+    found = [Judged(reference, each).status("replay", asked) for each in others[len(RANKS) :]]
+    assert found == [Status.PASSED, Status.PASSED, Status.FAILED]
+    text = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2]
+    for stack, word in zip(others[len(RANKS) :], ("passes", "passes", "600"), strict=True):
+        row = next(line for line in text.splitlines() if f"{stack.name} | passes" in line)
+        assert row.endswith(f"| {word} |")

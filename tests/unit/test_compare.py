@@ -250,6 +250,26 @@ def test_values_that_are_not_finite_are_counted(
     assert "(198 values from all 100 pairs); 2 are NaN, or infinite in one run only" in printed
 
 
+@pytest.mark.parametrize("tokens", [[4, 2], []])
+def test_differences_of_choices_are_per_token(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tokens: list[int]
+) -> None:
+    """0.02 nats over 4 tokens and 0.01 over 2; the sums exceed the limit, but mean nothing."""
+    first, second = ({"choice_logprobs": each, "choice_tokens": tokens, "token_ids": [],
+                      "logprobs": [], "margins": []}
+                     for each in ([-1.0, -3.0], [-1.02, -3.01]))  # fmt: skip
+    write_run(tmp_path / "a", [row(n, **first) for n in range(50)])
+    write_run(tmp_path / "b", [row(n, **second) for n in range(50)])
+    compared(tmp_path)
+    printed = " ".join(capsys.readouterr().out.split())
+    if tokens:
+        assert "scored choices differ by 0.005 nats per token (median)" in printed
+        assert "This is within the limits of verdict=numerics" in printed
+    else:
+        assert "scored choices differ by 0.015 nats (median)" in printed
+        assert "these sums can't be compared with the limits of verdict=numerics" in printed
+
+
 def test_choices_after_other_prompt_tokens_are_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

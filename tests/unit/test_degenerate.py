@@ -228,6 +228,10 @@ def found(answer: Answer, kind: str = "generate_until", spelled: str = "") -> li
         ({"text": REPLACEMENT, "finish_reason": "length"}, None),
         ({"text": " "}, Degeneracy.EMPTY),
         ({"text": "", "token_ids": (), "finish_reason": TOO_LONG}, None),
+        # A server took the reasoning out, and does not tell the tokens.
+        ({"text": "", "token_ids": (), "reasoning": "Wait, no. " * 40}, Degeneracy.REPEATING),
+        ({"text": "", "token_ids": (), "reasoning": "Hm."}, None),
+        ({"text": "B", "reasoning": f"a{REPLACEMENT}b"}, Degeneracy.REPLACEMENT),
     ],
 )
 def test_an_answer_is_degenerate_in_one_way(

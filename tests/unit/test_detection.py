@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +27,6 @@ from benchmarks.detection import (  # noqa: E402
 from benchmarks.detection_rules import Judged, Reference  # noqa: E402
 from benchmarks.detection_stacks import (  # noqa: E402
     FAULTS,
-    HEALTHY,
     METRIC,
     PROMPTS,
     Stack,
@@ -34,6 +34,7 @@ from benchmarks.detection_stacks import (  # noqa: E402
     replays,
     stack_of,
 )
+from benchmarks.healthy_stacks import HEALTHY, RANKS  # noqa: E402
 from runner.canary.score import Forced  # noqa: E402
 from runner.config.verdict import ReplayConfig, VerdictConfig  # noqa: E402
 from runner.evidence.pairing import pair  # noqa: E402
@@ -129,15 +130,22 @@ def test_healthy_stacks_do_not_fail_and_a_missing_rank_does() -> None:
 
 def test_the_text_says_what_the_tables_say() -> None:
     text = " ".join(ENGLISH.page.read_text(encoding="utf-8").split())
-    healthy = {size: passed for size, (_, passed) in shares("replay", HEALTHY).items()}
-    assert f"in {healthy[20]} % of runs with 20 questions and {healthy[200]} % with 200" in text
-    assert f"passes {shares('replay', ROPE)[20][1]} % of runs with 20" in text
+    assert shares("replay", HEALTHY)[20][1] >= 95
+    assert "`replay` passes a healthy stack with 20 questions." in text
+    rope = shares("replay", ROPE)
+    said = f"{rope[100][0]} % of the runs with 100 questions fail, and {rope[200][0]} % with 200"
+    assert said in text and rope[100][1] == 0
+    assert f"{rope[20][1]} % pass with 20 questions, but none with 100" in text
     summary = {name: row[RULES.index("replay")] for name, row in page_tables()[0].items()}
-    names = "int4 weights (per row)", "int6 weights (per row)", BIAS
-    four, six, bias = (summary[name] for name in names)
-    assert summary["fp8 weights (e4m3, per channel)"] == summary["rope_theta times 1.1"] == bias
-    assert f"4-bit weights with {four}, 6-bit weights with {six}, and fp8" in text
-    assert f"10 % too high with {bias}." in text
+    names = (
+        "int4 weights (per row)",
+        "int6 weights (per row)",
+        "fp8 weights (e4m3, per channel)",
+        BIAS,
+        "rope_theta times 1.1",
+    )
+    (number,) = {summary[name] for name in names}
+    assert f"10 % too high all fail with {number}." in text
 
 
 # How it is computed
@@ -182,27 +190,26 @@ def test_an_answer_ends_at_the_first_token_that_differs() -> None:
 
 
 def by_the_rule(
-    reference: Stack, noise: Stack, own: Stack, asked: list[int], factor: float = 3.0
+    reference: Stack, noise: Sequence[Stack], own: Stack, asked: list[int], factor: float = 3.0
 ) -> MetricVerdict:
     """The verdict of the whole rule, with a reference run that recorded no distributions."""
-    config = VerdictConfig(
-        rule="replay", replay=ReplayConfig(noise=["same", "loud"], factor=factor)
-    )
+    named = {"same": reference, **{each.name: each for each in noise}}
+    config = VerdictConfig(rule="replay", replay=ReplayConfig(noise=list(named), factor=factor))
     chosen = [own.replayed[i] for i in asked]
     bare = [replace(each, top_ids=(), top_logprobs=()) for each in reference.replayed]
     against = Against(
         USED,
         Outcome(State.COMPLETED),
         bare,
-        noise=(Noise("same", reference.replayed), Noise("loud", noise.replayed)),
+        noise=tuple(Noise(name, each.replayed) for name, each in named.items()),
     )
     task = TaskOutcome("canary", (), expected=len(asked), evaluated=len(asked))
     return replay.judge(task, pair(bare, chosen), True, config, against)
 
 
 def test_replay_is_judged_as_by_the_whole_rule() -> None:
-    """Divergence grows with the square of the error: limit 3 is reached at 1.7 times the noise."""
-    same, loud = stack("same", 0.0), stack("loud", 0.05, 1)
+    """Variance grows with the square of the error: limit 3 is reached at 1.7 times the noise."""
+    same, loud = stack("same", 0.0), [stack("loud", 0.05, 1), stack("louder", 0.051, 6)]
     reference, seen = Reference(same, loud), set()
     for error, seed in ((0.05, 2), (0.08, 3), (0.09, 4), (0.3, 5)):
         own = stack("own", error, seed)
@@ -217,7 +224,7 @@ def test_accuracy_and_numerics_by_hand() -> None:
     """30 of 60 answers become wrong; no log-probability moves."""
     same = stack("same", 0.0)
     wrong = [replace(each, scores={METRIC: float(each.doc_id % 2)}) for each in same.answers]
-    judged = Judged(Reference(same, stack("loud", 0.05, 1)), replace(same, answers=wrong))
+    judged = Judged(Reference(same, [stack("loud", 0.05, 1)]), replace(same, answers=wrong))
     asked = list(range(60))
     assert [judged.status(rule, asked) for rule in RULES] == [
         Status.FAILED,
@@ -233,7 +240,7 @@ def test_accuracy_and_numerics_by_hand() -> None:
 
 def test_another_prompt_cannot_be_compared() -> None:
     same = stack("same", 0.0)
-    reference = Reference(same, stack("loud", 0.05, 1))
+    reference = Reference(same, [stack("loud", 0.05, 1)])
     judged = Judged(reference, stack(PROMPTS[0], 0.0))
     found = [judged.status(rule, list(range(60))) for rule in RULES]
     assert found == [Status.PASSED, *[Status.INCONCLUSIVE] * 3]
@@ -248,7 +255,7 @@ def test_draws_are_distinct_questions_and_the_same_each_time() -> None:
 
 def test_tables_give_the_smallest_number_that_finds_a_fault() -> None:
     same = stack("x", 0.0)
-    judged = Judged(Reference(same, stack("loud", 0.05, 1)), same)
+    judged = Judged(Reference(same, [stack("loud", 0.05, 1)]), same)
     passes = cell(judged, "isclose", [[0, 1]])
     fails = replace(passes, failed=1.0, passed=0.0)
     found = {
@@ -272,10 +279,11 @@ def test_tables_give_the_smallest_number_that_finds_a_fault() -> None:
 def test_measured_stacks_are_judged_as_often_as_the_page_says() -> None:
     """Fewer and other draws, and for some of them the whole rule."""
     threads = torch.get_num_threads()
-    reference, noise, *others = measured((BIAS, ROPE))
+    reference, *others = measured((BIAS, ROPE))
     torch.set_num_threads(threads)
     generator = np.random.default_rng(9)
-    for own in others:
+    noise = others[: len(RANKS)]
+    for own in others[len(RANKS) :]:
         judged = Judged(Reference(reference, noise), own)
         for rule, size in (("replay", 40), ("replay", 100), ("isclose", 20), ("numerics", 100)):
             asked = [generator.choice(ALL, size, replace=False).tolist() for _ in range(40)]
@@ -290,6 +298,5 @@ def test_measured_stacks_are_judged_as_often_as_the_page_says() -> None:
             assert judged.status("replay", chosen) is whole.status
     swapped = others[-1]
     whole = by_the_rule(reference, noise, swapped, draws(ALL)[0])
-    assert whole.reason.startswith("13 × the noise, 1.6 × in a typical question")
-    stricter = by_the_rule(reference, noise, swapped, draws(ALL)[0], 2.0)
-    assert stricter.status is Status.FAILED
+    assert whole.status is Status.FAILED
+    assert "; 25 of 600 questions differ more than 12 × those of any noise run" in whole.reason

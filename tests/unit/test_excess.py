@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.stopping import SMALL, looks_at
+from runner.look import ONLY, Look
 from runner.stats.excess import excess
 
 FACTOR = 3.0
@@ -88,3 +90,31 @@ def test_noise_never_fails_and_passes_where_there_are_enough_questions(n: int) -
 def test_a_hundred_questions_find_what_is_far_above_the_noise() -> None:
     failed, passed = shares(100, 15.0, 250)
     assert failed >= 0.99 and passed == 0
+
+
+def test_a_look_before_the_end_has_a_share_of_the_level() -> None:
+    values, levels = [4.5, 5.5] * 20, [1.0] * 40
+    whole, early, last = (
+        excess(values, levels, FACTOR, look=look) for look in (ONLY, Look(2, 5), Look(5, 5))
+    )
+    assert last.p == pytest.approx(2 * whole.p)
+    assert early.p == pytest.approx(8 * whole.p)
+    assert early.upper > last.upper > whole.upper
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [100, 900])
+def test_levels_hold_for_all_looks_together(n: int) -> None:
+    """Differences of 3 times the noise, the limit: 1 % may fail, and 5 % may pass."""
+    random = np.random.default_rng(n)
+    rounds, failed, passed = 100, 0, 0
+    for _ in range(rounds):
+        differences, noise = drawn(random, n, FACTOR, alike=0.7)
+        found = [
+            excess(differences[:end], noise[:end], FACTOR, look=look)
+            for look, end in looks_at(n, SMALL)
+        ]
+        failed += any(each.exceeds for each in found)
+        passed += any(each.within for each in found)
+    assert failed <= 4  # with three standard errors of the simulation
+    assert passed <= 11

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 def test_an_attempt_that_died_answers_the_next_one_to_the_last_bit(opened: Any) -> None:
     died = opened()
-    odd = answer('quote " newline \n emoji 🙂 half \ud83d')
+    odd = replace(answer('quote " newline \n emoji 🙂 half \ud83d'), reasoning="Hm. 🙂 \ud83d")
     scored = Answer(
         9, (1,), (), (), "length", "", scored=-12.3456789012345678, greedy=True, seconds=0.1
     )
@@ -282,6 +284,22 @@ def test_a_corrupt_file_is_set_aside_and_named(
     assert file.with_suffix(".corrupt") in files(tmp_path)
 
 
+def test_records_of_earlier_versions_are_answers(opened: Any, tmp_path: Path) -> None:
+    """They lack the fields that were added later: the reasoning, and before it the top tokens."""
+    died = opened()
+    record(died, (question("Q1"), answer()), (question("Q2"), answer("B")))
+    died.close(completed=False)
+    (file,) = files(tmp_path)
+    with file.open("rb") as lines:
+        _, *answers = [json.loads(content) for _, content in records(lines)]
+    old = [each[:-number] for number, each in enumerate(answers, start=1)]
+    contents = [json.dumps(each).encode() for each in old]
+    file.write_bytes(b"".join(map(line, (FIRST_LINE, *contents))))
+    resumed = opened()
+    assert resumed.take(question("Q1"))[1] == answer()
+    assert resumed.take(question("Q2"))[1] == answer("B")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -293,7 +311,7 @@ def test_a_corrupt_file_is_set_aside_and_named(
         b'["digest",0]',
         b'[["digest"],0,3,[5],[-0.1],[0.2],"stop"]',
         b'["digest",0,3,"x",[-0.1],[0.2],"stop"]',
-        b'["digest",0,3,[5],[-0.1],[0.2],"stop","A",null,false,1.0,"","more"]',
+        b'["digest",0,3,[5],[-0.1],[0.2],"stop","A",null,false,1.0,"","","more"]',
     ],
 )
 def test_a_record_of_another_shape_is_set_aside(

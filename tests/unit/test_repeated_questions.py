@@ -65,6 +65,19 @@ class Speaking(InTurn):
             texts.append(text)
         return texts
 
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        for asked in repeats(requests):
+            length = len(asked.request.args[1])
+            answer = Answer(9, (), (), (), "length", scored=-0.5 * length, scored_tokens=length)
+            asked.note([(answer, False)])
+        return [(-0.5 * len(each.args[1]), False) for each in requests]
+
+    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
+        return [-2.0 * len(each.args[0]) for each in requests]
+
+    def tok_encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
     def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
         return noted(request)
 
@@ -175,6 +188,48 @@ def test_repeats_of_the_tasks_own_stay_within_each_sample(run: Run) -> None:
     assert [len(row.seeds) for row in of_last] == [2, 2]
     assert [row.answer_tokens for row in of_last] == [[2, 2], [2, 2]]
     assert [row.scores["exact_match"] for row in of_last] == [0.0, 1.0]
+
+
+CHOICES = {
+    "output_type": "multiple_choice",
+    "doc_to_choice": ["0", "two", "four"],
+    "doc_to_target": 0,
+    "filter_list": None,
+    "generation_kwargs": None,
+    "metric_list": [{"metric": "acc"}],
+}
+TEXTS = {
+    "output_type": "loglikelihood_rolling",
+    "doc_to_text": "",
+    "doc_to_target": "{{q}}",
+    "filter_list": None,
+    "generation_kwargs": None,
+    "metric_list": [{"metric": "byte_perplexity"}],
+}
+
+
+def test_the_number_of_tokens_of_each_choice_is_recorded(run: Run) -> None:
+    _, rows, _ = run(1, **CHOICES)
+    assert [row.choice_tokens for row in rows] == [[2, 4, 5]] * 3  # with the space before them
+    assert [row.choice_logprobs for row in rows] == [[-1.0, -2.0, -2.5]] * 3
+
+
+def test_the_number_of_tokens_of_a_text_is_recorded(run: Run) -> None:
+    _, rows, _ = run(1, **TEXTS)
+    lengths = [len(each["q"]) for each in DOCUMENTS]
+    assert [row.choice_tokens for row in rows] == [[each] for each in lengths]
+    assert [row.choice_logprobs for row in rows] == [[-2.0 * each] for each in lengths]
+
+
+def test_an_unknown_number_of_tokens_leaves_all_out(run: Run) -> None:
+    class Silent(Speaking):
+        def answers_to(self, request: Any) -> list[tuple[Answer, bool]]:
+            return [(replace(a, scored_tokens=0), cut) for a, cut in noted(request)][:1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.unit.test_repeated_questions.Speaking", Silent)
+        _, rows, _ = run(1, **CHOICES)
+    assert [row.choice_tokens for row in rows] == [[]] * 3
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_differences_are_means_over_the_tokens_of_an_answer() -> None:
     assert found.absolute == pytest.approx(0.2)
     assert found.squared == pytest.approx((0.01 + 0.09) / 2)
     assert found.signed == pytest.approx(0.1)
-    assert found.divergence is None
+    assert found.divergence is None and found.logits is None
 
 
 def test_the_divergence_is_that_of_scipy_where_all_tokens_are_listed() -> None:
@@ -73,6 +74,32 @@ def test_equal_distributions_don_t_diverge() -> None:
     assert found is not None and found.divergence == pytest.approx(0, abs=1e-12)
 
 
+def test_the_logits_differ_by_the_variance_whatever_the_certainty_and_the_constant() -> None:
+    """The softmax hides a constant; a very certain answer has hardly any divergence."""
+    random = np.random.default_rng(4)
+    one, noise = random.normal(size=(3, 20)), random.normal(size=(3, 20)) * 0.1
+    one[:, 0] += 20
+    before = sample([-1.0] * 3, **distributions(one, 20))
+    after = sample([-1.0] * 3, **distributions(one + noise + 7, 20))
+    found = of_samples(before, after, NEAR)
+    assert found is not None and found.divergence is not None
+    assert found.logits == pytest.approx(noise.var(axis=1).mean())
+    assert found.divergence < 1e-8
+
+
+def test_tokens_that_only_the_first_engine_lists_count_with_the_smallest_of_the_second() -> None:
+    before = sample([-1.0], top_ids=[4, 5, -1], top_logprobs=[-0.5, -1.0, -math.inf])
+    after = sample([-1.0], top_ids=[4, 6, 7], top_logprobs=[-0.5, -1.0, -3.0])
+    found = of_samples(before, after, NEAR)
+    assert found is not None and found.logits == pytest.approx(np.var([0.0, -2.0]))
+    none = sample([-1.0], top_ids=[-1] * 3, top_logprobs=[-math.inf] * 3)
+    found = of_samples(before, none, NEAR)
+    assert found is not None and found.logits == 0
+    other = sample([-1.0], top_ids=[1, 2, 3], top_logprobs=[-0.5, -1.0, -3.0])
+    found = of_samples(before, other, NEAR)
+    assert found is not None and found.logits == pytest.approx(np.var([-0.5, -1.0]))
+
+
 def test_a_token_counts_as_another_only_if_neither_engine_is_near_a_tie() -> None:
     before = sample([-1.0] * 4, margins=[1.0, 0.1, 1.0, 1.0])
     after = sample([-1.0] * 4, margins=[-1.0, -1.0, -0.1, 1.0])
@@ -87,6 +114,20 @@ def test_choices_are_a_distribution() -> None:
     p, q = (np.exp(log_softmax(np.array(each))) for each in ((-10, -11), (-20, -19)))
     assert found is not None and found.divergence == pytest.approx(float(entropy(p, q)))
     assert (found.tokens, found.flips, found.signed) == (2, 1, pytest.approx(-9.0))
+    assert found.logits == pytest.approx(1.0)  # by -10 and by -8
+
+
+def test_differences_of_choices_are_per_token() -> None:
+    """-10 over five tokens and -8 over four; which choice is likelier follows from the sums."""
+    before = sample([], choice_logprobs=(-10.0, -11.0), choice_tokens=(5, 4))
+    after = sample([], choice_logprobs=(-20.0, -19.0), choice_tokens=(5, 4))
+    found = of_samples(before, after, NEAR)
+    sums = of_samples(replace(before, choice_tokens=()), replace(after, choice_tokens=()), NEAR)
+    assert found is not None and sums is not None
+    assert (found.absolute, found.squared, found.signed) == pytest.approx((2.0, 4.0, -2.0))
+    assert (found.divergence, found.flips, found.tokens) == (sums.divergence, 1, 2)
+    assert (found.summed, sums.summed) == (False, True)
+    assert of_samples(before, replace(after, choice_tokens=(5, 5)), NEAR) is None
 
 
 def test_other_tokens_and_missing_log_probabilities_can_t_be_compared() -> None:

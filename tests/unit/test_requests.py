@@ -113,7 +113,7 @@ def built(loaded: LoadedTask, chat: Callable[..., str] | None = None, **more: An
 
 
 def found(loaded: LoadedTask) -> tuple[Departure, ...]:
-    return departures(loaded.requests.values())
+    return departures(loaded.requests, {name: set(range(100)) for name in loaded.requests})
 
 
 # Sampling
@@ -311,5 +311,11 @@ def test_an_image_without_a_placeholder_is_refused(load: Load, plan: Plan) -> No
 def test_departures_of_a_group_are_added_up(load: Load, plan: Plan) -> None:
     first, _ = pictures(load, plan, "What is <image>? <image>", 1)
     second, _ = pictures(load, plan, "What is <image>? <image>", 1)
-    (one,) = departures([*first.requests.values(), *second.requests.values()])
+    both = {"first": first.requests["ours"], "second": second.requests["ours"]}
+    (one,) = departures(both, {"first": {0}, "second": {0, 1}})
     assert (one.samples, one.task, one.doc_id) == (2, "ours", 0)
+
+
+def test_departures_of_questions_that_were_not_asked_do_not_count(load: Load, plan: Plan) -> None:
+    loaded, _ = pictures(load, plan, "What is <image>? <image>", 1)
+    assert departures(loaded.requests, {"ours": {1}}) == ()

@@ -32,6 +32,7 @@ ROW = SampleRow(
     margins=[1.0, 2.0, float("inf")],
     finish_reasons=["stop"],
     choice_logprobs=[-12.345678901, -0.5],
+    choice_tokens=[7, 1],
     seconds=[0.25],
 )
 
@@ -53,7 +54,7 @@ def test_what_the_worker_wrote_is_read_back_whole(tmp_path: Path) -> None:
         "B",
     )
     assert first.image_hashes == ("i", "j") and first.image_sizes == ("64x48", "28x28")
-    assert first.choice_logprobs == (-12.345678901, -0.5)
+    assert first.choice_logprobs == (-12.345678901, -0.5) and first.choice_tokens == (7, 1)
     assert first.responses == ("B",) and first.finish_reasons == ("stop",)
     assert first.seconds == (0.25,)
     assert list(second.token_ids) == []
@@ -65,6 +66,7 @@ def test_columns_that_an_older_file_lacks_have_their_defaults(tmp_path: Path) ->
     pq.write_table(pa.table({"task": ["mini"], "doc_id": [1], "of_the_future": [True]}), file)
     (sample,) = read_samples(file)
     assert (sample.filter, sample.choice_logprobs, sample.scores) == ("none", (), {})
+    assert sample.choice_tokens == ()
     assert list(sample.logprobs) == [] and sample.seconds == ()
 
 

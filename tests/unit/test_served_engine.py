@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import threading
 import time
@@ -29,6 +30,7 @@ from tests.misbehaving_server import (
     KEY,
     LONGEST,
     MODEL,
+    Exchange,
     Fault,
     MisbehavingServer,
     Swapped,
@@ -314,6 +316,45 @@ def test_images_are_sent_in_their_places(server: MisbehavingServer) -> None:
     assert (body["add_generation_prompt"], body["continue_final_message"]) == (True, False)
     assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
     engine.close()
+
+
+def saying(**fields: Any) -> Fault:
+    """The right answer with some fields of its message changed."""
+
+    async def fault(exchange: Exchange) -> None:
+        found = exchange.answer()
+        (choice,) = found["choices"]
+        choice.get("message", choice).update(fields)
+        await exchange.send(200, json.dumps(found).encode())
+
+    return fault
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_reasoning_that_the_server_took_out_is_kept(server: MisbehavingServer, field: str) -> None:
+    engine = seeing(server)
+    server.faults += [
+        saying(**{field: "Hm.", "content": "B"}),
+        saying(**{field: "Hm.", "content": None}),
+        saying(**{field: None, "content": "B"}),
+    ]
+    found = []
+    for _ in range(3):
+        name = send(engine, with_images(*[Image.new("RGB", (2, 2))] * 2))
+        answer = generated(receive(engine, 1)[name])
+        assert len(answer.token_ids) == 3  # with those of the reasoning
+        found.append((answer.reasoning, answer.text))
+    assert found == [("Hm.", "B"), ("Hm.", ""), ("", "B")]
+    assert engine.exchanged.reasoned == 2
+    engine.close()
+
+
+def test_completions_have_no_reasoning(server: MisbehavingServer, engine: ServedEngine) -> None:
+    server.always = saying(reasoning="Hm.")
+    name = send(engine, [1, 2])
+    answer = generated(receive(engine, 1)[name])
+    assert (answer.reasoning, answer.text) == ("", "2 1")
+    assert engine.exchanged.reasoned == 0
 
 
 def test_a_started_reply_is_continued(server: MisbehavingServer) -> None:

@@ -72,6 +72,42 @@ def test_choices_are_compared_and_a_missing_one_is_as_far_as_can_be() -> None:
     assert list(shifts.of_choices(one, fewer)) == [0.0, 0.0, math.inf]
 
 
+def scored(logprobs: tuple[float, ...], tokens: tuple[int, ...] = ()) -> Sample:
+    return Sample("mini", 0, choice_logprobs=logprobs, choice_tokens=tokens)
+
+
+@pytest.mark.parametrize(("first", "second"), [((2, 4), (2, 4)), ((), (2, 4)), ((2, 4), ())])
+def test_the_shift_of_a_choice_is_per_token(
+    first: tuple[int, ...], second: tuple[int, ...]
+) -> None:
+    """0.5 over two tokens and 2 over four; one run's record of the numbers is enough."""
+    one, other = scored((-1.0, -2.0), first), scored((-1.5, -4.0), second)
+    assert list(shifts.of_choices(one, other)) == [0.25, 0.5]
+    assert list(shifts.of_answers(one, other)) == [0.25, 0.5]
+    assert list(shifts.of_sums(one, other)) == [0.5, 2.0]
+    assert not shifts.summed(one, other)
+
+
+def test_without_numbers_of_tokens_the_shift_is_that_of_the_sum() -> None:
+    one, other = scored((-1.0, -2.0)), scored((-1.5, -4.0))
+    assert list(shifts.of_choices(one, other)) == [0.5, 2.0]
+    assert shifts.summed(one, other)
+    assert not shifts.summed(answered([5], [-1.0], [1]), answered([5], [-1.0], [1]))
+
+
+def test_the_shift_of_a_text_is_per_token() -> None:
+    one, other = scored((-4000.0,), (3000,)), scored((-4006.0,), (3000,))
+    assert shifts.of_choices(one, other) == pytest.approx([0.002])
+
+
+def test_choices_of_another_tokenizer_are_not_comparable() -> None:
+    one = scored((-1.0, -2.0), (2, 4))
+    assert not shifts.comparable(one, scored((-1.0, -2.0), (2, 5)))
+    assert shifts.comparable(one, scored((-1.0, -2.0), (2, 4)))
+    assert shifts.comparable(one, scored((-1.0, -2.0)))
+    assert shifts.comparable(one, scored((-1.0,), (2,)))  # the other was NaN: a finding
+
+
 def test_tokens_without_log_probabilities_on_one_side_are_as_far_as_can_be() -> None:
     one, other = answered([5], [-0.5], [1.0]), answered([5], [], [])
     assert list(shifts.of_tokens(one, other)) == [math.inf]

@@ -155,5 +155,6 @@ def test_a_verdict_by_another_reference_run_is_made_again(tmp_path: Path, ask: A
     assert done == 4
     moved = replace(used("a", "n"), directory="/elsewhere", status="")
     assert resume.status_of(tmp_path / "0", against(moved)) == 4
-    for other in (used("b", "n"), used("a"), used("a", "n", "m"), None):
+    pooled = replace(used("a", "n"), others=(used("b"),))
+    for other in (used("b", "n"), used("a"), used("a", "n", "m"), pooled, None):
         assert resume.status_of(tmp_path / "0", against(other)) is None

@@ -22,7 +22,13 @@ WORDS = {1: "Let me see.", 2: "</think>", 3: "\n\n", 4: "B", 5: "<end>"}
 END = 5
 
 
-def thought(*tokens: int, finish: str = "stop", end: str | None = "</think>") -> Thinking | None:
+def thought(
+    *tokens: int,
+    finish: str = "stop",
+    end: str | None = "</think>",
+    text: str = "",
+    reasoning: str = "",
+) -> Thinking | None:
     lm: Any = SimpleNamespace(
         think_end_token=end,
         tokenizer=SimpleNamespace(
@@ -30,7 +36,7 @@ def thought(*tokens: int, finish: str = "stop", end: str | None = "</think>") ->
             all_special_tokens=["<end>"],
         ),
     )
-    return thinking(lm, Answer(9, tokens, (), (), finish))
+    return thinking(lm, Answer(9, tokens, (), (), finish, text=text, reasoning=reasoning))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +59,23 @@ def test_the_reasoning_of_an_answer(
 
 def test_a_model_that_does_not_think() -> None:
     assert thought(1, 2, 4, end=None) is None
+
+
+@pytest.mark.parametrize("end", [None, "</think>"])
+@pytest.mark.parametrize(
+    ("content", "finish", "found"),
+    [
+        ("B", "stop", Thinking("Hm.")),
+        ("B", "length", Thinking("Hm.")),  # cut in the answer
+        ("", "length", Thinking("Hm.", cut=True)),
+        ("\n\n", "stop", Thinking("Hm.", only=True)),
+    ],
+)
+def test_reasoning_that_a_server_took_out(
+    content: str, finish: str, found: Thinking, end: str | None
+) -> None:
+    """It is preferred to what the tokens spell."""
+    assert thought(1, 2, 4, finish=finish, end=end, text=content, reasoning="Hm.") == found
 
 
 # Answers that the token limit stopped

@@ -175,6 +175,8 @@ def test_what_was_never_asked_has_no_answer(lm: RecordedHFMultimodal) -> None:
     (answer, cut) = lm.answers_to(asked)[0]
     assert not cut
     assert answer.prompt_tokens == len(lm.tok_encode("one two three"))
+    context = len(lm.tok_encode("one two"))
+    assert answer.scored_tokens == answer.prompt_tokens - context
     assert lm.answers_to(other) == lm.answers_to(read(2, "one")) == []
 
 

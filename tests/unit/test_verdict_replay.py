@@ -97,9 +97,35 @@ def test_a_stack_beyond_the_noise_fails_with_its_size() -> None:
 
 
 def test_near_the_limit_more_questions_decide() -> None:
-    verdict = judged(stack(0.05 * 2.8**0.5, 2)[:25], reference=REFERENCE[:25])
+    verdict = judged(stack(0.05 * 3.05**0.5, 2)[:25], reference=REFERENCE[:25])
     assert verdict.status is Status.INCONCLUSIVE
     assert "questions would be enough" in verdict.metrics[0].reason
+
+
+def with_outliers(error: float, found: int) -> list[Sample]:
+    """As `stack`, but some questions' logits differ six times as much: 36 times the variance."""
+    return [*stack(6 * error, 7)[:found], *stack(error, 2)[found:]]
+
+
+# Three noise runs besides the one that the others are compared with.
+LOUD = (Noise("same", stack(0.0)), *(Noise(f"loud{each}", stack(0.05, each)) for each in (1, 3, 4)))
+
+
+def test_a_few_questions_that_stand_out_fail() -> None:
+    (metric,) = judged(with_outliers(0.05, 5), noise=LOUD).metrics
+    assert metric.status is Status.FAILED
+    assert "5 of 60 questions differ more than 12 × those of any noise run" in metric.reason
+    assert metric.p is not None and metric.p <= 2 / 4**5
+    assert judged(with_outliers(0.05, 0), noise=LOUD).status is Status.PASSED
+
+
+def test_questions_that_stand_out_keep_a_run_from_passing() -> None:
+    """The mean is far below such a high factor."""
+    rule = replace(RULE, replay=replace(RULE.replay, factor=12.0))
+    own = [*stack(0.45, 7)[:3], *stack(0.05, 2)[3:]]
+    (metric,) = judged(own, noise=LOUD, rule=rule).metrics
+    assert metric.status is Status.INCONCLUSIVE, metric.reason
+    assert "noise run, more than noise explains" in metric.reason
 
 
 def test_no_baseline_or_score_is_judged() -> None:
@@ -180,15 +206,44 @@ def test_noise_of_a_stack_that_failed_keeps_a_run_from_passing() -> None:
     assert judged(stack(0.05, 2), noise=failed, rule=allowed).status is Status.PASSED
 
 
+def texts(values: Sequence[float], tokens: int = 0) -> list[Sample]:
+    """A replay of texts with these log-likelihoods, each the sum over some number of tokens."""
+    return [
+        replace(each, token_ids=(), logprobs=(), margins=(), top_ids=(), top_logprobs=(),
+                choice_logprobs=(value,), choice_tokens=(tokens,) if tokens else ())
+        for each, value in zip(stack(0.0), values, strict=True)
+    ]  # fmt: skip
+
+
+def test_a_gross_difference_of_texts_is_one_per_token() -> None:
+    random = np.random.default_rng(5)
+    before = random.normal(size=N) * 50 - 4000
+    reference, moved = texts(list(before), 3000), random.normal(size=N)
+    own = judged(texts(list(before + moved), 3000), noise=(), reference=reference)
+    rms = math.sqrt(float((moved**2).mean())) / 3000
+    assert own.status is Status.INCONCLUSIVE
+    assert own.metrics[0].value == pytest.approx(rms)
+    far = judged(texts(list(before - 1200), 3000), noise=(), reference=reference)
+    assert (far.status, far.metrics[0].value) == (Status.FAILED, pytest.approx(0.4))
+
+
+def test_noise_of_sums_is_none_for_differences_per_token() -> None:
+    """They are 3,000 times as large, so that anything would pass."""
+    random = np.random.default_rng(5)
+    before = random.normal(size=N) * 50 - 4000
+    first, second, third = ([*(before + random.normal(size=N))] for _ in range(3))
+    noise = [Noise("old", texts(first)), Noise("older", texts(second))]
+    own = judged(texts(third, 3000), noise=noise, reference=texts([*before], 3000))
+    assert own.status is Status.INCONCLUSIVE
+    assert "has no number of tokens for its choices" in own.metrics[0].reason
+    noise = [Noise("old", texts(first, 3000)), Noise("older", texts(second, 3000))]
+    assert judged(texts(third, 3000), noise=noise, reference=texts([*before])).status is (
+        Status.PASSED
+    )
+
+
 def test_sums_over_tokens_are_no_gross_differences() -> None:
     """A text of 3,000 tokens moves by more than 0.3 nats in any bfloat16 stack."""
-
-    def texts(values: Sequence[float]) -> list[Sample]:
-        return [
-            replace(each, token_ids=(), logprobs=(), margins=(), top_ids=(), top_logprobs=(),
-                    choice_logprobs=(value,))
-            for each, value in zip(stack(0.0), values, strict=True)
-        ]  # fmt: skip
 
     random = np.random.default_rng(5)
     before = random.normal(size=N) * 50 - 4000

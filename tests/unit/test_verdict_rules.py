@@ -615,13 +615,44 @@ def test_long_answers_that_differ_at_their_start_fail_though_the_percentiles_are
 
 def test_choices_are_compared_by_their_likelihoods() -> None:
     def choosing(values: tuple[float, ...]) -> list[Sample]:
-        return [replace(sample, choice_logprobs=values) for sample in questions([1.0] * 60)]
+        tokens = (1,) * len(values)
+        return [
+            replace(sample, choice_logprobs=values, choice_tokens=tokens)
+            for sample in questions([1.0] * 60)
+        ]
 
     found = shifted(choosing((-1.0, -2.0)), choosing((-1.001, -2.0)))
     assert (found.status, found.n) == (Status.PASSED, 120)
     assert shifted(choosing((-1.0, -2.0)), choosing((-1.0, -3.0))).status is Status.FAILED
     assert shifted(choosing((-1.0, -2.0)), choosing((-1.0,))).status is Status.FAILED
     assert shifted(choosing((-1.0, -2.0)), choosing((-1.0, math.nan))).status is Status.FAILED
+
+
+def test_the_shift_of_a_choice_is_held_to_the_limits_per_token() -> None:
+    """A choice of 40 tokens moves by 0.3 nats: 0.0075 for each."""
+
+    def choosing(value: float, *tokens: int) -> list[Sample]:
+        return [
+            replace(sample, choice_logprobs=(value, -90.0), choice_tokens=tokens)
+            for sample in questions([1.0] * 60)
+        ]
+
+    found = shifted(choosing(-80.0, 40, 30), choosing(-80.3, 40, 30))
+    assert (found.status, found.value) == (Status.PASSED, pytest.approx(0.0075))
+    assert shifted(choosing(-80.0, 40, 30), choosing(-90.0, 40, 30)).status is Status.FAILED
+    assert shifted(choosing(-80.0), choosing(-80.3, 40, 30)).status is Status.PASSED
+
+
+def test_sums_over_an_unknown_number_of_tokens_can_pass_but_do_not_fail() -> None:
+    def choosing(value: float, other: float = -9.0) -> list[Sample]:
+        return [replace(sample, choice_logprobs=(value, other)) for sample in questions([1.0] * 60)]
+
+    assert shifted(choosing(-8.0), choosing(-8.01)).status is Status.PASSED
+    found = shifted(choosing(-8.0), choosing(-8.5))
+    assert found.status is Status.INCONCLUSIVE
+    assert "p99 0.5 exceeds 0.2, but these are sums over the tokens of a choice" in found.reason
+    assert shifted(choosing(-8.0), choosing(math.nan)).status is Status.FAILED
+    assert shifted(choosing(-8.0), choosing(-12.0)).status is Status.FAILED  # another choice
 
 
 def test_choices_that_turned_are_counted() -> None:

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 CODE = """
 import json, sys
 from runner.errors import UserError
+from runner.runtimes.server.answers import Completion, Logprob, Output
 from runner.runtimes.server.attached_models import MODEL_CLASSES
 left = [name for name in ("vllm", "ray", "torch") if name in sys.modules]
 lm = MODEL_CLASSES["vllm"](
@@ -27,7 +28,11 @@ except UserError as error:
     refused = str(error)
 lm.check_settings({"max_gen_toks": 4095, "until": []}, images=False)
 lm.check_settings({"max_gen_toks": 4096}, images=True)
-print(json.dumps([left, text, lm.tok_encode(text), lm.max_length, refused]))
+steps = [None, *({token: Logprob(-0.5 * token, 1)} for token in (6, 7, 8, 9))]
+output = Output("1", (5, 6, 7, 8, 9), steps, (Completion("", (), None, "length"),))
+scored = lm._scored([5, 6, 7, 8, 9], 3, output)
+scores = [scored.scored, scored.scored_tokens]
+print(json.dumps([left, text, lm.tok_encode(text), lm.max_length, refused, scores]))
 """
 
 
@@ -35,8 +40,9 @@ def test_prompts_are_rendered_without_vllm() -> None:
     words = [sys.executable, "-c", CODE, str(WEIGHTS)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    left, text, tokens, longest, refused = json.loads(done.stdout.splitlines()[-1])
+    left, text, tokens, longest, refused, scores = json.loads(done.stdout.splitlines()[-1])
     assert left == []
+    assert scores == [-0.5 * (8 + 9), 2]
     assert "What is 1 plus 1?" in text
     assert len(tokens) > 5
     assert longest == 4096

@@ -80,7 +80,8 @@ class Scores:
                 continue
             asked = Request({"prompt_token_ids": tokens}, f"score from {len(context)}")
             key, known = self._batches.recall(asked)
-            answer = known or Answer(min(len(tokens), longest), (), (), (), "length")
+            blank = Answer(min(len(tokens), longest), (), (), (), "length")
+            answer = known or replace(blank, scored_tokens=len(continuation))
             unscored = _Unscored(key, text, answer, len(tokens) > longest)
             if known is None:
                 missing[place] = (unscored, context, continuation)

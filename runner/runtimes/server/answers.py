@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class Completion:
     """A generated text, as `vllm.CompletionOutput`.
 
     `length` is its number of tokens, 0 if unknown: some servers tell it without the tokens.
+    `reasoning` is the text that the server took out; the tokens include it.
     """
 
     text: str
@@ -41,6 +42,7 @@ class Completion:
     logprobs: list[dict[int, Logprob]] | None
     finish_reason: str
     length: int = 0
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,17 @@ def read(answer: Any, request_id: str, *, chat: bool, detokenize: bool) -> Outpu
                     tokens,
                     str(choice["finish_reason"]),
                     len(ids) or int(usage.get("completion_tokens") or 0),
+                    reasoning_in(choice["message"]) if chat else "",
                 ),
             ),
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise Unreadable(f"not an answer of the API: {type(error).__name__}: {error}") from error
+
+
+def reasoning_in(message: Mapping[str, Any]) -> str:
+    """The reasoning that a server took out of a chat answer; empty if it did not."""
+    return str(message.get("reasoning") or message.get("reasoning_content") or "")
 
 
 Steps = tuple[list[int], list[dict[int, Logprob]] | None]

@@ -20,8 +20,8 @@ class Exchanged:
 
     `retried` counts failures by kind. `different` counts prompts that the server tokenised
     differently, `first_difference` describes the first, and `unverified` counts prompts whose
-    tokens the server did not tell. `shortened` counts answers that ended at a token limit below
-    the requested one, `reasoned` those whose reasoning the server took out. `served` counts the
+    tokens the server did not tell. `shortened` counts answers that ended at a token limit below the
+    requested one, `reasoned` those whose reasoning the server returned apart. `served` counts the
     model and fingerprint in each answer, and `missing` the parts that answers lacked. `seconds` are
     the times from a request to its complete answer, retries included, and `speeds` the tokens per
     second of answers that have several tokens.
@@ -55,15 +55,14 @@ class Exchanged:
     def received(self, request: Request, answer: dict[str, Any], output: Output) -> None:
         """Count a complete answer, and what is remarkable about it."""
         completion = output.outputs[0]
+        written = completion.reasoning or completion.text
         self.answered += 1
         self.served[str(answer.get("model")), str(answer.get("system_fingerprint"))] += 1
-        if not completion.token_ids and completion.text:
+        if not completion.token_ids and written:
             self.missing["token ids"] += 1
-        if request.body.get("logprobs") and completion.logprobs is None and completion.text:
+        if request.body.get("logprobs") and completion.logprobs is None and written:
             self.missing["log-probabilities"] += 1
-        if request.chat:
-            message = answer["choices"][0]["message"]
-            self.reasoned += bool(message.get("reasoning") or message.get("reasoning_content"))
+        self.reasoned += bool(completion.reasoning)
         self.shortened += _is_short(request, output)
         expected, found = request.expected, output.prompt_token_ids
         if expected is None or found is None:

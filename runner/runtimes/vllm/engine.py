@@ -127,6 +127,8 @@ def generated(output: Any) -> Answer:
         margins=margins,
         finish_reason=str(completion.finish_reason),
         text=completion.text,
+        # vLLM's own outputs have no such field: only its server takes reasoning out.
+        reasoning=getattr(completion, "reasoning", ""),
     )
 
 

@@ -255,7 +255,12 @@ class FedVLLM(Templated, VLLM):
         if output.prompt_logprobs is None:  # a server has found the prompt too long
             return generated(output)
         scored, greedy = self._parse_logprobs(tokens, output, start)
-        return replace(generated(output), scored=float(scored), greedy=greedy)
+        return replace(
+            generated(output),
+            scored=float(scored),
+            greedy=greedy,
+            scored_tokens=len(tokens) - start,
+        )
 
 
 class FedVLM(FedVLLM, VLLM_VLM):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.runtimes.server.answers import LEAST, TOKEN_ID
+from runner.runtimes.server.answers import LEAST, TOKEN_ID, reasoning_in
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ def read_reply(answer: Mapping[str, Any], *, chat: bool, misrouted: bool) -> Rep
 
 def _chat_text(message: Mapping[str, Any]) -> str:
     """The answer with the reasoning before it, which some servers take out."""
-    reasoning = message.get("reasoning") or message.get("reasoning_content") or ""
-    return str(reasoning) + str(message["content"] or "")
+    return reasoning_in(message) + str(message["content"] or "")
 
 
 # A token, its log-probability, and those of others.

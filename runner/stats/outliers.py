@@ -1,0 +1,67 @@
+"""Whether more questions stand out in one run than in runs of correct stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.stats import means, shares
+
+# How many times the next largest value a value must be to stand out. Runs of bfloat16 stacks, with
+# their values multiplied by up to the factor, hardly ever do (docs/verdict.md, replay).
+APART = 4.0
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """Questions in which one run stands out from all others.
+
+    `own` is the number of those in which the judged run stands out, and `others` of those in which
+    one of the `runs` noise runs does. `p` is the one-sided p value of `own`.
+    """
+
+    own: int
+    others: int
+    runs: int
+    p: float
+
+    @property
+    def more(self) -> bool:
+        """Whether the judged run stands out more often than an average noise run."""
+        return self.own * self.runs > self.others
+
+
+def outliers(
+    differences: Sequence[float], noise: Sequence[Sequence[float]], factor: float
+) -> Outliers:
+    """Count the questions in which the judged run's difference, divided by `factor`, stands out.
+
+    `noise` has the differences of each noise run, on the same questions. If a question's largest
+    value stands out, each run is equally likely to have it if the judged run's differences are
+    `factor` times those of another noise run, and the judged run is less likely if they are
+    smaller. So the binomial test is exact, whatever the distributions.
+    """
+    runs = _distinct(noise)
+    own = others = 0
+    for each, *levels in zip(differences, *runs, strict=True):
+        value, level = each / factor, sorted(levels)
+        if value > APART * level[-1]:
+            own += 1
+        elif level[-1] > APART * max(value, *level[:-1], 0.0):
+            others += 1
+    share = 1 / (1 + len(runs))
+    return Outliers(own, others, len(runs), shares.at_most(others, own + others, 1 - share))
+
+
+def _distinct(noise: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """Noise runs without copies and without those that hardly differ.
+
+    Such runs rarely stand out, so they would make the judged run look worse than it is.
+    """
+    levels = [means.mean(each) for each in noise]
+    found: list[Sequence[float]] = []
+    for each, level in zip(noise, levels, strict=True):
+        copied = any(2 * sum(map(float.__eq__, each, other)) > len(each) for other in found)
+        if APART * level >= max(levels) and not copied:
+            found.append(each)
+    return found

@@ -1,0 +1,83 @@
+"""The tests of a sweep's points against their baselines or reference runs, corrected together.
+
+Each point's verdict is its own run's: of 20 points without a drop, one FAILED is expected at 5 %.
+Holm's correction over all points tells whether it is more than that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.stats import ALPHA
+from runner.stats.several import holm
+from runner.status import Status
+from runner.sweep.summary import Sweep, SweptPoint
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A point whose failed metrics were all tested, and the smallest of their p values.
+
+    `p_holm` is adjusted for all tests of the sweep, `points` is the number of points with tests.
+    """
+
+    point: SweptPoint
+    p: float
+    p_holm: float
+    points: int
+
+    @property
+    def significant(self) -> bool:
+        return self.p_holm <= ALPHA
+
+
+def failures(sweep: Sweep) -> tuple[Failure, ...]:
+    """Return the points that FAILED by a test; empty if fewer than two points were tested.
+
+    A point that FAILED without a test, for example because its value is NaN, is left out.
+    """
+    tested = [
+        (point, metric, metric.p)
+        for point in sweep.points
+        for metric in point.metrics.values()
+        if metric.p is not None
+    ]
+    points = len({point.number for point, *_ in tested})
+    if points < 2:
+        return ()
+    adjusted = holm([p for *_, p in tested])
+    found: dict[int, list[tuple[float, float, SweptPoint]]] = {}
+    for (point, metric, p), p_holm in zip(tested, adjusted, strict=True):
+        if metric.status is Status.FAILED and not _untested(point):
+            found.setdefault(point.number, []).append((p_holm, p, point))
+    return tuple(
+        Failure(point, p, p_holm, points)
+        for p_holm, p, point in (min(own, key=lambda each: each[:2]) for own in found.values())
+    )
+
+
+def headline(sweep: Sweep) -> str:
+    """Return `1 of 12 tested points FAILED; it is not significant after …`; empty if none did."""
+    found = failures(sweep)
+    if not found:
+        return ""
+    count, points = sum(each.significant for each in found), found[0].points
+    after = f"after Holm's correction over {points} points"
+    verb = "none is" if not count else "1 is" if count == 1 else f"{count} are"
+    return f"{len(found)} of {points} tested points FAILED; {verb} significant {after}"
+
+
+def failed_lines(sweep: Sweep) -> list[str]:
+    """Return a line for each point that FAILED by a test: `p = 0.03; not significant …`."""
+    return [
+        f"FAILED {each.point.number} ({each.point.label}): p = {each.p:.2g}; "
+        f"{'' if each.significant else 'not '}significant among {each.points} points "
+        f"(Holm: p = {each.p_holm:.2g})"
+        for each in failures(sweep)
+    ]
+
+
+def _untested(point: SweptPoint) -> bool:
+    """Whether one of the point's metrics FAILED without a test."""
+    failed = [each for each in point.metrics.values() if each.status is Status.FAILED]
+    return any(each.p is None for each in failed)

@@ -1,0 +1,51 @@
+"""Whether the verdict on a task is certain before all its questions are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from runner.config.verdict import VerdictConfig
+from runner.evidence.samples import Sample
+from runner.outcome import Outcome, State
+from runner.plan import Evaluation
+from runner.stats import ALPHA
+from runner.status import Status
+from runner.verdict import compared
+from runner.verdict.judging import judge
+from runner.verdict.rule import Against
+
+
+def certain(
+    task: str,
+    outcome: Outcome,
+    evaluations: tuple[Evaluation, ...],
+    config: VerdictConfig,
+    samples: Sequence[Sample],
+    against: Against | None,
+) -> bool:
+    """Return whether more questions of the task can't change its verdict.
+
+    The run's other tasks are not known yet. So that this task's failure stays one after Holm's
+    correction over all of them, it must hold after Bonferroni's.
+    """
+    looked = replace(
+        outcome,
+        state=State.COMPLETED,
+        tasks=tuple(each for each in outcome.tasks if each.task == task),
+    )
+    own = tuple(each for each in evaluations if each.task == task)
+    verdict = judge(looked, own, config, samples, against)
+    if verdict.status is Status.PASSED:
+        return True
+    tests = 1
+    if config.correction == "holm":
+        tests = sum(
+            len(filters)
+            for each in evaluations
+            for filters in compared.wanted(each, config, against).values()
+        )
+    return any(
+        each.status is Status.FAILED and (each.p is None or each.p * tests <= ALPHA)
+        for each in verdict.metrics
+    )

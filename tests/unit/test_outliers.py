@@ -1,0 +1,113 @@
+"""Questions that stand out: by hand, and how often correct stacks fail by them, in simulations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runner.stats.excess import excess
+from runner.stats.outliers import outliers
+
+FACTOR = 3.0
+N = 40
+
+
+def runs(count: int, n: int = N, seed: int = 0) -> list[list[float]]:
+    """Noise runs in which no question stands out."""
+    return np.random.default_rng(seed).uniform(1.0, 2.0, (count, n)).tolist()
+
+
+def test_questions_that_stand_out_are_counted_for_the_run_that_has_them() -> None:
+    noise = runs(3)
+    noise[1][0] = 30.0
+    found = outliers([*[1.0] * 35, *[100.0] * 5], noise, FACTOR)
+    assert (found.own, found.others) == (5, 1)
+    # Five or six of six, each with a probability of 1 in 4.
+    assert found.p == pytest.approx((6 * 3 + 1) / 4**6)
+
+
+def test_as_much_as_the_factor_is_divided_by_it() -> None:
+    noise = [[1.0] * N, [1.1] * N]
+    assert outliers([13.1] * N, noise, FACTOR).own == 0  # 4 x 3 x 1.1 = 13.2
+    assert outliers([13.3] * N, noise, FACTOR).own == N
+
+
+def test_nothing_stands_out() -> None:
+    found = outliers([1.0] * N, runs(2), FACTOR)
+    assert (found.own, found.others, found.p) == (0, 0, 1.0)
+
+
+def test_one_noise_run_stands_out_from_the_judged_run() -> None:
+    found = outliers([0.0, 3.0], [[1.0, 1.0]], FACTOR)
+    assert (found.own, found.others) == (0, 1)
+
+
+def test_copies_and_runs_that_hardly_differ_do_not_count_as_further_noise_runs() -> None:
+    own = [*[4.0] * 35, *[100.0] * 5]
+    (noise,) = runs(1)
+    alone = outliers(own, [noise], FACTOR)
+    assert alone.p == pytest.approx(1 / 2**5)
+    nearly = [*noise[:30], *[1.5] * 10]
+    assert outliers(own, [noise, noise, nearly, [1e-8] * N], FACTOR) == alone
+
+
+def test_a_few_questions_fail_a_run_whose_mean_and_typical_ratio_do_not() -> None:
+    random = np.random.default_rng(3)
+    noise = random.uniform(0.5, 2.0, (3, 100)).tolist()
+    own = random.uniform(0.5, 2.0, 100)
+    own[:6] = [30.0, 40.0, 50.0, 60.0, 70.0, 2000.0]
+    alone = excess(list(own), noise[0], FACTOR)
+    assert not alone.exceeds
+    found = excess(list(own), noise[0], FACTOR, noise)
+    assert found.exceeds
+    assert found.p == pytest.approx(2 / 4**6)
+
+
+def test_a_run_that_stands_out_more_often_than_noise_runs_do_does_not_pass() -> None:
+    random = np.random.default_rng(3)
+    noise = random.uniform(0.9, 1.1, (3, 1000)).tolist()
+    own = random.uniform(0.9, 1.1, 1000)
+    assert excess(list(own), noise[0], FACTOR, noise).within
+    own[0] = 30.0
+    found = excess(list(own), noise[0], FACTOR, noise)
+    assert found.upper < FACTOR and not found.exceeds and not found.within
+    for run, place in zip(noise, (1, 2, 3), strict=True):
+        run[place] = 30.0  # as often as each noise run
+    assert excess(list(own), noise[0], FACTOR, noise).within
+
+
+def failing(n: int, count: int, ratio: float, sigma: float, rounds: int, whole: bool) -> float:
+    """Share of simulated correct stacks that fail: all tests, or the one of outliers at 0.5 %.
+
+    All runs are independent and log-normal; `sigma` is the standard deviation of logarithms.
+    """
+    random = np.random.default_rng([n, count, int(10 * ratio), int(10 * sigma)])
+    failed = 0
+    for _ in range(rounds):
+        own, *noise = np.exp(sigma * random.normal(size=(1 + count, n))).tolist()
+        values = [ratio * each for each in own]
+        if whole:
+            loudest = max(noise, key=sum)
+            failed += excess(values, loudest, FACTOR, noise).exceeds
+        else:
+            failed += outliers(values, noise, FACTOR).p <= 0.005
+    return failed / rounds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", [1.0, 2.0])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("n", [30, 100, 198, 900])
+def test_noise_of_any_distribution_rarely_stands_out(n: int, count: int, sigma: float) -> None:
+    """0.5 %, and three standard errors of 600 runs."""
+    for ratio in (1.0, 2.0, FACTOR):
+        assert failing(n, count, ratio, sigma, 600, whole=False) <= 0.0136
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", [1.0, 2.0])
+@pytest.mark.parametrize("n", [30, 100, 198, 900])
+def test_all_tests_together_hold_their_level(n: int, sigma: float) -> None:
+    """1 %, and three standard errors of 250 runs."""
+    for ratio in (1.0, FACTOR):
+        assert failing(n, 3, ratio, sigma, 250, whole=True) <= 0.03
