@@ -120,9 +120,10 @@ number of questions where a file sets it.
 
 The size of TextVQA lite is not published. All of TextVQA's validation split has 5,000 questions. If
 the lite version had n questions, and every answer scored 0 or 1, its gates would pass a stack that
-lost 5 points, and fail an unchanged one (baseline exact), in so many percent of runs. An answer to
-TextVQA can also score a part of a point. Values then vary less, so this is the worst case, as
-described [above](#assumptions).
+lost 5 points / fail an unchanged one (baseline exact) in this share of runs (%). An
+answer to TextVQA can also score a part of a point. Values then vary less, so an unchanged stack
+fails at most as often as shown. A loss of 5 points is at the edge of ± 5, where about half of the
+runs pass whatever n is.
 
 {sizes}
 
@@ -174,7 +175,7 @@ def _summary(jobs: Sequence[tuple[Row, Audit]], others: Sequence[tuple[Row, Audi
         counted.append(
             {
                 "gates": len(group),
-                "of them, n unknown (audited for several n)": len(group) - len(found),
+                "of them, n unknown (not counted below)": len(group) - len(found),
                 "pass a 5-point loss in more than half of the runs": sum(p > 0.5 for p in passes),
                 "pass a 5-point loss in more than 20 % of runs": sum(p > 0.2 for p in passes),
                 "pass a 10-point loss in more than half of the runs": sum(p > 0.5 for p in large),

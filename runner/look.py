@@ -44,6 +44,8 @@ class Look:
 
 # The only look at a run that asks all its questions before it is judged.
 ONLY = Look(1, 1)
+# The last look at a run that continues a stopped one, whose looks have used half of the level.
+CONTINUED = Look(2, 2)
 
 
 def shuffled(questions: Iterable[Question], seed: int) -> list[Question]:

@@ -36,10 +36,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class JournalPlan:
-    """The journal directory of this engine, and the size limit of the whole journal."""
+    """The journal directory of this engine, and the size limit of the whole journal.
+
+    `continues` is the directory of a run that stopped early, whose answers are used.
+    """
 
     directory: str
     max_gib: float
+    continues: str | None = None
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,8 @@ def _journal(config: RunConfig, engine_fingerprint: str) -> JournalPlan | None:
     if not journal.enabled:
         return None
     name = f"{engine_fingerprint}-{repeat}" if repeat else engine_fingerprint
-    return JournalPlan(str(Path(journal.dir).expanduser().resolve() / name), journal.max_gib)
+    directory = Path(journal.dir).expanduser().resolve() / name
+    return JournalPlan(str(directory), journal.max_gib, absolute(journal.continues))
 
 
 def _fingerprint(content: dict[str, Any]) -> str:

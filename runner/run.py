@@ -31,6 +31,7 @@ from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.planning import Facts, make_plan
 from runner.platforms import PLATFORMS
+from runner.reference import stopped
 from runner.reference.references import References, find
 from runner.report import markdown, terminal
 from runner.report.progress import ProgressDisplay
@@ -98,6 +99,8 @@ def show_plan(
     used = references.run.used if references is not None else None
     terminal.show_plan(out, plan, found.memory, used)
     unfit = references.unfit(plan) if references is not None and not found.problems else []
+    if not found.problems:
+        unfit += stopped.problems(plan, config.journal.continues)
     if directory is not None and RunDirectory(directory).holds_a_run:
         unfit.append(f"output_dir={directory}: already contains a run; choose another directory")
     if problems := [*found.problems, *unfit]:
@@ -146,7 +149,8 @@ def check(
     if engine is not None:
         engine.start_early(make_plan(found.config, at_hand(found, environment)))
     plan = make_plan(found.config, _facts(found, environment, references))
-    if references is not None and (unfit := references.unfit(plan)):
+    unfit = references.unfit(plan) if references is not None else []
+    if unfit := [*unfit, *stopped.problems(plan, config.journal.continues)]:
         raise UserError(*unfit)
     return Checked(found.config, composed, plan, environment, references)
 
@@ -254,11 +258,18 @@ def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
 
 
 def _certain(checked: Checked, files: RunDirectory, look: Looked) -> bool:
-    """Whether the verdict on the task is certain after this look at it."""
+    """Whether the verdict on the task is certain after this look at it.
+
+    If not, the outcome on disk loses the task: it is not finished.
+    """
     outcome: Outcome = read_json(files.outcome, Outcome)
     rule, evaluations = checked.config.verdict, checked.plan.evaluations
     samples = read_samples(files.samples)
-    return early.certain(look.task, outcome, evaluations, rule, samples, _against(checked))
+    certain = early.certain(look.task, outcome, evaluations, rule, samples, _against(checked))
+    if not certain:
+        finished = tuple(each for each in outcome.tasks if each.task != look.task)
+        write_json(files.outcome, replace(outcome, tasks=finished))
+    return certain
 
 
 def _against(checked: Checked) -> Against | None:

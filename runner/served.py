@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from runner.percent import percent
 from runner.status import Status
 
+# Metrics of speculative decoding, as baselines name them.
+OF_SPECULATION = ACCEPTANCE_RATE, ACCEPTED_LENGTH = "acceptance_rate", "accepted_length"
+
 
 @dataclass(frozen=True)
 class Speculation:
@@ -125,10 +128,11 @@ class Served:
     attempts by kind. `different` counts prompts that the server tokenised differently than an
     engine in the worker would, `first_difference` describes the first, `unverified` counts prompts
     whose tokens the server did not tell. `shortened` counts answers that ended at a token limit
-    below the requested one, `reasoned` those whose reasoning the server returned apart.
-    `answered_by` counts answers by model name and fingerprint, `missing` the parts that answers
-    lacked. `identity` says whether the server tokenizes like the configured model. `health` has the
-    other checks of a server that was already running; None if they were not made.
+    below the requested one, `reasoned` those whose reasoning the server returned apart although the
+    model has no `think_end_token`. `answered_by` counts answers by model name and fingerprint,
+    `missing` the parts that answers lacked. `identity` says whether the server tokenizes like the
+    configured model. `health` has the other checks of a server that was already running; None if
+    they were not made.
     """
 
     version: str | None
@@ -168,6 +172,12 @@ class Served:
             )
         if self.shortened:
             found.append(f"{self.shortened} answers ended before the requested number of tokens")
+        if self.reasoned:
+            found.append(
+                f"the server took the reasoning out of {self.reasoned} answers, but the baseline "
+                "may have been measured with it; if it was measured without, set "
+                "model.think_end_token"
+            )
         if self.health is not None:
             found += [
                 f"the server failed the {name} check before the evaluation ({check.reason})"

@@ -143,7 +143,8 @@ def problems(config: RunConfig) -> list[str]:
         require(
             limit is None or not config.verdict.sequential,
             f"{where}.limit",
-            "remove it, or set verdict.sequential=false, which chooses the number of questions",
+            "can't be combined with verdict.sequential=true, which chooses the number of questions "
+            "itself; remove one of the two",
         )
         for name in ("samples", "max_gen_toks"):
             number = getattr(way, name)

@@ -305,6 +305,8 @@ class JournalConfig:
     """Directory of the journal."""
     max_gib: float = 4.0
     """Size limit of the journal, in GiB; the oldest answers are removed first."""
+    continues: str | None = None
+    """Directory of a run that `verdict.sequential` stopped: ask its other questions as well."""
 
 
 @dataclass

@@ -91,7 +91,7 @@ class VerdictConfig:
     metrics: dict[str, Any] = field(default_factory=dict)
     """Settings for single metrics: {task: {metric: {filter: {margin: 0.05}}}}."""
     sequential: bool = False
-    """Whether to ask in random order and stop when the verdict is certain."""
+    """Whether to ask in random order and stop when the questions asked are enough for a verdict."""
     require_baseline: bool = True
     """Whether a run without any baseline exits with 4 (true) or 0 (false)."""
     allow_partial: bool = False

@@ -26,7 +26,7 @@ from runner.lm.replaced import replaced
 from runner.lm.requests import departures
 from runner.lm.sample_table import SampleRow, sample_rows
 from runner.lm.tasks import LoadedTask
-from runner.look import ONLY, Look
+from runner.look import CONTINUED, ONLY, Look
 from runner.outcome import Degeneracy, Degenerate, TaskOutcome
 from runner.plan import Plan
 
@@ -84,10 +84,20 @@ def _in_looks(
     certain: Certain,
 ) -> None:
     """Ask questions until the verdict is certain, or all are asked."""
-    for look, asked in looks(lm, manager, loaded, plan):
-        outcome, rows = _scored(lm, loaded, asked, plan, album, look)
-        if look.last or certain(outcome, rows):
-            break
+    try:
+        for look, asked in looks(lm, manager, loaded, plan):
+            try:
+                outcome, rows = _scored(lm, loaded, asked, plan, album, look)
+            except UserError:
+                if look.last:
+                    raise
+                continue  # some metrics can't be computed from few questions
+            if look.last or certain(outcome, rows):
+                break
+    except UserError:
+        raise
+    except Exception as error:  # as in `_scored`
+        raise UserError(explained(error, loaded.evaluation.task)) from error
     _drop_requests(loaded)
     finished(outcome, rows)
 
@@ -100,7 +110,8 @@ def _evaluate(
     album: Album,
     finished: Finished,
 ) -> None:
-    outcome, rows = _scored(lm, loaded, passes(lm, manager, loaded, plan), plan, album, ONLY)
+    look = CONTINUED if plan.journal is not None and plan.journal.continues else ONLY
+    outcome, rows = _scored(lm, loaded, passes(lm, manager, loaded, plan), plan, album, look)
     _drop_requests(loaded)
     finished(outcome, rows)
 

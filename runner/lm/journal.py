@@ -1,7 +1,7 @@
 """A run's journal: saves answers as they arrive, and reads those of unfinished attempts.
 
 It serves to resume runs and is not a cache: when a run completes, the answers that it used or wrote
-are removed.
+are removed. If it stopped early, they stay for the run that continues it.
 """
 
 from __future__ import annotations
@@ -76,13 +76,21 @@ class Journal:
     """Saved answers by question. Equal questions of a run are told apart by their order."""
 
     def __init__(
-        self, directory: Path, run: Path, most_bytes: float, warn: Callable[[str], None]
+        self,
+        directory: Path,
+        run: Path,
+        most_bytes: float,
+        warn: Callable[[str], None],
+        continues: Path | None = None,
+        stops: bool = False,
     ) -> None:
         """Take over the files that unfinished attempts left in `directory`, one engine's journal.
 
         `run` is the directory of this run. `most_bytes` limits the size of the whole journal, that
-        is, of `directory` and its siblings.
+        is, of `directory` and its siblings. The answers of a run that stopped early are used only
+        by a run that `continues` it, and are removed by the next one that `stops` early itself.
         """
+        self._continues, self._stops = continues, stops
         self._directory = directory
         self._claim = line(json.dumps({"run": str(run.resolve())}).encode())
         self._warn = warn
@@ -174,7 +182,13 @@ class Journal:
                         run = str(record.get("run"))
                     else:
                         places[_record(record)[0]] = (offset, len(content))
-            if not places or _has_result(run):
+            ended = _result(run)
+            if ended is not None and ended.stopped and Path(run) != self._continues:
+                if self._stops:
+                    file.unlink(missing_ok=True)
+                os.close(descriptor)
+                return
+            if not places or (ended is not None and not ended.stopped):
                 # A worker that was killed after its last answer could not remove
                 # the file.
                 file.unlink(missing_ok=True)
@@ -218,7 +232,10 @@ def open_journal(plan: Plan, where: JournalPlan, run: Path, warn: Callable[[str]
     files = [Path(path).expanduser() for path in local_paths(plan.engine_args)]
     changed = last_changes(*files)[:8]
     directory = Path(f"{where.directory}-{changed}" if changed else where.directory)
-    return Journal(directory, run, where.max_gib * 2**30, warn)
+    continues = Path(where.continues) if where.continues else None
+    return Journal(
+        directory, run, where.max_gib * 2**30, warn, continues=continues, stops=plan.sequential
+    )
 
 
 def identity(question: Asked) -> str:
@@ -235,24 +252,21 @@ def identity(question: Asked) -> str:
 
 @dataclass(frozen=True)
 class _Ended:
-    """The part of a verdict that the journal needs.
-
-    A run that `stopped` early can be continued.
-    """
+    """The part of a verdict that the journal needs."""
 
     status: Status
     stopped: bool = False
 
 
-def _has_result(run: str) -> bool:
-    """Whether the run that last used a file is finished and needs no other attempt."""
+def _result(run: str) -> _Ended | None:
+    """The verdict of the run that last used a file; None if it needs another attempt."""
     if not run:
-        return False
+        return None
     try:
         ended: _Ended = read_json(RunDirectory(Path(run)).verdict, _Ended)
     except (OSError, ValueError):  # missing or unreadable: no result
-        return False
-    return ended.status in FINAL and not ended.stopped
+        return None
+    return ended if ended.status in FINAL else None
 
 
 def _contents(items: Any) -> list[str]:

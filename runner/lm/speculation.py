@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.outcome import MetricResult, TaskOutcome
-from runner.served import Served, Speculation
-
-ACCEPTANCE_RATE, ACCEPTED_LENGTH = "acceptance_rate", "accepted_length"
-# With their filter, as baselines name them.
-OF_SPECULATION = {(ACCEPTANCE_RATE, "none"), (ACCEPTED_LENGTH, "none")}
+from runner.served import ACCEPTANCE_RATE, ACCEPTED_LENGTH, Served, Speculation
 
 
 def with_acceptance(

@@ -17,9 +17,9 @@ from runner.lm.guesses import watch
 from runner.lm.mistakes import UNKNOWN_METRIC, explained, source
 from runner.lm.prompt_templates import compile_once
 from runner.lm.requests import Requests
-from runner.lm.speculation import OF_SPECULATION
 from runner.lm.task_index import IndexedTasks
 from runner.plan import Evaluation, Plan
+from runner.served import OF_SPECULATION
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _baseline_problems(loaded: LoadedTask) -> list[str]:
         f"it has {', '.join('.'.join(pair) for pair in sorted(known)) or 'none of its own'}"
         for metric, filters in evaluation.baselines.items()
         for filter_name in filters
-        if (metric, filter_name) not in known | OF_SPECULATION
+        if (metric, filter_name) not in known and metric not in OF_SPECULATION
     ]
 
 

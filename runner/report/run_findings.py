@@ -82,9 +82,10 @@ def limited(outcome: Outcome) -> list[str]:
     return [
         f"{task.task}: limited to {task.expected} of {task.whole} {task.unit} (task.limit)."
         if task.look.last
-        else f"{task.task}: stopped after {task.expected} of {task.whole} {task.unit}, in random "
-        f"order, because the verdict was certain (verdict.sequential, look {task.look.number} of "
-        f"{task.look.of}). The other {(task.whole or 0) - task.expected} were not asked."
+        else f"{task.task}: stopped after {task.expected} of {task.whole} {task.unit}, asked in "
+        "random order, because they were enough for a verdict (verdict.sequential, look "
+        f"{task.look.number} of {task.look.of}). The other "
+        f"{(task.whole or 0) - task.expected} were not asked."
         for task in outcome.tasks
         if task.partial
     ]

@@ -44,8 +44,6 @@ def _lines(served: Served) -> Iterator[tuple[str, str]]:
         )
     if served.work is not None:
         yield "Server load", _work(served.work)
-    if served.reasoned:
-        yield "Reasoning", f"returned apart from the answer in {served.reasoned} answers"
     if served.retried:
         failures = ", ".join(f"{count} × {kind}" for kind, count in served.retried.items())
         yield "Retried requests", failures

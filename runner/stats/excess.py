@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.look import ONLY, Look
-from runner.stats import ALPHA, means, resampling
+from runner.stats import means, resampling
 from runner.stats.outliers import Outliers, outliers
 
 # One-sided level of "exceeds". A pass has the level of all other rules.
@@ -64,7 +64,8 @@ def excess(
     the mean's error too large for a fault that all questions show. With `runs`, the noise of each
     noise run, a third test gets half of the level: whether more questions stand out than in these
     runs. It finds faults that damage a few questions, to very different degrees. All have the share
-    of the level that this `look` at the run may use.
+    of the level that this `look` at the run may use. `upper` has the whole level, because only the
+    last look can pass.
     """
     n, level = len(differences), means.mean(noise)
     values = [each - factor * own for each, own in zip(differences, noise, strict=True)]
@@ -73,8 +74,8 @@ def excess(
         math.log((each + floor) / (own + floor) / factor)
         for each, own in zip(differences, noise, strict=True)
     ]
-    p_mean, upper_mean = _tested(values, look.share)
-    p_typical, upper_typical = _above_zero(logs, look.share)
+    p_mean, upper_mean = _tested(values)
+    p_typical, upper_typical = _above_zero(logs)
     centers = means.mean(values) / level, means.mean(logs)
     uppers = upper_mean / level, upper_typical
     p = min(1.0, 2 * min(p_mean, p_typical))
@@ -90,23 +91,22 @@ def excess(
     )
 
 
-def _tested(values: Sequence[float], share: float) -> tuple[float, float]:
-    """One-sided p of a mean of 0 or less, and the mean's upper bound at this share of the level."""
+def _tested(values: Sequence[float]) -> tuple[float, float]:
+    """One-sided p of a mean of 0 or less, and the mean's upper bound."""
     if means.standard_error(values) == 0 or not resampling.t_is_doubtful(values):
-        p, upper = _above_zero(values, share)
+        p, upper = _above_zero(values)
     else:
-        p, upper = resampling.bootstrap(values, ALPHA * share)
+        p, upper = resampling.bootstrap(values)
     return (max(p, resampling.sign_flip_sampled(values)) if p <= LEVEL else p), upper
 
 
-def _above_zero(values: Sequence[float], share: float) -> tuple[float, float]:
+def _above_zero(values: Sequence[float]) -> tuple[float, float]:
     """As `_tested`, by Student's t."""
     center, stderr = means.mean(values), means.standard_error(values)
     if stderr == 0:
         return (0.0 if center > 0 else 1.0), center
     freedom = len(values) - 1
-    upper = means.upper(center, stderr, freedom, ALPHA * share)
-    return means.above_zero(center, stderr, freedom), upper
+    return means.above_zero(center, stderr, freedom), means.upper(center, stderr, freedom)
 
 
 def _needed(n: int, centers: Sequence[float], uppers: Sequence[float]) -> int | None:

@@ -196,7 +196,7 @@ def _numeric(axis: Axis) -> bool:
 def _questions(sweep: Sweep, metric: MetricId) -> str:
     sizes = sorted({found.n for p in sweep.points if (found := p.measured(metric)) is not None})
     asked = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    return (
-        f"{asked} questions per point. Bars: 95 % interval of each value.\n"
-        "All points answer the same questions, so the paired tests detect smaller differences."
-    )
+    same = "All points answer the same questions, so the paired tests detect smaller differences."
+    if len(sizes) > 1:
+        same = "The paired tests compare the questions that both points answered."
+    return f"{asked} questions per point. Bars: 95 % interval of each value.\n{same}"

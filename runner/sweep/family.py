@@ -1,6 +1,6 @@
 """The tests of a sweep's points against their baselines or reference runs, corrected together.
 
-Each point's verdict is its own run's: of 20 points without a drop, one FAILED is expected at 5 %.
+Each point's verdict is its own run's: of 20 points without a drop, up to one FAILS by chance.
 Holm's correction over all points tells whether it is more than that.
 """
 
@@ -63,7 +63,9 @@ def headline(sweep: Sweep) -> str:
         return ""
     count, points = sum(each.significant for each in found), found[0].points
     after = f"after Holm's correction over {points} points"
-    verb = "none is" if not count else "1 is" if count == 1 else f"{count} are"
+    verb = "none of them is" if not count else "1 is" if count == 1 else f"{count} are"
+    if len(found) == 1:
+        verb = "it is" if count else "it is not"
     return f"{len(found)} of {points} tested points FAILED; {verb} significant {after}"
 
 

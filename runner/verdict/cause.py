@@ -108,7 +108,8 @@ def likely_cause(
     faults = "constructed faults" if name == DECODE else "faults"
     return (
         f"likely cause: {CLASSES[name]}: {_evidence(name, found)}; on the canary, this was right "
-        f"in {percent(right.precision, 0)} of held-out cases ({right.faults} {faults})"
+        f"in {percent(right.precision, 0)} of held-out cases ({right.faults} {faults}); on other "
+        "models, unknown"
     )
 
 
@@ -131,4 +132,4 @@ def _evidence(name: str, found: Signature) -> str:
     }
     (one, loud), (other, quiet) = groups[name]
     assert loud is not None and quiet is not None
-    return f"{one} differ {loud.mean:,.2g} times the noise, {other} {quiet.mean:,.2g} times"
+    return f"{one} differ by {loud.mean:,.2g} times the noise, {other} by {quiet.mean:,.2g} times"

@@ -18,7 +18,8 @@ def wanted(
 ) -> dict[str, dict[str, Baseline]]:
     """Return the judged metrics and their values in the baselines or the reference run.
 
-    Of several reference runs, those metrics that all have, with their mean values.
+    Of several reference runs, the mean values. A metric that one of them lacks has no scores to
+    pair, so it is INCONCLUSIVE.
     """
     runs = against.runs if against is not None else ()
     values: dict[tuple[str, str], list[float]] = {}
@@ -27,11 +28,7 @@ def wanted(
             for each in task.metrics:
                 if each.task == task.task == evaluation.task:
                     values.setdefault((each.metric, each.filter), []).append(each.value)
-    measured = [
-        (metric, name, Baseline(mean(own)))
-        for (metric, name), own in values.items()
-        if len(own) == len(runs)
-    ]
+    measured = [(metric, name, Baseline(mean(own))) for (metric, name), own in values.items()]
     listed = [
         (metric, name, known)
         for metric, filters in evaluation.baselines.items()

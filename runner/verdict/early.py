@@ -9,6 +9,7 @@ from runner.config.verdict import VerdictConfig
 from runner.evidence.samples import Sample
 from runner.outcome import Outcome, State
 from runner.plan import Evaluation
+from runner.served import OF_SPECULATION
 from runner.stats import ALPHA
 from runner.status import Status
 from runner.verdict import compared
@@ -35,8 +36,13 @@ def certain(
         tasks=tuple(each for each in outcome.tasks if each.task == task),
     )
     own = tuple(each for each in evaluations if each.task == task)
-    verdict = judge(looked, own, config, samples, against)
-    if verdict.status is Status.PASSED:
+    # Speculation is measured when all tasks have ended, and decides nothing before.
+    judged = [
+        each
+        for each in judge(looked, own, config, samples, against).metrics
+        if each.judged and each.metric not in OF_SPECULATION
+    ]
+    if judged and all(each.status is Status.PASSED for each in judged):
         return True
     tests = 1
     if config.correction == "holm":
@@ -46,6 +52,9 @@ def certain(
             for filters in compared.wanted(each, config, against).values()
         )
     return any(
-        each.status is Status.FAILED and (each.p is None or each.p * tests <= ALPHA)
-        for each in verdict.metrics
+        each.status is Status.FAILED
+        and (each.p is None or each.p * tests <= ALPHA)
+        # A smaller drop may turn out to be below the margin, which passes.
+        and (each.drop is None or each.margin is None or each.drop >= each.margin)
+        for each in judged
     )

@@ -94,7 +94,8 @@ def judge(
         metrics,
         0 if excused else EXIT_STATUS[status],
         against.used if against is not None else None,
-        stopped=any(not task.look.last for task in outcome.tasks),
+        stopped=outcome.state is State.COMPLETED
+        and any(not task.look.last for task in outcome.tasks),
     )
 
 

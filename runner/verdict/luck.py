@@ -11,8 +11,8 @@ from runner.evidence.questions import merged
 from runner.evidence.samples import Sample
 from runner.stats import means
 from runner.status import Status
-from runner.verdict.paired import mean_of_subtasks
 from runner.verdict.rule import Case, Finding, Rule
+from runner.verdict.scores import mean_of_subtasks
 
 
 def doubt(case: Case, rule: Rule, finding: Finding) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from runner.look import ONLY
 from runner.stats import drops, estimates, means
 from runner.stats.clusters import in_clusters
 from runner.stats.drops import Drop
 from runner.stats.limits import Limits
 from runner.stats.resampling import FEW
-from runner.status import Status
 from runner.verdict.limits import assumption, require_failable, require_many, usable_limits
+from runner.verdict.looked import judged_early, not_finite
 from runner.verdict.rule import LATER, Case, Finding, refused
 from runner.verdict.scores import (
     NoMean,
@@ -35,7 +34,7 @@ def judge(case: Case) -> Finding:
     value, baseline = case.result.value, case.baseline
     assert baseline is not None
     if not math.isfinite(value):
-        return Finding(Status.FAILED, f"the value is {value}")
+        return not_finite(case)
     try:
         sign = direction(case)
         own = own_scores(case)
@@ -107,12 +106,10 @@ def _from_samples(
     differences = [sign * (baseline - score) for score in own.values]
     error = case.stated.error if case.stated is not None else 0.0
     within = all(0 <= value <= 1 for value in (*own.values, baseline))
-    # Otherwise only the last look can judge; it then has the whole level.
-    early = limits.known and not error > 0
-    look = case.look if early else ONLY
-    if not case.look.last and not early:
-        raise Unusable(LATER)
+    look = case.look
     if not look.last:
+        if error > 0 or not judged_early(case, own.answers):
+            raise Unusable(LATER)
         drop = drops.of_bets(differences, limits.drops(baseline, sign))
     elif error > 0:
         drop = _from_estimates(case, own, error, sign, limits)

@@ -10,12 +10,11 @@ from dataclasses import replace
 
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
-from runner.look import ONLY
-from runner.stats import drops, means
+from runner.stats import drops
 from runner.stats.clusters import in_clusters
-from runner.status import Status
 from runner.verdict import perplexity
 from runner.verdict.limits import assumption, require_failable, usable_limits
+from runner.verdict.looked import judged_early, not_finite
 from runner.verdict.rule import LATER, Case, Finding, refused
 from runner.verdict.scores import (
     NoMean,
@@ -24,6 +23,7 @@ from runner.verdict.scores import (
     clustered,
     clusters,
     direction,
+    mean_of_subtasks,
     own_scores,
     scores,
 )
@@ -47,7 +47,7 @@ def judge(case: Case) -> Finding:
     Every sample needs a partner; otherwise a run could pass by dropping questions.
     """
     if not math.isfinite(case.result.value):
-        return Finding(Status.FAILED, f"the value is {case.result.value}")
+        return not_finite(case)
     assert case.pairing is not None
     lonely = unpaired(case.pairing, case.limited)
     if lonely:
@@ -72,13 +72,10 @@ def judge(case: Case) -> Finding:
         for b, a, weight in zip(before.values, after.values, weights, strict=True)
     ]
     repeated, uneven = before.repeated or after.repeated, len(set(weights)) > 1
-    # Without known limits, or with weights that the first questions don't know, only the last look
-    # can judge; it then has the whole level.
-    early = limits.known and not uneven
-    look = case.look if early else ONLY
-    if not case.look.last and not early:
-        return refused(LATER)
+    look = case.look
     if not look.last:
+        if not judged_early(case, before.answers, after.answers):
+            return refused(LATER)
         drop = drops.of_bets(differences, possible)
     elif repeated or uneven:
         # A few samples of large weight decide, for which Student's t and the bootstrap find a drop
@@ -122,16 +119,6 @@ def _weights(case: Case, run: Sequence[Sample]) -> list[float]:
         sizes = Counter(sample.task for sample in case.samples)
         return [len(case.samples) / len(sizes) / sizes[sample.task] for sample in run]
     return [1.0] * len(run)
-
-
-def mean_of_subtasks(samples: Sequence[Sample], metric: str) -> float | None:
-    """Return the plain mean of the subtasks' mean scores; None if a sample has no score."""
-    subtasks: dict[str, list[float]] = {}
-    for sample in samples:
-        if metric not in sample.scores:
-            return None
-        subtasks.setdefault(sample.task, []).append(sample.scores[metric])
-    return means.mean([means.mean(own) for own in subtasks.values()]) if subtasks else None
 
 
 def _weighted(

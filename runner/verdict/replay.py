@@ -25,7 +25,7 @@ from runner.verdict import boundary
 from runner.verdict.cause import likely_cause
 from runner.verdict.paired import unpaired
 from runner.verdict.result import MetricVerdict
-from runner.verdict.rule import Against, Noise
+from runner.verdict.rule import LATER, Against, Noise
 
 # Stands in for the name of a metric.
 METRIC = "replay"
@@ -205,6 +205,9 @@ def _against(found: _Measured, factor: float, look: Look) -> tuple[Status, str, 
         )
     if result.exceeds:
         return Status.FAILED, f"{ratio}; limit {factor:g} × (p = {result.p:.2g})", result
+    if result.within and not look.last:
+        # Rare damage may be missing from the first questions, and no bound can allow for it.
+        return Status.INCONCLUSIVE, f"{ratio}; {LATER}", result
     if result.within:
         return (
             Status.PASSED,
@@ -212,7 +215,9 @@ def _against(found: _Measured, factor: float, look: Look) -> tuple[Status, str, 
             result,
         )
     if result.outliers is not None and result.upper < factor:
-        return Status.INCONCLUSIVE, f"{ratio}, more than noise explains", result
+        more = "more than in an average noise run, but not significant"
+        advice = "use more questions, or more noise runs"
+        return Status.INCONCLUSIVE, f"{ratio}, {more} (p = {result.p:.2g}); {advice}", result
     more = f"; about {result.questions:,} questions would be enough" if result.questions else ""
     return (
         Status.INCONCLUSIVE,

@@ -17,7 +17,7 @@ from runner.status import Status
 from runner.verdict.result import ReferenceUsed
 
 # Why a metric is INCONCLUSIVE before the last look at a run that may stop early.
-LATER = "this metric can only be judged when all questions have been asked"
+LATER = "this can only be judged when all questions have been asked"
 
 
 @dataclass(frozen=True)

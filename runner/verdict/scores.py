@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from runner.config.verdict import NO_FIELD
 from runner.evidence.samples import Sample
+from runner.stats import means
 from runner.verdict.rule import Case
 
 
@@ -100,6 +101,16 @@ def own_scores(case: Case) -> Scores:
             f"({found.value:g})"
         )
     return found
+
+
+def mean_of_subtasks(samples: Sequence[Sample], metric: str) -> float | None:
+    """Return the plain mean of the subtasks' mean scores; None if a sample has no score."""
+    subtasks: dict[str, list[float]] = {}
+    for sample in samples:
+        if metric not in sample.scores:
+            return None
+        subtasks.setdefault(sample.task, []).append(sample.scores[metric])
+    return means.mean([means.mean(own) for own in subtasks.values()]) if subtasks else None
 
 
 def clusters(samples: Sequence[Sample], case: Case) -> tuple[str, ...]:

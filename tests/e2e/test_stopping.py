@@ -35,12 +35,13 @@ def test_a_sound_run_stops_early_and_can_be_continued(run: Run, default_run: Fin
     assert "PASSED (1 of 1 judged metrics passed; canary: 250 of 600 samples (stopped early))" in (
         " ".join(early.printed.split())
     )
-    assert "The other 350 were not asked" in early.report
+    assert "The other 350 were not asked" in " ".join(early.printed.split())
     whole = run(
         "verdict=paired",
         f"verdict.reference={default_run.directory}",
         "tracking.enabled=false",
         f"journal.dir={journal}",
+        f"journal.continues={early.directory}",
     )
     assert whole.status == 0, whole.printed
     feeding = whole.json("outcome.json")["feeding"]
@@ -58,5 +59,6 @@ def test_a_damaged_engine_stops_at_the_first_look(
     (task,) = early.json("outcome.json")["tasks"]
     assert (task["evaluated"], task["look"]) == (50, {"number": 1, "of": 12})
     (judged,) = (each for each in early.json("verdict.json")["metrics"] if each["rule"])
-    assert judged["p_adjusted"] < 1e-6
+    assert judged["test"] == "betting and clustered t" or judged["test"] == "betting"
+    assert judged["p_adjusted"] <= 0.05
     assert "stopped at 50 of 600 questions" in judged["reason"]

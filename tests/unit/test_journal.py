@@ -455,3 +455,36 @@ def test_help_answers_at_once() -> None:
     assert "Exit status" in done.stdout
     assert time.monotonic() - began < 30
     assert not any(name in done.stderr for name in ("msgspec", "PIL", "numpy", "datasets"))
+
+
+def test_the_answers_of_a_stopped_run_are_for_the_run_that_continues_it(
+    tmp_path: Path, warned: list[str]
+) -> None:
+    def start(name: str, **how: Any) -> Journal:
+        return Journal(tmp_path / "engine", tmp_path / name, MIB, warned.append, **how)
+
+    first = start("first", stops=True)
+    record(first, (question("Q1"), answer()))
+    first.close(completed=False)
+    (tmp_path / "first").mkdir()
+    stopped = Verdict(Status.PASSED, "", "", (), 0, stopped=True)
+    write_json(tmp_path / "first" / "verdict.json", stopped)
+    nightly = start("nightly")
+    assert nightly.take(question("Q1"))[1] is None
+    nightly.close(completed=True)
+    continued = start("whole", continues=tmp_path / "first")
+    assert continued.take(question("Q1"))[1] == answer()
+    continued.close(completed=False)  # it was interrupted, so the next attempt has its answers
+    assert start("again", stops=True).take(question("Q1"))[1] == answer()
+
+
+def test_the_next_run_that_may_stop_early_removes_them(tmp_path: Path, warned: list[str]) -> None:
+    first = Journal(tmp_path / "engine", tmp_path / "first", MIB, warned.append, stops=True)
+    record(first, (question("Q1"), answer()))
+    first.close(completed=False)
+    (tmp_path / "first").mkdir()
+    stopped = Verdict(Status.FAILED, "", "", (), 3, stopped=True)
+    write_json(tmp_path / "first" / "verdict.json", stopped)
+    second = Journal(tmp_path / "engine", tmp_path / "second", MIB, warned.append, stops=True)
+    assert second.take(question("Q1"))[1] is None
+    assert not list(tmp_path.glob("engine/*.answers"))

@@ -194,6 +194,19 @@ def test_a_repeated_run_is_like_a_run_with_several_samples(
     assert (pooled.p, pooled.upper, pooled.baseline) == (single.p, single.upper, single.baseline)
 
 
+def test_a_metric_that_one_run_lacks_is_inconclusive(
+    compose: Compose, courier: Courier, tmp_path: Path
+) -> None:
+    both = {"acc": 1.0, "f1": 1.0}
+    a = left(tmp_path / "a", [row(place, scores=both) for place in range(300)])
+    b = left(tmp_path / "b", rows(0, 300))
+    candidate = left(tmp_path / "c", [row(place, scores=both) for place in range(300)])
+    verdict = judged(pooling(compose, [a, b]), courier, candidate)
+    found = {each.metric: each.status for each in verdict.metrics if each.judged}
+    assert found["f1"] is Status.INCONCLUSIVE
+    assert verdict.status is Status.INCONCLUSIVE
+
+
 def test_copies_of_a_run_are_no_further_evidence(
     compose: Compose, courier: Courier, tmp_path: Path
 ) -> None:
@@ -269,15 +282,6 @@ def test_degenerate_answers_are_those_of_all_runs(
     verdict = judged(config, courier, with_loops("many", 13))
     assert verdict.status is Status.INCONCLUSIVE
     assert "13 of 500 answers are degenerate" in verdict.reason
-
-
-def test_a_metric_that_one_run_lacks_is_not_judged(
-    compose: Compose, courier: Courier, tmp_path: Path
-) -> None:
-    both = [row(n, scores={"acc": 1.0, "f1": 1.0}) for n in range(100)]
-    a, b = left(tmp_path / "a", both), left(tmp_path / "b", rows(0))
-    verdict = judged(pooling(compose, [a, b]), courier, left(tmp_path / "c", both))
-    assert only(verdict).metric == "acc"
 
 
 def test_a_perplexity_needs_a_single_run(

@@ -19,12 +19,13 @@ from runner import promote
 from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
+from runner.look import Look
 from runner.outcome import Outcome, State
-from runner.plan import Evaluation, Plan
-from runner.reference import locating
+from runner.plan import Evaluation, JournalPlan, Plan
+from runner.reference import locating, stopped
 from runner.reference.locating import Alias, Located
 from runner.reference.reading import misfits, read
-from runner.rundir import RunDirectory, write_json
+from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import Status
 from runner.tracking.courier import Courier
 from runner.tracking.tracked import TrackedRun
@@ -402,6 +403,35 @@ def test_a_reference_must_have_been_asked_as_much(
     found = read("x", locate(str(files.path), ""))
     evaluation = replace(plan.evaluations[0], limit=ours)
     assert (misfits(found, replace(plan, evaluations=(evaluation,))) == []) is fits
+
+
+def test_a_run_that_stopped_early_is_no_reference(left: Left, plan: Plan) -> None:
+    files = left()
+    outcome: Outcome = read_json(files.outcome, Outcome)
+    task = replace(outcome.tasks[0], look=Look(3, 12), whole=2 * outcome.tasks[0].expected)
+    write_json(files.outcome, replace(outcome, tasks=(task,)))
+    (problem,) = misfits(read("x", locate(str(files.path), "")), plan)
+    assert "verdict.reference=" in problem and "verdict.sequential" in problem
+
+
+def test_only_a_stopped_run_of_the_same_engine_can_be_continued(left: Left, plan: Plan) -> None:
+    files = left()
+    keeping = replace(plan, journal=JournalPlan("/journal", 4.0))
+    write_json(files.plan, keeping)
+    name = str(files.path)
+    verdict: Verdict = read_json(files.verdict, Verdict)
+
+    def said(ours: Plan, directory: str | None = name) -> str:
+        return "".join(stopped.problems(ours, directory))
+
+    assert said(keeping, None) == ""
+    assert "did not stop early" in said(keeping)
+    write_json(files.verdict, replace(verdict, stopped=True))
+    assert said(keeping) == ""
+    assert "has no journal" in said(replace(plan, journal=None))
+    assert "set verdict.sequential=false" in said(replace(keeping, sequential=True))
+    assert "another engine" in said(replace(keeping, engine_fingerprint="other"))
+    assert said(keeping, "/nowhere").startswith("journal.continues=/nowhere: no verdict.json")
 
 
 def test_an_mlflow_run_is_fetched_once_and_read_from_the_cache(

@@ -91,7 +91,7 @@ def test_the_bound_is_below_the_margin_if_the_bet_against_it_wins(worse: int) ->
     flips = [1.0] * worse + [0.0] * (600 - worse)
     drop = drops.of_bets(flips, SCORES)
     won = betting.p_at_most([-each for each in flips], -MARGIN, -1.0, betting.EARLY) < ALPHA / 2
-    assert won == (drop.upper < MARGIN) == (worse < 2)
+    assert won == (drop.upper < MARGIN) == (worse < 4)
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_a_single_failure_among_many_points_is_not_significant(tmp_path: Path) -
     assert 0.01 < failure.p <= ALPHA
     assert failure.p_holm == pytest.approx(12 * failure.p)
     assert headline(sweep) == (
-        "1 of 12 tested points FAILED; none is significant after Holm's correction over 12 points"
+        "1 of 12 tested points FAILED; it is not significant after Holm's correction over 12 points"
     )
     (line,) = failed_lines(sweep)
     assert line == (

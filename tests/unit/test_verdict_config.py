@@ -112,3 +112,13 @@ def test_a_metric_with_larger_scores_has_a_larger_margin(compose: Compose) -> No
     )
     assert settings(config.verdict, "canary", "bleu_max", "none").margin == 2
     assert settings(config.verdict, "canary", "perplexity", "none").margin == 1.5
+
+
+@pytest.mark.parametrize("rule", ["isclose", "numerics"])
+def test_only_tests_can_stop_early(compose: Callable[..., RunConfig], rule: str) -> None:
+    reference = ["verdict.reference=a"] if rule == "numerics" else []
+    with pytest.raises(UserError, match=f"verdict.sequential=true: the rule {rule} can't stop"):
+        compose(f"verdict={rule}", "verdict.sequential=true", *reference)
+    with pytest.raises(UserError, match="chooses the number of questions"):
+        compose("verdict=not_worse", "verdict.sequential=true", "task.limit=20")
+    assert compose("verdict=not_worse", "verdict.sequential=true").verdict.sequential

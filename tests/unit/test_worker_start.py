@@ -129,6 +129,6 @@ worker._build_requests = lambda *_: print("build")
 reporter = SimpleNamespace(stage=lambda _: None, send=lambda _: None)
 run = RunDirectory(Path("x"))
 worker._check(run, worker.Held(""), reporter, {}, True)
-worker._evaluate_all(run, worker.Held(""), reporter, [], {}, {})
+worker._evaluate_all(run, worker.Held(""), reporter, None, [], {}, {})
 """)
     assert done.stdout.split() == ["build", "launch", "build", "start"]

@@ -149,7 +149,7 @@ class ServedVLLM(FedVLLM):
             first_difference=exchanged.first_difference,
             unverified=exchanged.unverified,
             shortened=exchanged.shortened,
-            reasoned=exchanged.reasoned,
+            reasoned=exchanged.reasoned if not self.think_end_token else 0,
             answered_by={" ".join(each): count for each, count in exchanged.served.items()},
             missing=dict(exchanged.missing),
             identity=self._identity,

@@ -128,7 +128,7 @@ def generated(output: Any) -> Answer:
         finish_reason=str(completion.finish_reason),
         text=completion.text,
         # vLLM's own outputs have no such field: only its server takes reasoning out.
-        reasoning=getattr(completion, "reasoning", ""),
+        reasoning=getattr(completion, "reasoning", None) or "",
     )
 
 
