@@ -288,6 +288,16 @@ def test_ranks_add_up_to_the_whole_experts(opened: Any) -> None:
         assert torch.allclose(changed_guesses(opened, run), expected, atol=1e-3)
 
 
+def test_each_rank_has_its_part_of_every_expert(opened: Any) -> None:
+    for ranks, run in zip(RANKS, noise_runs(Fault("", "", change=lambda model: None)), strict=True):
+        model = copy.deepcopy(opened[0])
+        assert run.change is not None
+        run.change(model)
+        parts = [each for name, each in model.named_parameters() if "down_proj" in name]
+        assert len(parts) == ranks * LAYERS
+        assert {tuple(each.shape) for each in parts} == {(EXPERTS, 64, 64 // ranks)}
+
+
 def test_healthy_stacks_round_differently(opened: Any) -> None:
     found = [changed_guesses(opened, each) for each in healthy_stacks()]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(found, 2))
