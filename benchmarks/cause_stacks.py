@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from benchmarks.cause_faults import DECODE, MODEL, known_faults
-from benchmarks.detection_stacks import HEALTHY, replays
+from benchmarks.detection_stacks import replays
+from benchmarks.healthy_stacks import HEALTHY
 from runner.canary import DATASET, WEIGHTS
 from runner.canary.batch import Batch
 from runner.canary.damage import open_weights

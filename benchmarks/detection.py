@@ -9,7 +9,7 @@ A run is a random draw of the canary's 600 questions. It takes five minutes on o
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.canary_faults import inserted
 from benchmarks.detection_rules import Judged, Reference
-from benchmarks.detection_stacks import HEALTHY, RANKS, measured
+from benchmarks.detection_stacks import Stack, measured
+from benchmarks.healthy_stacks import HEALTHY, RANKS
 from runner.status import Status
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -116,9 +117,9 @@ def cell(judged: Judged, rule: str, asked: Sequence[Sequence[int]]) -> Cell:
     return Cell(*(found.count(each) / len(found) for each in (Status.FAILED, Status.PASSED)))
 
 
-def cells() -> Cells:
-    """Measure all stacks and judge all runs."""
-    first, *others = measured()
+def cells(measured: Iterable[Stack]) -> Cells:
+    """Judge all runs. The first stack is the reference; then come its noise runs."""
+    first, *others = measured
     reference = Reference(first, others[: len(RANKS)])
     stacks = [Judged(reference, other) for other in others[len(RANKS) :]]
     asked = {size: draws(size) for size in SIZES}
@@ -130,17 +131,20 @@ def cells() -> Cells:
     }
 
 
+def summary(found: Cells, words: Words) -> str:
+    """The number of questions from which each rule finds each fault, in Markdown."""
+    rows = [
+        [words.stacks.get(name, name), *(_first(found[rule][name], words) for rule in RULES)]
+        for name in found[RULES[0]]
+    ]
+    heads = [words.fault, *(f"`{rule}`" for rule in RULES)]
+    return f"{words.first}\n\n{_table(heads, rows)}"
+
+
 def tables(found: Cells, words: Words) -> str:
     """The summary and a table for each rule, in Markdown."""
     names = list(found[RULES[0]])
-    summary = [
-        [words.stacks.get(name, name), *(_first(found[rule][name], words) for rule in RULES)]
-        for name in names
-    ]
-    parts = [
-        f"{words.first}\n",
-        _table([words.fault, *(f"`{rule}`" for rule in RULES)], summary),
-    ]
+    parts = [summary(found, words)]
     for rule in RULES:
         rows = [
             [words.stacks.get(name, name), *map(str, found[rule][name].values())] for name in names
@@ -174,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    found = cells()
+    found = cells(measured())
     if not given.write:
         print(tables(found, ENGLISH), end="")
         return

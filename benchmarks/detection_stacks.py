@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from benchmarks.healthy_stacks import healthy_stacks
 from runner.canary.damage import Bench, suffer
 from runner.canary.damaged import write_damaged
 from runner.canary.fault import Fault
@@ -25,11 +25,6 @@ from runner.canary.shifts import TOP
 from runner.evidence.samples import Sample
 
 METRIC = "exact_match"
-REFERENCE = "none (bf16 weights, fp32 arithmetic)"
-ROUNDED = "bf16 arithmetic"
-# Numbers of ranks whose partial sums are added, as with tensor parallelism: three noise runs.
-RANKS = (1, 2, 4)
-HEALTHY = "bf16 arithmetic, another attention kernel"
 # Each changes the prompt's text, which is part of a sample's identity.
 PROMPTS = ("question cut to its last 100 characters",)
 FAULTS = (
@@ -65,54 +60,8 @@ def measured(names: tuple[str, ...] = FAULTS) -> Iterator[Stack]:
     torch.set_num_threads(1)
     bench = Bench()
     faults = {fault.name: fault for fault in all_faults()}
-    bfloat16 = faults[ROUNDED]
-    yield _measured(bench, faults[REFERENCE])
-    for ranks in RANKS:
-        name = f"{ROUNDED}, tp={ranks}"
-        yield _measured(bench, replace(bfloat16, name=name, change=_parallel(bfloat16, ranks)))
-    yield _measured(bench, replace(bfloat16, name=HEALTHY, change=_other_kernel(bfloat16)))
-    for name in names:
-        yield _measured(bench, faults[name])
-
-
-class _Split(torch.nn.Module):
-    """A linear layer whose input is split among ranks, which round their partial sums."""
-
-    def __init__(self, whole: torch.nn.Linear, ranks: int) -> None:
-        super().__init__()
-        self.whole, self.ranks = whole, ranks
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        parts = zip(
-            states.chunk(self.ranks, -1), self.whole.weight.chunk(self.ranks, 1), strict=True
-        )
-        total = sum((own @ weight.T for own, weight in parts), torch.zeros((), dtype=states.dtype))
-        return total if self.whole.bias is None else total + self.whole.bias
-
-
-def _parallel(bfloat16: Fault, ranks: int) -> Any:
-    """The layers after which tensor parallelism adds up the ranks' results."""
-
-    def change(model: Any) -> None:
-        assert bfloat16.change is not None
-        bfloat16.change(model)
-        for module in list(model.modules()) if ranks > 1 else ():
-            for name in ("o_proj", "down_proj"):
-                if isinstance(getattr(module, name, None), torch.nn.Linear):
-                    setattr(module, name, _Split(getattr(module, name), ranks))
-
-    return change
-
-
-def _other_kernel(bfloat16: Fault) -> Any:
-    """Attention of the language model in plain matrix products, not in one kernel."""
-
-    def change(model: Any) -> None:
-        assert bfloat16.change is not None
-        bfloat16.change(model)
-        model.set_attn_implementation("eager")
-
-    return change
+    for fault in (*healthy_stacks(), *(faults[name] for name in names)):
+        yield _measured(bench, fault)
 
 
 def _measured(bench: Bench, fault: Fault) -> Stack:

@@ -17,6 +17,7 @@ QUESTIONS = {
     "arc_easy": 2376,
     "boolq": 3270,
     "canary": 600,
+    "canary_moe": 600,
     "ceval-valid": 1346,
     "ceval-valid_accountant": 49,
     "cmmlu": 11582,

@@ -19,7 +19,8 @@ class Checkpoint:
     """What is read from a model directory; a fault edits it in place.
 
     tensors: model.safetensors, by name
-    config, preprocessor: config.json and preprocessor_config.json
+    config: config.json
+    preprocessor: preprocessor_config.json; empty if there is none
     template: chat_template.jinja
     """
 
@@ -31,10 +32,11 @@ class Checkpoint:
     @classmethod
     def read(cls, directory: Path) -> "Checkpoint":
         """Read a model directory. Raises OSError if a file is missing."""
+        preprocessor = directory / _PREPROCESSOR
         return cls(
             load_file(directory / _TENSORS),
             json.loads((directory / _CONFIG).read_text()),
-            json.loads((directory / _PREPROCESSOR).read_text()),
+            json.loads(preprocessor.read_text()) if preprocessor.exists() else {},
             (directory / _TEMPLATE).read_text(),
         )
 

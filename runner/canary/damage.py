@@ -23,7 +23,7 @@ from runner.canary.fault import Fault
 from runner.canary.faults import all_faults
 from runner.canary.library import Qwen2_5_VLForConditionalGeneration
 from runner.canary.loaded import Loaded
-from runner.canary.questions import KINDS, Question
+from runner.canary.questions import Question
 from runner.canary.score import CHUNK, Forced, Scored, force, reply
 from runner.canary.shifts import Shift, shift
 
@@ -112,14 +112,15 @@ class Bench:
 
 def accuracies(damages: Sequence[Damage]) -> str:
     """The table of accuracies and answers in Markdown."""
+    kinds = dict.fromkeys(damages[0].scored.kinds)
     rows = []
     for damage in damages:
         accuracy, answers = damage.scored.accuracy(), damage.answers
-        cells = [f"{accuracy['all']:.3f}", *(f"{accuracy[kind]:.2f}" for kind in KINDS)]
+        cells = [f"{accuracy['all']:.3f}", *(f"{accuracy[kind]:.2f}" for kind in kinds)]
         spread = [answers.median(), answers.quantile(0.99), answers.max()]
         cells += [f"{100 * damage.flips:.1f} %", *(f"{value.item():.2g}" for value in spread)]
         rows.append([damage.fault.name, *cells])
-    return _table(["fault", "all", *KINDS, "changed", "median", "p99", "max"], rows)
+    return _table(["fault", "all", *kinds, "changed", "median", "p99", "max"], rows)
 
 
 def statistics(damages: Sequence[Damage], noise: Shift) -> str:

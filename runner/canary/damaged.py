@@ -1,16 +1,19 @@
 """Writes a damaged copy of the canary: ``python -m runner.canary.damaged FAULT DIR``.
 
 Evaluate the copy to see whether your gate detects the fault:
-``python -m runner model=canary_vl model.pretrained=DIR``. ``--help`` lists the faults.
+``python -m runner model=canary_vl model.pretrained=DIR``. ``--help`` lists the faults, and which
+of the two models each belongs to.
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
-from runner.canary import WEIGHTS
+from runner.canary import WEIGHTS, moe
 from runner.canary.checkpoint import Checkpoint
 from runner.canary.fault import Fault
 from runner.canary.faults import file_faults
+from runner.canary.moe.faults import moe_faults
 
 
 def write_damaged(fault: Fault, out: Path, source: Path = WEIGHTS) -> None:
@@ -25,23 +28,30 @@ def write_damaged(fault: Fault, out: Path, source: Path = WEIGHTS) -> None:
     checkpoint.write(source, out)
 
 
+def _listed(model: str, faults: Iterable[Fault]) -> str:
+    lines = "\n".join(f"  {fault.key}\n      {fault.reality}" for fault in faults)
+    return f"faults of {model}:\n{lines}"
+
+
 def main() -> None:
     """Run the command line."""
-    faults = file_faults()
-    listed = "\n".join(f"  {key}\n      {fault.reality}" for key, fault in faults.items())
+    vision, experts = file_faults().values(), moe_faults()
     parser = argparse.ArgumentParser(
         prog="python -m runner.canary.damaged",
         description=__doc__.partition("\n")[0],
-        epilog=f"faults:\n{listed}",
+        epilog=f"{_listed('canary_vl', vision)}\n\n{_listed('canary_moe', experts)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("fault", metavar="FAULT", help="one of the faults below")
     parser.add_argument("out", metavar="DIR", type=Path, help="a new directory for the copy")
     given = parser.parse_args()
-    if given.fault not in faults:
+    sources = {each.key: (each, WEIGHTS) for each in vision}
+    sources |= {each.key: (each, moe.WEIGHTS) for each in experts}
+    if given.fault not in sources:
         parser.error(f"FAULT: there is no fault {given.fault!r}. List them with --help.")
+    fault, weights = sources[given.fault]
     try:
-        write_damaged(faults[given.fault], given.out)
+        write_damaged(fault, given.out, weights)
     except FileExistsError:
         parser.error(f"DIR: {given.out} exists. Choose a new directory or remove it.")
 

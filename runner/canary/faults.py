@@ -77,12 +77,19 @@ def _second_image_twice(question: Question) -> Question:
     return replace(question, scenes=question.scenes[-1:] * len(question.scenes))
 
 
-def all_faults() -> list[Fault]:
-    """All faults: first the reference and bfloat16 arithmetic, which are not faults."""
-    cache = "An image cache or a batch mixes up images."
+def arithmetic() -> list[Fault]:
+    """The reference and bfloat16 arithmetic, which are not faults."""
     return [
         Fault("none (bf16 weights, fp32 arithmetic)", "The reference."),
         Fault("bf16 arithmetic", "Ordinary rounding of a healthy stack.", change=_bfloat16),
+    ]
+
+
+def all_faults() -> list[Fault]:
+    """All faults, after the reference and bfloat16 arithmetic."""
+    cache = "An image cache or a batch mixes up images."
+    return [
+        *arithmetic(),
         *weight_faults(),
         *setting_faults(),
         Fault(

@@ -1,4 +1,4 @@
-"""Imports transformers' Qwen2.5-VL even if the installed torchvision is of another build.
+"""Imports transformers' models even if the installed torchvision is of another build.
 
 Everything in this package takes these classes from here. The workaround must run before the
 import and has no effect where it is not needed.
@@ -12,6 +12,18 @@ from transformers import (  # noqa: E402
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
+from transformers.models.qwen3_moe.modeling_qwen3_moe import (  # noqa: E402
+    load_balancing_loss_func,
 )
 
-__all__ = ["Qwen2_5_VLConfig", "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLProcessor"]
+__all__ = [
+    "Qwen2_5_VLConfig",
+    "Qwen2_5_VLForConditionalGeneration",
+    "Qwen2_5_VLProcessor",
+    "Qwen3MoeConfig",
+    "Qwen3MoeForCausalLM",
+    "load_balancing_loss_func",
+]

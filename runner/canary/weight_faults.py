@@ -1,7 +1,7 @@
 """Faults in the weights: rounding, missing parts and parts in the wrong place."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -26,36 +26,37 @@ def _mlp(layer: int) -> str:
     return f"model.layers.{layer}.mlp.down_proj.weight"
 
 
-def _matrices(checkpoint: Checkpoint) -> Iterator[str]:
-    """The names of all weights that a quantiser would change; the embedding is left out."""
-    for name, tensor in checkpoint.tensors.items():
-        if tensor.ndim > 1 and name != _EMBEDDING:
-            yield name
+def _quantised(name: str) -> bool:
+    """Whether a quantiser would change a matrix; the embedding is left out."""
+    return name != _EMBEDDING
 
 
-def _rounded(function: Callable[[Tensor], Tensor]) -> Edit:
-    """Apply ``function`` to each weight in the shape (rows, columns).
+def _rounded(
+    function: Callable[[Tensor], Tensor], chosen: Callable[[str], bool] = _quantised
+) -> Edit:
+    """Apply ``function`` to each chosen weight in the shape (rows, columns).
 
     The results are stored in float32: bfloat16 would round them again, by as much as 8 bits do.
     """
 
     def edit(checkpoint: Checkpoint) -> None:
-        for name in _matrices(checkpoint):
-            tensor = checkpoint.tensors[name].float()
-            checkpoint.tensors[name] = function(tensor.flatten(1)).view_as(tensor)
+        for name, stored in checkpoint.tensors.items():
+            if stored.ndim > 1 and chosen(name):
+                tensor = stored.float()
+                checkpoint.tensors[name] = function(tensor.flatten(1)).view_as(tensor)
 
     return edit
 
 
-def _integers(bits: int) -> Edit:
-    """Round each output row to symmetric integers."""
+def integers(bits: int, chosen: Callable[[str], bool] = _quantised) -> Edit:
+    """Round each output row of the weights with a ``chosen`` name to symmetric integers."""
     largest = 2 ** (bits - 1) - 1
 
     def function(rows: Tensor) -> Tensor:
         scale = rows.abs().amax(1, keepdim=True) / largest
         return (rows / scale).round() * scale
 
-    return _rounded(function)
+    return _rounded(function, chosen)
 
 
 def _fp8_tensor(rows: Tensor) -> Tensor:
@@ -148,7 +149,7 @@ def weight_faults() -> list[Fault]:
         ),
     ]
     faults += [
-        Fault(f"int{bits} weights (per row)", per_row.format(bits), _integers(bits))
+        Fault(f"int{bits} weights (per row)", per_row.format(bits), integers(bits))
         for bits in (8, 6, 5, 4, 3)
     ]
     sizes = {

@@ -17,6 +17,7 @@ import yaml
 from omegaconf import MISSING
 
 from runner import canary
+from runner.canary import moe
 from runner.config import loading
 from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
@@ -27,7 +28,7 @@ from runner.platforms.base import Device
 from runner.preflight import ascend, layout
 
 MODELS = Path(__file__).parent / "models"
-CANARY = Path(canary.__file__).parent / "weights"
+CANARIES = {"canary_vl": canary.WEIGHTS, "canary_moe": moe.WEIGHTS}
 SERIES = ("A2", "A3", "310P")
 CHIPS = {"A2": ("Ascend 910B4", 64), "A3": ("Ascend910", 64), "310P": ("Ascend 310P3", 44)}
 NIGHTLY = re.compile(r"tests/e2e/(nightly|weekly)/")
@@ -85,7 +86,7 @@ class Case:
 
     @functools.cached_property
     def weights(self) -> Weights:
-        directory = CANARY if self.model == "canary_vl" else MODELS / self.model
+        directory = CANARIES.get(self.model, MODELS / self.model)
         return Weights(directory, json.loads((directory / "config.json").read_text()), "")
 
     @functools.cached_property
@@ -131,7 +132,7 @@ class Case:
 
 
 def models() -> list[str]:
-    """All that conf/model has from the lm-eval test, and the canary."""
+    """All that conf/model has from the lm-eval test, and the canaries."""
     return sorted(name for name, model in _shipped().items() if not _is_nightly(model))
 
 

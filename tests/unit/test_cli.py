@@ -120,7 +120,7 @@ def test_help_lists_every_choice_and_the_exit_statuses(
 ) -> None:
     text, _, _ = help_page
     for said in (
-        "model: any, canary_vl, deepseek_r1_0528_w8a8, ",
+        "model: any, canary_moe, canary_vl, deepseek_r1_0528_w8a8, ",
         "tracking: mlflow, off",
         "gpu_memory_utilization",
         "--multirun",

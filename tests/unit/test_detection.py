@@ -27,15 +27,14 @@ from benchmarks.detection import (  # noqa: E402
 from benchmarks.detection_rules import Judged, Reference  # noqa: E402
 from benchmarks.detection_stacks import (  # noqa: E402
     FAULTS,
-    HEALTHY,
     METRIC,
     PROMPTS,
-    RANKS,
     Stack,
     measured,
     replays,
     stack_of,
 )
+from benchmarks.healthy_stacks import HEALTHY, RANKS  # noqa: E402
 from runner.canary.score import Forced  # noqa: E402
 from runner.config.verdict import ReplayConfig, VerdictConfig  # noqa: E402
 from runner.evidence.pairing import pair  # noqa: E402
