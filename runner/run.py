@@ -195,8 +195,7 @@ def perform(
         outcome = replace(outcome, reason=secrecy.blotted(outcome.reason))
         verdict = _judged(checked, outcome, files)
         write_json(files.verdict, verdict)
-        if not verdict.stopped:  # else the answers are needed to continue it
-            engine.recorded()
+        engine.recorded(verdict.stopped)
         tail = supervisor.log_tail(files.engine_log) if outcome.state is State.ERROR else ""
         write_atomic(
             files.report,
@@ -260,16 +259,14 @@ def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
 def _certain(checked: Checked, files: RunDirectory, look: Looked) -> bool:
     """Whether the verdict on the task is certain after this look at it.
 
-    If not, the outcome on disk loses the task: it is not finished.
+    The task is not finished yet, so it does not stay in the outcome on disk.
     """
     outcome: Outcome = read_json(files.outcome, Outcome)
     rule, evaluations = checked.config.verdict, checked.plan.evaluations
     samples = read_samples(files.samples)
-    certain = early.certain(look.task, outcome, evaluations, rule, samples, _against(checked))
-    if not certain:
-        finished = tuple(each for each in outcome.tasks if each.task != look.task)
-        write_json(files.outcome, replace(outcome, tasks=finished))
-    return certain
+    finished = tuple(each for each in outcome.tasks if each.task != look.task)
+    write_json(files.outcome, replace(outcome, tasks=finished))
+    return early.certain(look.task, outcome, evaluations, rule, samples, _against(checked))
 
 
 def _against(checked: Checked) -> Against | None:

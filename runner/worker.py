@@ -72,11 +72,11 @@ class Held:
     # Seconds spent before the first run arrived; they count towards that run.
     early: dict[str, float] = field(default_factory=dict)
 
-    def close_journal(self, completed: bool) -> None:
+    def close_journal(self, completed: bool, stopped: bool = False) -> None:
         """Close the run's journal, if there is one."""
         journal, self.journal = self.journal, None
         if journal is not None:
-            journal.close(completed=completed)
+            journal.close(completed=completed, stopped=stopped)
 
 
 def main() -> None:
@@ -92,7 +92,8 @@ def main() -> None:
     while True:
         command = commands.get()
         # Until the supervisor confirms that the run is recorded, a retry needs its answers.
-        held.close_journal(completed=isinstance(command, Recorded))
+        recorded = isinstance(command, Recorded)
+        held.close_journal(recorded, stopped=isinstance(command, Recorded) and command.stopped)
         match command:
             case Import(runtime):
                 reporter.stage(Stage.IMPORTING_LIBRARIES)
@@ -250,7 +251,9 @@ def _evaluate_all(
         def certain(outcome: TaskOutcome, task_rows: list[Any]) -> bool:
             write(sample_table(task_rows))
             found = (*finished, outcome)
-            write_json(run.outcome, Outcome(State.ERROR, "unfinished", found, engine))
+            served = lm.served()  # it may say why the verdict is doubtful
+            unfinished = Outcome(State.ERROR, "unfinished", found, engine, served=served)
+            write_json(run.outcome, unfinished)
             look, whole = outcome.look, outcome.whole or 0
             reporter.send(Looked(outcome.task, look.number, look.of, outcome.evaluated, whole))
             decision = commands.get()

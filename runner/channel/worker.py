@@ -243,7 +243,12 @@ class Decision(Message):
 
 @dataclass(frozen=True)
 class Recorded(Message):
-    """The verdict of the last run is on disk, so its answers need not be kept."""
+    """The verdict of the last run is on disk, so its answers need not be kept for a retry.
+
+    Those of a run that `stopped` early stay, for the run that continues it.
+    """
+
+    stopped: bool = False
 
 
 @dataclass(frozen=True)

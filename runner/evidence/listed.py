@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+# Smaller probabilities of all unlisted tokens together count as this one: they are differences of
+# numbers close to 1, which rounding decides.
+REST = 1e-3
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -69,14 +73,31 @@ def logits(known: Listed) -> float:
 
     The variance of the differences of log-probabilities is that of the logits: the normalising
     constant of the softmax cancels. Unlike the divergence, it hardly depends on how certain the
-    model is, so the noise of all questions is similar.
+    model is, so the noise of all questions is similar. All tokens that the first engine doesn't
+    list count as one more, with their total probability: a token outside the list that takes all of
+    it moves every listed token alike. Infinite if a log-probability is not a number.
     """
     import numpy as np
 
-    finite = np.isfinite(known.one) & (known.partner < np.inf)
-    count = np.maximum(finite.sum(axis=1), 1)
+    if np.isnan(known.one).any() or np.isnan(known.partner).any():
+        return float("inf")
+    absent = np.isneginf(known.one)  # the first engine lists fewer tokens here
+    one, partner = (
+        np.concatenate([each, _rest(np.where(absent, -np.inf, each))], axis=1)
+        for each in (known.one, known.partner)
+    )
+    finite = np.isfinite(one) & (partner < np.inf)
+    count = finite.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        moved = np.where(finite, known.partner - known.one, 0.0)
+        moved = np.where(finite, partner - one, 0.0)
         center = moved.sum(axis=1) / count
         squares = np.where(finite, (moved - center[:, None]) ** 2, 0.0)
     return float((squares.sum(axis=1) / count).mean())
+
+
+def _rest(listed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of the probability of all other tokens, in a column; at least that of REST."""
+    import numpy as np
+
+    total = np.where(listed < np.inf, np.exp(np.minimum(listed, 0.0)), 0.0).sum(axis=1)
+    return np.log(np.clip(1 - total, REST, 1.0))[:, None]

@@ -143,18 +143,17 @@ def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | 
     if len(first.choice_logprobs) != len(second.choice_logprobs) or not comparable(first, second):
         return None
     one, other = (np.asarray(each.choice_logprobs) for each in (first, second))
-    divergence, moved, flips = None, None, 0
+    divergence, flips = None, 0
     if len(one) > 1 and np.isfinite(one).all() and np.isfinite(other).all():
         before, after = log_softmax(one), log_softmax(other)
         divergence = float((np.exp(before) * (before - after)).sum())
-        moved = float((after - before).var())
         best, now = int(one.argmax()), int(other.argmax())
         leads = one[best] - one[now], other[now] - other[best]
         flips = int(best != now and min(leads) >= near_tie)
     if summed(first, second):
-        return replace(_difference(one, other, divergence, moved, flips), summed=True)
+        return replace(_difference(one, other, divergence, None, flips), summed=True)
     tokens = np.asarray(choice_tokens(first, second))
-    return _difference(one / tokens, other / tokens, divergence, moved, flips)
+    return _difference(one / tokens, other / tokens, divergence, None, flips)
 
 
 def _difference(

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from pydantic import TypeAdapter
 
 from runner.digest import last_changes
+from runner.errors import UserError
 from runner.inputs.paths import local_paths
 from runner.journal.attempts import (
     CORRUPT,
@@ -92,7 +93,8 @@ class Journal:
         """
         self._continues, self._stops = continues, stops
         self._directory = directory
-        self._claim = line(json.dumps({"run": str(run.resolve())}).encode())
+        self._run = str(run.resolve())
+        self._claim = self._claimed({"continues": str(continues)} if continues else {})
         self._warn = warn
         self._taken: list[_Taken] = []
         self._used: set[Key] = set()
@@ -109,6 +111,11 @@ class Journal:
             self._room -= sum(each.size for each in attempts(directory.parent))
         except OSError as error:
             self._give_up(str(error))
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there are answers of an earlier attempt."""
+        return bool(self._taken)
 
     def take(self, question: Asked) -> tuple[Hashable, Answer | None]:
         """The question's key, and the answer that an unfinished attempt got for it, if any.
@@ -151,16 +158,28 @@ class Journal:
         except OSError as error:
             self._give_up(str(error))
 
-    def close(self, completed: bool) -> None:
-        """Close all files. If the run completed, remove the answers that it used or wrote."""
+    def close(self, completed: bool, stopped: bool = False) -> None:
+        """Close all files. If the run completed, remove the answers that it used or wrote.
+
+        If it `stopped` early, they stay, marked as those of a stopped run.
+        """
         self._open = False
+        if completed and stopped:
+            descriptors = [each.descriptor for each in self._taken]
+            for descriptor in [*descriptors, *([self._own[1]] if self._own is not None else [])]:
+                with suppress(OSError):  # then the run's verdict still tells
+                    os.lseek(descriptor, 0, os.SEEK_END)
+                    os.write(descriptor, self._claimed({"stopped": True}))
+            completed = False
         if self._own is not None:
             file, descriptor = self._own
             if completed:
                 file.unlink(missing_ok=True)
             os.close(descriptor)
         for taken in self._taken:
-            if completed:
+            if completed and self._continues is not None:
+                taken.file.unlink(missing_ok=True)  # no other run may use what is left
+            elif completed:
                 _drop(taken, self._used)
             os.close(taken.descriptor)
         self._own, self._taken = None, []
@@ -172,26 +191,28 @@ class Journal:
         if descriptor is None:
             return
         places: dict[Key, tuple[int, int]] = {}
-        run, end = "", 0
+        claim, end = _Claim(), 0
         try:
             with os.fdopen(os.dup(descriptor), "rb") as stream:
                 for offset, content in records(stream):
                     end = offset + len(content) + 1
                     record = json.loads(content)
                     if isinstance(record, dict):
-                        run = str(record.get("run"))
+                        claim = _CLAIMS.validate_python(record)
                     else:
                         places[_record(record)[0]] = (offset, len(content))
-            ended = _result(run)
-            if ended is not None and ended.stopped and Path(run) != self._continues:
-                if self._stops:
-                    file.unlink(missing_ok=True)
-                os.close(descriptor)
-                return
-            if not places or (ended is not None and not ended.stopped):
+            ended = _result(claim.run)
+            stopped = claim.stopped or (ended is not None and ended.stopped)
+            if not places or (ended is not None and not stopped):
                 # A worker that was killed after its last answer could not remove
                 # the file.
                 file.unlink(missing_ok=True)
+                os.close(descriptor)
+                return
+            of_stopped = claim.continues or (claim.run if stopped else "")
+            if of_stopped and Path(of_stopped) != self._continues:
+                if self._stops:
+                    file.unlink(missing_ok=True)
                 os.close(descriptor)
                 return
             os.ftruncate(descriptor, end)
@@ -204,6 +225,9 @@ class Journal:
             self._warn(f"journal: {file} is not used ({error}); renamed to {aside.name}")
             return
         self._taken.append(_Taken(file, descriptor, places))
+
+    def _claimed(self, more: dict[str, Any]) -> bytes:
+        return line(json.dumps({"run": self._run, **more}).encode())
 
     def _write(self, content: bytes) -> None:
         assert self._own is not None
@@ -232,10 +256,18 @@ def open_journal(plan: Plan, where: JournalPlan, run: Path, warn: Callable[[str]
     files = [Path(path).expanduser() for path in local_paths(plan.engine_args)]
     changed = last_changes(*files)[:8]
     directory = Path(f"{where.directory}-{changed}" if changed else where.directory)
-    continues = Path(where.continues) if where.continues else None
-    return Journal(
+    continues = Path(where.continues).resolve() if where.continues else None
+    journal = Journal(
         directory, run, where.max_gib * 2**30, warn, continues=continues, stops=plan.sequential
     )
+    if continues is not None and not journal.resumes:
+        journal.close(completed=False)
+        raise UserError(
+            f"journal.continues={where.continues}: none of that run's answers are left: it was "
+            "continued before, or a later run with verdict.sequential=true removed them; remove "
+            "the key to ask all questions"
+        )
+    return journal
 
 
 def identity(question: Asked) -> str:
@@ -248,6 +280,18 @@ def identity(question: Asked) -> str:
         asked = [prompt["prompt"], [[kind, _contents(shown[kind])] for kind in sorted(shown)]]
     content = json.dumps([question.kind, asked, question.settings], separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """The run that last used a file. It `stopped` early, or `continues` the stopped run there."""
+
+    run: str = ""
+    continues: str = ""
+    stopped: bool = False
+
+
+_CLAIMS = TypeAdapter(_Claim)
 
 
 @dataclass(frozen=True)

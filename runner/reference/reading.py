@@ -187,7 +187,7 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
         f"{task.task} (verdict.sequential); choose a complete run, or ask its other questions with "
         "verdict.sequential=false and journal.continues, and use that run"
         for task in reference.outcome.tasks
-        if not task.look.last
+        if not task.look.last and task.task in {each.task for each in plan.evaluations}
     ]
     differ = requests.of_plan(reference.settings, plan, *SIDES)
     return [*found, *(f"{name}: {line}" for line in differ)]

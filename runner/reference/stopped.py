@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from runner.plan import Plan
@@ -39,4 +40,12 @@ def problems(plan: Plan, continues: str | None) -> list[str]:
             f"{name}: the run used another engine (fingerprint {theirs.engine_fingerprint}, here "
             f"{plan.engine_fingerprint}); use the same settings, or remove the key"
         ]
+    if _asked(theirs) != _asked(plan):
+        return [f"{name}: the run asked other questions, or in another way; repeat its command"]
     return []
+
+
+def _asked(plan: Plan) -> tuple[object, ...]:
+    """What a plan asks, without the values that answers are compared with."""
+    evaluations = [replace(each, baselines={}, origins={}) for each in plan.evaluations]
+    return evaluations, plan.system_instruction, plan.seed

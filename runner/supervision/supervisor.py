@@ -104,10 +104,13 @@ class Supervisor:
             self.stop()
         return _ended(run, outcome.state, outcome.reason, retries) if retries else outcome
 
-    def recorded(self) -> None:
-        """Record that the verdict is on disk; a retry no longer needs the run's answers."""
+    def recorded(self, stopped: bool = False) -> None:
+        """Record that the verdict is on disk; a retry no longer needs the run's answers.
+
+        Those of a run that `stopped` early stay, for the run that continues it.
+        """
         if self._worker is not None:
-            self._worker.recorded()
+            self._worker.recorded(stopped)
 
     def stop(self) -> None:
         """End the worker, if there is one; an interruption waits for it."""

@@ -149,9 +149,9 @@ class Worker:
                 return broken
         return self._died()
 
-    def recorded(self) -> None:
+    def recorded(self, stopped: bool) -> None:
         """Tell the worker that the verdict of the last completed run is on disk."""
-        self._commands.send(Recorded())
+        self._commands.send(Recorded(stopped))
 
     def stop(self) -> None:
         """Stop the worker and its process group; remove its shared memory and scratch files."""

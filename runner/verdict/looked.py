@@ -6,22 +6,25 @@ import math
 from collections.abc import Sequence
 
 from runner.config.metric_limits import LIMITS
+from runner.stats.limits import Limits
 from runner.status import Status
 from runner.verdict.rule import LATER, Case, Finding, refused
 from runner.verdict.scores import mean_of_subtasks
 
 
-def judged_early(case: Case, *sides: Sequence[Sequence[float]]) -> bool:
+def judged_early(case: Case, limits: Limits, *sides: Sequence[Sequence[float]]) -> bool:
     """Return whether the metric can be judged before the last look.
 
-    `sides` have the scores of each question's answers, for this run and the reference run. The
-    possible range of scores must be known: they are all 0 or 1, or the metric is in LIMITS. The
+    `limits` are those of the scores, and `sides` have the scores of each question's answers, for
+    this run and the reference run. The limits must be known, and not just because the first scores
+    are within 0 and 1: all are 0 or 1, or the metric is in LIMITS. The
     value must be the mean over questions. If it is the mean of the subtasks' means as well, the
     group may be defined by them, which weighs the questions of small subtasks more.
     """
     metric = case.result.metric
-    known = metric in LIMITS or all(
-        score in (0, 1) for answers in sides for own in answers for score in own
+    known = limits.known and (
+        metric in LIMITS
+        or all(score in (0, 1) for answers in sides for own in answers for score in own)
     )
     if len({sample.task for sample in case.samples}) == 1:
         return known

@@ -108,7 +108,7 @@ def _from_samples(
     within = all(0 <= value <= 1 for value in (*own.values, baseline))
     look = case.look
     if not look.last:
-        if error > 0 or not judged_early(case, own.answers):
+        if error > 0 or not judged_early(case, limits, own.answers):
             raise Unusable(LATER)
         drop = drops.of_bets(differences, limits.drops(baseline, sign))
     elif error > 0:

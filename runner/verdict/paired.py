@@ -74,7 +74,7 @@ def judge(case: Case) -> Finding:
     repeated, uneven = before.repeated or after.repeated, len(set(weights)) > 1
     look = case.look
     if not look.last:
-        if not judged_early(case, before.answers, after.answers):
+        if not judged_early(case, limits, before.answers, after.answers):
             return refused(LATER)
         drop = drops.of_bets(differences, possible)
     elif repeated or uneven:

@@ -169,16 +169,24 @@ def _measured(
         elif not each.finite:
             unused[name] = "has log-probabilities that are infinite or not a number"
     replays = {name: each for name, each in replays.items() if name not in unused}
-    if len(replays) < 2:
-        base, measured = "the reference run", from_reference
-    else:
+    base, measured = "the reference run", from_reference
+    # What can't be compared with the reference run is not comparable, whatever the base is.
+    whole = bool(from_reference.by_question) and not from_reference.left_out
+    if len(replays) > 1 and whole:
         base = min(replays, key=lambda name: replays[name].mean("squared"))
         samples = {each.name: each.samples for each in noise}
         measured = compared(samples[base], own)
         replays = {n: compared(samples[base], samples[n]) for n in replays if n != base}
-    # A sum over tokens is no noise for a difference per token.
-    for name in [name for name, each in replays.items() if each.summed != measured.summed]:
-        unused[name] = "has no number of tokens for its choices, because its version recorded none"
+    for name, each in list(replays.items()):
+        if each.summed != measured.summed:  # a sum is no noise for a difference per token
+            why = "has no number of tokens for its choices, because its version recorded none"
+        elif not measured.by_question.keys() <= each.by_question.keys():
+            why = f"can't be compared with {base} in all of these questions"
+        elif not each.finite:
+            why = "has log-probabilities that are infinite or not a number"
+        else:
+            continue
+        unused[name] = why
         del replays[name]
     return _Measured(base, measured, replays, unused)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from runner.errors import UserError
 from runner.journal.__main__ import main
 from runner.journal.attempts import FIRST_LINE, CorruptError, attempts, line, records
 from runner.lm.answer import Answer
-from runner.lm.journal import Journal
+from runner.lm.journal import Journal, open_journal
+from runner.plan import JournalPlan, Plan
 from runner.rundir import write_json
 from runner.runtimes.vllm.engine import Question
 from runner.status import Status
@@ -206,7 +209,8 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from tests.unit.test_journal import answer, question
-from runner.lm.journal import Journal
+from runner.lm.journal import Journal, open_journal
+from runner.plan import JournalPlan, Plan
 from runner.rundir import write_json
 from runner.verdict import Verdict
 from runner.status import Status
@@ -457,34 +461,67 @@ def test_help_answers_at_once() -> None:
     assert not any(name in done.stderr for name in ("msgspec", "PIL", "numpy", "datasets"))
 
 
-def test_the_answers_of_a_stopped_run_are_for_the_run_that_continues_it(
-    tmp_path: Path, warned: list[str]
-) -> None:
+def stopping(tmp_path: Path, warned: list[str]) -> Callable[..., Journal]:
     def start(name: str, **how: Any) -> Journal:
         return Journal(tmp_path / "engine", tmp_path / name, MIB, warned.append, **how)
 
+    return start
+
+
+@pytest.mark.parametrize("verdict", [True, False])
+def test_the_answers_of_a_stopped_run_are_for_the_run_that_continues_it(
+    tmp_path: Path, warned: list[str], verdict: bool
+) -> None:
+    """Without its verdict, as if its directory had been removed: the journal knows."""
+    start = stopping(tmp_path, warned)
     first = start("first", stops=True)
-    record(first, (question("Q1"), answer()))
-    first.close(completed=False)
-    (tmp_path / "first").mkdir()
-    stopped = Verdict(Status.PASSED, "", "", (), 0, stopped=True)
-    write_json(tmp_path / "first" / "verdict.json", stopped)
+    record(first, (question("Q1"), answer()), (question("Q2"), answer()))
+    first.close(completed=not verdict, stopped=True)
+    if verdict:  # it was killed before the journal knew
+        (tmp_path / "first").mkdir()
+        stopped = Verdict(Status.PASSED, "", "", (), 0, stopped=True)
+        write_json(tmp_path / "first" / "verdict.json", stopped)
     nightly = start("nightly")
     assert nightly.take(question("Q1"))[1] is None
     nightly.close(completed=True)
     continued = start("whole", continues=tmp_path / "first")
     assert continued.take(question("Q1"))[1] == answer()
-    continued.close(completed=False)  # it was interrupted, so the next attempt has its answers
-    assert start("again", stops=True).take(question("Q1"))[1] == answer()
+    record(continued, (question("Q3"), answer()))
+    continued.close(completed=False)  # it was interrupted
+    other = start("other")
+    assert [other.take(question(each))[1] for each in ("Q1", "Q3")] == [None, None]
+    other.close(completed=True)
+    again = start("again", continues=tmp_path / "first")
+    assert [again.take(question(each))[1] for each in ("Q1", "Q3")] == [answer(), answer()]
+    again.close(completed=True)  # with the answer to Q2, which was not used
+    assert not list(tmp_path.glob("engine/*"))
 
 
-def test_the_next_run_that_may_stop_early_removes_them(tmp_path: Path, warned: list[str]) -> None:
-    first = Journal(tmp_path / "engine", tmp_path / "first", MIB, warned.append, stops=True)
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_the_next_run_that_may_stop_early_removes_them(
+    tmp_path: Path, warned: list[str], interrupted: bool
+) -> None:
+    start = stopping(tmp_path, warned)
+    first = start("first", stops=True)
     record(first, (question("Q1"), answer()))
-    first.close(completed=False)
-    (tmp_path / "first").mkdir()
-    stopped = Verdict(Status.FAILED, "", "", (), 3, stopped=True)
-    write_json(tmp_path / "first" / "verdict.json", stopped)
-    second = Journal(tmp_path / "engine", tmp_path / "second", MIB, warned.append, stops=True)
+    first.close(completed=True, stopped=True)
+    if interrupted:
+        start("whole", continues=tmp_path / "first").close(completed=False)
+    second = start("second", stops=True)
     assert second.take(question("Q1"))[1] is None
     assert not list(tmp_path.glob("engine/*.answers"))
+
+
+def test_a_run_cannot_be_continued_twice(tmp_path: Path, plan: Plan, warned: list[str]) -> None:
+    where = JournalPlan(str(tmp_path / "engine"), 1.0, str(tmp_path / "first"))
+    plan = replace(plan, engine_args={})
+    with pytest.raises(UserError, match="none of that run's answers are left"):
+        open_journal(plan, where, tmp_path / "run", warned.append)
+    first = Journal(tmp_path / "engine", tmp_path / "first", MIB, warned.append, stops=True)
+    record(first, (question("Q1"), answer()))
+    first.close(completed=True, stopped=True)
+    continued = open_journal(plan, where, tmp_path / "run", warned.append)
+    assert continued.take(question("Q1"))[1] == answer()
+    continued.close(completed=True)
+    with pytest.raises(UserError, match="remove the key"):
+        open_journal(plan, where, tmp_path / "run", warned.append)

@@ -83,7 +83,8 @@ def test_the_logits_differ_by_the_variance_whatever_the_certainty_and_the_consta
     after = sample([-1.0] * 3, **distributions(one + noise + 7, 20))
     found = of_samples(before, after, NEAR)
     assert found is not None and found.divergence is not None
-    assert found.logits == pytest.approx(noise.var(axis=1).mean())
+    # All unlisted tokens count as one more. They have no probability here, and do not move.
+    assert found.logits == pytest.approx(noise.var(axis=1).mean(), rel=0.05)
     assert found.divergence < 1e-8
 
 
@@ -91,13 +92,34 @@ def test_tokens_that_only_the_first_engine_lists_count_with_the_smallest_of_the_
     before = sample([-1.0], top_ids=[4, 5, -1], top_logprobs=[-0.5, -1.0, -math.inf])
     after = sample([-1.0], top_ids=[4, 6, 7], top_logprobs=[-0.5, -1.0, -3.0])
     found = of_samples(before, after, NEAR)
-    assert found is not None and found.logits == pytest.approx(np.var([0.0, -2.0]))
+    mass, theirs = 1 - np.exp(-0.5) - np.exp(-1.0), 1 - np.exp(-0.5) - np.exp(-3.0)
+    expected = np.var([0.0, -2.0, np.log(theirs / mass)])
+    assert found is not None and found.logits == pytest.approx(expected)
     none = sample([-1.0], top_ids=[-1] * 3, top_logprobs=[-math.inf] * 3)
     found = of_samples(before, none, NEAR)
     assert found is not None and found.logits == 0
     other = sample([-1.0], top_ids=[1, 2, 3], top_logprobs=[-0.5, -1.0, -3.0])
     found = of_samples(before, other, NEAR)
-    assert found is not None and found.logits == pytest.approx(np.var([-0.5, -1.0]))
+    expected = np.var([-2.5, -2.0, np.log((1 - 2 * np.exp(-3.0)) / mass)])
+    assert found is not None and found.logits == pytest.approx(expected)
+
+
+def test_a_token_outside_the_list_that_takes_all_probability_is_seen() -> None:
+    """Every listed token then moves alike, so their differences alone have no variance."""
+    random = np.random.default_rng(5)
+    one = random.normal(size=(3, 40)) * 3
+    rogue = one.copy()
+    rogue[:, one.argmin(axis=1)[0]] = one.max() + 10
+    before, after = (sample([-1.0] * 3, **distributions(each, 20)) for each in (one, rogue))
+    found = of_samples(before, after, NEAR)
+    assert found is not None and found.logits is not None and found.logits > 1
+
+
+def test_a_listed_log_probability_that_is_not_a_number_is_not_finite() -> None:
+    before = sample([-1.0], top_ids=[4, 5], top_logprobs=[-0.5, -1.0])
+    after = sample([-1.0], top_ids=[4, 5], top_logprobs=[-0.5, math.nan])
+    found = of_samples(before, after, NEAR)
+    assert found is not None and found.logits == math.inf
 
 
 def test_a_token_counts_as_another_only_if_neither_engine_is_near_a_tie() -> None:
@@ -114,7 +136,7 @@ def test_choices_are_a_distribution() -> None:
     p, q = (np.exp(log_softmax(np.array(each))) for each in ((-10, -11), (-20, -19)))
     assert found is not None and found.divergence == pytest.approx(float(entropy(p, q)))
     assert (found.tokens, found.flips, found.signed) == (2, 1, pytest.approx(-9.0))
-    assert found.logits == pytest.approx(1.0)  # by -10 and by -8
+    assert found.logits is None  # a loss that all choices share is a difference, too
 
 
 def test_differences_of_choices_are_per_token() -> None:

@@ -32,7 +32,12 @@ CHOSEN = LOGITS.argmax(axis=2)
 def stack(error: float, seed: int = 0, top: bool = True, n: int = N) -> list[Sample]:
     """A replay on a stack whose logits differ by `error` from the reference's."""
     noise = np.random.default_rng(seed).normal(size=LOGITS.shape) * error
-    logprobs = log_softmax(LOGITS + noise, axis=2)
+    return replayed_from(LOGITS + noise, top, n)
+
+
+def replayed_from(logits: np.ndarray, top: bool = True, n: int = N) -> list[Sample]:
+    """A replay on a stack with these logits."""
+    logprobs = log_softmax(logits, axis=2)
     own = np.take_along_axis(logprobs, CHOSEN[:, :, None], axis=2)[:, :, 0]
     order = np.argsort(-logprobs, axis=2)[:, :, :20]
     listed = np.take_along_axis(logprobs, order, axis=2)
@@ -126,6 +131,86 @@ def test_questions_that_stand_out_keep_a_run_from_passing() -> None:
     (metric,) = judged(own, noise=LOUD, rule=rule).metrics
     assert metric.status is Status.INCONCLUSIVE, metric.reason
     assert "noise run, more than in an average noise run, but not significant" in metric.reason
+
+
+def with_rogue(error: float, gain: float) -> list[Sample]:
+    """As `stack`, but one unlikely token of each position has a huge logit."""
+    noise = np.random.default_rng(2).normal(size=LOGITS.shape) * error
+    logits = LOGITS + noise
+    unlikely = logits.argmin(axis=2)
+    np.put_along_axis(logits, unlikely[:, :, None], logits.max() + gain, axis=2)
+    return replayed_from(logits)
+
+
+@pytest.mark.parametrize("runs", [NOISE, LOUD])
+def test_a_token_that_takes_all_probability_fails(runs: Sequence[Noise]) -> None:
+    """All listed tokens lose the same, so the differences of their logits are within the noise."""
+    assert judged(with_rogue(0.05, 10), runs).status is Status.FAILED
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_loss_that_all_choices_share_fails(runs: int) -> None:
+    def choices(error: float, loss: float, seed: int) -> list[Sample]:
+        random = np.random.default_rng(seed)
+        return [
+            Sample(
+                "t",
+                place,
+                doc_hash=str(place),
+                prompt_hash=str(place),
+                choice_logprobs=tuple(
+                    np.array([-5.0, -6.0, -7.0]) + random.normal(size=3) * error - loss
+                ),
+                choice_tokens=(5, 5, 5),
+            )
+            for place in range(N)
+        ]
+
+    noise = [Noise("loud", choices(0.05, 0, 1)), Noise("same", choices(0.05, 0, 3))][:runs]
+    reference = choices(0.0, 0, 0)
+    assert judged(choices(0.05, 0, 2), noise, reference).status is Status.PASSED
+    assert judged(choices(0.05, 3, 2), noise, reference).status is Status.FAILED
+
+
+def test_prompts_of_another_length_than_in_the_reference_run_keep_it_from_passing() -> None:
+    """Also if the noise runs have the same other length, and can be compared."""
+
+    def longer(samples: Sequence[Sample], place: int) -> Sample:
+        tokens = (12,) if place < 20 else (10,)
+        return replace(samples[place], prompt_tokens=tokens)
+
+    own, *noise = (
+        [longer(each, place) for place in range(N)]
+        for each in (stack(0.05, 2), stack(0.0), stack(0.05, 1), stack(0.05, 3))
+    )
+    reference = [replace(each, prompt_tokens=(10,)) for each in REFERENCE]
+    runs = [Noise(str(number), each) for number, each in enumerate(noise)]
+    verdict = judged(own, runs, reference)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "only 40 of 60 questions could be compared" in verdict.reason
+
+
+def test_a_reference_run_with_which_nothing_can_be_compared_is_inconclusive() -> None:
+    other = [replace(each, prompt_hash=f"other {each.doc_id}") for each in REFERENCE]
+    bare = [replace(each, logprobs=(), margins=()) for each in REFERENCE]
+    longer = [replace(each, prompt_tokens=(10,)) for each in REFERENCE]
+    own = [replace(each, prompt_tokens=(12,)) for each in stack(0.05, 2)]
+    noise = [
+        Noise(each.name, [replace(sample, prompt_tokens=(12,)) for sample in each.samples])
+        for each in LOUD
+    ]
+    for reference in (other, bare, longer):
+        assert judged(own, noise, reference).status is Status.INCONCLUSIVE
+
+
+def test_a_noise_run_that_can_not_be_compared_with_the_others_is_not_used() -> None:
+    changed = [
+        replace(each, prompt_hash=f"other {each.doc_id}") if each.doc_id < 20 else each
+        for each in stack(0.05, 3)
+    ]
+    verdict = judged(stack(0.05, 2), [*LOUD, Noise("old", changed)])
+    assert verdict.status in (Status.PASSED, Status.INCONCLUSIVE)
+    assert "old did not replay all of these questions" in verdict.metrics[0].evidence
 
 
 def test_no_baseline_or_score_is_judged() -> None:
