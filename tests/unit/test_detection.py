@@ -135,7 +135,10 @@ def test_the_text_says_what_the_tables_say() -> None:
     rope = shares("replay", ROPE)
     said = f"{rope[100][0]} % of the runs with 100 questions fail, and {rope[200][0]} % with 200"
     assert said in text and rope[100][1] == 0
-    assert f"{rope[20][1]} % pass with 20 questions, but none with 100" in text
+    assert (
+        f"With only 20 questions, {rope[20][1]} % of the runs with this fault pass; with 40, "
+        f"{rope[40][1]} %; with 100, none." in text
+    )
     summary = {name: row[RULES.index("replay")] for name, row in page_tables()[0].items()}
     names = (
         "int4 weights (per row)",
