@@ -133,7 +133,11 @@ def test_a_running_server_gives_the_in_process_engines_answers(
 
 def compared(first: Finished, second: Finished) -> bool:
     """Whether all answers and all log-probabilities are the same, to rounding."""
-    theirs, ours = first.samples(), second.samples()
+    # Tasks are in the order in which they ended.
+    theirs, ours = (
+        sorted(each.samples(), key=lambda row: (row["task"], row["doc_id"], row["filter"]))
+        for each in (first, second)
+    )
     assert len(theirs) == len(ours) > 0
     for a, b in zip(theirs, ours, strict=True):
         assert (a["doc_id"], a["prompt_hash"]) == (b["doc_id"], b["prompt_hash"])

@@ -99,7 +99,7 @@ def test_a_look_before_the_end_has_a_share_of_the_level() -> None:
     )
     assert last.p == pytest.approx(2 * whole.p)
     assert early.p == pytest.approx(8 * whole.p)
-    assert early.upper > last.upper > whole.upper
+    assert early.upper == last.upper == whole.upper  # only the last look can pass
 
 
 @pytest.mark.slow
@@ -115,6 +115,6 @@ def test_levels_hold_for_all_looks_together(n: int) -> None:
             for look, end in looks_at(n, SMALL)
         ]
         failed += any(each.exceeds for each in found)
-        passed += any(each.within for each in found)
+        passed += found[-1].within  # as `replay` does
     assert failed <= 4  # with three standard errors of the simulation
     assert passed <= 11

@@ -37,7 +37,7 @@ class Engine:
         write_json(run.outcome, self.outcome)
         return self.outcome
 
-    def recorded(self) -> None:
+    def recorded(self, stopped: bool) -> None:
         pass
 
 
