@@ -45,6 +45,18 @@ class Damage:
     shift: Shift
 
 
+def compared(fault: Fault, found: tuple[Forced, Scored], healthy: tuple[Forced, Scored]) -> Damage:
+    """Compare a stack with the healthy one: the forced replies, and the right answers scored."""
+    (forced, scored), (reference, right) = found, healthy
+    return Damage(
+        fault,
+        scored,
+        1 - forced.scored().right.float().mean().item(),
+        (scored.logprobs - right.logprobs).abs(),
+        shift(reference.guesses, forced.guesses, reference.tokens),
+    )
+
+
 def suffer(
     fault: Fault, stack: Loaded, questions: Sequence[Question], answers: Sequence[str]
 ) -> Forced:
@@ -78,21 +90,13 @@ class Bench:
 
     def measure(self, fault: Fault) -> Damage:
         """Inject a fault and compare with the healthy canary with the same system message."""
-        reference, right = self._reference(fault.system)
         if fault.edit:
             with tempfile.TemporaryDirectory() as directory:
                 write_damaged(fault, Path(directory) / "damaged", self.weights)
                 stack = Loaded.open(Path(directory) / "damaged")
         else:
             stack = self.healthy
-        forced, scored = self._forced(fault, stack)
-        return Damage(
-            fault,
-            scored,
-            1 - forced.scored().right.float().mean().item(),
-            (scored.logprobs - right.logprobs).abs(),
-            shift(reference.guesses, forced.guesses, reference.tokens),
-        )
+        return compared(fault, self._forced(fault, stack), self._reference(fault.system))
 
     def _reference(self, system: str) -> tuple[Forced, Scored]:
         if system not in self._references:

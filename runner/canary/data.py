@@ -9,7 +9,7 @@ import ast
 import io
 import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +109,26 @@ def write(out: Path, rows: int = ROWS, seed: int = SEED) -> None:
             for column in COLUMNS
         }
     )
+    tables = {
+        kind: Dataset.from_list(
+            [to_row(q, i + 1) for i, q in enumerate(questions(kind, rows, seed))], features=features
+        )
+        for kind in KINDS
+    }
+    text = _INTRODUCTION.format(rows=rows * len(KINDS), per_kind=rows, seed=seed)
+    write_tables(out, tables, text)
+
+
+def write_tables(out: Path, tables: Mapping[str, Dataset], introduction: str) -> None:
+    """Write a parquet file for each kind, and a README.md whose header lists them."""
     configurations = []
-    for kind in KINDS:
-        table = [to_row(q, i + 1) for i, q in enumerate(questions(kind, rows, seed))]
+    for kind, table in tables.items():
         (out / kind).mkdir(parents=True, exist_ok=True)
-        Dataset.from_list(table, features=features).to_parquet(out / kind / FILE)
+        table.to_parquet(out / kind / FILE)
         files = [{"split": "validation", "path": f"{kind}/validation-*"}]
         configurations.append({"config_name": kind, "data_files": files})
     header = yaml.safe_dump({"license": "apache-2.0", "configs": configurations}, sort_keys=False)
-    text = _INTRODUCTION.format(rows=rows * len(KINDS), per_kind=rows, seed=seed)
-    (out / "README.md").write_text(f"---\n{header}---\n{text}")
+    (out / "README.md").write_text(f"---\n{header}---\n{introduction}")
 
 
 def main() -> None:

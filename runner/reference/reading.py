@@ -182,12 +182,13 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
                 f"evaluates {'all' if each.limit is None else format(each.limit, 'g')}: set "
                 f"task.limit={asked['limit']:g}, or choose a reference with as many questions"
             )
+    wanted = {each.task for each in plan.evaluations}
     found += [
         f"{name}: the run stopped early, after {task.expected} of {task.whole} {task.unit} of "
         f"{task.task} (verdict.sequential); choose a complete run, or ask its other questions with "
         "verdict.sequential=false and journal.continues, and use that run"
         for task in reference.outcome.tasks
-        if not task.look.last and task.task in {each.task for each in plan.evaluations}
+        if not task.look.last and task.task in wanted
     ]
     differ = requests.of_plan(reference.settings, plan, *SIDES)
     return [*found, *(f"{name}: {line}" for line in differ)]

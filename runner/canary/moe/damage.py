@@ -5,14 +5,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from runner.canary.damage import Damage
+from runner.canary.damage import Damage, compared
 from runner.canary.damaged import write_damaged
 from runner.canary.fault import Fault
 from runner.canary.moe import WEIGHTS
 from runner.canary.moe.data import load
 from runner.canary.moe.score import force, open_weights, reply
 from runner.canary.score import Forced, Scored
-from runner.canary.shifts import shift
 
 
 class Bench:
@@ -49,12 +48,4 @@ class Bench:
 
     def measure(self, fault: Fault) -> Damage:
         """Inject a fault and compare with the healthy model."""
-        reference, right = self.healthy
-        forced, scored = self.force(fault)
-        return Damage(
-            fault,
-            scored,
-            1 - forced.scored().right.float().mean().item(),
-            (scored.logprobs - right.logprobs).abs(),
-            shift(reference.guesses, forced.guesses, reference.tokens),
-        )
+        return compared(fault, self.force(fault), self.healthy)

@@ -9,10 +9,9 @@ import random
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import yaml
 from datasets import Dataset
 
-from runner.canary.data import FILE
+from runner.canary.data import FILE, write_tables
 from runner.canary.moe import DATASET
 from runner.canary.moe.questions import KINDS, Question, ask
 
@@ -45,16 +44,14 @@ def load(directory: Path = DATASET) -> list[Question]:
 
 def write(out: Path) -> None:
     """Write the parquet files and the README.md whose header lists them as configurations."""
-    configurations = []
-    for kind in KINDS:
-        rows = [{"question": each.text, "answer": each.answer} for each in questions(kind)]
-        (out / kind).mkdir(parents=True, exist_ok=True)
-        Dataset.from_list(rows).to_parquet(out / kind / FILE)
-        files = [{"split": "validation", "path": f"{kind}/validation-*"}]
-        configurations.append({"config_name": kind, "data_files": files})
-    header = yaml.safe_dump({"license": "apache-2.0", "configs": configurations}, sort_keys=False)
+    tables = {
+        kind: Dataset.from_list(
+            [{"question": each.text, "answer": each.answer} for each in questions(kind)]
+        )
+        for kind in KINDS
+    }
     text = _INTRODUCTION.format(rows=ROWS * len(KINDS), per_kind=ROWS, seed=SEED)
-    (out / "README.md").write_text(f"---\n{header}---\n{text}")
+    write_tables(out, tables, text)
 
 
 def main() -> None:
