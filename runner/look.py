@@ -10,7 +10,7 @@ from dataclasses import dataclass
 # More looks would waste more of the significance level and of the engine's time: it is idle at the
 # end of each step.
 MOST = 12
-# With fewer questions, nothing is certain.
+# Fewer questions are never enough for a verdict.
 FEWEST = 20
 
 # A subtask and the number of a document.

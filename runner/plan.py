@@ -95,7 +95,7 @@ class Plan:
     # Identity of the weights: a digest of their files, or the hub's revision.
     weights: str = ""
     replay: ReplayPlan | None = None
-    # Whether questions are asked in random order until the verdict is certain.
+    # Whether questions are asked in random order until they are enough for a verdict.
     sequential: bool = False
     # Whether equal fingerprints mean the same engine. A running server may change unnoticed.
     identified: bool = True

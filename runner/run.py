@@ -188,8 +188,8 @@ def perform(
         # during an import can crash the process.
         threading.Thread(target=_prepare_page).start()
         with ProgressDisplay(out, brief) as display:
-            certain = partial(_certain, checked, files)
-            outcome = engine.evaluate(plan, files, display, config.limits, certain)
+            enough = partial(_enough, checked, files)
+            outcome = engine.evaluate(plan, files, display, config.limits, enough)
         for file in (files.engine_log, files.events, files.outcome):
             secrecy.blot(file)
         outcome = replace(outcome, reason=secrecy.blotted(outcome.reason))
@@ -256,8 +256,8 @@ def _judged(checked: Checked, outcome: Outcome, files: RunDirectory) -> Verdict:
     return judge(outcome, checked.plan.evaluations, rule, samples, _against(checked))
 
 
-def _certain(checked: Checked, files: RunDirectory, look: Looked) -> bool:
-    """Whether the verdict on the task is certain after this look at it.
+def _enough(checked: Checked, files: RunDirectory, look: Looked) -> bool:
+    """Whether the questions asked so far are enough for a verdict on the task.
 
     The task is not finished yet, so it does not stay in the outcome on disk.
     """
@@ -266,7 +266,7 @@ def _certain(checked: Checked, files: RunDirectory, look: Looked) -> bool:
     samples = read_samples(files.samples)
     finished = tuple(each for each in outcome.tasks if each.task != look.task)
     write_json(files.outcome, replace(outcome, tasks=finished))
-    return early.certain(look.task, outcome, evaluations, rule, samples, _against(checked))
+    return early.enough(look.task, outcome, evaluations, rule, samples, _against(checked))
 
 
 def _against(checked: Checked) -> Against | None:

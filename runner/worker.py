@@ -248,7 +248,7 @@ def _evaluate_all(
             write_json(run.outcome, Outcome(State.ERROR, "unfinished", tuple(finished), engine))
             reporter.send(TaskFinished(outcome.task, outcome.seconds))
 
-        def certain(outcome: TaskOutcome, task_rows: list[Any]) -> bool:
+        def enough(outcome: TaskOutcome, task_rows: list[Any]) -> bool:
             write(sample_table(task_rows))
             found = (*finished, outcome)
             served = lm.served()  # it may say why the verdict is doubtful
@@ -262,7 +262,7 @@ def _evaluate_all(
             return decision.stop
 
         reporter.names = [task.evaluation.task for task in loaded]
-        evaluate(lm, manager, loaded, plan, album, finish, certain)
+        evaluate(lm, manager, loaded, plan, album, finish, enough)
         clock.lap("evaluate_s")
 
 

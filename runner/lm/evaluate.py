@@ -31,8 +31,8 @@ from runner.outcome import Degeneracy, Degenerate, TaskOutcome
 from runner.plan import Plan
 
 Finished = Callable[[TaskOutcome, list[SampleRow]], None]
-# Whether the verdict is certain, so that no more questions need to be asked.
-Certain = Callable[[TaskOutcome, list[SampleRow]], bool]
+# Whether the questions asked so far are enough for a verdict.
+Enough = Callable[[TaskOutcome, list[SampleRow]], bool]
 
 
 def evaluate(
@@ -42,13 +42,13 @@ def evaluate(
     plan: Plan,
     album: Album,
     finished: Finished,
-    certain: Certain = lambda outcome, rows: False,
+    enough: Enough = lambda outcome, rows: False,
 ) -> None:
     """Send, score and aggregate every task; call `finished` with each one as soon as it is scored.
 
     The requests are those that `build_requests` left; lm-eval builds any that are missing. Tasks
     whose requests can share a stream do. If the plan is sequential, they are asked one after the
-    other, and `certain` is called at each look but the last. Images that were shown go to the
+    other, and `enough` is called at each look but the last. Images that were shown go to the
     album.
     """
     # lm-eval's description of the machine takes a second per task, and the run records its own.
@@ -58,7 +58,7 @@ def evaluate(
     ):
         if plan.sequential:
             for each in loaded:
-                run = partial(_in_looks, lm, manager, each, plan, album, finished, certain)
+                run = partial(_in_looks, lm, manager, each, plan, album, finished, enough)
                 lm.together([(each.evaluation.task, run)], *_way_of_asking(each))
             return
         for (batch_size, chat), tasks in groupby(loaded, _way_of_asking):
@@ -81,9 +81,9 @@ def _in_looks(
     plan: Plan,
     album: Album,
     finished: Finished,
-    certain: Certain,
+    enough: Enough,
 ) -> None:
-    """Ask questions until the verdict is certain, or all are asked."""
+    """Ask questions until they are enough for a verdict, or all are asked."""
     try:
         for look, asked in looks(lm, manager, loaded, plan):
             try:
@@ -92,7 +92,7 @@ def _in_looks(
                 if look.last:
                     raise
                 continue  # some metrics can't be computed from few questions
-            if look.last or certain(outcome, rows):
+            if look.last or enough(outcome, rows):
                 break
     except UserError:
         raise

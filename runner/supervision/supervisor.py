@@ -21,7 +21,7 @@ from runner.supervision.failures import Failure
 from runner.supervision.interruption import Interrupted, deferring, interruptible
 from runner.supervision.limits import Watch
 from runner.supervision.vacancy import wait_for_memory
-from runner.supervision.worker_process import Certain, Worker, worker_environment
+from runner.supervision.worker_process import Enough, Worker, worker_environment
 
 LOG_TAIL_LINES = 20
 # What nanobind's modules (triton's) say of themselves when Python ends.
@@ -72,12 +72,12 @@ class Supervisor:
         run: RunDirectory,
         display: Display,
         limits: LimitsConfig,
-        certain: Certain = _never,
+        enough: Enough = _never,
     ) -> Outcome:
         """Evaluate on the running engine or a new one; an interruption also returns an Outcome.
 
         What has failed and may do better is tried again, as often as `limits` says. After anything
-        but a whole run, or a refusal, the worker is not trusted again. `certain` is asked at each
+        but a whole run, or a refusal, the worker is not trusted again. `enough` is asked at each
         look at a run that may stop early.
         """
         events = _Events(run, display)
@@ -85,7 +85,7 @@ class Supervisor:
         retries: list[str] = []
         try:
             with interruptible():
-                while failure := self._attempt(plan, run, events, Watch(limits, began), certain):
+                while failure := self._attempt(plan, run, events, Watch(limits, began), enough):
                     self.stop()
                     reason = secrecy.blotted(failure.reason)
                     if not failure.transient or len(retries) >= limits.retries:
@@ -120,7 +120,7 @@ class Supervisor:
                 worker.stop()
 
     def _attempt(
-        self, plan: Plan, run: RunDirectory, events: _Events, watch: Watch, certain: Certain
+        self, plan: Plan, run: RunDirectory, events: _Events, watch: Watch, enough: Enough
     ) -> Failure | None:
         """None where the run has come to an end of its own, which its outcome then tells."""
         said_before = run.engine_log.stat().st_size if run.engine_log.exists() else 0
@@ -131,7 +131,7 @@ class Supervisor:
                 f"the code of {', '.join(changed)} has changed since this run was checked, so the "
                 "engine would load different code than was recorded; start the run again"
             )
-        failure = self._worker_for(plan, run, events).evaluate(run, events.add, watch, certain)
+        failure = self._worker_for(plan, run, events).evaluate(run, events.add, watch, enough)
         log = text_since(run.engine_log, said_before)
         if failure is not None:
             return failures.observed(failure, log, plan)

@@ -43,7 +43,7 @@ ALIVE_CHECK_S = 1.0
 LONGEST_SOCKET_PATH = 107  # sun_path in unix(7), less its last zero
 Tell = Callable[[Event], None]
 # Whether the task that was just looked at needs no more questions.
-Certain = Callable[[Looked], bool]
+Enough = Callable[[Looked], bool]
 
 
 class Worker:
@@ -91,7 +91,7 @@ class Worker:
         self._commands.send(Import(runtime))
 
     def evaluate(
-        self, run: RunDirectory, tell: Tell, watch: Watch, certain: Certain
+        self, run: RunDirectory, tell: Tell, watch: Watch, enough: Enough
     ) -> Failure | None:
         """Run the plan in the directory; None if it wrote an outcome, else why it did not.
 
@@ -100,7 +100,7 @@ class Worker:
         Raises:
             ChannelError: if the worker sends anything but events.
         """
-        return self._perform(Run(run.path.resolve()), run, tell, watch, certain)
+        return self._perform(Run(run.path.resolve()), run, tell, watch, enough)
 
     def check(self, run: RunDirectory, tell: Tell, watch: Watch, weights: bool) -> Failure | None:
         """Like `evaluate`, but end before the engine starts. `weights`: see `Check`."""
@@ -112,21 +112,21 @@ class Worker:
         run: RunDirectory,
         tell: Tell,
         watch: Watch,
-        certain: Certain | None = None,
+        enough: Enough | None = None,
     ) -> Failure | None:
         if self._log is None:
             self._log = run.engine_log
             self._log.touch()
             self._commands.send(LogTo(self._log.resolve(), self._early_log))
         with self._log_in(run, self._log):
-            failure = self._until_ended(command, tell, watch, certain)
+            failure = self._until_ended(command, tell, watch, enough)
         if failure is not None and self._early_log.exists():  # it died before it read the command
             with run.engine_log.open("ab") as log:
                 log.write(self._early_log.read_bytes())
         return failure
 
     def _until_ended(
-        self, command: Run | Check, tell: Tell, watch: Watch, certain: Certain | None
+        self, command: Run | Check, tell: Tell, watch: Watch, enough: Enough | None
     ) -> Failure | None:
         self._busy = True
         self._commands.send(command)
@@ -140,8 +140,8 @@ class Worker:
                     self._engine = {each: name_of(each) for each in group}
                 tell(event)
                 watch.see(event)
-                if isinstance(event, Looked) and certain is not None:
-                    self._commands.send(Decision(certain(event)))
+                if isinstance(event, Looked) and enough is not None:
+                    self._commands.send(Decision(enough(event)))
                 if isinstance(event, RunEnded):
                     self._busy = False
                     return None

@@ -1,4 +1,4 @@
-"""Whether the verdict on a task is certain before all its questions are asked."""
+"""Whether the questions asked so far are enough for a verdict on a task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runner.verdict.judging import judge
 from runner.verdict.rule import Against
 
 
-def certain(
+def enough(
     task: str,
     outcome: Outcome,
     evaluations: tuple[Evaluation, ...],
@@ -25,7 +25,7 @@ def certain(
     samples: Sequence[Sample],
     against: Against | None,
 ) -> bool:
-    """Return whether more questions of the task can't change its verdict.
+    """Return whether the task's questions asked so far are enough for a verdict.
 
     The run's other tasks are not known yet. So that this task's failure stays one after Holm's
     correction over all of them, it must hold after Bonferroni's.

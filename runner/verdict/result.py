@@ -120,7 +120,7 @@ class ReferenceUsed:
 class Verdict:
     """The verdict on a run.
 
-    `stopped` says that it was certain before all questions were asked.
+    `stopped` says that it was reached before all questions were asked.
     """
 
     status: Status

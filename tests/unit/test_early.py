@@ -47,22 +47,22 @@ def certain(
     config = replace(config, sequential=True)
     against = Against(USED, run(theirs), theirs, {TASK: None})
     found = outcome or looked(own, EARLY)
-    return early.certain(TASK, found, (asked(baseline),), config, own, against)
+    return early.enough(TASK, found, (asked(baseline),), config, own, against)
 
 
-def test_equal_scores_are_certain_to_pass_from_243_questions_on() -> None:
+def test_equal_scores_are_enough_to_pass_from_243_questions_on() -> None:
     theirs = questions([1.0, 0.0] * 300)
     assert not certain(theirs[:242], theirs)
     assert certain(theirs[:243], theirs)
 
 
-def test_a_large_loss_is_certain_to_fail() -> None:
+def test_a_large_loss_is_enough_to_fail() -> None:
     theirs = questions([1.0] * 600)
     assert certain(questions([1.0] * 30 + [0.0] * 30), theirs)
     assert not certain(questions([1.0] * 58 + [0.0] * 2), theirs)
 
 
-def test_a_significant_drop_below_the_margin_is_not_certain_to_fail() -> None:
+def test_a_significant_drop_below_the_margin_is_not_enough_to_fail() -> None:
     config = replace(PAIRED, margin=0.2)
     theirs = questions([1.0] * 600)
     own = questions([1.0] * 90 + [0.0] * 15)
@@ -135,7 +135,7 @@ def test_scores_of_unknown_limits_are_judged_at_the_end() -> None:
     against = Against(USED, replace(theirs_run, tasks=theirs_tasks), renamed(theirs), {TASK: None})
     config = replace(PAIRED, sequential=True)
     found = replace(outcome, tasks=tasks)
-    assert not early.certain(TASK, found, (asked(),), config, own, against)
+    assert not early.enough(TASK, found, (asked(),), config, own, against)
 
 
 def test_a_group_that_may_be_the_mean_of_its_subtasks_is_judged_at_the_end() -> None:
@@ -158,4 +158,4 @@ def test_speculation_is_measured_at_the_end_and_keeps_no_run_from_stopping() -> 
     against = Against(USED, replace(with_rate, tasks=tasks), theirs, {TASK: None})
     config = replace(PAIRED, sequential=True)
     own = theirs[:300]
-    assert early.certain(TASK, looked(own, EARLY), (asked(),), config, own, against)
+    assert early.enough(TASK, looked(own, EARLY), (asked(),), config, own, against)
