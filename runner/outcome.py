@@ -161,6 +161,8 @@ class TaskOutcome:
     cut_thinking: int = 0
     thought_only: int = 0
     look: Look = ONLY
+    # Whether only the questions of `verdict.replay.questions` were asked.
+    chosen: bool = False
 
     @property
     def unit(self) -> str:
@@ -185,6 +187,8 @@ class TaskOutcome:
     @property
     def left_out(self) -> str:
         """Why samples of a partial task were left out: the key."""
+        if self.chosen:
+            return "verdict.replay.questions"
         return "task.limit" if self.look.last else "verdict.sequential"
 
 

@@ -51,11 +51,13 @@ class ReplayPlan:
     """A reference run whose answers are given to the engine: its samples.parquet, and the digest.
 
     With `way` "decode" the engine generates them again, with "prefill" it scores them in one step.
+    `questions` are the only documents to replay, by task (of a group: by subtask); empty if all.
     """
 
     samples: str
     digest: str
     way: str = "decode"
+    questions: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,9 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         "code": facts.evaluation_code,
         # Left out without one, so that fingerprints of earlier versions stay the same.
         **({"replay": facts.replay.digest} if facts.replay else {}),
+        **(
+            {"questions": facts.replay.questions} if facts.replay and facts.replay.questions else {}
+        ),
         **({"sequential": True} if config.verdict.sequential else {}),
     }
     return Plan(

@@ -21,7 +21,7 @@ from runner.errors import UserError
 OPEN_MAPPINGS = re.compile(
     r"(engine\.(extra|env|additional_config|endpoint\.headers)|task\.gen_kwargs"
     r"|model\.(baselines|by_series|ask|chat_template_args|serve\.(extra|env|additional_config))"
-    r"|verdict\.metrics)[.=]"
+    r"|verdict\.(metrics|replay\.questions))[.=]"
 )
 # An element of a list, or a key or a value of a mapping, that is not in quotes.
 TEXT = re.compile(r"""(?<=[\[{,:])[^\[\]{},:"']+(?=[\]},:])""")

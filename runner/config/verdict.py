@@ -51,6 +51,8 @@ class ReplayConfig:
     """Limit of the difference, as a multiple of the noise; 1 or more."""
     way: str = "decode"
     """decode: the engine generates each token; prefill: it scores each answer in one step."""
+    questions: dict[str, list[int]] = field(default_factory=dict)
+    """Documents to replay, by task (a group's subtask): {gsm8k: [3, 17]}; {}: all."""
 
 
 @dataclass
@@ -156,6 +158,11 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
     if verdict.replay.noise and verdict.rule != "replay":
         found.append(
             f"verdict.replay.noise: verdict.rule={verdict.rule} does not replay; set "
+            "verdict.rule=replay"
+        )
+    if verdict.replay.questions and verdict.rule != "replay":
+        found.append(
+            f"verdict.replay.questions: verdict.rule={verdict.rule} does not replay; set "
             "verdict.rule=replay"
         )
     found += _not_sequential(verdict, used)

@@ -13,6 +13,7 @@ from lm_eval.tasks import TaskManager
 
 from runner.errors import UserError
 from runner.lm.answering import Model
+from runner.lm.chosen import keep
 from runner.lm.mistakes import explained, source
 from runner.lm.replaced import replaced
 from runner.lm.requests import hidden_images, refused_settings
@@ -51,6 +52,8 @@ def build_requests(
             problems += error.problems
         except Exception as error:
             problems.append(explained(error, task.evaluation.task))
+    if plan.replay and plan.replay.questions and not problems:
+        problems = keep(loaded, plan.replay.questions)
     if problems:
         raise UserError(*problems)
 

@@ -138,7 +138,8 @@ def _scored(
         raise
     except Exception as error:  # `explained` re-raises errors that the task did not cause
         raise UserError(explained(error, loaded.evaluation.task)) from error
-    outcome = _task_outcome(loaded, results, rows, lm.spent(), look)
+    chosen = bool(plan.replay and plan.replay.questions)
+    outcome = _task_outcome(loaded, results, rows, lm.spent(), look, chosen)
     if plan.replay:
         broken = [n for n in outcome.degenerate if n.kind is Degeneracy.NOT_A_NUMBER]
         outcome = replace(outcome, metrics=(), unparsable=0, guessed=0, degenerate=tuple(broken))
@@ -151,6 +152,7 @@ def _task_outcome(
     rows: list[SampleRow],
     seconds: float,
     look: Look,
+    chosen: bool,
 ) -> TaskOutcome:
     # One row per answer to a question, whatever its filters.
     answered = {(*row.sample, row.repeat): row for row in rows}
@@ -160,7 +162,7 @@ def _task_outcome(
     rolling = {n for n, t in loaded.leaves.items() if t.OUTPUT_TYPE == "loglikelihood_rolling"}
     read = {(*row.sample, row.repeat) for row in rows if _read(row)}
     asked = {name: {i.doc_id for i in leaf.instances} for name, leaf in loaded.leaves.items()}
-    expected = loaded.expected if look.last else sum(map(len, asked.values()))
+    expected = loaded.expected if look.last and not chosen else sum(map(len, asked.values()))
     return TaskOutcome(
         task=loaded.evaluation.task,
         metrics=metric_results(loaded, results, rows, limited=expected < loaded.whole),
@@ -190,6 +192,7 @@ def _task_outcome(
         departures=departures(loaded.requests, asked),
         degenerate=_degenerate(answered.values()),
         look=look,
+        chosen=chosen,
     )
 
 

@@ -15,6 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
 from runner.lm.answering import Model
+from runner.lm.chosen import asked_documents
 from runner.lm.passes import Pass, ask, scored
 from runner.lm.replaced import replaced
 from runner.lm.tasks import LoadedTask
@@ -59,11 +60,7 @@ def _give(
 
 def _only(loaded: LoadedTask) -> ExitStack:
     """A context in which a task has only the documents of its requests."""
-
-    def documents(leaf: Any, **options: Any) -> Iterator[tuple[int, Any]]:
-        return iter({each.doc_id: each.doc for each in leaf.instances}.items())
-
     stack = ExitStack()
     for leaf in loaded.leaves.values():
-        stack.enter_context(replaced(leaf, "doc_iterator", partial(documents, leaf)))
+        stack.enter_context(replaced(leaf, "doc_iterator", partial(asked_documents, leaf)))
     return stack

@@ -39,7 +39,8 @@ class References:
         if config.verdict.rule != "replay":
             return None
         file = self.run.files.samples
-        return ReplayPlan(str(file), digest_path(file), config.verdict.replay.way)
+        replay = config.verdict.replay
+        return ReplayPlan(str(file), digest_path(file), replay.way, dict(replay.questions))
 
     def unfit(self, plan: Plan) -> list[str]:
         """Return why the runs can't be compared with a run of this plan."""

@@ -80,7 +80,7 @@ def _part(outcome: Outcome) -> str:
 def limited(outcome: Outcome) -> list[str]:
     """Return one sentence for each task that was asked only some of its questions."""
     return [
-        f"{task.task}: limited to {task.expected} of {task.whole} {task.unit} (task.limit)."
+        f"{task.task}: limited to {task.expected} of {task.whole} {task.unit} ({task.left_out})."
         if task.look.last
         else f"{task.task}: stopped after {task.expected} of {task.whole} {task.unit}, asked in "
         "random order, because they were enough for a verdict (verdict.sequential, look "

@@ -238,9 +238,10 @@ def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[S
             return status, "; ".join(said)
     if judged:
         limited = {metric.task: metric for metric in judged if metric.partial}
+        fewer = "verdict.replay.questions" if config.replay.questions else "task.limit"
         part = "".join(
             f"; {task}: {metric.count} {metric.unit} "
-            f"({'task.limit' if metric.look.last else 'stopped early'})"
+            f"({fewer if metric.look.last else 'stopped early'})"
             for task, metric in limited.items()
         )
         return Status.PASSED, f"{len(judged)} of {len(judged)} judged metrics passed{part}"

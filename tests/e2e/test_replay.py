@@ -107,6 +107,29 @@ def test_transformers_and_a_server_of_the_run_s_own_are_within_the_noise(
         assert judged(finished)["value"] < 1e-4
 
 
+def test_chosen_questions(replay: Run, noise: str, default_run: Finished) -> None:
+    tasks = sorted({row["task"] for row in default_run.samples()})
+    chosen = {task: [number, 10, 12, 16] for number, task in enumerate(tasks)}
+    listed = ",".join(f"{task}:{documents}" for task, documents in chosen.items())
+    finished = replay(
+        noise, "tracking=off", "engine=transformers", f"verdict.replay.questions={{{listed}}}"
+    )
+    assert finished.status == 0, finished.printed
+    asked = {(row["task"], row["doc_id"]) for row in finished.samples()}
+    assert asked == {(task, each) for task, documents in chosen.items() for each in documents}
+    part = "canary: 24 of 600 samples (verdict.replay.questions)"
+    assert part in finished.printed and part in finished.report
+    assert judged(finished)["n"] == 24
+
+
+def test_questions_that_are_not_asked_are_named(replay: Run) -> None:
+    finished = replay("verdict.replay.questions={canary_shap:[0],canary_count:[3,17,99]}")
+    assert finished.status == 1
+    assert "verdict.replay.questions.canary_shap: not a task of this run" in finished.printed
+    assert "canary_count: does not ask documents 17, 99" in finished.printed
+    assert "canary_place: list at least one document of each subtask" in finished.printed
+
+
 def test_text_in_one_prefill_step(run: Run, ask_text: tuple[str, ...]) -> None:
     """The way of a running server; generated answers and scored choices."""
     # Else the few-shot examples hold the answers, and the run can't be a reference.
