@@ -87,10 +87,16 @@ def again(recorded: Recorded, changes: Mapping[str, Any]) -> tuple[RunConfig, Co
                 OmegaConf.update(tree, key, value, merge=False, force_add=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{key}={value}: cannot be set ({error})") from error
-    words = [*(recorded.words or ("python", "-m", "runner")), *overrides(changes)]
-    composed = Composed(OmegaConf.to_yaml(tree), command(words, recorded.place or None))
+    composed = Composed(OmegaConf.to_yaml(tree), call(recorded, changes))
     loading.register()
     return loading.load(tree), composed
+
+
+def call(recorded: Recorded, changes: Mapping[str, Any]) -> str:
+    """Return the shell commands that run the configuration with these changes."""
+    words = recorded.words or ("python", "-m", "runner")
+    kept = [each for each in words if each.lstrip("+~").partition("=")[0] not in changes]
+    return command([*kept, *overrides(changes)], recorded.place or None)
 
 
 def overrides(changes: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Finds the settings, and the module of the network, that make one run worse than another."""

@@ -1,0 +1,96 @@
+"""python -m runner.why GOOD BAD: which setting makes the bad run differ, and in which module."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import shlex
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from runner.errors import UserError, cause
+from runner.messages import complain
+from runner.status import INFRASTRUCTURE, INTERRUPTED, NO_VERDICT, USAGE_ERROR
+
+HELP = """\
+Finds the smallest set of settings that makes run BAD differ from run GOOD. Each is a run directory,
+an MLflow run id, or an alias set by python -m runner.promote (baseline@MODEL/TASK).
+
+The good run's answers are replayed with some of the bad run's settings at a time, on this machine.
+Each replay is an ordinary run beneath the output directory. A search that was interrupted continues
+where it stopped, with the same --output.
+
+Writes why.html (a self-contained page), why.md and why.json.
+
+Examples
+  python -m runner.why outputs/gpu outputs/npu --plan
+  python -m runner.why outputs/2026-11-25/10-00-00 outputs/2026-11-25/11-00-00
+  python -m runner.why baseline@qwen2_5_vl_7b/mmmu_val outputs/2026-11-25/11-00-00
+
+Exit status: 0 a cause was found · 4 none was found, with the reason · 1 usage error
+             2 the search failed · 130 interrupted
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        given = _parser().parse_args(words)
+    except SystemExit as error:
+        return USAGE_ERROR if error.code else 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    command = shlex.join(["python", "-m", "runner.why", *words])
+    try:
+        from runner.why.investigation import investigate
+
+        return 0 if investigate(given, command) else NO_VERDICT
+    except UserError as error:
+        complain(error)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted; the same command with the same --output continues", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        complain(UserError(f"could not write the result: {cause(error)}"))
+        return INFRASTRUCTURE
+    except Exception:
+        traceback.print_exc()
+        return INFRASTRUCTURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m runner.why",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    now = datetime.datetime.now()
+    parser.add_argument("good", metavar="GOOD", help="the run that is as it should be")
+    parser.add_argument("bad", metavar="BAD", help="the run that is not")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path(f"outputs/{now:%Y-%m-%d/%H-%M-%S-%f}-why"),
+        help="output directory (default: outputs/DATE/TIME-why)",
+    )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="show what differs and what the search costs, and stop",
+    )
+    parser.add_argument(
+        "--uri",
+        default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
+        help="MLflow tracking URI, to find GOOD and BAD (default: MLFLOW_TRACKING_URI, or "
+        "mlflow.db in the working directory)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

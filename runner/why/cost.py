@@ -1,0 +1,47 @@
+"""What a search will cost at most, from the timings of the two runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.outcome import Outcome
+from runner.rundir import RunDirectory, read_json
+from runner.why.switches import Switch
+
+# Probes besides the search: the good run twice (on one engine), once more for the noise of another
+# data type, the bad run, and the bad run without the cause.
+BESIDES, BESIDES_STARTS = 5, 4
+# What a run spends before its engine can answer.
+BEFORE = ("load_tasks_s", "start_engine_s")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The most that a search for a single cause takes; seconds are None if no timing is known."""
+
+    probes: int
+    starts: int
+    seconds: float | None
+
+
+def cost(switches: Sequence[Switch], runs: Sequence[RunDirectory]) -> Cost:
+    """Return the cost for one cause. Interactions and further causes take more probes.
+
+    Each level of `ddmin` halves the switches with two probes at most.
+    """
+    halvings = 2 * math.ceil(math.log2(len(switches))) if len(switches) > 1 else 1
+    starts = halvings + BESIDES_STARTS
+    timings = [_seconds(run) for run in runs if run.outcome.is_file()]
+    known = [each for each in timings if each is not None]
+    return Cost(halvings + BESIDES, starts, max(known) * starts if known else None)
+
+
+def _seconds(run: RunDirectory) -> float | None:
+    """Seconds of a run, as those of a probe at most: a replay asks no more questions."""
+    outcome: Outcome = read_json(run.outcome, Outcome)
+    found = outcome.timings
+    if not all(name in found for name in BEFORE):
+        return None
+    return math.fsum(found.values())

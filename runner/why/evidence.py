@@ -1,0 +1,130 @@
+"""Whether a replay differs from the good run as the bad run does.
+
+Every question has three numbers along the same answer: how far the probe, the bad run and correct
+stacks (the noise) are from the good run. A question is on the side of the bad run if the probe is
+nearer to it, on a logarithmic scale, than to the noise. The sign test then tells whether most
+questions are: it assumes nothing about the sizes, which spread over orders of magnitude.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runner.evidence.pairing import pair
+from runner.evidence.replayed import Differences, Question, differences
+from runner.evidence.samples import Sample
+from runner.stats.excess import Excess, excess
+from runner.why.ddmin import State
+
+NEAR_TIE = 0.25
+# Differences below this mean square, in nats², are rounding wherever they were measured
+# (runner/verdict/replay.py).
+NEGLIGIBLE = 1e-8
+# A stack departs if it differs by more than this multiple of the noise (as verdict.replay.factor).
+FACTOR = 3.0
+# A question tells the bad run from the noise if the bad run differs this many times as much.
+TELLING = 4.0
+# Questions of a probe: those that tell most, and others drawn at random.
+CHOSEN, CONTROL = 48, 16
+SEED = 1234
+# Chance that any of a search's probes is taken for the other side.
+ERROR = 0.05
+
+Shifts = Mapping[Question, float]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a probe shows: of `told` questions that can tell, `bad` are on the bad run's side.
+
+    `p` is that of the sign test, and `allowed` the largest p at which the probe is decided.
+    """
+
+    state: State
+    bad: int
+    told: int
+    p: float
+    allowed: float
+
+
+def shifts(base: Sequence[Sample], other: Sequence[Sample]) -> dict[Question, float]:
+    """The difference of each question between two replays of the same answers.
+
+    The mean variance of the differences of logits, in nats², or the mean square of those of
+    log-probabilities where no distributions were recorded. Questions that can't be compared are
+    left out.
+    """
+    found: Differences = differences(pair(base, other).pairs, NEAR_TIE)
+    return {
+        key: max(each.squared if each.logits is None else each.logits, NEGLIGIBLE)
+        for key, each in found.by_question.items()
+    }
+
+
+def beyond(found: Shifts, noise: Sequence[Shifts]) -> Excess:
+    """Compare differences with those of correct stacks on the same questions."""
+    keys = [key for key in found if all(key in each for each in noise)]
+    runs = [[each[key] for key in keys] for each in noise]
+    loudest = max(runs, key=math.fsum)
+    return excess([found[key] for key in keys], loudest, FACTOR, runs if len(runs) > 1 else ())
+
+
+def telling(bad: Shifts, noise: Sequence[Shifts]) -> list[Question]:
+    """The questions that tell the bad run from the noise, those that tell most first."""
+    ratios = {
+        key: shift / max(each[key] for each in noise)
+        for key, shift in bad.items()
+        if all(key in each for each in noise)
+    }
+    return sorted((key for key in ratios if ratios[key] > TELLING), key=lambda key: -ratios[key])
+
+
+def choose(
+    told: Sequence[Question], flipped: frozenset[Question], every: Sequence[Question]
+) -> dict[str, list[int]]:
+    """The documents for the probes, by task.
+
+    First those whose scores flipped, then those with the largest differences, then others at
+    random; at least one of each task.
+    """
+    ordered = [key for key in told if key in flipped] + [key for key in told if key not in flipped]
+    chosen = ordered[:CHOSEN]
+    rest = [key for key in every if key not in set(chosen)]
+    random.Random(SEED).shuffle(rest)
+    chosen += rest[:CONTROL]
+    covered = {task for task, _ in chosen}
+    for key in every:
+        if key[0] not in covered:
+            chosen.append(key)
+            covered.add(key[0])
+    found: dict[str, list[int]] = {}
+    for task, document in sorted(chosen):
+        found.setdefault(task, []).append(document)
+    return found
+
+
+def allowed(number: int) -> float:
+    """The error that probe `number` may have, from 1 on; all of them together have ERROR."""
+    return ERROR * 6 / (math.pi * number) ** 2
+
+
+def side(probe: Shifts, bad: Shifts, noise: Sequence[Shifts], number: int) -> Side:
+    """Decide on which side a probe is, by the questions that can tell."""
+    from scipy.stats import binomtest
+
+    told = [key for key in telling(bad, noise) if key in probe]
+    on_bad = 0
+    for key in told:
+        middle = math.sqrt(bad[key] * max(each[key] for each in noise))
+        on_bad += probe[key] > middle
+    level = allowed(number)
+    if not told:
+        return Side(State.UNRESOLVED, 0, 0, 1.0, level)
+    p = float(binomtest(max(on_bad, len(told) - on_bad), len(told), alternative="greater").pvalue)
+    state = State.UNRESOLVED
+    if p <= level:
+        state = State.BAD if 2 * on_bad > len(told) else State.GOOD
+    return Side(state, on_bad, len(told), p, level)

@@ -1,0 +1,132 @@
+"""What a search found, in sentences, for every page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from runner.why.ddmin import State
+from runner.why.evidence import NEGLIGIBLE
+from runner.why.result import Why, joined
+from runner.why.search import Probe
+
+
+def headline(why: Why) -> str:
+    """The answer in one sentence."""
+    causes = [named(why, each.switches) for each in why.causes]
+    if len(causes) > 1:
+        return f"{len(causes)} independent causes: {'; '.join(causes)}"
+    if causes:
+        together = len(why.causes[0].switches) > 1
+        return f"{causes[0]} {'make' if together else 'makes'} the difference" + (
+            ", but only together" if together else ""
+        )
+    whole = why.whole
+    if whole is None or whole.state is State.UNRESOLVED:
+        return "The difference could not be measured"
+    if whole.state is State.BAD:
+        return "The settings make a difference, but no smaller set of them could be found"
+    return "Nothing departs beyond noise: with the bad run's settings, the engine computes the same"
+
+
+def findings(why: Why) -> list[str]:
+    """The rest, one sentence each."""
+    found = []
+    whole = why.whole
+    if whole is not None and whole.excess is not None:
+        found.append(
+            f"With all settings of the bad run, logits differ by {times(whole)} the noise of "
+            f"correct stacks, {_beyond(whole)}. Noise: the good run with {_noise(why)}."
+        )
+    if whole is not None and whole.state is State.UNRESOLVED:
+        found.append(f"With all settings of the bad run: {whole.reason}.")
+    for cause in why.causes:
+        side = cause.probe.side
+        if side is not None:
+            found.append(
+                f"With {named(why, cause.switches)} alone, {side.bad} of {side.told} questions "
+                "differ from the good run as they do with all settings of the bad run."
+            )
+    found += _rest(why)
+    if whole is not None and whole.state is State.GOOD:
+        found.append(_elsewhere(why))
+    if why.asked:
+        found.append(
+            "These settings change the questions or how answers are read, so a replay can't test "
+            f"them: {'; '.join(why.asked)}."
+        )
+    if why.environment:
+        found.append(
+            "The machines or their software differ, which no setting changes; all probes ran on "
+            f"this machine: {'; '.join(why.environment)}."
+        )
+    found += [f"{note[0].upper()}{note[1:]}." for note in why.notes]
+    return found
+
+
+def named(why: Why, switches: Sequence[int]) -> str:
+    """The changes, for example `engine.dtype: float32 → bfloat16`."""
+    return joined([" + ".join(why.switches[each]) for each in switches])
+
+
+def _rest(why: Why) -> list[str]:
+    """What is known of the bad run without the causes."""
+    without = "it" if len(why.causes) == 1 else "these causes"
+    others = len(why.switches) - len(why.guilty)
+    if not why.causes or not others:
+        return []
+    if why.rest is State.GOOD:
+        return [
+            f"Without {without}, the bad run's other {others} settings together do not differ "
+            "beyond noise."
+        ]
+    if why.rest is State.BAD:
+        return [f"Without {without}, the bad run still differs: there are more causes."]
+    return [
+        f"Whether the bad run differs without {without} could not be measured, so there may be "
+        "more causes."
+    ]
+
+
+def _noise(why: Why) -> str:
+    return "; or ".join(why.noise)
+
+
+def times(probe: Probe) -> str:
+    """The difference in units of the noise."""
+    assert probe.excess is not None
+    return f"{probe.excess.ratio:.2g} ×"
+
+
+def _beyond(probe: Probe) -> str:
+    assert probe.excess is not None
+    how = "significantly" if probe.state is State.BAD else "not significantly"
+    return f"{how} more than {probe.excess.factor:g} × (p = {probe.excess.p:.2g})"
+
+
+def _elsewhere(why: Why) -> str:
+    """Where to look if the engine computes the same."""
+    asked = "other questions, or another way to read answers" if why.asked else "chance"
+    return (
+        "So these settings, on this machine, do not explain other scores. What remains: "
+        f"{asked}; software or a machine that has changed since the bad run; or a difference "
+        "smaller than the noise."
+    )
+
+
+def size(probe: Probe) -> str:
+    """The difference of a probe from the good run, as a root mean square in nats."""
+    if probe.shift is None or math.isnan(probe.shift):
+        return ""
+    bound = "< " if 0 < probe.shift <= NEGLIGIBLE else ""
+    return f"{bound}{math.sqrt(probe.shift):.2g}"
+
+
+def evidence_of(probe: Probe) -> str:
+    """What decided about a probe."""
+    if probe.side is not None:
+        side = probe.side
+        return f"{side.bad} of {side.told} questions as in the bad run (p = {side.p:.1g})"
+    if probe.excess is not None:
+        return f"{times(probe)} the noise (p = {probe.excess.p:.1g})"
+    return probe.reason

@@ -1,0 +1,64 @@
+"""Writes why.html, why.md and why.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from runner.present.formats import cell, fenced
+from runner.present.template import template
+from runner.rundir import write_atomic, write_json
+from runner.why import findings
+from runner.why.ddmin import State
+from runner.why.reproduction import issue
+from runner.why.result import Why
+from runner.why.search import Probe
+
+NAME = "why"
+
+
+def write(directory: Path, why: Why, command: str) -> None:
+    """Write all three files and replace those of an earlier search."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / f"{NAME}.json", why)
+    write_atomic(directory / f"{NAME}.md", _page(f"{NAME}.md.j2", why, command))
+    write_atomic(directory / f"{NAME}.html", _page(f"{NAME}.html.j2", why, command))
+
+
+def _page(name: str, why: Why, command: str) -> str:
+    page = template(name, cell=cell, fenced=_shell)
+    return page.render(
+        why=why,
+        command=command,
+        headline=findings.headline(why),
+        findings=findings.findings(why),
+        settings=_settings(why),
+        rows=[_row(why, each) for each in why.probes],
+        issue=issue(why),
+    )
+
+
+def _shell(text: str) -> str:
+    return fenced(text, "bash")
+
+
+def _settings(why: Why) -> list[tuple[tuple[str, ...], str]]:
+    """The changes of each switch, and what the search says of it."""
+    rest = "within noise" if why.rest is State.GOOD and why.causes else ""
+    return [
+        (changes, "cause" if number in why.guilty else rest)
+        for number, changes in enumerate(why.switches)
+    ]
+
+
+def _row(why: Why, probe: Probe) -> dict[str, Any]:
+    """A probe as the table shows it; `on` says for each switch whether it had the bad value."""
+    return {
+        "purpose": probe.purpose,
+        "on": [number in probe.switches for number in range(len(why.switches))],
+        "state": probe.state.value,
+        "known": probe.state is not State.UNRESOLVED,
+        "size": findings.size(probe),
+        "evidence": findings.evidence_of(probe),
+        "directory": probe.directory,
+    }

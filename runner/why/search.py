@@ -1,0 +1,285 @@
+"""Searches for the smallest sets of settings that make a run differ from a good one.
+
+1. The good run's answers are replayed with its own settings, and with another number of concurrent
+   requests, which shows the noise; then with all settings of the bad run.
+2. If the bad run differs by more than the noise, `ddmin` finds a smallest set of settings that
+   does, on the questions that tell most.
+3. The bad run without this set is replayed. If it still differs, there is another cause: again
+   from 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.evidence.replayed import Question
+from runner.evidence.samples import Sample
+from runner.stats.excess import Excess
+from runner.why import evidence
+from runner.why.ddmin import Changes, State, ddmin
+from runner.why.evidence import Shifts, Side
+from runner.why.probes import Replay
+from runner.why.switches import Switch
+
+# With another number of concurrent requests, correct arithmetic differs. The number is small: a
+# fault of large batches is no noise.
+WINDOW, WINDOWS = "engine.window", (1, 2, 3)
+DTYPE = "engine.dtype"
+# Types whose rounding may differ although both are correct.
+ROUNDING = frozenset({"auto", "float32", "bfloat16", "float16"})
+# Mean square, in nats², that rounding does not explain (runner/verdict/replay.py: GROSS).
+GROSS = 0.3**2
+# Searches for further causes end here.
+CAUSES = 4
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A replay and what it showed.
+
+    `switches` are the numbers of the switches that had the bad run's values, out of all. `shift` is
+    the mean difference from the good run, in nats², and `side` and `excess` the test that decided.
+    """
+
+    name: str
+    purpose: str
+    switches: Changes
+    state: State
+    directory: str
+    command: str
+    shift: float | None = None
+    side: Side | None = None
+    excess: Excess | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A smallest set of switches that makes the run differ, and the probe that has only these."""
+
+    switches: Changes
+    probe: Probe
+
+
+@dataclass
+class Found:
+    """What the search has found so far.
+
+    `rest` is the state of the bad run without all causes; None if it is not known yet.
+    """
+
+    probes: list[Probe] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
+    rest: State | None = None
+    noise: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+# Runs a probe: its name, changes by key, and questions.
+Run = Callable[[str, Mapping[str, Any], Mapping[str, list[int]]], Replay]
+Tell = Callable[[Probe], None]
+
+
+class Search:
+    """One search, with the replays that it compares."""
+
+    def __init__(
+        self,
+        switches: Sequence[Switch],
+        run: Run,
+        tell: Tell,
+        window: int | None,
+        flipped: frozenset[Question] = frozenset(),
+    ) -> None:
+        self.found = Found()
+        self._switches = switches
+        self._run = run
+        self._tell = tell
+        used = {window, *self._values(WINDOW)}
+        self._window = next(each for each in WINDOWS if each not in used)
+        self._flipped = flipped
+        self._base: Sequence[Sample] = ()
+        self._noise: list[Shifts] = []
+        self._decided = 0
+
+    def search(self) -> Found:
+        """Search until all causes are found, or no further probe can tell."""
+        every = tuple(range(len(self._switches)))
+        if not self._measure_noise():
+            return self.found
+        state, bad = self._whole("bad", "all settings of the bad run", every)
+        rest = every
+        while state is State.BAD and len(self.found.causes) < CAUSES:
+            cause = self._smallest(rest, bad)
+            if cause is None:
+                return self.found
+            self.found.causes.append(cause)
+            rest = tuple(each for each in rest if each not in cause.switches)
+            if not rest:
+                state = State.GOOD
+                break
+            without = "the bad run without " + " and without ".join(
+                _numbered(each.switches) for each in self.found.causes
+            )
+            state, bad = self._whole(f"without-{len(self.found.causes)}", without, rest)
+        self.found.rest = state
+        return self.found
+
+    def _measure_noise(self) -> bool:
+        """Replay the good run with its own settings, and where correct stacks may differ."""
+        good = self._run("good", {}, {})
+        if good.samples is None:
+            self._add(Probe("good", "the good run again", (), *_unresolved(good)))
+            return False
+        self._base = good.samples
+        same = {WINDOW: self._window}
+        wide = {**same, DTYPE: self._other_dtype} if self._other_dtype else {}
+        self._add(_probe("good", "the good run again", (), State.GOOD, good, 0.0))
+        for name, changes in (("noise", same), ("noise-dtype", wide)):
+            if not changes:
+                continue
+            replay = self._run(name, changes, {})
+            said = ", ".join(f"{key}={value}" for key, value in changes.items())
+            purpose = f"noise: the good run with {said}"
+            if replay.samples is None:
+                self._add(Probe(name, purpose, (), *_unresolved(replay)))
+                continue
+            shift = evidence.shifts(self._base, replay.samples)
+            mean = _mean(shift)
+            if mean > GROSS:
+                self.found.notes.append(
+                    f"{said} alone differs by {math.sqrt(mean):.2g} nats, which rounding does not "
+                    "explain, so it does not count as noise"
+                )
+            else:
+                self._noise.append(shift)
+                self.found.noise.append(said)
+            self._add(_probe(name, purpose, (), State.GOOD, replay, mean))
+        return bool(self._noise)
+
+    @property
+    def _other_dtype(self) -> str:
+        """The bad run's data type, if it differs by rounding only."""
+        values = self._values(DTYPE)
+        return str(values[1]) if values and ROUNDING.issuperset(values) else ""
+
+    def _values(self, key: str) -> tuple[Any, ...]:
+        """The values of both runs for a key; none if it does not differ."""
+        changes = (change for each in self._switches for change in each.changes)
+        return next(((each.good, each.bad) for each in changes if each.key == key), ())
+
+    def _whole(self, name: str, purpose: str, switches: Changes) -> tuple[State, Shifts]:
+        """Replay all questions, and compare their differences with the noise."""
+        replay = self._run(name, self._changes(switches), {})
+        if replay.samples is None:
+            self._add(Probe(name, purpose, switches, *_unresolved(replay)))
+            return State.UNRESOLVED, {}
+        shift = evidence.shifts(self._base, replay.samples)
+        if not shift:
+            reason = "no question could be compared: the prompts or the tokens differ"
+            self._add(
+                _probe(name, purpose, switches, State.UNRESOLVED, replay, None, reason=reason)
+            )
+            return State.UNRESOLVED, {}
+        found = evidence.beyond(shift, self._noise)
+        state = State.BAD if found.exceeds else State.GOOD
+        self._add(_probe(name, purpose, switches, state, replay, _mean(shift), excess=found))
+        return state, shift
+
+    def _smallest(self, switches: Changes, bad: Shifts) -> Cause | None:
+        """The smallest subset that differs as all of them do; None if none could be told."""
+        told = evidence.telling(bad, self._noise)
+        questions = evidence.choose(told, self._flipped, list(bad))
+        round_ = len(self.found.causes) + 1
+        probes: dict[Changes, Probe] = {}
+
+        def test(subset: Changes) -> State:
+            number = "+".join(str(each + 1) for each in subset)
+            replay = self._run(f"{round_}-{number}", self._changes(subset), questions)
+            probes[subset] = self._decide(f"{round_}-{number}", subset, replay, bad)
+            return probes[subset].state
+
+        if len(told) < _enough(self._decided + 1):
+            self.found.notes.append(
+                f"only {len(told)} questions show the difference, too few to search by"
+            )
+            return None
+        smallest = ddmin(switches, test)
+        if smallest not in probes:  # all of them, none of which could be left out
+            test(smallest)
+        return Cause(smallest, probes[smallest])
+
+    def _decide(self, name: str, subset: Changes, replay: Replay, bad: Shifts) -> Probe:
+        purpose = _numbered(subset)
+        if replay.samples is None:
+            probe = Probe(name, purpose, subset, *_unresolved(replay))
+        else:
+            self._decided += 1
+            shift = evidence.shifts(self._base, replay.samples)
+            side = evidence.side(shift, bad, self._noise, self._decided)
+            probe = _probe(name, purpose, subset, side.state, replay, _mean(shift), side=side)
+        self._add(probe)
+        return probe
+
+    def _changes(self, switches: Changes) -> dict[str, Any]:
+        return {key: value for each in switches for key, value in self._switches[each].bad.items()}
+
+    def _add(self, probe: Probe) -> None:
+        self.found.probes.append(probe)
+        self._tell(probe)
+
+
+def _numbered(switches: Changes) -> str:
+    """For example `settings 2, 5`: numbers from 1, as every page lists them."""
+    noun = "setting" if len(switches) == 1 else "settings"
+    return f"{noun} {', '.join(str(each + 1) for each in switches)}"
+
+
+def _enough(number: int) -> int:
+    """Questions that must agree for probe `number` to be decided."""
+    return math.ceil(-math.log2(evidence.allowed(number)))
+
+
+def _mean(shift: Shifts) -> float:
+    return math.fsum(shift.values()) / len(shift) if shift else math.nan
+
+
+def _unresolved(replay: Replay) -> tuple[State, str, str, None, None, None, str]:
+    """The fields of a probe that has no result, from its state on."""
+    return (
+        State.UNRESOLVED,
+        str(replay.directory),
+        replay.command,
+        None,
+        None,
+        None,
+        replay.reason,
+    )
+
+
+def _probe(
+    name: str,
+    purpose: str,
+    switches: Changes,
+    state: State,
+    replay: Replay,
+    shift: float | None,
+    side: Side | None = None,
+    excess: Excess | None = None,
+    reason: str = "",
+) -> Probe:
+    return Probe(
+        name,
+        purpose,
+        switches,
+        state,
+        str(replay.directory),
+        replay.command,
+        shift,
+        side,
+        excess,
+        reason,
+    )
