@@ -21,6 +21,8 @@ def headline(why: Why) -> str:
         return f"{causes[0]} {'make' if together else 'makes'} the difference" + (
             ", but only together" if together else ""
         )
+    if why.ladder and not any(each.good for each in why.ladder):
+        return "None of the changes raises the scores"
     whole = why.whole
     if whole is None or whole.state is State.UNRESOLVED:
         return "The difference could not be measured"
@@ -32,6 +34,7 @@ def headline(why: Why) -> str:
 def findings(why: Why) -> list[str]:
     """The rest, one sentence each."""
     found = []
+    found += [f"With {each.rung.change}: {each.said}." for each in why.ladder if each.good]
     whole = why.whole
     if whole is not None and whole.excess is not None:
         found.append(

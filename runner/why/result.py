@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runner.why.ddmin import State
 from runner.why.evidence import ERROR
+from runner.why.ladder import Tried
 from runner.why.search import Cause, Found, Probe
 from runner.why.switches import Differences, Switch
 
@@ -55,6 +56,7 @@ class Why:
     starts: int
     commands: tuple[Command, ...] = ()
     stack: Stack | None = None
+    ladder: tuple[Tried, ...] = ()
     error: float = ERROR
 
     @property
