@@ -17,7 +17,6 @@ from runner.config.overrides import in_yaml
 from runner.config.schema import AskConfig, RunConfig, TaskConfig
 from runner.platforms import PLATFORMS
 from runner.platforms.additional_config import names, schema
-from runner.platforms.base import installed_version
 
 BACKENDS = ("vllm", "vllm-vlm")
 # Told from the weights' config.json (runner.inputs.weights.backend).
@@ -232,7 +231,7 @@ def _additional_config(config: RunConfig) -> list[str]:
             f"engine.platform={engine.platform}"
         )
     elif not engine.allow_untested:
-        known = names(schema(installed_version("vllm-ascend")))
+        known = names(schema(engine.interpreter.version("vllm-ascend")))
         found += [
             f"engine.extra.additional_config.{name}: keys here are not checked; "
             + (
