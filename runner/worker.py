@@ -89,7 +89,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     commands = Inbox(_commands(held.scratch))
-    reporter.send(WorkerStarted(os.getpid(), PROTOCOL))
+    reporter.send(WorkerStarted(os.getpid(), PROTOCOL, sys.executable))
     while True:
         command = commands.get()
         # Until the supervisor confirms that the run is recorded, a retry needs its answers.

@@ -50,14 +50,15 @@ class Event(Message):
 
 @dataclass(frozen=True)
 class WorkerStarted(Event):
-    """The worker process is ready for commands.
+    """The worker process is ready for commands. `python` is its interpreter.
 
-    This message has the same fields in every version. Workers from before there was a `protocol`
-    do not send it.
+    This message has the same fields in every version, so that any can be told from another; the
+    versions before there was a `protocol` send only `pid`.
     """
 
     pid: int
     protocol: int = 0
+    python: str = ""
 
 
 @dataclass(frozen=True)

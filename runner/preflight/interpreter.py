@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from packaging.requirements import Requirement
 
 from runner.config.schema import RunConfig
 from runner.installed import canonical
 from runner.packages import OURS
+from runner.runtimes import runtime_of
 
 # The runner's dependencies that modules of the worker import; a test compares them with those
 # modules. The runner's own metadata has the versions.
@@ -41,6 +42,8 @@ NEEDED = (
     "tenacity",
     "transformers",
 )
+# lm-eval's vLLM classes import it.
+WITH_VLLM = ("ray",)
 # Another version of it is a warning (`runner.preflight.versions`).
 ANY_VERSION = ("lm-eval",)
 
@@ -54,8 +57,10 @@ def missing(config: RunConfig) -> list[str]:
     python = config.engine.interpreter
     if python.path is None:
         return []
+    uses_vllm = "vllm" in runtime_of(config.engine.runtime).engine_packages
+    needed = (*NEEDED, *WITH_VLLM) if uses_vllm else NEEDED
     absent, other = [], []
-    for requirement in _requirements():
+    for requirement in _requirements(needed):
         version = python.version(requirement.name)
         if version is None:
             absent.append(requirement)
@@ -70,14 +75,14 @@ def missing(config: RunConfig) -> list[str]:
     return [f"the worker needs {', '.join(lacks)} there: {python.pip} install {command}"]
 
 
-def _requirements() -> Iterator[Requirement]:
-    """NEEDED with the versions in the runner's metadata; any version where it has none."""
+def _requirements(names: Sequence[str]) -> Iterator[Requirement]:
+    """The distributions with the versions in the runner's metadata; any version if it has none."""
     try:
         lines = importlib.metadata.requires(OURS) or ()
     except importlib.metadata.PackageNotFoundError:
         lines = ()
     known = {canonical(each.name): each for each in map(Requirement, lines) if not _extra(each)}
-    return (known.get(name, Requirement(name)) for name in NEEDED)
+    return (known.get(name, Requirement(name)) for name in names)
 
 
 def _extra(requirement: Requirement) -> bool:
