@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import tempfile
 import time
@@ -86,7 +87,15 @@ class Interpreter:
     @property
     def pip(self) -> str:
         """The command that installs packages for it."""
-        return "pip" if self.path is None else f"{self.path} -m pip"
+        return "pip" if self.path is None else f"{shlex.quote(self.path)} -m pip"
+
+    def install(self, extra: str, packages: str) -> str:
+        """The command that installs an engine: our extra here, these packages elsewhere.
+
+        The extra would bring one release, and the runner, which need not be installed there.
+        """
+        wanted = f"'ascend-accuracy-runner[{extra}]'" if self.path is None else packages
+        return f"{self.pip} install {wanted}"
 
     def changed_since(self, known: Mapping[str, str]) -> list[str]:
         """The packages whose digests differ from the known ones.

