@@ -176,10 +176,12 @@ def _ask(path: str, python_path: str, moment: int) -> Installed:
     try:
         return Installed.read(json.loads(said[0]))
     except (ValueError, LookupError, TypeError, AttributeError):
-        errors = answer.stderr.decode(errors="replace").strip()
-        if "Traceback" not in errors and not errors.startswith("Fatal Python error"):
-            raise UserError(f"engine.python={path}: not a Python interpreter") from None
-        raise UserError(f"engine.python={path}: fails ({errors.splitlines()[-1]})") from None
+        errors = answer.stderr.decode(errors="replace").strip().splitlines()
+        failed = [line for line in errors if line.startswith("Fatal Python error")]
+        if any(line.startswith("Traceback") for line in errors):
+            failed = errors[-1:]
+        why = f"fails ({failed[0]})" if failed else "not a Python interpreter"
+        raise UserError(f"engine.python={path}: {why}") from None
 
 
 def _unusable(file: Path) -> str:
