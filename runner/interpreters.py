@@ -35,7 +35,8 @@ if sys.version_info < {OLDEST}:
     sys.exit({TOO_OLD})
 sys.path.insert(0, sys.argv[1])
 from runner.installed import main
-sys.path[:1] = filter(None, sys.argv[2].split(":"))
+del sys.path[0]
+sys.path[1:1] = filter(None, sys.argv[2].split(":"))  # behind the working directory
 main(sys.argv[2])
 """
 # Variables that point an interpreter to one environment's files.

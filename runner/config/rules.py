@@ -92,6 +92,12 @@ def problems(config: RunConfig) -> list[str]:
     one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
     one_of("engine.runtime", config.engine.runtime, tuple(RUNTIMES))
     one_of("engine.dtype", config.engine.dtype, DTYPES)
+    require(
+        config.engine.python is None or not config.engine.spans_nodes,
+        "engine.python",
+        "not possible with engine.extra.distributed_executor_backend=ray, because Ray starts the "
+        "engine's ranks with the interpreter of its nodes; remove one of the two",
+    )
     one_of("model.hub", config.model.hub, HUBS)
     one_of("source.weights", config.source.weights, SOURCES)
     one_of("source.data", config.source.data, SOURCES)

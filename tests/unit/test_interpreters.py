@@ -202,14 +202,30 @@ def test_this_runner_runs_there_whatever_is_installed_there(
     worker = Worker(plan_with(plan, other), tmp_path / "log")
     try:
         started = worker._events.get(60)
+        assert isinstance(started, WorkerStarted)
+        given = Path(f"/proc/{started.pid}/environ").read_bytes().decode().split("\0")
     finally:
         worker.stop()
-    assert isinstance(started, WorkerStarted)
+    (path,) = (each.partition("=")[2] for each in given if each.startswith("PYTHONPATH="))
+    code, theirs = path.split(os.pathsep)  # not the directory that our own packages are in
+    assert (Path(code).name, theirs) == ("code", str(site_of(other)))
+    assert not Path(code).exists()  # it ended with the worker
     assert (started.protocol, started.python) == (PROTOCOL, str(other))
 
 
 def plan_with(plan: Plan, python: Path) -> Plan:
     return replace(plan, python=str(python))
+
+
+def test_ray_would_start_ranks_with_another_interpreter(compose: Compose, same: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        compose(
+            "engine=cpu",
+            f"engine.python={same}",
+            "+engine.extra.distributed_executor_backend=ray",
+        )
+    (problem,) = raised.value.problems
+    assert problem.startswith(f"engine.python={same}: not possible with engine.extra.")
 
 
 def test_programs_of_the_environment_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
