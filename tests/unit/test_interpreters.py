@@ -23,6 +23,7 @@ from runner.plan import Plan
 from runner.planning import make_plan
 from runner.platforms import PLATFORMS
 from runner.preflight.interpreter import NEEDED
+from runner.present.lm_eval_command import lm_eval_command
 from runner.supervision.worker_process import Worker
 from runner.tracking.records import begin
 from tests.environments import empty_environment, pretend, same_environment, site_of
@@ -226,6 +227,12 @@ def test_ray_would_start_ranks_with_another_interpreter(compose: Compose, same: 
         )
     (problem,) = raised.value.problems
     assert problem.startswith(f"engine.python={same}: not possible with engine.extra.")
+
+
+def test_the_equivalent_command_uses_the_environments_lm_eval(plan: Plan) -> None:
+    assert lm_eval_command(plan).splitlines()[-1].startswith("lm_eval --model ")
+    command = lm_eval_command(plan_with(plan, Path("/envs/one/bin/python")))
+    assert command.splitlines()[-1].startswith("/envs/one/bin/python -m lm_eval --model ")
 
 
 def test_programs_of_the_environment_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
