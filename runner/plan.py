@@ -85,6 +85,8 @@ class Plan:
     cluster: str | None = None
     # Single task files, by task name.
     task_files: dict[str, str] = field(default_factory=dict)
+    # Interpreter of the worker; None for the runner's own.
+    python: str | None = None
     # Number of concurrent requests; None derives it from the engine's size.
     window: int | None = None
     journal: JournalPlan | None = None

@@ -5,7 +5,6 @@ Each step's result is on disk before the next step starts.
 
 from __future__ import annotations
 
-import os
 import shlex
 import threading
 import time
@@ -225,8 +224,7 @@ def perform(
 
 
 def _environment(config: RunConfig) -> Environment:
-    given = {**os.environ, **config.engine.env}
-    return collect(PLATFORMS[config.engine.platform], given.get("PYTHONPATH", ""))
+    return collect(PLATFORMS[config.engine.platform], config.engine.interpreter)
 
 
 def _facts(

@@ -25,6 +25,7 @@ from runner.channel.lines import Inbox, Outbox
 from runner.channel.worker import (
     COMMANDS,
     EVENTS,
+    PROTOCOL,
     Check,
     Command,
     Decision,
@@ -88,7 +89,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     commands = Inbox(_commands(held.scratch))
-    reporter.send(WorkerStarted(os.getpid()))
+    reporter.send(WorkerStarted(os.getpid(), PROTOCOL, sys.executable))
     while True:
         command = commands.get()
         # Until the supervisor confirms that the run is recorded, a retry needs its answers.
