@@ -112,6 +112,7 @@ def _searched(good: Named, bad: Named, runs: Runs, out: Console) -> Why:
         with shown.running(name):
             return prober.replay(name, *settings)
 
+    window = good[2].value("engine.window")
     search = Search(differ.switches, run, shown.tell, window, _flipped(files))
     found = search.search()
     return result(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.config.recorded import Recorded, call
-from runner.environment import MOVING, Environment
+from runner.environment import Environment
+from runner.installed import MOVING
 from runner.plan import Plan
 from runner.why import findings
 from runner.why.result import Command, Stack, Why
