@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from runner.config import loading
 from runner.config.composed import Composed, command
 from runner.config.overrides import in_yaml, quoted
 from runner.config.schema import RunConfig
+from runner.config.usage import explain
 from runner.errors import UserError
 from runner.rundir import RunDirectory
 
@@ -38,10 +39,35 @@ class Recorded:
     words: tuple[str, ...] = ()
     place: str = ""
 
+    def flat(self) -> dict[str, Any]:
+        """Dotted keys and plain values; keys that the run did not record have their defaults.
+
+        Empty mappings are left out.
+
+        Raises:
+            UserError: if the schema rejects the configuration.
+        """
+        try:
+            whole = OmegaConf.merge(OmegaConf.structured(RunConfig), self.tree)
+            plain = OmegaConf.to_container(whole, resolve=True, throw_on_missing=False)
+        except OmegaConfBaseException as error:
+            raise UserError(explain(error)) from error
+        assert isinstance(plain, dict)
+        return dict(_leaves(plain, ""))
+
     def value(self, key: str) -> Any:
         """The value of a dotted key as plain Python, or ABSENT."""
         found = OmegaConf.select(self.tree, key, default=ABSENT)
         return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+
+
+def _leaves(value: Mapping[Any, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        name = f"{above}{key}"
+        if isinstance(inner, Mapping):
+            yield from _leaves(inner, f"{name}.")
+        else:
+            yield name, inner
 
 
 def read(directory: Path) -> Recorded:

@@ -10,6 +10,8 @@ from runner.why.evidence import NEGLIGIBLE
 from runner.why.result import Why, joined
 from runner.why.search import Probe
 
+SMALLEST = 1e-12
+
 
 def headline(why: Why) -> str:
     """The answer in one sentence."""
@@ -79,10 +81,8 @@ def _rest(why: Why) -> list[str]:
     if not why.causes or not others:
         return []
     if why.rest is State.GOOD:
-        return [
-            f"Without {without}, the bad run's other {others} settings together do not differ "
-            "beyond noise."
-        ]
+        rest = "other setting does" if others == 1 else f"other {others} settings together do"
+        return [f"Without {without}, the bad run's {rest} not differ beyond noise."]
     if why.rest is State.BAD:
         return [f"Without {without}, the bad run still differs: there are more causes."]
     return [
@@ -104,7 +104,7 @@ def times(probe: Probe) -> str:
 def _beyond(probe: Probe) -> str:
     assert probe.excess is not None
     how = "significantly" if probe.state is State.BAD else "not significantly"
-    return f"{how} more than {probe.excess.factor:g} × (p = {probe.excess.p:.2g})"
+    return f"{how} more than {probe.excess.factor:g} × ({chance(probe.excess.p)})"
 
 
 def _elsewhere(why: Why) -> str:
@@ -125,11 +125,16 @@ def size(probe: Probe) -> str:
     return f"{bound}{math.sqrt(probe.shift):.2g}"
 
 
+def chance(p: float) -> str:
+    """A p value; exact tiny ones mean nothing."""
+    return f"p = {p:.2g}" if p >= SMALLEST else f"p < {SMALLEST:g}"
+
+
 def evidence_of(probe: Probe) -> str:
     """What decided about a probe."""
     if probe.side is not None:
         side = probe.side
-        return f"{side.bad} of {side.told} questions as in the bad run (p = {side.p:.1g})"
+        return f"{side.bad} of {side.told} questions as in the bad run ({chance(side.p)})"
     if probe.excess is not None:
-        return f"{times(probe)} the noise (p = {probe.excess.p:.1g})"
+        return f"{times(probe)} the noise ({chance(probe.excess.p)})"
     return probe.reason

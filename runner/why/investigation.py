@@ -23,7 +23,7 @@ from runner.tracking.courier import Courier
 from runner.why import page, screen
 from runner.why.cost import cost
 from runner.why.ladder import Climb, Tried, read_ladder, recomposed
-from runner.why.probes import Prober, Replay, Runs, refuse_unusable
+from runner.why.probes import Prober, Replay, Runs, refuse_endpoint, refuse_unusable
 from runner.why.reproduction import commands, stack
 from runner.why.result import Stack, Why, result
 from runner.why.search import Found, Search
@@ -47,6 +47,7 @@ def investigate(given: argparse.Namespace, command: str) -> bool:
     with Courier() as courier:
         found = [(name, _directory(name, given.uri, courier)) for name in given.runs]
         sides = [(name, each, _usable(name, each)) for name, each in found]
+        refuse_unusable(*sides[0][:2])
         if given.plan:
             _show_plan(given, sides, out)
             return True
@@ -156,7 +157,7 @@ def _differences(good: Named, bad: Named) -> Differences:
 
 def _usable(name: str, directory: Path) -> Recorded:
     found = recorded.read(directory)
-    refuse_unusable(name, directory, found)
+    refuse_endpoint(name, found)
     return found
 
 

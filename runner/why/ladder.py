@@ -186,7 +186,6 @@ class Climb:
                     f"{side.told} questions"
                 )
                 marked = replace(found[number], said=said, good=True)
-                self._tell(marked)
                 return [*found[:number], marked, *found[number + 1 :]]
         return found
 

@@ -27,6 +27,7 @@ from runner.sweep import resume
 from runner.tracking.courier import Courier
 
 PROBES = "probes"
+RUN = "run"
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,11 @@ class Prober:
         return Replay(done.directory, done.command, samples)
 
 
-def refuse_unusable(name: str, directory: Path, recorded: Recorded) -> None:
-    """Refuse a run whose answers can't be replayed with other settings.
+def refuse_endpoint(name: str, recorded: Recorded) -> None:
+    """Refuse a run on a server that was not started here.
 
     Raises:
-        UserError: if it is incomplete, a replay itself, or of a server that was not started here.
+        UserError: if it is one.
     """
     url = recorded.value("engine.endpoint.url")
     if isinstance(url, str):
@@ -138,7 +139,19 @@ def refuse_unusable(name: str, directory: Path, recorded: Recorded) -> None:
             f"{name}: ran on a server at {url}, whose settings can't be changed from here; give "
             "runs that start their engine"
         )
-    if read(name, Located(directory), "run").replayed:
+
+
+def refuse_unusable(name: str, directory: Path) -> None:
+    """Refuse a run whose answers can't be replayed.
+
+    Raises:
+        UserError: if it is incomplete, or a replay itself.
+    """
+    try:
+        found = read(name, Located(directory), RUN)
+    except UserError as error:
+        raise UserError(*(each.removeprefix(f"{RUN}=") for each in error.problems)) from error
+    if found.replayed:
         raise UserError(
             f"{name}: is a replay, so its answers are those of another run; give the run that it "
             "replayed"
