@@ -1,0 +1,115 @@
+"""What a rank's output of a vLLM module is of the whole output, in transformers' terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from vllm.model_executor.layers.linear import (
+    ColumnParallelLinear,
+    QKVParallelLinear,
+    RowParallelLinear,
+)
+
+from runner.runtimes.sketching.recorder import WHOLE, Columns
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A module's output under its name; the output has [rows, columns]."""
+
+    name: str
+    output: torch.Tensor
+    columns: Columns = WHOLE
+
+
+class Shards:
+    """Follows tensor parallelism through a forward pass.
+
+    From a column-parallel layer up to the next row-parallel one, each rank has its own columns of
+    every output: those of its heads, or of its part of the intermediate size.
+    """
+
+    def __init__(self, packed: Mapping[str, Sequence[str]], rank: int, size: int) -> None:
+        """Set the tensor-parallel rank and size, and the names of layers that vLLM has packed.
+
+        `packed` is a model class's packed_modules_mapping.
+        """
+        self._packed, self._rank, self._size = packed, rank, size
+        self._inside = False
+        # Ranks that have the same key and value heads.
+        self._replicas = 1
+
+    def pieces(self, name: str, module: torch.nn.Module, output: Any) -> Iterator[Piece]:
+        """What a module has returned, as pieces of known columns."""
+        if isinstance(module, ColumnParallelLinear):
+            yield from self._column_parallel(name, module, _first(output))
+        elif isinstance(module, RowParallelLinear):
+            self._inside = False
+            yield Piece(name, _first(output))
+        elif _pair(output) and any(module.children()):
+            # A decoder layer: vLLM adds the residual in the next layer's norm.
+            yield Piece(name, output[0] + output[1])
+        elif _pair(output, alike=False) and name.rpartition(".")[2] == "rotary_emb":
+            for part, rotated in zip("qk", output, strict=True):
+                yield self._own(f"{name}.{part}", rotated, part == "k")
+        elif (first := _first(output)) is not None:
+            yield self._own(name, first, name.endswith("k_norm"))
+
+    def _own(self, name: str, output: torch.Tensor, keys: bool) -> Piece:
+        """An output of no parallel layer; `keys` says that it belongs to the key heads."""
+        if not self._inside or self._size == 1:
+            return Piece(name, output)
+        return Piece(name, output, self._columns(output, self._replicas if keys else 1))
+
+    def _columns(self, output: torch.Tensor, replicas: int) -> Columns:
+        width = output[0].numel()
+        start = self._rank // replicas * width
+        return Columns(start, self._size // replicas * width, sharded=True)
+
+    def _column_parallel(
+        self, name: str, module: ColumnParallelLinear, output: Any
+    ) -> Iterator[Piece]:
+        size, rank = module.tp_size, module.tp_rank
+        if module.gather_output or size == 1:
+            size, rank = 1, 0
+        self._inside = size > 1
+        totals = list(getattr(module, "output_sizes", (output.shape[-1] * size,)))
+        replicas = [1] * len(totals)
+        if isinstance(module, QKVParallelLinear):
+            self._replicas = module.num_kv_head_replicas
+            replicas = [1, self._replicas, self._replicas]
+        parent, _, own = name.rpartition(".")
+        names = self._packed.get(own, ())
+        apart = len(names) == len(totals)
+        slices = output.split([total // size for total in totals], dim=-1)
+        wholes = [total // copies for total, copies in zip(totals, replicas, strict=True)]
+        starts = [0, *accumulate(wholes)]
+        for place, (part, whole, copies) in enumerate(zip(slices, wholes, replicas, strict=True)):
+            if rank % copies:  # another rank has the same heads
+                continue
+            start = rank // copies * part.shape[-1]
+            if apart:
+                columns = Columns(start, whole, size > 1)
+                yield Piece(f"{parent}.{names[place]}".lstrip("."), part, columns)
+            else:
+                yield Piece(name, part, Columns(starts[place] + start, starts[-1], size > 1))
+
+
+def _first(output: Any) -> Any:
+    """The output, or the first of several; None if that is no tensor of rows."""
+    first = output[0] if isinstance(output, tuple) and output else output
+    known = isinstance(first, torch.Tensor) and first.dim() > 1 and first.is_floating_point()
+    return first if known else None
+
+
+def _pair(output: Any, alike: bool = True) -> bool:
+    """Whether an output is two tensors of rows, of one shape if they are to be `alike`."""
+    if not isinstance(output, tuple) or len(output) != 2:
+        return False
+    if not all(isinstance(each, torch.Tensor) and each.dim() > 1 for each in output):
+        return False
+    return not alike or bool(output[0].shape == output[1].shape)
