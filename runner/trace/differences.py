@@ -10,12 +10,17 @@ from runner.evidence.sketches import PHASES, Array, Sketches
 
 # Bits of a row's number for its question, phase and position.
 QUESTION, PHASE, POSITION = 14, 2, 30
+# A relative difference counts at most this much; an output of zeros has none.
+LARGEST = 1e6
+# Distance from 1 to the next larger number of a type.
+EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 @dataclass(frozen=True)
 class Difference:
     """The outputs of one module in one phase, in two traces.
 
+    `place` counts the modules in the order of execution, and `dtype` is the coarser of its two.
     `relative` has, by question, the root mean square over its rows of the distance of the two
     outputs relative to the size of the first. `cosine` is the mean over rows, `largest` the
     largest ratio of the two largest absolute values, above 1 whichever is larger, and `broken` the
@@ -24,6 +29,7 @@ class Difference:
 
     module: str
     phase: str
+    place: int
     dtype: str
     relative: dict[str, float]
     rows: int
@@ -48,7 +54,7 @@ def differences(first: Sketches, second: Sketches) -> list[Difference]:
     size = np.linalg.norm(a, axis=1)
     other = np.linalg.norm(b, axis=1)
     tiny = np.finfo(np.float32).tiny
-    relative = np.linalg.norm(a - b, axis=1) / np.maximum(size, tiny)
+    relative = np.minimum(np.linalg.norm(a - b, axis=1) / np.maximum(size, tiny), LARGEST)
     cosine = np.where(
         (size > 0) & (other > 0),
         (a * b).sum(axis=1) / np.maximum(size * other, tiny**2),
@@ -59,6 +65,7 @@ def differences(first: Sketches, second: Sketches) -> list[Difference]:
     module, question, phase = (
         getattr(first, name)[ours] for name in ("module", "question", "phase")
     )
+    dtypes = dict(zip(second.names.tolist(), second.dtypes.tolist(), strict=True))
     found = []
     order = np.lexsort((module, phase))
     groups, starts = np.unique(
@@ -72,7 +79,8 @@ def differences(first: Sketches, second: Sketches) -> list[Difference]:
             Difference(
                 str(first.names[place]),
                 PHASES[number],
-                str(first.dtypes[place]),
+                int(place),
+                _coarser(str(first.dtypes[place]), dtypes[str(first.names[place])]),
                 {
                     str(first.questions[each]): float(np.sqrt(mean[each]))
                     for each in np.unique(asked)
@@ -94,6 +102,10 @@ def other_prompts(first: Sketches, second: Sketches) -> list[str]:
         for label, prompt in zip(first.questions.tolist(), first.prompts.tolist(), strict=True)
         if prompts.get(label, prompt) != prompt
     ]
+
+
+def _coarser(*dtypes: str) -> str:
+    return max(dtypes, key=lambda dtype: EPSILON.get(dtype, 0.0))
 
 
 def _common(first: Sketches, second: Sketches) -> tuple[Array, Array]:

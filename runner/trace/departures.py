@@ -1,0 +1,157 @@
+"""Which modules differ by more than noise, and the first of them whose inputs do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from runner.stats import means
+from runner.stats.several import holm
+from runner.trace.differences import EPSILON, Difference
+
+# Differences up to this multiple of the noise are no departure.
+FACTOR = 3.0
+# Probability of any false departure in a trace, over all modules.
+LEVEL = 0.01
+# With fewer questions, the test has no use.
+ENOUGH = 4
+# Stands in for the ratio of a module that returns NaN or infinite values in B alone.
+BROKEN = 1e6
+# The smallest noise: what other orders of summation do to outputs in float32, and what a few
+# roundings of outputs to 16 bits do. Two correct engines can have it where one engine, in other
+# batches, repeats itself exactly. Independent errors of the modules before add in quadrature.
+FLOAT32, ROUNDED, MODULES = 1e-6, 1 / 8, 10
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module in one phase, judged.
+
+    `difference` and `noise` are root mean squares over all questions; the noise is at least what
+    rounding does. `ratio` is the geometric mean over questions of their ratio. `p` is the
+    Holm-adjusted probability of such a ratio if the true one is at most FACTOR.
+    """
+
+    module: str
+    phase: str
+    dtype: str
+    difference: float
+    noise: float
+    ratio: float
+    p: float
+    questions: int
+    rows: int
+    cosine: float
+    largest: float
+    broken: tuple[int, int]
+
+    @property
+    def departs(self) -> bool:
+        return self.p < LEVEL
+
+
+class Ending(StrEnum):
+    """What a trace has found."""
+
+    ORIGIN = "origin"
+    GRADUAL = "gradual"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class Found:
+    """All judged modules in the order of execution, and the first that departs.
+
+    `before` is the largest ratio of the modules before it. For the ending ORIGIN, its own is
+    FACTOR times as large; for GRADUAL, no departing module's is.
+    """
+
+    ending: Ending
+    modules: tuple[Module, ...]
+    first: Module | None = None
+    before: float = 1.0
+
+
+def found(between: Sequence[Difference], noise: Sequence[Difference]) -> Found:
+    """Judge each module that both traces of A have; in the order of `between`."""
+    known = {each.key: each for each in noise}
+    pairs = [(each, known[each.key]) for each in between if each.key in known]
+    judged = [_judged(each, own) for each, own in pairs]
+    judged = [each for each in judged if each.questions >= ENOUGH]
+    adjusted = holm([each.p for each in judged])
+    modules = tuple(
+        Module(**{**vars(each), "p": p}) for each, p in zip(judged, adjusted, strict=True)
+    )
+    departing = [place for place, each in enumerate(modules) if each.departs]
+    if not departing:
+        return Found(Ending.NOTHING, modules)
+    for place in departing:
+        before = max([1.0, *(each.ratio for each in modules[:place])])
+        if modules[place].ratio >= FACTOR * before:
+            return Found(Ending.ORIGIN, modules, modules[place], before)
+    first = departing[0]
+    before = max([1.0, *(each.ratio for each in modules[:first])])
+    return Found(Ending.GRADUAL, modules, modules[first], before)
+
+
+def floor(dtype: str, place: int) -> float:
+    """The smallest relative difference that counts, for outputs behind `place` other modules."""
+    least = max(FLOAT32, EPSILON.get(dtype, 0.0) * ROUNDED)
+    return least * math.sqrt(1 + place / MODULES)
+
+
+def _judged(each: Difference, noise: Difference) -> Module:
+    """A module with its unadjusted p.
+
+    A question's noise is at least that of all questions together: one that happens to repeat
+    exactly says nothing about another stack.
+    """
+    labels = [label for label in each.relative if label in noise.relative]
+    least = floor(each.dtype, each.place)
+    common = max(_rms([noise.relative[label] for label in labels]), least)
+    logs = [
+        math.log(max(each.relative[label], least) / max(noise.relative[label], common))
+        for label in labels
+    ]
+    return Module(
+        module=each.module,
+        phase=each.phase,
+        dtype=each.dtype,
+        difference=_rms([each.relative[label] for label in labels]),
+        noise=common,
+        ratio=_ratio(logs, _breaks(each, noise)),
+        p=0.0 if _breaks(each, noise) else _p(logs),
+        questions=len(labels),
+        rows=each.rows,
+        cosine=each.cosine,
+        largest=each.largest,
+        broken=each.broken,
+    )
+
+
+def _ratio(logs: Sequence[float], broken: bool) -> float:
+    if broken:
+        return BROKEN
+    return math.exp(means.mean(logs)) if logs else 1.0
+
+
+def _breaks(each: Difference, noise: Difference) -> bool:
+    """Whether only the second trace has NaN or infinite values."""
+    return bool(each.broken[1]) and not any((each.broken[0], *noise.broken))
+
+
+def _p(logs: Sequence[float]) -> float:
+    """One-sided p of a true mean of at most log(FACTOR), by Student's t."""
+    if len(logs) < ENOUGH:
+        return 1.0
+    above = means.mean(logs) - math.log(FACTOR)
+    stderr = means.standard_error(logs)
+    if stderr == 0:
+        return 0.0 if above > 0 else 1.0
+    return means.above_zero(above, stderr, len(logs) - 1)
+
+
+def _rms(values: Sequence[float]) -> float:
+    return math.sqrt(math.fsum(value**2 for value in values) / len(values)) if values else 0.0
