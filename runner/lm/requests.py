@@ -211,7 +211,9 @@ class Requests:
         request.args[1].update({SETTINGS[replay.way]: tokens, "do_sample": False})
         request.args[1]["temperature"] = 0.0
         if self._plan.trace is not None:
-            labels = [f"{self.name} {number} {request.idx} {repeat}" for repeat in range(len(tokens))]
+            labels = [
+                f"{self.name} {number} {request.idx} {repeat}" for repeat in range(len(tokens))
+            ]
             request.args[1][LABEL] = labels
 
     def _compare_images(self, prompt: str, images: list[Any], number: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from runner.stats import means
@@ -23,6 +23,8 @@ BROKEN = 1e6
 # roundings of outputs to 16 bits do. Two correct engines can have it where one engine, in other
 # batches, repeats itself exactly. Independent errors of the modules before add in quadrature.
 FLOAT32, ROUNDED, MODULES = 1e-6, 1 / 8, 10
+# What a module computes reaches another within this many.
+REACH = 6
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Module:
 
     `difference` and `noise` are root mean squares over all questions; the noise is at least what
     rounding does. `ratio` is the geometric mean over questions of their ratio. `p` is the
-    Holm-adjusted probability of such a ratio if the true one is at most FACTOR.
+    Holm-adjusted probability of such a ratio if the true one is at most FACTOR. `alone` says that
+    it differs and what follows does not, so the two runtimes compute other things by this name.
     """
 
     module: str
@@ -46,10 +49,11 @@ class Module:
     cosine: float
     largest: float
     broken: tuple[int, int]
+    alone: bool = False
 
     @property
     def departs(self) -> bool:
-        return self.p < LEVEL
+        return self.p < LEVEL and not self.alone
 
 
 class Ending(StrEnum):
@@ -74,32 +78,51 @@ class Found:
     before: float = 1.0
 
 
-def found(between: Sequence[Difference], noise: Sequence[Difference]) -> Found:
-    """Judge each module that both traces of A have; in the order of `between`."""
+def found(
+    between: Sequence[Difference], noise: Sequence[Difference], same_runtime: bool = True
+) -> Found:
+    """Judge each module that both traces of A have; in the order of `between`.
+
+    Modules of two runtimes can have a name, but not their meaning, in common.
+    """
     known = {each.key: each for each in noise}
     pairs = [(each, known[each.key]) for each in between if each.key in known]
     judged = [_judged(each, own) for each, own in pairs]
     judged = [each for each in judged if each.questions >= ENOUGH]
     adjusted = holm([each.p for each in judged])
-    modules = tuple(
-        Module(**{**vars(each), "p": p}) for each, p in zip(judged, adjusted, strict=True)
-    )
+    modules = tuple(replace(each, p=p) for each, p in zip(judged, adjusted, strict=True))
+    if not same_runtime:
+        modules = tuple(_with_followers(modules, place) for place in range(len(modules)))
     departing = [place for place, each in enumerate(modules) if each.departs]
     if not departing:
         return Found(Ending.NOTHING, modules)
     for place in departing:
-        before = max([1.0, *(each.ratio for each in modules[:place])])
+        before = _largest(modules[:place])
         if modules[place].ratio >= FACTOR * before:
             return Found(Ending.ORIGIN, modules, modules[place], before)
     first = departing[0]
-    before = max([1.0, *(each.ratio for each in modules[:first])])
+    before = _largest(modules[:first])
     return Found(Ending.GRADUAL, modules, modules[first], before)
+
+
+def _largest(modules: Sequence[Module]) -> float:
+    return max([1.0, *(each.ratio for each in modules if not each.alone)])
 
 
 def floor(dtype: str, place: int) -> float:
     """The smallest relative difference that counts, for outputs behind `place` other modules."""
     least = max(FLOAT32, EPSILON.get(dtype, 0.0) * ROUNDED)
     return least * math.sqrt(1 + place / MODULES)
+
+
+def _with_followers(modules: Sequence[Module], place: int) -> Module:
+    """A module, marked as alone if it departs and none of those that follow it does."""
+    each = modules[place]
+    following = [
+        other for other in modules[place + 1 : place + 1 + REACH] if other.phase == each.phase
+    ]
+    alone = each.departs and bool(following) and not any(other.departs for other in following)
+    return replace(each, alone=alone)
 
 
 def _judged(each: Difference, noise: Difference) -> Module:

@@ -49,8 +49,12 @@ def differences(first: Sketches, second: Sketches) -> list[Difference]:
     out.
     """
     ours, theirs = _common(first, second)
-    a, b = (trace.sketch[rows].astype(np.float64) for trace, rows in ((first, ours), (second, theirs)))
-    sizes = [trace.size[rows].astype(np.float64) for trace, rows in ((first, ours), (second, theirs))]
+    a, b = (
+        trace.sketch[rows].astype(np.float64) for trace, rows in ((first, ours), (second, theirs))
+    )
+    sizes = [
+        trace.size[rows].astype(np.float64) for trace, rows in ((first, ours), (second, theirs))
+    ]
     size = np.linalg.norm(a, axis=1)
     other = np.linalg.norm(b, axis=1)
     tiny = np.finfo(np.float32).tiny

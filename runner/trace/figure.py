@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from markupsafe import Markup
 
-from runner.present.plots import BAD, BLUE, SOFT, WIDTH, blank, name_columns, styled, svg
+from runner.present.plots import BAD, BLUE, SOFT, blank, styled, svg, thin
 from runner.trace.departures import FACTOR, Found, Module
-from runner.trace.findings import LAYER
+from runner.trace.findings import layers_of
 
-HEIGHT = 2.6
+WIDTH, HEIGHT = 8.0, 2.8
 # An axis ends this far below the noise, in powers of ten; smaller differences are drawn there.
 BELOW = 1.0
 
@@ -31,9 +32,8 @@ def _draw(phase: str, modules: Sequence[Module], first: Module | None) -> Markup
     figure, plot = blank(WIDTH, HEIGHT)
     places = range(len(modules))
     low = 10.0 ** (math.floor(math.log10(min(each.noise for each in modules))) - BELOW)
-    top = 10.0 ** math.ceil(
-        math.log10(max(2 * FACTOR * each.noise for each in modules) + _largest(modules))
-    )
+    ends = [max(FACTOR * each.noise, each.difference) for each in modules]
+    top = 10.0 ** math.ceil(math.log10(2 * max(ends)))
     values = [min(max(each.difference, low), top) for each in modules]
     limit = [FACTOR * each.noise for each in modules]
     plot.fill_between(places, low, limit, color=SOFT, alpha=0.22, linewidth=0, step="mid")
@@ -60,6 +60,7 @@ def _draw(phase: str, modules: Sequence[Module], first: Module | None) -> Markup
     plot.set_yscale("log")
     plot.set_ylim(low, top)
     plot.minorticks_off()
+    plot.yaxis.set_major_formatter("{x:g}")
     plot.set_xlim(-0.8, len(modules) - 0.2)
     plot.set_ylabel("relative difference")
     titles = {}
@@ -76,19 +77,14 @@ def _draw(phase: str, modules: Sequence[Module], first: Module | None) -> Markup
     return svg(figure, told, titles)
 
 
-def _largest(modules: Sequence[Module]) -> float:
-    return max(each.difference for each in modules)
-
-
-def _name_layers(plot: object, modules: Sequence[Module]) -> None:
-    """Label the first module of each layer, and of what stands between layers."""
+def _name_layers(plot: Any, modules: Sequence[Module]) -> None:
+    """Label the first module of each layer with the layer's number."""
+    layers = layers_of(modules)
     starts: dict[str, int] = {}
     for place, each in enumerate(modules):
-        matched = LAYER.match(each.module)
-        starts.setdefault(matched[1] if matched else each.module.partition(".mlp")[0], place)
-    _ = name_columns, starts
-    from runner.present.plots import thin
-
-    kept, names = thin(list(starts))
-    places = [list(starts.values())[number] for number in kept]
-    plot.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)  # type: ignore[attr-defined]
+        if each.module in layers:
+            starts.setdefault(layers[each.module], place)
+    kept, names = thin([name.rpartition(".")[2] for name in starts])
+    plot.set_xticks([list(starts.values())[number] for number in kept], names)
+    plot.tick_params(axis="x", bottom=True, color=SOFT)
+    plot.set_xlabel(", ".join(dict.fromkeys(name.rpartition(".")[0] for name in starts)))

@@ -15,8 +15,8 @@ WHERE = {
     "prefill": "in prefill (prompt tokens)",
     "decode": "in decode (answer tokens)",
 }
-# A layer, and what it is in: `layers.2`, `visual.blocks.1`.
-LAYER = re.compile(r"(.*?\.\d+)(\.|$)")
+# A layer, and what it is in: `layers.2.`, `visual.blocks.1.`.
+LAYER = re.compile(r"(.*?\.\d+)\.")
 # Modules that are named in a sentence.
 NAMED = 4
 
@@ -96,11 +96,19 @@ def _before(found: Found, first: Module) -> Sequence[Module]:
 
 
 def _alone(result: TraceResult) -> list[str]:
+    modules = result.found.modules if result.found is not None else ()
+    others = list(dict.fromkeys(each.module for each in modules if each.alone))
+    differ = (
+        f"{_listed(others)}: differs, but what follows agrees, so {result.first.runtime} and "
+        f"{result.second.runtime} compute other things by this name. Not counted."
+    )
     return [
-        f"Only {letter} has {len(names)} modules of these names, which are not compared: "
-        f"{_listed(names)}."
-        for letter, names in zip("AB", result.alone, strict=True)
-        if names
+        *([differ] if others else []),
+        *(
+            f"Modules in {letter} alone, which are not compared: {_listed(names)}."
+            for letter, names in zip("AB", result.alone, strict=True)
+            if names
+        ),
     ]
 
 
@@ -126,19 +134,27 @@ def method() -> str:
 def parts(found: Found) -> list[Part]:
     """Return the modules by layer and phase, in the order of execution."""
     groups: dict[tuple[str, str], list[Module]] = {}
+    layers = layers_of(found.modules)
     for each in found.modules:
-        matched = LAYER.match(each.module)
-        name = matched[1] if matched else each.module
+        name = layers.get(each.module) or ".".join(each.module.split(".")[:2])
         groups.setdefault((name, each.phase), []).append(each)
     return [
         Part(
             name,
             phase,
-            found.first if found.first is not None and found.first in own else max(own, key=lambda each: each.ratio),
+            found.first
+            if found.first is not None and found.first in own
+            else max(own, key=lambda each: each.ratio),
             found.first in own,
         )
         for (name, phase), own in groups.items()
     ]
+
+
+def layers_of(modules: Sequence[Module]) -> dict[str, str]:
+    """Return the layer of each module that is in one, or is one, by the module's name."""
+    inside = {each.module: match[1] for each in modules if (match := LAYER.match(each.module))}
+    return inside | {name: name for name in inside.values()}
 
 
 def times(ratio: float) -> str:

@@ -70,7 +70,9 @@ def replayed(directory: Path, questions: int) -> Replayed:
     outcome: Outcome = read_json(files.outcome, Outcome)
     if outcome.state is not State.COMPLETED or not outcome.tasks:
         raise UserError(f"{directory}: the run did not complete; give a completed run")
-    leaves = [len({metric.task for metric in task.metrics} - {task.task}) or 1 for task in outcome.tasks]
+    leaves = [
+        len({metric.task for metric in task.metrics} - {task.task}) or 1 for task in outcome.tasks
+    ]
     least = min(task.evaluated // parts for task, parts in zip(outcome.tasks, leaves, strict=True))
     limit = max(1, min(questions // sum(leaves), least))
     return Replayed(directory, tuple(task.task for task in outcome.tasks), limit)

@@ -53,6 +53,8 @@ def trace(
             "that generates its answers"
         )
     prompts = tuple(other_prompts(a, b))
+    same = plans[FIRST].runtime == plans[SECOND].runtime
+    judged = found(differences(a, b), differences(a, noise), same)
     return TraceResult(
         reference=str(reference),
         first=_traced(first, output / FIRST, plans[FIRST]),
@@ -60,7 +62,7 @@ def trace(
         noise=_differently(first, again),
         questions=tuple(a.questions.tolist()),
         covered=plans[FIRST].trace or TracePlan(),
-        found=None if prompts else found(differences(a, b), differences(a, noise)),
+        found=None if prompts else judged,
         prompts=prompts,
         alone=_alone(a, b),
         notes=(

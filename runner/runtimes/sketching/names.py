@@ -7,6 +7,18 @@ from __future__ import annotations
 WRAPPERS = ("model", "language_model")
 # vLLM computes the logits in a module of its own.
 SAME = {"logits_processor": "lm_head"}
+# What is a module in vLLM alone: attention, and the activation times the other half of a gated
+# layer. In transformers, it is the input of the module that follows.
+ATTENTION, ACTIVATED = "attn", "act_and_mul"
+INPUTS = {"o_proj": ATTENTION, "down_proj": ACTIVATED}
+
+
+def input_name(name: str) -> str | None:
+    """The name under which vLLM records a module's input; None if it is no module's output."""
+    parent, _, leaf = name.rpartition(".")
+    if leaf == "proj" and parent.endswith(f".{ATTENTION}"):  # of a vision tower
+        return f"{parent}.{ATTENTION}"
+    return f"{parent}.{INPUTS[leaf]}" if parent and leaf in INPUTS else None
 
 
 def common_name(path: str) -> str:

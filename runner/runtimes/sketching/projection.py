@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,19 @@ class Projection:
         self._size = size
         self._signs = np.empty((0, size))
 
-    def of(self, rows: NDArray[Any], start: int = 0) -> NDArray[Any]:
-        """The sketches, [rows, size], of [rows, columns] whose first column has number `start`.
+    def of(self, rows: NDArray[Any], numbers: Sequence[int]) -> NDArray[Any]:
+        """The sketches, [rows, size], of [rows, columns]; `numbers` are those of the columns.
 
         The sum over parts of the columns is the sketch of all columns. The squared norm of a
         sketch has the row's squared norm as its mean.
         """
-        end = start + rows.shape[1]
-        while len(self._signs) < end:
+        while len(self._signs) <= max(numbers, default=0):
             drawn = np.random.default_rng([SEED, len(self._signs) // BLOCK])
             signs = drawn.integers(0, 2, size=(BLOCK, self._size)) * 2.0 - 1.0
             self._signs = np.concatenate([self._signs, signs])
-        projected: NDArray[Any] = rows @ self._signs[start:end] / np.sqrt(self._size)
+        if isinstance(numbers, range):
+            signs = self._signs[numbers.start : numbers.stop]
+        else:
+            signs = self._signs[np.asarray(numbers, dtype=np.int64)]
+        projected: NDArray[Any] = rows @ signs / np.sqrt(self._size)
         return projected

@@ -28,18 +28,20 @@ class Rows:
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
-        return cls([p for part in parts for p in part.place], [k for part in parts for k in part.keys])
+        return cls(
+            [p for part in parts for p in part.place], [k for part in parts for k in part.keys]
+        )
 
 
 @dataclass(frozen=True)
 class Columns:
     """Which columns of a whole output a tensor has.
 
-    `start` is the number of its first column and `total` the number of all; None if it has them
-    all. With `sharded`, other ranks have others.
+    `numbers` are those of its columns, and `total` is the number of all; None if it has them all.
+    With `sharded`, other ranks have others.
     """
 
-    start: int = 0
+    numbers: Sequence[int] | None = None
     total: int | None = None
     sharded: bool = False
 
@@ -100,9 +102,7 @@ class Recorder:
             [(question, VISION, IMAGE * number + place) for place in places],
         )
 
-    def record(
-        self, name: str, output: torch.Tensor, rows: Rows, columns: Columns = WHOLE
-    ) -> None:
+    def record(self, name: str, output: torch.Tensor, rows: Rows, columns: Columns = WHOLE) -> None:
         """Record rows of a module's output, [rows, columns]."""
         if not rows.place:
             return
@@ -120,8 +120,9 @@ class Recorder:
                 [],
             ),
         )
+        numbers = range(values.shape[1]) if columns.numbers is None else columns.numbers
         module.keys += rows.keys
-        module.sketches.append(self._projection.of(values, columns.start).astype(np.float32))
+        module.sketches.append(self._projection.of(values, numbers).astype(np.float32))
         sizes = [(values**2).sum(axis=1), np.abs(values).max(axis=1), broken.sum(axis=1)]
         module.sizes.append(np.stack(sizes, axis=1).astype(np.float32))
 
@@ -130,11 +131,7 @@ class Recorder:
         file.parent.mkdir(parents=True, exist_ok=True)
         modules = list(self._modules.values())
         keys = np.array(
-            [
-                (place, *key)
-                for place, module in enumerate(modules)
-                for key in module.keys
-            ],
+            [(place, *key) for place, module in enumerate(modules) for key in module.keys],
             dtype=np.int64,
         ).reshape(-1, 4)
         sketch = [each for module in modules for each in module.sketches]

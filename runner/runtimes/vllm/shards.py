@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -14,7 +13,12 @@ from vllm.model_executor.layers.linear import (
     RowParallelLinear,
 )
 
+from runner.runtimes.sketching.names import ACTIVATED
 from runner.runtimes.sketching.recorder import WHOLE, Columns
+
+
+# vLLM's activations with this end of their names multiply by the other half of their input.
+GATED = "AndMul"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Shards:
             for part, rotated in zip("qk", output, strict=True):
                 yield self._own(f"{name}.{part}", rotated, part == "k")
         elif (first := _first(output)) is not None:
+            if type(module).__name__.endswith(GATED):
+                name = f"{name.rpartition('.')[0]}.{ACTIVATED}"
             yield self._own(name, first, name.endswith("k_norm"))
 
     def _own(self, name: str, output: torch.Tensor, keys: bool) -> Piece:
@@ -68,7 +74,8 @@ class Shards:
     def _columns(self, output: torch.Tensor, replicas: int) -> Columns:
         width = output[0].numel()
         start = self._rank // replicas * width
-        return Columns(start, self._size // replicas * width, sharded=True)
+        total = self._size // replicas * width
+        return Columns(range(start, start + width), total, sharded=True)
 
     def _column_parallel(
         self, name: str, module: ColumnParallelLinear, output: Any
@@ -87,16 +94,21 @@ class Shards:
         apart = len(names) == len(totals)
         slices = output.split([total // size for total in totals], dim=-1)
         wholes = [total // copies for total, copies in zip(totals, replicas, strict=True)]
-        starts = [0, *accumulate(wholes)]
-        for place, (part, whole, copies) in enumerate(zip(slices, wholes, replicas, strict=True)):
+        kept, numbers = [], []
+        for place, (part, copies) in enumerate(zip(slices, replicas, strict=True)):
             if rank % copies:  # another rank has the same heads
                 continue
             start = rank // copies * part.shape[-1]
             if apart:
-                columns = Columns(start, whole, size > 1)
+                own = range(start, start + part.shape[-1])
+                columns = Columns(own, wholes[place], size > 1)
                 yield Piece(f"{parent}.{names[place]}".lstrip("."), part, columns)
             else:
-                yield Piece(name, part, Columns(starts[place] + start, starts[-1], size > 1))
+                start += sum(wholes[:place])
+                kept.append(part)
+                numbers += range(start, start + part.shape[-1])
+        if kept:
+            yield Piece(name, torch.cat(kept, dim=-1), Columns(numbers, sum(wholes), size > 1))
 
 
 def _first(output: Any) -> Any:
