@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from runner.errors import UserError
 
-Array = NDArray[Any]
-
 # What a row belongs to: an image, a token of the prompt, or a token of the answer.
 PHASES = ("vision", "prefill", "decode")
 VISION, PREFILL, DECODE = range(len(PHASES))
@@ -34,32 +32,32 @@ class Sketches:
     """The rows of all modules, one array element each.
 
     `names` are the modules in the order in which they first ended, `dtypes` their outputs' types
-    and `widths` their numbers of columns on all ranks. `questions` and `prompts` are the labels of the
-    questions, and digests of their prompts' tokens. A row is that of `names[module]` for
-    `questions[question]` at `position`. `sketch` is [rows, k]; `size` is [rows, 3]: the squared
+    and `widths` their numbers of columns on all ranks. `questions` are labels, and `prompts`
+    digests of the tokens of their prompts. A row is that of `names[module]` for
+    `questions[question]` at `position`. `sketch` is [rows, k], and `size` [rows, 3]: the squared
     norm, the largest absolute value, and the number of values that are NaN or infinite, which
     count as 0 elsewhere. `sharded` says of each module whether a rank has only some columns.
     """
 
-    names: Array
-    dtypes: Array
-    widths: Array
-    sharded: Array
-    questions: Array
-    prompts: Array
-    module: Array
-    question: Array
-    phase: Array
-    position: Array
-    sketch: Array
-    size: Array
+    names: NDArray[Any]
+    dtypes: NDArray[Any]
+    widths: NDArray[Any]
+    sharded: NDArray[Any]
+    questions: NDArray[Any]
+    prompts: NDArray[Any]
+    module: NDArray[Any]
+    question: NDArray[Any]
+    phase: NDArray[Any]
+    position: NDArray[Any]
+    sketch: NDArray[Any]
+    size: NDArray[Any]
 
     def write(self, file: Path) -> None:
         """Write all arrays to one compressed file."""
         np.savez_compressed(file, **{each.name: getattr(self, each.name) for each in fields(self)})
 
     @property
-    def keys(self) -> Array:
+    def keys(self) -> NDArray[Any]:
         """[rows, 4]: module, question, phase and position."""
         return np.stack([self.module, self.question, self.phase, self.position], axis=1)
 
@@ -138,7 +136,7 @@ def _read(file: Path) -> Sketches:
         return Sketches(**{each.name: stored[each.name] for each in fields(Sketches)})
 
 
-def _renumbered(rank: Sketches, names: Sequence[str], questions: Sequence[str]) -> Array:
+def _renumbered(rank: Sketches, names: Sequence[str], questions: Sequence[str]) -> NDArray[Any]:
     """A rank's keys with the numbers of modules and questions that all ranks share."""
     keys = rank.keys
     for column, own, shared in ((0, rank.names, names), (1, rank.questions, questions)):

@@ -1,1 +1,1 @@
-"""`python -m runner.trace`: the first module of the network whose output differs between two runs."""
+"""`python -m runner.trace`: the first module whose output differs between two runs."""

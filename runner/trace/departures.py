@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum
 
 from runner.stats import means
 from runner.stats.several import holm
@@ -56,7 +56,7 @@ class Module:
         return self.p < LEVEL and not self.alone
 
 
-class Ending(StrEnum):
+class Ending(str, Enum):
     """What a trace has found."""
 
     ORIGIN = "origin"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from runner.evidence.sketches import PHASES, Array, Sketches
+from runner.evidence.sketches import PHASES, Sketches
 
 # Bits of a row's number for its question, phase and position.
 QUESTION, PHASE, POSITION = 14, 2, 30
@@ -112,7 +114,7 @@ def _coarser(*dtypes: str) -> str:
     return max(dtypes, key=lambda dtype: EPSILON.get(dtype, 0.0))
 
 
-def _common(first: Sketches, second: Sketches) -> tuple[Array, Array]:
+def _common(first: Sketches, second: Sketches) -> tuple[NDArray[Any], NDArray[Any]]:
     """The numbers of the rows that both traces have, of modules with the same number of columns."""
     widths = dict(zip(first.names.tolist(), first.widths.tolist(), strict=True))
     places = {name: place for place, name in enumerate(first.names.tolist())}
@@ -135,8 +137,8 @@ def _common(first: Sketches, second: Sketches) -> tuple[Array, Array]:
     return ours, known[theirs]
 
 
-def _numbers(keys: Array) -> Array:
+def _numbers(keys: NDArray[Any]) -> NDArray[Any]:
     module, question, phase, position = keys.T
-    number: Array = module << QUESTION | question
+    number: NDArray[Any] = module << QUESTION | question
     number = number << PHASE | phase
     return number << POSITION | position

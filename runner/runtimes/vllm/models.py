@@ -107,12 +107,12 @@ class FedVLLM(Templated, VLLM):
 
         An image that an earlier run has shown must be encoded again.
         """
-        self.stream.engine.llm_engine.reset_encoder_cache()
-        self.stream.engine.collective_rpc("begin_trace", args=(asdict(trace),))
+        self.model.llm_engine.reset_encoder_cache()
+        self.model.collective_rpc("begin_trace", args=(asdict(trace),))
 
     def end_trace(self, directory: Path) -> None:
         """Write what every rank has recorded."""
-        self.stream.engine.collective_rpc("end_trace", args=(str(directory),))
+        self.model.collective_rpc("end_trace", args=(str(directory),))
 
     def fed(self) -> Feeding:
         """Engine usage since the run began."""

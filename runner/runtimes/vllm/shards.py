@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.linear import (
-    ColumnParallelLinear,
-    QKVParallelLinear,
-    RowParallelLinear,
-)
 
 from runner.runtimes.sketching.names import ACTIVATED
 from runner.runtimes.sketching.recorder import WHOLE, Columns
 
-
+# vLLM's classes of layers, in every version; those of other platforms derive from them.
+COLUMNS, HEADS, SUMS = "ColumnParallelLinear", "QKVParallelLinear", "RowParallelLinear"
 # vLLM's activations with this end of their names multiply by the other half of their input.
 GATED = "AndMul"
 
@@ -49,9 +45,9 @@ class Shards:
 
     def pieces(self, name: str, module: torch.nn.Module, output: Any) -> Iterator[Piece]:
         """What a module has returned, as pieces of known columns."""
-        if isinstance(module, ColumnParallelLinear):
+        if _is(module, COLUMNS):
             yield from self._column_parallel(name, module, _first(output))
-        elif isinstance(module, RowParallelLinear):
+        elif _is(module, SUMS):
             self._inside = False
             yield Piece(name, _first(output))
         elif _pair(output) and any(module.children()):
@@ -59,34 +55,32 @@ class Shards:
             yield Piece(name, output[0] + output[1])
         elif _pair(output, alike=False) and name.rpartition(".")[2] == "rotary_emb":
             for part, rotated in zip("qk", output, strict=True):
-                yield self._own(f"{name}.{part}", rotated, part == "k")
+                yield from self._own(f"{name}.{part}", rotated, part == "k")
         elif (first := _first(output)) is not None:
             if type(module).__name__.endswith(GATED):
                 name = f"{name.rpartition('.')[0]}.{ACTIVATED}"
-            yield self._own(name, first, name.endswith("k_norm"))
+            yield from self._own(name, first, name.endswith("k_norm"))
 
-    def _own(self, name: str, output: torch.Tensor, keys: bool) -> Piece:
+    def _own(self, name: str, output: torch.Tensor, keys: bool) -> Iterator[Piece]:
         """An output of no parallel layer; `keys` says that it belongs to the key heads."""
         if not self._inside or self._size == 1:
-            return Piece(name, output)
-        return Piece(name, output, self._columns(output, self._replicas if keys else 1))
+            yield Piece(name, output)
+            return
+        replicas = self._replicas if keys else 1
+        if self._rank % replicas == 0:  # else another rank has the same heads
+            width = output[0].numel()
+            start = self._rank // replicas * width
+            total = self._size // replicas * width
+            yield Piece(name, output, Columns(range(start, start + width), total, sharded=True))
 
-    def _columns(self, output: torch.Tensor, replicas: int) -> Columns:
-        width = output[0].numel()
-        start = self._rank // replicas * width
-        total = self._size // replicas * width
-        return Columns(range(start, start + width), total, sharded=True)
-
-    def _column_parallel(
-        self, name: str, module: ColumnParallelLinear, output: Any
-    ) -> Iterator[Piece]:
+    def _column_parallel(self, name: str, module: Any, output: Any) -> Iterator[Piece]:
         size, rank = module.tp_size, module.tp_rank
         if module.gather_output or size == 1:
             size, rank = 1, 0
         self._inside = size > 1
         totals = list(getattr(module, "output_sizes", (output.shape[-1] * size,)))
         replicas = [1] * len(totals)
-        if isinstance(module, QKVParallelLinear):
+        if _is(module, HEADS):
             self._replicas = module.num_kv_head_replicas
             replicas = [1, self._replicas, self._replicas]
         parent, _, own = name.rpartition(".")
@@ -94,14 +88,14 @@ class Shards:
         apart = len(names) == len(totals)
         slices = output.split([total // size for total in totals], dim=-1)
         wholes = [total // copies for total, copies in zip(totals, replicas, strict=True)]
-        kept, numbers = [], []
+        kept: list[torch.Tensor] = []
+        numbers: list[int] = []
         for place, (part, copies) in enumerate(zip(slices, replicas, strict=True)):
             if rank % copies:  # another rank has the same heads
                 continue
             start = rank // copies * part.shape[-1]
             if apart:
-                own = range(start, start + part.shape[-1])
-                columns = Columns(own, wholes[place], size > 1)
+                columns = Columns(range(start, start + part.shape[-1]), wholes[place], size > 1)
                 yield Piece(f"{parent}.{names[place]}".lstrip("."), part, columns)
             else:
                 start += sum(wholes[:place])
@@ -109,6 +103,10 @@ class Shards:
                 numbers += range(start, start + part.shape[-1])
         if kept:
             yield Piece(name, torch.cat(kept, dim=-1), Columns(numbers, sum(wholes), size > 1))
+
+
+def _is(module: torch.nn.Module, kind: str) -> bool:
+    return any(each.__name__ == kind for each in type(module).__mro__)
 
 
 def _first(output: Any) -> Any:
