@@ -25,6 +25,7 @@ VISION, PREFILL, DECODE = range(len(PHASES))
 IMAGE = 1_000_000
 # Ranks whose whole outputs differ by less than this, relative to their size, computed the same.
 SAME = 0.01
+TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,19 @@ def merged(ranks: Sequence[Sketches]) -> Sketches:
     np.add.at(total, group, sketch)
     apart = np.zeros(len(keys))
     np.maximum.at(apart, group, np.linalg.norm(sketch - sketch[first][group], axis=1))
+    alike = np.zeros(len(keys))
+    for column in (0, 1):
+        apart_here = np.abs(size[:, column] - size[first][group][:, column])
+        np.maximum.at(alike, group, apart_here / np.maximum(size[first][group][:, column], TINY))
+    # Each rank computes all columns of such a module, so it has no shards: norms and largest
+    # values of shards are never all equal.
+    copied = np.ones(len(names), dtype=bool)
+    np.logical_and.at(copied, keys[:, 0], alike < SAME)
+    same = np.where(sharded, copied & (_holders(ranks, names) > 1), False)
+    widths = np.array([facts[name][1] for name in names])
+    widths[same] //= _holders(ranks, names)[same]
     whole = ~sharded[keys[:, 0]] & (apart <= SAME * np.linalg.norm(sketch[first], axis=1))
+    whole |= same[keys[:, 0]]
     sizes = np.zeros((len(keys), 3))
     np.add.at(sizes, group, size)
     largest = np.zeros(len(keys))
@@ -118,7 +131,7 @@ def merged(ranks: Sequence[Sketches]) -> Sketches:
     return Sketches(
         names=np.array(names),
         dtypes=np.array([facts[name][0] for name in names]),
-        widths=np.array([facts[name][1] for name in names]),
+        widths=widths,
         sharded=np.zeros(len(names), dtype=bool),
         questions=np.array(questions),
         prompts=np.array([digests[label] for label in questions]),
@@ -134,6 +147,12 @@ def merged(ranks: Sequence[Sketches]) -> Sketches:
 def _read(file: Path) -> Sketches:
     with np.load(file, allow_pickle=False) as stored:
         return Sketches(**{each.name: stored[each.name] for each in fields(Sketches)})
+
+
+def _holders(ranks: Sequence[Sketches], names: Sequence[str]) -> NDArray[Any]:
+    """The number of ranks that have each module."""
+    known = [set(rank.names.tolist()) for rank in ranks]
+    return np.array([sum(name in each for each in known) for name in names])
 
 
 def _renumbered(rank: Sketches, names: Sequence[str], questions: Sequence[str]) -> NDArray[Any]:

@@ -17,6 +17,8 @@ WHERE = {
 }
 # A layer, and what it is in: `layers.2.`, `visual.blocks.1.`.
 LAYER = re.compile(r"(.*?\.\d+)\.")
+# A ratio to the noise that is shown as 1.0.
+SLIGHT = 1.05
 # Modules that are named in a sentence.
 NAMED = 4
 
@@ -63,9 +65,11 @@ def _evidence(result: TraceResult) -> list[str]:
     first = found.first
     if first is None:
         worst = max(found.modules, key=lambda each: each.ratio)
+        if worst.ratio < SLIGHT:
+            return [f"All {len(found.modules)} compared outputs are within the noise."]
         return [
-            f"No module of {len(found.modules)} departs from A by significantly more than "
-            f"{FACTOR:g} × the noise. The largest ratio is {times(worst.ratio)}, of {worst.module} "
+            f"None of {len(found.modules)} compared outputs is significantly above {FACTOR:g} × "
+            f"the noise. The largest ratio is {times(worst.ratio)}, of {worst.module} "
             f"{WHERE[worst.phase]}."
         ]
     said = [

@@ -196,18 +196,23 @@ class Runs:
 
 
 def _there(files: RunDirectory, composed: Composed) -> bool:
-    """Whether a directory has a completed trace of this configuration.
+    """Whether a directory has a completed trace of this configuration; another one is replaced.
 
     Raises:
-        UserError: if it has something else.
+        UserError: if it has anything else.
     """
     if not files.path.exists() or not any(files.path.iterdir()):
         return False
     try:
-        same = files.config.read_text(encoding="utf-8") == composed.yaml
-        outcome: Outcome = read_json(files.outcome, Outcome)
+        plan: Plan | None = read_json(files.plan, Plan)
     except (OSError, ValueError):
-        same, outcome = False, Outcome(State.ERROR)
-    if not same and not files.holds_a_run:
-        raise UserError(f"--output-dir: {files.path} is not empty and has no run; choose another")
-    return same and outcome.state is State.COMPLETED and any(files.sketches.glob("rank*.npz"))
+        plan = None
+    if plan is None or plan.trace is None:
+        raise UserError(
+            f"--output-dir: {files.path} has something other than a trace; choose another directory"
+        )
+    if not files.outcome.is_file() or not any(files.sketches.glob("rank*.npz")):
+        return False
+    outcome: Outcome = read_json(files.outcome, Outcome)
+    same = files.config.read_text(encoding="utf-8") == composed.yaml and plan.trace == TracePlan()
+    return same and outcome.state is State.COMPLETED

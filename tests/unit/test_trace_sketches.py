@@ -221,6 +221,27 @@ def test_a_gathered_layer_is_whole_on_every_rank(outputs: torch.Generator, tmp_p
     _check(read_sketches(tmp_path), {"head": whole})
 
 
+def test_a_norm_that_every_rank_computes_between_shards_is_whole(
+    outputs: torch.Generator, tmp_path: Path
+) -> None:
+    """As of the compressed keys and values in multi-head latent attention."""
+    queries, latent = (torch.randn(TOKENS, 12, generator=outputs) for _ in range(2))
+    for rank in range(2):
+        shards = Shards({}, rank, 2)
+        layer = ColumnParallelLinear(rank, 2)
+        own = queries[:, 6 * rank : 6 * rank + 6]
+        pieces = [
+            *shards.pieces("layers.0.self_attn.q_b_proj", layer, own),
+            *shards.pieces("layers.0.self_attn.kv_a_layernorm", torch.nn.Identity(), latent),
+        ]
+        _recorded(pieces, rank, tmp_path)
+    wanted = {
+        "layers.0.self_attn.q_b_proj": queries,
+        "layers.0.self_attn.kv_a_layernorm": latent,
+    }
+    _check(read_sketches(tmp_path), wanted)
+
+
 def test_the_last_prompt_tokens_and_the_first_answer_tokens_are_covered() -> None:
     recorder = Recorder(TracePlan(prompt=4, answer=3, image=2))
     chunk = recorder.tokens(0, prompt=10, first=2, number=6, start=30)

@@ -43,6 +43,10 @@ class Shards:
         # Ranks that have the same key and value heads.
         self._replicas = 1
 
+    def begin(self) -> None:
+        """Begin a forward pass."""
+        self._inside = False
+
     def pieces(self, name: str, module: torch.nn.Module, output: Any) -> Iterator[Piece]:
         """What a module has returned, as pieces of known columns."""
         if _is(module, COLUMNS):
@@ -50,12 +54,13 @@ class Shards:
         elif _is(module, SUMS):
             self._inside = False
             yield Piece(name, _first(output))
+        elif name.rpartition(".")[2] == "rotary_emb":
+            if _pair(output, alike=False):
+                for part, rotated in zip("qk", output, strict=True):
+                    yield from self._own(f"{name}.{part}", rotated, part == "k")
         elif _pair(output) and any(module.children()):
             # A decoder layer: vLLM adds the residual in the next layer's norm.
             yield Piece(name, output[0] + output[1])
-        elif _pair(output, alike=False) and name.rpartition(".")[2] == "rotary_emb":
-            for part, rotated in zip("qk", output, strict=True):
-                yield from self._own(f"{name}.{part}", rotated, part == "k")
         elif (first := _first(output)) is not None:
             if type(module).__name__.endswith(GATED):
                 name = f"{name.rpartition('.')[0]}.{ACTIVATED}"

@@ -6,7 +6,7 @@ without graphs. Read in vllm 0.23.0 and 0.32.0 (v1/worker/gpu_model_runner.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class Tracer:
         for path, module in model.named_modules():
             if path and ".experts." not in f".{path}":
                 module.register_forward_pre_hook(self._entered(path))
-                module.register_forward_hook(self._left(path, len(shared[id(module)]) > 1))
+                module.register_forward_hook(self._left(shared[id(module)]))
 
     def _wrapped(self, method: Callable[..., Any], context: Callable[..., Any]) -> Any:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -87,6 +87,7 @@ class Tracer:
     def _execute(self, scheduled: Any, *_: Any, **__: Any) -> Iterator[None]:
         self._step = _Step(self._runner, scheduled)
         self._path.clear()  # of a call that has raised
+        self._shards.begin()
         try:
             yield
         finally:
@@ -106,21 +107,22 @@ class Tracer:
 
         return entered
 
-    def _left(self, path: str, shared: bool) -> Callable[..., None]:
-        leaf = path.rpartition(".")[2]
+    def _left(self, paths: Sequence[str]) -> Callable[..., None]:
+        """A hook for a module with these paths; layers can share one, as of rotary embeddings."""
+        logits = paths[0].endswith("logits_processor")
+        layers = {path: _numbers(path) for path in paths}
 
         def left(module: torch.nn.Module, _: Any, output: Any) -> None:
             if self._path:
                 self._path.pop()
             if self._step is None or self.recorder is None:
                 return
-            # Layers that share a module, such as one of rotary embeddings, each have its name.
-            inside = self._path[-1] if self._path else ""
-            name = common_name(f"{inside}.{leaf}" if shared else path)
-            if not name:
+            inside = _numbers(self._path[-1]) if self._path else []
+            path = next((each for each, layer in layers.items() if layer == inside), paths[0])
+            if not (name := common_name(path)):
                 return
             for piece in self._shards.pieces(name, module, output):
-                self._record(self._step, piece, leaf == "logits_processor")
+                self._record(self._step, piece, logits)
 
         return left
 
@@ -137,6 +139,10 @@ class Tracer:
         else:
             rows = step.tokens(recorder, number)
         recorder.record(piece.name, output.reshape(number, -1), rows, piece.columns)
+
+
+def _numbers(path: str) -> list[str]:
+    return [part for part in path.split(".") if part.isdigit()]
 
 
 class _Step:
