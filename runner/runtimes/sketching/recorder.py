@@ -37,13 +37,15 @@ class Rows:
 class Columns:
     """Which columns of a whole output a tensor has.
 
-    `numbers` are those of its columns, and `total` is the number of all; None if it has them all.
-    With `sharded`, other ranks have others.
+    `numbers` are those of its columns, and `total` is the number of all. If both are None, it has
+    the part `part` of `parts` equal ones. With `sharded`, other ranks have others.
     """
 
     numbers: Sequence[int] | None = None
     total: int | None = None
     sharded: bool = False
+    part: int = 0
+    parts: int = 1
 
 
 WHOLE = Columns()
@@ -109,18 +111,20 @@ class Recorder:
         values = output.detach()[rows.place].double().cpu().numpy()
         broken = ~np.isfinite(values)
         values = np.where(broken, 0.0, values)
+        width = values.shape[1]
         module = self._modules.setdefault(
             name,
             _Module(
                 str(output.dtype).removeprefix("torch."),
-                columns.total or values.shape[1],
+                columns.total or width * columns.parts,
                 columns.sharded,
                 [],
                 [],
                 [],
             ),
         )
-        numbers = range(values.shape[1]) if columns.numbers is None else columns.numbers
+        start = width * columns.part
+        numbers = range(start, start + width) if columns.numbers is None else columns.numbers
         module.keys += rows.keys
         module.sketches.append(self._projection.of(values, numbers).astype(np.float32))
         sizes = [(values**2).sum(axis=1), np.abs(values).max(axis=1), broken.sum(axis=1)]

@@ -19,7 +19,7 @@ GATED = "AndMul"
 
 @dataclass(frozen=True)
 class Piece:
-    """A module's output under its name; the output has [rows, columns]."""
+    """A module's output under its name, [rows, ...]; further dimensions are those of columns."""
 
     name: str
     output: torch.Tensor
@@ -73,10 +73,8 @@ class Shards:
             return
         replicas = self._replicas if keys else 1
         if self._rank % replicas == 0:  # else another rank has the same heads
-            width = output[0].numel()
-            start = self._rank // replicas * width
-            total = self._size // replicas * width
-            yield Piece(name, output, Columns(range(start, start + width), total, sharded=True))
+            part, parts = self._rank // replicas, self._size // replicas
+            yield Piece(name, output, Columns(sharded=True, part=part, parts=parts))
 
     def _column_parallel(self, name: str, module: Any, output: Any) -> Iterator[Piece]:
         size, rank = module.tp_size, module.tp_rank
