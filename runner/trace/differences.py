@@ -59,7 +59,7 @@ def differences(first: Sketches, second: Sketches) -> list[Difference]:
     ]
     size = np.linalg.norm(a, axis=1)
     other = np.linalg.norm(b, axis=1)
-    tiny = np.finfo(np.float32).tiny
+    tiny = float(np.finfo(np.float32).tiny)
     relative = np.minimum(np.linalg.norm(a - b, axis=1) / np.maximum(size, tiny), LARGEST)
     cosine = np.where(
         (size > 0) & (other > 0),

@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from runner.present.plots import BAD, BLUE, SOFT, blank, styled, svg, thin
+from runner.present.plots import BAD, BLUE, SOFT, WIDTH, blank, styled, svg, thin
 from runner.trace.departures import FACTOR, Found, Module
 from runner.trace.findings import layers_of
 
-WIDTH, HEIGHT = 8.0, 2.8
+HEIGHT = 2.5
 # An axis ends this far below the noise, in powers of ten; smaller differences are drawn there.
 BELOW = 1.0
 
