@@ -19,10 +19,13 @@ LEVEL = 0.01
 ENOUGH = 4
 # Stands in for the ratio of a module that returns NaN or infinite values in B alone.
 BROKEN = 1e6
-# The smallest noise: what other orders of summation do to outputs in float32, and what a few
-# roundings of outputs to 16 bits do. Two correct engines can have it where one engine, in other
-# batches, repeats itself exactly. Independent errors of the modules before add in quadrature.
-FLOAT32, ROUNDED, MODULES = 1e-6, 1 / 8, 10
+# The smallest noise, at the first module: what other orders of summation do in float32, and what
+# rounding an output does in 16 bits, whose error has a root mean square of 0.2 to 0.3 of EPSILON.
+# Two correct engines can differ by it where one engine, in other batches, repeats itself exactly.
+FLOAT32, ROUNDED = 1e-6, 1 / 4
+# Independent errors of the modules before add in quadrature; about one in three rounds anew. With
+# this, correct pairs of stacks had at most 1.7 × the noise (docs/trace.md).
+MODULES = 3
 # What a module computes reaches another within this many.
 REACH = 6
 

@@ -91,6 +91,7 @@ def settled(side: Side, what: Replayed, directory: Path) -> Settled:
         "preflight_only": False,
         "task.names": list(what.tasks),
         "task.limit": what.limit,
+        "task.samples": 1,
         "tracking.enabled": False,
         "journal.enabled": False,
         "journal.continues": None,
