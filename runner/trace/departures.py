@@ -23,8 +23,8 @@ BROKEN = 1e6
 # rounding an output does in 16 bits, whose error has a root mean square of 0.2 to 0.3 of EPSILON.
 # Two correct engines can differ by it where one engine, in other batches, repeats itself exactly.
 FLOAT32, ROUNDED = 1e-6, 1 / 4
-# Independent errors of the modules before add in quadrature; about one in three rounds anew. With
-# this, correct pairs of stacks had at most 1.7 × the noise (docs/trace.md).
+# Independent errors of the modules before it that differ at all add in quadrature; about one in
+# three rounds anew. With this, correct pairs of stacks had at most 2 × the noise (docs/trace.md).
 MODULES = 3
 # What a module computes reaches another within this many.
 REACH = 6
@@ -89,8 +89,14 @@ def found(
     Modules of two runtimes can have a name, but not their meaning, in common.
     """
     known = {each.key: each for each in noise}
-    pairs = [(each, known[each.key]) for each in between if each.key in known]
-    judged = [_judged(each, own) for each, own in pairs]
+    differing: dict[str, int] = {}
+    judged = []
+    for each in between:
+        if each.key in known:
+            before = sum(place < each.place for place in differing.values())
+            judged.append(_judged(each, known[each.key], floor(each.dtype, before)))
+        if any(each.relative.values()):
+            differing[each.module] = each.place
     judged = [each for each in judged if each.questions >= ENOUGH]
     adjusted = holm([each.p for each in judged])
     modules = tuple(replace(each, p=p) for each, p in zip(judged, adjusted, strict=True))
@@ -112,10 +118,10 @@ def _largest(modules: Sequence[Module]) -> float:
     return max([1.0, *(each.ratio for each in modules if not each.alone)])
 
 
-def floor(dtype: str, place: int) -> float:
-    """The smallest relative difference that counts, for outputs behind `place` other modules."""
+def floor(dtype: str, before: int) -> float:
+    """The smallest noise of an output behind so many modules that differ."""
     least = max(FLOAT32, EPSILON.get(dtype, 0.0) * ROUNDED)
-    return least * math.sqrt(1 + place / MODULES)
+    return least * math.sqrt(1 + before / MODULES)
 
 
 def _with_followers(modules: Sequence[Module], place: int) -> Module:
@@ -128,14 +134,13 @@ def _with_followers(modules: Sequence[Module], place: int) -> Module:
     return replace(each, alone=alone)
 
 
-def _judged(each: Difference, noise: Difference) -> Module:
-    """A module with its unadjusted p.
+def _judged(each: Difference, noise: Difference, least: float) -> Module:
+    """A module with its unadjusted p; its noise is at least `least`.
 
     A question's noise is at least that of all questions together: one that happens to repeat
     exactly says nothing about another stack.
     """
     labels = [label for label in each.relative if label in noise.relative]
-    least = floor(each.dtype, each.place)
     common = max(_rms([noise.relative[label] for label in labels]), least)
     logs = [
         math.log(max(each.relative[label], least) / max(noise.relative[label], common))

@@ -47,7 +47,6 @@ PARAMETERS = {
 SOURCES = {
     "lm_eval.api.task:Task.__init__": "self._filters = ",
     "vllm.model_executor.layers.linear:QKVParallelLinear.__init__": "self.num_kv_head_replicas = ",
-    "vllm.v1.worker.gpu_input_batch:InputBatch.__init__": "self.num_computed_tokens_cpu = ",
     "vllm.v1.worker.gpu_model_runner:GPUModelRunner.__init__": "self.requests",
     "lm_eval.api.task:ConfigurableTask.__init__": "self._filters = ",
     "vllm.v1.engine.core_client:InprocClient.__init__": "self.engine_core = ",

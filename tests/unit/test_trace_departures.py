@@ -11,8 +11,8 @@ import pytest
 from runner.evidence.sketches import DECODE, PREFILL, VISION, Sketches
 from runner.trace import departures
 from runner.trace.departures import FACTOR, LEVEL, Ending, found
+from runner.trace.differences import Difference, other_prompts
 from runner.trace.differences import differences as between
-from runner.trace.differences import other_prompts
 from tests.traces import MODULES, QUESTIONS, departing, differences, with_nan
 
 TRACES = 300
@@ -98,6 +98,25 @@ def test_rounding_is_no_departure_where_an_engine_repeats_itself(
     ]
     rounded = [replace(each, relative=dict.fromkeys(each.relative, size)) for each in exact]
     assert (found(rounded, exact).first is not None) == departs
+
+
+def test_rounding_adds_up_only_behind_modules_that_differ() -> None:
+    """What is bit-equal has not rounded anew, so that a small fault behind it shows."""
+    state = random.Random(20)
+    exact = [
+        replace(each, relative=dict.fromkeys(each.relative, 0.0))
+        for each in differences(state, dtype="bfloat16")
+    ]
+
+    def at_the_end(size: float, before: float) -> list[Difference]:
+        sizes = {MODULES[-1]: size}
+        return [
+            replace(each, relative=dict.fromkeys(each.relative, sizes.get(each.module, before)))
+            for each in exact
+        ]
+
+    assert found(at_the_end(0.009, 0.0), exact).first is not None
+    assert found(at_the_end(0.009, 0.004), exact).first is None
 
 
 def test_nan_in_b_alone_departs_whatever_the_distance_is() -> None:
