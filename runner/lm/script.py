@@ -13,7 +13,7 @@ from runner.evidence.samples import Sample, read_samples
 REPLAY, PREFILL = "replay", "prefill"
 SETTINGS = {"decode": REPLAY, "prefill": PREFILL}
 # The same for the name of a question, in a traced run.
-LABEL = "trace"
+LABEL = "trace_label"
 # The finish reason of an answer whose end was not the model's choice.
 REPLAYED = "replayed"
 # Number of the likeliest tokens that a replay records in each step.

@@ -93,8 +93,8 @@ def found(
     judged = []
     for each in between:
         if each.key in known:
-            before = sum(place < each.place for place in differing.values())
-            judged.append(_judged(each, known[each.key], floor(each.dtype, before)))
+            earlier = sum(place < each.place for place in differing.values())
+            judged.append(_judged(each, known[each.key], floor(each.dtype, earlier)))
         if any(each.relative.values()):
             differing[each.module] = each.place
     judged = [each for each in judged if each.questions >= ENOUGH]
