@@ -232,6 +232,8 @@ def _evaluate_all(
         if plan.journal is not None:
             held.journal = open_journal(plan, plan.journal, run.path, reporter.warn)
         lm.begin(plan.window, held.journal)
+        if plan.trace is not None:
+            lm.begin_trace(plan.trace)
         clock.lap("start_engine_s")
         engine.update(lm.resolved())
         reporter.send(EngineStarted(engine))
@@ -264,6 +266,8 @@ def _evaluate_all(
 
         reporter.names = [task.evaluation.task for task in loaded]
         evaluate(lm, manager, loaded, plan, album, finish, enough)
+        if plan.trace is not None:
+            lm.end_trace(run.sketches)
         clock.lap("evaluate_s")
 
 
