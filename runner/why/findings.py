@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from runner.trace import findings as trace
 from runner.why.ddmin import State
 from runner.why.evidence import NEGLIGIBLE
 from runner.why.result import Why, joined
@@ -53,6 +54,10 @@ def findings(why: Why) -> list[str]:
                 "differ from the good run as they do with all settings of the bad run."
             )
     found += _rest(why)
+    for number, origin in enumerate(why.origins, 1):
+        which = f" (cause {number})" if len(why.origins) > 1 else ""
+        said = trace.headline(origin.trace) if origin.trace else f"Not traced: {origin.reason}."
+        found.append(f"In the network{which}: {said}")
     if whole is not None and whole.state is State.GOOD:
         found.append(_elsewhere(why))
     if why.asked:

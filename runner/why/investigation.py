@@ -28,6 +28,7 @@ from runner.why.reproduction import commands, stack
 from runner.why.result import Stack, Why, result
 from runner.why.search import Found, Search
 from runner.why.switches import Differences, differences, set_aside
+from runner.why.tracing import traced
 
 # What the probes print of themselves.
 LOG = "probes.log"
@@ -52,34 +53,41 @@ def investigate(given: argparse.Namespace, command: str) -> bool:
             _show_plan(given, sides, out)
             return True
         _refuse_unwritable(given.output)
+        bad = sides[-1]
         with (
             (place / LOG).open("a", encoding="utf-8") as log,
             Runs(place, courier, Console(file=log)) as runs,
         ):
-            why = _investigated(given, sides, runs, out)
-    page.write(given.output, why, command)
+            good, tried = _good_run(given, sides, runs, out)
+            why = _searched(good, bad, runs, out) if good is not None else _nothing(bad)
+    why = replace(why, ladder=tuple(tried))
+    page.write(given.output, why, command)  # a trace takes minutes, and may fail
+    if good is not None and why.causes:
+        switches = _differences(good, bad).switches
+        origins = traced(good[2], good[1], switches, why.causes, place, command, out)
+        why = replace(why, origins=origins)
+        page.write(given.output, why, command)
     screen.show(out, why, given.output)
     return bool(why.causes)
 
 
+# The user's name of a run, its directory, and its configuration.
 Named = tuple[str, Path, Recorded]
 
 
-def _investigated(given: argparse.Namespace, sides: list[Named], runs: Runs, out: Console) -> Why:
-    tried: list[Tried] = []
-    if len(sides) == 1:
-        bad = sides[0]
-        if given.good:
-            good = _run_good(given.good, bad, runs, out)
-        else:
-            tried = _climbed(given, bad, runs, out)
-            better = next((each for each in tried if each.good), None)
-            if better is None or better.directory is None:
-                return replace(_nothing(bad), ladder=tuple(tried))
-            directory = better.directory
-            good = (f"with {better.rung.change}", directory, recorded.read(directory))
-        sides = [good, bad]
-    return replace(_searched(sides[0], sides[1], runs, out), ladder=tuple(tried))
+def _good_run(
+    given: argparse.Namespace, sides: list[Named], runs: Runs, out: Console
+) -> tuple[Named | None, list[Tried]]:
+    """The good run: given, run here, or found by a ladder, with what was tried; or none."""
+    if len(sides) > 1:
+        return sides[0], []
+    if given.good:
+        return _run_good(given.good, sides[0], runs, out), []
+    tried = _climbed(given, sides[0], runs, out)
+    better = next((each for each in tried if each.good), None)
+    if better is None or better.directory is None:
+        return None, tried
+    return (f"with {better.rung.change}", better.directory, recorded.read(better.directory)), tried
 
 
 def _climbed(given: argparse.Namespace, bad: Named, runs: Runs, out: Console) -> list[Tried]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.present.formats import cell, fenced
 from runner.present.template import template
 from runner.rundir import write_atomic, write_json
+from runner.trace import findings as trace
+from runner.trace.figure import figures
+from runner.trace.findings import WHERE
+from runner.trace.page import NAME as NAME_OF_TRACE
 from runner.why import findings
 from runner.why.ddmin import State
 from runner.why.reproduction import issue
@@ -22,10 +27,10 @@ def write(directory: Path, why: Why, command: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / f"{NAME}.json", why)
     write_atomic(directory / f"{NAME}.md", _page(f"{NAME}.md.j2", why, command))
-    write_atomic(directory / f"{NAME}.html", _page(f"{NAME}.html.j2", why, command))
+    write_atomic(directory / f"{NAME}.html", _page(f"{NAME}.html.j2", why, command, _plots(why)))
 
 
-def _page(name: str, why: Why, command: str) -> str:
+def _page(name: str, why: Why, command: str, plots: Sequence[Any] = ()) -> str:
     page = template(name, cell=cell, fenced=_shell)
     return page.render(
         why=why,
@@ -35,11 +40,27 @@ def _page(name: str, why: Why, command: str) -> str:
         settings=_settings(why),
         rows=[_row(why, each) for each in why.probes],
         issue=issue(why),
+        plots=plots,
+        where=WHERE,
     )
 
 
 def _shell(text: str) -> str:
     return fenced(text, "bash")
+
+
+def _plots(why: Why) -> list[dict[str, Any]]:
+    """Each trace with its figures, for the page."""
+    return [
+        {
+            "headline": trace.headline(each.trace),
+            "findings": trace.findings(each.trace),
+            "figures": figures(each.trace.found) if each.trace.found is not None else [],
+            "page": f"{Path(each.directory).name}/{NAME_OF_TRACE}.html",
+        }
+        for each in why.origins
+        if each.trace is not None
+    ]
 
 
 def _settings(why: Why) -> list[tuple[tuple[str, ...], str]]:

@@ -9,6 +9,7 @@ from runner.config.recorded import Recorded, call
 from runner.environment import Environment
 from runner.installed import MOVING
 from runner.plan import Plan
+from runner.trace import findings as trace
 from runner.why import findings
 from runner.why.result import Command, Stack, Why
 from runner.why.search import Cause
@@ -82,6 +83,7 @@ def issue(why: Why) -> str:
                 f"{findings.size(cause.probe)} nats (RMS), {side.bad} of {side.told} questions "
                 "are beyond noise"
             )
+    lines += [f"- {trace.headline(each.trace)}" for each in why.origins if each.trace is not None]
     return "\n".join(lines)
 
 
