@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from runner.present.formats import cell, fenced
 from runner.present.template import template
 from runner.rundir import write_atomic, write_json
 from runner.trace import findings as trace
+from runner.trace.departures import Found
 from runner.trace.figure import figures
 from runner.trace.findings import WHERE
 from runner.trace.page import NAME as NAME_OF_TRACE
@@ -55,12 +58,18 @@ def _plots(why: Why) -> list[dict[str, Any]]:
         {
             "headline": trace.headline(each.trace),
             "findings": trace.findings(each.trace),
-            "figures": figures(each.trace.found) if each.trace.found is not None else [],
+            "figures": _departing(each.trace.found),
             "page": f"{Path(each.directory).name}/{NAME_OF_TRACE}.html",
         }
         for each in why.origins
         if each.trace is not None
     ]
+
+
+def _departing(found: Found | None) -> list[tuple[str, Markup]]:
+    """The figures of the phases in which a module departs; all of them are on the trace's page."""
+    phases = {each.phase for each in found.modules if each.departs} if found is not None else set()
+    return [each for each in figures(found) if each[0] in phases] if found is not None else []
 
 
 def _settings(why: Why) -> list[tuple[tuple[str, ...], str]]:
