@@ -24,7 +24,7 @@ from runner.reference.locating import Located
 from runner.reference.reading import read
 from runner.run import check, perform
 from runner.rundir import RunDirectory, read_json
-from runner.status import Status
+from runner.status import INTERRUPTED, Status
 from runner.supervision.supervisor import Supervisor
 from runner.sweep import resume
 from runner.tracking.courier import Courier
@@ -88,6 +88,9 @@ class Prober:
         """Replay the good run's answers to some questions with some settings changed.
 
         No questions mean all. `name` is that of the probe's directory, and of its MLflow run.
+
+        Raises:
+            KeyboardInterrupt: after the bookkeeping of an interrupted probe.
         """
         directory = self._place / PROBES / name
         reason, command = "", ""
@@ -100,6 +103,8 @@ class Prober:
             if resume.status_of(directory, checked) is None:
                 resume.make_room(directory)
                 perform(checked, directory, self._engine, self._courier, self._out, brief=True)
+                if resume.ended(directory, INTERRUPTED) == INTERRUPTED:
+                    raise KeyboardInterrupt
             return self._finished(directory, command)
         except UserError as error:
             reason = "; ".join(error.problems)
