@@ -23,6 +23,8 @@ NEAR_TIE = 0.25
 # Differences below this mean square, in nats², are rounding wherever they were measured
 # (runner/verdict/replay.py).
 NEGLIGIBLE = 1e-8
+# Mean square, in nats², of a question with a log-probability that is infinite or not a number.
+BROKEN = 1e8
 # A stack departs if it differs by more than this multiple of the noise (as verdict.replay.factor).
 FACTOR = 3.0
 # A question tells the bad run from the noise if the bad run differs this many times as much.
@@ -54,14 +56,23 @@ def shifts(base: Sequence[Sample], other: Sequence[Sample]) -> dict[Question, fl
     """The difference of each question between two replays of the same answers.
 
     The mean variance of the differences of logits, in nats², or the mean square of those of
-    log-probabilities where no distributions were recorded. Questions that can't be compared are
-    left out.
+    log-probabilities where no distributions were recorded. BROKEN if it is not a finite number.
+    Questions that can't be compared are left out.
     """
     found: Differences = differences(pair(base, other).pairs, NEAR_TIE)
     return {
-        key: max(each.squared if each.logits is None else each.logits, NEGLIGIBLE)
+        key: _bounded(each.squared if each.logits is None else each.logits)
         for key, each in found.by_question.items()
     }
+
+
+def _bounded(squared: float) -> float:
+    return min(max(squared, NEGLIGIBLE), BROKEN) if math.isfinite(squared) else BROKEN
+
+
+def broken(found: Shifts) -> int:
+    """Number of questions with a log-probability that is infinite or not a number."""
+    return sum(each >= BROKEN for each in found.values())
 
 
 def beyond(found: Shifts, noise: Sequence[Shifts]) -> Excess:

@@ -33,12 +33,12 @@ def findings(why: Why) -> list[str]:
     """The rest, one sentence each."""
     found = []
     whole = why.whole
-    if whole is not None and whole.excess is not None:
+    if whole is not None and whole.excess is not None and not whole.reason:
         found.append(
             f"With all settings of the bad run, logits differ by {times(whole)} the noise of "
             f"correct stacks, {_beyond(whole)}. Noise: the good run with {_noise(why)}."
         )
-    if whole is not None and whole.state is State.UNRESOLVED:
+    if whole is not None and whole.reason:
         found.append(f"With all settings of the bad run: {whole.reason}.")
     for cause in why.causes:
         side = cause.probe.side
@@ -118,6 +118,8 @@ def size(probe: Probe) -> str:
     """The difference of a probe from the good run, as a root mean square in nats."""
     if probe.shift is None or math.isnan(probe.shift):
         return ""
+    if math.isinf(probe.shift):
+        return "∞"
     bound = "< " if 0 < probe.shift <= NEGLIGIBLE else ""
     return f"{bound}{math.sqrt(probe.shift):.2g}"
 
@@ -127,6 +129,6 @@ def evidence_of(probe: Probe) -> str:
     if probe.side is not None:
         side = probe.side
         return f"{side.bad} of {side.told} questions as in the bad run (p = {side.p:.1g})"
-    if probe.excess is not None:
+    if probe.excess is not None and not probe.reason:
         return f"{times(probe)} the noise (p = {probe.excess.p:.1g})"
     return probe.reason

@@ -32,6 +32,7 @@ DTYPE = "engine.dtype"
 ROUNDING = frozenset({"auto", "float32", "bfloat16", "float16"})
 # Mean square, in nats², that rounding does not explain (runner/verdict/replay.py: GROSS).
 GROSS = 0.3**2
+ALIEN = "no question could be compared: the prompts or the tokens differ"
 # Searches for further causes end here.
 CAUSES = 4
 
@@ -41,7 +42,8 @@ class Probe:
     """A replay and what it showed.
 
     `switches` are the numbers of the switches that had the bad run's values, out of all. `shift` is
-    the mean difference from the good run, in nats², and `side` and `excess` the test that decided.
+    the mean difference from the good run, in nats² (infinite if one is not a number), and `side`
+    and `excess` the tests that decided.
     """
 
     name: str
@@ -149,6 +151,9 @@ class Search:
                 continue
             shift = evidence.shifts(self._base, replay.samples)
             mean = _mean(shift)
+            if not shift:
+                self._add(_probe(name, purpose, (), State.UNRESOLVED, replay, None, reason=ALIEN))
+                continue
             if mean > GROSS:
                 self.found.notes.append(
                     f"{said} alone differs by {math.sqrt(mean):.2g} nats, which rounding does not "
@@ -179,14 +184,22 @@ class Search:
             return State.UNRESOLVED, {}
         shift = evidence.shifts(self._base, replay.samples)
         if not shift:
-            reason = "no question could be compared: the prompts or the tokens differ"
             self._add(
-                _probe(name, purpose, switches, State.UNRESOLVED, replay, None, reason=reason)
+                _probe(name, purpose, switches, State.UNRESOLVED, replay, None, reason=ALIEN)
             )
             return State.UNRESOLVED, {}
         found = evidence.beyond(shift, self._noise)
         state = State.BAD if found.exceeds else State.GOOD
-        self._add(_probe(name, purpose, switches, state, replay, _mean(shift), excess=found))
+        reason = ""
+        if count := evidence.broken(shift):  # few of them are no significant mean
+            state = State.BAD
+            reason = (
+                f"{count} of {len(shift)} questions have log-probabilities that are infinite or "
+                "not a number"
+            )
+        self._add(
+            _probe(name, purpose, switches, state, replay, _mean(shift), None, found, reason)
+        )
         return state, shift
 
     def _smallest(self, switches: Changes, bad: Shifts) -> Cause | None:
@@ -244,6 +257,8 @@ def _enough(number: int) -> int:
 
 
 def _mean(shift: Shifts) -> float:
+    if evidence.broken(shift):
+        return math.inf
     return math.fsum(shift.values()) / len(shift) if shift else math.nan
 
 
