@@ -18,8 +18,9 @@ def headline(why: Why) -> str:
         return f"{len(causes)} independent causes: {'; '.join(causes)}"
     if causes:
         together = len(why.causes[0].switches) > 1
+        only = ", but only together" if why.causes[0].minimal else ", at least together"
         return f"{causes[0]} {'make' if together else 'makes'} the difference" + (
-            ", but only together" if together else ""
+            only if together else ""
         )
     whole = why.whole
     if whole is None or whole.state is State.UNRESOLVED:
@@ -46,6 +47,11 @@ def findings(why: Why) -> list[str]:
             found.append(
                 f"With {named(why, cause.switches)} alone, {side.bad} of {side.told} questions "
                 "differ from the good run as they do with all settings of the bad run."
+            )
+        if not cause.minimal:
+            found.append(
+                f"Whether all of {named(why, cause.switches)} are needed could not be told: probes "
+                "with some of them are unresolved."
             )
     found += _rest(why)
     if whole is not None and whole.state is State.GOOD:

@@ -60,10 +60,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class Cause:
-    """A smallest set of switches that makes the run differ, and the probe that has only these."""
+    """A smallest set of switches that makes the run differ, and the probe that has only these.
+
+    `minimal` says that it does not differ without any one of them; False if that could not be told.
+    """
 
     switches: Changes
     probe: Probe
+    minimal: bool = True
 
 
 @dataclass
@@ -223,7 +227,9 @@ class Search:
         smallest = ddmin(switches, test)
         if smallest not in probes:  # all of them, none of which could be left out
             test(smallest)
-        return Cause(smallest, probes[smallest])
+        without = [tuple(each for each in smallest if each != one) for one in smallest]
+        minimal = all(probes[each].state is State.GOOD for each in without if each)
+        return Cause(smallest, probes[smallest], minimal)
 
     def _decide(self, name: str, subset: Changes, replay: Replay, bad: Shifts) -> Probe:
         purpose = _numbered(subset)
