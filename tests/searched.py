@@ -107,9 +107,7 @@ class Engines:
         """The noise of a stack, with heavy tails: a question in some has several times as much."""
         random = np.random.default_rng([self.seed, zlib.crc32(stack.encode())])
         scales = self._scales * np.exp(TAIL * random.standard_t(4, size=self.questions).clip(-4, 4))
-        drawn: NDArray[np.float64] = (
-            random.normal(size=self._logits.shape) * scales[:, None, None]
-        )
+        drawn: NDArray[np.float64] = random.normal(size=self._logits.shape) * scales[:, None, None]
         return drawn
 
     def _samples(self, logits: NDArray[np.float64], asked: list[int]) -> list[Sample]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.evidence.pairing import pair
-from runner.evidence.replayed import Differences, Question, differences
+from runner.evidence.replayed import Difference, Differences, Question, differences
 from runner.evidence.samples import Sample
 from runner.stats.excess import Excess, excess
 from runner.why.ddmin import State
@@ -30,9 +30,9 @@ BROKEN = 1e8
 FACTOR = 3.0
 # A question tells the bad run from the noise if the bad run differs this many times as much.
 TELLING = 10.0
-# Share of these questions that a correct stack may have on the side of the bad run, because its noise
-# is larger than that of the noise runs. More are a fault even if they are not half of all: one of
-# several causes damages some only.
+# Share of these questions that a correct stack may have on the side of the bad run, because its
+# noise is larger than that of the noise runs. More are a fault even if they are not half of all:
+# one of several causes damages some only.
 STRAY = 0.25
 # Questions of a probe: those that tell most, and others drawn at random.
 CHOSEN, CONTROL = 48, 16
@@ -47,8 +47,8 @@ Shifts = Mapping[Question, float]
 class Side:
     """What a probe shows: of `told` questions that can tell, `bad` are on the bad run's side.
 
-    `p` is that of the binomial test for this state, and `allowed` the largest p at which the probe is
-    decided.
+    `p` is that of the binomial test for this state, and `allowed` the largest p at which the probe
+    is decided.
     """
 
     state: State
@@ -66,14 +66,14 @@ def shifts(base: Sequence[Sample], other: Sequence[Sample]) -> dict[Question, fl
     Questions that can't be compared are left out.
     """
     found: Differences = differences(pair(base, other).pairs, NEAR_TIE)
-    return {
-        key: _bounded(each.squared if each.logits is None else each.logits)
-        for key, each in found.by_question.items()
-    }
+    return {key: _bounded(each) for key, each in found.by_question.items()}
 
 
-def _bounded(squared: float) -> float:
-    return min(max(squared, NEGLIGIBLE), BROKEN) if math.isfinite(squared) else BROKEN
+def _bounded(found: Difference) -> float:
+    measured = found.squared if found.logits is None else found.logits
+    if not (math.isfinite(found.squared) and math.isfinite(measured)):
+        return BROKEN
+    return min(max(measured, NEGLIGIBLE), BROKEN)
 
 
 def broken(found: Shifts) -> int:

@@ -188,9 +188,7 @@ class Search:
             return State.UNRESOLVED, {}
         shift = evidence.shifts(self._base, replay.samples)
         if not shift:
-            self._add(
-                _probe(name, purpose, switches, State.UNRESOLVED, replay, None, reason=ALIEN)
-            )
+            self._add(_probe(name, purpose, switches, State.UNRESOLVED, replay, None, reason=ALIEN))
             return State.UNRESOLVED, {}
         found = evidence.beyond(shift, self._noise)
         state = State.BAD if found.exceeds else State.GOOD
@@ -201,9 +199,7 @@ class Search:
                 f"{count} of {len(shift)} questions have log-probabilities that are infinite or "
                 "not a number"
             )
-        self._add(
-            _probe(name, purpose, switches, state, replay, _mean(shift), None, found, reason)
-        )
+        self._add(_probe(name, purpose, switches, state, replay, _mean(shift), None, found, reason))
         return state, shift
 
     def _smallest(self, switches: Changes, bad: Shifts) -> Cause | None:

@@ -147,9 +147,7 @@ def test_keys_that_one_run_lacks() -> None:
 
 def test_lists_are_compared_whole() -> None:
     found = between({"engine.extra.sizes": [1, 2]}, good={"engine.extra.sizes": [1]})
-    assert [str(each) for each in found.switches[0].changes] == [
-        "engine.extra.sizes: [1] → [1, 2]"
-    ]
+    assert [str(each) for each in found.switches[0].changes] == ["engine.extra.sizes: [1] → [1, 2]"]
 
 
 def test_variables_of_the_shell_become_settings(
