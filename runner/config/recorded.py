@@ -17,7 +17,6 @@ from runner.config import loading
 from runner.config.composed import Composed, command
 from runner.config.overrides import in_yaml, quoted
 from runner.config.schema import RunConfig
-from runner.config.usage import explain
 from runner.errors import UserError
 from runner.rundir import RunDirectory
 
@@ -42,16 +41,11 @@ class Recorded:
     def flat(self) -> dict[str, Any]:
         """Dotted keys and plain values; keys that the run did not record have their defaults.
 
-        Empty mappings are left out.
-
-        Raises:
-            UserError: if the schema rejects the configuration.
+        Empty mappings are left out. Keys that only an older version knew stay.
         """
-        try:
-            whole = OmegaConf.merge(OmegaConf.structured(RunConfig), self.tree)
-            plain = OmegaConf.to_container(whole, resolve=True, throw_on_missing=False)
-        except OmegaConfBaseException as error:
-            raise UserError(explain(error)) from error
+        defaults = OmegaConf.to_container(OmegaConf.structured(RunConfig))
+        whole = OmegaConf.merge(OmegaConf.create(defaults), self.tree)
+        plain = OmegaConf.to_container(whole, resolve=True, throw_on_missing=False)
         assert isinstance(plain, dict)
         return dict(_leaves(plain, ""))
 

@@ -2,8 +2,9 @@
 
 Every question has three numbers along the same answer: how far the probe, the bad run and correct
 stacks (the noise) are from the good run. A question is on the side of the bad run if the probe is
-nearer to it, on a logarithmic scale, than to the noise. The sign test then tells whether most
-questions are: it assumes nothing about the sizes, which spread over orders of magnitude.
+nearer to it, on a logarithmic scale, than to the noise. Binomial tests then tell whether more
+questions are than noise explains, or fewer than half: they assume nothing about the sizes, which
+spread over orders of magnitude.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.evidence.pairing import pair
-from runner.evidence.replayed import Differences, Question, differences
+from runner.evidence.replayed import Difference, Differences, Question, differences
 from runner.evidence.samples import Sample
 from runner.stats.excess import Excess, excess
 from runner.why.ddmin import State
@@ -23,10 +24,16 @@ NEAR_TIE = 0.25
 # Differences below this mean square, in nats², are rounding wherever they were measured
 # (runner/verdict/replay.py).
 NEGLIGIBLE = 1e-8
+# Mean square, in nats², of a question with a log-probability that is infinite or not a number.
+BROKEN = 1e8
 # A stack departs if it differs by more than this multiple of the noise (as verdict.replay.factor).
 FACTOR = 3.0
 # A question tells the bad run from the noise if the bad run differs this many times as much.
-TELLING = 4.0
+TELLING = 10.0
+# Share of these questions that a correct stack may have on the side of the bad run, because its
+# noise is larger than that of the noise runs. More are a fault even if they are not half of all:
+# one of several causes damages some only.
+STRAY = 0.25
 # Questions of a probe: those that tell most, and others drawn at random.
 CHOSEN, CONTROL = 48, 16
 SEED = 1234
@@ -40,7 +47,8 @@ Shifts = Mapping[Question, float]
 class Side:
     """What a probe shows: of `told` questions that can tell, `bad` are on the bad run's side.
 
-    `p` is that of the sign test, and `allowed` the largest p at which the probe is decided.
+    `p` is that of the binomial test for this state, and `allowed` the largest p at which the probe
+    is decided.
     """
 
     state: State
@@ -54,14 +62,23 @@ def shifts(base: Sequence[Sample], other: Sequence[Sample]) -> dict[Question, fl
     """The difference of each question between two replays of the same answers.
 
     The mean variance of the differences of logits, in nats², or the mean square of those of
-    log-probabilities where no distributions were recorded. Questions that can't be compared are
-    left out.
+    log-probabilities where no distributions were recorded. BROKEN if it is not a finite number.
+    Questions that can't be compared are left out.
     """
     found: Differences = differences(pair(base, other).pairs, NEAR_TIE)
-    return {
-        key: max(each.squared if each.logits is None else each.logits, NEGLIGIBLE)
-        for key, each in found.by_question.items()
-    }
+    return {key: _bounded(each) for key, each in found.by_question.items()}
+
+
+def _bounded(found: Difference) -> float:
+    measured = found.squared if found.logits is None else found.logits
+    if not (math.isfinite(found.squared) and math.isfinite(measured)):
+        return BROKEN
+    return min(max(measured, NEGLIGIBLE), BROKEN)
+
+
+def broken(found: Shifts) -> int:
+    """Number of questions with a log-probability that is infinite or not a number."""
+    return sum(each >= BROKEN for each in found.values())
 
 
 def beyond(found: Shifts, noise: Sequence[Shifts]) -> Excess:
@@ -123,8 +140,9 @@ def side(probe: Shifts, bad: Shifts, noise: Sequence[Shifts], number: int) -> Si
     level = allowed(number)
     if not told:
         return Side(State.UNRESOLVED, 0, 0, 1.0, level)
-    p = float(binomtest(max(on_bad, len(told) - on_bad), len(told), alternative="greater").pvalue)
+    more = float(binomtest(on_bad, len(told), STRAY, alternative="greater").pvalue)
+    fewer = float(binomtest(on_bad, len(told), 0.5, alternative="less").pvalue)
     state = State.UNRESOLVED
-    if p <= level:
-        state = State.BAD if 2 * on_bad > len(told) else State.GOOD
-    return Side(state, on_bad, len(told), p, level)
+    if min(more, fewer) <= level:
+        state = State.BAD if more < fewer else State.GOOD
+    return Side(state, on_bad, len(told), min(more, fewer), level)

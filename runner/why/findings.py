@@ -21,8 +21,9 @@ def headline(why: Why) -> str:
         return f"{len(causes)} independent causes: {'; '.join(causes)}"
     if causes:
         together = len(why.causes[0].switches) > 1
+        only = ", but only together" if why.causes[0].minimal else ", at least together"
         return f"{causes[0]} {'make' if together else 'makes'} the difference" + (
-            ", but only together" if together else ""
+            only if together else ""
         )
     if why.ladder and not any(each.good for each in why.ladder):
         return "None of the changes raises the scores"
@@ -39,12 +40,12 @@ def findings(why: Why) -> list[str]:
     found = []
     found += [f"With {each.rung.change}: {each.said}." for each in why.ladder if each.good]
     whole = why.whole
-    if whole is not None and whole.excess is not None:
+    if whole is not None and whole.excess is not None and not whole.reason:
         found.append(
             f"With all settings of the bad run, logits differ by {times(whole)} the noise of "
             f"correct stacks, {_beyond(whole)}. Noise: the good run with {_noise(why)}."
         )
-    if whole is not None and whole.state is State.UNRESOLVED:
+    if whole is not None and whole.reason:
         found.append(f"With all settings of the bad run: {whole.reason}.")
     for cause in why.causes:
         side = cause.probe.side
@@ -52,6 +53,11 @@ def findings(why: Why) -> list[str]:
             found.append(
                 f"With {named(why, cause.switches)} alone, {side.bad} of {side.told} questions "
                 "differ from the good run as they do with all settings of the bad run."
+            )
+        if not cause.minimal:
+            found.append(
+                f"Whether all of {named(why, cause.switches)} are needed could not be told: probes "
+                "with some of them are unresolved."
             )
     found += _rest(why)
     for number, origin in enumerate(why.origins, 1):
@@ -126,6 +132,8 @@ def size(probe: Probe) -> str:
     """The difference of a probe from the good run, as a root mean square in nats."""
     if probe.shift is None or math.isnan(probe.shift):
         return ""
+    if math.isinf(probe.shift):
+        return "∞"
     bound = "< " if 0 < probe.shift <= NEGLIGIBLE else ""
     return f"{bound}{math.sqrt(probe.shift):.2g}"
 
@@ -140,6 +148,6 @@ def evidence_of(probe: Probe) -> str:
     if probe.side is not None:
         side = probe.side
         return f"{side.bad} of {side.told} questions as in the bad run ({chance(side.p)})"
-    if probe.excess is not None:
+    if probe.excess is not None and not probe.reason:
         return f"{times(probe)} the noise ({chance(probe.excess.p)})"
     return probe.reason

@@ -52,6 +52,8 @@ def investigate(given: argparse.Namespace, command: str) -> bool:
         if given.plan:
             _show_plan(given, sides, out)
             return True
+        if len(sides) > 1:
+            _differences(*sides)  # before anything is written
         _refuse_unwritable(given.output)
         bad = sides[-1]
         with (

@@ -22,6 +22,7 @@ from runner.reference.locating import Located
 from runner.reference.reading import read
 from runner.run import check, perform
 from runner.rundir import RunDirectory, read_json
+from runner.status import INTERRUPTED
 from runner.supervision.supervisor import Supervisor
 from runner.sweep import resume
 from runner.tracking.courier import Courier
@@ -74,6 +75,9 @@ class Runs:
         """Run a configuration with some settings changed, unless it has finished before.
 
         `name` is that of its directory, and of its MLflow run. An error is a reason, not raised.
+
+        Raises:
+            KeyboardInterrupt: after the bookkeeping of an interrupted run.
         """
         directory = self._place / PROBES / name
         placed = {**changes, "output_dir": str(directory), "preflight_only": False}
@@ -87,6 +91,8 @@ class Runs:
             if resume.status_of(directory, checked) is None:
                 resume.make_room(directory)
                 perform(checked, directory, self._engine, self._courier, self._out, brief=True)
+                if resume.ended(directory, INTERRUPTED) == INTERRUPTED:
+                    raise KeyboardInterrupt
             outcome: Outcome = read_json(RunDirectory(directory).outcome, Outcome)
             completed = outcome.state is State.COMPLETED
             return Done(directory, command, "" if completed else outcome.reason)

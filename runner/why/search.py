@@ -32,6 +32,7 @@ DTYPE = "engine.dtype"
 ROUNDING = frozenset({"auto", "float32", "bfloat16", "float16"})
 # Mean square, in nats², that rounding does not explain (runner/verdict/replay.py: GROSS).
 GROSS = 0.3**2
+ALIEN = "no question could be compared: the prompts or the tokens differ"
 # Searches for further causes end here.
 CAUSES = 4
 
@@ -41,7 +42,8 @@ class Probe:
     """A replay and what it showed.
 
     `switches` are the numbers of the switches that had the bad run's values, out of all. `shift` is
-    the mean difference from the good run, in nats², and `side` and `excess` the test that decided.
+    the mean difference from the good run, in nats² (infinite if one is not a number), and `side`
+    and `excess` the tests that decided.
     """
 
     name: str
@@ -58,10 +60,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class Cause:
-    """A smallest set of switches that makes the run differ, and the probe that has only these."""
+    """A smallest set of switches that makes the run differ, and the probe that has only these.
+
+    `minimal` says that it does not differ without any one of them; False if that could not be told.
+    """
 
     switches: Changes
     probe: Probe
+    minimal: bool = True
 
 
 @dataclass
@@ -149,6 +155,9 @@ class Search:
                 continue
             shift = evidence.shifts(self._base, replay.samples)
             mean = _mean(shift)
+            if not shift:
+                self._add(_probe(name, purpose, (), State.UNRESOLVED, replay, None, reason=ALIEN))
+                continue
             if mean > GROSS:
                 self.found.notes.append(
                     f"{said} alone differs by {math.sqrt(mean):.2g} nats, which rounding does not "
@@ -179,14 +188,18 @@ class Search:
             return State.UNRESOLVED, {}
         shift = evidence.shifts(self._base, replay.samples)
         if not shift:
-            reason = "no question could be compared: the prompts or the tokens differ"
-            self._add(
-                _probe(name, purpose, switches, State.UNRESOLVED, replay, None, reason=reason)
-            )
+            self._add(_probe(name, purpose, switches, State.UNRESOLVED, replay, None, reason=ALIEN))
             return State.UNRESOLVED, {}
         found = evidence.beyond(shift, self._noise)
         state = State.BAD if found.exceeds else State.GOOD
-        self._add(_probe(name, purpose, switches, state, replay, _mean(shift), excess=found))
+        reason = ""
+        if count := evidence.broken(shift):  # few of them are no significant mean
+            state = State.BAD
+            reason = (
+                f"{count} of {len(shift)} questions have log-probabilities that are infinite or "
+                "not a number"
+            )
+        self._add(_probe(name, purpose, switches, state, replay, _mean(shift), None, found, reason))
         return state, shift
 
     def _smallest(self, switches: Changes, bad: Shifts) -> Cause | None:
@@ -210,7 +223,9 @@ class Search:
         smallest = ddmin(switches, test)
         if smallest not in probes:  # all of them, none of which could be left out
             test(smallest)
-        return Cause(smallest, probes[smallest])
+        without = [tuple(each for each in smallest if each != one) for one in smallest]
+        minimal = all(probes[each].state is State.GOOD for each in without if each)
+        return Cause(smallest, probes[smallest], minimal)
 
     def _decide(self, name: str, subset: Changes, replay: Replay, bad: Shifts) -> Probe:
         purpose = _numbered(subset)
@@ -244,6 +259,8 @@ def _enough(number: int) -> int:
 
 
 def _mean(shift: Shifts) -> float:
+    if evidence.broken(shift):
+        return math.inf
     return math.fsum(shift.values()) / len(shift) if shift else math.nan
 
 
