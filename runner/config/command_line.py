@@ -6,7 +6,7 @@ import argparse
 import importlib.metadata
 import re
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 
@@ -31,12 +31,7 @@ def read(arguments: Iterable[str]) -> list[str]:
     for each in given:
         if each.startswith("-") and each.endswith("\r"):
             raise UserError(f"{each.rstrip()}: {WINDOWS}")
-    parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]
-    for action in parser._actions:
-        if isinstance(action, argparse._VersionAction):  # else it is Hydra's version
-            action.version = f"{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}"
-    options = vars(parser.parse_intermixed_args(given))
+    options = parsed(given)
     overrides, directory = options.pop("overrides"), options.pop("config_dir")
     chosen = {name: value for name, value in options.items() if value not in (None, False)}
     _refuse_options(chosen)
@@ -54,6 +49,20 @@ def read(arguments: Iterable[str]) -> list[str]:
         flag = f"--{name.replace('_', '-')}"
         flags.append(flag if value is True else f"{flag}={value}")
     return [*settled(overrides), *flags]
+
+
+def parsed(arguments: Iterable[str]) -> dict[str, Any]:
+    """Return Hydra's options and the overrides by the names that its parser gives them.
+
+    Raises:
+        UserError: for an option that there is not.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    for action in parser._actions:
+        if isinstance(action, argparse._VersionAction):  # else it is Hydra's version
+            action.version = f"{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}"
+    return vars(parser.parse_intermixed_args(list(arguments)))
 
 
 def _refuse(message: str) -> NoReturn:
