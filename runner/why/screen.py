@@ -42,8 +42,9 @@ def show_differences(out: Console, differ: Differences, planned: Cost) -> None:
                 out.print(f"     {line}")
     time = f", {duration(planned.seconds)}" if planned.seconds is not None else ""
     out.print(
-        f"at most {planned.probes} probes, {planned.starts} engine starts{time} for one cause; "
-        "interactions and further causes take more"
+        f"at most {planned.probes} probes and {planned.traced} more for the trace, "
+        f"{planned.starts} engine starts{time} for one cause; interactions and further causes take "
+        "more"
     )
 
 
