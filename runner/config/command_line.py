@@ -72,6 +72,8 @@ def _refuse(message: str) -> NoReturn:
         raise UserError(message.removeprefix("argument "))
     option = unknown[1].partition("=")[0]
     name = option.strip("-").replace("-", "_")
+    if name in places.ASIDE:
+        raise UserError(f"{option}: {places.ASIDE[name]}")
     setting = name if places.is_group(name) else meant(name)
     if setting:
         raise UserError(f"{option}: no such option; settings are written key=value: {setting}=…")

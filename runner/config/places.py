@@ -12,8 +12,11 @@ DATA_SETS = PACKAGE / "canary" / "datasets"
 # The package's task files for chat models; lm-eval's own tasks are in lm-eval.
 TASKS = PACKAGE / "tasks"
 CONFIG_NAME = "config"
-# Directories in conf/ whose files are no part of a run's configuration.
-ASIDE = ("ladder",)
+# Directories in conf/ whose files are no part of a run's configuration, and what they are for.
+ASIDE = {
+    "ladder": "not a setting of a run; python -m runner.why RUN --ladder NAME tries the changes in "
+    "conf/ladder/NAME.yaml on a run",
+}
 # Directories of a user's own (--config-dir), which come before conf/ (hydra_plugins/), and what
 # Hydra's record of a run calls them.
 own_directories: list[Path] = []

@@ -52,11 +52,6 @@ INSTEAD = {
     "tracking": "for an address, use tracking.uri={}",
     "source": "for a directory, use source=local source.dir={}",
 }
-# Keys that belong to another command.
-COMMANDS = {
-    "ladder": "changes that python -m runner.why tries on a bad run; write python -m runner.why BAD "
-    "--ladder NAME",
-}
 OTHER_CHOICES = {"engine=npu": "ascend", "engine=gpu": "cuda", "engine=hf": "transformers"}
 
 # What may be missing, as it is written.
@@ -210,8 +205,6 @@ def _unknown_key(key: str, known: tuple[str, ...], named: str = "") -> str:
     every = schema_keys(RunConfig)
     key = named or key
     parent, _, name = key.rpartition(".")
-    if key in COMMANDS:
-        return f"{key}: no setting of a run, but {COMMANDS[key]}"
     if found := meant(key):
         return f"{key}: no such key. Did you mean {found}?"
     if not known:

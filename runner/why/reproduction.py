@@ -86,9 +86,7 @@ def issue(why: Why) -> str:
     if not why.causes or why.stack is None:
         return ""
     stack = why.stack
-    shown = replace(
-        why, switches=tuple(tuple(map(public.change, each)) for each in why.switches)
-    )
+    shown = replace(why, switches=tuple(tuple(map(public.change, each)) for each in why.switches))
     lines = [
         f"{findings.headline(shown)}.",
         "",

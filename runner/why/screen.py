@@ -29,7 +29,10 @@ MARKS = {
 
 def show_differences(out: Console, differ: Differences, planned: Cost) -> None:
     """Print what differs, and what the search will cost."""
-    out.print(f"{len(differ.switches)} settings of the engine differ:")
+    one = len(differ.switches) == 1
+    out.print(
+        f"{len(differ.switches)} setting{'' if one else 's'} of the engine differ{'s' * one}:"
+    )
     for number, switch in enumerate(differ.switches, 1):
         out.print(f"{number:>3}  {' + '.join(lines(switch))}")
     for title, said in (
