@@ -50,7 +50,7 @@ def anchor(tree: DictConfig, place: Path) -> None:
 def anchored(text: str, place: Path) -> str:
     """Return the path below `place` if there is one, else the text."""
     uri, file = (SQLITE, text.removeprefix(SQLITE)) if text.startswith(SQLITE) else ("", text)
-    if not file or file.startswith("~") or not _exists(place / file):
+    if not file or file.startswith(("/", "~")) or not _exists(place / file):
         return text
     return f"{uri}{place / file}"
 

@@ -214,7 +214,7 @@ def test_relative_paths_are_those_of_the_runs_own_directory(run: Path, tmp_path:
             (place / text.removeprefix("sqlite:///")).mkdir(parents=True, exist_ok=True)
     (place / "ngram").rmdir()
     OmegaConf.update(tree, "engine.extra.distributed_executor_backend", "ray", force_add=True)
-    OmegaConf.update(tree, "engine.env.LD_PRELOAD", "src/a.so:/usr/b.so", force_add=True)
+    OmegaConf.update(tree, "engine.env.LD_PRELOAD", "src/a.so:/usr/", force_add=True)
     (place / "src" / "a.so").touch()
     OmegaConf.save(tree, files.config)
     found = recorded.read(run)
@@ -226,7 +226,7 @@ def test_relative_paths_are_those_of_the_runs_own_directory(run: Path, tmp_path:
                 assert expected & set(_texts(found.value(key))), key
     assert found.value("task.names")[0] == "canary"
     assert found.value("engine.extra.distributed_executor_backend") == "ray"
-    assert found.value("engine.env.LD_PRELOAD") == f"{place}/src/a.so:/usr/b.so"
+    assert found.value("engine.env.LD_PRELOAD") == f"{place}/src/a.so:/usr/"
     assert found.words == tuple(words.split())
     assert "model.pretrained=w" in recorded.call(found, {"task.limit": 3})
 
