@@ -82,10 +82,8 @@ def _rest(why: Why) -> list[str]:
     if not why.causes or not others:
         return []
     if why.rest is State.GOOD:
-        return [
-            f"Without {without}, the bad run's other {others} settings together do not differ "
-            "beyond noise."
-        ]
+        what = f"{others} settings together do" if others > 1 else "setting does"
+        return [f"Without {without}, the bad run's other {what} not differ beyond noise."]
     if why.rest is State.BAD:
         return [f"Without {without}, the bad run still differs: there are more causes."]
     return [

@@ -98,7 +98,7 @@ def test_an_interaction_and_one_that_was_not_tested_whole() -> None:
 def test_two_causes() -> None:
     headline, said = told(causes=(Cause((0,), ONE), Cause((2,), OTHER)))
     assert headline == "2 independent causes: engine.extra.a: 1 → 2; c: 0 → 1"
-    assert "Without these causes, the bad run's other 1 settings" in said
+    assert "Without these causes, the bad run's other setting does not differ" in said
 
 
 @pytest.mark.parametrize(
@@ -209,6 +209,9 @@ def test_the_text_for_an_issue_has_no_paths() -> None:
     text = reproduction.issue(replace(WHY, switches=paths, stack=stack))
     assert "somebody" not in text
     assert "model.pretrained: a → b makes the difference" in text
+    listed = (("x: Qwen/Qwen3 → ['/home/somebody/a',~/somebody/b,{c: /home/somebody/c}]",),)
+    text = reproduction.issue(replace(WHY, switches=listed, stack=stack))
+    assert "x: Qwen/Qwen3 → ['a',b,{c: c}] makes the difference" in text
     assert "vllm 0.23.0" in text and "task.limit=10" in text
     assert reproduction.issue(replace(WHY, causes=(), stack=stack)) == ""
 
