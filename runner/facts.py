@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -19,10 +18,12 @@ from runner.digest import (
     last_changes,
     last_changes_of_data,
 )
-from runner.environment import ON_PATH, SCORING, Environment
+from runner.environment import ON_PATH, Environment
 from runner.hub_ids import is_path
 from runner.inputs.paths import contents, local_paths
 from runner.inputs.task_data import named_by_tasks
+from runner.installed import SCORING
+from runner.interpreters import Interpreter
 from runner.packages import AT_START, OURS
 from runner.planning import Facts
 from runner.preflight import Findings
@@ -46,7 +47,9 @@ def at_hand(found: Findings, environment: Environment) -> Facts:
         series=environment.series,
         inherited=environment.moving if runtime.local else {},
         overruled=tuple(found.overruled),
-        engine_code=_digests(environment, _loaded(runtime)) if runtime.local else {},
+        engine_code=_digests(environment, _loaded(runtime, found.config.engine.interpreter))
+        if runtime.local
+        else {},
         evaluation_code=_digests(environment, ASKS),
     )
 
@@ -60,7 +63,7 @@ def gathered(found: Findings, environment: Environment) -> Facts:
         tokenizer = digest_path(Path(tokenizer).expanduser())
     named = named_by_tasks(
         (*task.names, *task.files.values()),
-        (task.include_path, *_edited_tasks(environment)),
+        (task.include_path, *_edited_tasks(environment, config.engine.interpreter)),
         task.data_dir,
     )
     if any(map(packaged, task.names)):
@@ -76,10 +79,10 @@ def gathered(found: Findings, environment: Environment) -> Facts:
     )
 
 
-def _loaded(runtime: Runtime) -> Iterator[str]:
+def _loaded(runtime: Runtime, python: Interpreter) -> Iterator[str]:
     """Names of the packages and modules that the worker loads to run the model."""
     yield from runtime.packages()
-    yield from runtime.plugins()
+    yield from runtime.plugins(python)
     yield from (*AT_START, ON_PATH, OURS)
 
 
@@ -108,11 +111,10 @@ def _read_by_variables(config: RunConfig, environment: Environment) -> list[str]
     return [part for text in set_here.values() for part in parts(text)]
 
 
-def _edited_tasks(environment: Environment) -> Iterator[str]:
+def _edited_tasks(environment: Environment, python: Interpreter) -> Iterator[str]:
     """lm-eval's task directory if its code was edited; a release's tasks refer to no local data."""
     code = environment.code.get("lm-eval")
-    spec = importlib.util.find_spec("lm_eval") if code is not None and code.edited else None
-    for place in (spec and spec.submodule_search_locations) or ():
+    for place in python.places("lm_eval") if code is not None and code.edited else ():
         yield f"{place}/tasks"
 
 

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runner import secrecy
-from runner.config.places import PACKAGE
 
+PACKAGE = Path(__file__).parent
 # Files that no program reads at run time, and files that editors leave behind.
 INERT = (
     *(".pyc", ".pyi", ".h", ".hpp", ".cuh", ".a", ".md", ".rst", ".typed"),
@@ -78,17 +78,6 @@ def code_of(names: Iterable[str], python_path: str = "") -> dict[str, Code]:
         if places:
             found[name] = _code_at(name, tuple(places), int(time.monotonic() / FRESH_S))
     return found
-
-
-def changed_since(known: Mapping[str, str], python_path: str) -> list[str]:
-    """The packages whose digests differ from the known ones.
-
-    Modules in AT_START are not checked: `python_path` is a worker's own, which puts the runner's
-    sitecustomize first.
-    """
-    names = [name for name in known if name not in AT_START]
-    found = {**code_of(names, python_path), OURS: own_code()}
-    return [name for name, code in found.items() if known.get(name, code.digest) != code.digest]
 
 
 def ahead_of_all(python_path: str) -> Code | None:
@@ -265,6 +254,11 @@ def _modules(name: str, installed: importlib.metadata.Distribution | None) -> li
 
 def _module(distribution: str) -> str:
     return re.sub(r"[-.]", "_", distribution.removesuffix("-cpu")).lower()
+
+
+def places_of(module: str) -> tuple[str, ...]:
+    """The directories or the file that an import of the module would read here; () if none."""
+    return tuple(_places(module, ()))
 
 
 def _places(module: str, ahead: Sequence[str]) -> list[str]:

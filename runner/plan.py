@@ -61,6 +61,20 @@ class ReplayPlan:
 
 
 @dataclass(frozen=True)
+class TracePlan:
+    """Which rows of the modules' outputs a replay records (runner/evidence/sketches.py).
+
+    Those of the last `prompt` tokens of each prompt, the first `answer` tokens of each answer, and
+    `image` patches of each image; as `size` numbers each.
+    """
+
+    prompt: int = 64
+    answer: int = 32
+    image: int = 32
+    size: int = 32
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that the worker needs to run, with no setting left open."""
 
@@ -85,6 +99,8 @@ class Plan:
     cluster: str | None = None
     # Single task files, by task name.
     task_files: dict[str, str] = field(default_factory=dict)
+    # Interpreter of the worker; None for the runner's own.
+    python: str | None = None
     # Number of concurrent requests; None derives it from the engine's size.
     window: int | None = None
     journal: JournalPlan | None = None
@@ -97,6 +113,8 @@ class Plan:
     # Identity of the weights: a digest of their files, or the hub's revision.
     weights: str = ""
     replay: ReplayPlan | None = None
+    # Set for a run of python -m runner.trace.
+    trace: TracePlan | None = None
     # Whether questions are asked in random order until they are enough for a verdict.
     sequential: bool = False
     # Whether equal fingerprints mean the same engine. A running server may change unnoticed.

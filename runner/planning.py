@@ -117,6 +117,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         evaluation_fingerprint=_fingerprint(asked),
         runtime=engine.runtime,
         cluster=config.verdict.cluster if config.verdict.cluster not in NO_FIELD else None,
+        python=engine.interpreter.path,
         window=engine.window,
         journal=_journal(config, engine_fingerprint) if runtime.identified(config) else None,
         identified=runtime.identified(config),

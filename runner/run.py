@@ -5,7 +5,6 @@ Each step's result is on disk before the next step starts.
 
 from __future__ import annotations
 
-import os
 import shlex
 import threading
 import time
@@ -36,6 +35,7 @@ from runner.reference.references import References, find
 from runner.report import markdown, terminal
 from runner.report.progress import ProgressDisplay
 from runner.rundir import RunDirectory, read_json, write_atomic, write_json
+from runner.status import Status
 from runner.supervision import supervisor
 from runner.supervision.checking import Checker, Prospect
 from runner.supervision.interruption import deferring
@@ -214,9 +214,12 @@ def perform(
             terminal.show_gates(out, plan, outcome, verdict)
             terminal.show_feeding(out, outcome)
             terminal.show_reports(out, files.report, files.report_html)
-            if verdict.reference is not None and plan.replay is None:
+            if verdict.reference is not None:
                 both = shlex.join([verdict.reference.directory, str(files.path)])
-                out.print(f"compare: python -m runner.compare {both}")
+                if plan.replay is None:
+                    out.print(f"compare: python -m runner.compare {both}")
+                if verdict.status is Status.FAILED:
+                    out.print(f"why: python -m runner.why {both}")
     if config.tracking.enabled:
         tracked = _send(files, courier, config.tracking)
         if tracked is not None and not brief:
@@ -225,8 +228,7 @@ def perform(
 
 
 def _environment(config: RunConfig) -> Environment:
-    given = {**os.environ, **config.engine.env}
-    return collect(PLATFORMS[config.engine.platform], given.get("PYTHONPATH", ""))
+    return collect(PLATFORMS[config.engine.platform], config.engine.interpreter)
 
 
 def _facts(

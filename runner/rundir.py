@@ -32,6 +32,7 @@ class RunDirectory:
         self.outcome = path / "outcome.json"
         self.samples = path / "samples.parquet"
         self.images = path / "images.parquet"
+        self.sketches = path / "sketches"
         self.verdict = path / "verdict.json"
         self.report = path / "report.md"
         self.report_html = path / "report.html"

@@ -25,6 +25,7 @@ from runner.channel.lines import Inbox, Outbox
 from runner.channel.worker import (
     COMMANDS,
     EVENTS,
+    PROTOCOL,
     Check,
     Command,
     Decision,
@@ -88,7 +89,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     commands = Inbox(_commands(held.scratch))
-    reporter.send(WorkerStarted(os.getpid()))
+    reporter.send(WorkerStarted(os.getpid(), PROTOCOL, sys.executable))
     while True:
         command = commands.get()
         # Until the supervisor confirms that the run is recorded, a retry needs its answers.
@@ -231,6 +232,8 @@ def _evaluate_all(
         if plan.journal is not None:
             held.journal = open_journal(plan, plan.journal, run.path, reporter.warn)
         lm.begin(plan.window, held.journal)
+        if plan.trace is not None:
+            lm.begin_trace(plan.trace)
         clock.lap("start_engine_s")
         engine.update(lm.resolved())
         reporter.send(EngineStarted(engine))
@@ -263,6 +266,8 @@ def _evaluate_all(
 
         reporter.names = [task.evaluation.task for task in loaded]
         evaluate(lm, manager, loaded, plan, album, finish, enough)
+        if plan.trace is not None:
+            lm.end_trace(run.sketches)
         clock.lap("evaluate_s")
 
 

@@ -9,8 +9,8 @@ from typing import Any, get_type_hints
 from runner import secrecy
 from runner.adopt.vllm_options import Options, expanded
 from runner.config.rules import OWN
+from runner.installed import installed_version
 from runner.platforms.additional_config import schema
-from runner.platforms.base import installed_version
 
 SERVE = {
     "tensor_parallel_size": "tp",

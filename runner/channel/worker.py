@@ -17,6 +17,10 @@ from typing import Any, Literal
 from runner.channel.lines import ChannelError, Codec, Message
 from runner.outcome import State
 
+# The version of the messages below and of the files that the worker reads and writes (plan.json,
+# outcome.json). Increase it with each change that an older worker or runner cannot read.
+PROTOCOL = 1
+
 
 class Stage(str, Enum):
     """What the worker does before it sends requests to the engine, as `events.jsonl` has it."""
@@ -46,9 +50,15 @@ class Event(Message):
 
 @dataclass(frozen=True)
 class WorkerStarted(Event):
-    """The worker process is ready for commands."""
+    """The worker process is ready for commands. `python` is its interpreter.
+
+    This message has the same fields in every version, so that any can be told from another; the
+    versions before there was a `protocol` send only `pid`.
+    """
 
     pid: int
+    protocol: int = 0
+    python: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from runner.compare import numerics_findings, sampled_findings
@@ -149,8 +150,17 @@ def findings(comparison: Comparison) -> list[str]:
             if run.incomplete
         ),
         _settings(comparison),
+        _why(comparison),
     ]
     return [sentence for sentence in found if sentence]
+
+
+def _why(comparison: Comparison) -> str:
+    """The command that finds the setting, where there can be one."""
+    if comparison.ruling.status is not Status.FAILED or comparison.settings.same_engine:
+        return ""
+    both = shlex.join([comparison.first.name, comparison.second.name])
+    return f"To find the setting that makes B worse: python -m runner.why {both}"
 
 
 def leading_scores(comparison: Comparison) -> list[Scores]:

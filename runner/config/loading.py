@@ -22,9 +22,9 @@ from runner.config.usage import explain, required
 from runner.config.verdict import MetricRuleConfig, VerdictConfig
 from runner.errors import UserError
 from runner.hub_ids import weights_name
+from runner.interpreters import Interpreter
 from runner.platforms import cuda_or_cpu, detect
 from runner.platforms.additional_config import elsewhere, names, schema, settled
-from runner.platforms.base import installed_version
 
 SQLITE = "sqlite:///"
 _STRUCTURED: dict[type[Any], DictConfig] = {}
@@ -101,7 +101,7 @@ def load(composed: DictConfig) -> RunConfig:
     }
     for where, given in (("engine", config.engine), ("model.serve", model.serve)):
         key = f"{where}.additional_config"
-        given.additional_config = _options(given.additional_config, key)
+        given.additional_config = _options(given.additional_config, key, config.engine.interpreter)
     serving.settle(config)
     config.tracking.uri = _anchored(config.tracking.uri)
     broken = baseline_problems(model.baselines, "model.baselines")
@@ -115,11 +115,11 @@ def load(composed: DictConfig) -> RunConfig:
     return config
 
 
-def _options(given: dict[str, Any], key: str) -> dict[str, Any]:
+def _options(given: dict[str, Any], key: str, python: Interpreter) -> dict[str, Any]:
     """vllm-ascend's own, as the installed release knows them."""
     if not given:
         return {}
-    installed = installed_version("vllm-ascend")
+    installed = python.version("vllm-ascend")
     found = [f"{key}.{name}: {why}" for name in given if (why := elsewhere(name, installed))]
     if found:
         raise UserError(*found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,10 +38,30 @@ class Recorded:
     words: tuple[str, ...] = ()
     place: str = ""
 
+    def flat(self) -> dict[str, Any]:
+        """Dotted keys and plain values; keys that the run did not record have their defaults.
+
+        Empty mappings are left out. Keys that only an older version knew stay.
+        """
+        defaults = OmegaConf.to_container(OmegaConf.structured(RunConfig))
+        whole = OmegaConf.merge(OmegaConf.create(defaults), self.tree)
+        plain = OmegaConf.to_container(whole, resolve=True, throw_on_missing=False)
+        assert isinstance(plain, dict)
+        return dict(_leaves(plain, ""))
+
     def value(self, key: str) -> Any:
         """The value of a dotted key as plain Python, or ABSENT."""
         found = OmegaConf.select(self.tree, key, default=ABSENT)
         return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+
+
+def _leaves(value: Mapping[Any, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        name = f"{above}{key}"
+        if isinstance(inner, Mapping):
+            yield from _leaves(inner, f"{name}.")
+        else:
+            yield name, inner
 
 
 def read(directory: Path) -> Recorded:

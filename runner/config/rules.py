@@ -17,7 +17,6 @@ from runner.config.overrides import in_yaml
 from runner.config.schema import AskConfig, RunConfig, TaskConfig
 from runner.platforms import PLATFORMS
 from runner.platforms.additional_config import names, schema
-from runner.platforms.base import installed_version
 
 BACKENDS = ("vllm", "vllm-vlm")
 # Told from the weights' config.json (runner.inputs.weights.backend).
@@ -93,6 +92,12 @@ def problems(config: RunConfig) -> list[str]:
     one_of("engine.platform", config.engine.platform, tuple(PLATFORMS))
     one_of("engine.runtime", config.engine.runtime, tuple(RUNTIMES))
     one_of("engine.dtype", config.engine.dtype, DTYPES)
+    require(
+        config.engine.python is None or not config.engine.spans_nodes,
+        "engine.python",
+        "not possible with engine.extra.distributed_executor_backend=ray, because Ray starts the "
+        "engine's ranks with the interpreter of its nodes; remove one of the two",
+    )
     one_of("model.hub", config.model.hub, HUBS)
     one_of("source.weights", config.source.weights, SOURCES)
     one_of("source.data", config.source.data, SOURCES)
@@ -232,7 +237,7 @@ def _additional_config(config: RunConfig) -> list[str]:
             f"engine.platform={engine.platform}"
         )
     elif not engine.allow_untested:
-        known = names(schema(installed_version("vllm-ascend")))
+        known = names(schema(engine.interpreter.version("vllm-ascend")))
         found += [
             f"engine.extra.additional_config.{name}: keys here are not checked; "
             + (

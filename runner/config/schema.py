@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import II, MISSING
 
 from runner.config.verdict import VerdictConfig
+from runner.interpreters import Interpreter, interpreter_of
 from runner.platforms.base import MEMORY_SHARE
 
 
@@ -225,6 +226,8 @@ class EngineConfig:
     """Device type: ascend, cuda or cpu; remote for a server that is already running."""
     runtime: str = "vllm"
     """Inference library: vllm, server (vllm serve), endpoint (a running server), transformers."""
+    python: str | None = None
+    """Interpreter of another environment for engine and lm-eval; null: the runner's own."""
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     max_model_len: int | None = II("model.serve.max_model_len")
     """Longest prompt plus answer, in tokens; null: the model's own limit."""
@@ -258,6 +261,11 @@ class EngineConfig:
     """Turn rejections of devices that report an alarm into warnings."""
     allow_oversized: bool = False
     """Turn rejections of models that do not fit in memory by estimate into warnings."""
+
+    @property
+    def interpreter(self) -> Interpreter:
+        """The interpreter of the worker."""
+        return interpreter_of(self.python, self.env)
 
     @property
     def spans_nodes(self) -> bool:

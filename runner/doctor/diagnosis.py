@@ -12,9 +12,10 @@ from packaging.specifiers import SpecifierSet
 from runner.doctor import probes
 from runner.doctor.probes import Cache, Hub, Store
 from runner.environment import counted
+from runner.installed import installed_version
 from runner.platforms import PLATFORMS, Device, Platform, compatibility, detect, npu_smi
 from runner.platforms.ascend import Machine
-from runner.platforms.base import MEMORY_SHARE, installed_version
+from runner.platforms.base import MEMORY_SHARE
 from runner.platforms.cpu import cpu_name
 from runner.platforms.npus import VISIBLE, ill, label, taken, visible, warned
 from runner.preflight.ascend import build_problems, version_problems

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.errors import UserError
 from runner.lm.answer import Answer
 from runner.outcome import Feeding
+from runner.plan import TracePlan
 from runner.served import Served, Speculation
 
 if TYPE_CHECKING:
@@ -80,6 +82,12 @@ class Model(Protocol):
 
         `window` is the number of concurrent requests; None lets the model choose.
         """
+
+    def begin_trace(self, trace: TracePlan) -> None:
+        """Record the outputs of all modules from now on, for requests that have a label."""
+
+    def end_trace(self, directory: Path) -> None:
+        """Write what has been recorded (runner/evidence/sketches.py), and stop recording."""
 
     def fed(self) -> Feeding:
         """Engine usage in this run."""

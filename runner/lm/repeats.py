@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.instance import Instance
 
-from runner.lm.script import PREFILL, REPLAY
+from runner.lm.script import LABEL, PREFILL, REPLAY
 
 if TYPE_CHECKING:
     from runner.lm.answer import Answer
@@ -45,7 +45,7 @@ class Repeat:
         seed = first_seed(self.original)
         own: dict[str, Any] = {
             name: scripts[self.number]
-            for name in (REPLAY, PREFILL)
+            for name in (REPLAY, PREFILL, LABEL)
             if (scripts := _setting(self.original, name)) is not None
         }
         if seed is not None and self.number:
@@ -83,6 +83,12 @@ def script_of(request: Instance) -> list[int] | None:
     """The tokens to generate instead of an answer of the model's own; None if there are none."""
     tokens: list[int] | None = _setting(request, REPLAY)
     return tokens
+
+
+def label_of(request: Instance) -> str | None:
+    """The name of the question that a trace records; None if there is no trace."""
+    label: str | None = _setting(request, LABEL)
+    return label
 
 
 def seeds(request: Instance, numbers: range) -> list[int]:

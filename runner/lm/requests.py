@@ -21,7 +21,7 @@ from runner.lm.answering import Model
 from runner.lm.conversation import PLACEHOLDER, Rendered, render
 from runner.lm.examples import Examples
 from runner.lm.repeats import SEED, seed_of
-from runner.lm.script import SETTINGS, read_script
+from runner.lm.script import LABEL, SETTINGS, read_script
 from runner.outcome import Departure
 from runner.plan import Evaluation, Plan, ReplayPlan
 
@@ -210,6 +210,11 @@ class Requests:
             )
         request.args[1].update({SETTINGS[replay.way]: tokens, "do_sample": False})
         request.args[1]["temperature"] = 0.0
+        if self._plan.trace is not None:
+            labels = [
+                f"{self.name} {number} {request.idx} {repeat}" for repeat in range(len(tokens))
+            ]
+            request.args[1][LABEL] = labels
 
     def _compare_images(self, prompt: str, images: list[Any], number: int) -> None:
         shown = min(len(images), self._most_images)

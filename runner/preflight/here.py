@@ -11,8 +11,8 @@ from runner.errors import UserError
 from runner.inputs.weights import Weights
 from runner.memory import StoredWeights, stored_weights
 from runner.platforms import PLATFORMS, Device, Platform, compatibility
-from runner.platforms.base import installed_version
-from runner.preflight import ascend, layout, memory
+from runner.platforms.ascend import Machine
+from runner.preflight import ascend, interpreter, layout, memory
 from runner.problem import Problem, smaller_tp
 from runner.runtimes import runtime_of
 
@@ -36,7 +36,7 @@ class Here:
         directory = weights.directory if weights is not None else None
         return cls(
             platform,
-            tuple(runtime.missing(config, platform)),
+            (*interpreter.missing(config), *runtime.missing(config, platform)),
             weights,
             stored_weights(directory if runtime.on_devices else None),
             tuple(platform.devices(_variables(config))) if weights is not None else (),
@@ -62,11 +62,11 @@ class Here:
 
     def warnings(self, config: RunConfig) -> list[str]:
         """Return warnings that don't stop the run."""
-        if self.missing or (machine := self.platform.machine()) is None:
+        if self.missing or (machine := self._machine(config)) is None:
             return []
         return [
             *ascend.warnings(config, machine, _variables(config)),
-            *compatibility.notes(_packages(), machine.versions["cann"]),
+            *compatibility.notes(_packages(config), machine.versions["cann"]),
         ]
 
     def environment(self, config: RunConfig) -> dict[str, str]:
@@ -79,13 +79,20 @@ class Here:
             return {}  # `problems` has said why
 
     def _platform_problems(self, config: RunConfig) -> list[Problem]:
-        machine = self.platform.machine()
+        machine = self._machine(config)
         if machine is None:
             return self._capacity_problems(config)
         return [
             *ascend.problems(config, self.weights, machine, _variables(config)),
-            *ascend.version_problems(_packages(), machine.versions["cann"]),
+            *ascend.version_problems(
+                _packages(config),
+                machine.versions["cann"],
+                config.engine.interpreter.python,
+            ),
         ]
+
+    def _machine(self, config: RunConfig) -> Machine | None:
+        return self.platform.machine(config.engine.interpreter)
 
     def _capacity_problems(self, config: RunConfig) -> list[Problem]:
         wanted = config.ranks_here
@@ -108,11 +115,12 @@ def _variables(config: RunConfig) -> Mapping[str, str]:
 
 
 def _engine(config: RunConfig) -> str:
-    placed = runtime_of(config.engine.runtime).on_devices
-    return f"engine={config.engine.platform if placed else config.engine.runtime}"
+    engine = config.engine
+    placed = runtime_of(engine.runtime).on_devices
+    named = f"engine={engine.platform if placed else engine.runtime}"
+    return named if engine.python is None else f"{named} engine.python={engine.python}"
 
 
-def _packages() -> dict[str, str]:
-    return {
-        name: version for name in compatibility.PACKAGES if (version := installed_version(name))
-    }
+def _packages(config: RunConfig) -> dict[str, str]:
+    version_of = config.engine.interpreter.version
+    return {name: version for name in compatibility.PACKAGES if (version := version_of(name))}

@@ -6,7 +6,6 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from runner.config.schema import RunConfig
-from runner.platforms.base import installed_version
 from runner.runtimes import runtime_of
 
 # The runner relies on names that lm-eval does not promise to keep (tests/contract/test_names.py).
@@ -19,7 +18,7 @@ def warnings(config: RunConfig) -> list[str]:
     wanted = {"lm-eval": LM_EVAL, **runtime.tested(config.engine.platform)}
     found = []
     for name, tested in wanted.items():
-        installed = installed_version(name)
+        installed = config.engine.interpreter.version(name)
         if installed is not None and not _within(installed, tested):
             found.append(
                 f"{name} {installed}: not tested with this runner (tested: {tested}); compare the "

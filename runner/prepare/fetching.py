@@ -16,7 +16,7 @@ from runner.errors import UserError
 from runner.hubs import Listing, RemoteFile, huggingface, modelscope, needed
 from runner.inputs import manifest
 from runner.inputs.manifest import Manifest, Repository
-from runner.platforms.base import installed_version
+from runner.installed import installed_version
 from runner.report import terminal
 
 

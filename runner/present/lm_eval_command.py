@@ -33,7 +33,8 @@ def lm_eval_command(plan: Plan, greedy: Collection[str] = ()) -> str:
 def _command(plan: Plan, evaluation: Evaluation, greedy: bool) -> str:
     runtime = runtime_of(plan.runtime)
     model, arguments = runtime.lm_eval_model(plan)
-    words = ["lm_eval", "--model", model]
+    program = ["lm_eval"] if plan.python is None else [plan.python, "-m", "lm_eval"]
+    words = [*program, "--model", model]
     unused = [name for name in UNUSED_FOR_IMAGES if plan.engine_args.get(name) is not None]
     device = arguments.pop("device", None)  # lm-eval's command line also passes its --device
     words += ["--model_args", json.dumps(arguments, ensure_ascii=False)]

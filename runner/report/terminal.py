@@ -201,6 +201,8 @@ def _plan_lines(plan: Plan, memory: str) -> Iterator[tuple[str, str]]:
         "engine",
         f"{plan.platform}, {plan.parallel_mode}, {mode}, {args['dtype']}, max_model_len {length}",
     )
+    if plan.python is not None:
+        yield "interpreter", plan.python
     yield "memory", memory or "not estimated: no weights found"
     for line in plan.overruled:
         yield "overridden", line

@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 from runner.config.schema import EndpointConfig, ModelConfig, RunConfig
 from runner.inputs.paths import absolute
 from runner.inputs.weights import Weights
+from runner.interpreters import Interpreter
 from runner.plan import Plan
 from runner.platforms import Platform
 from runner.platforms.remote import Remote
@@ -54,8 +55,8 @@ class Runtime(Protocol):
     def packages(self) -> tuple[str, ...]:
         """Names of the packages that can change its results; plugins are not among them."""
 
-    def plugins(self) -> Sequence[str]:
-        """Names of the installed packages that it loads as plugins."""
+    def plugins(self, python: Interpreter) -> Sequence[str]:
+        """Names of the packages installed for its interpreter that it loads as plugins."""
 
     def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
         """The versions that the runner was tested with, by package."""

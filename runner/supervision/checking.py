@@ -88,7 +88,8 @@ class Checker:
         return found
 
     def _worker_for(self, plan: Plan, run: RunDirectory) -> Worker:
-        if self._worker is not None and self._fingerprint != plan.engine_fingerprint:
+        wanted = (plan.engine_fingerprint, plan.python)
+        if self._worker is not None and wanted != (self._fingerprint, self._worker.python):
             self._stop()
         if self._worker is None:
             offline = replace(plan, environment={**plan.environment, **OFFLINE})

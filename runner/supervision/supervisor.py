@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from contextlib import suppress
@@ -10,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from runner import packages, secrecy
+from runner import secrecy
 from runner.channel.worker import EVENTS, Event, Looked, Retry, Waiting
 from runner.config.schema import LimitsConfig
+from runner.errors import UserError
+from runner.interpreters import interpreter_of
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
@@ -126,11 +127,8 @@ class Supervisor:
         said_before = run.engine_log.stat().st_size if run.engine_log.exists() else 0
         self._keep_only_for(plan)
         starting = self._worker is None or self._worker.unused
-        if starting and (changed := _changed(plan)):
-            return Failure(
-                f"the code of {', '.join(changed)} has changed since this run was checked, so the "
-                "engine would load different code than was recorded; start the run again"
-            )
+        if starting and (why := _changed(plan)):
+            return Failure(why)
         failure = self._worker_for(plan, run, events).evaluate(run, events.add, watch, enough)
         log = text_since(run.engine_log, said_before)
         if failure is not None:
@@ -146,7 +144,7 @@ class Supervisor:
         if worker is None:
             return
         if worker.unused:
-            same = worker.variables == worker_environment(plan)
+            same = worker.python == plan.python and worker.variables == worker_environment(plan)
         else:
             same = served is not None and _same_engine(served, plan)
         if not (worker.alive and same):
@@ -163,14 +161,29 @@ class Supervisor:
 
 
 def _same_engine(served: Plan, plan: Plan) -> bool:
-    """Two servers may say the same of themselves, so their addresses count as well."""
-    addresses = [each.engine_args.get("server") for each in (served, plan)]
-    return served.engine_fingerprint == plan.engine_fingerprint and addresses[0] == addresses[1]
+    """Two servers may say the same of themselves, so their addresses count as well.
+
+    Two environments may have the same packages; each still runs its own points.
+    """
+    one, other = (
+        (each.engine_fingerprint, each.engine_args.get("server"), each.python)
+        for each in (served, plan)
+    )
+    return one == other
 
 
-def _changed(plan: Plan) -> list[str]:
-    given = {**os.environ, **plan.environment}
-    return packages.changed_since(plan.code, given.get("PYTHONPATH", ""))
+def _changed(plan: Plan) -> str:
+    """Why a worker would load other code than was recorded; empty if it would not."""
+    try:
+        changed = interpreter_of(plan.python, plan.environment).changed_since(plan.code)
+    except UserError as error:  # the environment has been removed or damaged since
+        return str(error)
+    if not changed:
+        return ""
+    return (
+        f"the code of {', '.join(changed)} has changed since this run was checked, so the engine "
+        "would load different code than was recorded; start the run again"
+    )
 
 
 class _Events:

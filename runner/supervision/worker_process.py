@@ -20,6 +20,7 @@ from runner.channel.lines import Inbox, Outbox
 from runner.channel.worker import (
     COMMANDS,
     EVENTS,
+    PROTOCOL,
     Check,
     Decision,
     EngineStarted,
@@ -31,7 +32,9 @@ from runner.channel.worker import (
     Recorded,
     Run,
     RunEnded,
+    WorkerStarted,
 )
+from runner.interpreters import only_the_runner, variables_for
 from runner.plan import PLACES, Plan
 from runner.rundir import RunDirectory
 from runner.supervision.failures import Failure
@@ -56,15 +59,25 @@ class Worker:
         # Ours, not the worker's: killed, it could not remove what it copied, maybe gigabytes.
         self._scratch = tempfile.mkdtemp(prefix="runner-worker-")
         self.variables = worker_environment(plan)
+        self.python = plan.python
+        variables = temporary_files_in(self._scratch, self.variables)
+        if plan.python is not None:
+            code = only_the_runner(Path(self._scratch))
+            variables["PYTHONPATH"] = _joined(code, variables.get("PYTHONPATH"))
         receiving, sending = os.pipe()
         self._early_log = Path(self._scratch) / "early.log"
         with (log or self._early_log).open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "runner.worker", str(sending), self._scratch],
+                [
+                    plan.python or sys.executable,
+                    *("-m", "runner.worker"),
+                    str(sending),
+                    self._scratch,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env=temporary_files_in(self._scratch, self.variables),
+                env=variables,
                 pass_fds=(sending,),
                 start_new_session=True,
             )
@@ -134,6 +147,8 @@ class Worker:
             if event is None:
                 self._look_after(watch)
             else:
+                if isinstance(event, WorkerStarted) and event.protocol != PROTOCOL:
+                    return _other_version(event)
                 if isinstance(event, EngineStarted):
                     group = group_members(self._process.pid)
                     self._note_shared_memory(group)
@@ -222,6 +237,14 @@ class Worker:
         return Failure(f"the worker process died ({how})", transient=code < 0)
 
 
+def _other_version(started: WorkerStarted) -> Failure:
+    return Failure(
+        f"the worker uses version {started.protocol} of the protocol between runner and worker, "
+        f"but this runner uses version {PROTOCOL}: the worker has imported another installation of "
+        "the runner; remove it from PYTHONPATH and from the working directory"
+    )
+
+
 def temporary_files_in(scratch: str, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the variables, with `scratch` as the directory for temporary files.
 
@@ -250,9 +273,12 @@ def worker_environment(plan: Plan) -> dict[str, str]:
     if all(Path(place).is_dir() for place in places) and plan.data_dir is not None:
         # Nothing is left to fetch: do not wait for a hub that may not answer.
         fixed |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    package_parent = str(Path(__file__).resolve().parents[2])
     merged = {**os.environ, **fixed, **plan.environment}
-    merged["PYTHONPATH"] = os.pathsep.join(
-        entry for entry in (merged.get("PYTHONPATH"), package_parent) if entry
-    )
-    return merged
+    if plan.python is not None:  # `Worker` makes the runner importable there
+        return variables_for(plan.python, merged)
+    package_parent = str(Path(__file__).resolve().parents[2])
+    return {**merged, "PYTHONPATH": _joined(merged.get("PYTHONPATH"), package_parent)}
+
+
+def _joined(*entries: str | None) -> str:
+    return os.pathsep.join(entry for entry in entries if entry)

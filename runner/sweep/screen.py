@@ -14,6 +14,7 @@ from runner.status import Status
 from runner.sweep.axis_findings import answer, axis_lines
 from runner.sweep.comparison import Comparison
 from runner.sweep.family import failed_lines, headline
+from runner.sweep.releases import releases
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
 
 WIDTH, WIDEST_WORD = 100, 24
@@ -44,16 +45,18 @@ def show(out: Console, sweep: Sweep, comparisons: tuple[Comparison, ...]) -> Non
 
 
 def findings(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[list[str]]:
-    """Return, for each metric and axis, a line and its details.
+    """Return, for each metric and axis, a line and its details; then the versions that differ.
 
     If the tasks are swept over, no metric spans that axis and it is omitted.
     """
-    return [
+    effects = [
         axis_lines(sweep, comparisons, axis, metric)
         for metric in sweep.compared
         for axis in sweep.axes
         if len(sweep.compared) == 1 or sweep.spans(metric, axis)
     ]
+    versions = releases(sweep)
+    return [*effects, ["Versions that differ:", *versions]] if versions else effects
 
 
 def engines(sweep: Sweep) -> str:

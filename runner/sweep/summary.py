@@ -32,6 +32,8 @@ STATES = (*(status.value for status in Status), UNFINISHED, NOT_RUN)
 LONGEST_VALUE = 24
 SERVER = re.compile(r"https?://([^/?#@]+)(?:/v1)?/?")
 PATH = re.compile(r"[\w.~/+@-]*[\w.~+@-]/?")
+# What is left of it is the environment.
+INTERPRETER = re.compile(r"/bin/python[\d.]*$")
 _BY_EXIT_STATUS = {USAGE_ERROR: Status.REFUSED, INTERRUPTED: Status.INTERRUPTED}
 
 
@@ -193,12 +195,14 @@ def short_keys(keys: Sequence[str]) -> tuple[str, ...]:
 def short_values(values: Sequence[str]) -> tuple[str, ...]:
     """Return values short enough for a column, unless that makes them ambiguous.
 
-    Of a path its last part is left, and of a server's URL the host and its port.
+    Of a path its last part is left, of an interpreter the name of its environment, and of a
+    server's URL the host and its port.
     """
 
     def short(value: str) -> str:
         if server := SERVER.fullmatch(value):
             return server[1]
+        value = INTERPRETER.sub("", value)
         last = value.rstrip("/").rpartition("/")[2] if PATH.fullmatch(value) else value
         if len(last) <= LONGEST_VALUE:
             return last

@@ -168,6 +168,8 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
         "allow_degenerate": config.verdict.allow_degenerate,
         "allow_reference": config.verdict.allow_reference,
     }
+    if plan.python is not None:
+        values["engine.python"] = plan.python
     for setting in ("num_fewshot", "limit", "batch_size", "apply_chat_template", "samples"):
         each = [getattr(evaluation, setting) for evaluation in plan.evaluations]
         values[setting] = "+".join(dict.fromkeys(map(str, each)))
@@ -204,6 +206,7 @@ def _tags_before(plan: Plan, environment: Environment) -> dict[str, str]:
         values |= {"series": environment.series, "hbm": environment.memory}
     values |= {f"version.{name}": version for name, version in environment.packages.items()}
     values |= {f"version.{name}": version for name, version in environment.toolkit.items()}
+    values |= {f"runner_version.{name}": version for name, version in environment.runner.items()}
     return values
 
 

@@ -19,6 +19,9 @@ HELP = """\
 Finds the smallest set of settings that makes run BAD differ from run GOOD. Each is a run directory,
 an MLflow run id, or an alias set by python -m runner.promote (baseline@MODEL/TASK).
 
+Without a good run, give BAD alone: the usual suspects are tried on it one after the other (--plan
+lists them) until its scores rise. Or name a configuration that you believe is good (--good).
+
 The good run's answers are replayed with some of the bad run's settings at a time, on this machine.
 Each replay is an ordinary run beneath the output directory. A search that was interrupted continues
 where it stopped, with the same --output.
@@ -28,6 +31,8 @@ Writes why.html (a self-contained page), why.md and why.json.
 Examples
   python -m runner.why outputs/gpu outputs/npu --plan
   python -m runner.why outputs/2026-11-25/10-00-00 outputs/2026-11-25/11-00-00
+  python -m runner.why outputs/npu --good engine=transformers
+  python -m runner.why outputs/npu
   python -m runner.why baseline@qwen2_5_vl_7b/mmmu_val outputs/2026-11-25/11-00-00
 
 Exit status: 0 a cause was found · 4 none was found, with the reason · 1 usage error
@@ -39,7 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        given = _parser().parse_args(words)
+        parser = _parser()
+        given = parser.parse_args(words)
+        if problem := _problem(given):
+            parser.error(problem)
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -62,6 +70,15 @@ def main(arguments: list[str] | None = None) -> int:
         return INFRASTRUCTURE
 
 
+def _problem(given: argparse.Namespace) -> str:
+    """Of options that do not go together."""
+    if len(given.runs) > 2:
+        return f"{len(given.runs)} runs are given; give GOOD and BAD, or BAD alone"
+    if len(given.runs) == 2 and (given.good or given.ladder):
+        return "--good and --ladder are for BAD alone; with GOOD and BAD, remove them"
+    return "--good and --ladder: give one of them" if given.good and given.ladder else ""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m runner.why",
@@ -69,8 +86,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     now = datetime.datetime.now()
-    parser.add_argument("good", metavar="GOOD", help="the run that is as it should be")
-    parser.add_argument("bad", metavar="BAD", help="the run that is not")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="GOOD and BAD, or BAD alone: the run that is worse"
+    )
+    parser.add_argument(
+        "--good",
+        nargs="+",
+        metavar="KEY=VALUE",
+        default=[],
+        help="with BAD alone: run its configuration with these overrides as the good run",
+    )
+    parser.add_argument(
+        "--ladder",
+        metavar="NAME",
+        help="with BAD alone: which changes to try, conf/ladder/NAME.yaml (default: the platform)",
+    )
     parser.add_argument(
         "--output",
         type=Path,

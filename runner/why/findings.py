@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from runner.trace import findings as trace
 from runner.why.ddmin import State
 from runner.why.evidence import NEGLIGIBLE
 from runner.why.result import Why, joined
 from runner.why.search import Probe
+
+SMALLEST = 1e-12
 
 
 def headline(why: Why) -> str:
@@ -22,6 +25,8 @@ def headline(why: Why) -> str:
         return f"{causes[0]} {'make' if together else 'makes'} the difference" + (
             only if together else ""
         )
+    if why.ladder and not any(each.good for each in why.ladder):
+        return "None of the changes raises the scores"
     whole = why.whole
     if whole is None or whole.state is State.UNRESOLVED:
         return "The difference could not be measured"
@@ -33,6 +38,7 @@ def headline(why: Why) -> str:
 def findings(why: Why) -> list[str]:
     """The rest, one sentence each."""
     found = []
+    found += [f"With {each.rung.change}: {each.said}." for each in why.ladder if each.good]
     whole = why.whole
     if whole is not None and whole.excess is not None and not whole.reason:
         found.append(
@@ -54,6 +60,10 @@ def findings(why: Why) -> list[str]:
                 "with some of them are unresolved."
             )
     found += _rest(why)
+    for number, origin in enumerate(why.origins, 1):
+        which = f" (cause {number})" if len(why.origins) > 1 else ""
+        said = trace.headline(origin.trace) if origin.trace else f"Not traced: {origin.reason}."
+        found.append(f"In the network{which}, {said[0].lower()}{said[1:]}")
     if whole is not None and whole.state is State.GOOD:
         found.append(_elsewhere(why))
     if why.asked:
@@ -82,8 +92,8 @@ def _rest(why: Why) -> list[str]:
     if not why.causes or not others:
         return []
     if why.rest is State.GOOD:
-        what = f"{others} settings together do" if others > 1 else "setting does"
-        return [f"Without {without}, the bad run's other {what} not differ beyond noise."]
+        rest = "other setting does" if others == 1 else f"other {others} settings together do"
+        return [f"Without {without}, the bad run's {rest} not differ beyond noise."]
     if why.rest is State.BAD:
         return [f"Without {without}, the bad run still differs: there are more causes."]
     return [
@@ -105,7 +115,7 @@ def times(probe: Probe) -> str:
 def _beyond(probe: Probe) -> str:
     assert probe.excess is not None
     how = "significantly" if probe.state is State.BAD else "not significantly"
-    return f"{how} more than {probe.excess.factor:g} × (p = {probe.excess.p:.2g})"
+    return f"{how} more than {probe.excess.factor:g} × ({chance(probe.excess.p)})"
 
 
 def _elsewhere(why: Why) -> str:
@@ -128,11 +138,16 @@ def size(probe: Probe) -> str:
     return f"{bound}{math.sqrt(probe.shift):.2g}"
 
 
+def chance(p: float) -> str:
+    """A p value; exact tiny ones mean nothing."""
+    return f"p = {p:.2g}" if p >= SMALLEST else f"p < {SMALLEST:g}"
+
+
 def evidence_of(probe: Probe) -> str:
     """What decided about a probe."""
     if probe.side is not None:
         side = probe.side
-        return f"{side.bad} of {side.told} questions as in the bad run (p = {side.p:.1g})"
+        return f"{side.bad} of {side.told} questions as in the bad run ({chance(side.p)})"
     if probe.excess is not None and not probe.reason:
-        return f"{times(probe)} the noise (p = {probe.excess.p:.1g})"
+        return f"{times(probe)} the noise ({chance(probe.excess.p)})"
     return probe.reason

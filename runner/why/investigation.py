@@ -1,8 +1,9 @@
-"""From the command line to the pages: reads both runs, searches, and writes what was found."""
+"""From the command line to the pages: finds both runs, searches, and writes what was found."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,75 +22,153 @@ from runner.rundir import RunDirectory, read_json
 from runner.tracking.courier import Courier
 from runner.why import page, screen
 from runner.why.cost import cost
-from runner.why.probes import Prober, Replay, refuse_endpoint
+from runner.why.ladder import Climb, Tried, read_ladder, recomposed
+from runner.why.probes import Prober, Replay, Runs, refuse_endpoint, refuse_unusable
 from runner.why.reproduction import commands, stack
 from runner.why.result import Stack, Why, result
 from runner.why.search import Found, Search
 from runner.why.switches import Differences, differences, set_aside
+from runner.why.tracing import traced
 
 # What the probes print of themselves.
 LOG = "probes.log"
+# What the good run is called if it is run here.
+GOOD = "good-scores"
 
 
 def investigate(given: argparse.Namespace, command: str) -> bool:
     """Search for the causes; return whether one was found.
 
     Raises:
-        UserError: if the two runs can't be searched.
+        UserError: if the runs can't be searched.
     """
     out = terminal.console()
-    with Courier() as courier:
-        good, bad = (_directory(name, given.uri, courier) for name in (given.good, given.bad))
-        ours, theirs = recorded.read(good), recorded.read(bad)
-        for name, each in ((given.good, ours), (given.bad, theirs)):
-            refuse_endpoint(loading.load(each.tree), name)
-        differ = differences(ours, theirs, (_environment(good), _environment(bad)))
-        if not differ.switches:
-            raise UserError(_no_difference(differ))
-        files = [RunDirectory(each) for each in (good, bad)]
-        screen.show_differences(out, differ, cost(differ.switches, files))
-        if given.plan:
-            return True
-        _refuse_unwritable(given.output)
-        found = _search(given, ours, differ, files, courier, out)
-    page.write(given.output, found, command)
-    screen.show(out, found, given.output)
-    return bool(found.causes)
-
-
-def _search(
-    given: argparse.Namespace,
-    good: Recorded,
-    differ: Differences,
-    files: list[RunDirectory],
-    courier: Courier,
-    out: Console,
-) -> Why:
-    set_aside(differ.inherited)
+    loading.register()
     place = given.output.resolve()
+    with Courier() as courier:
+        found = [(name, _directory(name, given.uri, courier)) for name in given.runs]
+        sides = [(name, each, _usable(name, each)) for name, each in found]
+        refuse_unusable(*sides[0][:2])
+        if given.plan:
+            _show_plan(given, sides, out)
+            return True
+        if len(sides) > 1:
+            _differences(*sides)  # before anything is written
+        _refuse_unwritable(given.output)
+        bad = sides[-1]
+        with (
+            (place / LOG).open("a", encoding="utf-8") as log,
+            Runs(place, courier, Console(file=log)) as runs,
+        ):
+            good, tried = _good_run(given, sides, runs, out)
+            why = _searched(good, bad, runs, out) if good is not None else _nothing(bad)
+    why = replace(why, ladder=tuple(tried))
+    page.write(given.output, why, command)  # a trace takes minutes, and may fail
+    if good is not None and why.causes:
+        switches = _differences(good, bad).switches
+        origins = traced(good[2], good[1], switches, why.causes, place, command, out)
+        why = replace(why, origins=origins)
+        page.write(given.output, why, command)
+    screen.show(out, why, given.output)
+    return bool(why.causes)
+
+
+# The user's name of a run, its directory, and its configuration.
+Named = tuple[str, Path, Recorded]
+
+
+def _good_run(
+    given: argparse.Namespace, sides: list[Named], runs: Runs, out: Console
+) -> tuple[Named | None, list[Tried]]:
+    """The good run: given, run here, or found by a ladder, with what was tried; or none."""
+    if len(sides) > 1:
+        return sides[0], []
+    if given.good:
+        return _run_good(given.good, sides[0], runs, out), []
+    tried = _climbed(given, sides[0], runs, out)
+    better = next((each for each in tried if each.good), None)
+    if better is None or better.directory is None:
+        return None, tried
+    return (f"with {better.rung.change}", better.directory, recorded.read(better.directory)), tried
+
+
+def _climbed(given: argparse.Namespace, bad: Named, runs: Runs, out: Console) -> list[Tried]:
+    name, directory, config = bad
+    ladder = given.ladder or str(config.value("engine.platform"))
+    rungs = read_ladder(ladder)
+    out.print(f"no good run: trying the {len(rungs)} rungs of conf/ladder/{ladder}.yaml on {name}")
+    return Climb(config, directory, runs, screen.Ladder(out).tell).climb(rungs)
+
+
+def _run_good(overrides: list[str], bad: Named, runs: Runs, out: Console) -> Named:
+    """Run the configuration that is believed good."""
+    said = " ".join(overrides)
+    config = recomposed(bad[2], overrides)
+    out.print(f"running the bad run's configuration with {said} as the good run …")
+    done = runs.run(GOOD, config, {})
+    if done.reason:
+        raise UserError(f"--good {said}: the run did not complete: {done.reason}")
+    return said, done.directory, recorded.read(done.directory)
+
+
+def _searched(good: Named, bad: Named, runs: Runs, out: Console) -> Why:
+    differ = _differences(good, bad)
+    files = [RunDirectory(each[1]) for each in (good, bad)]
+    screen.show_differences(out, differ, cost(differ.switches, files))
+    set_aside(differ.inherited)
     shown = screen.Progress(out)
-    with (
-        (place / LOG).open("a", encoding="utf-8") as log,
-        Prober(good, files[0].path, place, courier, Console(file=log)) as prober,
-    ):
-        prober.check_reference()
+    prober = Prober(runs, good[2], good[1])
 
-        def run(name: str, *settings: Any) -> Replay:
-            with shown.running(name):
-                return prober.replay(name, *settings)
+    def run(name: str, *settings: Any) -> Replay:
+        with shown.running(name):
+            return prober.replay(name, *settings)
 
-        window = good.value("engine.window")
-        search = Search(differ.switches, run, shown.tell, window, _flipped(files))
-        found = search.search()
-        return result(
-            str(given.good),
-            str(given.bad),
-            differ,
-            found,
-            prober.starts,
-            commands(good, files[0].path, differ.switches, found.causes),
-            _stack(good, found),
-        )
+    window = good[2].value("engine.window")
+    search = Search(differ.switches, run, shown.tell, window, _flipped(files))
+    found = search.search()
+    return result(
+        good[0],
+        bad[0],
+        differ,
+        found,
+        runs.starts,
+        commands(good[2], good[1], differ.switches, found.causes),
+        _stack(good[2], found),
+    )
+
+
+def _nothing(bad: Named) -> Why:
+    """The result of a ladder without a better rung."""
+    return result("", bad[0], Differences(()), Found(), 0)
+
+
+def _show_plan(given: argparse.Namespace, sides: list[Named], out: Console) -> None:
+    """Show what would be searched, and start nothing."""
+    if len(sides) == 1 and not given.good:
+        name, _, config = sides[0]
+        rungs = read_ladder(given.ladder or str(config.value("engine.platform")))
+        screen.show_ladder(out, name, rungs)
+        return
+    if len(sides) == 1:
+        name, directory, config = sides[0]
+        sides = [(" ".join(given.good), directory, recomposed(config, given.good)), sides[0]]
+    good, bad = sides
+    differ = _differences(good, bad)
+    files = [RunDirectory(each[1]) for each in sides]
+    screen.show_differences(out, differ, cost(differ.switches, files))
+
+
+def _differences(good: Named, bad: Named) -> Differences:
+    differ = differences(good[2], bad[2], (_environment(good[1]), _environment(bad[1])))
+    if not differ.switches:
+        raise UserError(_no_difference(differ))
+    return differ
+
+
+def _usable(name: str, directory: Path) -> Recorded:
+    found = recorded.read(directory)
+    refuse_endpoint(name, found)
+    return found
 
 
 def _stack(good: Recorded, found: Found) -> Stack | None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from runner.present.formats import cell, fenced
 from runner.present.template import template
 from runner.rundir import write_atomic, write_json
+from runner.trace import findings as trace
+from runner.trace.departures import Found
+from runner.trace.figure import figures
+from runner.trace.findings import WHERE
+from runner.trace.page import NAME as NAME_OF_TRACE
 from runner.why import findings
 from runner.why.ddmin import State
 from runner.why.reproduction import issue
@@ -22,10 +30,10 @@ def write(directory: Path, why: Why, command: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / f"{NAME}.json", why)
     write_atomic(directory / f"{NAME}.md", _page(f"{NAME}.md.j2", why, command))
-    write_atomic(directory / f"{NAME}.html", _page(f"{NAME}.html.j2", why, command))
+    write_atomic(directory / f"{NAME}.html", _page(f"{NAME}.html.j2", why, command, _plots(why)))
 
 
-def _page(name: str, why: Why, command: str) -> str:
+def _page(name: str, why: Why, command: str, plots: Sequence[Any] = ()) -> str:
     page = template(name, cell=cell, fenced=_shell)
     return page.render(
         why=why,
@@ -35,11 +43,33 @@ def _page(name: str, why: Why, command: str) -> str:
         settings=_settings(why),
         rows=[_row(why, each) for each in why.probes],
         issue=issue(why),
+        plots=plots,
+        where=WHERE,
     )
 
 
 def _shell(text: str) -> str:
     return fenced(text, "bash")
+
+
+def _plots(why: Why) -> list[dict[str, Any]]:
+    """Each trace with its figures, for the page."""
+    return [
+        {
+            "headline": trace.headline(each.trace),
+            "findings": trace.findings(each.trace),
+            "figures": _departing(each.trace.found),
+            "page": f"{Path(each.directory).name}/{NAME_OF_TRACE}.html",
+        }
+        for each in why.origins
+        if each.trace is not None
+    ]
+
+
+def _departing(found: Found | None) -> list[tuple[str, Markup]]:
+    """The figures of the phases in which a module departs; all of them are on the trace's page."""
+    phases = {each.phase for each in found.modules if each.departs} if found is not None else set()
+    return [each for each in figures(found) if each[0] in phases] if found is not None else []
 
 
 def _settings(why: Why) -> list[tuple[tuple[str, ...], str]]:

@@ -1,6 +1,6 @@
-"""Runs the probes of a search: replays of the good run's answers with some settings changed.
+"""Runs the probes of a search, each an ordinary run with a directory and an MLflow run of its own.
 
-Each is an ordinary run with a directory and an MLflow run of its own. One that finished before is
+Most are replays of one run's answers with some settings changed. A probe that finished before is
 not run again, so a search that was interrupted goes on where it stopped.
 """
 
@@ -15,22 +15,29 @@ from rich.console import Console
 
 from runner.attempt import record_failure
 from runner.config.recorded import Recorded, again
-from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, State
-from runner.plan import Plan
 from runner.reference.locating import Located
 from runner.reference.reading import read
 from runner.run import check, perform
 from runner.rundir import RunDirectory, read_json
-from runner.status import INTERRUPTED, Status
+from runner.status import INTERRUPTED
 from runner.supervision.supervisor import Supervisor
 from runner.sweep import resume
 from runner.tracking.courier import Courier
-from runner.verdict import Verdict
 
 PROBES = "probes"
+RUN = "run"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that ended. If it did not complete, `reason` says why."""
+
+    directory: Path
+    command: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,23 +48,18 @@ class Replay:
     command: str
     samples: Sequence[Sample] | None
     reason: str = ""
-    engine: str = ""
 
 
-class Prober:
-    """Runs replays of one reference run beneath a directory, on one engine while they share it."""
+class Runs:
+    """Runs configurations beneath a directory, on one engine while they share it."""
 
-    def __init__(
-        self, good: Recorded, reference: Path, place: Path, courier: Courier, out: Console
-    ) -> None:
-        self._good = good
-        self._reference = reference
+    def __init__(self, place: Path, courier: Courier, out: Console) -> None:
         self._place = place
         self._courier = courier
         self._out = out
         self._engine = Supervisor()
 
-    def __enter__(self) -> Prober:
+    def __enter__(self) -> Runs:
         self._engine.__enter__()
         return self
 
@@ -69,33 +71,19 @@ class Prober:
         """Number of engines that were started."""
         return self._engine.starts
 
-    def check_reference(self) -> None:
-        """Check that the good run can be replayed.
+    def run(self, name: str, recorded: Recorded, changes: Mapping[str, Any]) -> Done:
+        """Run a configuration with some settings changed, unless it has finished before.
+
+        `name` is that of its directory, and of its MLflow run. An error is a reason, not raised.
 
         Raises:
-            UserError: if it is incomplete, or a replay itself.
-        """
-        found = read(str(self._reference), Located(self._reference), "GOOD")
-        if found.replayed:
-            raise UserError(
-                f"GOOD={self._reference}: is a replay, so its answers are those of another run; "
-                "give the run that it replayed"
-            )
-
-    def replay(
-        self, name: str, changes: Mapping[str, Any], questions: Mapping[str, list[int]]
-    ) -> Replay:
-        """Replay the good run's answers to some questions with some settings changed.
-
-        No questions mean all. `name` is that of the probe's directory, and of its MLflow run.
-
-        Raises:
-            KeyboardInterrupt: after the bookkeeping of an interrupted probe.
+            KeyboardInterrupt: after the bookkeeping of an interrupted run.
         """
         directory = self._place / PROBES / name
-        reason, command = "", ""
+        placed = {**changes, "output_dir": str(directory), "preflight_only": False}
+        command = ""
         try:
-            config, composed = again(self._good, self._changes(changes, questions, directory))
+            config, composed = again(recorded, placed)
             command = composed.command
             sweep = replace(config.sweep, id=f"why-{self._place.name}", point=name)
             config = replace(config, sweep=sweep)
@@ -105,28 +93,29 @@ class Prober:
                 perform(checked, directory, self._engine, self._courier, self._out, brief=True)
                 if resume.ended(directory, INTERRUPTED) == INTERRUPTED:
                     raise KeyboardInterrupt
-            return self._finished(directory, command)
+            outcome: Outcome = read_json(RunDirectory(directory).outcome, Outcome)
+            completed = outcome.state is State.COMPLETED
+            return Done(directory, command, "" if completed else outcome.reason)
         except UserError as error:
-            reason = "; ".join(error.problems)
-        except Exception as error:  # ours, or a full disk: this probe has no result
+            return Done(directory, command, "; ".join(error.problems))
+        except Exception as error:  # ours, or a full disk: this run has no result
             record_failure(directory, error)
-            reason = f"{type(error).__name__}: {error}"
-        return Replay(directory, command, None, reason)
+            return Done(directory, command, f"{type(error).__name__}: {error}")
 
-    def _finished(self, directory: Path, command: str) -> Replay:
-        files = RunDirectory(directory)
-        outcome: Outcome = read_json(files.outcome, Outcome)
-        verdict: Verdict = read_json(files.verdict, Verdict)
-        plan: Plan = read_json(files.plan, Plan)
-        if outcome.state is not State.COMPLETED or verdict.status is Status.ERROR:
-            return Replay(directory, command, None, outcome.reason or verdict.reason)
-        samples = read_samples(files.samples)
-        return Replay(directory, command, samples, engine=plan.engine_fingerprint)
 
-    def _changes(
-        self, changes: Mapping[str, Any], questions: Mapping[str, list[int]], directory: Path
-    ) -> dict[str, Any]:
-        return {
+class Prober:
+    """Replays the answers of one run with other settings."""
+
+    def __init__(self, runs: Runs, recorded: Recorded, reference: Path) -> None:
+        self._runs = runs
+        self._recorded = recorded
+        self._reference = reference
+
+    def replay(
+        self, name: str, changes: Mapping[str, Any], questions: Mapping[str, list[int]]
+    ) -> Replay:
+        """Replay the answers to some questions with some settings changed. None means all."""
+        replayed = {
             **changes,
             "verdict.rule": "replay",
             "verdict.reference": str(self._reference),
@@ -136,19 +125,40 @@ class Prober:
             "verdict.replay.way": "decode",
             "verdict.replay.questions": dict(questions),
             "journal.continues": None,
-            "preflight_only": False,
-            "output_dir": str(directory),
         }
+        done = self._runs.run(name, self._recorded, replayed)
+        if done.reason:
+            return Replay(done.directory, done.command, None, done.reason)
+        samples = read_samples(RunDirectory(done.directory).samples)
+        return Replay(done.directory, done.command, samples)
 
 
-def refuse_endpoint(config: RunConfig, name: str) -> None:
-    """Refuse a run of a server that this project did not start.
+def refuse_endpoint(name: str, recorded: Recorded) -> None:
+    """Refuse a run on a server that was not started here.
 
     Raises:
-        UserError: if the run was of such a server.
+        UserError: if it is one.
     """
-    if config.engine.endpoint.url:
+    url = recorded.value("engine.endpoint.url")
+    if isinstance(url, str):
         raise UserError(
-            f"{name}: ran on a server at {config.engine.endpoint.url}, whose settings can't be "
-            "changed from here; give runs that start their engine"
+            f"{name}: ran on a server at {url}, whose settings can't be changed from here; give "
+            "runs that start their engine"
+        )
+
+
+def refuse_unusable(name: str, directory: Path) -> None:
+    """Refuse a run whose answers can't be replayed.
+
+    Raises:
+        UserError: if it is incomplete, or a replay itself.
+    """
+    try:
+        found = read(name, Located(directory), RUN)
+    except UserError as error:
+        raise UserError(*(each.removeprefix(f"{RUN}=") for each in error.problems)) from error
+    if found.replayed:
+        raise UserError(
+            f"{name}: is a replay, so its answers are those of another run; give the run that it "
+            "replayed"
         )

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.config.recorded import Recorded, call
-from runner.environment import MOVING, Environment
+from runner.environment import Environment
+from runner.installed import MOVING
 from runner.plan import Plan
+from runner.trace import findings as trace
 from runner.why import findings
 from runner.why.result import Command, Stack, Why
 from runner.why.search import Cause
@@ -84,6 +86,7 @@ def issue(why: Why) -> str:
                 f"{findings.size(cause.probe)} nats (RMS), {side.bad} of {side.told} questions "
                 "are beyond noise"
             )
+    lines += [f"- {trace.headline(each.trace)}" for each in why.origins if each.trace is not None]
     return "\n".join(lines)
 
 

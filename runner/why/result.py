@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runner.trace.result import TraceResult
 from runner.why.ddmin import State
 from runner.why.evidence import ERROR
+from runner.why.ladder import Tried
 from runner.why.search import Cause, Found, Probe
 from runner.why.switches import Differences, Switch
 
@@ -17,6 +19,15 @@ class Command:
 
     said: str
     text: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A trace of a cause, with its pages in `directory`; None with a reason if there is none."""
+
+    directory: str
+    trace: TraceResult | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,9 @@ class Why:
     starts: int
     commands: tuple[Command, ...] = ()
     stack: Stack | None = None
+    ladder: tuple[Tried, ...] = ()
+    # For each cause, in their order.
+    origins: tuple[Origin, ...] = ()
     error: float = ERROR
 
     @property

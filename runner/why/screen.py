@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from runner.present.formats import duration
 from runner.why import findings
 from runner.why.cost import Cost
 from runner.why.ddmin import State
+from runner.why.ladder import Rung, Tried
 from runner.why.page import NAME
 from runner.why.result import Why, lines
 from runner.why.search import Probe
@@ -44,6 +45,32 @@ def show_differences(out: Console, differ: Differences, planned: Cost) -> None:
         f"at most {planned.probes} probes, {planned.starts} engine starts{time} for one cause; "
         "interactions and further causes take more"
     )
+
+
+def show_ladder(out: Console, name: str, rungs: Sequence[Rung]) -> None:
+    """Print the changes that would be tried."""
+    out.print(
+        f"{name}: {len(rungs)} changes would be tried, up to the first that raises the scores:"
+    )
+    for number, rung in enumerate(rungs, 1):
+        known = f" ({rung.known})" if rung.known else ""
+        out.print(f"{number:>3}  {rung.change}: {' '.join(rung.overrides)}{known}")
+    out.print(
+        "each takes a replay of the bad run's answers, and another evaluation if the numbers differ"
+    )
+
+
+class Ladder:
+    """Prints a line for each rung as soon as it was tried."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._number = 0
+
+    def tell(self, tried: Tried) -> None:
+        """Print what became of a rung."""
+        self._number += 1
+        self._out.print(f"{self._number:>3}  {tried.rung.change}: {tried.said}")
 
 
 class Progress:

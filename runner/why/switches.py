@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
 
 from runner import variables
 from runner.config.overrides import in_yaml
@@ -103,7 +101,7 @@ def differences(
 
     Switches are ordered by their cost.
     """
-    ours, theirs = (dict(_flat(each.tree)) for each in (good, bad))
+    ours, theirs = good.flat(), bad.flat()
     keys = dict.fromkeys([*ours, *theirs])
     changes = [
         Change(key, ours.get(key, ABSENT), theirs.get(key, ABSENT))
@@ -188,22 +186,6 @@ def set_aside(inherited: tuple[str, ...]) -> None:
     """Remove variables from this process: the runs get them by engine.env, or not at all."""
     for name in inherited:
         os.environ.pop(name, None)
-
-
-def _flat(tree: DictConfig) -> Iterator[tuple[str, Any]]:
-    """Dotted keys and plain values of a composed configuration; empty mappings are left out."""
-    plain = OmegaConf.to_container(tree)
-    assert isinstance(plain, dict)
-    yield from _leaves(plain, "")
-
-
-def _leaves(value: Mapping[Any, Any], above: str) -> Iterator[tuple[str, Any]]:
-    for key, inner in value.items():
-        name = f"{above}{key}"
-        if isinstance(inner, Mapping):
-            yield from _leaves(inner, f"{name}.")
-        else:
-            yield name, inner
 
 
 def _said(value: Any) -> str:

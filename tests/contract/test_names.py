@@ -23,10 +23,18 @@ NAMES = (
     "lm_eval.api.task:Task.fewshot_context",
     "lm_eval.api.task:ConfigurableTask.construct_requests",
     "transformers:Qwen2_5_VLProcessor._get_num_multimodal_tokens",
+    "vllm:LLM.collective_rpc",
     "vllm:LLM.enqueue",
     "vllm:LLM.get_metrics",
     "vllm.v1.engine.llm_engine:LLMEngine.step",
     "vllm.v1.engine.llm_engine:LLMEngine.abort_request",
+    "vllm.v1.engine.llm_engine:LLMEngine.reset_encoder_cache",
+    "vllm.v1.worker.gpu_input_batch:InputBatch.req_ids",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.execute_model",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.get_model",
+    "vllm.model_executor.layers.linear:ColumnParallelLinear",
+    "vllm.model_executor.layers.linear:QKVParallelLinear",
+    "vllm.model_executor.layers.linear:RowParallelLinear",
     "vllm.v1.sample.logits_processor:LogitsProcessor",
     "vllm.v1.sample.logits_processor:BatchUpdate",
     "vllm.v1.sample.logits_processor.interface:MoveDirectionality",
@@ -38,6 +46,8 @@ PARAMETERS = {
 }
 SOURCES = {
     "lm_eval.api.task:Task.__init__": "self._filters = ",
+    "vllm.model_executor.layers.linear:QKVParallelLinear.__init__": "self.num_kv_head_replicas = ",
+    "vllm.v1.worker.gpu_model_runner:GPUModelRunner.__init__": "self.requests",
     "lm_eval.api.task:ConfigurableTask.__init__": "self._filters = ",
     "vllm.v1.engine.core_client:InprocClient.__init__": "self.engine_core = ",
 }

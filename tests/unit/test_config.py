@@ -11,9 +11,10 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from runner import interpreters
 from runner.baseline import Baseline
 from runner.canary import DATASET, TASKS
-from runner.config import composition, loading, rules
+from runner.config import composition
 from runner.config.loading import config_directory, load, register
 from runner.config.schema import RunConfig
 from runner.errors import UserError
@@ -563,8 +564,7 @@ def release(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Lets a vllm-ascend of this version be installed."""
 
     def install(version: str) -> None:
-        for module in (loading, rules):
-            monkeypatch.setattr(module, "installed_version", lambda name: version)
+        monkeypatch.setattr(interpreters, "installed_version", lambda name: version)
 
     return install
 

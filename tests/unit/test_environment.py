@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner import environment as module
+from runner import installed
 from runner.environment import Environment, collect, telling_variables
 from runner.packages import Code
 from runner.platforms import PLATFORMS, Device
@@ -200,7 +201,7 @@ def test_a_password_in_an_address_is_cut_out() -> None:
 @pytest.fixture
 def nothing_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Listing all that is installed takes a third of a second each time."""
-    monkeypatch.setattr(module, "_installed", tuple)
+    monkeypatch.setattr(installed, "_frozen", tuple)
 
 
 @pytest.fixture

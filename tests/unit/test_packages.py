@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner import packages
+from runner.interpreters import OWN
 from runner.packages import Code, code_of
 
 NAME, MODULE = "made-up-engine", "made_up_engine"
@@ -273,8 +274,8 @@ def test_an_edit_after_the_check_is_seen_when_an_engine_starts(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {NAME: found().digest, packages.OURS: packages.own_code().digest}
-    assert packages.changed_since(known, "") == []
+    assert OWN.changed_since(known) == []
     edit(site / MODULE / "sampler.py", b"greedy = Fals\n")
     monkeypatch.setattr(packages, "FRESH_S", 1e-6)
-    assert packages.changed_since(known, "") == [NAME]
-    assert packages.changed_since({packages.OURS: "other"}, "") == [packages.OURS]
+    assert OWN.changed_since(known) == [NAME]
+    assert OWN.changed_since({packages.OURS: "other"}) == [packages.OURS]

@@ -9,8 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from runner import interpreters
 from runner.errors import UserError
-from runner.platforms import PLATFORMS, Device, ascend, cpu, cuda, detect
+from runner.platforms import PLATFORMS, Device, ascend, cpu, detect
 from runner.platforms.cpu import Cpu, core_lists
 from runner.platforms.cuda import Cuda
 
@@ -145,7 +146,7 @@ def test_ranks_fit_the_gpus(tools: Path) -> None:
 
 def test_what_a_machine_without_gpus_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cuda, "present", lambda self: False)
-    monkeypatch.setattr(cuda, "installed_version", lambda name: None)
+    monkeypatch.setattr(interpreters, "installed_version", lambda name: None)
     no_gpu, no_vllm = Cuda().missing()
     assert "no NVIDIA GPU" in no_gpu
     assert "ascend-accuracy-runner[cuda]" in no_vllm
@@ -217,7 +218,7 @@ def test_the_site_goes_ahead_of_an_inherited_path(monkeypatch: pytest.MonkeyPatc
 def test_the_cpu_build_is_known_by_either_name(
     monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], lacks: bool
 ) -> None:
-    monkeypatch.setattr(cpu, "installed_version", installed.get)
+    monkeypatch.setattr(interpreters, "installed_version", installed.get)
     assert bool(Cpu().missing()) is lacks
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from runner import preflight
+from runner import interpreters, preflight
 from runner.config.schema import RunConfig
 from runner.platforms import ascend, cuda
 from runner.platforms.ascend import Ascend
@@ -38,7 +38,7 @@ def model_of(tmp_path: Path, config: dict[str, Any]) -> Path:
 @pytest.fixture
 def config(config: RunConfig, model: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     """A run that preflight lets through, on a CPU that lacks nothing and has eight cores."""
-    monkeypatch.setattr(Cpu, "missing", lambda self: [])
+    monkeypatch.setattr(Cpu, "missing", lambda self, python: [])
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     monkeypatch.delenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", raising=False)
     config.model.pretrained = str(model)
@@ -159,7 +159,7 @@ def test_more_ranks_than_cores(config: RunConfig, monkeypatch: pytest.MonkeyPatc
 def test_data_parallel_that_would_wait_for_gpus_for_ever(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str
 ) -> None:
-    monkeypatch.setattr(Ascend, "missing", lambda self: [])
+    monkeypatch.setattr(Ascend, "missing", lambda self, python: [])
     for number in range(2):
         (tmp_path / f"davinci{number}").touch()
     monkeypatch.setattr(ascend, "DEVICE_FILES", tmp_path)
@@ -173,7 +173,7 @@ def test_data_parallel_that_would_wait_for_gpus_for_ever(
 
 def test_no_npu(config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ascend, "DEVICE_FILES", tmp_path)
-    monkeypatch.setattr(ascend, "installed_version", lambda name: None)
+    monkeypatch.setattr(interpreters, "installed_version", lambda name: None)
     config.engine.platform = "ascend"
     said = problems(config)
     assert len(said) == 2
@@ -184,7 +184,7 @@ def test_no_npu(config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_no_gpu(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda.Cuda, "present", lambda self: False)
-    monkeypatch.setattr(cuda, "installed_version", lambda name: None)
+    monkeypatch.setattr(interpreters, "installed_version", lambda name: None)
     config.engine.platform = "cuda"
     said = problems(config)
     assert len(said) == 2

@@ -130,7 +130,7 @@ def test_no_advice_leads_to_another_refusal(
     chosen: dict[str, Any],
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(Ascend, "machine", lambda self: machine)
+        patched.setattr(Ascend, "machine", lambda self, python: machine)
         patched.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
         directory = weights[gib]
         here = Here(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from runner import interpreters
 from runner.config.schema import EngineConfig, RunConfig
 from runner.preflight import versions
 from runner.runtimes.vllm import TESTED
@@ -28,7 +29,7 @@ def test_versions_outside_the_tested_range_are_named(
     warned: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(versions, "installed_version", installed.get)
+    monkeypatch.setattr(interpreters, "installed_version", installed.get)
     config = RunConfig(engine=EngineConfig(platform=platform, runtime=runtime))
     found = versions.warnings(config)
     assert [line.split()[0] for line in found] == warned

@@ -17,12 +17,13 @@ from runner.config.schema import RunConfig
 PROJECT = Path(__file__).parent.parent.parent
 README = (PROJECT / "README.md").read_text()
 # Pages of docs/ whose commands can be composed as they are.
-COMMANDS = ("howto.md", "serving.md", "tasks.md")
+COMMANDS = ("howto.md", "serving.md", "tasks.md", "why.md")
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 
 
 def _commands() -> list[list[str]]:
     pages = README + "".join((PROJECT / "docs" / name).read_text() for name in COMMANDS)
+    pages = re.sub(r"\\\n *", "", pages)  # a command over several lines
     lines = re.findall(r"^python -m runner ([^#\n`]*[^#\n` ])", pages, re.MULTILINE)
     lines += re.findall(r"`python -m runner ([^`]+)`", README)
     return [shlex.split(line) for line in lines if not line.startswith("--help")]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import preflight
+from runner import interpreters, preflight
 from runner.canary import WEIGHTS
 from runner.config.schema import RunConfig
 from runner.errors import UserError
@@ -20,7 +20,6 @@ from runner.platforms.cuda import Cuda
 from runner.present.lm_eval_command import lm_eval_command
 from runner.rundir import read_json, write_json
 from runner.runtimes import runtime_of
-from runner.runtimes.hf import checks
 
 Compose = Callable[..., RunConfig]
 PLATFORM = "cuda" if Cuda().present() else "cpu"
@@ -136,8 +135,8 @@ def test_the_canary_is_let_through_without_vllm(
     reference: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference.engine.platform = "cpu"
-    monkeypatch.setattr(Cpu, "missing", lambda self: ["no vLLM here"])
-    monkeypatch.setattr(checks, "installed_version", lambda name: "1.0")
+    monkeypatch.setattr(Cpu, "missing", lambda self, python: ["no vLLM here"])
+    monkeypatch.setattr(interpreters, "installed_version", lambda name: "1.0")
     found = preflight.look(reference)
     assert found.problems == []
     own = Cpu().worker_environment(1)
@@ -150,7 +149,7 @@ def test_what_is_missing_is_transformers_own(
 ) -> None:
     reference.engine.platform = "cpu"
     monkeypatch.setattr(
-        checks,
+        interpreters,
         "installed_version",
         lambda name: None if name == "accelerate" else "1.0",
     )
@@ -163,7 +162,7 @@ def test_a_cpu_build_of_torch_has_no_gpu(
 ) -> None:
     reference.engine.platform = "cuda"
     monkeypatch.setattr(Cuda, "present", lambda self: True)
-    monkeypatch.setattr(checks, "installed_version", lambda name: "2.13.0+cpu")
+    monkeypatch.setattr(interpreters, "installed_version", lambda name: "2.13.0+cpu")
     assert problem(reference).endswith("install a CUDA build, or use engine.platform=cpu")
 
 
@@ -187,14 +186,14 @@ def test_a_cpu_build_of_torch_has_no_gpu(
 def test_what_means_nothing_to_transformers_is_refused(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, override: str, said: str
 ) -> None:
-    monkeypatch.setattr(checks, "installed_version", lambda name: "1.0")
+    monkeypatch.setattr(interpreters, "installed_version", lambda name: "1.0")
     assert said in problem(compose("engine=transformers", "engine.platform=cpu", override))
 
 
 def test_a_text_model_knows_no_option_for_images(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "installed_version", lambda name: "1.0")
+    monkeypatch.setattr(interpreters, "installed_version", lambda name: "1.0")
     config = compose(
         "model=qwen3_8b",
         "engine=transformers",
@@ -208,7 +207,7 @@ def test_a_text_model_knows_no_option_for_images(
 def test_modelslim_weights_are_refused_whatever_the_quantization_says(
     reference: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(checks, "installed_version", lambda name: "1.0")
+    monkeypatch.setattr(interpreters, "installed_version", lambda name: "1.0")
     for file in WEIGHTS.iterdir():
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "quant_model_description.json").write_text("{}")
@@ -232,7 +231,7 @@ def test_what_no_machine_could_do_is_refused_with_the_configuration(
 
 
 def test_an_npu_is_refused(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "installed_version", lambda name: "1.0")
+    monkeypatch.setattr(interpreters, "installed_version", lambda name: "1.0")
     found = preflight.look(compose("engine=transformers", "engine.platform=ascend")).problems
     assert "use engine=transformers, which picks the one available" in "".join(found)
 

@@ -36,6 +36,7 @@ def test_the_names_of_the_files(tmp_path: Path) -> None:
         "outcome.json",
         "samples.parquet",
         "images.parquet",
+        "sketches",
         "verdict.json",
         "report.md",
         "report.html",

@@ -11,6 +11,7 @@ import pytest
 
 from runner import preflight
 from runner.config.schema import RunConfig
+from runner.interpreters import OWN, Interpreter
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.planning import Facts, make_plan
@@ -34,8 +35,8 @@ SERVED = Served("0.32.0", "canary", "/weights", "", asked=600, answered=600)
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine has vLLM and torch, which these tests do not need."""
-    monkeypatch.setattr("runner.runtimes.server.attached.find_spec", lambda name: name)
-    monkeypatch.setattr(Cpu, "missing", lambda self: [])
+    monkeypatch.setattr(Interpreter, "places", lambda self, name: (name,))
+    monkeypatch.setattr(Cpu, "missing", lambda self, python=OWN: [])
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_only_images_need_torch(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, backend: str, missing: bool
 ) -> None:
     monkeypatch.setattr(
-        "runner.runtimes.server.attached.find_spec", lambda name: None if name == "torch" else name
+        Interpreter, "places", lambda self, name: () if name == "torch" else (name,)
     )
     config = compose(
         "engine=endpoint", "engine.endpoint.url=http://a:1/v1", f"model.backend={backend}"

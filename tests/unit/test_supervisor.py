@@ -20,6 +20,7 @@ import pytest
 from runner.channel.lines import ChannelError
 from runner.channel.worker import (
     COMMANDS,
+    PROTOCOL,
     Event,
     Import,
     LogTo,
@@ -29,13 +30,14 @@ from runner.channel.worker import (
     read_events,
 )
 from runner.config.schema import LimitsConfig
+from runner.interpreters import Interpreter
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.packages import OURS, own_code
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.supervision.checking import Checker
 from runner.supervision.processes import SHARED_MEMORY, group_members
-from runner.supervision.supervisor import Display, Supervisor
+from runner.supervision.supervisor import Display, Supervisor, _same_engine
 from runner.supervision.worker_process import temporary_files_in
 
 STAGE = '{"event": "stage", "stage": "loading tasks"}'
@@ -509,3 +511,36 @@ def test_of_an_early_worker_without_a_run_nothing_stays(
 def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         time.sleep(0.01)
+
+
+def test_a_worker_of_another_version_is_told_from_ours(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.supervision.worker_process.ORDERLY_EXIT_S", 0.5)
+    started = '{"event": "worker_started", "pid": 1}'
+    play(
+        monkeypatch, tmp_path, f"""echo '{started}' >&9; echo '{{"unheard": "of"}}' >&9; sleep 60"""
+    )
+    outcome = supervise(plan, run, Seen())
+    assert outcome.state is State.ERROR
+    assert "the worker uses version 0 of the protocol" in outcome.reason
+    assert f"this runner uses version {PROTOCOL}" in outcome.reason
+
+
+def test_each_interpreter_has_its_own_worker(
+    plan: Plan, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Interpreter, "changed_since", lambda self, known: [])
+    monkeypatch.setattr("runner.supervision.worker_process.ORDERLY_EXIT_S", 0.5)
+    play(monkeypatch, tmp_path, "exit 7")
+    other = tmp_path / "bin" / "python"
+    other.parent.mkdir()
+    other.write_text(f"#!/bin/bash\necho other > {tmp_path}/ran; exit 8\n")
+    other.chmod(0o755)
+    with Supervisor() as supervisor:
+        supervisor.start_early(plan)
+        theirs = replace(plan, python=str(other))
+        outcome = supervisor.evaluate(theirs, run, Seen(), LimitsConfig())
+    assert outcome.reason == "the worker process died (exit status 8)"
+    assert (tmp_path / "ran").read_text() == "other\n"
+    assert _same_engine(plan, replace(plan)) and not _same_engine(plan, theirs)

@@ -13,20 +13,23 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import ttest_1samp
 
+from runner.environment import Environment
 from runner.errors import UserError
 from runner.outcome import State
+from runner.rundir import write_json
 from runner.sweep.answers import COLUMNS, LATER, read_answers
 from runner.sweep.axis_findings import amount, answer, probability
 from runner.sweep.comparison import Comparison, compare
 from runner.sweep.effects import MCNEMAR, T_TEST
 from runner.sweep.markdown import page
+from runner.sweep.releases import releases
 from runner.sweep.screen import findings, unexplained
 from runner.sweep.summary import MetricId, Sweep, read_sweep, short_keys, short_values
 from runner.sweep.tables import rows
 from tests.sweeps import LEAVES, TASK, Asked, Found, build, grid
 
 ACC = MetricId(TASK, "acc", "none")
-TP, LENGTH = "parallelism.tp", "engine.max_model_len"
+TP, LENGTH, PYTHON = "parallelism.tp", "engine.max_model_len", "engine.python"
 Scores = list[float]
 
 
@@ -490,3 +493,31 @@ def test_numbers_in_words() -> None:
         "p = 0.031",
         "p = 0.23",
     ]
+
+
+# Environments (engine.python)
+
+
+def test_interpreters_are_named_by_their_environment() -> None:
+    assert short_values(["/envs/0.23/bin/python", "/envs/0.32/bin/python3.11", "null"]) == (
+        "0.23",
+        "0.32",
+        "null",
+    )
+    same = ["/envs/one/bin/python", "/envs/one/bin/python3"]
+    assert short_values(same) == tuple(same)
+
+
+def test_the_versions_that_differ_are_listed_by_environment(
+    tmp_path: Path, environment: Environment
+) -> None:
+    pythons = ["/envs/old/bin/python", "/envs/new/bin/python"]
+    points = grid({PYTHON: pythons}, lambda chosen: Found(right(80)))
+    sweep, comparisons = compared(tmp_path, points)
+    assert releases(sweep) == []  # nothing is known of them
+    for point, version in zip(sweep.points, ("2.9.0", "2.10.0"), strict=True):
+        packages = {**environment.packages, "torch": version}
+        write_json(point.files.environment, replace(environment, packages=packages))
+    assert releases(sweep) == ["old: torch 2.9.0", "new: torch 2.10.0"]
+    assert findings(sweep, comparisons)[-1] == ["Versions that differ:", *releases(sweep)]
+    assert "new: torch 2.10.0" in page(sweep, comparisons, ())

@@ -23,7 +23,7 @@ from runner.status import EXIT_STATUS, Status
 from runner.tracking.courier import Courier
 from runner.verdict import Verdict
 from runner.why import probes
-from runner.why.probes import Prober, Replay
+from runner.why.probes import Prober, Replay, Runs
 from tests.compared import rows, write_run
 
 Perform = Callable[..., Any]
@@ -42,7 +42,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Perform]
         monkeypatch.setattr(probes, "perform", perform)
         changes = {"engine.dtype": "bfloat16", "engine.extra.block_size": ABSENT}
         with Courier() as courier, Console(file=StringIO()) as out:
-            prober = Prober(Recorded(tree), tmp_path / "good", tmp_path / "why", courier, out)
+            runs = Runs(tmp_path / "why", courier, out)
+            prober = Prober(runs, Recorded(tree), tmp_path / "good")
             return prober.replay("1-2", changes, {"canary_shape": [3]})
 
     return run

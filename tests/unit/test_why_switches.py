@@ -78,7 +78,7 @@ def test_settings_that_move_together_are_one_switch() -> None:
     assert names(found) == [
         "parallelism.tp + parallelism.ep",
         "parallelism.pp",
-        "engine.quantization + model.pretrained",
+        "model.pretrained + engine.quantization",
     ]
     assert found.switches[0].bad == {"parallelism.tp": 2, "parallelism.ep": True}
 

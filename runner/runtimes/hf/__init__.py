@@ -8,8 +8,9 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 
 from runner.config.schema import ModelConfig, RunConfig
-from runner.environment import MOVING
 from runner.inputs.weights import Weights
+from runner.installed import MOVING
+from runner.interpreters import Interpreter
 from runner.plan import Plan
 from runner.platforms import Platform
 from runner.problem import Problem
@@ -59,7 +60,7 @@ class Transformers:
         # lm-eval's own model class runs the model here, and vLLM may not be installed.
         return (*(name for name in MOVING if not name.startswith("vllm")), "lm-eval")
 
-    def plugins(self) -> Sequence[str]:
+    def plugins(self, python: Interpreter) -> Sequence[str]:
         return ()
 
     def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
@@ -72,7 +73,7 @@ class Transformers:
         return {}
 
     def missing(self, config: RunConfig, platform: Platform) -> list[str]:
-        return checks.missing(self.backend(config.model), platform)
+        return checks.missing(self.backend(config.model), platform, config.engine.interpreter)
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
         return [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from runner.config.schema import RunConfig
 from runner.config.usage import suggestion
 from runner.inputs.weights import MODELSLIM_FILE, Weights
+from runner.interpreters import Interpreter
 from runner.platforms import Platform
-from runner.platforms.base import installed_version
 from runner.problem import UNSUPPORTED, Cure, Problem
 
 # Arguments of lm-eval 0.4.13's hf classes that `engine.extra` may contain; a test compares them
@@ -40,19 +40,17 @@ HF_MULTIMODAL_ARGUMENTS = (
 FROM_PRETRAINED = ("attn_implementation", "experts_implementation")
 
 
-def missing(backend: str, platform: Platform) -> list[str]:
+def missing(backend: str, platform: Platform, python: Interpreter) -> list[str]:
     """Return what this machine lacks to run the model with transformers; vLLM is not needed."""
     lines = []
-    torch = installed_version("torch")
+    torch = python.version("torch")
     needed = ["torch", "accelerate"]
     if backend == "hf-multimodal":
         needed.append("torchvision")  # of the image processors
-    absent = [name for name in needed if installed_version(name) is None]
+    absent = [name for name in needed if python.version(name) is None]
     if absent:
-        lines.append(
-            f"not installed: {', '.join(absent)}: pip install "
-            "'ascend-accuracy-runner[transformers]'"
-        )
+        cure = python.install("transformers", " ".join(absent))
+        lines.append(f"not installed: {', '.join(absent)}: {cure}")
     if platform.name == "cuda" and not platform.present():
         lines.append("no NVIDIA GPU: /dev/nvidiactl does not exist; use engine.platform=cpu")
     elif platform.name == "cuda" and torch is not None and "+cpu" in torch:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,15 +20,18 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from runner.errors import UserError
 from runner.lm.answer import TOO_LONG, Answer
 from runner.lm.answering import refuse_without_room
-from runner.lm.repeats import SEED, first_seed, noted, repeats, script_of
-from runner.lm.script import CANDIDATES, REPLAY, REPLAYED
+from runner.lm.repeats import SEED, first_seed, label_of, noted, repeats, script_of
+from runner.lm.script import CANDIDATES, LABEL, REPLAY, REPLAYED
 from runner.lm.template import Templated
+from runner.plan import TracePlan
 from runner.runtimes.hf.batches import Batches, Request
 from runner.runtimes.hf.forcing import Forced
 from runner.runtimes.hf.generation import Batch, Settings, settle, settled
 from runner.runtimes.hf.scoring import Scores, Tokens
+from runner.runtimes.hf.tracing import Traced, Tracer
 from runner.runtimes.hf.weights import check_engine_args, facts, said
 from runner.runtimes.shown import as_vllm_shows
+from runner.runtimes.sketching.recorder import Recorder
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 
 
 # Settings that are a request's own in a batch.
-OWN = (SEED, REPLAY)
+OWN = (SEED, REPLAY, LABEL)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class _Row:
 
     seed: int | None
     script: list[int] | None
+    label: str | None = None
 
 
 class RecordedHF(Templated, HFLM):
@@ -59,6 +64,7 @@ class RecordedHF(Templated, HFLM):
     """
 
     chat_applied = False
+    _tracer: Tracer | None = None
 
     def __init__(self, *args: Any, progress: Progress, **kwargs: Any) -> None:
         """Load everything except the weights: configuration, tokenizer, processor."""
@@ -112,6 +118,17 @@ class RecordedHF(Templated, HFLM):
     def begin(self, window: int | None, journal: Journal | None) -> None:
         """Prepare for another run. `window` is ignored: each task's batch size is the window."""
         self.batches.begin(journal)
+
+    def begin_trace(self, trace: TracePlan) -> None:
+        """Record module outputs from now on."""
+        self._tracer = self._tracer or Tracer(self.model)
+        self._tracer.recorder = Recorder(trace)
+
+    def end_trace(self, directory: Path) -> None:
+        """Write what has been recorded."""
+        if self._tracer is not None and self._tracer.recorder is not None:
+            self._tracer.recorder.write(directory / "rank0.npz")
+            self._tracer.recorder = None
 
     def fed(self) -> Feeding:
         """Number of requests of this run, and the time they took."""
@@ -204,7 +221,9 @@ class RecordedHF(Templated, HFLM):
         eos = self.tok_decode([self.eot_token_id], skip_special_tokens=False)
         settings = settled(given, self.max_gen_toks, eos, self.think_end_token)
         kind = "generate, chat" if self.chat_applied else "generate"
-        rows = [_Row(first_seed(request), script_of(request)) for request in requests]
+        rows = [
+            _Row(first_seed(request), script_of(request), label_of(request)) for request in requests
+        ]
         asked = [
             Request(
                 self._prompt(request),
@@ -270,7 +289,17 @@ class RecordedHF(Templated, HFLM):
             if scripts
             else settings.drawing([row.seed for row in rows])
         )
-        with torch.inference_mode():
+        images = [len(each.get("multi_modal_data", {}).get("image", ())) for each in asked]
+        traced = [
+            Traced(row.label, prompt, shown) if row.label else None
+            for row, prompt, shown in zip(rows, prompts, images, strict=True)
+        ]
+        following = (
+            self._tracer.batch(traced, inputs["input_ids"].shape[1])
+            if self._tracer is not None
+            else nullcontext()
+        )
+        with torch.inference_mode(), following:
             self.model.generate(
                 **inputs,
                 max_new_tokens=max(rooms),

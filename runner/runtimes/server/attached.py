@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from runner.config.schema import EngineConfig, ModelConfig, RunConfig
 from runner.config.verdict import OF_ANSWERS
 from runner.errors import UserError
 from runner.inputs.weights import Weights
+from runner.interpreters import Interpreter
 from runner.plan import Plan
 from runner.platforms import Platform
 from runner.platforms.remote import Remote
@@ -79,7 +79,7 @@ class Attached:
     def packages(self) -> tuple[str, ...]:
         return ()
 
-    def plugins(self) -> Sequence[str]:
+    def plugins(self, python: Interpreter) -> Sequence[str]:
         return ()
 
     def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
@@ -117,10 +117,11 @@ class Attached:
 
     def missing(self, config: RunConfig, platform: Platform) -> list[str]:
         """Prompts with images need their processor, which needs torch; nothing needs vLLM."""
-        absent = [name for name in ("torch", "torchvision") if find_spec(name) is None]
+        python = config.engine.interpreter
+        absent = [name for name in ("torch", "torchvision") if not python.places(name)]
         if config.model.backend != "vllm-vlm" or not absent:
-            return platform.missing()
-        named = f"{' and '.join(absent)}: pip install {' '.join(absent)}"
+            return platform.missing(python)
+        named = f"{' and '.join(absent)}: {python.pip} install {' '.join(absent)}"
         return [f"prompts with images need {named}"]
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
@@ -149,7 +150,7 @@ class Attached:
     def environment(
         self, config: RunConfig, platform: Platform, variables: Mapping[str, str]
     ) -> dict[str, str]:
-        return platform.worker_environment(0, variables)
+        return platform.worker_environment(0, variables, python=config.engine.interpreter)
 
     def eager(self, arguments: Mapping[str, Any]) -> bool:
         return False

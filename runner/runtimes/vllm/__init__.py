@@ -8,10 +8,10 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 
 from runner.config.schema import ModelConfig, RunConfig
-from runner.environment import MOVING
 from runner.inputs.weights import Weights
+from runner.installed import MOVING
+from runner.interpreters import Interpreter
 from runner.lm.script import CANDIDATES
-from runner.packages import engine_plugins
 from runner.plan import Plan
 from runner.platforms import Platform
 from runner.problem import Cure, Problem
@@ -75,8 +75,8 @@ class Vllm:
     def packages(self) -> tuple[str, ...]:
         return tuple(name for name in MOVING if name not in ("accelerate", "peft"))
 
-    def plugins(self) -> Sequence[str]:
-        return engine_plugins()
+    def plugins(self, python: Interpreter) -> Sequence[str]:
+        return python.plugins
 
     def tested(self, platform: str) -> Mapping[str, SpecifierSet]:
         # On Ascend, the compatibility table decides.
@@ -89,7 +89,7 @@ class Vllm:
         return {}
 
     def missing(self, config: RunConfig, platform: Platform) -> list[str]:
-        return platform.missing()
+        return platform.missing(config.engine.interpreter)
 
     def problems(self, config: RunConfig, weights: Weights | None) -> list[Problem]:
         """Among others dp > 1: the runner cannot control lm-eval's replicas."""
@@ -116,6 +116,7 @@ class Vllm:
             variables,
             memory_share=config.engine.gpu_memory_utilization,
             eager=config.engine.enforce_eager,
+            python=config.engine.interpreter,
         )
         if _forces(config) and MODEL_RUNNER not in variables:
             settled[MODEL_RUNNER] = "0"

@@ -7,8 +7,9 @@ code. The stream only decides when.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.models import vllm_causallms
@@ -23,9 +24,10 @@ from runner.lm.answering import Named, Progress, refuse_without_room
 from runner.lm.images import opened
 from runner.lm.repeats import Repeat, noted, repeats
 from runner.lm.replaced import replaced
-from runner.lm.script import SETTINGS
+from runner.lm.script import LABEL, SETTINGS
 from runner.lm.template import Templated
 from runner.outcome import Feeding
+from runner.plan import TracePlan
 from runner.runtimes.vllm.arguments import check_engine_args, resolved_engine
 from runner.runtimes.vllm.engine import PromptError, Question, generated, steps_in_this_process
 from runner.runtimes.vllm.gate import Gate, NotStarted, Output
@@ -83,7 +85,8 @@ class FedVLLM(Templated, VLLM):
     ) -> tuple[dict[str, Any], list[str], int]:
         """lm-eval's method, with the tokens to replay in vLLM's extra arguments."""
         settings = dict(gen_kwargs)
-        own = {name: settings.pop(name) for name in SETTINGS.values() if name in settings}
+        names = (*SETTINGS.values(), LABEL)
+        own = {name: settings.pop(name) for name in names if name in settings}
         known, until, length = VLLM.modify_gen_kwargs(settings, eos, default_max_gen_toks)
         return (known | {"extra_args": own} if own else known), until, length
 
@@ -98,6 +101,18 @@ class FedVLLM(Templated, VLLM):
         self.stream.window = window or min(self._concurrent(), LARGEST_WINDOW)
         self.stream.tally = Tally()
         self.stream.journal = journal
+
+    def begin_trace(self, trace: TracePlan) -> None:
+        """Record module outputs from now on; `tracing.Tracing` is the engine's extension.
+
+        An image that an earlier run has shown must be encoded again.
+        """
+        self.model.llm_engine.reset_encoder_cache()
+        self.model.collective_rpc("begin_trace", args=(asdict(trace),))
+
+    def end_trace(self, directory: Path) -> None:
+        """Write what every rank has recorded."""
+        self.model.collective_rpc("end_trace", args=(str(directory),))
 
     def fed(self) -> Feeding:
         """Engine usage since the run began."""

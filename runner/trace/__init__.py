@@ -1,0 +1,1 @@
+"""`python -m runner.trace`: the first module whose output differs between two runs."""

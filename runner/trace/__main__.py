@@ -1,0 +1,131 @@
+"""python -m runner.trace A B: finds the first module whose output differs in B."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import shlex
+import sys
+import traceback
+from pathlib import Path
+
+from runner.errors import UserError, cause
+from runner.messages import complain
+from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR
+
+HELP = """\
+Finds the first module of the network whose output differs between two runs beyond noise. A is the
+reference, B the candidate. Each is a run directory, an MLflow run id, or an alias set by
+python -m runner.promote (baseline@MODEL/TASK).
+
+Starts both engines on this machine, in eager mode, and makes them generate the answers of A. The
+outputs of all modules are compared for the same tokens. A also runs in other batches: the noise.
+
+Writes trace.html (a self-contained page), trace.md and trace.json.
+
+Examples
+  python -m runner.trace outputs/2026-11-25/10-00-00 outputs/2026-11-25/11-00-00
+  python -m runner.trace baseline@qwen3_8b/gsm8k outputs/2026-11-25/11-00-00 --questions 24
+
+Exit status: 0 nothing departs · 3 a module departs, or prompts differ · 4 nothing was comparable
+             1 usage error · 2 the trace failed · 130 interrupted
+"""
+# A trace of fewer has too little evidence for its test.
+FEWEST = 4
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        given = _parser().parse_args(words)
+    except SystemExit as error:
+        return USAGE_ERROR if error.code else 0
+    command = shlex.join(["python", "-m", "runner.trace", *words])
+    try:
+        return _trace(given, command)
+    except UserError as error:
+        complain(error)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        complain(UserError(f"could not write the trace: {cause(error)}"))
+        return INFRASTRUCTURE
+    except Exception:
+        traceback.print_exc()
+        return INFRASTRUCTURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    from runner.trace.tracing import QUESTIONS
+
+    parser = argparse.ArgumentParser(
+        "python -m runner.trace",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("first", metavar="A", help="the reference run, whose answers are replayed")
+    parser.add_argument("second", metavar="B", help="the candidate run")
+    parser.add_argument(
+        "--questions",
+        type=_questions,
+        default=QUESTIONS,
+        metavar="N",
+        help=f"number of answers to replay, spread over all tasks (default: {QUESTIONS})",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="output directory; traces that are already in it are reused "
+        "(default: outputs/DATE/TIME-trace)",
+    )
+    parser.add_argument(
+        "--uri",
+        default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
+        help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or mlflow.db in the working "
+        "directory)",
+    )
+    return parser
+
+
+def _questions(text: str) -> int:
+    number = int(text)
+    if number < FEWEST:
+        raise argparse.ArgumentTypeError(f"at least {FEWEST}")
+    return number
+
+
+def _trace(given: argparse.Namespace, command: str) -> int:
+    from runner.config import recorded
+    from runner.reference.locating import locate
+    from runner.report import terminal
+    from runner.trace.page import write
+    from runner.trace.runs import Side
+    from runner.trace.screen import show, show_page
+    from runner.trace.tracing import trace
+    from runner.tracking.courier import Courier
+
+    out = terminal.console()
+    now = datetime.datetime.now()
+    output = (given.output_dir or Path(f"outputs/{now:%Y-%m-%d/%H-%M-%S-%f}-trace")).resolve()
+    places = []
+    with Courier() as courier:
+        for letter, name in (("A", given.first), ("B", given.second)):
+            places.append(locate(name, given.uri, courier, letter).directory)
+    first, second = (
+        Side(name, recorded.read(place))
+        for name, place in zip((given.first, given.second), places, strict=True)
+    )
+    result = trace(places[0], first, second, output, given.questions, out)
+    write(output, result, command)
+    show(out, result)
+    show_page(out, output)
+    return result.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""What a trace has found, in sentences and in rows of a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.trace.departures import FACTOR, LEVEL, Ending, Found, Module
+from runner.trace.result import TraceResult
+
+# Phases in words.
+WHERE = {
+    "vision": "in the vision tower",
+    "prefill": "in prefill (prompt tokens)",
+    "decode": "in decode (answer tokens)",
+}
+# A layer, and what it is in: `layers.2.`, `visual.blocks.1.`.
+LAYER = re.compile(r"(.*?\.\d+)\.")
+# A ratio to the noise that is shown as 1.0.
+SLIGHT = 1.05
+# Modules that are named in a sentence.
+NAMED = 4
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer, or a module outside all layers, in one phase: its module with the largest ratio."""
+
+    name: str
+    phase: str
+    worst: Module
+    origin: bool
+
+
+def headline(result: TraceResult) -> str:
+    """Return the result in one sentence."""
+    found = result.found
+    if result.prompts:
+        return f"The prompts of {len(result.prompts)} of {len(result.questions)} questions differ."
+    if found is None or not found.modules:
+        return "Nothing could be compared."
+    if found.first is None:
+        return "Nothing departs beyond noise."
+    if found.ending is Ending.GRADUAL:
+        return "Differences grow gradually beyond the noise; no single module is their origin."
+    return f"The first module that departs is {found.first.module}, {WHERE[found.first.phase]}."
+
+
+def findings(result: TraceResult) -> list[str]:
+    """Return the sentences below the headline."""
+    return [*_evidence(result), *_alone(result), *result.notes]
+
+
+def _evidence(result: TraceResult) -> list[str]:
+    found = result.found
+    if result.prompts:
+        return [
+            f"Other prompt tokens: {_listed(result.prompts)}. Outputs for other tokens can't be "
+            "compared: look for differences in the chat template, the tokenizer and the image "
+            "processor."
+        ]
+    if found is None or not found.modules:
+        return ["The traces have no module with enough questions in common."]
+    first = found.first
+    if first is None:
+        worst = max(found.modules, key=lambda each: each.ratio)
+        if worst.ratio < SLIGHT:
+            return [f"All {len(found.modules)} compared outputs are within the noise."]
+        return [
+            f"None of {len(found.modules)} compared outputs is significantly above {FACTOR:g} × "
+            f"the noise. The largest ratio is {times(worst.ratio)}, of {worst.module} "
+            f"{WHERE[worst.phase]}."
+        ]
+    said = [
+        f"{first.module}: {_amounts(first)}, {times(first.ratio)} × the noise (p {_p(first.p)}, "
+        f"{first.questions} questions, {first.rows} rows)."
+    ]
+    if first.broken[1]:
+        said.append(f"B has {first.broken[1]} NaN or infinite values there, A {first.broken[0]}.")
+    if found.ending is Ending.ORIGIN:
+        departing = any(each.departs for each in _before(found, first))
+        said.append(
+            f"The modules before it have at most {times(found.before)} × the noise"
+            + (", which grows gradually. " if departing else ", so its input agrees. ")
+            + "Suspect its weights, their quantization, or its kernel. What departs behind it may "
+            "only pass the difference on."
+        )
+    else:
+        said.append(
+            f"It is the first beyond {FACTOR:g} × the noise, but modules before it have up to "
+            f"{times(found.before)} ×. Suspect something that all modules share, such as the data "
+            "type, the precision of matrix products, or the layout."
+        )
+    return said
+
+
+def _before(found: Found, first: Module) -> Sequence[Module]:
+    return found.modules[: found.modules.index(first)]
+
+
+def _alone(result: TraceResult) -> list[str]:
+    modules = result.found.modules if result.found is not None else ()
+    others = list(dict.fromkeys(each.module for each in modules if each.alone))
+    differ = (
+        f"{_listed(others)}: differs, but what follows agrees, so {result.first.runtime} and "
+        f"{result.second.runtime} compute other things by this name. Not counted."
+    )
+    return [
+        *([differ] if others else []),
+        *(
+            f"Modules in {letter} alone, which are not compared: {_listed(names)}."
+            for letter, names in zip("AB", result.alone, strict=True)
+            if names
+        ),
+    ]
+
+
+def coverage(result: TraceResult) -> str:
+    """Return which rows and questions were compared."""
+    covered = result.covered
+    return (
+        f"{len(result.questions)} questions; of each, the last {covered.prompt} tokens of the "
+        f"prompt, the first {covered.answer} tokens of the answer, and up to {covered.image} "
+        "patches of each image"
+    )
+
+
+def method() -> str:
+    """Return how modules are judged."""
+    return (
+        f"A module departs if the geometric mean, over questions, of difference / noise is "
+        f"significantly above {FACTOR:g} (one-sided t-test of the logarithm, Holm-adjusted for all "
+        f"modules and phases, {LEVEL:.0%} in total)"
+    ).replace("%", " %")
+
+
+def parts(found: Found) -> list[Part]:
+    """Return the modules by layer and phase, in the order of execution."""
+    groups: dict[tuple[str, str], list[Module]] = {}
+    layers = layers_of(found.modules)
+    for each in found.modules:
+        name = layers.get(each.module) or ".".join(each.module.split(".")[:2])
+        groups.setdefault((name, each.phase), []).append(each)
+    return [
+        Part(
+            name,
+            phase,
+            found.first
+            if found.first is not None and found.first in own
+            else max(own, key=lambda each: each.ratio),
+            found.first in own,
+        )
+        for (name, phase), own in groups.items()
+    ]
+
+
+def layers_of(modules: Sequence[Module]) -> dict[str, str]:
+    """Return the layer of each module that is in one, or is one, by the module's name."""
+    inside = {each.module: match[1] for each in modules if (match := LAYER.match(each.module))}
+    return inside | {name: name for name in inside.values()}
+
+
+def times(ratio: float) -> str:
+    """Return a ratio with two digits, thousands apart."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
+
+
+def _amounts(each: Module) -> str:
+    return f"relative difference {each.difference:.2g}, noise {each.noise:.2g}"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

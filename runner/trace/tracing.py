@@ -1,0 +1,113 @@
+"""Finds the first module whose output differs between two configurations beyond noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from runner.errors import UserError
+from runner.evidence.sketches import Sketches, read_sketches
+from runner.plan import Plan, TracePlan
+from runner.rundir import RunDirectory
+from runner.trace.departures import ENOUGH, found
+from runner.trace.differences import differences, other_prompts
+from runner.trace.result import Traced, TraceResult
+from runner.trace.runs import Replayed, Runs, Side, other_batches, replayed, settled
+
+QUESTIONS = 12
+# Directories of the traced runs.
+FIRST, NOISE, SECOND = "a", "a-noise", "b"
+
+
+def trace(
+    reference: Path, first: Side, second: Side, output: Path, questions: int, out: Console
+) -> TraceResult:
+    """Replay a run's answers with two configurations, and compare the outputs of all modules.
+
+    `reference` is the directory of the run whose answers are replayed. Three runs are made beneath
+    `output`, unless they are there: A, A again with other batches (and B's data type) for the
+    noise, and B. The last needs an engine of its own; the first two share one if they can.
+
+    Raises:
+        UserError: if a configuration can't be traced, or its run fails.
+    """
+    what = replayed(reference, questions)
+    again = _noise_side(first, second)
+    sides = ((FIRST, first), (NOISE, again), (SECOND, second))
+    settings = {name: settled(side, what, output / name) for name, side in sides}
+    titles = {
+        FIRST: f"1/3 A: replaying {_asked(what)}",
+        NOISE: f"2/3 A again, {_differently(first, again)}: the noise",
+        SECOND: "3/3 B",
+    }
+    with Runs(out) as runs:
+        plans = {
+            name: runs.trace(side, settings[name].changes, titles[name]) for name, side in sides
+        }
+    a, noise, b = (read_sketches(RunDirectory(output / name).sketches) for name, _ in sides)
+    if not len(a.questions) or not len(b.questions):
+        raise UserError(
+            f"{reference}: has no generated answers that both engines replay; trace needs a task "
+            "that generates its answers"
+        )
+    prompts = tuple(other_prompts(a, b))
+    same = plans[FIRST].runtime == plans[SECOND].runtime
+    judged = found(differences(a, b), differences(a, noise), same)
+    return TraceResult(
+        reference=str(reference),
+        first=_traced(first, output / FIRST, plans[FIRST]),
+        second=_traced(second, output / SECOND, plans[SECOND]),
+        noise=_differently(first, again),
+        questions=tuple(a.questions.tolist()),
+        covered=plans[FIRST].trace or TracePlan(),
+        found=None if prompts else judged,
+        prompts=prompts,
+        alone=_alone(a, b),
+        notes=(
+            *settings[FIRST].notes,
+            *settings[SECOND].notes,
+            *_few(len(a.questions)),
+        ),
+    )
+
+
+def _noise_side(first: Side, second: Side) -> Side:
+    """A with other batches, and with B's data type."""
+    changes: dict[str, Any] = {**first.changes, **other_batches(first)}
+    if first.value("engine.dtype") != (dtype := second.value("engine.dtype")):
+        changes["engine.dtype"] = dtype
+    return Side(first.name, first.recorded, changes)
+
+
+def _differently(first: Side, again: Side) -> str:
+    """How a configuration differs from A's, in words."""
+    changed = [
+        f"{key}={value}" for key, value in again.changes.items() if first.value(key) != value
+    ]
+    return f"with {' and '.join(changed)}"
+
+
+def _asked(what: Replayed) -> str:
+    each = "an answer" if what.limit == 1 else f"{what.limit} answers"
+    return f"{each} of each task or subtask of {', '.join(what.tasks)}"
+
+
+def _traced(side: Side, directory: Path, plan: Plan) -> Traced:
+    dtype = str(plan.engine_args.get("dtype", ""))
+    return Traced(side.name, str(directory), plan.runtime, plan.parallel_mode, dtype)
+
+
+def _alone(a: Sketches, b: Sketches) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    ours, theirs = a.names.tolist(), b.names.tolist()
+    return (
+        tuple(name for name in ours if name not in theirs),
+        tuple(name for name in theirs if name not in ours),
+    )
+
+
+def _few(questions: int) -> tuple[str, ...]:
+    if questions >= ENOUGH:
+        return ()
+    return (f"Only {questions} answers were replayed, and the test needs {ENOUGH}.",)

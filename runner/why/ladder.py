@@ -1,0 +1,201 @@
+"""Tries the usual suspects on a bad run, one change at a time, until the loss disappears.
+
+The suspects are the rungs of conf/ladder/PLATFORM.yaml. A rung first replays the bad run's answers:
+if its numbers do not differ beyond noise, the change has no effect, and is ruled out without an
+evaluation. Otherwise the questions are asked again with it, and the scores are compared. Scores may
+be too few to tell; then numbers that another runtime confirms do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from runner.compare.comparison import compare
+from runner.compare.sides import read_side
+from runner.config import places
+from runner.config.composition import compose
+from runner.config.recorded import Recorded
+from runner.errors import UserError
+from runner.evidence.samples import Sample
+from runner.stats import ALPHA
+from runner.why import evidence
+from runner.why.ddmin import State
+from runner.why.evidence import Shifts
+from runner.why.probes import Prober, Runs
+from runner.why.search import WINDOW, WINDOWS
+from runner.why.switches import differences
+
+GROUP = "ladder"
+RUNTIME = "engine.runtime"
+MARGIN = 0.02
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A change to try: overrides of `python -m runner`; `known` is what it is known for."""
+
+    change: str
+    overrides: tuple[str, ...]
+    known: str = ""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of a rung. `good` says that the bad run's fault disappears with it.
+
+    `directory` is that of the evaluation, if there was one.
+    """
+
+    rung: Rung
+    said: str
+    good: bool = False
+    directory: Path | None = None
+
+
+def read_ladder(name: str) -> list[Rung]:
+    """Read conf/ladder/NAME.yaml, or the user's own.
+
+    Raises:
+        UserError: if there is none, or it is not a list of rungs.
+    """
+    file = places.file_of(f"{GROUP}/{name}")
+    if file is None:
+        known = ", ".join(places.choices(GROUP))
+        raise UserError(f"--ladder {name}: no such file in conf/{GROUP}; known: {known}")
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(file))
+        assert isinstance(content, dict)
+        return [
+            Rung(
+                str(each["change"]), tuple(map(str, each["overrides"])), str(each.get("known", ""))
+            )
+            for each in content["rungs"]
+        ]
+    except (AssertionError, KeyError, TypeError, OmegaConfBaseException, YAMLError) as error:
+        raise UserError(
+            f"{file}: must be `rungs`, a list of mappings with `change` and `overrides` ({error})"
+        ) from error
+
+
+def recomposed(recorded: Recorded, overrides: Sequence[str]) -> Recorded:
+    """The recorded command with more overrides, composed again.
+
+    Raises:
+        UserError: if the run did not record its command, or the overrides are invalid.
+    """
+    if not recorded.words:
+        raise UserError("the run has no command.txt, so nothing can be added to its command")
+    given = [each for each in recorded.words[3:] if not each.startswith("-")]
+    options = dict(
+        each.split("=", 1) for each in recorded.words if each.startswith("--config-dir=")
+    )
+    tree = compose([*given, *overrides], options.get("--config-dir"))
+    plain = OmegaConf.create(OmegaConf.to_container(tree, resolve=True))
+    assert isinstance(plain, DictConfig)
+    return Recorded(plain, (*recorded.words, *overrides), recorded.place)
+
+
+class Climb:
+    """Tries rungs on one bad run."""
+
+    def __init__(
+        self, bad: Recorded, directory: Path, runs: Runs, tell: Callable[[Tried], None]
+    ) -> None:
+        self._bad = bad
+        self._directory = directory
+        self._runs = runs
+        self._tell = tell
+        self._prober = Prober(runs, bad, directory)
+        # The bad run's own replay, and those of the rungs that changed the numbers, by number.
+        self._base: Sequence[Sample] = ()
+        self._noise: list[Shifts] = []
+        self._replays: dict[int, Sequence[Sample]] = {}
+        # Of these, the last one with another runtime.
+        self._independent: int | None = None
+
+    def climb(self, rungs: Sequence[Rung]) -> list[Tried]:
+        """Try the rungs in their order, up to the first with significantly higher scores.
+
+        If there is none, the first good one is a rung whose numbers are those of another runtime:
+        two implementations that agree are right rather than the bad run.
+
+        Raises:
+            UserError: if the bad run can't be replayed.
+        """
+        window = next(each for each in WINDOWS if each != self._bad.value(WINDOW))
+        base = self._prober.replay("bad", {}, {})
+        noisy = self._prober.replay("noise", {WINDOW: window}, {})
+        if base.samples is None or noisy.samples is None:
+            raise UserError(f"the bad run can't be replayed: {base.reason or noisy.reason}")
+        self._base = base.samples
+        self._noise = [evidence.shifts(base.samples, noisy.samples)]
+        found: list[Tried] = []
+        for number, rung in enumerate(rungs):
+            found.append(self._try(rung, number, len(rungs)))
+            self._tell(found[-1])
+            if found[-1].good:
+                return found
+        return self._agreeing(found)
+
+    def _try(self, rung: Rung, number: int, rungs: int) -> Tried:
+        try:
+            changed = recomposed(self._bad, rung.overrides)
+        except UserError as error:
+            return Tried(rung, f"not possible: {'; '.join(error.problems)}")
+        differ = differences(self._bad, changed, (None, None))
+        if not differ.switches:
+            return Tried(rung, "the bad run had this already")
+        changes = {key: value for each in differ.switches for key, value in each.bad.items()}
+        replay = self._prober.replay(f"rung-{number + 1}", changes, {})
+        if replay.samples is None:
+            return Tried(rung, f"not possible: {replay.reason}")
+        shift = evidence.shifts(self._base, replay.samples)
+        if not shift:
+            return Tried(rung, "not possible: other tokens than in the bad run")
+        excess = evidence.beyond(shift, self._noise)
+        if not excess.exceeds:
+            return Tried(rung, f"no effect beyond noise ({excess.ratio:.2g} ×)")
+        self._replays[number] = replay.samples
+        if RUNTIME in changes:
+            self._independent = number
+        done = self._runs.run(f"rung-{number + 1}-scores", self._bad, changes)
+        if done.reason:
+            return Tried(rung, f"changes the numbers, but could not be evaluated: {done.reason}")
+        return _scored(rung, rungs, done.directory, self._directory)
+
+    def _agreeing(self, found: list[Tried]) -> list[Tried]:
+        """Mark the first rung that agrees with another runtime, if there is one."""
+        if self._independent is None:
+            return found
+        other = self._replays[self._independent]
+        bad = evidence.shifts(other, self._base)
+        for number, replay in self._replays.items():
+            if number == self._independent or found[number].directory is None:
+                continue
+            side = evidence.side(evidence.shifts(other, replay), bad, self._noise, number + 1)
+            if side.state is State.GOOD:
+                said = (
+                    f"{found[number].said}; its numbers are those of "
+                    f"{found[self._independent].rung.change}, in {side.told - side.bad} of "
+                    f"{side.told} questions"
+                )
+                marked = replace(found[number], said=said, good=True)
+                return [*found[:number], marked, *found[number + 1 :]]
+        return found
+
+
+def _scored(rung: Rung, rungs: int, ours: Path, bad: Path) -> Tried:
+    """Compare the scores with the bad run's; all rungs share the level."""
+    comparison = compare(read_side("rung", ours), read_side("bad", bad), MARGIN)
+    scores = [each for each in comparison.scores if each.leading and not each.subject]
+    said = ", ".join(f"{each.name} {each.second:.3f} → {each.first:.3f}" for each in scores)
+    higher = any(each.p_adjusted <= ALPHA / rungs for each in scores)
+    p = min((each.p_adjusted for each in scores), default=1.0)
+    how = "higher" if higher else "not significantly higher"
+    return Tried(rung, f"changes the numbers; {said}, {how} (p = {p:.2g})", higher, ours)

@@ -1,0 +1,42 @@
+"""Traces each cause against the good run: in which module of the network the difference begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from runner.config.recorded import Recorded
+from runner.errors import UserError
+from runner.trace import page
+from runner.trace.runs import Side
+from runner.trace.tracing import QUESTIONS, trace
+from runner.why.result import Origin
+from runner.why.search import Cause
+from runner.why.switches import Switch
+
+
+def traced(
+    good: Recorded,
+    reference: Path,
+    switches: Sequence[Switch],
+    causes: Sequence[Cause],
+    place: Path,
+    command: str,
+    out: Console,
+) -> tuple[Origin, ...]:
+    """Trace each cause beneath `place`; why one can't be traced is part of the result."""
+    found = []
+    for number, cause in enumerate(causes, 1):
+        changes = {key: value for n in cause.switches for key, value in switches[n].bad.items()}
+        directory = place / f"trace-{number}"
+        out.print(f"tracing cause {number} through the network …")
+        sides = Side("the good run", good), Side(f"with cause {number}", good, changes)
+        try:
+            result = trace(reference, *sides, directory, QUESTIONS, out)
+            page.write(directory, result, command)
+            found.append(Origin(str(directory), result))
+        except UserError as error:
+            found.append(Origin(str(directory), None, "; ".join(error.problems)))
+    return tuple(found)

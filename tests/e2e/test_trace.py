@@ -1,0 +1,122 @@
+"""python -m runner.trace with real engines: it names what was damaged, and else nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from runner.canary import WEIGHTS
+from tests.e2e.conftest import Finished, Run, environment
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A trace that has ended: its status, what it printed, and trace.json."""
+
+    status: int
+    printed: str
+    found: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def reference(run: Run) -> Finished:
+    return run("task.limit=2", "tracking=off", "journal=off")
+
+
+@pytest.fixture(scope="module")
+def trace(
+    reference: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[dict[str, Any]], Trace]:
+    """Trace the reference run against itself with changes; its own traces are made once."""
+    where = tmp_path_factory.mktemp("trace")
+
+    def traced(changes: dict[str, Any]) -> Trace:
+        candidate = tmp_path_factory.mktemp("candidate")
+        shutil.copytree(reference.directory, candidate, dirs_exist_ok=True)
+        tree = OmegaConf.load(candidate / "config.yaml")
+        for key, value in changes.items():
+            OmegaConf.update(tree, key, value)
+        OmegaConf.save(tree, candidate / "config.yaml")
+        words = [str(reference.directory), str(candidate), "--output-dir", str(where)]
+        ended = subprocess.run(
+            [sys.executable, "-m", "runner.trace", *words],
+            cwd=where,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert (where / "trace.html").is_file(), ended.stdout
+        return Trace(ended.returncode, ended.stdout, json.loads((where / "trace.json").read_text()))
+
+    return traced
+
+
+def damaged(directory: Path, tensor: str) -> str:
+    """A copy of the canary with one tensor wrong by 5 %."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(WEIGHTS, directory)
+    file = directory / "model.safetensors"
+    tensors = load_file(file)
+    whole = tensors[tensor]
+    noise = torch.randn(whole.shape, generator=torch.Generator().manual_seed(1))
+    tensors[tensor] = (whole.float() * (1 + 0.05 * noise)).to(whole.dtype)
+    save_file(tensors, file, metadata={"format": "pt"})
+    return str(directory)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "module", "phase"),
+    [
+        ("model.layers.2.mlp.down_proj.weight", "layers.2.mlp.down_proj", "prefill"),
+        ("visual.blocks.1.attn.proj.weight", "visual.blocks.1.attn.proj", "vision"),
+        ("model.layers.1.self_attn.k_proj.weight", "layers.1.self_attn.k_proj", "prefill"),
+    ],
+)
+def test_a_damaged_layer_is_named(
+    tensor: str, module: str, phase: str, trace: Callable[..., Trace], tmp_path: Path
+) -> None:
+    found = trace({"model.pretrained": damaged(tmp_path / "weights", tensor)})
+    assert found.status == 3, found.printed
+    first = found.found["found"]["first"]
+    assert (first["module"], first["phase"]) == (module, phase)
+    assert found.found["found"]["before"] < 1.5
+    assert f"The first module that departs is {module}" in found.printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "least"),
+    [
+        ({}, 170),
+        ({"parallelism.tp": 2}, 170),
+        ({"engine.runtime": "transformers"}, 140),
+    ],
+)
+def test_nothing_departs_on_a_correct_stack(
+    changes: dict[str, Any], least: int, trace: Callable[..., Trace]
+) -> None:
+    """The same one, two ranks, and another runtime; `least` outputs are compared."""
+    found = trace(changes)
+    assert found.status == 0, found.printed
+    modules = found.found["found"]["modules"]
+    assert len(modules) >= least
+    assert {each["phase"] for each in modules} == {"vision", "prefill", "decode"}
+    assert max(each["difference"] for each in modules) < 1e-5
+    if changes:
+        assert max(each["difference"] for each in modules) > 0
