@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from runner.why.result import Command, Stack, Why
 from runner.why.search import Cause
 from runner.why.switches import Switch
 
+# The folders of a path, not those of a hub id or an address.
+FOLDERS = re.compile(r"(?<![\w./~-])~?/(?:[^\s/,:;\[\]{}'\"]+/)+")
 # Settings of where results go, which nobody else needs.
 PRIVATE = ("output_dir", "tracking", "journal", "limits", "sweep", "hydra")
 
@@ -89,4 +92,4 @@ def issue(why: Why) -> str:
 
 def _shortened(text: str) -> str:
     """The text with the last name of each path only."""
-    return " ".join(Path(word).name if word.startswith("/") else word for word in text.split(" "))
+    return FOLDERS.sub("", text)

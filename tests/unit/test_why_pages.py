@@ -209,6 +209,9 @@ def test_the_text_for_an_issue_has_no_paths() -> None:
     text = reproduction.issue(replace(WHY, switches=paths, stack=stack))
     assert "somebody" not in text
     assert "model.pretrained: a → b makes the difference" in text
+    listed = (("x: Qwen/Qwen3 → ['/home/somebody/a',~/somebody/b,{c: /home/somebody/c}]",),)
+    text = reproduction.issue(replace(WHY, switches=listed, stack=stack))
+    assert "x: Qwen/Qwen3 → ['a',b,{c: c}] makes the difference" in text
     assert "vllm 0.23.0" in text and "task.limit=10" in text
     assert reproduction.issue(replace(WHY, causes=(), stack=stack)) == ""
 
