@@ -23,7 +23,7 @@ from runner.tracking.courier import Courier
 from runner.why import page, screen
 from runner.why.cost import cost
 from runner.why.ladder import Climb, Tried, read_ladder, recomposed
-from runner.why.probes import Prober, Replay, Runs, refuse_endpoint, refuse_unusable
+from runner.why.probes import Prober, Replay, Runs, other_batches, refuse_endpoint, refuse_unusable
 from runner.why.reproduction import commands, stack
 from runner.why.result import Stack, Why, result
 from runner.why.search import Found, Search
@@ -123,8 +123,8 @@ def _searched(good: Named, bad: Named, runs: Runs, out: Console) -> Why:
         with shown.running(name):
             return prober.replay(name, *settings)
 
-    window = good[2].value("engine.window")
-    search = Search(differ.switches, run, shown.tell, window, _flipped(files))
+    batches = other_batches(good[2], bad[2])
+    search = Search(differ.switches, run, shown.tell, batches, _flipped(files))
     found = search.search()
     return result(
         good[0],

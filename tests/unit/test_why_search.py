@@ -25,10 +25,11 @@ from tests.searched import Damage, Engines
 
 SEEDS = range(20)
 KINDS = ("one", "interaction", "two", "none")
+OTHER = {"engine.window": 1}
 
 
 def searched(engines: Engines, switches: Sequence[Switch] = ()) -> Found:
-    return Search(switches or engines.switches, engines.run, lambda probe: None, 8).search()
+    return Search(switches or engines.switches, engines.run, lambda probe: None, OTHER).search()
 
 
 def why(engines: Engines, found: Found) -> Why:
@@ -217,7 +218,7 @@ def test_without_a_base_or_noise_nothing_is_claimed(broken: str) -> None:
         done = engines.run(name, *settings)
         return replace(done, samples=None, reason="out of memory") if name == broken else done
 
-    found = Search(engines.switches, run, lambda probe: None, 8).search()
+    found = Search(engines.switches, run, lambda probe: None, OTHER).search()
     assert found.causes == []
     assert findings.headline(why(engines, found)) == "The difference could not be measured"
     assert found.probes[-1].reason == "out of memory"
@@ -238,7 +239,7 @@ def test_log_probabilities_that_are_not_numbers_are_a_difference(
             return done
         return replace(done, samples=[spoilt(each, value, share) for each in done.samples])
 
-    found = Search(engines.switches, run, lambda probe: None, 8).search()
+    found = Search(engines.switches, run, lambda probe: None, OTHER).search()
     page = why(engines, found)
     assert named(found, "bad") is State.BAD
     assert "infinite or not a number" in " ".join(findings.findings(page))
@@ -264,7 +265,7 @@ def test_noise_that_rounding_does_not_explain_does_not_count() -> None:
         return engines.run(name, louder, questions)
 
     engines._damages[0] *= 100
-    found = Search(engines.switches, run, lambda probe: None, 8).search()
+    found = Search(engines.switches, run, lambda probe: None, OTHER).search()
     assert found.causes == [] and "rounding does not explain" in found.notes[0]
 
 
@@ -283,23 +284,10 @@ def test_the_other_data_type_is_noise() -> None:
         return engines.run(name, plain, questions)
 
     switches = [dtype, *engines.switches[1:]]
-    found = Search(switches, run, lambda probe: None, 8).search()
+    found = Search(switches, run, lambda probe: None, OTHER).search()
     assert asked["noise-dtype"] == {"engine.window": 1, "engine.dtype": "bfloat16"}
     assert len(found.noise) == 2
     assert sets(found) == [{6}] and found.rest is State.GOOD
-
-
-@pytest.mark.parametrize("used", [1, 2, None])
-def test_the_noise_is_of_a_number_of_requests_that_neither_run_had(used: int | None) -> None:
-    engines = Engines(3)
-    window = Switch((Change("engine.window", used, 2 if used == 1 else 1),), Cost.RUNNING)
-    found = Search([window, *engines.switches[1:]], _plain(engines), lambda probe: None, used)
-    (noise,) = found.search().noise
-    assert noise == ("engine.window=3" if used in (1, 2) else "engine.window=2")
-
-
-def _plain(engines: Engines) -> Any:
-    return lambda name, changes, questions: engines.run(name, changes, questions)
 
 
 def test_questions_of_a_probe() -> None:
