@@ -9,7 +9,7 @@ from runner.trace import findings as trace
 from runner.why.ddmin import State
 from runner.why.evidence import NEGLIGIBLE
 from runner.why.result import Why, joined
-from runner.why.search import Probe
+from runner.why.search import DTYPE, Probe
 
 SMALLEST = 1e-12
 
@@ -18,7 +18,11 @@ def headline(why: Why) -> str:
     """The answer in one sentence."""
     causes = [named(why, each.switches) for each in why.causes]
     if len(causes) > 1:
-        return f"{len(causes)} independent causes: {'; '.join(causes)}"
+        parts = [
+            each if cause.minimal else f"{each} (or a part of it)"
+            for each, cause in zip(causes, why.causes, strict=True)
+        ]
+        return f"{len(causes)} independent causes: {'; '.join(parts)}"
     if causes:
         together = len(why.causes[0].switches) > 1
         only = ", but only together" if why.causes[0].minimal else ", at least together"
@@ -29,9 +33,11 @@ def headline(why: Why) -> str:
         return "None of the changes raises the scores"
     whole = why.whole
     if whole is None or whole.state is State.UNRESOLVED:
-        return "The difference could not be measured"
+        return "Whether the settings make a difference could not be told"
     if whole.state is State.BAD:
         return "The settings make a difference, but no smaller set of them could be found"
+    if why.rounding is not None:
+        return f"Nothing departs beyond noise, which includes that of the data type ({DTYPE})"
     return "Nothing departs beyond noise: with the bad run's settings, the engine computes the same"
 
 
@@ -52,7 +58,8 @@ def findings(why: Why) -> list[str]:
         if side is not None:
             found.append(
                 f"With {named(why, cause.switches)} alone, {side.bad} of {side.told} questions "
-                "differ from the good run as they do with all settings of the bad run."
+                "differ from the good run as they do with all settings of the bad run. They were "
+                f"chosen from the {cause.telling} of {cause.questions} that differ most."
             )
         if not cause.minimal:
             found.append(
@@ -76,6 +83,13 @@ def findings(why: Why) -> list[str]:
             "The machines or their software differ, which no setting changes; all probes ran on "
             f"this machine: {'; '.join(why.environment)}."
         )
+    if why.rounding is not None:
+        found.append(
+            f"The data type of the bad run alone differs by {why.rounding:.2g} nats (RMS). This "
+            "counts as noise, so a fault of this data type that is no larger can't be seen."
+        )
+    if why.versions:
+        found.append(f"With engine.python change: {', '.join(why.versions)}.")
     found += [f"{note[0].upper()}{note[1:]}." for note in why.notes]
     return found
 

@@ -127,7 +127,7 @@ def test_a_difference_without_a_smaller_set() -> None:
 def test_what_could_not_be_measured() -> None:
     whole = replace(WHOLE, state=State.UNRESOLVED, shift=None, excess=None, reason="out of memory")
     headline, said = told(causes=(), rest=State.UNRESOLVED, probes=(GOOD, NOISE, whole))
-    assert headline == "The difference could not be measured"
+    assert headline == "Whether the settings make a difference could not be told"
     assert "With all settings of the bad run: out of memory." in said
     assert told(causes=(), rest=None, probes=(GOOD,))[0] == headline
 

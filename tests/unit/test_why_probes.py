@@ -88,7 +88,7 @@ def test_an_engine_that_fails_has_no_result(
     ("error", "reason"),
     [
         (UserError("engine.dtype: rejected", "use another"), "engine.dtype: rejected; use another"),
-        (OSError(28, "No space left"), "OSError: [Errno 28] No space left"),
+        (OSError(5, "I/O error"), "OSError: [Errno 5] I/O error"),
         (ValueError("a bug"), "ValueError: a bug"),
     ],
 )
@@ -100,3 +100,13 @@ def test_a_probe_that_cannot_run_has_no_result(
 
     found = start(perform)
     assert found.samples is None and found.reason == reason
+
+
+def test_a_full_disk_ends_the_search(start: Callable[[Perform], Replay]) -> None:
+    """Else all later probes would be unresolved, and their settings suspects."""
+
+    def perform(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left")
+
+    with pytest.raises(OSError, match="No space left"):
+        start(perform)
