@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from runner import secrecy
 from runner.config.recorded import Recorded
 from runner.errors import UserError
 from runner.trace import page
 from runner.trace.runs import Side
-from runner.trace.tracing import QUESTIONS, trace
+from runner.trace.tracing import DTYPE, QUESTIONS, trace
 from runner.why.result import Origin
 from runner.why.search import Cause
 from runner.why.switches import Switch
@@ -25,8 +27,13 @@ def traced(
     place: Path,
     command: str,
     out: Console,
+    questions: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[Origin, ...]:
-    """Trace each cause beneath `place`; why one can't be traced is part of the result."""
+    """Trace each cause beneath `place`; why one can't be traced is part of the result.
+
+    `questions` are the documents to replay, by task (of a group: by subtask, at least one of each);
+    without them, the first of each. If the data type is a cause, its effect is no noise.
+    """
     found = []
     for number, cause in enumerate(causes, 1):
         changes = {key: value for n in cause.switches for key, value in switches[n].bad.items()}
@@ -34,9 +41,24 @@ def traced(
         out.print(f"tracing cause {number} through the network …")
         sides = Side("the good run", good), Side(f"with cause {number}", good, changes)
         try:
-            result = trace(reference, *sides, directory, QUESTIONS, out)
+            result = trace(
+                reference,
+                *sides,
+                directory,
+                QUESTIONS,
+                out,
+                questions,
+                noise_dtype=DTYPE not in changes,
+            )
             page.write(directory, result, command)
             found.append(Origin(str(directory), result))
         except UserError as error:
             found.append(Origin(str(directory), None, "; ".join(error.problems)))
+        except Exception as error:  # ours, or a full disk: the causes are known all the same
+            traceback.print_exc()
+            found.append(Origin(str(directory), None, _said(error)))
     return tuple(found)
+
+
+def _said(error: Exception) -> str:
+    return secrecy.blotted(f"{type(error).__name__}: {error}")
