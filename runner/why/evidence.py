@@ -126,18 +126,22 @@ def telling(bad: Shifts, noise: Sequence[Shifts]) -> list[Question]:
 
 
 def choose(
-    told: Sequence[Question], flipped: frozenset[Question], every: Sequence[Question]
+    told: Sequence[Question],
+    flipped: frozenset[Question],
+    every: Sequence[Question],
+    most: int = CHOSEN,
+    control: int = CONTROL,
 ) -> dict[str, list[int]]:
-    """The documents for the probes, by task.
+    """The documents for the probes, by task: `most` that tell, and `control` others.
 
     First those whose scores flipped, then those with the largest differences, then others at
     random; at least one of each task.
     """
     ordered = [key for key in told if key in flipped] + [key for key in told if key not in flipped]
-    chosen = ordered[:CHOSEN]
+    chosen = ordered[:most]
     rest = [key for key in every if key not in set(chosen)]
     random.Random(SEED).shuffle(rest)
-    chosen += rest[:CONTROL]
+    chosen += rest[:control]
     covered = {task for task, _ in chosen}
     for key in every:
         if key[0] not in covered:

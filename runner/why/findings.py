@@ -69,7 +69,7 @@ def findings(why: Why) -> list[str]:
     found += _rest(why)
     for number, origin in enumerate(why.origins, 1):
         which = f" (cause {number})" if len(why.origins) > 1 else ""
-        said = trace.headline(origin.trace) if origin.trace else f"Not traced: {origin.reason}."
+        said = trace.conclusion(origin.trace) if origin.trace else f"Not traced: {origin.reason}."
         found.append(f"In the network{which}, {said[0].lower()}{said[1:]}")
     if whole is not None and whole.state is State.GOOD:
         found.append(_elsewhere(why))

@@ -56,7 +56,7 @@ def _plots(why: Why) -> list[dict[str, Any]]:
     """Each trace with its figures, for the page."""
     return [
         {
-            "headline": trace.headline(each.trace),
+            "headline": trace.conclusion(each.trace),
             "findings": trace.findings(each.trace),
             "figures": _departing(each.trace.found),
             "page": f"{Path(each.directory).name}/{NAME_OF_TRACE}.html",

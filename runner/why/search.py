@@ -31,6 +31,8 @@ ROUNDING = frozenset({"auto", "float32", "bfloat16", "float16"})
 GROSS = 0.3**2
 # Searches for further causes end here.
 CAUSES = 4
+# Questions in which a cause is traced through the network.
+TRACED = 12
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Cause:
     """A smallest set of switches that makes the run differ, and the probe that has only these.
 
     `minimal` says that it does not differ without any one of them; False if that could not be told.
-    `telling` of all `questions` differ in the run that was searched, and the probes asked a choice
-    of them (`asked`, by task; some of each task).
+    `telling` of all `questions` differ in the run that was searched. `traced` are documents, by
+    task, in which to look for the module.
     """
 
     switches: Changes
@@ -68,7 +70,7 @@ class Cause:
     minimal: bool = True
     telling: int = 0
     questions: int = 0
-    asked: dict[str, list[int]] = field(default_factory=dict)
+    traced: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -229,7 +231,8 @@ class Search:
             return None
         without = [tuple(each for each in smallest if each != one) for one in smallest]
         minimal = all(probes[each].state is State.GOOD for each in without if each)
-        return Cause(smallest, probes[smallest], minimal, len(told), len(bad), questions)
+        few = evidence.choose(told, self._flipped, list(bad), TRACED, control=0)
+        return Cause(smallest, probes[smallest], minimal, len(told), len(bad), few)
 
     def _decide(self, name: str, subset: Changes, replay: Replay, bad: Shifts) -> Probe:
         purpose = _numbered(subset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -27,12 +27,10 @@ def traced(
     place: Path,
     command: str,
     out: Console,
-    questions: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[Origin, ...]:
     """Trace each cause beneath `place`; why one can't be traced is part of the result.
 
-    `questions` are the documents to replay, by task (of a group: by subtask, at least one of each);
-    without them, the first of each. If the data type is a cause, its effect is no noise.
+    If the data type is a cause, its effect is no noise.
     """
     found = []
     for number, cause in enumerate(causes, 1):
@@ -47,7 +45,7 @@ def traced(
                 directory,
                 QUESTIONS,
                 out,
-                questions,
+                cause.traced,
                 noise_dtype=DTYPE not in changes,
             )
             page.write(directory, result, command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,18 @@ SWITCHES = [
     Switch((Change("engine.dtype", "float32", "bfloat16"),), Cost.RESTART),
     Switch((Change("engine.window", None, 1),), Cost.RUNNING),
 ]
-CAUSES = [
-    Cause((number,), Probe("p", "", (number,), State.BAD, "/p", ""), True) for number in (0, 1)
-]
 QUESTIONS = {"canary_math": [3, 17], "canary_text": [5]}
+CAUSES = [
+    Cause(
+        (number,), Probe("p", "", (number,), State.BAD, "/p", ""), True, 40, 100, traced=QUESTIONS
+    )
+    for number in (0, 1)
+]
 
 
-def _traced(place: Path, questions: Mapping[str, list[int]] | None = None) -> tuple[Origin, ...]:
+def _traced(place: Path) -> tuple[Origin, ...]:
     out = Console(file=io.StringIO())
-    return tracing.traced(GOOD, Path("/a"), SWITCHES, CAUSES, place, "command", out, questions)
+    return tracing.traced(GOOD, Path("/a"), SWITCHES, CAUSES, place, "command", out)
 
 
 def test_the_telling_questions_are_traced_and_a_data_type_is_no_noise_if_it_is_the_cause(
@@ -46,7 +48,7 @@ def test_the_telling_questions_are_traced_and_a_data_type_is_no_noise_if_it_is_t
         return result()
 
     monkeypatch.setattr(tracing, "trace", trace)
-    origins = _traced(tmp_path, QUESTIONS)
+    origins = _traced(tmp_path)
     assert asked == [(QUESTIONS, False), (QUESTIONS, True)]
     assert [each.directory for each in origins] == [str(tmp_path / f"trace-{n}") for n in (1, 2)]
     assert all((Path(each.directory) / "trace.html").is_file() for each in origins)
