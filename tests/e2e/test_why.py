@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from runner.sweep.record import sweep_id
 from tests.e2e.conftest import Finished, Run, environment
 from tests.events import events
 from tests.planted.settings import FAULTS, HEALTHY, SOUND, variables
