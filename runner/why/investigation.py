@@ -101,7 +101,7 @@ def _climbed(given: argparse.Namespace, bad: Named, runs: Runs, out: Console) ->
     name, directory, config = bad
     ladder = given.ladder or str(config.value("engine.platform"))
     rungs = read_ladder(ladder)
-    out.print(f"no good run: trying the {len(rungs)} rungs of conf/ladder/{ladder}.yaml on {name}")
+    out.print(f"no good run: trying {len(rungs)} changes (conf/ladder/{ladder}.yaml) on {name}")
     return Climb(config, directory, runs, screen.Ladder(out).tell).climb(rungs)
 
 

@@ -93,6 +93,7 @@ def _row(why: Why, probe: Probe) -> dict[str, Any]:
         "purpose": probe.purpose,
         "on": [number in probe.switches for number in range(len(why.switches))],
         "state": probe.state.value,
+        "said": findings.WORDS[probe.state],
         "known": probe.state is not State.UNRESOLVED,
         "size": findings.size(probe),
         "evidence": findings.evidence_of(probe),
