@@ -201,4 +201,5 @@ def _scored(rung: Rung, rungs: int, ours: Path, bad: Path) -> Tried:
     higher = any(each.p_adjusted <= ALPHA / rungs for each in scores)
     p = min((each.p_adjusted for each in scores), default=1.0)
     how = "higher" if higher else "not significantly higher"
-    return Tried(rung, f"{said}, {how} (p = {p:.2g})", higher, ours)
+    limit = f"limit {ALPHA / rungs:.2g} for {rungs} changes"
+    return Tried(rung, f"{said}, {how} (p = {p:.2g}, {limit})", higher, ours)
