@@ -199,7 +199,8 @@ def call(recorded: Recorded, changes: Mapping[str, Any]) -> str:
     start = _start(recorded.words)
     removed = [each for each in recorded.words[start:] if _below(_key(each), changes)]
     kept = [each for each in recorded.words[start:] if each not in removed]
-    words = [*recorded.words[:start], *kept, *_weights_file(kept, changes), *_overrides(changes)]
+    values = {key: value for key, value in changes.items() if value is not ABSENT}
+    words = [*recorded.words[:start], *kept, *_weights_file(kept, changes), *overrides(values)]
     try:
         words += _corrections(recorded, changes, words)
     except UserError:  # such as a --config-dir that this machine lacks
@@ -232,13 +233,20 @@ def _weights_file(words: Sequence[str], changes: Mapping[str, Any]) -> list[str]
     return [f"model={each.model}" for each in primary.defaults if "model" in each]
 
 
-def _overrides(changes: Mapping[str, Any]) -> Iterator[str]:
-    """The changes as overrides; those of a section by its keys, because Hydra takes no mapping."""
+def overrides(changes: Mapping[str, Any]) -> list[str]:
+    """Return the changes as overrides for the command line.
+
+    A section is set by its keys, because Hydra takes no mapping for one.
+    """
+    found = []
     for key, value in changes.items():
-        if isinstance(value, Mapping) and any(each.startswith(f"{key}.") for each in SCHEMA):
-            yield from (f"{name}={_spelled(each)}" for name, each in _leaves(value, f"{key}."))
-        elif value is not ABSENT:
-            yield f"{key}={_spelled(value)}"
+        if value is ABSENT:
+            found.append(f"~{key}")
+        elif isinstance(value, Mapping) and any(each.startswith(f"{key}.") for each in SCHEMA):
+            found += [f"{name}={_spelled(each)}" for name, each in _leaves(value, f"{key}.")]
+        else:
+            found.append(f"{key}={_spelled(value)}")
+    return found
 
 
 def _corrections(

@@ -101,7 +101,9 @@ def _tested(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _above_zero(values: Sequence[float]) -> tuple[float, float]:
-    """As `_tested`, by Student's t."""
+    """As `_tested`, by Student's t. A single value tells nothing."""
+    if len(values) < 2:
+        return 1.0, math.inf
     center, stderr = means.mean(values), means.standard_error(values)
     if stderr == 0:
         return (0.0 if center > 0 else 1.0), center

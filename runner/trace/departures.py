@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import accumulate
 
 from runner.stats import means
 from runner.stats.several import holm
@@ -17,7 +18,7 @@ FACTOR = 3.0
 LEVEL = 0.01
 # With fewer questions, the test has no use.
 ENOUGH = 4
-# Stands in for the ratio of a module that returns NaN or infinite values in B alone.
+# Stands in for the ratio of a module that returns more NaN or infinite values in B.
 BROKEN = 1e6
 # The smallest noise, at the first module: what other orders of summation do in float32, and what
 # rounding an output does in 16 bits, whose error has a root mean square of 0.2 to 0.3 of EPSILON.
@@ -72,21 +73,29 @@ class Found:
     """All judged modules in the order of execution, and the first that departs.
 
     `before` is the largest ratio of the modules before it. For the ending ORIGIN, its own is
-    FACTOR times as large; for GRADUAL, no departing module's is.
+    FACTOR times as large; for GRADUAL, it is not. Then `jump` is the departing module that exceeds
+    all before it, which have at most `before_jump`, by the largest multiple, if that is at least
+    FACTOR.
     """
 
     ending: Ending
     modules: tuple[Module, ...]
     first: Module | None = None
     before: float = 1.0
+    jump: Module | None = None
+    before_jump: float = 1.0
 
 
 def found(
-    between: Sequence[Difference], noise: Sequence[Difference], same_runtime: bool = True
+    between: Sequence[Difference],
+    noise: Sequence[Difference],
+    same_runtime: bool = True,
+    noise_dtype: bool = True,
 ) -> Found:
     """Judge each module that both traces of A have; in the order of `between`.
 
-    Modules of two runtimes can have a name, but not their meaning, in common.
+    Modules of two runtimes can have a name, but not their meaning, in common. Without
+    `noise_dtype`, rounding to B's data type is no noise.
     """
     known = {each.key: each for each in noise}
     differing: dict[str, int] = {}
@@ -94,7 +103,8 @@ def found(
     for each in between:
         if each.key in known:
             earlier = sum(place < each.place for place in differing.values())
-            judged.append(_judged(each, known[each.key], floor(each.dtype, earlier)))
+            dtype = each.dtype if noise_dtype else known[each.key].dtype
+            judged.append(_judged(each, known[each.key], floor(dtype, earlier)))
         if any(each.relative.values()):
             differing[each.module] = each.place
     judged = [each for each in judged if each.questions >= ENOUGH]
@@ -105,17 +115,17 @@ def found(
     departing = [place for place, each in enumerate(modules) if each.departs]
     if not departing:
         return Found(Ending.NOTHING, modules)
-    for place in departing:
-        before = _largest(modules[:place])
-        if modules[place].ratio >= FACTOR * before:
-            return Found(Ending.ORIGIN, modules, modules[place], before)
+    ratios = [1.0 if each.alone else each.ratio for each in modules]
+    before = list(accumulate(ratios, max, initial=1.0))
     first = departing[0]
-    before = _largest(modules[:first])
-    return Found(Ending.GRADUAL, modules, modules[first], before)
-
-
-def _largest(modules: Sequence[Module]) -> float:
-    return max([1.0, *(each.ratio for each in modules if not each.alone)])
+    if ratios[first] >= FACTOR * before[first]:
+        return Found(Ending.ORIGIN, modules, modules[first], before[first])
+    # Its input may differ already, and no module behind it is the first that departs.
+    gradual = Found(Ending.GRADUAL, modules, modules[first], before[first])
+    jump = max(departing, key=lambda place: ratios[place] / before[place])
+    if ratios[jump] < FACTOR * before[jump]:
+        return gradual
+    return replace(gradual, jump=modules[jump], before_jump=before[jump])
 
 
 def floor(dtype: str, before: int) -> float:
@@ -152,8 +162,8 @@ def _judged(each: Difference, noise: Difference, least: float) -> Module:
         dtype=each.dtype,
         difference=_rms([each.relative[label] for label in labels]),
         noise=common,
-        ratio=_ratio(logs, _breaks(each, noise)),
-        p=0.0 if _breaks(each, noise) else _p(logs),
+        ratio=_ratio(logs, _breaks(each)),
+        p=0.0 if _breaks(each) else _p(logs),
         questions=len(labels),
         rows=each.rows,
         cosine=each.cosine,
@@ -168,9 +178,12 @@ def _ratio(logs: Sequence[float], broken: bool) -> float:
     return math.exp(means.mean(logs)) if logs else 1.0
 
 
-def _breaks(each: Difference, noise: Difference) -> bool:
-    """Whether only the second trace has NaN or infinite values."""
-    return bool(each.broken[1]) and not any((each.broken[0], *noise.broken))
+def _breaks(each: Difference) -> bool:
+    """Whether the second trace has more NaN or infinite values than the first.
+
+    The noise run does not matter: it can overflow because it has B's data type.
+    """
+    return each.broken[1] > each.broken[0]
 
 
 def _p(logs: Sequence[float]) -> float:

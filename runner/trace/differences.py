@@ -48,9 +48,11 @@ def differences(first: Sketches, second: Sketches) -> list[Difference]:
     """Differences of the rows that both traces have, in the order of execution.
 
     The vision tower comes first, then prefill, then decode. Modules of different widths are left
-    out.
+    out. Empty if the traces have no row in common.
     """
     ours, theirs = _common(first, second)
+    if not len(ours):
+        return []
     a, b = (
         trace.sketch[rows].astype(np.float64) for trace, rows in ((first, ours), (second, theirs))
     )

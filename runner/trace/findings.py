@@ -42,9 +42,19 @@ def headline(result: TraceResult) -> str:
         return "Nothing could be compared."
     if found.first is None:
         return "Nothing departs beyond noise."
-    if found.ending is Ending.GRADUAL:
-        return "Differences grow gradually beyond the noise; no single module is their origin."
-    return f"The first module that departs is {found.first.module}, {WHERE[found.first.phase]}."
+    first = f"the first module that departs is {_placed(found.first)}"
+    if found.ending is Ending.ORIGIN:
+        return f"{first[0].upper()}{first[1:]}."
+    jump = f"; the largest jump is at {_placed(found.jump)}" if found.jump is not None else ""
+    return f"Differences grow gradually: {first}{jump}."
+
+
+def conclusion(result: TraceResult) -> str:
+    """Return the headline; if nothing departs, with what that holds for."""
+    found = result.found
+    if found is None or not found.modules or found.first is not None:
+        return headline(result)
+    return f"Nothing departs in the traced tokens of {len(result.questions)} questions."
 
 
 def findings(result: TraceResult) -> list[str]:
@@ -79,24 +89,37 @@ def _evidence(result: TraceResult) -> list[str]:
     if first.broken[1]:
         said.append(f"B has {first.broken[1]} NaN or infinite values there, A {first.broken[0]}.")
     if found.ending is Ending.ORIGIN:
-        departing = any(each.departs for each in _before(found, first))
+        agrees = found.before <= FACTOR
         said.append(
             f"The modules before it have at most {times(found.before)} × the noise"
-            + (", which grows gradually. " if departing else ", so its input agrees. ")
+            + (", so its input agrees. " if agrees else ", but none departs significantly. ")
             + "Suspect its weights, their quantization, or its kernel. What departs behind it may "
             "only pass the difference on."
         )
-    else:
+        return said
+    said.append(
+        f"It is the first significantly beyond {FACTOR:g} × the noise, but modules before it have "
+        f"up to {times(found.before)} ×, so the difference may begin earlier. Suspect something "
+        "that all modules share, such as the data type, the precision of matrix products, or the "
+        "layout."
+    )
+    if found.jump is not None:
         said.append(
-            f"It is the first beyond {FACTOR:g} × the noise, but modules before it have up to "
-            f"{times(found.before)} ×. Suspect something that all modules share, such as the data "
-            "type, the precision of matrix products, or the layout."
+            f"The largest jump is at {_placed(found.jump)}: {_height(found.jump)}, and at most "
+            f"{times(found.before_jump)} × before it. It may have a fault of its own, or amplify "
+            "what reaches it."
         )
     return said
 
 
-def _before(found: Found, first: Module) -> Sequence[Module]:
-    return found.modules[: found.modules.index(first)]
+def _placed(each: Module) -> str:
+    return f"{each.module}, {WHERE[each.phase]}"
+
+
+def _height(each: Module) -> str:
+    if each.broken[1] > each.broken[0]:
+        return f"{each.broken[1]} NaN or infinite values (A: {each.broken[0]})"
+    return f"{times(each.ratio)} × the noise"
 
 
 def _alone(result: TraceResult) -> list[str]:

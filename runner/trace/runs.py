@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from rich.console import Console
 
 from runner import run
 from runner.config import recorded
-from runner.config.composed import Composed
 from runner.config.recorded import ABSENT, Recorded
-from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.outcome import Outcome, State
 from runner.plan import Plan, TracePlan
+from runner.run import Checked
 from runner.rundir import RunDirectory, read_json
 from runner.supervision.supervisor import Supervisor
+from runner.sweep import resume
 from runner.tracking.courier import Courier
 
 # Mixed into vLLM's workers by its class path.
@@ -43,11 +43,15 @@ class Side:
 
 @dataclass(frozen=True)
 class Replayed:
-    """The answers that are replayed: those of `directory` to `limit` questions of each task."""
+    """The answers that are replayed: those of `directory` to `limit` questions of each task.
+
+    With `questions`, only those: documents by task, or by subtask of a group.
+    """
 
     directory: Path
     tasks: tuple[str, ...]
-    limit: int
+    limit: Any
+    questions: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,12 @@ class Settled:
     notes: tuple[str, ...]
 
 
-def replayed(directory: Path, questions: int) -> Replayed:
-    """What to replay of a run: about `questions` answers in all, one of each subtask at least.
+def replayed(
+    directory: Path, number: int, questions: Mapping[str, Sequence[int]] | None = None
+) -> Replayed:
+    """What to replay of a run: about `number` answers in all, one of each subtask at least.
+
+    With `questions`, these documents instead, by task (of a group: by subtask).
 
     Raises:
         UserError: if it is no completed run.
@@ -70,12 +78,16 @@ def replayed(directory: Path, questions: int) -> Replayed:
     outcome: Outcome = read_json(files.outcome, Outcome)
     if outcome.state is not State.COMPLETED or not outcome.tasks:
         raise UserError(f"{directory}: the run did not complete; give a completed run")
+    tasks = tuple(task.task for task in outcome.tasks)
+    if questions:
+        limit = recorded.read(directory).value("task.limit")
+        chosen = {name: list(documents) for name, documents in questions.items()}
+        return Replayed(directory, tasks, None if limit is ABSENT else limit, chosen)
     leaves = [
         len({metric.task for metric in task.metrics} - {task.task}) or 1 for task in outcome.tasks
     ]
     least = min(task.evaluated // parts for task, parts in zip(outcome.tasks, leaves, strict=True))
-    limit = max(1, min(questions // sum(leaves), least))
-    return Replayed(directory, tuple(task.task for task in outcome.tasks), limit)
+    return Replayed(directory, tasks, max(1, min(number // sum(leaves), least)))
 
 
 def settled(side: Side, what: Replayed, directory: Path) -> Settled:
@@ -98,7 +110,7 @@ def settled(side: Side, what: Replayed, directory: Path) -> Settled:
         "verdict": {
             "rule": "replay",
             "reference": str(what.directory),
-            "replay": {"noise": None},
+            "replay": {"noise": None, "questions": what.questions},
             "allow_reference": True,
         },
     }
@@ -167,25 +179,23 @@ class Runs:
         """
         config, composed = recorded.again(side.recorded, changes)
         files = RunDirectory(Path(config.output_dir))
-        if _there(files, composed):
+        _refuse_other(files)
+        try:
+            checked = run.check(config, composed, self._courier, _silent())
+        except UserError as error:
+            raise UserError(*(f"{side.name}: {line}" for line in error.problems)) from error
+        checked = replace(checked, plan=replace(checked.plan, trace=TracePlan()))
+        if _there(files, checked):
             self._out.print(f"{title}: already traced in {files.path}")
         else:
             self._out.print(f"{title} …")
             shutil.rmtree(files.path, ignore_errors=True)
-            self._perform(config, composed, files, side)
+            self._perform(checked, files, side)
         plan: Plan = read_json(files.plan, Plan)
         return plan
 
-    def _perform(
-        self, config: RunConfig, composed: Composed, files: RunDirectory, side: Side
-    ) -> None:
-        silent = Console(file=io.StringIO())
-        try:
-            checked = run.check(config, composed, self._courier, silent)
-        except UserError as error:
-            raise UserError(*(f"{side.name}: {line}" for line in error.problems)) from error
-        checked = replace(checked, plan=replace(checked.plan, trace=TracePlan()))
-        run.perform(checked, files.path, self._engine, self._courier, silent, brief=True)
+    def _perform(self, checked: Checked, files: RunDirectory, side: Side) -> None:
+        run.perform(checked, files.path, self._engine, self._courier, _silent(), brief=True)
         outcome: Outcome = read_json(files.outcome, Outcome)
         if outcome.state is State.INTERRUPTED:
             raise KeyboardInterrupt
@@ -196,24 +206,34 @@ class Runs:
             )
 
 
-def _there(files: RunDirectory, composed: Composed) -> bool:
-    """Whether a directory has a completed trace of this configuration; another one is replaced.
+def _silent() -> Console:
+    return Console(file=io.StringIO())
+
+
+def _refuse_other(files: RunDirectory) -> None:
+    """Refuse a directory that has anything but a trace, which may be replaced.
 
     Raises:
-        UserError: if it has anything else.
+        UserError: if it has.
     """
-    if not files.path.exists() or not any(files.path.iterdir()):
-        return False
-    try:
-        plan: Plan | None = read_json(files.plan, Plan)
-    except (OSError, ValueError):
-        plan = None
-    if plan is None or plan.trace is None:
+    if files.path.exists() and any(files.path.iterdir()) and _planned(files) is None:
         raise UserError(
             f"--output-dir: {files.path} has something other than a trace; choose another directory"
         )
-    if not files.outcome.is_file() or not any(files.sketches.glob("rank*.npz")):
-        return False
-    outcome: Outcome = read_json(files.outcome, Outcome)
-    same = files.config.read_text(encoding="utf-8") == composed.yaml and plan.trace == TracePlan()
-    return same and outcome.state is State.COMPLETED
+
+
+def _there(files: RunDirectory, checked: Checked) -> bool:
+    """Whether a directory has this trace: of the same engine, weights, software and answers."""
+    return (
+        _planned(files) == checked.plan.trace
+        and any(files.sketches.glob("rank*.npz"))
+        and resume.status_of(files.path, checked) is not None
+    )
+
+
+def _planned(files: RunDirectory) -> TracePlan | None:
+    try:
+        plan: Plan = read_json(files.plan, Plan)
+    except (OSError, ValueError):
+        return None
+    return plan.trace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,34 @@ from runner.trace.result import Traced, TraceResult
 from runner.trace.runs import Replayed, Runs, Side, other_batches, replayed, settled
 
 QUESTIONS = 12
+DTYPE = "engine.dtype"
 # Directories of the traced runs.
 FIRST, NOISE, SECOND = "a", "a-noise", "b"
 
 
 def trace(
-    reference: Path, first: Side, second: Side, output: Path, questions: int, out: Console
+    reference: Path,
+    first: Side,
+    second: Side,
+    output: Path,
+    number: int,
+    out: Console,
+    questions: Mapping[str, Sequence[int]] | None = None,
+    noise_dtype: bool = True,
 ) -> TraceResult:
     """Replay a run's answers with two configurations, and compare the outputs of all modules.
 
-    `reference` is the directory of the run whose answers are replayed. Three runs are made beneath
-    `output`, unless they are there: A, A again with other batches (and B's data type) for the
-    noise, and B. The last needs an engine of its own; the first two share one if they can.
+    `reference` is the directory of the run whose answers are replayed: about `number` of them, or
+    those to `questions`, documents by task (of a group: by subtask, at least one of each). Three
+    runs are made beneath `output`, unless they are there: A, A again with other batches for the
+    noise, and B. The last needs an engine of its own; the first two share one if they can. With
+    `noise_dtype`, A runs again with B's data type, whose effect is noise then.
 
     Raises:
         UserError: if a configuration can't be traced, or its run fails.
     """
-    what = replayed(reference, questions)
-    again = _noise_side(first, second)
+    what = replayed(reference, number, questions)
+    again = _noise_side(first, second, noise_dtype)
     sides = ((FIRST, first), (NOISE, again), (SECOND, second))
     settings = {name: settled(side, what, output / name) for name, side in sides}
     titles = {
@@ -54,7 +65,7 @@ def trace(
         )
     prompts = tuple(other_prompts(a, b))
     same = plans[FIRST].runtime == plans[SECOND].runtime
-    judged = found(differences(a, b), differences(a, noise), same)
+    judged = None if prompts else found(differences(a, b), differences(a, noise), same, noise_dtype)
     return TraceResult(
         reference=str(reference),
         first=_traced(first, output / FIRST, plans[FIRST]),
@@ -62,22 +73,23 @@ def trace(
         noise=_differently(first, again),
         questions=tuple(a.questions.tolist()),
         covered=plans[FIRST].trace or TracePlan(),
-        found=None if prompts else judged,
+        found=judged,
         prompts=prompts,
         alone=_alone(a, b),
         notes=(
             *settings[FIRST].notes,
             *settings[SECOND].notes,
+            *_dtypes(first, second, noise_dtype),
             *_few(len(a.questions)),
         ),
     )
 
 
-def _noise_side(first: Side, second: Side) -> Side:
-    """A with other batches, and with B's data type."""
+def _noise_side(first: Side, second: Side, noise_dtype: bool) -> Side:
+    """A with other batches, and with B's data type if that is noise."""
     changes: dict[str, Any] = {**first.changes, **other_batches(first)}
-    if first.value("engine.dtype") != (dtype := second.value("engine.dtype")):
-        changes["engine.dtype"] = dtype
+    if noise_dtype and first.value(DTYPE) != (dtype := second.value(DTYPE)):
+        changes[DTYPE] = dtype
     return Side(first.name, first.recorded, changes)
 
 
@@ -90,6 +102,9 @@ def _differently(first: Side, again: Side) -> str:
 
 
 def _asked(what: Replayed) -> str:
+    if what.questions:
+        chosen = sum(map(len, what.questions.values()))
+        return f"the answers to {chosen} questions of {', '.join(what.tasks)}"
     each = "an answer" if what.limit == 1 else f"{what.limit} answers"
     return f"{each} of each task or subtask of {', '.join(what.tasks)}"
 
@@ -104,6 +119,23 @@ def _alone(a: Sketches, b: Sketches) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (
         tuple(name for name in ours if name not in theirs),
         tuple(name for name in theirs if name not in ours),
+    )
+
+
+def _dtypes(first: Side, second: Side, noise_dtype: bool) -> tuple[str, ...]:
+    """What other data types mean for the result."""
+    ours, theirs = first.value(DTYPE), second.value(DTYPE)
+    if ours == theirs:
+        return ()
+    differ = f"The data types differ (A: {ours}, B: {theirs})"
+    if noise_dtype:
+        return (
+            f"{differ}. The noise was measured with B's, so the effect of the data type counts as "
+            "noise, and only other differences can depart.",
+        )
+    return (
+        f"{differ}. The noise was measured with A's, so a module may depart because of B's "
+        "rounding alone.",
     )
 
 

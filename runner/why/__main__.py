@@ -16,26 +16,27 @@ from runner.messages import complain
 from runner.status import INFRASTRUCTURE, INTERRUPTED, NO_VERDICT, USAGE_ERROR
 
 HELP = """\
-Finds the smallest set of settings that makes run BAD differ from run GOOD. Each is a run directory,
+Finds a minimal set of settings that makes run BAD differ from run GOOD. Each is a run directory,
 an MLflow run id, or an alias set by python -m runner.promote (baseline@MODEL/TASK).
 
 Without a good run, give BAD alone: the usual suspects are tried on it one after the other (--plan
 lists them) until its scores rise. Or name a configuration that you believe is good (--good).
 
-The good run's answers are replayed with some of the bad run's settings at a time, on this machine.
+The good run's answers are replayed with some of the bad run's settings at a time. This machine must
+be able to run both configurations.
 Each replay is an ordinary run beneath the output directory. A search that was interrupted continues
 where it stopped, with the same --output.
 
 Writes why.html (a self-contained page), why.md and why.json.
 
 Examples
-  python -m runner.why outputs/gpu outputs/npu --plan
+  python -m runner.why outputs/eager outputs/graph --plan
   python -m runner.why outputs/2026-11-25/10-00-00 outputs/2026-11-25/11-00-00
   python -m runner.why outputs/npu --good engine=transformers
   python -m runner.why outputs/npu
   python -m runner.why baseline@qwen2_5_vl_7b/mmmu_val outputs/2026-11-25/11-00-00
 
-Exit status: 0 a cause was found · 4 none was found, with the reason · 1 usage error
+Exit status: 0 a cause was found, or --plan · 4 none was found, with the reason · 1 usage error
              2 the search failed · 130 interrupted
 """
 

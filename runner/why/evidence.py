@@ -24,8 +24,15 @@ NEAR_TIE = 0.25
 # Differences below this mean square, in nats², are rounding wherever they were measured
 # (runner/verdict/replay.py).
 NEGLIGIBLE = 1e-8
-# Mean square, in nats², of a question with a log-probability that is infinite or not a number.
-BROKEN = 1e8
+# Mean square, in nats², of a question with a log-probability that is infinite or not a number, and
+# of one that can't be compared at all, because its tokens are others.
+BROKEN, ALIEN = 1e8, 1e9
+# Correct stacks differ although another number of requests does not: what rounding makes of it, by
+# data type. A root mean square of 0.031 nats was published for a correct pair in bfloat16; float16
+# has three bits more.
+ROUNDING = {"bfloat16": 0.031**2, "float16": (0.031 / 8) ** 2}
+# With fewer questions, one of them decides (runner/verdict/replay.py).
+ENOUGH = 20
 # A stack departs if it differs by more than this multiple of the noise (as verdict.replay.factor).
 FACTOR = 3.0
 # A question tells the bad run from the noise if the bad run differs this many times as much.
@@ -62,11 +69,17 @@ def shifts(base: Sequence[Sample], other: Sequence[Sample]) -> dict[Question, fl
     """The difference of each question between two replays of the same answers.
 
     The mean variance of the differences of logits, in nats², or the mean square of those of
-    log-probabilities where no distributions were recorded. BROKEN if it is not a finite number.
-    Questions that can't be compared are left out.
+    log-probabilities where no distributions were recorded. BROKEN if it is not a finite number, and
+    ALIEN for a question that `other` was asked, but with other tokens: it can't be compared.
     """
+    asked = {(each.task, each.doc_id) for each in other}
+    whole = differences(pair(base, base).pairs, NEAR_TIE).by_question.keys()
     found: Differences = differences(pair(base, other).pairs, NEAR_TIE)
-    return {key: _bounded(each) for key, each in found.by_question.items()}
+    return {
+        key: _bounded(found.by_question[key]) if key in found.by_question else ALIEN
+        for key in whole
+        if key in asked
+    }
 
 
 def _bounded(found: Difference) -> float:
@@ -78,7 +91,19 @@ def _bounded(found: Difference) -> float:
 
 def broken(found: Shifts) -> int:
     """Number of questions with a log-probability that is infinite or not a number."""
-    return sum(each >= BROKEN for each in found.values())
+    return sum(each == BROKEN for each in found.values())
+
+
+def alien(found: Shifts) -> int:
+    """Number of questions that can't be compared."""
+    return sum(each == ALIEN for each in found.values())
+
+
+def at_least(noise: Shifts, dtype: str) -> Shifts:
+    """The noise of engines of this data type, of which single runs may show none."""
+    if max(noise.values()) > NEGLIGIBLE or dtype not in ROUNDING:
+        return noise
+    return dict.fromkeys(noise, ROUNDING[dtype])
 
 
 def beyond(found: Shifts, noise: Sequence[Shifts]) -> Excess:
@@ -86,7 +111,8 @@ def beyond(found: Shifts, noise: Sequence[Shifts]) -> Excess:
     keys = [key for key in found if all(key in each for each in noise)]
     runs = [[each[key] for key in keys] for each in noise]
     loudest = max(runs, key=math.fsum)
-    return excess([found[key] for key in keys], loudest, FACTOR, runs if len(runs) > 1 else ())
+    # With one run, too: few gross differences must not look like none.
+    return excess([found[key] for key in keys], loudest, FACTOR, runs)
 
 
 def telling(bad: Shifts, noise: Sequence[Shifts]) -> list[Question]:
@@ -100,18 +126,22 @@ def telling(bad: Shifts, noise: Sequence[Shifts]) -> list[Question]:
 
 
 def choose(
-    told: Sequence[Question], flipped: frozenset[Question], every: Sequence[Question]
+    told: Sequence[Question],
+    flipped: frozenset[Question],
+    every: Sequence[Question],
+    most: int = CHOSEN,
+    control: int = CONTROL,
 ) -> dict[str, list[int]]:
-    """The documents for the probes, by task.
+    """The documents for the probes, by task: `most` that tell, and `control` others.
 
     First those whose scores flipped, then those with the largest differences, then others at
     random; at least one of each task.
     """
     ordered = [key for key in told if key in flipped] + [key for key in told if key not in flipped]
-    chosen = ordered[:CHOSEN]
+    chosen = ordered[:most]
     rest = [key for key in every if key not in set(chosen)]
     random.Random(SEED).shuffle(rest)
-    chosen += rest[:CONTROL]
+    chosen += rest[:control]
     covered = {task for task, _ in chosen}
     for key in every:
         if key[0] not in covered:

@@ -9,30 +9,38 @@ from runner.trace import findings as trace
 from runner.why.ddmin import State
 from runner.why.evidence import NEGLIGIBLE
 from runner.why.result import Why, joined
-from runner.why.search import Probe
+from runner.why.search import DTYPE, Probe
 
 SMALLEST = 1e-12
+# What a probe shows, in one word.
+WORDS = {State.GOOD: "agrees", State.BAD: "differs", State.UNRESOLVED: "undecided"}
 
 
 def headline(why: Why) -> str:
     """The answer in one sentence."""
     causes = [named(why, each.switches) for each in why.causes]
     if len(causes) > 1:
-        return f"{len(causes)} independent causes: {'; '.join(causes)}"
+        parts = [
+            each if cause.minimal else f"{each} (or a part of it)"
+            for each, cause in zip(causes, why.causes, strict=True)
+        ]
+        return f"{len(causes)} causes: {'; '.join(parts)}"
     if causes:
         together = len(why.causes[0].switches) > 1
-        only = ", but only together" if why.causes[0].minimal else ", at least together"
+        only = ", but only together" if why.causes[0].minimal else " (a smaller set may be enough)"
         return f"{causes[0]} {'make' if together else 'makes'} the difference" + (
             only if together else ""
         )
     if why.ladder and not any(each.good for each in why.ladder):
-        return "None of the changes raises the scores"
+        return "None of the changes raises the scores significantly"
     whole = why.whole
     if whole is None or whole.state is State.UNRESOLVED:
-        return "The difference could not be measured"
+        return "Inconclusive: the settings may or may not make a difference"
     if whole.state is State.BAD:
         return "The settings make a difference, but no smaller set of them could be found"
-    return "Nothing departs beyond noise: with the bad run's settings, the engine computes the same"
+    if why.rounding is not None:
+        return f"Nothing departs beyond noise, which includes the rounding of {DTYPE}"
+    return "Nothing departs beyond noise: the settings make no difference that can be measured"
 
 
 def findings(why: Why) -> list[str]:
@@ -43,7 +51,8 @@ def findings(why: Why) -> list[str]:
     if whole is not None and whole.excess is not None and not whole.reason:
         found.append(
             f"With all settings of the bad run, logits differ by {times(whole)} the noise of "
-            f"correct stacks, {_beyond(whole)}. Noise: the good run with {_noise(why)}."
+            f"correct stacks (mean squares), {_beyond(whole)}. Noise: the good run with "
+            f"{_noise(why)}."
         )
     if whole is not None and whole.reason:
         found.append(f"With all settings of the bad run: {whole.reason}.")
@@ -52,7 +61,8 @@ def findings(why: Why) -> list[str]:
         if side is not None:
             found.append(
                 f"With {named(why, cause.switches)} alone, {side.bad} of {side.told} questions "
-                "differ from the good run as they do with all settings of the bad run."
+                "differ from the good run as they do with all settings of the bad run. They were "
+                f"chosen from the {cause.telling} of {cause.questions} that differ most."
             )
         if not cause.minimal:
             found.append(
@@ -62,7 +72,7 @@ def findings(why: Why) -> list[str]:
     found += _rest(why)
     for number, origin in enumerate(why.origins, 1):
         which = f" (cause {number})" if len(why.origins) > 1 else ""
-        said = trace.headline(origin.trace) if origin.trace else f"Not traced: {origin.reason}."
+        said = trace.conclusion(origin.trace) if origin.trace else f"Not traced: {origin.reason}."
         found.append(f"In the network{which}, {said[0].lower()}{said[1:]}")
     if whole is not None and whole.state is State.GOOD:
         found.append(_elsewhere(why))
@@ -73,9 +83,16 @@ def findings(why: Why) -> list[str]:
         )
     if why.environment:
         found.append(
-            "The machines or their software differ, which no setting changes; all probes ran on "
-            f"this machine: {'; '.join(why.environment)}."
+            "The machines or their software differ, and no setting controls that; all probes ran "
+            f"on this machine: {'; '.join(why.environment)}."
         )
+    if why.rounding is not None:
+        found.append(
+            f"The data type of the bad run alone differs by {why.rounding:.2g} nats (RMS). This "
+            "counts as noise, so a fault of this data type that is no larger can't be seen."
+        )
+    if why.versions:
+        found.append(f"engine.python also changes these versions: {', '.join(why.versions)}.")
     found += [f"{note[0].upper()}{note[1:]}." for note in why.notes]
     return found
 
@@ -114,17 +131,19 @@ def times(probe: Probe) -> str:
 
 def _beyond(probe: Probe) -> str:
     assert probe.excess is not None
+    if probe.state is State.GOOD:
+        return f"less than {probe.excess.factor:g} × (95 %)"
     how = "significantly" if probe.state is State.BAD else "not significantly"
     return f"{how} more than {probe.excess.factor:g} × ({chance(probe.excess.p)})"
 
 
 def _elsewhere(why: Why) -> str:
     """Where to look if the engine computes the same."""
-    asked = "other questions, or another way to read answers" if why.asked else "chance"
+    asked = "other questions, or another way to read answers; " if why.asked else ""
     return (
         "So these settings, on this machine, do not explain other scores. What remains: "
-        f"{asked}; software or a machine that has changed since the bad run; or a difference "
-        "smaller than the noise."
+        f"{asked}chance; software or a machine that has changed since the bad run; or a "
+        "difference smaller than the noise."
     )
 
 

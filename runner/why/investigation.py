@@ -23,11 +23,11 @@ from runner.tracking.courier import Courier
 from runner.why import page, screen
 from runner.why.cost import cost
 from runner.why.ladder import Climb, Tried, read_ladder
-from runner.why.probes import Prober, Replay, Runs, refuse_endpoint, refuse_unusable
+from runner.why.probes import Prober, Replay, Runs, other_batches, refuse_endpoint, refuse_unusable
 from runner.why.reproduction import commands, stack
 from runner.why.result import Stack, Why, result
 from runner.why.search import Found, Search
-from runner.why.switches import Differences, differences, set_aside
+from runner.why.switches import Differences, differences, grounded, set_aside, shell_variables
 from runner.why.tracing import traced
 
 # What the probes print of themselves.
@@ -61,12 +61,17 @@ def investigate(given: argparse.Namespace, command: str) -> bool:
             Runs(place, courier, Console(file=log)) as runs,
         ):
             good, tried = _good_run(given, sides, runs, out)
-            why = _searched(good, bad, runs, out) if good is not None else _nothing(bad)
+            if good is None:
+                why, differ, config = _nothing(bad), Differences(()), bad[2]
+            else:
+                differ = _differences(good, bad)
+                set_aside(differ.inherited)
+                config = grounded(good[2], differ.base)
+                why = _searched((good[0], good[1], config), bad, differ, runs, out)
     why = replace(why, ladder=tuple(tried))
     page.write(given.output, why, command)  # a trace takes minutes, and may fail
     if good is not None and why.causes:
-        switches = _differences(good, bad).switches
-        origins = traced(good[2], good[1], switches, why.causes, place, command, out)
+        origins = traced(config, good[1], differ.switches, why.causes, place, command, out)
         why = replace(why, origins=origins)
         page.write(given.output, why, command)
     screen.show(out, why, given.output)
@@ -96,7 +101,7 @@ def _climbed(given: argparse.Namespace, bad: Named, runs: Runs, out: Console) ->
     name, directory, config = bad
     ladder = given.ladder or str(config.value("engine.platform"))
     rungs = read_ladder(ladder)
-    out.print(f"no good run: trying the {len(rungs)} rungs of conf/ladder/{ladder}.yaml on {name}")
+    out.print(f"no good run: trying {len(rungs)} changes (conf/ladder/{ladder}.yaml) on {name}")
     return Climb(config, directory, runs, screen.Ladder(out).tell).climb(rungs)
 
 
@@ -111,11 +116,9 @@ def _run_good(overrides: list[str], bad: Named, runs: Runs, out: Console) -> Nam
     return said, done.directory, recorded.read(done.directory)
 
 
-def _searched(good: Named, bad: Named, runs: Runs, out: Console) -> Why:
-    differ = _differences(good, bad)
+def _searched(good: Named, bad: Named, differ: Differences, runs: Runs, out: Console) -> Why:
     files = [RunDirectory(each[1]) for each in (good, bad)]
     screen.show_differences(out, differ, cost(differ.switches, files))
-    set_aside(differ.inherited)
     shown = screen.Progress(out)
     prober = Prober(runs, good[2], good[1])
 
@@ -123,8 +126,8 @@ def _searched(good: Named, bad: Named, runs: Runs, out: Console) -> Why:
         with shown.running(name):
             return prober.replay(name, *settings)
 
-    window = good[2].value("engine.window")
-    search = Search(differ.switches, run, shown.tell, window, _flipped(files))
+    batches = other_batches(good[2], bad[2])
+    search = Search(differ.switches, run, shown.tell, batches, _flipped(files))
     found = search.search()
     return result(
         good[0],
@@ -159,7 +162,8 @@ def _show_plan(given: argparse.Namespace, sides: list[Named], out: Console) -> N
 
 
 def _differences(good: Named, bad: Named) -> Differences:
-    differ = differences(good[2], bad[2], (_environment(good[1]), _environment(bad[1])))
+    environments = (_environment(good[1]), _environment(bad[1]))
+    differ = differences(good[2], bad[2], environments, shell_variables())
     if not differ.switches:
         raise UserError(_no_difference(differ))
     return differ

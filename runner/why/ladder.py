@@ -8,6 +8,7 @@ be too few to tell; then numbers that another runtime confirms do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,12 +27,12 @@ from runner.stats import ALPHA
 from runner.why import evidence
 from runner.why.ddmin import State
 from runner.why.evidence import Shifts
-from runner.why.probes import Prober, Runs
-from runner.why.search import WINDOW, WINDOWS
+from runner.why.probes import Prober, Runs, other_batches
+from runner.why.search import GROSS
 from runner.why.switches import differences
 
 GROUP = "ladder"
-RUNTIME = "engine.runtime"
+RUNTIME, LENGTH = "engine.runtime", "engine.max_model_len"
 MARGIN = 0.02
 
 
@@ -109,13 +110,15 @@ class Climb:
         Raises:
             UserError: if the bad run can't be replayed.
         """
-        window = next(each for each in WINDOWS if each != self._bad.value(WINDOW))
         base = self._prober.replay("bad", {}, {})
-        noisy = self._prober.replay("noise", {WINDOW: window}, {})
+        noisy = self._prober.replay("noise", other_batches(self._bad), {})
         if base.samples is None or noisy.samples is None:
             raise UserError(f"the bad run can't be replayed: {base.reason or noisy.reason}")
         self._base = base.samples
-        self._noise = [evidence.shifts(base.samples, noisy.samples)]
+        noise = evidence.shifts(base.samples, noisy.samples)
+        # A bad run that depends on its batches shows its fault, no noise: then scores alone tell.
+        if noise and not evidence.alien(noise) and math.fsum(noise.values()) < GROSS * len(noise):
+            self._noise = [evidence.at_least(noise, base.dtype)]
         found: list[Tried] = []
         for number, rung in enumerate(rungs):
             found.append(self._try(rung, number, len(rungs)))
@@ -137,22 +140,22 @@ class Climb:
         if replay.samples is None:
             return Tried(rung, f"not possible: {replay.reason}")
         shift = evidence.shifts(self._base, replay.samples)
-        if not shift:
-            return Tried(rung, "not possible: other tokens than in the bad run")
-        excess = evidence.beyond(shift, self._noise)
-        if not excess.exceeds:
-            return Tried(rung, f"no effect beyond noise ({excess.ratio:.2g} ×)")
+        # Longer prompts and answers change scores, but not the numbers along the same answers.
+        if self._noise and LENGTH not in changes and not evidence.alien(shift):
+            excess = evidence.beyond(shift, self._noise)
+            if excess.within:
+                return Tried(rung, f"no effect beyond noise ({excess.ratio:.2g} ×)")
         self._replays[number] = replay.samples
         if RUNTIME in changes:
             self._independent = number
         done = self._runs.run(f"rung-{number + 1}-scores", self._bad, changes)
         if done.reason:
-            return Tried(rung, f"changes the numbers, but could not be evaluated: {done.reason}")
+            return Tried(rung, f"could not be evaluated: {done.reason}")
         return _scored(rung, rungs, done.directory, self._directory)
 
     def _agreeing(self, found: list[Tried]) -> list[Tried]:
         """Mark the first rung that agrees with another runtime, if there is one."""
-        if self._independent is None:
+        if self._independent is None or not self._noise:
             return found
         other = self._replays[self._independent]
         bad = evidence.shifts(other, self._base)
@@ -179,4 +182,5 @@ def _scored(rung: Rung, rungs: int, ours: Path, bad: Path) -> Tried:
     higher = any(each.p_adjusted <= ALPHA / rungs for each in scores)
     p = min((each.p_adjusted for each in scores), default=1.0)
     how = "higher" if higher else "not significantly higher"
-    return Tried(rung, f"changes the numbers; {said}, {how} (p = {p:.2g})", higher, ours)
+    limit = f"limit {ALPHA / rungs:.2g} for {rungs} changes"
+    return Tried(rung, f"{said}, {how} (p = {p:.2g}, {limit})", higher, ours)

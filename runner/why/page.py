@@ -20,7 +20,7 @@ from runner.why import findings
 from runner.why.ddmin import State
 from runner.why.reproduction import issue
 from runner.why.result import Why
-from runner.why.search import Probe
+from runner.why.search import DTYPE, Probe
 
 NAME = "why"
 
@@ -56,7 +56,7 @@ def _plots(why: Why) -> list[dict[str, Any]]:
     """Each trace with its figures, for the page."""
     return [
         {
-            "headline": trace.headline(each.trace),
+            "headline": trace.conclusion(each.trace),
             "findings": trace.findings(each.trace),
             "figures": _departing(each.trace.found),
             "page": f"{Path(each.directory).name}/{NAME_OF_TRACE}.html",
@@ -74,11 +74,17 @@ def _departing(found: Found | None) -> list[tuple[str, Markup]]:
 
 def _settings(why: Why) -> list[tuple[tuple[str, ...], str]]:
     """The changes of each switch, and what the search says of it."""
-    rest = "within noise" if why.rest is State.GOOD and why.causes else ""
-    return [
-        (changes, "cause" if number in why.guilty else rest)
-        for number, changes in enumerate(why.switches)
-    ]
+    parts = {number for each in why.causes if not each.minimal for number in each.switches}
+
+    def said(number: int, changes: tuple[str, ...]) -> str:
+        if number in why.guilty:
+            return "cause, or part of it" if number in parts else "cause"
+        if why.rest is not State.GOOD:
+            return ""
+        dtype = why.rounding is not None and any(each.startswith(DTYPE) for each in changes)
+        return "counts as noise" if dtype else "within noise"
+
+    return [(changes, said(number, changes)) for number, changes in enumerate(why.switches)]
 
 
 def _row(why: Why, probe: Probe) -> dict[str, Any]:
@@ -87,6 +93,7 @@ def _row(why: Why, probe: Probe) -> dict[str, Any]:
         "purpose": probe.purpose,
         "on": [number in probe.switches for number in range(len(why.switches))],
         "state": probe.state.value,
+        "said": findings.WORDS[probe.state],
         "known": probe.state is not State.UNRESOLVED,
         "size": findings.size(probe),
         "evidence": findings.evidence_of(probe),

@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 
 from runner.attempt import record_failure
-from runner.config.recorded import Recorded, again
-from runner.errors import UserError
+from runner.config.recorded import ABSENT, Recorded, again
+from runner.errors import FULL, UserError
 from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, State
 from runner.reference.locating import Located
@@ -24,7 +24,7 @@ from runner.run import check, perform
 from runner.rundir import RunDirectory, read_json
 from runner.status import INTERRUPTED
 from runner.supervision.supervisor import Supervisor
-from runner.sweep import resume
+from runner.sweep import record, resume
 from runner.tracking.courier import Courier
 
 PROBES = "probes"
@@ -38,6 +38,7 @@ class Done:
     directory: Path
     command: str
     reason: str = ""
+    dtype: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Replay:
     command: str
     samples: Sequence[Sample] | None
     reason: str = ""
+    dtype: str = ""
 
 
 class Runs:
@@ -85,7 +87,7 @@ class Runs:
         try:
             config, composed = again(recorded, placed)
             command = composed.command
-            sweep = replace(config.sweep, id=f"why-{self._place.name}", point=name)
+            sweep = replace(config.sweep, id=record.sweep_id(self._place), point=name)
             config = replace(config, sweep=sweep)
             checked = check(config, composed, self._courier, self._out)
             if resume.status_of(directory, checked) is None:
@@ -95,12 +97,29 @@ class Runs:
                     raise KeyboardInterrupt
             outcome: Outcome = read_json(RunDirectory(directory).outcome, Outcome)
             completed = outcome.state is State.COMPLETED
-            return Done(directory, command, "" if completed else outcome.reason)
+            reason = "" if completed else outcome.reason or f"ended with {outcome.state.value}"
+            return Done(directory, command, reason, str(outcome.engine.get("dtype", "")))
         except UserError as error:
             return Done(directory, command, "; ".join(error.problems))
-        except Exception as error:  # ours, or a full disk: this run has no result
+        except Exception as error:  # ours: this run has no result
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
             record_failure(directory, error)
             return Done(directory, command, f"{type(error).__name__}: {error}")
+
+
+def other_batches(recorded: Recorded, other: Recorded | None = None) -> dict[str, Any]:
+    """Return changes with which correct arithmetic differs: other batches than in both runs.
+
+    The batches are small, because a fault of large batches is no noise.
+    """
+    runs = [each for each in (recorded, other) if each is not None]
+    batch = recorded.value("task.batch_size")
+    if recorded.value("engine.runtime") == "transformers" or batch not in (ABSENT, None, "auto"):
+        used = {str(each.value("task.batch_size")) for each in runs}
+        return {"task.batch_size": next(each for each in ("1", "2", "3") if each not in used)}
+    windows = {each.value("engine.window") for each in runs}
+    return {"engine.window": next(each for each in (1, 2, 3) if each not in windows)}
 
 
 class Prober:
@@ -130,7 +149,7 @@ class Prober:
         if done.reason:
             return Replay(done.directory, done.command, None, done.reason)
         samples = read_samples(RunDirectory(done.directory).samples)
-        return Replay(done.directory, done.command, samples)
+        return Replay(done.directory, done.command, samples, dtype=done.dtype)
 
 
 def refuse_endpoint(name: str, recorded: Recorded) -> None:

@@ -69,6 +69,9 @@ class Why:
     ladder: tuple[Tried, ...] = ()
     # For each cause, in their order.
     origins: tuple[Origin, ...] = ()
+    # What comes with engine.python, and the effect of the bad run's data type that counts as noise.
+    versions: tuple[str, ...] = ()
+    rounding: float | None = None
     error: float = ERROR
 
     @property
@@ -115,6 +118,8 @@ def result(
         starts=starts,
         commands=tuple(commands),
         stack=stack,
+        versions=differ.versions,
+        rounding=found.rounding,
     )
 
 

@@ -20,11 +20,7 @@ from runner.why.result import Why, lines
 from runner.why.search import Probe
 from runner.why.switches import Differences
 
-MARKS = {
-    State.GOOD: ("good", "green"),
-    State.BAD: ("bad", "red"),
-    State.UNRESOLVED: ("?", "yellow"),
-}
+COLOURS = {State.GOOD: "green", State.BAD: "red", State.UNRESOLVED: "yellow"}
 
 
 def show_differences(out: Console, differ: Differences, planned: Cost) -> None:
@@ -93,13 +89,13 @@ class Progress:
     def tell(self, probe: Probe) -> None:
         """Print what a probe showed."""
         self._number += 1
-        said, colour = MARKS[probe.state]
+        said, colour = findings.WORDS[probe.state], COLOURS[probe.state]
         shift = findings.size(probe)
         parts = [f"RMS {shift} nats" if shift else "", findings.evidence_of(probe)]
         self._out.print(
             Text.assemble(
                 f"{self._number:>3}  ",
-                (f"{said:<5}", colour),
+                (f"{said:<9}", colour),
                 f" {probe.purpose}: {'; '.join(filter(None, parts))}",
             )
         )

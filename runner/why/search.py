@@ -24,17 +24,15 @@ from runner.why.evidence import Shifts, Side
 from runner.why.probes import Replay
 from runner.why.switches import Switch
 
-# With another number of concurrent requests, correct arithmetic differs. The number is small: a
-# fault of large batches is no noise.
-WINDOW, WINDOWS = "engine.window", (1, 2, 3)
 DTYPE = "engine.dtype"
 # Types whose rounding may differ although both are correct.
 ROUNDING = frozenset({"auto", "float32", "bfloat16", "float16"})
 # Mean square, in nats², that rounding does not explain (runner/verdict/replay.py: GROSS).
 GROSS = 0.3**2
-ALIEN = "no question could be compared: the prompts or the tokens differ"
 # Searches for further causes end here.
 CAUSES = 4
+# Questions in which a cause is traced through the network.
+TRACED = 12
 
 
 @dataclass(frozen=True)
@@ -63,18 +61,24 @@ class Cause:
     """A smallest set of switches that makes the run differ, and the probe that has only these.
 
     `minimal` says that it does not differ without any one of them; False if that could not be told.
+    `telling` of all `questions` differ in the run that was searched. `traced` are documents, by
+    task, in which to look for the module.
     """
 
     switches: Changes
     probe: Probe
     minimal: bool = True
+    telling: int = 0
+    questions: int = 0
+    traced: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass
 class Found:
     """What the search has found so far.
 
-    `rest` is the state of the bad run without all causes; None if it is not known yet.
+    `rest` is the state of the bad run without all causes; None if it is not known yet. `rounding`
+    is the difference that the bad run's data type makes alone, in nats, if it counts as noise.
     """
 
     probes: list[Probe] = field(default_factory=list)
@@ -82,6 +86,7 @@ class Found:
     rest: State | None = None
     noise: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rounding: float | None = None
 
 
 # Runs a probe: its name, changes by key, and questions.
@@ -97,15 +102,15 @@ class Search:
         switches: Sequence[Switch],
         run: Run,
         tell: Tell,
-        window: int | None,
+        batches: Mapping[str, Any],
         flipped: frozenset[Question] = frozenset(),
     ) -> None:
+        """`batches` are changes that give the good run other batches, which shows the noise."""
         self.found = Found()
         self._switches = switches
         self._run = run
         self._tell = tell
-        used = {window, *self._values(WINDOW)}
-        self._window = next(each for each in WINDOWS if each not in used)
+        self._batches = batches
         self._flipped = flipped
         self._base: Sequence[Sample] = ()
         self._noise: list[Shifts] = []
@@ -121,7 +126,7 @@ class Search:
         while state is State.BAD and len(self.found.causes) < CAUSES:
             cause = self._smallest(rest, bad)
             if cause is None:
-                return self.found
+                break
             self.found.causes.append(cause)
             rest = tuple(each for each in rest if each not in cause.switches)
             if not rest:
@@ -141,7 +146,7 @@ class Search:
             self._add(Probe("good", "the good run again", (), *_unresolved(good)))
             return False
         self._base = good.samples
-        same = {WINDOW: self._window}
+        same = dict(self._batches)
         wide = {**same, DTYPE: self._other_dtype} if self._other_dtype else {}
         self._add(_probe("good", "the good run again", (), State.GOOD, good, 0.0))
         for name, changes in (("noise", same), ("noise-dtype", wide)):
@@ -155,17 +160,22 @@ class Search:
                 continue
             shift = evidence.shifts(self._base, replay.samples)
             mean = _mean(shift)
-            if not shift:
-                self._add(_probe(name, purpose, (), State.UNRESOLVED, replay, None, reason=ALIEN))
-                continue
-            if mean > GROSS:
+            if not shift or evidence.alien(shift) or mean > GROSS:
                 self.found.notes.append(
-                    f"{said} alone differs by {math.sqrt(mean):.2g} nats, which rounding does not "
-                    "explain, so it does not count as noise"
+                    f"{said} alone differs {_by(mean)}, which rounding does not explain, so it "
+                    "does not count as noise"
                 )
-            else:
-                self._noise.append(shift)
-                self.found.noise.append(said)
+                self._add(_probe(name, purpose, (), State.UNRESOLVED, replay, mean))
+                continue
+            floored = evidence.at_least(shift, replay.dtype)
+            if floored != shift:
+                said += (
+                    f" (none; {math.sqrt(_mean(floored)):.2g} nats as published for correct stacks)"
+                )
+            self._noise.append(floored)
+            self.found.noise.append(said)
+            if DTYPE in changes:
+                self.found.rounding = math.sqrt(mean)
             self._add(_probe(name, purpose, (), State.GOOD, replay, mean))
         return bool(self._noise)
 
@@ -187,18 +197,8 @@ class Search:
             self._add(Probe(name, purpose, switches, *_unresolved(replay)))
             return State.UNRESOLVED, {}
         shift = evidence.shifts(self._base, replay.samples)
-        if not shift:
-            self._add(_probe(name, purpose, switches, State.UNRESOLVED, replay, None, reason=ALIEN))
-            return State.UNRESOLVED, {}
         found = evidence.beyond(shift, self._noise)
-        state = State.BAD if found.exceeds else State.GOOD
-        reason = ""
-        if count := evidence.broken(shift):  # few of them are no significant mean
-            state = State.BAD
-            reason = (
-                f"{count} of {len(shift)} questions have log-probabilities that are infinite or "
-                "not a number"
-            )
+        state, reason = _judged(shift, found)
         self._add(_probe(name, purpose, switches, state, replay, _mean(shift), None, found, reason))
         return state, shift
 
@@ -223,9 +223,16 @@ class Search:
         smallest = ddmin(switches, test)
         if smallest not in probes:  # all of them, none of which could be left out
             test(smallest)
+        if probes[smallest].state is not State.BAD:
+            self.found.notes.append(
+                f"on the questions that differ most, the difference did not show again with "
+                f"{_numbered(smallest)}, so its cause can't be searched"
+            )
+            return None
         without = [tuple(each for each in smallest if each != one) for one in smallest]
         minimal = all(probes[each].state is State.GOOD for each in without if each)
-        return Cause(smallest, probes[smallest], minimal)
+        few = evidence.choose(told, self._flipped, list(bad), TRACED, control=0)
+        return Cause(smallest, probes[smallest], minimal, len(told), len(bad), few)
 
     def _decide(self, name: str, subset: Changes, replay: Replay, bad: Shifts) -> Probe:
         purpose = _numbered(subset)
@@ -247,6 +254,34 @@ class Search:
         self._tell(probe)
 
 
+def _judged(shift: Shifts, found: Excess) -> tuple[State, str]:
+    """The state of a replay of all questions, and a reason where the excess alone does not say."""
+    n = len(shift)
+    if count := evidence.alien(shift):
+        return State.BAD, (
+            f"{count} of {n} questions can't be compared: they have other tokens than in the good "
+            "run (a truncated prompt, another tokenizer or image size), or no log-probabilities"
+        )
+    if count := evidence.broken(shift):  # few of them are no significant mean
+        return State.BAD, (
+            f"{count} of {n} questions have log-probabilities that are infinite or not a number"
+        )
+    if n < evidence.ENOUGH:
+        return State.UNRESOLVED, f"too few questions: {n}, at least {evidence.ENOUGH} needed"
+    if found.exceeds:
+        return State.BAD, ""
+    if found.within:
+        return State.GOOD, ""
+    return State.UNRESOLVED, (
+        f"{found.ratio:.2g} × the noise, not significantly more than {found.factor:g} ×, but up to "
+        f"{found.upper:.2g} × can't be ruled out (95 %); ask more questions"
+    )
+
+
+def _by(mean: float) -> str:
+    return f"by {math.sqrt(mean):.2g} nats" if mean < evidence.BROKEN else "in other tokens or NaN"
+
+
 def _numbered(switches: Changes) -> str:
     """For example `settings 2, 5`: numbers from 1, as every page lists them."""
     noun = "setting" if len(switches) == 1 else "settings"
@@ -259,7 +294,8 @@ def _enough(number: int) -> int:
 
 
 def _mean(shift: Shifts) -> float:
-    if evidence.broken(shift):
+    """Mean over questions; infinite if one has no finite difference."""
+    if evidence.broken(shift) or evidence.alien(shift):
         return math.inf
     return math.fsum(shift.values()) / len(shift) if shift else math.nan
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from runner import variables
 from runner.config.overrides import in_yaml
-from runner.config.recorded import ABSENT, Recorded
-from runner.environment import Environment
+from runner.config.recorded import ABSENT, Recorded, overrides
+from runner.environment import Environment, telling_variables
 
 # Settings that move together: alone, one of them is rejected or means something else.
 TOGETHER = (
@@ -39,7 +41,7 @@ ASIDE = (
     *("engine.allow_oversized", "engine.endpoint", "model.name", "model.needs_remote_code"),
     *("model.hardware", "model.source", "model.baselines", "model.by_series", "model.serve"),
 )
-VARIABLES = "engine.env"
+VARIABLES, PYTHON = "engine.env", "engine.python"
 
 
 class Cost(enum.IntEnum):
@@ -84,22 +86,29 @@ class Switch:
 class Differences:
     """How two runs differ: what can be switched, what changes the questions, and the rest.
 
-    `asked` and `environment` are lines for the reader. `inherited` are the variables that a switch
-    sets, which must not be inherited from the shell as well.
+    `asked`, `environment` and `versions` (those that come with `engine.python`) are lines for the
+    reader. `base` has the variables that the good run inherited and this process does not have, as
+    settings. `inherited` are variables of this process that the runs must not inherit.
     """
 
     switches: tuple[Switch, ...]
     asked: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    base: dict[str, Any] = field(default_factory=dict)
     inherited: tuple[str, ...] = ()
 
 
 def differences(
-    good: Recorded, bad: Recorded, environments: tuple[Environment | None, Environment | None]
+    good: Recorded,
+    bad: Recorded,
+    environments: tuple[Environment | None, Environment | None],
+    shell: Mapping[str, str] | None = None,
 ) -> Differences:
     """Compare the recorded configurations and environments of two runs.
 
-    Switches are ordered by their cost.
+    `shell` has the variables of this process that can change a result. Switches are ordered by
+    their cost.
     """
     ours, theirs = good.flat(), bad.flat()
     keys = dict.fromkeys([*ours, *theirs])
@@ -108,26 +117,25 @@ def differences(
         for key in keys
         if ours.get(key, ABSENT) != theirs.get(key, ABSENT)
     ]
-    asked = [each for each in changes if _below(each.key, ASKED)]
-    settable = [each for each in changes if _is_switch(each.key)]
-    exported = _variables(environments, {each.key for each in settable})
+    settable = [
+        each for each in changes if _is_switch(each.key) and not _below(each.key, (VARIABLES,))
+    ]
+    found, base, inherited = _variables(ours, theirs, environments, shell or {})
+    installed = tuple(_installed(environments))
+    python = any(each.key == PYTHON for each in settable)
     return Differences(
-        switches=_grouped([*settable, *exported]),
-        asked=tuple(map(str, asked)),
-        environment=tuple(_installed(environments)),
-        inherited=tuple(each.key.removeprefix(f"{VARIABLES}.") for each in exported),
+        switches=_grouped([*settable, *found]),
+        asked=tuple(str(each) for each in changes if _below(each.key, ASKED)),
+        environment=tuple(line for line, ours in installed if not (python and ours)),
+        versions=tuple(line for line, ours in installed if python and ours),
+        base=base,
+        inherited=inherited,
     )
 
 
 def _is_switch(key: str) -> bool:
     section = key.partition(".")[0]
-    name = key.removeprefix(f"{VARIABLES}.")
-    return (
-        section in OF_ENGINE
-        and not _below(key, ASIDE)
-        and not _below(key, ASKED)
-        and (name == key or variables.may_move(name))
-    )
+    return section in OF_ENGINE and not _below(key, (*ASIDE, *ASKED))
 
 
 def _below(key: str, keys: tuple[str, ...]) -> bool:
@@ -151,35 +159,75 @@ def _cost(changes: list[Change]) -> Cost:
 
 
 def _variables(
-    environments: tuple[Environment | None, Environment | None], known: set[str]
-) -> list[Change]:
-    """Variables of the shell that can change a result; a worker gets them by engine.env."""
-    one, other = (each.moving if each is not None else {} for each in environments)
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    environments: tuple[Environment | None, Environment | None],
+    shell: Mapping[str, str],
+) -> tuple[list[Change], dict[str, Any], tuple[str, ...]]:
+    """The variables whose effective values differ; `Differences.base` and `inherited`.
+
+    The effective value is that of engine.env, else the one that the run inherited.
+    """
+    one, other = (
+        each.moving if each is not None and None not in environments else {}
+        for each in environments
+    )
     if None in environments:
-        return []
-    return [
-        Change(key, one.get(name, ABSENT), other.get(name, ABSENT))
-        for name in dict.fromkeys([*one, *other])
-        if one.get(name) != other.get(name) and (key := f"{VARIABLES}.{name}") not in known
+        shell = {}  # what the runs inherited is not known
+    good, bad = one | _set(ours), other | _set(theirs)
+    names = dict.fromkeys([*one, *other, *_set(ours), *_set(theirs), *shell])
+    changes = [
+        Change(f"{VARIABLES}.{name}", good.get(name, ABSENT), bad.get(name, ABSENT))
+        for name in names
+        if variables.may_move(name) and good.get(name) != bad.get(name)
     ]
+    differing = {each.key.removeprefix(f"{VARIABLES}.") for each in changes}
+    apart = [
+        name
+        for name in dict.fromkeys([*one, *other, *shell])
+        if name in differing or good.get(name) != shell.get(name)
+    ]
+    base = {f"{VARIABLES}.{name}": good[name] for name in apart if name in good}
+    return changes, base, tuple(name for name in apart if name in shell)
 
 
-def _installed(environments: tuple[Environment | None, Environment | None]) -> Iterator[str]:
-    """What differs in the machine and its software, which no setting can change."""
+def _set(flat: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that a configuration sets."""
+    start = f"{VARIABLES}."
+    return {key.removeprefix(start): str(each) for key, each in flat.items() if start in key}
+
+
+def _installed(
+    environments: tuple[Environment | None, Environment | None],
+) -> Iterator[tuple[str, bool]]:
+    """What differs in the machine and its software, and whether engine.python decides about it."""
     one, other = environments
     if one is None or other is None:
         return
-    for title, before, after in (
-        ("", one.packages, other.packages),
-        ("commit of ", one.commits, other.commits),
-        ("", one.toolkit, other.toolkit),
-        ("edited code of ", one.edited, other.edited),
-        ("", {"hardware": one.hardware}, {"hardware": other.hardware}),
+    for title, before, after, ours in (
+        ("", one.packages, other.packages, True),
+        ("commit of ", one.commits, other.commits, True),
+        ("", one.toolkit, other.toolkit, False),
+        ("edited code of ", one.edited, other.edited, True),
+        ("", {"hardware": one.hardware}, {"hardware": other.hardware}, False),
     ):
         for name in dict.fromkeys([*before, *after]):
             values = [each.get(name, ABSENT) for each in (before, after)]
             if values[0] != values[1]:
-                yield f"{title}{name}: {_said(values[0])} → {_said(values[1])}"
+                yield f"{title}{name}: {_said(values[0])} → {_said(values[1])}", ours
+
+
+def grounded(good: Recorded, base: Mapping[str, Any]) -> Recorded:
+    """The good run's configuration with the variables that the run inherited."""
+    tree = good.tree.copy()
+    for key, value in base.items():
+        OmegaConf.update(tree, key, value, force_add=True)
+    return replace(good, tree=tree, words=(*good.words, *overrides(base)) if good.words else ())
+
+
+def shell_variables() -> dict[str, str]:
+    """The variables of this process that can change a result."""
+    return variables.moving(variables.switches(telling_variables(os.environ)))
 
 
 def set_aside(inherited: tuple[str, ...]) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from runner import secrecy
 from runner.config.recorded import Recorded
 from runner.errors import UserError
 from runner.trace import page
 from runner.trace.runs import Side
-from runner.trace.tracing import QUESTIONS, trace
+from runner.trace.tracing import DTYPE, QUESTIONS, trace
 from runner.why.result import Origin
 from runner.why.search import Cause
 from runner.why.switches import Switch
@@ -26,7 +28,10 @@ def traced(
     command: str,
     out: Console,
 ) -> tuple[Origin, ...]:
-    """Trace each cause beneath `place`; why one can't be traced is part of the result."""
+    """Trace each cause beneath `place`; why one can't be traced is part of the result.
+
+    If the data type is a cause, its effect is no noise.
+    """
     found = []
     for number, cause in enumerate(causes, 1):
         changes = {key: value for n in cause.switches for key, value in switches[n].bad.items()}
@@ -34,9 +39,24 @@ def traced(
         out.print(f"tracing cause {number} through the network …")
         sides = Side("the good run", good), Side(f"with cause {number}", good, changes)
         try:
-            result = trace(reference, *sides, directory, QUESTIONS, out)
+            result = trace(
+                reference,
+                *sides,
+                directory,
+                QUESTIONS,
+                out,
+                cause.traced,
+                noise_dtype=DTYPE not in changes,
+            )
             page.write(directory, result, command)
             found.append(Origin(str(directory), result))
         except UserError as error:
             found.append(Origin(str(directory), None, "; ".join(error.problems)))
+        except Exception as error:  # ours, or a full disk: the causes are known all the same
+            traceback.print_exc()
+            found.append(Origin(str(directory), None, _said(error)))
     return tuple(found)
+
+
+def _said(error: Exception) -> str:
+    return secrecy.blotted(f"{type(error).__name__}: {error}")

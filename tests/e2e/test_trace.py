@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -14,8 +15,16 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from runner.canary import WEIGHTS
+from runner.config import recorded
+from runner.evidence.samples import read_samples
+from runner.rundir import RunDirectory
+from runner.trace.findings import findings
+from runner.trace.result import TraceResult
+from runner.trace.runs import Side
+from runner.trace.tracing import trace as trace_runs
 from tests.e2e.conftest import Finished, Run, environment
 
 pytestmark = pytest.mark.slow
@@ -120,3 +129,37 @@ def test_nothing_departs_on_a_correct_stack(
     assert max(each["difference"] for each in modules) < 1e-5
     if changes:
         assert max(each["difference"] for each in modules) > 0
+
+
+def test_a_data_type_departs_if_it_is_no_noise_and_its_trace_is_reused(
+    reference: Finished, tmp_path: Path
+) -> None:
+    """With chosen questions: the second of each subtask."""
+    samples = read_samples(RunDirectory(reference.directory).samples)
+    questions = {each.task: [each.doc_id] for each in samples}
+    good = recorded.read(reference.directory)
+    sides = Side("A", good), Side("B", good, {"engine.dtype": "bfloat16"})
+
+    def traced() -> tuple[TraceResult, str]:
+        printed = io.StringIO()
+        found = trace_runs(
+            reference.directory,
+            *sides,
+            tmp_path,
+            12,
+            Console(file=printed, width=1000),
+            questions,
+            noise_dtype=False,
+        )
+        return found, printed.getvalue()
+
+    result, _ = traced()
+    assert {" ".join(each.split()[:2]) for each in result.questions} == {
+        f"{name} {document}" for name, (document,) in questions.items()
+    }
+    assert result.found is not None and result.found.first is not None
+    assert result.found.first.phase == "vision"
+    assert "B's rounding alone" in " ".join(findings(result))
+    again, printed = traced()
+    assert printed.count("already traced") == 3
+    assert again == result

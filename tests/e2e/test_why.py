@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from runner.sweep.record import sweep_id
 from tests.e2e.conftest import Finished, Run, environment
 from tests.events import events
 from tests.planted.settings import FAULTS, HEALTHY, SOUND, variables
@@ -152,4 +153,4 @@ def test_settings_that_show_a_fault_only_together(run: Run, good: Finished, tmp_
     assert process.returncode == 0, printed
     assert causes(output) == [keys(FAULTS["chunked_rope"])]
     assert "but only together" in printed
-    assert tagged(good, "why-together") == set(map(str, probes(output).values()))
+    assert tagged(good, sweep_id(output)) == set(map(str, probes(output).values()))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import interpreters, preflight
+from runner import installed, interpreters, preflight
 from runner.channel.worker import PROTOCOL, WorkerStarted
 from runner.config.schema import RunConfig
 from runner.environment import Environment, collect
@@ -34,9 +34,16 @@ Compose = Callable[..., RunConfig]
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered() -> Iterator[None]:
+def without_the_alias(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Another test may have imported `platforms/cpu_site`, which only workers have."""
+    others = [each for each in sys.meta_path if type(each).__name__ != "_AliasFinder"]
+    monkeypatch.setattr(sys, "meta_path", others)
+    remembered = (installed._versions, installed._frozen, interpreters._ask)
+    for each in remembered:
+        each.cache_clear()
     yield
-    interpreters._ask.cache_clear()
+    for each in remembered:
+        each.cache_clear()
 
 
 @pytest.fixture(scope="module")

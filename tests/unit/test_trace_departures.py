@@ -17,6 +17,8 @@ from tests.traces import MODULES, QUESTIONS, departing, differences, with_nan
 
 TRACES = 300
 DOWN = "layers.2.mlp.down_proj"
+# Of modules in a row, each a multiple of the noise; up to 3 is no departure.
+RATIOS = (1.0, 1.0, 2.9, 8.0, 8.0, 26.0)
 
 
 @pytest.mark.parametrize(("factor", "most"), [(1.0, 0), (FACTOR, 3 * LEVEL * TRACES)])
@@ -55,13 +57,36 @@ def test_growth_without_a_jump_has_no_origin() -> None:
     assert one.before > FACTOR / 2
 
 
-def test_a_jump_within_growth_is_the_origin() -> None:
+def test_a_jump_within_growth_is_no_origin_but_named() -> None:
     state = random.Random(14)
     growing = {("prefill", module): 1.2**place for place, module in enumerate(MODULES)}
     jump = departing("prefill", DOWN, 500.0)
     one = found(differences(state, growing | jump, 0.2), differences(state, spread=0.2))
-    assert one.ending is Ending.ORIGIN
-    assert one.first is not None and one.first.module == DOWN
+    assert one.ending is Ending.GRADUAL
+    assert one.first is not None and one.jump is not None
+    assert MODULES.index(one.first.module) < MODULES.index(DOWN)
+    assert one.jump.module == DOWN
+    assert 5 < one.before_jump < 10
+
+
+def test_what_amplifies_a_departure_is_not_called_the_first() -> None:
+    """An earlier module that is not significant must not hide the first that is."""
+    names = MODULES[: len(RATIOS)]
+    factors = {("prefill", name): ratio for name, ratio in zip(names, RATIOS, strict=True)}
+    state = random.Random(21)
+    between, noise = (
+        [
+            each
+            for each in differences(state, ratios, spread=0.02)
+            if each.phase == "prefill" and each.module in names
+        ]
+        for ratios in (factors, None)
+    )
+    one = found(between, noise)
+    assert [each.departs for each in one.modules] == [False] * 3 + [True] * 3
+    assert one.ending is Ending.GRADUAL and one.first is not None
+    assert one.first.module == names[3]
+    assert one.jump is not None and one.jump.module == names[5]
 
 
 def test_equal_differences_of_all_questions_need_no_variance() -> None:
@@ -129,6 +154,47 @@ def test_nan_in_b_alone_departs_whatever_the_distance_is() -> None:
     one = found(broken, noise)
     assert one.first is not None
     assert (one.first.module, one.first.phase) == (DOWN, "decode")
+
+
+@pytest.mark.parametrize(
+    ("between", "noise", "departs"),
+    [
+        ((1, 1000), (1, 1), True),
+        ((0, 3), (0, 3), True),
+        ((3, 3), (3, 3), False),
+        ((3, 0), (3, 3), False),
+        ((0, 0), (0, 3), False),
+    ],
+)
+def test_nan_counts_if_b_has_more_whatever_the_noise_run_has(
+    between: tuple[int, int], noise: tuple[int, int], departs: bool
+) -> None:
+    """The noise run has B's data type, so that it overflows where B does."""
+    state = random.Random(22)
+
+    def with_broken(broken: tuple[int, int]) -> list[Difference]:
+        return [
+            replace(each, broken=broken) if each.module == DOWN else each
+            for each in differences(state)
+        ]
+
+    one = found(with_broken(between), with_broken(noise))
+    assert (one.first is not None and one.first.module == DOWN) == departs
+    assert (one.first is not None) == departs
+
+
+def test_rounding_to_the_data_type_of_b_can_be_a_departure() -> None:
+    state = random.Random(23)
+    exact = [
+        replace(each, relative=dict.fromkeys(each.relative, 0.0)) for each in differences(state)
+    ]
+    rounded = [
+        replace(each, relative=dict.fromkeys(each.relative, 2e-3), dtype="bfloat16")
+        for each in exact
+    ]
+    assert found(rounded, exact).first is None
+    assert found(rounded, exact, noise_dtype=False).first is not None
+    assert found(exact, exact, noise_dtype=False).first is None
 
 
 def test_too_few_questions_judge_nothing() -> None:
@@ -208,6 +274,14 @@ def test_only_rows_and_modules_that_both_have_are_compared() -> None:
     assert {each.module for each in between(first, wider)} == {"layers.0"}
     renamed = replace(second, names=np.array(["layers.1", "layers.0"]))
     assert all(each.relative["task 0 0 0"] > 0.5 for each in between(first, renamed))
+
+
+def test_traces_without_a_common_row_have_no_differences() -> None:
+    first = _sketches()
+    wider = replace(first, widths=np.array([128, 128]))
+    elsewhere = replace(first, position=first.position + 10)
+    assert between(first, wider) == between(first, elsewhere) == []
+    assert found(between(first, wider), between(first, first)).modules == ()
 
 
 def test_other_prompts_are_found() -> None:

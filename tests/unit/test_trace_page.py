@@ -87,6 +87,31 @@ def test_without_a_departure_nothing_is_blamed() -> None:
     assert traced.exit_status == 0
 
 
+def test_for_another_page_the_absence_of_a_departure_names_what_was_traced(
+    origin: TraceResult,
+) -> None:
+    said = findings.conclusion(result())
+    assert said == "Nothing departs in the traced tokens of 12 questions."
+    other = replace(origin, found=None, prompts=origin.questions[:2])
+    for each in (origin, other):
+        assert findings.conclusion(each) == findings.headline(each)
+
+
+def test_gradual_growth_names_the_first_that_departs_and_the_largest_jump() -> None:
+    growing = {("prefill", module): 1.3**place for place, module in enumerate(MODULES)}
+    traced = result(growing | departing("prefill", DOWN, 900.0))
+    assert traced.found is not None and traced.found.first is not None
+    first = traced.found.first.module
+    text = page.markdown(traced, "command")
+    assert (
+        f"Differences grow gradually: the first module that departs is {first}, in prefill (prompt "
+        f"tokens); the largest jump is at {DOWN}, in prefill (prompt tokens)."
+    ) in text
+    assert f"The largest jump is at {DOWN}" in text and "amplify what reaches it" in text
+    assert "so its input agrees" not in text
+    assert first != DOWN
+
+
 def test_other_prompts_are_the_finding(origin: TraceResult) -> None:
     traced = replace(origin, found=None, prompts=origin.questions[:2])
     assert findings.headline(traced) == "The prompts of 2 of 12 questions differ."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ from runner.config import recorded
 from runner.config.composed import Composed
 from runner.config.composition import compose
 from runner.config.recorded import ABSENT, Recorded
+from runner.config.schema import RunConfig
 from runner.errors import UserError
 from runner.outcome import MetricResult, Outcome, State, TaskOutcome
-from runner.plan import TracePlan
+from runner.plan import Plan, TracePlan
+from runner.run import Checked
 from runner.rundir import RunDirectory, write_json
+from runner.status import Status
 from runner.trace.runs import EXTENSION, EXTRA, Replayed, Side, other_batches, replayed, settled
+from runner.trace.runs import _refuse_other as refuse_other
 from runner.trace.runs import _there as there
+from runner.trace.tracing import _dtypes, _noise_side
+from runner.verdict import Verdict
 
 WHAT = Replayed(Path("/runs/a"), ("canary",), 2)
 
@@ -134,13 +141,77 @@ def test_a_run_that_did_not_complete_has_no_answers_to_replay(tmp_path: Path) ->
         replayed(_run(tmp_path, state="ERROR"), 12)
 
 
-def test_nothing_but_a_trace_is_replaced(tmp_path: Path) -> None:
+def test_chosen_questions_are_replayed_whatever_b_was_asked(tmp_path: Path) -> None:
+    a = _run(tmp_path)
+    (a / "config.yaml").write_text("task: {limit: 50}\n")
+    what = replayed(a, 12, {"canary_0": (3, 41), "canary_1": [7]})
+    assert (what.limit, what.questions) == (50, {"canary_0": [3, 41], "canary_1": [7]})
+    side = _side("engine=cpu", "task.limit=5")
+    config, _ = recorded.again(side.recorded, settled(side, what, Path("/out/b")).changes)
+    assert config.verdict.replay.questions == what.questions
+    assert config.task.limit == 50
+    (a / "config.yaml").write_text("task: {}\n")
+    assert replayed(a, 12, {"canary": [1]}).limit is None
+
+
+def test_nothing_but_a_trace_is_replaced(tmp_path: Path, plan: Plan) -> None:
     files = RunDirectory(tmp_path / "a")
-    composed = Composed("a: 1\n", "")
-    assert not there(files, composed)
+    refuse_other(files)
     files.path.mkdir()
-    assert not there(files, composed)
+    refuse_other(files)
     (files.path / "thesis.txt").write_text("")
     with pytest.raises(UserError, match="other than a trace"):
-        there(files, composed)
+        refuse_other(files)
+    write_json(files.plan, plan)
+    with pytest.raises(UserError, match="other than a trace"):
+        refuse_other(files)
+    write_json(files.plan, replace(plan, trace=TracePlan()))
+    refuse_other(files)
     assert TracePlan() == TracePlan(64, 32, 32, 32)
+
+
+def _checked(config: RunConfig, plan: Plan, **changes: Any) -> Checked:
+    own = replace(plan, **{"trace": TracePlan(), "unread": "here 1", **changes})
+    return Checked(config, Composed("a: 1\n", ""), own, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"engine_fingerprint": "another version of vLLM, or another variable"},
+        {"evaluation_fingerprint": "other answers"},
+        {"unread": "here 2"},
+        {"trace": TracePlan(prompt=8)},
+        {"identified": False},
+    ],
+)
+def test_a_trace_of_another_engine_or_of_other_answers_is_not_reused(
+    changes: dict[str, Any], tmp_path: Path, config: RunConfig, plan: Plan
+) -> None:
+    files = RunDirectory(tmp_path)
+    done = _checked(config, plan)
+    done.composed.write(files)
+    write_json(files.plan, done.plan)
+    write_json(files.verdict, Verdict(Status.UNJUDGED, "", "", (), 4))
+    assert not there(files, done)  # has no sketches
+    files.sketches.mkdir()
+    (files.sketches / "rank0.npz").write_bytes(b"")
+    assert there(files, done)
+    assert not there(files, _checked(config, plan, **changes))
+    other = replace(done, composed=Composed("a: 2\n", ""))
+    assert not there(files, other)
+
+
+@pytest.mark.parametrize(("noise_dtype", "wanted"), [(True, "bfloat16"), (False, ABSENT)])
+def test_the_noise_run_has_the_data_type_of_b_unless_that_is_the_question(
+    noise_dtype: bool, wanted: Any
+) -> None:
+    first = _side("engine=cpu", "engine.dtype=float32")
+    second = Side("B", first.recorded, {"engine.dtype": "bfloat16"})
+    again = _noise_side(first, second, noise_dtype)
+    assert again.changes.get("engine.dtype", ABSENT) == wanted
+    assert again.changes["engine.window"] == 1
+    (note,) = _dtypes(first, second, noise_dtype)
+    assert ("counts as noise" in note) == noise_dtype
+    assert "A: float32, B: bfloat16" in note
+    assert _dtypes(first, first, noise_dtype) == ()

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.recorded import ABSENT, Recorded
 from runner.environment import Environment
-from runner.why.switches import Cost, Differences, differences, set_aside
+from runner.why.switches import Cost, Differences, differences, grounded, set_aside
 
 BASE = {
     "engine": {
@@ -155,16 +155,37 @@ def test_variables_of_the_shell_become_settings(
 ) -> None:
     one = {"HCCL_DETERMINISTIC": "true", "OMP_NUM_THREADS": "4", "VLLM_LOGGING_LEVEL": "INFO"}
     two = {"HCCL_DETERMINISTIC": "false", "OMP_NUM_THREADS": "4", "VLLM_USE_V1": "1"}
-    found = between(
-        {}, environments=(replace(environment, variables=one), replace(environment, variables=two))
-    )
+    shell = {"HCCL_DETERMINISTIC": "false", "OMP_NUM_THREADS": "2", "VLLM_NEW": "1"}
+    environments = replace(environment, variables=one), replace(environment, variables=two)
+    found = differences(recorded(), recorded(), environments, shell)
     assert names(found) == ["engine.env.HCCL_DETERMINISTIC", "engine.env.VLLM_USE_V1"]
     assert found.switches[1].changes[0].good is ABSENT
-    assert found.inherited == ("HCCL_DETERMINISTIC", "VLLM_USE_V1")
+    assert found.base == {
+        "engine.env.HCCL_DETERMINISTIC": "true",  # what the good run inherited
+        "engine.env.OMP_NUM_THREADS": "4",
+    }
+    assert found.inherited == ("HCCL_DETERMINISTIC", "OMP_NUM_THREADS", "VLLM_NEW")
+    config = grounded(replace(recorded(), words=("python", "-m", "runner")), found.base)
+    assert config.value("engine.env.OMP_NUM_THREADS") == "4"
+    assert config.words[3:] == (
+        "engine.env.HCCL_DETERMINISTIC='true'",
+        "engine.env.OMP_NUM_THREADS='4'",
+    )
     monkeypatch.setenv("HCCL_DETERMINISTIC", "true")
     monkeypatch.delenv("VLLM_USE_V1", raising=False)
     set_aside(found.inherited)
     assert "HCCL_DETERMINISTIC" not in os.environ
+
+
+def test_engine_env_takes_precedence_over_the_shell(environment: Environment) -> None:
+    environments = (
+        replace(environment, variables={}),
+        replace(environment, variables={"VLLM_X": "0"}),
+    )
+    setting = {"engine.env.VLLM_X": "1"}
+    assert between(setting, setting, environments).switches == ()
+    (switch,) = between({}, setting, environments).switches
+    assert switch.bad == {"engine.env.VLLM_X": "0"}
 
 
 def test_a_variable_that_engine_env_sets_is_one_switch(environment: Environment) -> None:
@@ -173,7 +194,7 @@ def test_a_variable_that_engine_env_sets_is_one_switch(environment: Environment)
     two = replace(environment, variables={"VLLM_USE_V1": "1"})
     found = between({"engine.env.VLLM_USE_V1": "1"}, environments=(one, two))
     assert names(found) == ["engine.env.VLLM_USE_V1"]
-    assert found.inherited == ()
+    assert found.base == {} and found.inherited == ()
 
 
 def test_another_machine_or_software_is_listed(environment: Environment) -> None:
@@ -200,3 +221,10 @@ def test_a_missing_environment_is_no_difference(environment: Environment) -> Non
         found = between({"engine.dtype": "bfloat16"}, environments=environments)
         assert names(found) == ["engine.dtype"]
         assert found.environment == found.inherited == ()
+
+
+def test_versions_come_with_the_interpreter(environment: Environment) -> None:
+    other = replace(environment, packages={**environment.packages, "vllm": "0.24.0"})
+    found = between({"engine.python": "/envs/new/bin/python"}, environments=(environment, other))
+    assert names(found) == ["engine.python"]
+    assert found.versions == ("vllm: 0.23.0 → 0.24.0",) and found.environment == ()
