@@ -6,7 +6,7 @@ import argparse
 import importlib.metadata
 import re
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 
@@ -31,12 +31,7 @@ def read(arguments: Iterable[str]) -> list[str]:
     for each in given:
         if each.startswith("-") and each.endswith("\r"):
             raise UserError(f"{each.rstrip()}: {WINDOWS}")
-    parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]
-    for action in parser._actions:
-        if isinstance(action, argparse._VersionAction):  # else it is Hydra's version
-            action.version = f"{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}"
-    options = vars(parser.parse_intermixed_args(given))
+    options = parsed(given)
     overrides, directory = options.pop("overrides"), options.pop("config_dir")
     chosen = {name: value for name, value in options.items() if value not in (None, False)}
     _refuse_options(chosen)
@@ -56,6 +51,20 @@ def read(arguments: Iterable[str]) -> list[str]:
     return [*settled(overrides), *flags]
 
 
+def parsed(arguments: Iterable[str]) -> dict[str, Any]:
+    """Return Hydra's options and the overrides by the names that its parser gives them.
+
+    Raises:
+        UserError: for an option that there is not.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    for action in parser._actions:
+        if isinstance(action, argparse._VersionAction):  # else it is Hydra's version
+            action.version = f"{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}"
+    return vars(parser.parse_intermixed_args(list(arguments)))
+
+
 def _refuse(message: str) -> NoReturn:
     """Raise argparse's error, with a suggestion for the intended option."""
     unknown = re.search(r"unrecognized arguments: (\S+)", message)
@@ -63,6 +72,8 @@ def _refuse(message: str) -> NoReturn:
         raise UserError(message.removeprefix("argument "))
     option = unknown[1].partition("=")[0]
     name = option.strip("-").replace("-", "_")
+    if name in places.ASIDE:
+        raise UserError(f"{option}: {places.ASIDE[name]}")
     setting = name if places.is_group(name) else meant(name)
     if setting:
         raise UserError(f"{option}: no such option; settings are written key=value: {setting}=…")

@@ -14,8 +14,14 @@ from runner.config.usage import explain, is_usage_error
 from runner.errors import UserError
 
 
-def compose(overrides: list[str], config_dir: str | Path | None = None) -> DictConfig:
+def compose(
+    overrides: list[str],
+    config_dir: str | Path | None = None,
+    config_name: str = places.CONFIG_NAME,
+) -> DictConfig:
     """Return what `python -m runner` would compose; `config_dir` takes precedence over conf/.
+
+    `config_name` is the file that the composition starts with, without its ending.
 
     Raises:
         UserError: as there.
@@ -27,9 +33,7 @@ def compose(overrides: list[str], config_dir: str | Path | None = None) -> DictC
         if config_dir is not None:
             places.own_directories[:] = [places.own_directory(config_dir)]
         with hydra.initialize_config_dir(directory, version_base="1.3"):
-            composed = hydra.compose(
-                places.CONFIG_NAME, settled(overrides), return_hydra_config=True
-            )
+            composed = hydra.compose(config_name, settled(overrides), return_hydra_config=True)
         refuse_other_weights(composed.hydra)
     except Exception as error:
         if not is_usage_error(error):

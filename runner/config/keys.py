@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from runner.config import places
 from runner.config.overrides import in_yaml
 from runner.config.schema import AskConfig, RunConfig, SeriesConfig
 from runner.config.verdict import MetricRuleConfig
@@ -100,13 +101,20 @@ def commented(config: DictConfig, resolve: bool) -> str:
 
 
 def register() -> None:
-    """Make `${commented_settings:}` the settings of the configuration that it stands in."""
+    """Make `${commented_settings:}` the settings of the configuration that it stands in.
+
+    `${listed_choices:}` are the choices of each group. Hydra would list every directory of conf/.
+    """
 
     def settings(*, _root_: DictConfig) -> str:
         own = OmegaConf.masked_copy(_root_, [str(name) for name in _root_ if name != "hydra"])
         return commented(own, "--resolve" in sys.argv).replace("$", "$$")  # Hydra's template
 
+    def listed() -> str:
+        return "\n".join(f"{each}: {', '.join(places.choices(each))}" for each in places.groups())
+
     OmegaConf.register_new_resolver("commented_settings", settings, replace=True)
+    OmegaConf.register_new_resolver("listed_choices", listed, replace=True)
 
 
 def _keys(kind: type[Any], prefix: str, absent: str = "set by conf/") -> Iterator[Key]:

@@ -96,6 +96,8 @@ def _problem(override: Override) -> str:
     said, key = str(override.input_line), str(override.key_or_group)
     if not key:
         return f"{said}: the key is missing; write key=value"
+    if key in places.ASIDE:
+        return f"{said}: {places.ASIDE[key]}"
     if not places.is_group(key):
         return ""
     choices = places.choices(key)

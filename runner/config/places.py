@@ -12,6 +12,11 @@ DATA_SETS = PACKAGE / "canary" / "datasets"
 # The package's task files for chat models; lm-eval's own tasks are in lm-eval.
 TASKS = PACKAGE / "tasks"
 CONFIG_NAME = "config"
+# Directories in conf/ whose files are no part of a run's configuration, and what they are for.
+ASIDE = {
+    "ladder": "not a setting of a run; python -m runner.why RUN --ladder NAME tries the changes in "
+    "conf/ladder/NAME.yaml on a run",
+}
 # Directories of a user's own (--config-dir), which come before conf/ (hydra_plugins/), and what
 # Hydra's record of a run calls them.
 own_directories: list[Path] = []
@@ -38,7 +43,15 @@ def own_directory(given: str | Path) -> Path:
 
 def is_group(key: str) -> bool:
     """Return whether the key is a configuration group; keys of settings contain dots."""
+    if key in ASIDE:
+        return False
     return key.startswith("hydra/") or any((each / key).is_dir() for each in directories())
+
+
+def groups() -> list[str]:
+    """Return the names of the configuration groups in their order, without Hydra's own."""
+    found = {each.name for place in directories() for each in place.iterdir() if each.is_dir()}
+    return sorted(name for name in found if is_group(name) and name != "hydra" and choices(name))
 
 
 def choices(group: str) -> list[str]:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from runner.config import loading
+from runner.config import loading, places
+from runner.config.anchoring import PATHS, anchor, anchored
+from runner.config.command_line import parsed
 from runner.config.composed import Composed, command
+from runner.config.composition import compose
 from runner.config.overrides import in_yaml, quoted
 from runner.config.schema import RunConfig
+from runner.config.usage import explain, schema_keys
 from runner.errors import UserError
 from runner.rundir import RunDirectory
 
@@ -24,14 +29,19 @@ from runner.rundir import RunDirectory
 ABSENT: Final = object()
 # Text that Hydra and the shell read as itself.
 PLAIN = re.compile(r"(?!(null|true|false|nan|inf)$)[a-z/][\w./@-]*", re.IGNORECASE)
+# What `pip install` calls `python -m runner`.
+SCRIPT = "accuracy-runner"
+SCHEMA = schema_keys(RunConfig)
+WEIGHTS = "model.pretrained"
 
 
 @dataclass(frozen=True)
 class Recorded:
     """The resolved configuration of a run, and the command that asked for it.
 
-    `words` is the call, which is repeated in `place`. Both are empty for a run that did not record
-    its command.
+    `words` is the call of `python -m runner`, which is repeated in `place`. They are empty for a
+    run that did not record its command, and `words` for one that another command started. Relative
+    paths in `tree` that exist in `place` are absolute; the words are as they were typed.
     """
 
     tree: DictConfig
@@ -82,11 +92,67 @@ def read(directory: Path) -> Recorded:
     if not isinstance(tree, DictConfig):
         raise UserError(f"{files.config}: not the configuration of a run")
     try:
-        lines = files.command.read_text(encoding="utf-8").splitlines()
-        place, words = (shlex.split(line) for line in lines)
+        move, _, typed = files.command.read_text(encoding="utf-8").partition("\n")
+        _, place = shlex.split(move)
+        words = tuple(shlex.split(typed))
     except (OSError, ValueError):
         return Recorded(tree)
-    return Recorded(tree, tuple(words), place[-1])
+    anchor(tree, Path(place))
+    return Recorded(tree, words if _start(words) else (), place)
+
+
+def _start(words: Sequence[str]) -> int:
+    """The number of words before the runner's own arguments; 0 for another command."""
+    for number, pair in enumerate(pairwise(words)):
+        if pair == ("-m", "runner"):
+            return number + 2
+    scripts = (number for number, each in enumerate(words[:2]) if Path(each).name == SCRIPT)
+    return next(scripts, -1) + 1
+
+
+def recomposed(recorded: Recorded, overrides: Sequence[str]) -> Recorded:
+    """The recorded command with more overrides, composed again.
+
+    A path in the overrides is relative to the working directory, one in the command to its own.
+
+    Raises:
+        UserError: if the run did not record its command, or the overrides are invalid.
+    """
+    if not recorded.words:
+        raise UserError(
+            "the run's directory has no command of python -m runner (command.txt), so nothing can "
+            "be added to it"
+        )
+    words = (*recorded.words, *map(_from_here, overrides))
+    return Recorded(_composed(words, recorded.place), words, recorded.place)
+
+
+def _from_here(override: str) -> str:
+    key, _, value = override.partition("=")
+    found = anchored(value, Path.cwd()) if key.lstrip("+") in PATHS else value
+    return override if found == value else f"{key}={_spelled(found)}"
+
+
+def _composed(words: Sequence[str], place: str) -> DictConfig:
+    """The resolved configuration that a command composes in a directory.
+
+    Raises:
+        UserError: if it is invalid.
+    """
+    options = parsed(words[_start(words) :])
+    own = options["config_dir"]
+    tree = compose(
+        options["overrides"],
+        own and Path(place, Path(own).expanduser()),
+        options["config_name"] or places.CONFIG_NAME,
+    )
+    try:
+        plain = OmegaConf.create(OmegaConf.to_container(tree, resolve=True))
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+    assert isinstance(plain, DictConfig)
+    anchor(plain, Path(place))
+    return plain
 
 
 def again(recorded: Recorded, changes: Mapping[str, Any]) -> tuple[RunConfig, Composed]:
@@ -97,34 +163,122 @@ def again(recorded: Recorded, changes: Mapping[str, Any]) -> tuple[RunConfig, Co
     Raises:
         UserError: for values that the schema or the rules reject.
     """
-    tree = recorded.tree.copy()
-    try:
-        for key, value in changes.items():
-            if value is ABSENT:
-                above, _, name = key.rpartition(".")
-                OmegaConf.select(tree, above).pop(name, None)
-            else:
-                OmegaConf.update(tree, key, value, merge=False, force_add=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{key}={value}: cannot be set ({error})") from error
+    tree = _changed(recorded.tree, changes)
     composed = Composed(OmegaConf.to_yaml(tree), call(recorded, changes))
     loading.register()
     return loading.load(tree), composed
 
 
+def _changed(tree: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
+    """A copy of the configuration with other values."""
+    changed = tree.copy()
+    try:
+        for key, value in changes.items():
+            if value is not ABSENT:
+                OmegaConf.update(changed, key, value, merge=False, force_add=True)
+                continue
+            above, _, name = key.rpartition(".")
+            inside = OmegaConf.select(changed, above) if above else changed
+            if isinstance(inside, DictConfig):
+                inside.pop(name, None)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{key}={value}: cannot be set ({error})") from error
+    return changed
+
+
 def call(recorded: Recorded, changes: Mapping[str, Any]) -> str:
-    """Return the shell commands that run the configuration with these changes."""
-    words = recorded.words or ("python", "-m", "runner")
-    kept = [each for each in words if each.lstrip("+~").partition("=")[0] not in changes]
-    return command([*kept, *overrides(changes)], recorded.place or None)
+    """Return the shell commands that run the configuration with these changes.
+
+    Empty for a run without a command.
+
+    Raises:
+        UserError: for a value that can't be set.
+    """
+    if not recorded.words:
+        return ""
+    start = _start(recorded.words)
+    removed = [each for each in recorded.words[start:] if _below(_key(each), changes)]
+    kept = [each for each in recorded.words[start:] if each not in removed]
+    values = {key: value for key, value in changes.items() if value is not ABSENT}
+    words = [*recorded.words[:start], *kept, *_weights_file(kept, changes), *overrides(values)]
+    try:
+        words += _corrections(recorded, changes, words)
+    except UserError:  # such as a --config-dir that this machine lacks
+        words += [
+            f"~{key}"
+            for key, value in changes.items()
+            if value is ABSENT
+            and recorded.value(key) is not ABSENT
+            and not any(_below(_key(each), {key}) for each in removed)
+        ]
+    return command(words, recorded.place or None)
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _below(key: str, keys: Iterable[str]) -> bool:
+    """Whether a key is one of the keys, or below one."""
+    return any(key == each or key.startswith(f"{each}.") for each in keys)
+
+
+def _weights_file(words: Sequence[str], changes: Mapping[str, Any]) -> list[str]:
+    """The model file that the run used by default; a command with other weights has to name it."""
+    options = parsed(words)
+    chosen = [_key(each) for each in options["overrides"]]
+    if WEIGHTS not in (*chosen, *changes) or "model" in chosen or options["config_name"]:
+        return []
+    primary = OmegaConf.load(places.config_directory() / f"{places.CONFIG_NAME}.yaml")
+    return [f"model={each.model}" for each in primary.defaults if "model" in each]
 
 
 def overrides(changes: Mapping[str, Any]) -> list[str]:
-    """Return the changes as overrides for the command line."""
-    return [
-        f"~{key}" if value is ABSENT else f"{key}={_spelled(value)}"
-        for key, value in changes.items()
+    """Return the changes as overrides for the command line.
+
+    A section is set by its keys, because Hydra takes no mapping for one.
+    """
+    found = []
+    for key, value in changes.items():
+        if value is ABSENT:
+            found.append(f"~{key}")
+        elif isinstance(value, Mapping) and any(each.startswith(f"{key}.") for each in SCHEMA):
+            found += [f"{name}={_spelled(each)}" for name, each in _leaves(value, f"{key}.")]
+        else:
+            found.append(f"{key}={_spelled(value)}")
+    return found
+
+
+def _corrections(
+    recorded: Recorded, changes: Mapping[str, Any], words: Sequence[str]
+) -> Iterator[str]:
+    """Overrides for what the words still compose to otherwise.
+
+    A setting may follow another one, and a file may set what was only taken from the command line.
+    What the run's own command composes to otherwise now, such as paths with the time, is left.
+    """
+    wanted = Recorded(_changed(recorded.tree, changes)).flat()
+    found = Recorded(_composed(words, recorded.place)).flat()
+    own = recorded.flat()
+    before = Recorded(_composed(recorded.words, recorded.place)).flat()
+    moved = [
+        key
+        for key in dict.fromkeys([*wanted, *found])
+        if wanted.get(key, ABSENT) != found.get(key, ABSENT)
+        and (_below(key, changes) or own.get(key, ABSENT) == before.get(key, ABSENT))
     ]
+    yield from dict.fromkeys(f"~{_branch(key, wanted)}" for key in moved if key not in wanted)
+    for key in moved:
+        if wanted.get(key, MISSING) != MISSING:
+            yield f"{key}={_spelled(wanted[key])}"
+
+
+def _branch(key: str, wanted: Iterable[str]) -> str:
+    """The highest mapping above a key that holds no wanted key, and that a user filled."""
+    above = key.rpartition(".")[0]
+    if not above or above in SCHEMA or any(_below(each, [above]) for each in wanted):
+        return key
+    return _branch(above, wanted)
 
 
 def _spelled(value: Any) -> str:

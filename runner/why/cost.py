@@ -13,15 +13,24 @@ from runner.why.switches import Switch
 # Probes besides the search: the good run twice (on one engine), once more for the noise of another
 # data type, the bad run, and the bad run without the cause.
 BESIDES, BESIDES_STARTS = 5, 4
+# Runs of the trace of a cause: the good run, once more in other batches, and with the cause. The
+# second shares the first one's engine unless the cause is a data type.
+TRACED, TRACED_STARTS = 3, 2
+DTYPE = "engine.dtype"
 # What a run spends before its engine can answer.
 BEFORE = ("load_tasks_s", "start_engine_s")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The most that a search for a single cause takes; seconds are None if no timing is known."""
+    """The most that a search for a single cause takes, and the trace of it.
+
+    `starts` are those of engines, for the probes and the `traced` runs. `seconds` are for all of
+    them, None if no timing is known.
+    """
 
     probes: int
+    traced: int
     starts: int
     seconds: float | None
 
@@ -32,15 +41,20 @@ def cost(switches: Sequence[Switch], runs: Sequence[RunDirectory]) -> Cost:
     Each level of `ddmin` halves the switches with two probes at most.
     """
     halvings = 2 * math.ceil(math.log2(len(switches))) if len(switches) > 1 else 1
-    starts = halvings + BESIDES_STARTS
+    types = any(change.key == DTYPE for each in switches for change in each.changes)
+    starts = halvings + BESIDES_STARTS + TRACED_STARTS + types
     timings = [_seconds(run) for run in runs if run.outcome.is_file()]
     known = [each for each in timings if each is not None]
-    return Cost(halvings + BESIDES, starts, max(known) * starts if known else None)
+    seconds = max(known) * starts if known else None
+    return Cost(halvings + BESIDES, TRACED, starts, seconds)
 
 
 def _seconds(run: RunDirectory) -> float | None:
     """Seconds of a run, as those of a probe at most: a replay asks no more questions."""
-    outcome: Outcome = read_json(run.outcome, Outcome)
+    try:
+        outcome: Outcome = read_json(run.outcome, Outcome)
+    except ValueError:  # of another version of the runner
+        return None
     found = outcome.timings
     if not all(name in found for name in BEFORE):
         return None

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from runner.config import loading, recorded
-from runner.config.recorded import Recorded
+from runner.config.recorded import Recorded, recomposed
 from runner.environment import Environment
 from runner.errors import UserError
 from runner.evidence.replayed import Question
@@ -22,7 +22,7 @@ from runner.rundir import RunDirectory, read_json
 from runner.tracking.courier import Courier
 from runner.why import page, screen
 from runner.why.cost import cost
-from runner.why.ladder import Climb, Tried, read_ladder, recomposed
+from runner.why.ladder import Climb, Tried, read_ladder
 from runner.why.probes import Prober, Replay, Runs, other_batches, refuse_endpoint, refuse_unusable
 from runner.why.reproduction import commands, stack
 from runner.why.result import Stack, Why, result

@@ -13,15 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from runner.compare.comparison import compare
 from runner.compare.sides import read_side
 from runner.config import places
-from runner.config.composition import compose
-from runner.config.recorded import Recorded
+from runner.config.recorded import Recorded, recomposed
 from runner.errors import UserError
 from runner.evidence.samples import Sample
 from runner.stats import ALPHA
@@ -82,24 +81,6 @@ def read_ladder(name: str) -> list[Rung]:
         raise UserError(
             f"{file}: must be `rungs`, a list of mappings with `change` and `overrides` ({error})"
         ) from error
-
-
-def recomposed(recorded: Recorded, overrides: Sequence[str]) -> Recorded:
-    """The recorded command with more overrides, composed again.
-
-    Raises:
-        UserError: if the run did not record its command, or the overrides are invalid.
-    """
-    if not recorded.words:
-        raise UserError("the run has no command.txt, so nothing can be added to its command")
-    given = [each for each in recorded.words[3:] if not each.startswith("-")]
-    options = dict(
-        each.split("=", 1) for each in recorded.words if each.startswith("--config-dir=")
-    )
-    tree = compose([*given, *overrides], options.get("--config-dir"))
-    plain = OmegaConf.create(OmegaConf.to_container(tree, resolve=True))
-    assert isinstance(plain, DictConfig)
-    return Recorded(plain, (*recorded.words, *overrides), recorded.place)
 
 
 class Climb:

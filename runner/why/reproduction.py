@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from runner.config.recorded import Recorded, call
@@ -11,22 +11,26 @@ from runner.environment import Environment
 from runner.installed import MOVING
 from runner.plan import Plan
 from runner.trace import findings as trace
-from runner.why import findings
+from runner.why import findings, public
 from runner.why.result import Command, Stack, Why
 from runner.why.search import Cause
 from runner.why.switches import Switch
 
-# The folders of a path, not those of a hub id or an address.
-FOLDERS = re.compile(r"(?<![\w./~-])~?/(?:[^\s/,:;\[\]{}'\"]+/)+")
 # Settings of where results go, which nobody else needs.
 PRIVATE = ("output_dir", "tracking", "journal", "limits", "sweep", "hydra")
+VARIABLES = "engine.env"
+# What is shown instead of overrides.
+LEFT_OUT, UNKNOWN = "(overrides with paths left out)", "(the command was not recorded)"
 
 
 def commands(
     good: Recorded, reference: Path, switches: Sequence[Switch], causes: Sequence[Cause]
 ) -> list[Command]:
-    """Return the commands that replay the good run's answers without and with each cause."""
-    if not causes:
+    """Return the commands that replay the good run's answers without and with each cause.
+
+    None if the good run's own command is unknown.
+    """
+    if not causes or not good.words:
         return []
     replay = {"verdict.rule": "replay", "verdict.reference": str(reference)}
     found = [Command("without", call(good, {**replay, "output_dir": "outputs/why-without"}))]
@@ -34,34 +38,47 @@ def commands(
         changes = {key: value for n in cause.switches for key, value in switches[n].bad.items()}
         place = {"output_dir": f"outputs/why-with-{number}"}
         said = ", ".join(str(change) for n in cause.switches for change in switches[n].changes)
-        model = _model(good) if "model.pretrained" in changes else {}
-        text = call(good, {**model, **changes, **replay, **place})
+        text = call(good, {**changes, **replay, **place})
         found.append(Command(f"with {said}", text))
     return found
 
 
-def _model(good: Recorded) -> dict[str, str]:
-    """The model file, which a command with other weights has to name."""
-    named = any(each.startswith("model=") for each in good.words)
-    return {} if named else {"model": str(good.value("model.name"))}
-
-
 def stack(good: Recorded, plan: Plan, environment: Environment) -> Stack:
     """Return what the probes ran on."""
-    overrides = [each for each in good.words if "=" in each and not each.startswith("-")]
-    asked = tuple(
-        each
-        for each in overrides
-        if "/" not in each and each.lstrip("+~").partition("=")[0].split(".")[0] not in PRIVATE
-    )
     versions = {name: found for name in MOVING if (found := environment.packages.get(name))}
     return Stack(
-        model=plan.model,
-        tasks=", ".join(each.task for each in plan.evaluations),
+        model=public.text(plan.model),
+        tasks=", ".join(public.text(each.task) for each in plan.evaluations),
         hardware=environment.hardware,
         versions=versions | environment.toolkit,
-        asked=asked,
+        asked=_asked(good),
     )
+
+
+def _asked(good: Recorded) -> tuple[str, ...]:
+    """The run's overrides without those that hold paths, and a note if there are such."""
+    if not good.words:
+        return (UNKNOWN,)
+    asked, left_out = [], False
+    for word in good.words:
+        if word.startswith("--config"):
+            left_out = True
+        elif "=" in word and not word.startswith("-") and not _below(word, PRIVATE):
+            shown = public.override(word)
+            if shown == word or _below(word, [VARIABLES]):
+                asked.append(shown)
+            else:
+                left_out = True
+    return (*asked, LEFT_OUT) if left_out else tuple(asked)
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _below(word: str, keys: Iterable[str]) -> bool:
+    """Whether an override sets one of the keys, or something below one."""
+    return any(f"{_key(word)}.".startswith(f"{each}.") for each in keys)
 
 
 def issue(why: Why) -> str:
@@ -69,12 +86,13 @@ def issue(why: Why) -> str:
     if not why.causes or why.stack is None:
         return ""
     stack = why.stack
+    shown = replace(why, switches=tuple(tuple(map(public.change, each)) for each in why.switches))
     lines = [
-        f"{_shortened(findings.headline(why))}.",
+        f"{findings.headline(shown)}.",
         "",
         f"- Model: {stack.model}; tasks: {stack.tasks}; hardware: {stack.hardware}",
         f"- Versions: {', '.join(f'{name} {version}' for name, version in stack.versions.items())}",
-        f"- Settings of both runs: {' '.join(stack.asked) or 'the defaults'}",
+        f"- Settings of both runs: {_common(why, stack.asked)}",
         "- Measured by replay: the engine generates the same tokens with both settings, and its "
         "log-probabilities are compared.",
     ]
@@ -82,7 +100,7 @@ def issue(why: Why) -> str:
         side = cause.probe.side
         if side is not None:
             lines.append(
-                f"- {_shortened(findings.named(why, cause.switches))}: logits differ by "
+                f"- {findings.named(shown, cause.switches)}: logits differ by "
                 f"{findings.size(cause.probe)} nats (RMS), {side.bad} of {side.told} questions "
                 "are beyond noise"
             )
@@ -90,6 +108,13 @@ def issue(why: Why) -> str:
     return "\n".join(lines)
 
 
-def _shortened(text: str) -> str:
-    """The text with the last name of each path only."""
-    return FOLDERS.sub("", text)
+def _common(why: Why, asked: Sequence[str]) -> str:
+    """The settings that both runs have: those asked for, without the causes."""
+    causes = [line.partition(": ")[0] for number in why.guilty for line in why.switches[number]]
+    kept = [
+        each
+        for each in asked
+        if "." not in _key(each)  # a choice of a group
+        or not (_below(each, causes) or any(_below(key, [_key(each)]) for key in causes))
+    ]
+    return " ".join(kept) or ("no others were set" if asked else "the defaults")

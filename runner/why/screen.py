@@ -25,7 +25,10 @@ COLOURS = {State.GOOD: "green", State.BAD: "red", State.UNRESOLVED: "yellow"}
 
 def show_differences(out: Console, differ: Differences, planned: Cost) -> None:
     """Print what differs, and what the search will cost."""
-    out.print(f"{len(differ.switches)} settings of the engine differ:")
+    one = len(differ.switches) == 1
+    out.print(
+        f"{len(differ.switches)} setting{'' if one else 's'} of the engine differ{'s' * one}:"
+    )
     for number, switch in enumerate(differ.switches, 1):
         out.print(f"{number:>3}  {' + '.join(lines(switch))}")
     for title, said in (
@@ -38,8 +41,9 @@ def show_differences(out: Console, differ: Differences, planned: Cost) -> None:
                 out.print(f"     {line}")
     time = f", {duration(planned.seconds)}" if planned.seconds is not None else ""
     out.print(
-        f"at most {planned.probes} probes, {planned.starts} engine starts{time} for one cause; "
-        "interactions and further causes take more"
+        f"at most {planned.probes} probes and {planned.traced} more for the trace, "
+        f"{planned.starts} engine starts{time} for one cause; interactions and further causes take "
+        "more"
     )
 
 

@@ -128,6 +128,7 @@ def test_help_lists_every_choice_and_the_exit_statuses(
         "130 interrupted",
     ):
         assert said in text, said
+    assert "ladder: " not in text
 
 
 def test_help_is_quick(help_page: tuple[str, float, list[str]]) -> None:

@@ -14,19 +14,20 @@ from omegaconf import DictConfig, OmegaConf
 from runner import interpreters
 from runner.baseline import Baseline
 from runner.canary import DATASET, TASKS
-from runner.config import composition
+from runner.config import composition, places
 from runner.config.loading import config_directory, load, register
 from runner.config.schema import RunConfig
 from runner.errors import UserError
+from runner.why.ladder import read_ladder
 from tests.baselines import exact
 
 Compose = Callable[..., RunConfig]
 
-# The other models are composed in test_models.py.
+# The other models are composed in test_models.py; ladders are no choices of a run (below).
 CHOICES = sorted(
     f"{file.parent.name}={file.stem}"
     for file in config_directory().glob("*/*.yaml")
-    if file.parent.name not in ("hydra", "local", "sweep")
+    if file.parent.name not in ("hydra", "local", "sweep", *places.ASIDE)
     and (file.parent.name != "model" or file.stem == "any")
 )
 
@@ -87,6 +88,35 @@ def test_every_choice_composes(compose: Compose, choice: str) -> None:
             assert config.engine.runtime == runtimes[name]
         else:
             assert config.engine.platform == name.partition("_")[0]
+
+
+@pytest.mark.parametrize("name", places.choices("ladder"))
+def test_every_rung_of_a_ladder_composes(name: str) -> None:
+    """On a model that the platform serves; each changes some run."""
+    rungs = read_ladder(name)
+    assert len({rung.change for rung in rungs}) == len(rungs) > 1
+    served = ["model=qwen3_30b_a3b", "output_dir=/o", f"engine={name}"]
+    eager = [*served, "parallelism.tp=2", "parallelism.ep=true", "engine.enforce_eager=true"]
+    graphs = [*served, "engine.dtype=float16", "engine.enforce_eager=false"]
+    for rung in rungs:
+        changed = []
+        for start in (eager, graphs):
+            before = load(composition.compose(start))
+            changed.append(load(composition.compose([*start, *rung.overrides])) != before)
+        assert any(changed), rung.change
+
+
+def test_the_groups_of_a_run() -> None:
+    groups = {choice.partition("=")[0] for choice in CHOICES}
+    assert set(places.groups()) == groups | {"sweep"}
+
+
+@pytest.mark.parametrize("word", ["ladder=cpu", "+ladder=cpu", "++ladder=cpu"])
+def test_a_ladder_is_no_setting_of_a_run(word: str) -> None:
+    with pytest.raises(UserError) as caught:
+        composition.compose([word])
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{word}: ") and "runner.why RUN --ladder NAME" in problem
 
 
 @pytest.mark.parametrize(

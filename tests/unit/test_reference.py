@@ -441,11 +441,17 @@ def test_an_mlflow_run_is_fetched_once_and_read_from_the_cache(
     cache: Path,
     courier: Courier,
 ) -> None:
-    run_id = sent(left())
+    files = left()
+    files.command.write_text("cd /a\npython -m runner\n")
+    run_id = sent(files)
     located = locate(run_id, config.tracking.uri, courier)
     assert located.directory.is_relative_to(cache)
+    copied = RunDirectory(located.directory).command
+    assert copied.read_text() == files.command.read_text()
     assert located.run_id == run_id
     assert read("x", located).used.run_id == run_id
+    assert locate(run_id, config.tracking.uri, courier) == located
+    copied.unlink()  # as in a cache of an older version
     assert locate(run_id, config.tracking.uri, courier) == located
 
 

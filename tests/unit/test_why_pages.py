@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runner.config import loading
 from runner.config.composed import Composed
 from runner.config.composition import compose
+from runner.config.recorded import Recorded
 from runner.environment import Environment
 from runner.outcome import Outcome
 from runner.outcome import State as Ended
@@ -214,9 +217,104 @@ def test_the_text_for_an_issue_has_no_paths() -> None:
     assert "model.pretrained: a → b makes the difference" in text
     listed = (("x: Qwen/Qwen3 → ['/home/somebody/a',~/somebody/b,{c: /home/somebody/c}]",),)
     text = reproduction.issue(replace(WHY, switches=listed, stack=stack))
-    assert "x: Qwen/Qwen3 → ['a',b,{c: c}] makes the difference" in text
+    assert "x: Qwen/Qwen3 → ['c}] makes the difference" in text  # no list of Python: least is kept
     assert "vllm 0.23.0" in text and "task.limit=10" in text
     assert reproduction.issue(replace(WHY, causes=(), stack=stack)) == ""
+
+
+def published(*lines: str, words: tuple[str, ...] = ()) -> str:
+    """The text for an issue about the cause with these changes."""
+    asked = reproduction._asked(Recorded(OmegaConf.create(), ("python", "-m", "runner", *words)))
+    stack = Stack("m", "t", "8 × chip", {"vllm": "0.23.0"}, asked)
+    return reproduction.issue(replace(WHY, switches=(lines,), stack=stack))
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ("['/home/alice/lora'] → not set", '["lora"] → not set'),
+        ('{"p":"/home/alice/c"} → null', '{"p": "c"} → null'),
+        ("file:///home/alice/m → ~/priv/x", "m → x"),
+        ("../priv/x → ./y", "x → y"),
+        ("/home/alice smith/x → ~alice", "x → ~"),
+        ("--a=/home/alice smith/x --b=/home/alice/y → 1", "--a=y → 1"),
+        ("/home/alice/v1/python → /home/alice/v2/python", "v1/python → v2/python"),
+        ("/o/v1/bin/python → /o/v2/bin/python", "v1/…/python → v2/…/python"),
+        ("/home/alice/python → /home/alicia/python", "python → another python"),
+        ("/home/alice → /Users/alice/", "~ → another ~"),
+        ("C:\\Users\\alice\\w → 1", "w → 1"),
+        ("{'/home/alice/k': [1, '/home/alice/v']} → 1", '{"k": [1, "v"]} → 1'),
+        ("[/home/alice, x → 1", "x → 1"),
+        ("Qwen/Qwen3-8B → Qwen/Qwen3-4B", "Qwen/Qwen3-8B → Qwen/Qwen3-4B"),
+        ("1.5 → auto", "1.5 → auto"),
+    ],
+)
+def test_values_without_private_names(values: str, shown: str) -> None:
+    text = published(f"engine.extra.a: {values}")
+    assert "alice" not in text and "priv" not in text
+    if not values.startswith("[/"):
+        assert f"engine.extra.a: {shown} makes" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("VLLM_USE_V1: 0 → 1", "VLLM_USE_V1: 0 → 1"),
+        ("HCCL_DETERMINISTIC: not set → true", "HCCL_DETERMINISTIC: not set → true"),
+        ("VLLM_NAME: alice → alicia", "VLLM_NAME: … → another …"),
+        ("OURS: 4711 → not set", "OURS: … → not set"),
+        ("LD_PRELOAD: /home/alice/x.so → not set", "LD_PRELOAD: … → not set"),
+        ("VLLM_PORT: 8000 → 8001", "VLLM_PORT: … → another …"),
+    ],
+)
+def test_names_of_variables_and_values_of_switches(line: str, shown: str) -> None:
+    text = published(f"engine.env.{line}")
+    assert f"engine.env.{shown} makes" in text and "ali" not in text
+
+
+def test_settings_of_both_runs() -> None:
+    cause = "engine.dtype: float32 → bfloat16"
+    assert "both runs: the defaults" in published(cause)
+    words = ("engine=cpu", "engine.dtype=float32", "output_dir=/o")
+    assert "both runs: engine=cpu\n" in published(cause, words=words)
+    assert "both runs: no others were set\n" in published(cause, words=("engine.dtype=float32",))
+    left_out = "(overrides with paths left out)\n"
+    for word in ("model.pretrained=/home/alice/w", "task.data_dir='~/alice'", "--config-dir=alice"):
+        text = published(cause, words=(word,))
+        assert f"both runs: {left_out}" in text and "alice" not in text
+    text = published(cause, words=("engine.env.OURS=alice", "engine.env.VLLM_USE_V1=1"))
+    assert "both runs: engine.env.OURS=… engine.env.VLLM_USE_V1=1\n" in text
+    text = published(cause, words=("engine.env={A: alice}", "engine.extra={p: /home/alice/x}"))
+    assert "alice" not in text
+
+
+NAMES = st.text(
+    st.characters(exclude_characters="/\\\0", exclude_categories=["Cs"]), min_size=0, max_size=4
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    person=NAMES,
+    above=st.sampled_from(["/home/", "/Users/", "file:///home/", "/nfs/home/", "x=/home/"]),
+    inner=st.lists(NAMES, max_size=2),
+    form=st.sampled_from(["{}", "['{}']", '{{"a": ["{}", 1]}}', "a {} b", "--x={},{}", "[{}, {}"]),
+    key=st.sampled_from(["engine.extra.a", "engine.env.VLLM_X", "model.pretrained"]),
+)
+def test_no_name_of_a_home_directory_is_published(
+    person: str, above: str, inner: list[str], form: str, key: str
+) -> None:
+    home = ["SECRET" + person, *(f"SECRET{each}" for each in inner)]
+    path = f"{above}{'/'.join(home)}/weights"
+    value = form.format(path, path)
+    for sides in (f"{value} → null", f"1 → {value}", f"{value} → 2 → 3"):
+        assert "SECRET" not in published(f"{key}: {sides}", words=(f"{key}={value}",))
+
+
+def test_a_model_that_is_a_path(plan: Plan, environment: Environment) -> None:
+    named = replace(plan, model="/home/alice/weights")
+    empty = Recorded(OmegaConf.create())
+    assert reproduction.stack(empty, named, environment).model == "weights"
 
 
 def switches(n: int) -> list[Switch]:
@@ -233,8 +331,16 @@ def test_cost(n: int, probes: int, tmp_path: Path) -> None:
         write_json(run.outcome, Outcome(Ended.COMPLETED, timings=scaled))
     runs[3].claim()
     write_json(runs[3].outcome, Outcome(Ended.COMPLETED, timings={}))
-    assert cost(switches(n), runs) == Cost(probes, probes - 1, 80.0 * (probes - 1))
+    starts = probes - 1 + 2
+    assert cost(switches(n), runs) == Cost(probes, 3, starts, 80.0 * starts)
     assert cost(switches(n), runs[2:]).seconds is None
+    runs[3].outcome.write_text('{"state": "of another version"}')
+    assert cost(switches(n), runs[2:]).seconds is None
+
+
+def test_the_trace_of_another_data_type_has_an_engine_for_its_noise() -> None:
+    types = Switch((Change("engine.dtype", "float32", "bfloat16"),), Restart.RESTART)
+    assert cost([types], []).starts == cost(switches(1), []).starts + 1
 
 
 def run_directory(
@@ -332,7 +438,7 @@ def test_a_plan_starts_nothing(
     said = " ".join(capsys.readouterr().out.split())
     assert "2 settings of the engine differ" in said
     assert "engine.dtype: float32 → bfloat16" in said
-    assert "at most 7 probes, 6 engine starts for one cause" in said
+    assert "at most 7 probes and 3 more for the trace, 9 engine starts for one cause" in said
     assert sorted(each.name for each in tmp_path.iterdir()) == ["bad", "good"]
 
 
@@ -349,4 +455,7 @@ def test_commands_name_the_cause_and_the_reference(
         assert f"verdict.reference={good}" in each.text and "verdict.rule=replay" in each.text
     stack = reproduction.stack(found, plan, environment)
     assert stack.asked == ("engine=cpu",)
+    bare = replace(found, words=())
+    assert reproduction.commands(bare, good, [switch], [Cause((0,), ONE)]) == []
+    assert reproduction.stack(bare, plan, environment).asked == ("(the command was not recorded)",)
     assert stack.versions["vllm"] == "0.23.0" and stack.versions["cann"] == "9.1.0"
