@@ -100,7 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ladder",
         metavar="NAME",
-        help="with BAD alone: which changes to try, conf/ladder/NAME.yaml (default: the platform)",
+        help="with BAD alone: which changes to try, conf/ladder/NAME.yaml or a YAML file of yours "
+        "(default: the platform)",
     )
     parser.add_argument(
         "--output",

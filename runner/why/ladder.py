@@ -31,7 +31,7 @@ from runner.why.probes import Prober, Runs, other_batches
 from runner.why.search import GROSS
 from runner.why.switches import differences
 
-GROUP = "ladder"
+GROUP, SUFFIX = "ladder", ".yaml"
 RUNTIME, LENGTH = "engine.runtime", "engine.max_model_len"
 MARGIN = 0.02
 
@@ -59,15 +59,17 @@ class Tried:
 
 
 def read_ladder(name: str) -> list[Rung]:
-    """Read conf/ladder/NAME.yaml, or the user's own.
+    """Read conf/ladder/NAME.yaml, or a file of the user's own, which ends in `.yaml`.
 
     Raises:
         UserError: if there is none, or it is not a list of rungs.
     """
-    file = places.file_of(f"{GROUP}/{name}")
-    if file is None:
-        known = ", ".join(places.choices(GROUP))
-        raise UserError(f"--ladder {name}: no such file in conf/{GROUP}; known: {known}")
+    folder = places.config_directory() / GROUP
+    own = Path(name).expanduser()
+    file = own if own.suffix == SUFFIX else folder / f"{name}{SUFFIX}"
+    if not file.is_file():
+        known = ", ".join(each.stem for each in sorted(folder.glob(f"*{SUFFIX}")))
+        raise UserError(f"--ladder {name}: no such file, nor in conf/{GROUP}; known: {known}")
     try:
         content = OmegaConf.to_container(OmegaConf.load(file))
         assert isinstance(content, dict)

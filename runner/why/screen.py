@@ -49,15 +49,11 @@ def show_differences(out: Console, differ: Differences, planned: Cost) -> None:
 
 def show_ladder(out: Console, name: str, rungs: Sequence[Rung]) -> None:
     """Print the changes that would be tried."""
-    out.print(
-        f"{name}: {len(rungs)} changes would be tried, up to the first that raises the scores:"
-    )
+    out.print(f"changes to {name}, up to the first with significantly higher scores:")
     for number, rung in enumerate(rungs, 1):
         known = f" ({rung.known})" if rung.known else ""
         out.print(f"{number:>3}  {rung.change}: {' '.join(rung.overrides)}{known}")
-    out.print(
-        "each takes a replay of the bad run's answers, and another evaluation if the numbers differ"
-    )
+    out.print("each takes a replay of the bad run's answers, and another evaluation if they differ")
 
 
 class Ladder:
