@@ -23,8 +23,8 @@ from pathlib import Path
 from benchmarks.canary_faults import inserted
 from benchmarks.many_questions import timed
 from runner.rundir import read_json
-from runner.why.result import Why
-from tests.planted.settings import FAULTS, HEALTHY, ROUNDING, SOUND, variables
+from runner.why.result import Origin, Why
+from tests.planted.settings import FAULTS, HEALTHY, PLACES, ROUNDING, SOUND, variables
 
 PAGE = Path(__file__).parent.parent / "docs" / "why.md"
 BEGIN = "<!-- written by python -m benchmarks.why_planted --write -->\n"
@@ -33,8 +33,8 @@ SETTINGS = 12
 # Probes' engines besides those of the search for one cause (runner/why/cost.py).
 BESIDES = 4
 HEAD = """\
-| settings of | differ | causes found | right | probes | engine starts | at most | minutes |
-| --- | --- | --- | --- | --- | --- | --- | --- |"""
+| settings of | differ | causes found | first module | right | probes | engine starts | at most | minutes |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,16 @@ class Bench:
         measured = why.whole is not None and why.whole.state.value != "unresolved"
         expected = [_keys(each, "=") for each in row.causes]
         right = measured and sorted(map(sorted, found)) == sorted(map(sorted, expected))
+        modules = dict(zip(map(frozenset, found), map(_module, why.origins), strict=True))
+        right = right and all(
+            modules[frozenset(_keys(each, "="))].startswith(PLACES[_fault(each)])
+            for each in row.causes
+        )
         said = "; ".join(" + ".join(f"`{key}`" for key in sorted(one)) for one in found) or "none"
         starts = _most_starts(len(why.switches)) if len(row.causes) == 1 else None
         cells = (
-            *(row.name, len(why.switches), said, "yes" if right else "**no**"),
+            *(row.name, len(why.switches), said, ", ".join(modules.values())),
+            "yes" if right else "**no**",
             *(len(why.probes), why.starts, starts or "", f"{seconds / 60:.1f}"),
         )
         return f"| {' | '.join(map(str, cells))} |", right
@@ -108,6 +114,16 @@ class Bench:
         words = [sys.executable, "-m", "runner", f"output_dir={directory}", *asked]
         timed(words, self.folder, _variables(row))
         return directory
+
+
+def _module(origin: Origin) -> str:
+    """The module that a trace names; empty if it names none."""
+    found = origin.trace.found if origin.trace is not None else None
+    return found.first.module if found is not None and found.first is not None else ""
+
+
+def _fault(settings: tuple[str, ...]) -> str:
+    return next(name for name, each in FAULTS.items() if each == settings)
 
 
 def _variables(row: Row) -> dict[str, str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from runner.evidence.pairing import pair
 from runner.evidence.replayed import Difference, Differences, Question, differences
 from runner.evidence.samples import Sample
+from runner.stats import means
 from runner.stats.excess import Excess, excess
 from runner.why.ddmin import State
 
@@ -97,6 +98,21 @@ def broken(found: Shifts) -> int:
 def alien(found: Shifts) -> int:
     """Number of questions that can't be compared."""
     return sum(each == ALIEN for each in found.values())
+
+
+def interval(found: Shifts) -> tuple[float, float] | None:
+    """The 95 % interval of the mean difference; None if it has none."""
+    values = list(found.values())
+    if len(values) < 2 or max(values) >= BROKEN:
+        return None
+    _, bounds = means.t_interval(values)
+    return bounds and (max(bounds[0], 0.0), bounds[1])
+
+
+def flips(base: Sequence[Sample], other: Sequence[Sample]) -> tuple[int, int]:
+    """Number of tokens that are no longer the likeliest, without a near-tie, and of all tokens."""
+    found = differences(pair(base, other).pairs, NEAR_TIE).by_question.values()
+    return sum(each.flips for each in found), sum(each.tokens for each in found)
 
 
 def at_least(noise: Shifts, dtype: str) -> Shifts:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from runner.trace import findings as trace
 from runner.why.ddmin import State
 from runner.why.evidence import NEGLIGIBLE
+from runner.why.found import Probe
 from runner.why.result import Why, joined
-from runner.why.search import DTYPE, Probe
+from runner.why.search import DTYPE
 
 SMALLEST = 1e-12
 # What a probe shows, in one word.
@@ -155,6 +156,17 @@ def size(probe: Probe) -> str:
         return "∞"
     bound = "< " if 0 < probe.shift <= NEGLIGIBLE else ""
     return f"{bound}{math.sqrt(probe.shift):.2g}"
+
+
+def between(probe: Probe) -> str:
+    """The 95 % interval of `size`, and how many tokens flipped."""
+    found = []
+    if probe.interval is not None:
+        low, high = map(math.sqrt, probe.interval)
+        found.append(f"{low:.2g} to {high:.2g}")
+    if probe.tokens:
+        found.append(f"{probe.flips} of {probe.tokens:,} tokens flip")
+    return "; ".join(found)
 
 
 def chance(p: float) -> str:

@@ -22,11 +22,12 @@ from runner.rundir import RunDirectory, read_json
 from runner.tracking.courier import Courier
 from runner.why import page, screen
 from runner.why.cost import cost
+from runner.why.found import Found
 from runner.why.ladder import Climb, Tried, read_ladder
 from runner.why.probes import Prober, Replay, Runs, other_batches, refuse_endpoint, refuse_unusable
 from runner.why.reproduction import commands, stack
 from runner.why.result import Stack, Why, result
-from runner.why.search import Found, Search
+from runner.why.search import Search
 from runner.why.switches import Differences, differences, grounded, set_aside, shell_variables
 from runner.why.tracing import traced
 

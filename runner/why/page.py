@@ -18,9 +18,10 @@ from runner.trace.findings import WHERE
 from runner.trace.page import NAME as NAME_OF_TRACE
 from runner.why import findings
 from runner.why.ddmin import State
+from runner.why.found import Probe
 from runner.why.reproduction import issue
 from runner.why.result import Why
-from runner.why.search import DTYPE, Probe
+from runner.why.search import DTYPE
 
 NAME = "why"
 
@@ -96,6 +97,7 @@ def _row(why: Why, probe: Probe) -> dict[str, Any]:
         "said": findings.WORDS[probe.state],
         "known": probe.state is not State.UNRESOLVED,
         "size": findings.size(probe),
+        "between": findings.between(probe),
         "evidence": findings.evidence_of(probe),
         "directory": probe.directory,
     }

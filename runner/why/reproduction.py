@@ -12,8 +12,8 @@ from runner.installed import MOVING
 from runner.plan import Plan
 from runner.trace import findings as trace
 from runner.why import findings, public
+from runner.why.found import Cause
 from runner.why.result import Command, Stack, Why
-from runner.why.search import Cause
 from runner.why.switches import Switch
 
 # Settings of where results go, which nobody else needs.

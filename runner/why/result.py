@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from runner.trace.result import TraceResult
 from runner.why.ddmin import State
 from runner.why.evidence import ERROR
+from runner.why.found import Cause, Found, Probe
 from runner.why.ladder import Tried
-from runner.why.search import Cause, Found, Probe
 from runner.why.switches import Differences, Switch
 
 

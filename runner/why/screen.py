@@ -14,10 +14,10 @@ from runner.present.formats import duration
 from runner.why import findings
 from runner.why.cost import Cost
 from runner.why.ddmin import State
+from runner.why.found import Probe
 from runner.why.ladder import Rung, Tried
 from runner.why.page import NAME
 from runner.why.result import Why, lines
-from runner.why.search import Probe
 from runner.why.switches import Differences
 
 COLOURS = {State.GOOD: "green", State.BAD: "red", State.UNRESOLVED: "yellow"}

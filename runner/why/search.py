@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from runner.evidence.replayed import Question
@@ -21,6 +20,7 @@ from runner.stats.excess import Excess
 from runner.why import evidence
 from runner.why.ddmin import Changes, State, ddmin
 from runner.why.evidence import Shifts, Side
+from runner.why.found import Cause, Found, Probe
 from runner.why.probes import Replay
 from runner.why.switches import Switch
 
@@ -33,60 +33,6 @@ GROSS = 0.3**2
 CAUSES = 4
 # Questions in which a cause is traced through the network.
 TRACED = 12
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A replay and what it showed.
-
-    `switches` are the numbers of the switches that had the bad run's values, out of all. `shift` is
-    the mean difference from the good run, in nats² (infinite if one is not a number), and `side`
-    and `excess` the tests that decided.
-    """
-
-    name: str
-    purpose: str
-    switches: Changes
-    state: State
-    directory: str
-    command: str
-    shift: float | None = None
-    side: Side | None = None
-    excess: Excess | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Cause:
-    """A smallest set of switches that makes the run differ, and the probe that has only these.
-
-    `minimal` says that it does not differ without any one of them; False if that could not be told.
-    `telling` of all `questions` differ in the run that was searched. `traced` are documents, by
-    task, in which to look for the module.
-    """
-
-    switches: Changes
-    probe: Probe
-    minimal: bool = True
-    telling: int = 0
-    questions: int = 0
-    traced: dict[str, list[int]] = field(default_factory=dict)
-
-
-@dataclass
-class Found:
-    """What the search has found so far.
-
-    `rest` is the state of the bad run without all causes; None if it is not known yet. `rounding`
-    is the difference that the bad run's data type makes alone, in nats, if it counts as noise.
-    """
-
-    probes: list[Probe] = field(default_factory=list)
-    causes: list[Cause] = field(default_factory=list)
-    rest: State | None = None
-    noise: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    rounding: float | None = None
 
 
 # Runs a probe: its name, changes by key, and questions.
@@ -148,7 +94,8 @@ class Search:
         self._base = good.samples
         same = dict(self._batches)
         wide = {**same, DTYPE: self._other_dtype} if self._other_dtype else {}
-        self._add(_probe("good", "the good run again", (), State.GOOD, good, 0.0))
+        own = evidence.shifts(self._base, self._base)
+        self._probe("good", "the good run again", (), State.GOOD, good, dict.fromkeys(own, 0.0))
         for name, changes in (("noise", same), ("noise-dtype", wide)):
             if not changes:
                 continue
@@ -165,7 +112,7 @@ class Search:
                     f"{said} alone differs {_by(mean)}, which rounding does not explain, so it "
                     "does not count as noise"
                 )
-                self._add(_probe(name, purpose, (), State.UNRESOLVED, replay, mean))
+                self._probe(name, purpose, (), State.UNRESOLVED, replay, shift)
                 continue
             floored = evidence.at_least(shift, replay.dtype)
             if floored != shift:
@@ -176,7 +123,7 @@ class Search:
             self.found.noise.append(said)
             if DTYPE in changes:
                 self.found.rounding = math.sqrt(mean)
-            self._add(_probe(name, purpose, (), State.GOOD, replay, mean))
+            self._probe(name, purpose, (), State.GOOD, replay, shift)
         return bool(self._noise)
 
     @property
@@ -199,7 +146,7 @@ class Search:
         shift = evidence.shifts(self._base, replay.samples)
         found = evidence.beyond(shift, self._noise)
         state, reason = _judged(shift, found)
-        self._add(_probe(name, purpose, switches, state, replay, _mean(shift), None, found, reason))
+        self._probe(name, purpose, switches, state, replay, shift, None, found, reason)
         return state, shift
 
     def _smallest(self, switches: Changes, bad: Shifts) -> Cause | None:
@@ -237,14 +184,44 @@ class Search:
     def _decide(self, name: str, subset: Changes, replay: Replay, bad: Shifts) -> Probe:
         purpose = _numbered(subset)
         if replay.samples is None:
-            probe = Probe(name, purpose, subset, *_unresolved(replay))
+            self._add(Probe(name, purpose, subset, *_unresolved(replay)))
         else:
             self._decided += 1
             shift = evidence.shifts(self._base, replay.samples)
             side = evidence.side(shift, bad, self._noise, self._decided)
-            probe = _probe(name, purpose, subset, side.state, replay, _mean(shift), side=side)
+            self._probe(name, purpose, subset, side.state, replay, shift, side)
+        return self.found.probes[-1]
+
+    def _probe(
+        self,
+        name: str,
+        purpose: str,
+        switches: Changes,
+        state: State,
+        replay: Replay,
+        shift: Shifts,
+        side: Side | None = None,
+        excess: Excess | None = None,
+        reason: str = "",
+    ) -> None:
+        """Add a probe with a result."""
+        flips, tokens = evidence.flips(self._base, replay.samples or ())
+        probe = Probe(
+            name,
+            purpose,
+            switches,
+            state,
+            str(replay.directory),
+            replay.command,
+            _mean(shift),
+            side,
+            excess,
+            reason,
+            evidence.interval(shift),
+            flips,
+            tokens,
+        )
         self._add(probe)
-        return probe
 
     def _changes(self, switches: Changes) -> dict[str, Any]:
         return {key: value for each in switches for key, value in self._switches[each].bad.items()}
@@ -310,29 +287,4 @@ def _unresolved(replay: Replay) -> tuple[State, str, str, None, None, None, str]
         None,
         None,
         replay.reason,
-    )
-
-
-def _probe(
-    name: str,
-    purpose: str,
-    switches: Changes,
-    state: State,
-    replay: Replay,
-    shift: float | None,
-    side: Side | None = None,
-    excess: Excess | None = None,
-    reason: str = "",
-) -> Probe:
-    return Probe(
-        name,
-        purpose,
-        switches,
-        state,
-        str(replay.directory),
-        replay.command,
-        shift,
-        side,
-        excess,
-        reason,
     )

@@ -14,8 +14,8 @@ from runner.errors import UserError
 from runner.trace import page
 from runner.trace.runs import Side
 from runner.trace.tracing import DTYPE, QUESTIONS, trace
+from runner.why.found import Cause
 from runner.why.result import Origin
-from runner.why.search import Cause
 from runner.why.switches import Switch
 
 

@@ -18,7 +18,7 @@ import pytest
 from runner.sweep.record import sweep_id
 from tests.e2e.conftest import Finished, Run, environment
 from tests.events import events
-from tests.planted.settings import FAULTS, HEALTHY, SOUND, variables
+from tests.planted.settings import FAULTS, HEALTHY, PLACES, SOUND, variables
 from tests.shared_memory import orphans, segments
 
 pytestmark = pytest.mark.slow
@@ -86,6 +86,12 @@ def causes(output: Path) -> list[set[str]]:
     ]
 
 
+def module(output: Path) -> str:
+    """The first module that departs with the first cause."""
+    found = json.loads((output / "why.json").read_text())
+    return str(found["origins"][0]["trace"]["found"]["first"]["module"])
+
+
 def tagged(good: Finished, name: str) -> set[str]:
     """The directories of the runs in MLflow with this tag."""
     import mlflow
@@ -135,6 +141,7 @@ def test_one_of_twelve_settings_is_found_although_the_search_was_interrupted(
     assert {name: after[name] for name in before} == before
     assert causes(output) == [keys(FAULTS["head_env"])]
     assert "engine.env.PLANTED_HEAD: not set → 1 makes the difference" in printed
+    assert module(output).startswith(PLACES["head_env"])
     found = json.loads((output / "why.json").read_text())
     assert len(found["switches"]) == 12
     # `good` and `noise` share an engine, and the second search started none for what it knew.
@@ -153,4 +160,5 @@ def test_settings_that_show_a_fault_only_together(run: Run, good: Finished, tmp_
     assert process.returncode == 0, printed
     assert causes(output) == [keys(FAULTS["chunked_rope"])]
     assert "but only together" in printed
+    assert module(output).startswith(PLACES["chunked_rope"])
     assert tagged(good, sweep_id(output)) == set(map(str, probes(output).values()))

@@ -28,6 +28,15 @@ FAULTS = {
     "vision1": ("engine.extra.mm_processor_cache_gb=1",),
     "head_env": ("engine.env.PLANTED_HEAD=1",),
 }
+# Where the difference of each fault begins: the start of a module's name, as a trace gives it.
+PLACES = {
+    "tp2_scale": "layers.1.self_attn.o_proj",
+    "prefix_bias": "layers.1.self_attn",
+    "chunked_rope": "layers.0.self_attn.rotary_emb",
+    "mlp2": "layers.2.mlp",
+    "vision1": "visual.blocks.1",
+    "head_env": "layers.0.self_attn",
+}
 # Settings without an effect on answers: each differs from the default and shares no key with
 # `SOUND` and `FAULTS`. They start together, alone and with any of the faults' settings.
 HEALTHY: tuple[str, ...] = (

@@ -17,9 +17,10 @@ from runner.evidence.samples import Sample
 from runner.why import evidence, findings
 from runner.why.ddmin import State
 from runner.why.evidence import Shifts
+from runner.why.found import Found
 from runner.why.probes import Replay
 from runner.why.result import Why, result
-from runner.why.search import Found, Search
+from runner.why.search import Search
 from runner.why.switches import Change, Cost, Differences, Switch
 from tests.searched import Damage, Engines
 

@@ -14,8 +14,8 @@ from runner.config.recorded import Recorded
 from runner.errors import UserError
 from runner.why import tracing
 from runner.why.ddmin import State
+from runner.why.found import Cause, Probe
 from runner.why.result import Origin
-from runner.why.search import Cause, Probe
 from runner.why.switches import Change, Cost, Switch
 from tests.traces import result
 
