@@ -33,7 +33,7 @@ SETTINGS = 12
 # Probes' engines besides those of the search for one cause (runner/why/cost.py).
 BESIDES = 4
 HEAD = """\
-| settings of | differ | causes found | first module | right | probes | engine starts | at most | minutes |
+| settings of | differ | causes found | first module | right | probes | starts | at most | minutes |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
