@@ -11,6 +11,7 @@ from typing import Any, Final
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.task_files import SUFFIXES
+from runner.variables import LOADED
 
 # Settings that hold paths. Some may hold a hub id, a run id or an address instead.
 PATHS: Final = (
@@ -25,10 +26,10 @@ MAPPINGS = (
     *("model.serve.extra", "model.serve.additional_config"),
 )
 VARIABLES = ("engine.env", "model.serve.env")
-# A text is taken for a path in them if it looks like one, or its key says so: a directory called
-# `ray` must not change what distributed_executor_backend=ray means.
+# A text is taken for a path in them if it looks like one, or (not for variables) its key says so: a
+# directory called `ray` must not change what distributed_executor_backend=ray means.
 LOOKS = re.compile(r".*[./].*")
-NAMES = re.compile(r"(?i).*(path|dir|file|folder|model|tokenizer|template|plugin)s?")
+NAMES = re.compile(r"(?i).*(path|dir|file|folder|model|tokenizer|template)s?")
 SQLITE = "sqlite:///"
 
 
@@ -93,7 +94,10 @@ def _variables(value: Any, place: Path) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {
-        name: os.pathsep.join(_inside(each, place, str(name)) for each in text.split(os.pathsep))
+        name: os.pathsep.join(
+            _inside(each, place, "path" if name == "PYTHONPATH" or LOADED.fullmatch(name) else "")
+            for each in text.split(os.pathsep)
+        )
         if isinstance(text, str)
         else text
         for name, text in value.items()

@@ -83,6 +83,17 @@ def shifts(base: Sequence[Sample], other: Sequence[Sample]) -> dict[Question, fl
     }
 
 
+def squares(base: Sequence[Sample], other: Sequence[Sample]) -> dict[Question, float]:
+    """As `shifts`, of log-probabilities alone, which every run records."""
+    asked = {(each.task, each.doc_id) for each in other}
+    found = differences(pair(base, other).pairs, NEAR_TIE).by_question
+    return {
+        key: min(max(each.squared, NEGLIGIBLE), BROKEN)
+        for key, each in found.items()
+        if key in asked and math.isfinite(each.squared)
+    }
+
+
 def _bounded(found: Difference) -> float:
     measured = found.squared if found.logits is None else found.logits
     if not (math.isfinite(found.squared) and math.isfinite(measured)):
@@ -116,10 +127,15 @@ def flips(base: Sequence[Sample], other: Sequence[Sample]) -> tuple[int, int]:
 
 
 def at_least(noise: Shifts, dtype: str) -> Shifts:
-    """The noise of engines of this data type, of which single runs may show none."""
-    if max(noise.values()) > NEGLIGIBLE or dtype not in ROUNDING:
-        return noise
-    return dict.fromkeys(noise, ROUNDING[dtype])
+    """The noise of engines of this data type, of which a single run may show none.
+
+    A question whose logits happen to repeat exactly says nothing of another stack: it gets the mean
+    of all. If hardly any differs, all have at least what rounding makes of correct stacks.
+    """
+    mean, least = math.fsum(noise.values()) / len(noise), ROUNDING.get(dtype, NEGLIGIBLE)
+    if mean < least / 100:
+        return {key: max(each, least) for key, each in noise.items()}
+    return {key: each if each > NEGLIGIBLE else max(each, mean) for key, each in noise.items()}
 
 
 def beyond(found: Shifts, noise: Sequence[Shifts]) -> Excess:

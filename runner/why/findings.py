@@ -57,13 +57,16 @@ def findings(why: Why) -> list[str]:
         )
     if whole is not None and whole.reason:
         found.append(f"With all settings of the bad run: {whole.reason}.")
-    for cause in why.causes:
+    for number, cause in enumerate(why.causes):
         side = cause.probe.side
         if side is not None:
+            whole_run = (
+                "without the causes before it" if number else "with all settings of the bad run"
+            )
             found.append(
                 f"With {named(why, cause.switches)} alone, {side.bad} of {side.told} questions "
-                "differ from the good run as they do with all settings of the bad run. They were "
-                f"chosen from the {cause.telling} of {cause.questions} that differ most."
+                f"differ from the good run as they do {whole_run}. They were chosen from the "
+                f"{cause.telling} of {cause.questions} that differ most."
             )
         if not cause.minimal:
             found.append(

@@ -102,7 +102,11 @@ def _climbed(given: argparse.Namespace, bad: Named, runs: Runs, out: Console) ->
     name, directory, config = bad
     ladder = given.ladder or str(config.value("engine.platform"))
     rungs = read_ladder(ladder)
-    out.print(f"no good run: trying {len(rungs)} changes (conf/ladder/{ladder}.yaml) on {name}")
+    out.print(f"no good run: trying the {len(rungs)} changes of the ladder {ladder} on {name}")
+    environment = _environment(directory)
+    own = differences(config, config, (environment, environment), shell_variables())
+    set_aside(own.inherited)
+    config = grounded(config, own.base)
     return Climb(config, directory, runs, screen.Ladder(out).tell).climb(rungs)
 
 
@@ -128,7 +132,8 @@ def _searched(good: Named, bad: Named, differ: Differences, runs: Runs, out: Con
             return prober.replay(name, *settings)
 
     batches = other_batches(good[2], bad[2])
-    search = Search(differ.switches, run, shown.tell, batches, _flipped(files))
+    recorded_answers = read_samples(files[0].samples)
+    search = Search(differ.switches, run, shown.tell, batches, _flipped(files), recorded_answers)
     found = search.search()
     return result(
         good[0],
@@ -136,7 +141,7 @@ def _searched(good: Named, bad: Named, differ: Differences, runs: Runs, out: Con
         differ,
         found,
         runs.starts,
-        commands(good[2], good[1], differ.switches, found.causes),
+        commands(good[2], good[1], differ.switches, found.causes, differ.inherited),
         _stack(good[2], found),
     )
 

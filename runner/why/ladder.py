@@ -56,6 +56,8 @@ class Tried:
     said: str
     good: bool = False
     directory: Path | None = None
+    # Whether a score is lower than the bad run's.
+    lower: bool = False
 
 
 def read_ladder(name: str) -> list[Rung]:
@@ -135,6 +137,8 @@ class Climb:
         except UserError as error:
             return Tried(rung, f"not possible: {'; '.join(error.problems)}")
         differ = differences(self._bad, changed, (None, None))
+        if differ.asked:
+            return Tried(rung, f"changes the questions, not tried: {'; '.join(differ.asked)}")
         if not differ.switches:
             return Tried(rung, "the bad run had this already")
         changes = {key: value for each in differ.switches for key, value in each.bad.items()}
@@ -157,12 +161,13 @@ class Climb:
 
     def _agreeing(self, found: list[Tried]) -> list[Tried]:
         """Mark the first rung that agrees with another runtime, if there is one."""
-        if self._independent is None or not self._noise:
+        if self._independent is None or not self._noise or found[self._independent].lower:
             return found
         other = self._replays[self._independent]
         bad = evidence.shifts(other, self._base)
         for number, replay in self._replays.items():
-            if number == self._independent or found[number].directory is None:
+            tried = found[number]
+            if number == self._independent or tried.directory is None or tried.lower:
                 continue
             side = evidence.side(evidence.shifts(other, replay), bad, self._noise, number + 1)
             if side.state is State.GOOD:
@@ -185,4 +190,5 @@ def _scored(rung: Rung, rungs: int, ours: Path, bad: Path) -> Tried:
     p = min((each.p_adjusted for each in scores), default=1.0)
     how = "higher" if higher else "not significantly higher"
     limit = f"limit {ALPHA / rungs:.2g} for {rungs} changes"
-    return Tried(rung, f"{said}, {how} (p = {p:.2g}, {limit})", higher, ours)
+    lower = any(each.drop < 0 for each in scores)  # the second is the bad run
+    return Tried(rung, f"{said}, {how} (p = {p:.2g}, {limit})", higher, ours, lower)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from runner.config.recorded import Recorded, call
 from runner.environment import Environment
@@ -24,22 +25,32 @@ LEFT_OUT, UNKNOWN = "(overrides with paths left out)", "(the command was not rec
 
 
 def commands(
-    good: Recorded, reference: Path, switches: Sequence[Switch], causes: Sequence[Cause]
+    good: Recorded,
+    reference: Path,
+    switches: Sequence[Switch],
+    causes: Sequence[Cause],
+    inherited: Sequence[str] = (),
 ) -> list[Command]:
     """Return the commands that replay the good run's answers without and with each cause.
 
-    None if the good run's own command is unknown.
+    None if the good run's own command is unknown. `inherited` are variables of the shell that the
+    probes did not have.
     """
     if not causes or not good.words:
         return []
     replay = {"verdict.rule": "replay", "verdict.reference": str(reference)}
-    found = [Command("without", call(good, {**replay, "output_dir": "outputs/why-without"}))]
+
+    def written(changes: Mapping[str, Any]) -> str:
+        place, _, words = call(good, changes).partition("\n")
+        unset = "".join(f"-u {name} " for name in inherited)
+        return f"{place}\n{f'env {unset}' if unset else ''}{words}"
+
+    found = [Command("without", written({**replay, "output_dir": "outputs/why-without"}))]
     for number, cause in enumerate(causes, 1):
         changes = {key: value for n in cause.switches for key, value in switches[n].bad.items()}
         place = {"output_dir": f"outputs/why-with-{number}"}
         said = ", ".join(str(change) for n in cause.switches for change in switches[n].changes)
-        text = call(good, {**changes, **replay, **place})
-        found.append(Command(f"with {said}", text))
+        found.append(Command(f"with {said}", written({**changes, **replay, **place})))
     return found
 
 
@@ -101,10 +112,14 @@ def issue(why: Why) -> str:
         if side is not None:
             lines.append(
                 f"- {findings.named(shown, cause.switches)}: logits differ by "
-                f"{findings.size(cause.probe)} nats (RMS), {side.bad} of {side.told} questions "
-                "are beyond noise"
+                f"{findings.size(cause.probe)} nats (RMS) on the questions that differ most; "
+                f"{cause.telling} of {cause.questions} questions differ clearly from the noise"
             )
-    lines += [f"- {trace.headline(each.trace)}" for each in why.origins if each.trace is not None]
+    lines += [
+        f"- {trace.headline(each.trace)}"
+        for each in why.origins
+        if each.trace is not None and each.trace.found is not None and each.trace.found.first
+    ]
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from runner.evidence.samples import Sample
 from runner.stats.excess import Excess
 from runner.why import evidence
 from runner.why.ddmin import Changes, State, ddmin
-from runner.why.evidence import Shifts, Side
+from runner.why.evidence import STRAY, Shifts, Side
 from runner.why.found import Cause, Found, Probe
 from runner.why.probes import Replay
 from runner.why.switches import Switch
@@ -50,8 +50,12 @@ class Search:
         tell: Tell,
         batches: Mapping[str, Any],
         flipped: frozenset[Question] = frozenset(),
+        recorded: Sequence[Sample] = (),
     ) -> None:
-        """`batches` are changes that give the good run other batches, which shows the noise."""
+        """`batches` are changes that give the good run other batches, which shows the noise.
+
+        `flipped` are the questions whose scores differ, and `recorded` the good run's own samples.
+        """
         self.found = Found()
         self._switches = switches
         self._run = run
@@ -59,6 +63,9 @@ class Search:
         self._batches = batches
         self._flipped = flipped
         self._base: Sequence[Sample] = ()
+        self._recorded = recorded
+        self._dtype = ""
+        self._again: list[Sequence[Sample]] = []
         self._noise: list[Shifts] = []
         self._decided = 0
 
@@ -91,7 +98,7 @@ class Search:
         if good.samples is None:
             self._add(Probe("good", "the good run again", (), *_unresolved(good)))
             return False
-        self._base = good.samples
+        self._base, self._dtype = good.samples, good.dtype
         same = dict(self._batches)
         wide = {**same, DTYPE: self._other_dtype} if self._other_dtype else {}
         own = evidence.shifts(self._base, self._base)
@@ -104,6 +111,8 @@ class Search:
             purpose = f"noise: the good run with {said}"
             if replay.samples is None:
                 self._add(Probe(name, purpose, (), *_unresolved(replay)))
+                if DTYPE in changes:
+                    self._round_to(str(changes[DTYPE]))
                 continue
             shift = evidence.shifts(self._base, replay.samples)
             mean = _mean(shift)
@@ -115,7 +124,7 @@ class Search:
                 self._probe(name, purpose, (), State.UNRESOLVED, replay, shift)
                 continue
             floored = evidence.at_least(shift, replay.dtype)
-            if floored != shift:
+            if _mean(floored) > 100 * mean:
                 said += (
                     f" (none; {math.sqrt(_mean(floored)):.2g} nats as published for correct stacks)"
                 )
@@ -123,8 +132,35 @@ class Search:
             self.found.noise.append(said)
             if DTYPE in changes:
                 self.found.rounding = math.sqrt(mean)
+            self._again.append(replay.samples)
             self._probe(name, purpose, (), State.GOOD, replay, shift)
+        self._compare_with_recorded()
         return bool(self._noise)
+
+    def _round_to(self, dtype: str) -> None:
+        """Add the rounding of a data type whose noise can't be measured here."""
+        least = evidence.ROUNDING.get(dtype)
+        if least is not None and self._noise:
+            self._noise.append(dict.fromkeys(self._noise[0], least))
+            said = f"{math.sqrt(least):.2g} nats as published for correct stacks in {dtype}"
+            self.found.noise.append(f"{said}, because it could not be measured")
+            self.found.rounding = math.sqrt(least)
+
+    def _compare_with_recorded(self) -> None:
+        """Note if the good run's settings compute something else today than in the good run."""
+        if not self._recorded:
+            return
+        own = evidence.squares(self._recorded, self._base)
+        noise = [evidence.squares(self._base, each) for each in self._again]
+        if not own or not noise:
+            return
+        found = evidence.beyond(own, [evidence.at_least(each, self._dtype) for each in noise])
+        if found.exceeds or evidence.alien(own):
+            self.found.notes.append(
+                "the good run's settings compute something else today than in the good run itself "
+                f"({_by(_mean(own))}): its software, its machine or a file has changed, and all "
+                "probes are compared with what they compute today"
+            )
 
     @property
     def _other_dtype(self) -> str:
@@ -177,7 +213,7 @@ class Search:
             )
             return None
         without = [tuple(each for each in smallest if each != one) for one in smallest]
-        minimal = all(probes[each].state is State.GOOD for each in without if each)
+        minimal = all(_without_effect(probes[each]) for each in without if each)
         few = evidence.choose(told, self._flipped, list(bad), TRACED, control=0)
         return Cause(smallest, probes[smallest], minimal, len(told), len(bad), few)
 
@@ -229,6 +265,12 @@ class Search:
     def _add(self, probe: Probe) -> None:
         self.found.probes.append(probe)
         self._tell(probe)
+
+
+def _without_effect(probe: Probe) -> bool:
+    """Whether a probe is good and shows no part of the difference either."""
+    side = probe.side
+    return probe.state is State.GOOD and side is not None and side.bad <= STRAY * side.told
 
 
 def _judged(shift: Shifts, found: Excess) -> tuple[State, str]:

@@ -9,14 +9,20 @@ from pathlib import Path
 from rich.console import Console
 
 from runner import secrecy
-from runner.config.recorded import Recorded
+from runner.config.recorded import Recorded, again
 from runner.errors import UserError
 from runner.trace import page
-from runner.trace.runs import Side
+from runner.trace.runs import Replayed, Side, replayed, settled
 from runner.trace.tracing import DTYPE, QUESTIONS, trace
 from runner.why.found import Cause
 from runner.why.result import Origin
 from runner.why.switches import Switch
+
+# Hooks run in eager mode and in this project's own engine.
+UNTRACEABLE = (
+    "a trace runs both in eager mode, without a server, data parallelism or speculative decoding, "
+    "and then their settings are the same"
+)
 
 
 def traced(
@@ -39,6 +45,9 @@ def traced(
         out.print(f"tracing cause {number} through the network …")
         sides = Side("the good run", good), Side(f"with cause {number}", good, changes)
         try:
+            if _are_equal(sides, replayed(reference, QUESTIONS, cause.traced), directory):
+                found.append(Origin(str(directory), None, UNTRACEABLE))
+                continue
             result = trace(
                 reference,
                 *sides,
@@ -56,6 +65,14 @@ def traced(
             traceback.print_exc()
             found.append(Origin(str(directory), None, _said(error)))
     return tuple(found)
+
+
+def _are_equal(sides: tuple[Side, Side], what: Replayed, directory: Path) -> bool:
+    """Whether a trace would run both sides with the same settings; eager mode compiles nothing."""
+    one, other = (again(side.recorded, settled(side, what, directory).changes)[0] for side in sides)
+    for each in (one, other):
+        each.engine.extra.pop("compilation_config", None)
+    return one == other
 
 
 def _said(error: Exception) -> str:

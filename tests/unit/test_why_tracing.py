@@ -10,8 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from runner.config.composition import compose
 from runner.config.recorded import Recorded
 from runner.errors import UserError
+from runner.trace.runs import Replayed, Side
 from runner.why import tracing
 from runner.why.ddmin import State
 from runner.why.found import Cause, Probe
@@ -33,11 +35,19 @@ CAUSES = [
 ]
 
 
+@pytest.fixture
+def unequal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sides of a trace differ."""
+    monkeypatch.setattr(tracing, "replayed", lambda *_: None)
+    monkeypatch.setattr(tracing, "_are_equal", lambda *_: False)
+
+
 def _traced(place: Path) -> tuple[Origin, ...]:
     out = Console(file=io.StringIO())
     return tracing.traced(GOOD, Path("/a"), SWITCHES, CAUSES, place, "command", out)
 
 
+@pytest.mark.usefixtures("unequal")
 def test_the_telling_questions_are_traced_and_a_data_type_is_no_noise_if_it_is_the_cause(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -62,6 +72,7 @@ def test_the_telling_questions_are_traced_and_a_data_type_is_no_noise_if_it_is_t
         (OSError("disk full"), "OSError: disk full"),
     ],
 )
+@pytest.mark.usefixtures("unequal")
 def test_a_trace_that_fails_leaves_the_causes_and_the_other_traces(
     error: Exception,
     reason: str,
@@ -84,6 +95,7 @@ def test_a_trace_that_fails_leaves_the_causes_and_the_other_traces(
     assert ("Traceback" in printed) == (not isinstance(error, UserError))
 
 
+@pytest.mark.usefixtures("unequal")
 def test_an_interrupt_ends_the_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def trace(*given: Any, **more: Any) -> Any:
         raise KeyboardInterrupt
@@ -91,3 +103,25 @@ def test_an_interrupt_ends_the_search(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(tracing, "trace", trace)
     with pytest.raises(KeyboardInterrupt):
         _traced(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "equal"),
+    [
+        ({"engine.enforce_eager": True}, True),
+        ({"engine.extra.compilation_config.cudagraph_mode": "PIECEWISE"}, True),
+        ({"engine.runtime": "server", "parallelism.dp": 2}, True),
+        ({"engine.dtype": "bfloat16"}, False),
+        ({"engine.extra.max_num_seqs": 4}, False),
+    ],
+)
+def test_what_a_trace_turns_off_can_not_be_traced(
+    changes: dict[str, Any], equal: bool, tmp_path: Path
+) -> None:
+    tree = compose(["model=canary_vl", "engine.enforce_eager=false", f"output_dir={tmp_path}"])
+    plain = OmegaConf.to_container(tree, resolve=True)
+    assert isinstance(plain, dict)
+    good = Recorded(OmegaConf.create(plain))
+    sides = Side("a", good), Side("b", good, changes)
+    what = Replayed(tmp_path, ("canary",), 2, QUESTIONS)
+    assert tracing._are_equal(sides, what, tmp_path) == equal
