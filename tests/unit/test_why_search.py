@@ -368,3 +368,27 @@ def test_an_engine_that_repeats_itself_exactly_has_the_noise_of_its_data_type() 
     engines._scales *= 0.02 / engines._scales.mean()
     found = Search(engines.switches, run, lambda probe: None, OTHER).search()
     assert found.causes == [] and "0.031 nats as published" in found.noise[0]
+
+
+def test_a_question_that_repeats_exactly_has_the_noise_of_the_others() -> None:
+    noise = {("t", n): 1e-8 if n < 3 else 2e-4 for n in range(10)}
+    found = evidence.at_least(noise, "bfloat16")
+    assert found["t", 0] == pytest.approx(1.4e-4, rel=1e-3) and found["t", 5] == 2e-4
+    (hardly,) = set(evidence.at_least({**dict.fromkeys(noise, 1e-8)}, "bfloat16").values())
+    assert hardly == 0.031**2
+    one = evidence.at_least({**dict.fromkeys(noise, 1e-8), ("t", 1): 3e-8}, "bfloat16")
+    assert set(one.values()) == {0.031**2}
+    assert evidence.at_least(dict.fromkeys(noise, 1e-8), "float32") == dict.fromkeys(noise, 1e-8)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_good_run_that_its_settings_do_not_repeat_is_noted(changed: bool) -> None:
+    engines = Engines(4)
+    recorded = engines.run("then", {"engine.window": 2}, {}).samples or ()
+    if changed:
+        recorded = [
+            replace(each, logprobs=[value - 0.5 for value in each.logprobs]) for each in recorded
+        ]
+    search = Search(engines.switches, engines.run, lambda probe: None, OTHER, recorded=recorded)
+    notes = search.search().notes
+    assert any("compute something else today" in each for each in notes) == changed
