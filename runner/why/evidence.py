@@ -42,8 +42,10 @@ TELLING = 10.0
 # noise is larger than that of the noise runs. More are a fault even if they are not half of all:
 # one of several causes damages some only.
 STRAY = 0.25
-# Questions of a probe: those that tell most, and others drawn at random.
+# Questions of a probe: those that tell most, and others drawn at random. Few are enough if they
+# agree; only a probe that they leave undecided is asked more.
 CHOSEN, CONTROL = 48, 16
+LOOKS = ((20, 4), (CHOSEN, CONTROL))
 SEED = 1234
 # Chance that any of a search's probes is taken for the other side.
 ERROR = 0.05
@@ -199,7 +201,7 @@ def side(probe: Shifts, bad: Shifts, noise: Sequence[Shifts], number: int) -> Si
     for key in told:
         middle = math.sqrt(bad[key] * max(each[key] for each in noise))
         on_bad += probe[key] > middle
-    level = allowed(number)
+    level = allowed(number) / len(LOOKS)
     if not told:
         return Side(State.UNRESOLVED, 0, 0, 1.0, level)
     more = float(binomtest(on_bad, len(told), STRAY, alternative="greater").pvalue)

@@ -67,7 +67,7 @@ class Search:
         self._dtype = ""
         self._again: list[Sequence[Sample]] = []
         self._noise: list[Shifts] = []
-        self._decided = 0
+        self._asked = 0
 
     def search(self) -> Found:
         """Search until all causes are found, or no further probe can tell."""
@@ -102,7 +102,8 @@ class Search:
         same = dict(self._batches)
         wide = {**same, DTYPE: self._other_dtype} if self._other_dtype else {}
         own = evidence.shifts(self._base, self._base)
-        self._probe("good", "the good run again", (), State.GOOD, good, dict.fromkeys(own, 0.0))
+        zero = dict.fromkeys(own, 0.0)
+        self._add(self._probe("good", "the good run again", (), State.GOOD, good, zero))
         for name, changes in (("noise", same), ("noise-dtype", wide)):
             if not changes:
                 continue
@@ -121,7 +122,7 @@ class Search:
                     f"{said} alone differs {_by(mean)}, which rounding does not explain, so it "
                     "does not count as noise"
                 )
-                self._probe(name, purpose, (), State.UNRESOLVED, replay, shift)
+                self._add(self._probe(name, purpose, (), State.UNRESOLVED, replay, shift))
                 continue
             floored = evidence.at_least(shift, replay.dtype)
             if _mean(floored) > 100 * mean:
@@ -133,7 +134,7 @@ class Search:
             if DTYPE in changes:
                 self.found.rounding = math.sqrt(mean)
             self._again.append(replay.samples)
-            self._probe(name, purpose, (), State.GOOD, replay, shift)
+            self._add(self._probe(name, purpose, (), State.GOOD, replay, shift))
         self._compare_with_recorded()
         return bool(self._noise)
 
@@ -182,23 +183,32 @@ class Search:
         shift = evidence.shifts(self._base, replay.samples)
         found = evidence.beyond(shift, self._noise)
         state, reason = _judged(shift, found)
-        self._probe(name, purpose, switches, state, replay, shift, None, found, reason)
+        self._add(self._probe(name, purpose, switches, state, replay, shift, None, found, reason))
         return state, shift
 
     def _smallest(self, switches: Changes, bad: Shifts) -> Cause | None:
         """The smallest subset that differs as all of them do; None if none could be told."""
         told = evidence.telling(bad, self._noise)
-        questions = evidence.choose(told, self._flipped, list(bad))
+        looks = [
+            evidence.choose(told, self._flipped, list(bad), *sizes) for sizes in evidence.LOOKS
+        ]
         round_ = len(self.found.causes) + 1
         probes: dict[Changes, Probe] = {}
 
         def test(subset: Changes) -> State:
             number = "+".join(str(each + 1) for each in subset)
-            replay = self._run(f"{round_}-{number}", self._changes(subset), questions)
-            probes[subset] = self._decide(f"{round_}-{number}", subset, replay, bad)
-            return probes[subset].state
+            self._asked += 1
+            names = (f"{round_}-{number}", f"{round_}-{number}-more")
+            for name, questions in zip(names, looks, strict=True):
+                replay = self._run(name, self._changes(subset), questions)
+                probe = self._decided(name, subset, replay, bad)
+                if probe.state is not State.UNRESOLVED or replay.samples is None:
+                    break
+            probes[subset] = probe
+            self._add(probe)
+            return probe.state
 
-        if len(told) < _enough(self._decided + 1):
+        if len(told) < _enough(self._asked + 1):
             self.found.notes.append(
                 f"only {len(told)} questions show the difference, too few to search by"
             )
@@ -217,16 +227,14 @@ class Search:
         few = evidence.choose(told, self._flipped, list(bad), TRACED, control=0)
         return Cause(smallest, probes[smallest], minimal, len(told), len(bad), few)
 
-    def _decide(self, name: str, subset: Changes, replay: Replay, bad: Shifts) -> Probe:
+    def _decided(self, name: str, subset: Changes, replay: Replay, bad: Shifts) -> Probe:
+        """The probe of a part of the settings, decided by the questions that it was asked."""
         purpose = _numbered(subset)
         if replay.samples is None:
-            self._add(Probe(name, purpose, subset, *_unresolved(replay)))
-        else:
-            self._decided += 1
-            shift = evidence.shifts(self._base, replay.samples)
-            side = evidence.side(shift, bad, self._noise, self._decided)
-            self._probe(name, purpose, subset, side.state, replay, shift, side)
-        return self.found.probes[-1]
+            return Probe(name, purpose, subset, *_unresolved(replay))
+        shift = evidence.shifts(self._base, replay.samples)
+        side = evidence.side(shift, bad, self._noise, self._asked)
+        return self._probe(name, purpose, subset, side.state, replay, shift, side)
 
     def _probe(
         self,
@@ -239,10 +247,10 @@ class Search:
         side: Side | None = None,
         excess: Excess | None = None,
         reason: str = "",
-    ) -> None:
-        """Add a probe with a result."""
+    ) -> Probe:
+        """A probe with a result."""
         flips, tokens = evidence.flips(self._base, replay.samples or ())
-        probe = Probe(
+        return Probe(
             name,
             purpose,
             switches,
@@ -257,7 +265,6 @@ class Search:
             flips,
             tokens,
         )
-        self._add(probe)
 
     def _changes(self, switches: Changes) -> dict[str, Any]:
         return {key: value for each in switches for key, value in self._switches[each].bad.items()}

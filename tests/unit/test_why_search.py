@@ -144,7 +144,7 @@ def _shifts(values: NDArray[np.float64]) -> Shifts:
 @pytest.mark.parametrize("number", [1, 4])
 def test_a_probe_is_rarely_taken_for_the_other_side(number: int) -> None:
     """At the stated level; half of the damaged questions are not taken for noise."""
-    tries, level = 400, evidence.allowed(number)
+    tries, level = 400, evidence.allowed(number) / len(evidence.LOOKS)
     most = tries * level + 3 * math.sqrt(tries * level)
     healthy = [state_of(0.0, seed, number) for seed in range(tries)]
     faulty = [state_of(1.0, seed, number) for seed in range(tries)]
@@ -167,7 +167,7 @@ def test_levels_are_those_of_the_binomial_distribution(on_bad: int) -> None:
     probe = {key: 50.0 if key[1] < on_bad else 1.0 for key in noise}
     for number in (1, 5):
         side = evidence.side(probe, bad, [noise], number)
-        assert (side.bad, side.told, side.allowed) == (on_bad, 32, evidence.allowed(number))
+        assert (side.bad, side.told, side.allowed) == (on_bad, 32, evidence.allowed(number) / 2)
         if side.state is State.BAD:
             assert binom.sf(on_bad - 1, 32, 0.25) <= side.allowed
         elif side.state is State.GOOD:
@@ -392,3 +392,15 @@ def test_a_good_run_that_its_settings_do_not_repeat_is_noted(changed: bool) -> N
     search = Search(engines.switches, engines.run, lambda probe: None, OTHER, recorded=recorded)
     notes = search.search().notes
     assert any("compute something else today" in each for each in notes) == changed
+
+
+def test_a_probe_is_asked_more_only_if_a_few_questions_do_not_agree() -> None:
+    engines = Engines(8, [Damage(frozenset({2}), 20, 0.5), Damage(frozenset({5}), 20, 0.5)])
+    found = searched(engines)
+    names = [name for name, _ in engines.ran]
+    again = [name for name in names if name.endswith("-more")]
+    assert sets(found) in ([{2}, {5}], [{5}, {2}])
+    assert len(again) < sum(name[0].isdigit() for name in names) / 2
+    shown = [each.name for each in found.probes]
+    assert len(set(shown)) == len(shown)
+    assert all(f"{name}-more" not in names for name in shown if not name.endswith("-more"))
