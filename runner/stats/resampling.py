@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,10 @@ def t_is_doubtful(values: Sequence[float]) -> bool:
     """
     from scipy.stats import skew
 
-    return bool(len(values) < 28 + 25 * float(skew(values)) ** 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # nearly equal values: skewness unknown
+        skewness = float(skew(values))
+    return not len(values) >= 28 + 25 * skewness**2  # also if it is not a number
 
 
 def sign_flip(differences: Sequence[float]) -> float:
