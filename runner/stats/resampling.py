@@ -31,9 +31,9 @@ def t_is_doubtful(values: Sequence[float]) -> bool:
     from scipy.stats import skew
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # nearly equal values: skewness unknown
+        warnings.simplefilter("ignore", RuntimeWarning)  # of nearly equal values
         skewness = float(skew(values))
-    return not len(values) >= 28 + 25 * skewness**2  # also if it is not a number
+    return bool(len(values) < 28 + 25 * skewness**2)
 
 
 def sign_flip(differences: Sequence[float]) -> float:
