@@ -328,6 +328,7 @@ REPLAYS = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(
     words=st.lists(st.sampled_from(WORDS), unique_by=lambda each: each.partition("=")[0]),
