@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import shlex
 import sys
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from runner.errors import UserError, cause
-from runner.messages import complain
-from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR
-
-if TYPE_CHECKING:
-    from runner.tracking.courier import Courier
+from runner.commands import add_uri, create, perform
+from runner.errors import UserError
+from runner.status import USAGE_ERROR
 
 HELP = """\
 Compares two runs question by question. A is the reference, B the candidate. Each is a run
@@ -44,20 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
     command = shlex.join(["python", "-m", "runner.compare", *words])
-    try:
-        return _compare(given, command)
-    except UserError as error:
-        complain(error)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except OSError as error:
-        complain(UserError(f"could not write the comparison: {cause(error)}"))
-        return INFRASTRUCTURE
-    except Exception:
-        traceback.print_exc()
-        return INFRASTRUCTURE
+    return perform(lambda: _compare(given, command), "comparison")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,12 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         default=0.02,
         help="tolerated drop, in the unit of the metric (default: 0.02)",
     )
-    parser.add_argument(
-        "--uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
-        help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or mlflow.db in the working "
-        "directory)",
-    )
+    add_uri(parser)
     return parser
 
 
@@ -102,6 +78,7 @@ def _compare(given: argparse.Namespace, command: str) -> int:
     from runner.compare.screen import show, show_page, show_point, show_sweep
     from runner.compare.sides import read_side
     from runner.compare.sweep import compare_sweep, is_sweep
+    from runner.reference.locating import directory_of
     from runner.report import terminal
     from runner.tracking.courier import Courier
 
@@ -110,7 +87,7 @@ def _compare(given: argparse.Namespace, command: str) -> int:
     output = given.output or Path(f"outputs/{now:%Y-%m-%d/%H-%M-%S-%f}-compare")
     names = [given.first, given.second]
     with Courier() as courier:
-        places = [_directory(name, given.uri, courier) for name in names]
+        places = [directory_of(name, given.uri, courier) for name in names]
     sweeps = [is_sweep(place) for place in places]
     if all(sweeps):
         raise UserError("A and B are both sweeps; compare a sweep with one run")
@@ -119,7 +96,7 @@ def _compare(given: argparse.Namespace, command: str) -> int:
         places.reverse()
     first = read_side(names[0], places[0])
     if any(sweeps):
-        _refuse_unwritable(output)
+        create(output)
         found = compare_sweep(
             first, names[1], places[1], output, given.margin, command, lambda p: show_point(out, p)
         )
@@ -127,30 +104,12 @@ def _compare(given: argparse.Namespace, command: str) -> int:
         status = found.exit_status
     else:
         comparison = compare(first, read_side(names[1], places[1]), given.margin)
-        _refuse_unwritable(output)
+        create(output)
         write(output, comparison, command)
         show(out, comparison)
         status = comparison.ruling.exit_status
     show_page(out, output)
     return status
-
-
-def _directory(name: str, uri: str, courier: Courier) -> Path:
-    """Directory of a run or sweep; artifacts in MLflow are downloaded to the user's cache."""
-    from runner.reference import locating
-
-    try:
-        return locating.locate(name, uri, courier).directory
-    except UserError as error:
-        told = (problem.removeprefix(f"{locating.KEY}=") for problem in error.problems)
-        raise UserError(*told) from error
-
-
-def _refuse_unwritable(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {output}: not writable ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -101,6 +101,18 @@ def locate(name: str, uri: str, courier: Courier, key: str = KEY) -> Located:
         ) from error
 
 
+def directory_of(name: str, uri: str, courier: Courier) -> Path:
+    """Return the directory of a run that a command was given, not a setting.
+
+    Raises:
+        UserError: as `locate`.
+    """
+    try:
+        return locate(name, uri, courier).directory
+    except UserError as error:
+        raise UserError(*(each.removeprefix(f"{KEY}=") for each in error.problems)) from error
+
+
 def stored_noise(located: Located, courier: Courier) -> tuple[str, ...]:
     """Return the ids of the noise runs that MLflow stores with a run.
 

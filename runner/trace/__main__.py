@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import shlex
 import sys
-import traceback
 from pathlib import Path
 
-from runner.errors import UserError, cause
-from runner.messages import complain
-from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR
+from runner.commands import add_uri, perform
+from runner.status import USAGE_ERROR
 
 HELP = """\
 Finds the first module of the network whose output differs between two runs beyond noise. A is the
@@ -43,20 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
     command = shlex.join(["python", "-m", "runner.trace", *words])
-    try:
-        return _trace(given, command)
-    except UserError as error:
-        complain(error)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except OSError as error:
-        complain(UserError(f"could not write the trace: {cause(error)}"))
-        return INFRASTRUCTURE
-    except Exception:
-        traceback.print_exc()
-        return INFRASTRUCTURE
+    return perform(lambda: _trace(given, command), "trace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,12 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         help="output directory; traces that are already in it are reused "
         "(default: outputs/DATE/TIME-trace)",
     )
-    parser.add_argument(
-        "--uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
-        help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or mlflow.db in the working "
-        "directory)",
-    )
+    add_uri(parser)
     return parser
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import shlex
 import signal
 import sys
-import traceback
 from pathlib import Path
 
-from runner.errors import UserError, cause
-from runner.messages import complain
-from runner.status import INFRASTRUCTURE, INTERRUPTED, NO_VERDICT, USAGE_ERROR
+from runner.commands import add_uri, perform
+from runner.status import NO_VERDICT, USAGE_ERROR
 
 HELP = """\
 Finds a minimal set of settings that makes run BAD differ from run GOOD. Each is a run directory,
@@ -53,22 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE_ERROR if error.code else 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     command = shlex.join(["python", "-m", "runner.why", *words])
-    try:
+
+    def action() -> int:
         from runner.why.investigation import investigate
 
         return 0 if investigate(given, command) else NO_VERDICT
-    except UserError as error:
-        complain(error)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted; the same command with the same --output continues", file=sys.stderr)
-        return INTERRUPTED
-    except OSError as error:
-        complain(UserError(f"could not write the result: {cause(error)}"))
-        return INFRASTRUCTURE
-    except Exception:
-        traceback.print_exc()
-        return INFRASTRUCTURE
+
+    again = "interrupted; the same command with the same --output continues"
+    return perform(action, "result", again)
 
 
 def _problem(given: argparse.Namespace) -> str:
@@ -115,12 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="show what differs and what the search costs, and stop",
     )
-    parser.add_argument(
-        "--uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
-        help="MLflow tracking URI, to find GOOD and BAD (default: MLFLOW_TRACKING_URI, or "
-        "mlflow.db in the working directory)",
-    )
+    add_uri(parser)
     return parser
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from runner.commands import create
 from runner.config import loading, recorded
 from runner.config.recorded import Recorded, recomposed
 from runner.environment import Environment
@@ -16,7 +17,7 @@ from runner.errors import UserError
 from runner.evidence.replayed import Question
 from runner.evidence.samples import read_samples
 from runner.plan import Plan
-from runner.reference import locating
+from runner.reference.locating import directory_of
 from runner.report import terminal
 from runner.rundir import RunDirectory, read_json
 from runner.tracking.courier import Courier
@@ -47,7 +48,7 @@ def investigate(given: argparse.Namespace, command: str) -> bool:
     loading.register()
     place = given.output.resolve()
     with Courier() as courier:
-        found = [(name, _directory(name, given.uri, courier)) for name in given.runs]
+        found = [(name, directory_of(name, given.uri, courier)) for name in given.runs]
         sides = [(name, each, _usable(name, each)) for name, each in found]
         refuse_unusable(*sides[0][:2])
         if given.plan:
@@ -55,7 +56,7 @@ def investigate(given: argparse.Namespace, command: str) -> bool:
             return True
         if len(sides) > 1:
             _differences(*sides)  # before anything is written
-        _refuse_unwritable(given.output)
+        create(given.output)
         bad = sides[-1]
         with (
             (place / LOG).open("a", encoding="utf-8") as log,
@@ -189,14 +190,6 @@ def _stack(good: Recorded, found: Found) -> Stack | None:
     return stack(good, read_json(first.plan, Plan), read_json(first.environment, Environment))
 
 
-def _directory(name: str, uri: str, courier: Courier) -> Path:
-    try:
-        return locating.locate(name, uri, courier).directory
-    except UserError as error:
-        told = (problem.removeprefix(f"{locating.KEY}=") for problem in error.problems)
-        raise UserError(*told) from error
-
-
 def _environment(directory: Path) -> Environment | None:
     """The recorded environment; None if it is missing or of another version of the runner."""
     file = RunDirectory(directory).environment
@@ -227,10 +220,3 @@ def _no_difference(differ: Differences) -> str:
         + (f". What differs: {found}" if found else "")
         + ". python -m runner.compare GOOD BAD compares their answers"
     )
-
-
-def _refuse_unwritable(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {output}: not writable ({error.strerror})") from error
