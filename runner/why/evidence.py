@@ -2,7 +2,7 @@
 
 Every question has three numbers along the same answer: how far the probe, the bad run and correct
 stacks (the noise) are from the good run. A question is on the side of the bad run if the probe is
-nearer to it, on a logarithmic scale, than to the noise. Binomial tests then tell whether more
+nearer to it, on a logarithmic scale, than to the noise. Binomial tests then show whether more
 questions are than noise explains, or fewer than half: they assume nothing about the sizes, which
 spread over orders of magnitude.
 """
@@ -36,13 +36,13 @@ ROUNDING = {"bfloat16": 0.031**2, "float16": (0.031 / 8) ** 2}
 ENOUGH = 20
 # A stack departs if it differs by more than this multiple of the noise (as verdict.replay.factor).
 FACTOR = 3.0
-# A question tells the bad run from the noise if the bad run differs this many times as much.
-TELLING = 10.0
+# A question is distinct if the bad run differs this many times as much as the noise.
+DISTINCT = 10.0
 # Share of these questions that a correct stack may have on the side of the bad run, because its
 # noise is larger than that of the noise runs. More are a fault even if they are not half of all:
 # one of several causes damages some only.
 STRAY = 0.25
-# Questions of a probe: those that tell most, and others drawn at random. Few are enough if they
+# Questions of a probe: the most distinct, and others drawn at random. Few are enough if they
 # agree; only a probe that they leave undecided is asked more.
 CHOSEN, CONTROL = 48, 16
 LOOKS = ((20, 4), (CHOSEN, CONTROL))
@@ -55,7 +55,7 @@ Shifts = Mapping[Question, float]
 
 @dataclass(frozen=True)
 class Side:
-    """What a probe shows: of `told` questions that can tell, `bad` are on the bad run's side.
+    """What a probe shows: of `distinct` questions, `bad` are on the bad run's side.
 
     `p` is that of the binomial test for this state, and `allowed` the largest p at which the probe
     is decided.
@@ -63,7 +63,7 @@ class Side:
 
     state: State
     bad: int
-    told: int
+    distinct: int
     p: float
     allowed: float
 
@@ -149,29 +149,29 @@ def beyond(found: Shifts, noise: Sequence[Shifts]) -> Excess:
     return excess([found[key] for key in keys], loudest, FACTOR, runs)
 
 
-def telling(bad: Shifts, noise: Sequence[Shifts]) -> list[Question]:
-    """The questions that tell the bad run from the noise, those that tell most first."""
+def distinct(bad: Shifts, noise: Sequence[Shifts]) -> list[Question]:
+    """The questions in which the bad run clearly differs from the noise, the clearest first."""
     ratios = {
         key: shift / max(each[key] for each in noise)
         for key, shift in bad.items()
         if all(key in each for each in noise)
     }
-    return sorted((key for key in ratios if ratios[key] > TELLING), key=lambda key: -ratios[key])
+    return sorted((key for key in ratios if ratios[key] > DISTINCT), key=lambda key: -ratios[key])
 
 
 def choose(
-    told: Sequence[Question],
+    clear: Sequence[Question],
     flipped: frozenset[Question],
     every: Sequence[Question],
     most: int = CHOSEN,
     control: int = CONTROL,
 ) -> dict[str, list[int]]:
-    """The documents for the probes, by task: `most` that tell, and `control` others.
+    """The documents for the probes, by task: `most` distinct ones, and `control` others.
 
     First those whose scores flipped, then those with the largest differences, then others at
     random; at least one of each task.
     """
-    ordered = [key for key in told if key in flipped] + [key for key in told if key not in flipped]
+    ordered = sorted(clear, key=lambda key: key not in flipped)
     chosen = ordered[:most]
     rest = [key for key in every if key not in set(chosen)]
     random.Random(SEED).shuffle(rest)
@@ -193,20 +193,20 @@ def allowed(number: int) -> float:
 
 
 def side(probe: Shifts, bad: Shifts, noise: Sequence[Shifts], number: int) -> Side:
-    """Decide on which side a probe is, by the questions that can tell."""
+    """Decide on which side a probe is, by the distinct questions."""
     from scipy.stats import binomtest
 
-    told = [key for key in telling(bad, noise) if key in probe]
+    known = [key for key in distinct(bad, noise) if key in probe]
     on_bad = 0
-    for key in told:
+    for key in known:
         middle = math.sqrt(bad[key] * max(each[key] for each in noise))
         on_bad += probe[key] > middle
     level = allowed(number) / len(LOOKS)
-    if not told:
+    if not known:
         return Side(State.UNRESOLVED, 0, 0, 1.0, level)
-    more = float(binomtest(on_bad, len(told), STRAY, alternative="greater").pvalue)
-    fewer = float(binomtest(on_bad, len(told), 0.5, alternative="less").pvalue)
+    more = float(binomtest(on_bad, len(known), STRAY, alternative="greater").pvalue)
+    fewer = float(binomtest(on_bad, len(known), 0.5, alternative="less").pvalue)
     state = State.UNRESOLVED
     if min(more, fewer) <= level:
         state = State.BAD if more < fewer else State.GOOD
-    return Side(state, on_bad, len(told), min(more, fewer), level)
+    return Side(state, on_bad, len(known), min(more, fewer), level)

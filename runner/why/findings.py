@@ -64,9 +64,9 @@ def findings(why: Why) -> list[str]:
                 "without the causes before it" if number else "with all settings of the bad run"
             )
             found.append(
-                f"With {named(why, cause.switches)} alone, {side.bad} of {side.told} questions "
+                f"With {named(why, cause.switches)} alone, {side.bad} of {side.distinct} questions "
                 f"differ from the good run as they do {whole_run}. They were chosen from the "
-                f"{cause.telling} of {cause.questions} that differ most."
+                f"{cause.distinct} of {cause.questions} that differ most."
             )
         if not cause.minimal:
             found.append(
@@ -181,7 +181,7 @@ def evidence_of(probe: Probe) -> str:
     """What decided about a probe."""
     if probe.side is not None:
         side = probe.side
-        return f"{side.bad} of {side.told} questions as in the bad run ({chance(side.p)})"
+        return f"{side.bad} of {side.distinct} questions as in the bad run ({chance(side.p)})"
     if probe.excess is not None and not probe.reason:
         return f"{times(probe)} the noise ({chance(probe.excess.p)})"
     return probe.reason

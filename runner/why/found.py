@@ -39,14 +39,14 @@ class Cause:
     """A smallest set of switches that makes the run differ, and the probe that has only these.
 
     `minimal` says that it does not differ without any one of them; False if that could not be told.
-    `telling` of all `questions` differ in the run that was searched. `traced` are documents, by
+    `distinct` of all `questions` differ in the run that was searched. `traced` are documents, by
     task, in which to look for the module.
     """
 
     switches: Changes
     probe: Probe
     minimal: bool = True
-    telling: int = 0
+    distinct: int = 0
     questions: int = 0
     traced: dict[str, list[int]] = field(default_factory=dict)
 

@@ -173,8 +173,8 @@ class Climb:
             if side.state is State.GOOD:
                 said = (
                     f"{found[number].said}; its numbers are those of "
-                    f"{found[self._independent].rung.change}, in {side.told - side.bad} of "
-                    f"{side.told} questions"
+                    f"{found[self._independent].rung.change}, in {side.distinct - side.bad} of "
+                    f"{side.distinct} questions"
                 )
                 marked = replace(found[number], said=said, good=True)
                 return [*found[:number], marked, *found[number + 1 :]]

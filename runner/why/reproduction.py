@@ -113,7 +113,7 @@ def issue(why: Why) -> str:
             lines.append(
                 f"- {findings.named(shown, cause.switches)}: logits differ by "
                 f"{findings.size(cause.probe)} nats (RMS) on the questions that differ most; "
-                f"{cause.telling} of {cause.questions} questions differ clearly from the noise"
+                f"{cause.distinct} of {cause.questions} questions differ clearly from the noise"
             )
     lines += [
         f"- {trace.headline(each.trace)}"

@@ -3,7 +3,7 @@
 1. The good run's answers are replayed with its own settings, and with another number of concurrent
    requests, which shows the noise; then with all settings of the bad run.
 2. If the bad run differs by more than the noise, `ddmin` finds a smallest set of settings that
-   does, on the questions that tell most.
+   does, on the questions in which the bad run differs most clearly.
 3. The bad run without this set is replayed. If it still differs, there is another cause: again
    from 2.
 """
@@ -188,9 +188,9 @@ class Search:
 
     def _smallest(self, switches: Changes, bad: Shifts) -> Cause | None:
         """The smallest subset that differs as all of them do; None if none could be told."""
-        told = evidence.telling(bad, self._noise)
+        found = evidence.distinct(bad, self._noise)
         looks = [
-            evidence.choose(told, self._flipped, list(bad), *sizes) for sizes in evidence.LOOKS
+            evidence.choose(found, self._flipped, list(bad), *sizes) for sizes in evidence.LOOKS
         ]
         round_ = len(self.found.causes) + 1
         probes: dict[Changes, Probe] = {}
@@ -208,9 +208,9 @@ class Search:
             self._add(probe)
             return probe.state
 
-        if len(told) < _enough(self._asked + 1):
+        if len(found) < _enough(self._asked + 1):
             self.found.notes.append(
-                f"only {len(told)} questions show the difference, too few to search by"
+                f"only {len(found)} questions show the difference, too few to search by"
             )
             return None
         smallest = ddmin(switches, test)
@@ -224,8 +224,8 @@ class Search:
             return None
         without = [tuple(each for each in smallest if each != one) for one in smallest]
         minimal = all(_without_effect(probes[each]) for each in without if each)
-        few = evidence.choose(told, self._flipped, list(bad), TRACED, control=0)
-        return Cause(smallest, probes[smallest], minimal, len(told), len(bad), few)
+        few = evidence.choose(found, self._flipped, list(bad), TRACED, control=0)
+        return Cause(smallest, probes[smallest], minimal, len(found), len(bad), few)
 
     def _decided(self, name: str, subset: Changes, replay: Replay, bad: Shifts) -> Probe:
         """The probe of a part of the settings, decided by the questions that it was asked."""
@@ -277,7 +277,7 @@ class Search:
 def _without_effect(probe: Probe) -> bool:
     """Whether a probe is good and shows no part of the difference either."""
     side = probe.side
-    return probe.state is State.GOOD and side is not None and side.bad <= STRAY * side.told
+    return probe.state is State.GOOD and side is not None and side.bad <= STRAY * side.distinct
 
 
 def _judged(shift: Shifts, found: Excess) -> tuple[State, str]:

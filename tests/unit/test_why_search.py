@@ -167,7 +167,7 @@ def test_levels_are_those_of_the_binomial_distribution(on_bad: int) -> None:
     probe = {key: 50.0 if key[1] < on_bad else 1.0 for key in noise}
     for number in (1, 5):
         side = evidence.side(probe, bad, [noise], number)
-        assert (side.bad, side.told, side.allowed) == (on_bad, 32, evidence.allowed(number) / 2)
+        assert (side.bad, side.distinct, side.allowed) == (on_bad, 32, evidence.allowed(number) / 2)
         if side.state is State.BAD:
             assert binom.sf(on_bad - 1, 32, 0.25) <= side.allowed
         elif side.state is State.GOOD:
