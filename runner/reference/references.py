@@ -71,7 +71,12 @@ class References:
         """
         try:
             noise = [
-                Noise(each.used.name, read_samples(each.files.samples), each.doubts(plan))
+                Noise(
+                    each.used.name,
+                    read_samples(each.files.samples),
+                    each.doubts(plan),
+                    str(each.outcome.engine.get("dtype", "")),
+                )
                 for each in self.noise
             ]
             first, *others = (

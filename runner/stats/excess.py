@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,17 @@ def excess(
         questions=_needed(n, centers, uppers),
         outliers=apart,
     )
+
+
+def filled(noise: Sequence[float], negligible: float) -> list[float]:
+    """The noise, in which questions with at most `negligible` have the median of the others.
+
+    Correct stacks of low precision repeat some questions exactly, which says nothing of how much
+    another correct stack may differ there.
+    """
+    differing = [each for each in noise if each > negligible]
+    usual = statistics.median(differing) if differing else negligible
+    return [each if each > negligible else usual for each in noise]
 
 
 def _tested(values: Sequence[float]) -> tuple[float, float]:

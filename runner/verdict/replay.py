@@ -8,7 +8,7 @@ limit suits both a small model in float32 and a large one in bfloat16 (docs/verd
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from runner.config.verdict import VerdictConfig
@@ -18,7 +18,7 @@ from runner.evidence.samples import Sample
 from runner.look import Look
 from runner.outcome import TaskOutcome
 from runner.stats import means
-from runner.stats.excess import Excess, excess
+from runner.stats.excess import Excess, excess, filled
 from runner.stats.outliers import APART
 from runner.status import Status
 from runner.verdict import boundary
@@ -37,6 +37,9 @@ GROSS = 0.3
 # Noise in float32 is so small that another correct stack may have several times as much. Mean
 # squares were below 1e-9 wherever it was measured, so 1e-8 (an RMS of 1e-4 nats) is never a fault.
 NEGLIGIBLE = 1e-8
+# Engines of this data type differ by less than NEGLIGIBLE where they are equal. Others repeat a
+# question exactly or round, and what they repeat doesn't show how much another stack may differ.
+PRECISE = "float32"
 TEST = "tests of the mean difference and of the logarithm of its ratio to the noise"
 SINGLE = ", and of the number of questions that stand out"
 
@@ -98,7 +101,8 @@ def judge(
         status = Status.INCONCLUSIVE
         reason = f"too few questions: {len(found.own.by_question)}, at least {ENOUGH} needed"
     else:
-        status, reason, excess_found = _against(found, config.replay.factor, task.look)
+        precise = {each.name for each in noise if each.dtype == PRECISE}
+        status, reason, excess_found = _against(found, config.replay.factor, task.look, precise)
     return MetricVerdict(
         task=task.task,
         metric=METRIC,
@@ -191,7 +195,9 @@ def _measured(
     return _Measured(base, measured, replays, unused)
 
 
-def _against(found: _Measured, factor: float, look: Look) -> tuple[Status, str, Excess | None]:
+def _against(
+    found: _Measured, factor: float, look: Look, precise: Collection[str]
+) -> tuple[Status, str, Excess | None]:
     if not found.noise:
         return _gross(found, look)
     name = found.statistic
@@ -203,8 +209,18 @@ def _against(found: _Measured, factor: float, look: Look) -> tuple[Status, str, 
             None,
         )
     values = [getattr(each, name) for each in found.own.by_question.values()]
-    runs = {each: _levels(found, each, name) for each in found.noise}
+    measured = {each: _levels(found, each, name) for each in found.noise}
+    runs = {
+        each: levels if each in precise else filled(levels, NEGLIGIBLE)
+        for each, levels in measured.items()
+    }
     result = excess(values, runs[found.loudest], factor, list(runs.values()), look)
+    repeated = sum(each == NEGLIGIBLE for each in measured[found.loudest])
+    if not result.exceeds and found.loudest not in precise and 2 * repeated > len(values):
+        # The few questions that differ don't show what is usual, so nothing may pass by them.
+        result = excess(values, measured[found.loudest], factor, list(measured.values()), look)
+        if result.exceeds:
+            return Status.INCONCLUSIVE, _too_little(found, repeated), None
     ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
     if result.outliers is not None and result.outliers.own:
         ratio += (
@@ -231,6 +247,15 @@ def _against(found: _Measured, factor: float, look: Look) -> tuple[Status, str, 
         Status.INCONCLUSIVE,
         f"{ratio}; up to {result.upper:.2g} × can't be ruled out (95 %), limit {factor:g} ×{more}",
         result,
+    )
+
+
+def _too_little(found: _Measured, repeated: int) -> str:
+    return (
+        f"the noise runs show too little noise: {repeated} of {len(found.own.by_question):,} "
+        f"questions are the same in {found.loudest}, the run that differs most, so it is not known "
+        "how much correct stacks differ there; add one that may differ, for example with another "
+        f"engine.window or tp{_unused(found)}"
     )
 
 

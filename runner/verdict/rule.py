@@ -24,12 +24,14 @@ LATER = "this can only be judged when all questions have been asked"
 class Noise:
     """A replay of the reference run on a correct stack.
 
-    `doubts` say why it may not be one, for example "FAILED itself".
+    `doubts` say why it may not be one, for example "FAILED itself". `dtype` is that of its engine,
+    empty if unknown.
     """
 
     name: str
     samples: Sequence[Sample]
     doubts: Sequence[str] = ()
+    dtype: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from runner.evidence.pairing import pair
 from runner.evidence.replayed import Difference, Differences, Question, differences
 from runner.evidence.samples import Sample
 from runner.stats import means
-from runner.stats.excess import Excess, excess
+from runner.stats.excess import Excess, excess, filled
 from runner.why.ddmin import State
 
 NEAR_TIE = 0.25
@@ -131,13 +131,13 @@ def flips(base: Sequence[Sample], other: Sequence[Sample]) -> tuple[int, int]:
 def at_least(noise: Shifts, dtype: str) -> Shifts:
     """The noise of engines of this data type, of which a single run may show none.
 
-    A question whose logits happen to repeat exactly says nothing of another stack: it gets the mean
-    of all. If hardly any differs, all have at least what rounding makes of correct stacks.
+    If only a minority of the questions differs, all have at least what rounding makes of correct
+    stacks.
     """
-    mean, least = math.fsum(noise.values()) / len(noise), ROUNDING.get(dtype, NEGLIGIBLE)
-    if mean < least / 100:
+    if 2 * sum(each > NEGLIGIBLE for each in noise.values()) < len(noise):
+        least = ROUNDING.get(dtype, NEGLIGIBLE)
         return {key: max(each, least) for key, each in noise.items()}
-    return {key: each if each > NEGLIGIBLE else max(each, mean) for key, each in noise.items()}
+    return dict(zip(noise, filled(list(noise.values()), NEGLIGIBLE), strict=True))
 
 
 def beyond(found: Shifts, noise: Sequence[Shifts]) -> Excess:

@@ -255,6 +255,39 @@ def test_differences_of_float32_are_not_judged_by_their_tiny_noise() -> None:
     assert judged(stack(1e-3, 2), noise=tiny).status is Status.FAILED
 
 
+def repeating(error: float, seed: int, repeated: int) -> list[Sample]:
+    """As `stack`, but the first questions repeat the reference exactly."""
+    return [*stack(0.0)[:repeated], *stack(error, seed)[repeated:]]
+
+
+@pytest.mark.parametrize("repeated", [0, 18, 29, 31, 57])
+@pytest.mark.parametrize("top", [True, False])
+def test_questions_that_noise_runs_repeat_exactly_fail_no_correct_stack(
+    repeated: int, top: bool
+) -> None:
+    """Beside such a run, a stack that rounds otherwise differs in every question."""
+    first = [Noise("same", stack(0.0))] if top else []
+    noise = [*first, Noise("window", repeating(0.05, 1, repeated), dtype="bfloat16")]
+    (metric,) = judged(stack(0.05, 2, top), noise=noise).metrics
+    if 2 * repeated < N:
+        assert metric.status is Status.PASSED, metric.reason
+    else:
+        assert metric.status is Status.INCONCLUSIVE
+        assert f"{repeated} of 60 questions are the same in window" in metric.reason
+    assert judged(stack(0.15, 2, top), noise=noise).status is Status.FAILED
+
+
+def test_a_stack_that_repeats_as_much_as_its_noise_run_passes() -> None:
+    noise = [NOISE[0], Noise("window", repeating(0.05, 1, 40), dtype="bfloat16")]
+    assert judged(repeating(0.02, 2, 40), noise=noise).status is Status.PASSED
+
+
+def test_what_float32_repeats_is_the_noise_of_float32() -> None:
+    """An expert that is chosen otherwise in one question does not hide a fault in all others."""
+    noise = [NOISE[0], Noise("window", [*stack(0.05, 1)[:1], *stack(1e-7, 1)[1:]], dtype="float32")]
+    assert judged(stack(0.01, 2), noise=noise).status is Status.FAILED
+
+
 def test_noise_of_other_questions_is_not_used() -> None:
     half = Noise("half", stack(0.05, 3, n=30))
     alone = judged(stack(0.0), noise=[half])
