@@ -91,8 +91,10 @@ def answer(responses: Sequence[str], choice_logprobs: Sequence[float]) -> tuple[
     return tuple(responses)
 
 
-def read_samples(file: Path) -> list[Sample]:
-    """All samples in the file's order. Columns that this version does not know are ignored.
+def read_samples(file: Path, first: int | None = None) -> list[Sample]:
+    """All samples, or the first ones, in the file's order.
+
+    Columns that this version does not know are ignored.
 
     Raises:
         UserError: if the file is missing, or is not a Parquet file of samples.
@@ -106,7 +108,12 @@ def read_samples(file: Path) -> list[Sample]:
         # second.
         with pq.ParquetFile(file) as stored:
             known = [name for name in stored.schema_arrow.names if name in names]
-            table = stored.read(columns=known)
+            if first is None:
+                table = stored.read(columns=known)
+            else:
+                batches = itertools.islice(stored.iter_batches(first, columns=known), 1)
+                schema = pa.schema([stored.schema_arrow.field(name) for name in known])
+                table = pa.Table.from_batches(batches, schema)
     except FileNotFoundError:
         raise UserError(f"{file}: not there; the run has kept no samples") from None
     except pa.ArrowInvalid as error:

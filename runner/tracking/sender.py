@@ -43,11 +43,13 @@ from runner.channel.sender import (
     ShareView,
 )
 from runner.errors import UserError, cause
+from runner.evidence.samples import read_samples
 from runner.hubs import reason
 from runner.present.mlflow_link import linked
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.tracking import views
 from runner.tracking.aliases import download, find_alias, find_noise, give_alias
+from runner.tracking.answers import ARTIFACT, MARK, MOST, TAG, answers
 from runner.tracking.names import in_name
 from runner.tracking.peers import find_peers
 from runner.tracking.records import KEY, MLFLOW_STATUS, Record, read_record
@@ -105,6 +107,7 @@ def send_run(directory: Path) -> TrackedRun:
         client.log_artifacts(run_id, str(run.path))
         if record.table:
             client.log_text(run_id, record.table, TABLE)
+        _send_answers(client, run_id, run)
     finally:
         client.set_terminated(run_id, status=record.status, end_time=record.ended_ms)
     write_json(run.tracked, tracked)
@@ -187,6 +190,13 @@ def _send_values(client: Any, run_id: str, record: Record) -> None:
     ]
     if asked:
         client.log_inputs(run_id, asked)
+
+
+def _send_answers(client: Any, run_id: str, run: RunDirectory) -> None:
+    """Not by MLflow's log_table: that would append to what an earlier attempt has sent."""
+    with suppress(UserError):  # a run without samples, or with a damaged file, which is sent as is
+        client.log_text(run_id, answers(read_samples(run.samples, MOST)), ARTIFACT)
+        client.set_tag(run_id, TAG, MARK)
 
 
 def _mark_killed(client: Any, experiment_id: str) -> None:

@@ -129,7 +129,7 @@ def test_mlflow_holds_parameters_metrics_tags_and_artifacts(default_run: Finishe
     assert run.data.tags["version.torch"]
     artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     # mlflow.json says where the run went, so it can only be written once it is there.
-    assert artifacts == FILES - {"mlflow.json"} | {"metrics.csv"}
+    assert artifacts == FILES - {"mlflow.json"} | {"metrics.csv", "answers.json"}
     (used,) = run.inputs.dataset_inputs
     assert used.dataset.name == "canary"
     digest = default_run.json("outcome.json")["tasks"][0]["data_digest"]

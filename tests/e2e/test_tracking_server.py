@@ -79,6 +79,6 @@ def test_a_run_that_found_no_server_is_synced_to_it_once(
     assert kept.data.tags["verdict"] == "PASSED"
     names = {artifact.path for artifact in client.list_artifacts(tracked.run_id)}
     written = {file.name for file in run.path.iterdir()} - {"mlflow.json"}
-    assert names == written | {"metrics.csv"}
+    assert names == written | {"metrics.csv", "answers.json"}
     again = subprocess.run(sync, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert (again.returncode, again.stdout) == (0, "0 uploaded, 0 pending\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import sqlite3
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from runner.config.schema import RunConfig
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
+from runner.lm.sample_table import SampleRow, sample_table, write_samples
 from runner.outcome import Feeding, MetricResult, Outcome, State
 from runner.plan import Plan
 from runner.planning import Facts, make_plan
@@ -26,6 +28,7 @@ from runner.present import mlflow_link
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.status import Status
 from runner.tracking import records, sender, views
+from runner.tracking.answers import LONGEST, MOST
 from runner.tracking.metrics import metrics, table
 from runner.tracking.records import Record, parameters, read_record
 from runner.tracking.tracked import TrackedRun, run_page
@@ -375,6 +378,66 @@ def test_a_passed_run_in_a_real_store(
     kept = {each.path for each in client.list_artifacts(stored.info.run_id)}
     written = {file.name for file in (tmp_path / "run").iterdir()} - {"mlflow.json"}
     assert kept == written | {"metrics.csv"}
+
+
+def sample(number: int, **other: Any) -> SampleRow:
+    values: dict[str, Any] = {
+        "task": "gsm8k", "doc_id": number, "filter": "none", "doc_hash": "", "prompt_hash": "",
+        "image_hashes": [], "image_sizes": [], "prompt": "2+2?", "target": "4", "responses": ["4"],
+        "filtered": "4", "scores": {"acc": 1.0}, "truncated": False, "prompt_tokens": [3],
+        "token_ids": [1, 2], "logprobs": [-0.1, -0.2], "margins": [1.0, 1.0],
+        "finish_reasons": ["stop"],
+    }  # fmt: skip
+    return SampleRow(**values | other)
+
+
+def test_answers_are_a_table_of_mlflow_s_own(
+    send: Send, finish: Finish, store_file: Path, outcome: Outcome, verdict: Verdict
+) -> None:
+    """A second upload, of a run that arrived in part, doesn't append to it."""
+    import mlflow
+
+    files = finish(outcome, verdict, "again")
+    told = sample(
+        1,
+        filter="strict",
+        repeat=2,
+        prompt="x" * 5000,
+        responses=["\u202eno\x1b[1m"],
+        filtered="[invalid]",
+        scores={"acc": math.nan, "f1": 0.5},
+        finish_reasons=["length"],
+        degenerate=["repeating", "repeating"],
+    )
+    rows = [sample(0), told, *(sample(number) for number in range(2, MOST + 5))]
+    write_samples(files.samples, [sample_table(rows)])
+    for _ in range(2):
+        tracked = sender.send_run(files.path)
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store_file}")
+    shown = client.load_table(tracked.experiment_id, "answers.json", [tracked.run_id])
+    assert len(shown) == MOST
+    assert list(shown.columns[:6]) == ["question", "response", "parsed", "target", "acc", "f1"]
+    plain, other = shown.to_dict("records")[:2]
+    assert plain["question"] == "gsm8k/0" and plain["acc"] == 1.0 and plain["tokens"] == 2
+    assert not plain["cut"] and not plain["unparsable"] and plain["degenerate"] == ""
+    assert other["question"] == "gsm8k/1, strict, sample 3"
+    assert other["response"] == "⟨U+202E⟩no␛[1m" and math.isnan(other["acc"])
+    assert other["cut"] and other["unparsable"] and other["degenerate"] == "repeating"
+    assert len(other["prompt"]) == LONGEST + 1
+
+
+def test_a_damaged_samples_file_keeps_no_run_from_arriving(
+    send: Send, finish: Finish, store_file: Path, outcome: Outcome, verdict: Verdict
+) -> None:
+    import mlflow
+
+    files = finish(outcome, verdict, "damaged")
+    files.samples.write_bytes(b"PAR1")
+    tracked = sender.send_run(files.path)
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store_file}")
+    assert client.get_run(tracked.run_id).data.tags["verdict"] == "PASSED"
+    names = {each.path for each in client.list_artifacts(tracked.run_id)}
+    assert "samples.parquet" in names and "answers.json" not in names
 
 
 def test_the_data_and_the_commit_are_beside_the_run(
