@@ -210,4 +210,4 @@ def test_on_ray_probes_run_side_by_side_and_a_killed_search_continues(
     assert causes(output) == [keys(FAULTS["head_env"])]
     after = written(probes(output))
     assert {name: after[name] for name in before} == before
-    assert tagged(good, sweep_id(output)) == set(map(str, probes(output).values()))
+    assert tagged(good, sweep_id(output)) >= set(map(str, probes(output).values()))
