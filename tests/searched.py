@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from scipy.special import log_softmax
 
 from runner.evidence.samples import Sample
 from runner.why.ddmin import Changes
+from runner.why.found import Level
 from runner.why.probes import Replay
+from runner.why.search import MORE
 from runner.why.switches import Change, Cost, Switch
 
 TASKS = ("one", "other")
@@ -130,6 +133,32 @@ class Engines:
             )
             for place, number in enumerate(asked)
         ]
+
+
+class SideBySide:
+    """The same replays, but all that may be needed run at once, and end in any order."""
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+        self._random = random.Random(engines.seed)
+        self._ran: dict[str, Replay] = {}
+        self.unneeded: set[str] = set()
+
+    def ahead(self, levels: Sequence[Level]) -> None:
+        asks = [ask for level in levels for ask in level.asks]
+        self._random.shuffle(asks)
+        self.unneeded |= self._ran.keys()
+        self._ran = {
+            ask.name: self._engines.run(ask.name, ask.changes, ask.questions) for ask in asks
+        }
+
+    def run(
+        self, name: str, changes: Mapping[str, Any], questions: Mapping[str, list[int]]
+    ) -> Replay:
+        """Return the replay that ran ahead; only a second look at a probe does not."""
+        if name.endswith(MORE):
+            return self._engines.run(name, changes, questions)
+        return self._ran.pop(name)
 
 
 def _task(number: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,10 @@ NODE_WAIT_S = 60.0
 
 @dataclass
 class Running:
-    """A task submitted to Ray; `told` is its engine record, once written."""
+    """A task submitted to Ray; `told` is its engine record, once written.
+
+    One that was `dropped` does not run again.
+    """
 
     job: Job
     node: Node
@@ -47,6 +50,7 @@ class Running:
     since: float
     told: EngineRecord | None = None
     ended: set[int] = field(default_factory=set)
+    dropped: bool = False
 
 
 class Run:
@@ -74,21 +78,43 @@ class Run:
         Raises:
             KeyboardInterrupt: after all running tasks ended or were killed.
         """
+        waiting = ordered(able)
+        self.prepare(waiting)
+        try:
+            while waiting or self._running:
+                waiting = ordered(self.advance(waiting))
+        except KeyboardInterrupt:
+            with deferring():
+                self.cancel()
+            raise
+
+    def prepare(self, able: Sequence[Job]) -> None:
+        """Forget how the points of these jobs ended before."""
         (self._sweep / ENGINES).mkdir(parents=True, exist_ok=True)
         for job in able:
             for point in job.points:
                 (self._sweep / str(point.number) / record.POINT).unlink(missing_ok=True)
-        waiting = ordered(able)
-        try:
-            while waiting or self._running:
-                waiting = self._start(waiting)
-                self._wait()
-                self._look()
-                waiting = ordered([*waiting, *self._collect()])
-        except KeyboardInterrupt:
-            with deferring():
-                self._cancel()
-            raise
+
+    def advance(self, waiting: list[Job]) -> list[Job]:
+        """Start what fits, in this order, and wait a moment; return the jobs that still wait."""
+        waiting = self._start(waiting)
+        self._wait()
+        self._look()
+        return [*waiting, *self._collect()]
+
+    @property
+    def running(self) -> list[Job]:
+        """The jobs whose tasks have not ended."""
+        return [each.job for each in self._running]
+
+    def drop(self, numbers: Container[int]) -> None:
+        """Interrupt the tasks of these jobs, without waiting for their end."""
+        import ray
+
+        for each in self._running:
+            if each.job.number in numbers and not each.dropped:
+                each.dropped = True
+                ray.cancel(each.reference, force=False, recursive=False)
 
     def _start(self, waiting: list[Job]) -> list[Job]:
         """Start what fits; what cannot fit any more, on the nodes that are left, is given up."""
@@ -147,7 +173,7 @@ class Run:
                 each.told, each.since = told, time.monotonic()
                 self._out.print(f"{each.job.title}: engine on {told.place}")
             for point in each.job.points:
-                ended = self._ended(point)
+                ended = self.ended(point)
                 if ended is not None and point.number not in each.ended:
                     each.ended.add(point.number)
                     self._say(point, ended, each)
@@ -200,8 +226,8 @@ class Run:
         except RayError as error:
             reason = f"{type(error).__name__}: {_first_sentence(error)}"
         self._look_again(running)
-        left = tuple(point for point in running.job.points if self._ended(point) is None)
-        if not left:
+        left = tuple(point for point in running.job.points if self.ended(point) is None)
+        if running.dropped or not left:
             return []
         first = left[0]
         self._lost[first.number] = self._lost.get(first.number, 0) + 1
@@ -227,7 +253,7 @@ class Run:
         self._look()
         self._running.remove(running)
 
-    def _ended(self, point: Point) -> PointRecord | None:
+    def ended(self, point: Point) -> PointRecord | None:
         """How it ended; an interrupted one has not."""
         file = self._sweep / str(point.number) / record.POINT
         if not file.is_file():
@@ -246,7 +272,7 @@ class Run:
         record.write_point(self._sweep, ended)
         self._out.print(f"{self._title(point)}: {Status.ERROR.value}: {reason}")
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
         """Interrupt every task as Ctrl-C would; kill what has not ended in time."""
         import ray
 

@@ -24,6 +24,9 @@ be able to run both configurations.
 Each replay is an ordinary run beneath the output directory. A search that was interrupted continues
 where it stopped, with the same --output.
 
+hydra/launcher=ray runs probes side by side on a Ray cluster, where devices allow; all settings of
+sweeps apply (hydra.launcher.address=auto, resources, retries). The result is the same.
+
 Writes why.html (a self-contained page), why.md and why.json.
 
 Examples
@@ -31,6 +34,7 @@ Examples
   python -m runner.why outputs/2026-11-25/10-00-00 outputs/2026-11-25/11-00-00
   python -m runner.why outputs/npu --good engine=transformers
   python -m runner.why outputs/npu
+  python -m runner.why outputs/eager outputs/graph hydra/launcher=ray
   python -m runner.why baseline@qwen2_5_vl_7b/mmmu_val outputs/2026-11-25/11-00-00
 
 Exit status: 0 a cause was found, or --plan · 4 none was found, with the reason · 1 usage error
@@ -38,12 +42,18 @@ Exit status: 0 a cause was found, or --plan · 4 none was found, with the reason
 """
 
 
+# How a sweep's command line chooses and sets the launcher.
+LAUNCHER = ("hydra/launcher=", "hydra.launcher.")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
         parser = _parser()
-        given = parser.parse_args(words)
+        launcher = [each for each in words if each.startswith(LAUNCHER)]
+        rest = [each for each in words if each not in launcher]
+        given = parser.parse_args(rest, argparse.Namespace(launcher=launcher))
         if problem := _problem(given):
             parser.error(problem)
     except SystemExit as error:

@@ -21,13 +21,17 @@ class State(str, enum.Enum):
 
 Changes = tuple[int, ...]
 Test = Callable[[Changes], State]
+# Called with the changes that are left, and the subsets of them that are tested next.
+Ahead = Callable[[Changes, Sequence[Changes]], None]
 
 
-def ddmin(changes: Changes, test: Test) -> Changes:
+def ddmin(changes: Changes, test: Test, ahead: Ahead = lambda changes, subsets: None) -> Changes:
     """Return a 1-minimal failing subset of changes that fail together.
 
     No single change can be removed from it without the failure disappearing, or the test becoming
     unresolved. `test` is called once for each subset, never for the whole and never for none.
+    `ahead` is called before the tests of each granularity, which do not depend on each other: they
+    follow in this order, up to the first that fails.
     """
     known: dict[Changes, State] = {}
 
@@ -39,12 +43,13 @@ def ddmin(changes: Changes, test: Test) -> Changes:
     parts = 2
     while len(changes) > 1:
         subsets = split(changes, parts)
-        complements = [tuple(c for c in changes if c not in each) for each in subsets]
+        complements = [tuple(c for c in changes if c not in each) for each in subsets * (parts > 2)]
+        ahead(changes, [each for each in (*subsets, *complements) if each not in known])
         failing = next((each for each in subsets if fails(each)), None)
         if failing is not None:
             changes, parts = failing, 2
             continue
-        failing = next((each for each in complements if parts > 2 and fails(each)), None)
+        failing = next((each for each in complements if fails(each)), None)
         if failing is not None:
             changes, parts = failing, max(parts - 1, 2)
         elif parts < len(changes):

@@ -1,12 +1,38 @@
-"""What a search finds: its probes and causes."""
+"""What a search asks and finds: its probes and causes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from runner.stats.excess import Excess
 from runner.why.ddmin import Changes, State
 from runner.why.evidence import Side
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A probe before it runs: its name, and the changes and questions by which it runs.
+
+    `purpose` says for a reader what it tests.
+    """
+
+    name: str
+    purpose: str
+    changes: Mapping[str, Any]
+    questions: Mapping[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Level:
+    """Probes that do not depend on each other, in the order in which the search asks for them.
+
+    It may not need all of them.
+    """
+
+    title: str
+    asks: tuple[Ask, ...]
 
 
 @dataclass(frozen=True)

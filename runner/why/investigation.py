@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from rich.console import Console
 
@@ -20,22 +22,45 @@ from runner.plan import Plan
 from runner.reference.locating import directory_of
 from runner.report import terminal
 from runner.rundir import RunDirectory, read_json
+from runner.sweep.ray import Options
 from runner.tracking.courier import Courier
 from runner.why import page, screen
 from runner.why.cost import cost
-from runner.why.found import Found
+from runner.why.found import Ask, Found, Level, Probe
 from runner.why.ladder import Climb, Tried, read_ladder
-from runner.why.probes import Prober, Replay, Runs, other_batches, refuse_endpoint, refuse_unusable
+from runner.why.launcher import chosen
+from runner.why.probes import Prober, Runs, other_batches, refuse_endpoint, refuse_unusable
+from runner.why.ray import RayRuns
 from runner.why.reproduction import commands, stack
 from runner.why.result import Stack, Why, result
 from runner.why.search import Search
-from runner.why.switches import Differences, differences, grounded, set_aside, shell_variables
+from runner.why.switches import (
+    Differences,
+    Switch,
+    differences,
+    grounded,
+    set_aside,
+    shell_variables,
+)
 from runner.why.tracing import traced
+from runner.why.tree import SearchTree
 
 # What the probes print of themselves.
 LOG = "probes.log"
 # What the good run is called if it is run here.
 GOOD = "good-scores"
+
+
+class Display(Protocol):
+    """Shows a search while it runs."""
+
+    def ahead(self, levels: Sequence[Level]) -> None: ...
+
+    def follow(self, found: Found, switches: Sequence[Switch]) -> None: ...
+
+    def tried(self, tried: Tried) -> None: ...
+
+    def tell(self, probe: Probe) -> None: ...
 
 
 def investigate(given: argparse.Namespace, command: str) -> bool:
@@ -51,8 +76,9 @@ def investigate(given: argparse.Namespace, command: str) -> bool:
         found = [(name, directory_of(name, given.uri, courier)) for name in given.runs]
         sides = [(name, each, _usable(name, each)) for name, each in found]
         refuse_unusable(*sides[0][:2])
+        options = chosen(given.launcher)
         if given.plan:
-            _show_plan(given, sides, out)
+            _show_plan(given, sides, options is not None, out)
             return True
         if len(sides) > 1:
             _differences(*sides)  # before anything is written
@@ -60,16 +86,17 @@ def investigate(given: argparse.Namespace, command: str) -> bool:
         bad = sides[-1]
         with (
             (place / LOG).open("a", encoding="utf-8") as log,
-            Runs(place, courier, Console(file=log)) as runs,
+            _runs(place, courier, Console(file=log), options) as runs,
+            _display(out, runs, place) as shown,
         ):
-            good, tried = _good_run(given, sides, runs, out)
+            good, tried = _good_run(given, sides, runs, shown, out)
             if good is None:
                 why, differ, config = _nothing(bad), Differences(()), bad[2]
             else:
                 differ = _differences(good, bad)
                 set_aside(differ.inherited)
                 config = grounded(good[2], differ.base)
-                why = _searched((good[0], good[1], config), bad, differ, runs, out)
+                why = _searched((good[0], good[1], config), bad, differ, runs, shown, out)
     why = replace(why, ladder=tuple(tried))
     page.write(given.output, why, command)  # a trace takes minutes, and may fail
     if good is not None and why.causes:
@@ -84,22 +111,32 @@ def investigate(given: argparse.Namespace, command: str) -> bool:
 Named = tuple[str, Path, Recorded]
 
 
+def _runs(place: Path, courier: Courier, out: Console, options: Options | None) -> Runs:
+    return Runs(place, courier, out) if options is None else RayRuns(place, courier, out, options)
+
+
+def _display(out: Console, runs: Runs, place: Path) -> AbstractContextManager[Display]:
+    return SearchTree(out, runs, place) if out.is_terminal else screen.Lines(out)
+
+
 def _good_run(
-    given: argparse.Namespace, sides: list[Named], runs: Runs, out: Console
+    given: argparse.Namespace, sides: list[Named], runs: Runs, shown: Display, out: Console
 ) -> tuple[Named | None, list[Tried]]:
     """The good run: given, run here, or found by a ladder, with what was tried; or none."""
     if len(sides) > 1:
         return sides[0], []
     if given.good:
-        return _run_good(given.good, sides[0], runs, out), []
-    tried = _climbed(given, sides[0], runs, out)
+        return _run_good(given.good, sides[0], runs, shown, out), []
+    tried = _climbed(given, sides[0], runs, shown, out)
     better = next((each for each in tried if each.good), None)
     if better is None or better.directory is None:
         return None, tried
     return (f"with {better.rung.change}", better.directory, recorded.read(better.directory)), tried
 
 
-def _climbed(given: argparse.Namespace, bad: Named, runs: Runs, out: Console) -> list[Tried]:
+def _climbed(
+    given: argparse.Namespace, bad: Named, runs: Runs, shown: Display, out: Console
+) -> list[Tried]:
     name, directory, config = bad
     ladder = given.ladder or str(config.value("engine.platform"))
     rungs = read_ladder(ladder)
@@ -108,33 +145,42 @@ def _climbed(given: argparse.Namespace, bad: Named, runs: Runs, out: Console) ->
     own = differences(config, config, (environment, environment), shell_variables())
     set_aside(own.inherited)
     config = grounded(config, own.base)
-    return Climb(config, directory, runs, screen.Ladder(out).tell).climb(rungs)
+    return Climb(config, directory, runs, shown.tried, shown.ahead).climb(rungs)
 
 
-def _run_good(overrides: list[str], bad: Named, runs: Runs, out: Console) -> Named:
+def _run_good(overrides: list[str], bad: Named, runs: Runs, shown: Display, out: Console) -> Named:
     """Run the configuration that is believed good."""
     said = " ".join(overrides)
     config = recomposed(bad[2], overrides)
     out.print(f"running the bad run's configuration with {said} as the good run …")
+    shown.ahead([Level("the good run", (Ask(GOOD, said, {}),))])
     done = runs.run(GOOD, config, {})
     if done.reason:
         raise UserError(f"--good {said}: the run did not complete: {done.reason}")
     return said, done.directory, recorded.read(done.directory)
 
 
-def _searched(good: Named, bad: Named, differ: Differences, runs: Runs, out: Console) -> Why:
+def _searched(
+    good: Named, bad: Named, differ: Differences, runs: Runs, shown: Display, out: Console
+) -> Why:
     files = [RunDirectory(each[1]) for each in (good, bad)]
-    screen.show_differences(out, differ, cost(differ.switches, files))
-    shown = screen.Progress(out)
+    screen.show_differences(out, differ, cost(differ.switches, files, runs.side_by_side))
     prober = Prober(runs, good[2], good[1])
 
-    def run(name: str, *settings: Any) -> Replay:
-        with shown.running(name):
-            return prober.replay(name, *settings)
+    def ahead(levels: Sequence[Level]) -> None:
+        shown.ahead(levels)
+        prober.ahead(levels)
 
-    batches = other_batches(good[2], bad[2])
-    recorded_answers = read_samples(files[0].samples)
-    search = Search(differ.switches, run, shown.tell, batches, _flipped(files), recorded_answers)
+    search = Search(
+        differ.switches,
+        prober.replay,
+        shown.tell,
+        other_batches(good[2], bad[2]),
+        _flipped(files),
+        read_samples(files[0].samples),
+        ahead,
+    )
+    shown.follow(search.found, differ.switches)
     found = search.search()
     return result(
         good[0],
@@ -152,12 +198,14 @@ def _nothing(bad: Named) -> Why:
     return result("", bad[0], Differences(()), Found(), 0)
 
 
-def _show_plan(given: argparse.Namespace, sides: list[Named], out: Console) -> None:
+def _show_plan(
+    given: argparse.Namespace, sides: list[Named], side_by_side: bool, out: Console
+) -> None:
     """Show what would be searched, and start nothing."""
     if len(sides) == 1 and not given.good:
         name, _, config = sides[0]
         rungs = read_ladder(given.ladder or str(config.value("engine.platform")))
-        screen.show_ladder(out, name, rungs)
+        screen.show_ladder(out, name, rungs, side_by_side)
         return
     if len(sides) == 1:
         name, directory, config = sides[0]
@@ -165,7 +213,7 @@ def _show_plan(given: argparse.Namespace, sides: list[Named], out: Console) -> N
     good, bad = sides
     differ = _differences(good, bad)
     files = [RunDirectory(each[1]) for each in sides]
-    screen.show_differences(out, differ, cost(differ.switches, files))
+    screen.show_differences(out, differ, cost(differ.switches, files, side_by_side))
 
 
 def _differences(good: Named, bad: Named) -> Differences:

@@ -27,6 +27,7 @@ from runner.stats import ALPHA
 from runner.why import evidence
 from runner.why.ddmin import State
 from runner.why.evidence import Shifts
+from runner.why.found import Ask, Level
 from runner.why.probes import Prober, Runs, other_batches
 from runner.why.search import GROSS
 from runner.why.switches import differences
@@ -34,6 +35,8 @@ from runner.why.switches import differences
 GROUP, SUFFIX = "ladder", ".yaml"
 RUNTIME, LENGTH = "engine.runtime", "engine.max_model_len"
 MARGIN = 0.02
+# What the evaluation of a rung adds to the name of its replay.
+SCORES = "-scores"
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,19 @@ class Climb:
     """Tries rungs on one bad run."""
 
     def __init__(
-        self, bad: Recorded, directory: Path, runs: Runs, tell: Callable[[Tried], None]
+        self,
+        bad: Recorded,
+        directory: Path,
+        runs: Runs,
+        tell: Callable[[Tried], None],
+        ahead: Callable[[Sequence[Level]], None] = lambda levels: None,
     ) -> None:
+        """`ahead` is called with what is asked next, as in a search."""
         self._bad = bad
         self._directory = directory
         self._runs = runs
         self._tell = tell
+        self._ahead = ahead
         self._prober = Prober(runs, bad, directory)
         # The bad run's own replay, and those of the rungs that changed the numbers, by number.
         self._base: Sequence[Sample] = ()
@@ -114,8 +124,15 @@ class Climb:
         Raises:
             UserError: if the bad run can't be replayed.
         """
-        base = self._prober.replay("bad", {}, {})
-        noisy = self._prober.replay("noise", other_batches(self._bad), {})
+        own = Ask("bad", "the bad run again", {})
+        other = Ask("noise", "noise: the bad run in other batches", other_batches(self._bad))
+        prepared = [self._prepared(rung, number) for number, rung in enumerate(rungs, 1)]
+        asks = tuple(each for each in prepared if isinstance(each, Ask))
+        levels = [Level("the bad run and its noise", (own, other)), Level("changes", asks)]
+        self._ahead(levels)
+        self._prober.ahead(levels)
+        base = self._prober.replay(own.name, own.changes, {})
+        noisy = self._prober.replay(other.name, other.changes, {})
         if base.samples is None or noisy.samples is None:
             raise UserError(f"the bad run can't be replayed: {base.reason or noisy.reason}")
         self._base = base.samples
@@ -124,14 +141,18 @@ class Climb:
         if noise and not evidence.alien(noise) and math.fsum(noise.values()) < GROSS * len(noise):
             self._noise = [evidence.at_least(noise, base.dtype)]
         found: list[Tried] = []
-        for number, rung in enumerate(rungs):
-            found.append(self._try(rung, number, len(rungs)))
+        tries = enumerate(zip(rungs, prepared, strict=True))
+        judged = (self._judged(number, *each) for number, each in tries)
+        # On a cluster, each evaluation starts as soon as its replay is judged.
+        for each in list(judged) if self._runs.side_by_side else judged:
+            found.append(each if isinstance(each, Tried) else self._evaluated(each, len(rungs)))
             self._tell(found[-1])
             if found[-1].good:
                 return found
         return self._agreeing(found)
 
-    def _try(self, rung: Rung, number: int, rungs: int) -> Tried:
+    def _prepared(self, rung: Rung, number: int) -> Ask | Tried:
+        """The replay of a rung, or why it is not tried."""
         try:
             changed = recomposed(self._bad, rung.overrides)
         except UserError as error:
@@ -142,19 +163,31 @@ class Climb:
         if not differ.switches:
             return Tried(rung, "the bad run had this already")
         changes = {key: value for each in differ.switches for key, value in each.bad.items()}
-        replay = self._prober.replay(f"rung-{number + 1}", changes, {})
+        return Ask(f"rung-{number}", rung.change, changes)
+
+    def _judged(self, number: int, rung: Rung, ask: Ask | Tried) -> Tried | tuple[Rung, Ask]:
+        """Replay a rung: that it has no effect, or that its scores are needed."""
+        if isinstance(ask, Tried):
+            return ask
+        replay = self._prober.replay(ask.name, ask.changes, {})
         if replay.samples is None:
             return Tried(rung, f"not possible: {replay.reason}")
         shift = evidence.shifts(self._base, replay.samples)
         # Longer prompts and answers change scores, but not the numbers along the same answers.
-        if self._noise and LENGTH not in changes and not evidence.alien(shift):
+        if self._noise and LENGTH not in ask.changes and not evidence.alien(shift):
             excess = evidence.beyond(shift, self._noise)
             if excess.within:
                 return Tried(rung, f"no effect beyond noise ({excess.ratio:.2g} ×)")
         self._replays[number] = replay.samples
-        if RUNTIME in changes:
+        if RUNTIME in ask.changes:
             self._independent = number
-        done = self._runs.run(f"rung-{number + 1}-scores", self._bad, changes)
+        self._runs.ahead([(f"{ask.name}{SCORES}", self._bad, ask.changes)])
+        return rung, ask
+
+    def _evaluated(self, judged: tuple[Rung, Ask], rungs: int) -> Tried:
+        """Ask the questions again with a rung, and compare the scores."""
+        rung, ask = judged
+        done = self._runs.run(f"{ask.name}{SCORES}", self._bad, ask.changes)
         if done.reason:
             return Tried(rung, f"could not be evaluated: {done.reason}")
         return _scored(rung, rungs, done.directory, self._directory)

@@ -6,7 +6,7 @@ not run again, so a search that was interrupted goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from runner.attempt import record_failure
+from runner.config.composed import Composed
 from runner.config.recorded import ABSENT, Recorded, again
+from runner.config.schema import RunConfig
 from runner.errors import FULL, UserError
 from runner.evidence.samples import Sample, read_samples
 from runner.outcome import Outcome, State
@@ -26,6 +28,7 @@ from runner.status import INTERRUPTED
 from runner.supervision.supervisor import Supervisor
 from runner.sweep import record, resume
 from runner.tracking.courier import Courier
+from runner.why.found import Level
 
 PROBES = "probes"
 RUN = "run"
@@ -52,14 +55,25 @@ class Replay:
     dtype: str = ""
 
 
+# A run that may be needed: its name, its configuration and the changes to it.
+Asked = tuple[str, Recorded, Mapping[str, Any]]
+
+
 class Runs:
-    """Runs configurations beneath a directory, on one engine while they share it."""
+    """Runs configurations beneath a directory, one after another on this machine.
+
+    Those that need the same engine in turn share it.
+    """
+
+    # Whether runs that were started ahead run at the same time.
+    side_by_side = False
 
     def __init__(self, place: Path, courier: Courier, out: Console) -> None:
         self._place = place
         self._courier = courier
         self._out = out
         self._engine = Supervisor()
+        self._current = ""
 
     def __enter__(self) -> Runs:
         self._engine.__enter__()
@@ -73,6 +87,11 @@ class Runs:
         """Number of engines that were started."""
         return self._engine.starts
 
+    @property
+    def running(self) -> frozenset[str]:
+        """The names of the runs that have begun and are still needed."""
+        return frozenset({self._current} - {""})
+
     def run(self, name: str, recorded: Recorded, changes: Mapping[str, Any]) -> Done:
         """Run a configuration with some settings changed, unless it has finished before.
 
@@ -81,31 +100,67 @@ class Runs:
         Raises:
             KeyboardInterrupt: after the bookkeeping of an interrupted run.
         """
-        directory = self._place / PROBES / name
-        placed = {**changes, "output_dir": str(directory), "preflight_only": False}
-        command = ""
+        self._current = name
         try:
-            config, composed = again(recorded, placed)
-            command = composed.command
-            sweep = replace(config.sweep, id=record.sweep_id(self._place), point=name)
-            config = replace(config, sweep=sweep)
-            checked = check(config, composed, self._courier, self._out)
-            if resume.status_of(directory, checked) is None:
-                resume.make_room(directory)
-                perform(checked, directory, self._engine, self._courier, self._out, brief=True)
-                if resume.ended(directory, INTERRUPTED) == INTERRUPTED:
-                    raise KeyboardInterrupt
-            outcome: Outcome = read_json(RunDirectory(directory).outcome, Outcome)
-            completed = outcome.state is State.COMPLETED
-            reason = "" if completed else outcome.reason or f"ended with {outcome.state.value}"
-            return Done(directory, command, reason, str(outcome.engine.get("dtype", "")))
+            config, composed = placed(self._place, name, recorded, changes)
         except UserError as error:
-            return Done(directory, command, "; ".join(error.problems))
-        except Exception as error:  # ours: this run has no result
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise
-            record_failure(directory, error)
-            return Done(directory, command, f"{type(error).__name__}: {error}")
+            return Done(self._place / PROBES / name, "", "; ".join(error.problems))
+        else:
+            return performed(config, composed, self._engine, self._courier, self._out)
+        finally:
+            self._current = ""
+
+    def ahead(self, asked: Iterable[Asked]) -> None:
+        """Start what may be needed next, if there are devices for it: here they are in use."""
+
+    def drop(self) -> None:
+        """Stop what was started ahead and is not needed any more."""
+
+
+def placed(
+    place: Path, name: str, recorded: Recorded, changes: Mapping[str, Any]
+) -> tuple[RunConfig, Composed]:
+    """Return the configuration of a run with its directory and its name in MLflow.
+
+    Raises:
+        UserError: if the changes are invalid.
+    """
+    directory = str(place / PROBES / name)
+    config, composed = again(
+        recorded, {**changes, "output_dir": directory, "preflight_only": False}
+    )
+    sweep = replace(config.sweep, id=record.sweep_id(place), point=name)
+    return replace(config, sweep=sweep), composed
+
+
+def performed(
+    config: RunConfig, composed: Composed, engine: Supervisor, courier: Courier, out: Console
+) -> Done:
+    """Run a configuration in its directory, unless it has finished there before.
+
+    Raises:
+        KeyboardInterrupt: after the bookkeeping of an interrupted run.
+    """
+    directory = Path(config.output_dir)
+    command = composed.command
+    try:
+        checked = check(config, composed, courier, out)
+        if resume.status_of(directory, checked) is None:
+            resume.make_room(directory)
+            perform(checked, directory, engine, courier, out, brief=True)
+            if resume.ended(directory, INTERRUPTED) == INTERRUPTED:
+                raise KeyboardInterrupt
+        outcome: Outcome = read_json(RunDirectory(directory).outcome, Outcome)
+        completed = outcome.state is State.COMPLETED
+        reason = "" if completed else outcome.reason or f"ended with {outcome.state.value}"
+        return Done(directory, command, reason, str(outcome.engine.get("dtype", "")))
+    except UserError as error:
+        return Done(directory, command, "; ".join(error.problems))
+    except Exception as error:  # ours: this run has no result
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        record_failure(directory, error)
+        return Done(directory, command, f"{type(error).__name__}: {error}")
 
 
 def other_batches(recorded: Recorded, other: Recorded | None = None) -> dict[str, Any]:
@@ -134,7 +189,25 @@ class Prober:
         self, name: str, changes: Mapping[str, Any], questions: Mapping[str, list[int]]
     ) -> Replay:
         """Replay the answers to some questions with some settings changed. None means all."""
-        replayed = {
+        done = self._runs.run(name, self._recorded, self._replayed(changes, questions))
+        if done.reason:
+            return Replay(done.directory, done.command, None, done.reason)
+        samples = read_samples(RunDirectory(done.directory).samples)
+        return Replay(done.directory, done.command, samples, dtype=done.dtype)
+
+    def ahead(self, levels: Sequence[Level]) -> None:
+        """Start the replays of these levels ahead, and stop those that are not among them."""
+        self._runs.drop()
+        self._runs.ahead(
+            (ask.name, self._recorded, self._replayed(ask.changes, ask.questions))
+            for level in levels
+            for ask in level.asks
+        )
+
+    def _replayed(
+        self, changes: Mapping[str, Any], questions: Mapping[str, list[int]]
+    ) -> dict[str, Any]:
+        return {
             **changes,
             "verdict.rule": "replay",
             "verdict.reference": str(self._reference),
@@ -145,11 +218,6 @@ class Prober:
             "verdict.replay.questions": dict(questions),
             "journal.continues": None,
         }
-        done = self._runs.run(name, self._recorded, replayed)
-        if done.reason:
-            return Replay(done.directory, done.command, None, done.reason)
-        samples = read_samples(RunDirectory(done.directory).samples)
-        return Replay(done.directory, done.command, samples, dtype=done.dtype)
 
 
 def refuse_endpoint(name: str, recorded: Recorded) -> None:

@@ -1,9 +1,8 @@
-"""Terminal output of a search."""
+"""Terminal output of a search; plain lines while it runs. `tree` shows it in a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,11 +13,11 @@ from runner.present.formats import duration
 from runner.why import findings
 from runner.why.cost import Cost
 from runner.why.ddmin import State
-from runner.why.found import Probe
+from runner.why.found import Found, Level, Probe
 from runner.why.ladder import Rung, Tried
 from runner.why.page import NAME
 from runner.why.result import Why, lines
-from runner.why.switches import Differences
+from runner.why.switches import Differences, Switch
 
 COLOURS = {State.GOOD: "green", State.BAD: "red", State.UNRESOLVED: "yellow"}
 
@@ -45,56 +44,61 @@ def show_differences(out: Console, differ: Differences, planned: Cost) -> None:
         f"{planned.starts} engine starts{time} for one cause; interactions and further causes take "
         "more"
     )
+    if planned.side_by_side:
+        out.print(
+            "on Ray, probes of a level run at the same time; the time is with enough devices for "
+            "all of them. Those that turn out not to be needed are stopped, and count as well"
+        )
 
 
-def show_ladder(out: Console, name: str, rungs: Sequence[Rung]) -> None:
+def show_ladder(out: Console, name: str, rungs: Sequence[Rung], side_by_side: bool = False) -> None:
     """Print the changes that would be tried."""
     out.print(f"changes to {name}, up to the first with significantly higher scores:")
     for number, rung in enumerate(rungs, 1):
         known = f" ({rung.known})" if rung.known else ""
         out.print(f"{number:>3}  {rung.change}: {' '.join(rung.overrides)}{known}")
     out.print("each takes a replay of the bad run's answers, and another evaluation if they differ")
+    if side_by_side:
+        out.print("on Ray, all changes are tried at the same time, also those after the first")
 
 
-class Ladder:
-    """Prints a line for each rung as soon as it was tried."""
+class Lines:
+    """Prints a line for each rung and each probe as soon as it is decided."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
-        self._number = 0
+        self._rungs = self._probes = 0
 
-    def tell(self, tried: Tried) -> None:
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def ahead(self, levels: Sequence[Level]) -> None:
+        """Take note of what may be asked next."""
+
+    def follow(self, found: Found, switches: Sequence[Switch]) -> None:
+        """Take note of a search that begins; `found` grows with it."""
+
+    def tried(self, tried: Tried) -> None:
         """Print what became of a rung."""
-        self._number += 1
-        self._out.print(f"{self._number:>3}  {tried.rung.change}: {tried.said}")
-
-
-class Progress:
-    """Prints a line for each probe as soon as it is decided."""
-
-    def __init__(self, out: Console) -> None:
-        self._out = out
-        self._number = 0
-
-    @contextmanager
-    def running(self, name: str) -> Iterator[None]:
-        """Show that a probe is running, in a terminal."""
-        with self._out.status(f"probe {self._number + 1} ({name}) …"):
-            yield
+        self._rungs += 1
+        self._out.print(f"{self._rungs:>3}  {tried.rung.change}: {tried.said}")
 
     def tell(self, probe: Probe) -> None:
         """Print what a probe showed."""
-        self._number += 1
-        said, colour = findings.WORDS[probe.state], COLOURS[probe.state]
-        shift = findings.size(probe)
-        parts = [f"RMS {shift} nats" if shift else "", findings.evidence_of(probe)]
-        self._out.print(
-            Text.assemble(
-                f"{self._number:>3}  ",
-                (f"{said:<9}", colour),
-                f" {probe.purpose}: {'; '.join(filter(None, parts))}",
-            )
-        )
+        self._probes += 1
+        self._out.print(Text.assemble(f"{self._probes:>3}  ", decided(probe)))
+
+
+def decided(probe: Probe, between: str = "; ") -> Text:
+    """Return `differs   settings 3, 4: RMS 0.11 nats; 22 of 22 questions as in the bad run`."""
+    said, colour = findings.WORDS[probe.state], COLOURS[probe.state]
+    shift = findings.size(probe)
+    parts = [f"RMS {shift} nats" if shift else "", findings.evidence_of(probe)]
+    return Text.assemble(
+        (f"{said:<9}", colour), f" {probe.purpose}: {between.join(filter(None, parts))}"
+    )
 
 
 def show(out: Console, why: Why, directory: Path) -> None:

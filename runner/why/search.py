@@ -20,7 +20,7 @@ from runner.stats.excess import Excess
 from runner.why import evidence
 from runner.why.ddmin import Changes, State, ddmin
 from runner.why.evidence import STRAY, Shifts, Side
-from runner.why.found import Cause, Found, Probe
+from runner.why.found import Ask, Cause, Found, Level, Probe
 from runner.why.probes import Replay
 from runner.why.switches import Switch
 
@@ -29,6 +29,8 @@ DTYPE = "engine.dtype"
 ROUNDING = frozenset({"auto", "float32", "bfloat16", "float16"})
 # Mean square, in nats², that rounding does not explain (runner/verdict/replay.py: GROSS).
 GROSS = 0.3**2
+# What the second look at a probe adds to its name.
+MORE = "-more"
 # Searches for further causes end here.
 CAUSES = 4
 # Questions in which a cause is traced through the network.
@@ -38,6 +40,8 @@ TRACED = 12
 # Runs a probe: its name, changes by key, and questions.
 Run = Callable[[str, Mapping[str, Any], Mapping[str, list[int]]], Replay]
 Tell = Callable[[Probe], None]
+# Called with what is asked next; what was asked before and is not answered is not needed any more.
+Ahead = Callable[[Sequence[Level]], None]
 
 
 class Search:
@@ -51,6 +55,7 @@ class Search:
         batches: Mapping[str, Any],
         flipped: frozenset[Question] = frozenset(),
         recorded: Sequence[Sample] = (),
+        ahead: Ahead = lambda levels: None,
     ) -> None:
         """`batches` are changes that give the good run other batches, which shows the noise.
 
@@ -60,6 +65,7 @@ class Search:
         self._switches = switches
         self._run = run
         self._tell = tell
+        self._ahead = ahead
         self._batches = batches
         self._flipped = flipped
         self._base: Sequence[Sample] = ()
@@ -72,9 +78,12 @@ class Search:
     def search(self) -> Found:
         """Search until all causes are found, or no further probe can tell."""
         every = tuple(range(len(self._switches)))
-        if not self._measure_noise():
+        noise = self._noise_runs()
+        whole = Ask("bad", "all settings of the bad run", self._changes(every))
+        self._ahead([Level("the good run and its noise", noise), Level("the bad run", (whole,))])
+        if not self._measure_noise(*noise):
             return self.found
-        state, bad = self._whole("bad", "all settings of the bad run", every)
+        state, bad = self._whole(whole, every)
         rest = every
         while state is State.BAD and len(self.found.causes) < CAUSES:
             cause = self._smallest(rest, bad)
@@ -88,28 +97,36 @@ class Search:
             without = "the bad run without " + " and without ".join(
                 _numbered(each.switches) for each in self.found.causes
             )
-            state, bad = self._whole(f"without-{len(self.found.causes)}", without, rest)
+            whole = Ask(f"without-{len(self.found.causes)}", without, self._changes(rest))
+            self._ahead([Level("the rest", (whole,))])
+            state, bad = self._whole(whole, rest)
         self.found.rest = state
         return self.found
 
-    def _measure_noise(self) -> bool:
-        """Replay the good run with its own settings, and where correct stacks may differ."""
-        good = self._run("good", {}, {})
-        if good.samples is None:
-            self._add(Probe("good", "the good run again", (), *_unresolved(good)))
-            return False
-        self._base, self._dtype = good.samples, good.dtype
+    def _noise_runs(self) -> tuple[Ask, ...]:
+        """The good run with its own settings, and where correct stacks may differ."""
+        asks = [Ask("good", "the good run again", {})]
         same = dict(self._batches)
         wide = {**same, DTYPE: self._other_dtype} if self._other_dtype else {}
+        for name, changes in (("noise", same), ("noise-dtype", wide)):
+            if changes:
+                asks.append(Ask(name, f"noise: the good run with {_said(changes)}", changes))
+        return tuple(asks)
+
+    def _measure_noise(self, own_settings: Ask, *others: Ask) -> bool:
+        """Replay the good run, and note how much correct stacks differ from it."""
+        good = self._run(own_settings.name, {}, {})
+        if good.samples is None:
+            self._add(Probe(own_settings.name, own_settings.purpose, (), *_unresolved(good)))
+            return False
+        self._base, self._dtype = good.samples, good.dtype
         own = evidence.shifts(self._base, self._base)
         zero = dict.fromkeys(own, 0.0)
-        self._add(self._probe("good", "the good run again", (), State.GOOD, good, zero))
-        for name, changes in (("noise", same), ("noise-dtype", wide)):
-            if not changes:
-                continue
+        self._add(self._probe(own_settings.name, own_settings.purpose, (), State.GOOD, good, zero))
+        for ask in others:
+            name, purpose, changes = ask.name, ask.purpose, ask.changes
+            said = _said(changes)
             replay = self._run(name, changes, {})
-            said = ", ".join(f"{key}={value}" for key, value in changes.items())
-            purpose = f"noise: the good run with {said}"
             if replay.samples is None:
                 self._add(Probe(name, purpose, (), *_unresolved(replay)))
                 if DTYPE in changes:
@@ -174,9 +191,10 @@ class Search:
         changes = (change for each in self._switches for change in each.changes)
         return next(((each.good, each.bad) for each in changes if each.key == key), ())
 
-    def _whole(self, name: str, purpose: str, switches: Changes) -> tuple[State, Shifts]:
+    def _whole(self, ask: Ask, switches: Changes) -> tuple[State, Shifts]:
         """Replay all questions, and compare their differences with the noise."""
-        replay = self._run(name, self._changes(switches), {})
+        name, purpose = ask.name, ask.purpose
+        replay = self._run(name, ask.changes, {})
         if replay.samples is None:
             self._add(Probe(name, purpose, switches, *_unresolved(replay)))
             return State.UNRESOLVED, {}
@@ -195,12 +213,23 @@ class Search:
         round_ = len(self.found.causes) + 1
         probes: dict[Changes, Probe] = {}
 
+        def asks(subset: Changes) -> list[Ask]:
+            name = f"{round_}-{'+'.join(str(each + 1) for each in subset)}"
+            changes, purpose = self._changes(subset), _numbered(subset)
+            return [
+                Ask(each, purpose, changes, questions)
+                for each, questions in zip((name, f"{name}{MORE}"), looks, strict=True)
+            ]
+
+        def ahead(among: Changes, subsets: Sequence[Changes]) -> None:
+            title = f"cause {round_}, among {_numbered(among)}"
+            self._ahead([Level(title, tuple(asks(each)[0] for each in subsets))])
+
         def test(subset: Changes) -> State:
-            number = "+".join(str(each + 1) for each in subset)
             self._asked += 1
-            names = (f"{round_}-{number}", f"{round_}-{number}-more")
-            for name, questions in zip(names, looks, strict=True):
-                replay = self._run(name, self._changes(subset), questions)
+            for ask in asks(subset):
+                name = ask.name
+                replay = self._run(name, ask.changes, ask.questions)
                 probe = self._decided(name, subset, replay, bad)
                 if probe.state is not State.UNRESOLVED or replay.samples is None:
                     break
@@ -213,8 +242,9 @@ class Search:
                 f"only {len(found)} questions show the difference, too few to search by"
             )
             return None
-        smallest = ddmin(switches, test)
+        smallest = ddmin(switches, test, ahead)
         if smallest not in probes:  # all of them, none of which could be left out
+            ahead(smallest, [smallest])
             test(smallest)
         if probes[smallest].state is not State.BAD:
             self.found.notes.append(
@@ -306,6 +336,10 @@ def _judged(shift: Shifts, found: Excess) -> tuple[State, str]:
 
 def _by(mean: float) -> str:
     return f"by {math.sqrt(mean):.2g} nats" if mean < evidence.BROKEN else "in other tokens or NaN"
+
+
+def _said(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in changes.items())
 
 
 def _numbered(switches: Changes) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ def bad(run: Run, *settings: str) -> Finished:
     return run(*ASKED, *settings, "tracking=off", variables=variables(*FAULTS))
 
 
-def start(good: Finished, bad: Finished, output: Path) -> subprocess.Popen[str]:
-    words = ["-m", "runner.why", good.directory, bad.directory, "--output", output]
+def start(good: Finished, bad: Finished, output: Path, *words: str) -> subprocess.Popen[str]:
+    words = ("-m", "runner.why", *map(str, [good.directory, bad.directory]), *words)
     return subprocess.Popen(
-        [sys.executable, *map(str, words)],
+        [sys.executable, *words, "--output", str(output)],
         cwd=output.parent,
         env={**environment(), **variables(*FAULTS), "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
@@ -162,3 +163,51 @@ def test_settings_that_show_a_fault_only_together(run: Run, good: Finished, tmp_
     assert "but only together" in printed
     assert module(output).startswith(PLACES["chunked_rope"])
     assert tagged(good, sweep_id(output)) == set(map(str, probes(output).values()))
+
+
+RAY = ("hydra/launcher=ray", "hydra.launcher.resources={CPU: 2}")
+
+
+def working(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """The engines and Ray tasks among them that have not ended."""
+    found = []
+    for each in processes:
+        with suppress(psutil.Error):
+            name = " ".join(each.cmdline())
+            if each.status() != psutil.STATUS_ZOMBIE and (
+                "runner.worker" in name or name.startswith("ray::point") or "raylet" in name
+            ):
+                found.append(each)
+    return found
+
+
+def test_on_ray_probes_run_side_by_side_and_a_killed_search_continues(
+    run: Run, good: Finished, tmp_path: Path
+) -> None:
+    other = bad(run, *FAULTS["head_env"], "engine.seed=7")
+    output = tmp_path / "ray"
+    process = start(good, other, output, *RAY)
+    wait_for(  # the halves of the settings, at the same time
+        process,
+        lambda: (
+            len(list(output.glob("probes/1-[12]/events.jsonl"))) == 2
+            and not (output / "probes/1-1/verdict.json").exists()
+        ),
+    )
+    family = psutil.Process(process.pid).children(recursive=True)
+    before = written(probes(output))
+    assert {"good", "noise", "bad"} <= before.keys() and len(working(family)) >= 3
+    process.kill()
+    finish(process)
+    until = time.monotonic() + 30
+    while working(family) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert working(family) == []
+
+    process = start(good, other, output, *RAY)
+    printed = finish(process)
+    assert process.returncode == 0, printed
+    assert causes(output) == [keys(FAULTS["head_env"])]
+    after = written(probes(output))
+    assert {name: after[name] for name in before} == before
+    assert tagged(good, sweep_id(output)) >= set(map(str, probes(output).values()))

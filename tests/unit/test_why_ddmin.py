@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
@@ -124,3 +125,28 @@ def test_any_failure(n: int, seed: int, share: float) -> None:
     assert all(list(each) == sorted(each) for each in counted.asked)
     # Zeller and Hildebrandt's bound for the worst case.
     assert len(counted.asked) <= n * n + 3 * n
+
+
+@given(st.integers(2, 24), st.integers(0, 10**6))
+def test_what_is_tested_next_is_announced_in_its_order(n: int, seed: int) -> None:
+    drawn = random.Random(seed)
+    states = dict.fromkeys(State, 1)
+
+    @functools.cache
+    def judge(subset: Changes) -> State:
+        return drawn.choices(list(states), states.values())[0]
+
+    counted = Counted(judge)
+    levels: list[tuple[Changes, Sequence[Changes], int]] = []
+    ddmin(
+        tuple(range(n)),
+        counted,
+        lambda left, subsets: levels.append((left, subsets, len(counted.asked))),
+    )
+    ends = [begin for *_, begin in levels[1:]] + [len(counted.asked)]
+    for (left, announced, begin), end in zip(levels, ends, strict=True):
+        tested = counted.asked[begin:end]
+        assert list(announced[: len(tested)]) == tested
+        assert len(tested) == len(announced) or judge(tested[-1]) is State.BAD
+        assert all(set(each) < set(left) for each in announced)
+        assert len(set(announced)) == len(announced)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -334,6 +335,11 @@ def test_cost(n: int, probes: int, tmp_path: Path) -> None:
     starts = probes - 1 + 2
     assert cost(switches(n), runs) == Cost(probes, 3, starts, 80.0 * starts)
     assert cost(switches(n), runs[2:]).seconds is None
+    levels = max(math.ceil(math.log2(n)), 1)
+    at_once = cost(switches(n), runs, side_by_side=True)
+    assert (at_once.probes, at_once.traced) == (probes, 3)
+    assert at_once.starts == 2 * (probes - 5) + 5 + 2
+    assert at_once.seconds == 80.0 * (2 * levels + 2 + 2)
     runs[3].outcome.write_text('{"state": "of another version"}')
     assert cost(switches(n), runs[2:]).seconds is None
 

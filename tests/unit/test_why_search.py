@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from runner.why.probes import Replay
 from runner.why.result import Why, result
 from runner.why.search import Search
 from runner.why.switches import Change, Cost, Differences, Switch
-from tests.searched import Damage, Engines
+from tests.searched import Damage, Engines, SideBySide
 
 SEEDS = range(20)
 KINDS = ("one", "interaction", "two", "none")
@@ -93,6 +94,24 @@ def test_exactly_the_causes_are_found() -> None:
 
 
 @pytest.mark.slow
+def test_probes_that_run_side_by_side_give_the_same_result() -> None:
+    unneeded = 0
+    for kind, seed in zip(itertools.cycle(KINDS), SEEDS, strict=False):
+        one = case(kind, seed)
+        engines = replace(one.engines, ran=[])
+        at_once = SideBySide(engines)
+        found = Search(
+            engines.switches,
+            at_once.run,
+            lambda probe: None,
+            OTHER,
+            ahead=at_once.ahead,
+        ).search()
+        assert repr(found) == repr(one.found)
+        unneeded += len(at_once.unneeded)
+    assert unneeded > 0
+
+
 def test_settings_without_effect_end_in_nothing_beyond_noise() -> None:
     cases = [case("none", seed) for seed in SEEDS]
     said = [findings.headline(why(each.engines, each.found)) for each in cases]
