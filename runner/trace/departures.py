@@ -104,7 +104,7 @@ def found(
         if each.key in known:
             earlier = sum(place < each.place for place in differing.values())
             dtype = each.dtype if noise_dtype else known[each.key].dtype
-            judged.append(_judged(each, known[each.key], floor(dtype, earlier)))
+            judged.append(judge(each, known[each.key], floor(dtype, earlier)))
         if any(each.relative.values()):
             differing[each.module] = each.place
     judged = [each for each in judged if each.questions >= ENOUGH]
@@ -144,7 +144,7 @@ def _with_followers(modules: Sequence[Module], place: int) -> Module:
     return replace(each, alone=alone)
 
 
-def _judged(each: Difference, noise: Difference, least: float) -> Module:
+def judge(each: Difference, noise: Difference, least: float) -> Module:
     """A module with its unadjusted p; its noise is at least `least`.
 
     A question's noise is at least that of all questions together: one that happens to repeat

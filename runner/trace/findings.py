@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runner.present.formats import times
+from runner.trace.blocks import about_experts
 from runner.trace.departures import FACTOR, LEVEL, Ending, Found, Module
 from runner.trace.result import TraceResult
 
@@ -59,7 +61,7 @@ def conclusion(result: TraceResult) -> str:
 
 def findings(result: TraceResult) -> list[str]:
     """Return the sentences below the headline."""
-    return [*_evidence(result), *_alone(result), *result.notes]
+    return [*_evidence(result), *about_experts(result), *_alone(result), *result.notes]
 
 
 def _evidence(result: TraceResult) -> list[str]:
@@ -182,11 +184,6 @@ def layers_of(modules: Sequence[Module]) -> dict[str, str]:
     """Return the layer of each module that is in one, or is one, by the module's name."""
     inside = {each.module: match[1] for each in modules if (match := LAYER.match(each.module))}
     return inside | {name: name for name in inside.values()}
-
-
-def times(ratio: float) -> str:
-    """Return a ratio with two digits, thousands apart."""
-    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
 
 
 def _amounts(each: Module) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from runner.plan import TracePlan
 from runner.status import EXIT_STATUS, INACCURATE, NO_VERDICT, Status
 from runner.trace.departures import Found
+from runner.trace.experts import Experts, Routing
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class TraceResult:
     `reference` is the run whose answers were replayed, `covered` the rows of each question, and
     `prompts` the questions whose prompts differ; then nothing else is compared. `alone` has the
     modules that only A, and only B, has under that name. `noise` says how the noise was measured.
+    `routings` has the blocks of experts, and `experts` those of the first block that departs.
     """
 
     reference: str
@@ -39,6 +41,8 @@ class TraceResult:
     prompts: tuple[str, ...] = ()
     alone: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     notes: tuple[str, ...] = ()
+    routings: tuple[Routing, ...] = ()
+    experts: Experts | None = None
 
     @property
     def exit_status(self) -> int:

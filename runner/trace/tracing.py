@@ -9,11 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from runner.errors import UserError
-from runner.evidence.sketches import Sketches, read_sketches
+from runner.evidence.sketches import Sketches
 from runner.plan import Plan, TracePlan
 from runner.rundir import RunDirectory
 from runner.trace.departures import ENOUGH, found
 from runner.trace.differences import differences, other_prompts
+from runner.trace.experts import Evidence, blamed, routings
 from runner.trace.result import Traced, TraceResult
 from runner.trace.runs import Replayed, Runs, Side, other_batches, replayed, settled
 
@@ -45,19 +46,20 @@ def trace(
         UserError: if a configuration can't be traced, or its run fails.
     """
     what = replayed(reference, number, questions)
-    again = _noise_side(first, second, noise_dtype)
-    sides = ((FIRST, first), (NOISE, again), (SECOND, second))
+    other = _noise_side(first, second, noise_dtype)
+    sides = ((FIRST, first), (NOISE, other), (SECOND, second))
     settings = {name: settled(side, what, output / name) for name, side in sides}
     titles = {
         FIRST: f"1/3 A: replaying {_asked(what)}",
-        NOISE: f"2/3 A again, {_differently(first, again)}: the noise",
+        NOISE: f"2/3 A again, {_differently(first, other)}: the noise",
         SECOND: "3/3 B",
     }
     with Runs(out) as runs:
         plans = {
             name: runs.trace(side, settings[name].changes, titles[name]) for name, side in sides
         }
-    a, noise, b = (read_sketches(RunDirectory(output / name).sketches) for name, _ in sides)
+    evidence = [Evidence.read(RunDirectory(output / name).sketches) for name, _ in sides]
+    a, noise, b = (each.sketches for each in evidence)
     if not len(a.questions) or not len(b.questions):
         raise UserError(
             f"{reference}: has no generated answers that both engines replay; trace needs a task "
@@ -66,11 +68,12 @@ def trace(
     prompts = tuple(other_prompts(a, b))
     same = plans[FIRST].runtime == plans[SECOND].runtime
     judged = None if prompts else found(differences(a, b), differences(a, noise), same, noise_dtype)
+    ours, again, theirs = evidence
     return TraceResult(
         reference=str(reference),
         first=_traced(first, output / FIRST, plans[FIRST]),
         second=_traced(second, output / SECOND, plans[SECOND]),
-        noise=_differently(first, again),
+        noise=_differently(first, other),
         questions=tuple(a.questions.tolist()),
         covered=plans[FIRST].trace or TracePlan(),
         found=judged,
@@ -82,6 +85,8 @@ def trace(
             *_dtypes(first, second, noise_dtype),
             *_few(len(a.questions)),
         ),
+        routings=() if prompts else routings(ours, theirs, again),
+        experts=blamed(ours, theirs, again, judged) if judged is not None else None,
     )
 
 

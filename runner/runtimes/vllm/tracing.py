@@ -17,6 +17,7 @@ from runner.lm.script import LABEL
 from runner.plan import TracePlan
 from runner.runtimes.sketching.names import common_name
 from runner.runtimes.sketching.recorder import Recorder, Rows
+from runner.runtimes.vllm.routing import Router, routers
 from runner.runtimes.vllm.shards import Piece, Shards
 
 # The method that runs the vision tower, and its name in earlier versions.
@@ -41,7 +42,7 @@ class Tracing:
         tracer: Tracer = vars(self)["_tracer"]
         recorder, tracer.recorder = tracer.recorder, None
         if recorder is not None:
-            recorder.write(Path(directory) / f"rank{self.rank}.npz")
+            recorder.write(Path(directory), self.rank)
 
 
 class Tracer:
@@ -75,6 +76,8 @@ class Tracer:
             if path and ".experts." not in f".{path}":
                 module.register_forward_pre_hook(self._entered(path))
                 module.register_forward_hook(self._left(shared[id(module)]))
+        for block, router in routers(model):
+            router.listen(self._routed(block, router))
 
     def _wrapped(self, method: Callable[..., Any], context: Callable[..., Any]) -> Any:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -125,6 +128,14 @@ class Tracer:
                 self._record(self._step, piece, logits)
 
         return left
+
+    def _routed(self, block: str, router: Router) -> Callable[[torch.Tensor], None]:
+        def routed(chosen: torch.Tensor) -> None:
+            if self._step is not None and self.recorder is not None:
+                rows = self._step.tokens(self.recorder, chosen.shape[0])
+                self.recorder.routes.record(block, chosen, rows, router.number, router.told)
+
+        return routed
 
     def _record(self, step: _Step, piece: Piece, logits: bool) -> None:
         recorder, output = self.recorder, piece.output
