@@ -47,6 +47,7 @@ def _page(name: str, result: TraceResult, command: str, **more: Any) -> str:
         method=method(),
         parts=parts(result.found) if result.found is not None else [],
         block=block_table(result),
+        graphs=[(each.letter, parts(each.found)) for each in result.graphs if each.found],
         where=WHERE,
         factor=FACTOR,
         **more,

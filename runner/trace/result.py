@@ -8,6 +8,7 @@ from runner.plan import TracePlan
 from runner.status import EXIT_STATUS, INACCURATE, NO_VERDICT, Status
 from runner.trace.departures import Found
 from runner.trace.experts import Experts, Routing
+from runner.trace.graphs import Graph
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class TraceResult:
     `prompts` the questions whose prompts differ; then nothing else is compared. `alone` has the
     modules that only A, and only B, has under that name. `noise` says how the noise was measured.
     `routings` has the blocks of experts, and `experts` those of the first block that departs.
+    `graphs` has the configurations that run in graph mode, if nothing departs in eager mode.
     """
 
     reference: str
@@ -43,6 +45,7 @@ class TraceResult:
     notes: tuple[str, ...] = ()
     routings: tuple[Routing, ...] = ()
     experts: Experts | None = None
+    graphs: tuple[Graph, ...] = ()
 
     @property
     def exit_status(self) -> int:
@@ -51,4 +54,6 @@ class TraceResult:
             return INACCURATE
         if self.found is None or not self.found.modules:
             return NO_VERDICT
+        if any(each.departs for each in self.graphs):
+            return INACCURATE
         return EXIT_STATUS[Status.PASSED] if self.found.first is None else INACCURATE

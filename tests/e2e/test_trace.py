@@ -201,3 +201,29 @@ def test_no_expert_of_a_healthy_pair_departs(trace_experts: Callable[..., Trace]
     assert [each["changed"] for each in found.found["routings"]] == [0, 0, 0]
     assert found.found["experts"] is None
     assert "Expert " not in found.printed
+
+
+def test_a_fault_of_graph_mode_is_found_at_the_boundaries_of_the_graph(
+    trace: Callable[..., Trace],
+) -> None:
+    """Nothing departs in eager mode, and what is computed before the graph agrees.
+
+    In the other modes, the CPU platform chooses the backend itself.
+    """
+    backend = "tests.faults.graphs.wrong"
+    found = trace(
+        {
+            "engine.enforce_eager": False,
+            "engine.extra.compilation_config": {"mode": 2, "backend": backend},
+            "engine.env.VLLM_USE_AOT_COMPILE": "0",  # it can't store what this backend compiles
+        }
+    )
+    assert found.status == 3, found.printed
+    assert found.found["found"]["first"] is None
+    (graph,) = found.found["graphs"]
+    modules = {(each["module"], each["phase"]): each for each in graph["found"]["modules"]}
+    assert modules["embed_tokens", "prefill"]["difference"] == 0
+    assert graph["found"]["first"]["module"] == "hidden_states"
+    assert ("lm_head", "decode") in modules
+    assert "layers.0.self_attn.q_proj" in graph["unseen"]
+    assert "in graph mode B departs from itself at hidden_states" in found.printed

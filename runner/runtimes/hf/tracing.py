@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from runner.runtimes.sketching.names import common_name, input_name
+from runner.runtimes.sketching.names import HIDDEN, common_name, input_name
 from runner.runtimes.sketching.recorder import Recorder, Rows
 
 # The method that runs the vision tower. Where it is not given the sizes of the images as a grid,
@@ -50,6 +50,8 @@ class Tracer:
             if not (name := common_name(path)) or ".experts." in f".{path}":
                 continue
             module.register_forward_hook(self._left(name))
+            if name == "lm_head":
+                module.register_forward_pre_hook(self._entered(HIDDEN))
             if name.endswith(EXPERTS):
                 block = name.removesuffix(EXPERTS)
                 module.register_forward_pre_hook(self._routed(block), with_kwargs=True)
