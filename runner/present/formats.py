@@ -47,6 +47,11 @@ def plus_minus(stderr: float | None) -> str:
     return "" if stderr is None else f"± {stderr:.4f}"
 
 
+def times(ratio: float) -> str:
+    """Return a ratio with two digits, thousands apart."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
+
+
 def of(count: int, whole: int) -> str:
     """Return `12 (2.0 %)`, or the count alone if either number is 0."""
     return f"{count} ({percent(count / whole)})" if count and whole else str(count)

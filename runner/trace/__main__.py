@@ -18,6 +18,8 @@ python -m runner.promote (baseline@MODEL/TASK).
 
 Starts both engines on this machine, in eager mode, and makes them generate the answers of A. The
 outputs of all modules are compared for the same tokens. A also runs in other batches: the noise.
+If nothing departs, runs that use graph mode are repeated in it: the embeddings (where visible), the
+final hidden states and the logits are compared with those in eager mode.
 
 Writes trace.html (a self-contained page), trace.md and trace.json.
 
@@ -25,7 +27,8 @@ Examples
   python -m runner.trace outputs/2026-11-25/10-00-00 outputs/2026-11-25/11-00-00
   python -m runner.trace baseline@qwen3_8b/gsm8k outputs/2026-11-25/11-00-00 --questions 24
 
-Exit status: 0 nothing departs · 3 a module departs, or prompts differ · 4 nothing was comparable
+Exit status: 0 nothing departs · 3 a module or graph mode departs, or prompts differ
+             4 nothing was comparable
              1 usage error · 2 the trace failed · 130 interrupted
 """
 # A trace of fewer has too little evidence for its test.
@@ -99,7 +102,7 @@ def _trace(given: argparse.Namespace, command: str) -> int:
         Side(name, recorded.read(place))
         for name, place in zip((given.first, given.second), places, strict=True)
     )
-    result = trace(places[0], first, second, output, given.questions, out)
+    result = trace(places[0], first, second, output, given.questions, out, graphs=True)
     write(output, result, command)
     show(out, result)
     show_page(out, output)

@@ -91,20 +91,22 @@ def found(
     noise: Sequence[Difference],
     same_runtime: bool = True,
     noise_dtype: bool = True,
+    unseen: Sequence[int] = (),
 ) -> Found:
     """Judge each module that both traces of A have; in the order of `between`.
 
     Modules of two runtimes can have a name, but not their meaning, in common. Without
-    `noise_dtype`, rounding to B's data type is no noise.
+    `noise_dtype`, rounding to B's data type is no noise. Modules at the places `unseen` are not in
+    `between`, but may round in another way.
     """
     known = {each.key: each for each in noise}
     differing: dict[str, int] = {}
     judged = []
     for each in between:
         if each.key in known:
-            earlier = sum(place < each.place for place in differing.values())
+            earlier = sum(place < each.place for place in (*differing.values(), *unseen))
             dtype = each.dtype if noise_dtype else known[each.key].dtype
-            judged.append(_judged(each, known[each.key], floor(dtype, earlier)))
+            judged.append(judge(each, known[each.key], floor(dtype, earlier)))
         if any(each.relative.values()):
             differing[each.module] = each.place
     judged = [each for each in judged if each.questions >= ENOUGH]
@@ -144,7 +146,7 @@ def _with_followers(modules: Sequence[Module], place: int) -> Module:
     return replace(each, alone=alone)
 
 
-def _judged(each: Difference, noise: Difference, least: float) -> Module:
+def judge(each: Difference, noise: Difference, least: float) -> Module:
     """A module with its unadjusted p; its noise is at least `least`.
 
     A question's noise is at least that of all questions together: one that happens to repeat

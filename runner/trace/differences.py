@@ -44,62 +44,96 @@ class Difference:
         return self.module, self.phase
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The rows that two traces have in common, one array element each.
+
+    `ours` and `theirs` are their numbers in the first and in the second trace, and `relative` is
+    the distance of the two outputs relative to the size of the first. `largest` and `broken` are
+    [2, rows]: the largest absolute value, and the number of NaN and infinite values, in each trace.
+    """
+
+    ours: NDArray[Any]
+    theirs: NDArray[Any]
+    relative: NDArray[Any]
+    cosine: NDArray[Any]
+    largest: NDArray[Any]
+    broken: NDArray[Any]
+
+
+def compared(first: Sketches, second: Sketches) -> Compared:
+    """The rows that both traces have, of modules with the same width in both."""
+    ours, theirs = _common(first, second)
+    a, b = (
+        trace.sketch[rows].astype(np.float64) for trace, rows in ((first, ours), (second, theirs))
+    )
+    sizes = np.stack([first.size[ours], second.size[theirs]]).astype(np.float64)
+    size = np.linalg.norm(a, axis=1)
+    other = np.linalg.norm(b, axis=1)
+    tiny = float(np.finfo(np.float32).tiny)
+    cosine = np.where(
+        (size > 0) & (other > 0),
+        (a * b).sum(axis=1) / np.maximum(size * other, tiny**2),
+        np.where(size == other, 1.0, 0.0),
+    )
+    return Compared(
+        ours,
+        theirs,
+        np.minimum(np.linalg.norm(a - b, axis=1) / np.maximum(size, tiny), LARGEST),
+        cosine,
+        np.maximum(sizes[:, :, 1], tiny),
+        sizes[:, :, 2],
+    )
+
+
 def differences(first: Sketches, second: Sketches) -> list[Difference]:
     """Differences of the rows that both traces have, in the order of execution.
 
     The vision tower comes first, then prefill, then decode. Modules of different widths are left
     out. Empty if the traces have no row in common.
     """
-    ours, theirs = _common(first, second)
-    if not len(ours):
+    rows = compared(first, second)
+    if not len(rows.ours):
         return []
-    a, b = (
-        trace.sketch[rows].astype(np.float64) for trace, rows in ((first, ours), (second, theirs))
-    )
-    sizes = [
-        trace.size[rows].astype(np.float64) for trace, rows in ((first, ours), (second, theirs))
-    ]
-    size = np.linalg.norm(a, axis=1)
-    other = np.linalg.norm(b, axis=1)
-    tiny = float(np.finfo(np.float32).tiny)
-    relative = np.minimum(np.linalg.norm(a - b, axis=1) / np.maximum(size, tiny), LARGEST)
-    cosine = np.where(
-        (size > 0) & (other > 0),
-        (a * b).sum(axis=1) / np.maximum(size * other, tiny**2),
-        np.where(size == other, 1.0, 0.0),
-    )
-    tops = np.maximum(np.stack([each[:, 1] for each in sizes]), tiny)
-    largest = tops.max(axis=0) / tops.min(axis=0)
-    module, question, phase = (
-        getattr(first, name)[ours] for name in ("module", "question", "phase")
-    )
+    module, phase = (getattr(first, name)[rows.ours] for name in ("module", "phase"))
     dtypes = dict(zip(second.names.tolist(), second.dtypes.tolist(), strict=True))
     found = []
     order = np.lexsort((module, phase))
     groups, starts = np.unique(
         np.stack([phase[order], module[order]], axis=1), axis=0, return_index=True
     )
-    for (number, place), rows in zip(groups, np.split(order, starts[1:]), strict=True):
-        broken = tuple(int(each[rows, 2].sum()) for each in sizes)
-        asked = question[rows]
-        mean = np.bincount(asked, relative[rows] ** 2) / np.maximum(np.bincount(asked), 1)
-        found.append(
-            Difference(
-                str(first.names[place]),
-                PHASES[number],
-                int(place),
-                _coarser(str(first.dtypes[place]), dtypes[str(first.names[place])]),
-                {
-                    str(first.questions[each]): float(np.sqrt(mean[each]))
-                    for each in np.unique(asked)
-                },
-                len(rows),
-                float(cosine[rows].mean()),
-                float(largest[rows].max()),
-                (broken[0], broken[1]),
-            )
-        )
+    for (number, place), chosen in zip(groups, np.split(order, starts[1:]), strict=True):
+        name = str(first.names[place])
+        dtype = _coarser(str(first.dtypes[place]), dtypes[name])
+        found.append(summary(name, PHASES[number], int(place), dtype, first, rows, chosen))
     return found
+
+
+def summary(
+    module: str,
+    phase: str,
+    place: int,
+    dtype: str,
+    first: Sketches,
+    rows: Compared,
+    chosen: NDArray[Any],
+) -> Difference:
+    """The difference of some `chosen` of the compared rows; at least one."""
+    asked = first.question[rows.ours[chosen]]
+    mean = np.bincount(asked, rows.relative[chosen] ** 2) / np.maximum(np.bincount(asked), 1)
+    tops = rows.largest[:, chosen]
+    broken = rows.broken[:, chosen].sum(axis=1)
+    return Difference(
+        module,
+        phase,
+        place,
+        dtype,
+        {str(first.questions[each]): float(np.sqrt(mean[each])) for each in np.unique(asked)},
+        len(chosen),
+        float(rows.cosine[chosen].mean()),
+        float((tops.max(axis=0) / tops.min(axis=0)).max()),
+        (int(broken[0]), int(broken[1])),
+    )
 
 
 def other_prompts(first: Sketches, second: Sketches) -> list[str]:

@@ -6,7 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runner.present.formats import times
+from runner.trace.blocks import about_experts
 from runner.trace.departures import FACTOR, LEVEL, Ending, Found, Module
+from runner.trace.graphs import Graph
 from runner.trace.result import TraceResult
 
 # Phases in words.
@@ -41,7 +44,7 @@ def headline(result: TraceResult) -> str:
     if found is None or not found.modules:
         return "Nothing could be compared."
     if found.first is None:
-        return "Nothing departs beyond noise."
+        return _graph_headline(result.graphs) or "Nothing departs beyond noise."
     first = f"the first module that departs is {_placed(found.first)}"
     if found.ending is Ending.ORIGIN:
         return f"{first[0].upper()}{first[1:]}."
@@ -52,14 +55,58 @@ def headline(result: TraceResult) -> str:
 def conclusion(result: TraceResult) -> str:
     """Return the headline; if nothing departs, with what that holds for."""
     found = result.found
-    if found is None or not found.modules or found.first is not None:
+    graphs = _graph_headline(result.graphs)
+    if found is None or not found.modules or found.first is not None or graphs:
         return headline(result)
     return f"Nothing departs in the traced tokens of {len(result.questions)} questions."
 
 
 def findings(result: TraceResult) -> list[str]:
     """Return the sentences below the headline."""
-    return [*_evidence(result), *_alone(result), *result.notes]
+    return [
+        *_evidence(result),
+        *about_experts(result),
+        *(sentence for each in result.graphs for sentence in _about_graph(each)),
+        *_alone(result),
+        *result.notes,
+    ]
+
+
+def _graph_headline(graphs: Sequence[Graph]) -> str:
+    """The first output that departs in graph mode alone; empty if none does."""
+    for each in graphs:
+        if each.found is not None and each.found.first is not None:
+            return (
+                f"Nothing departs in eager mode, but in graph mode {each.letter} departs from "
+                f"itself at {_placed(each.found.first)}."
+            )
+    return ""
+
+
+def _about_graph(graph: Graph) -> list[str]:
+    found = graph.found
+    if found is None:
+        return [f"{graph.letter} could not be traced in graph mode: {graph.failed}"]
+    if not found.modules:
+        return [f"In graph mode, hooks see no output of {graph.letter}: nothing was compared."]
+    outputs = list(dict.fromkeys(each.module for each in found.modules))
+    seen = f"{len(outputs)} outputs are outside of {graph.letter}'s graph, the last of them "
+    seen += f"{' and '.join(outputs[-2:])}. Inside of it, {len(graph.unseen)} are invisible: "
+    seen += f"{_listed(graph.unseen)}; they were compared in eager mode only."
+    first = found.first
+    if first is None:
+        worst = max(each.ratio for each in found.modules)
+        return [
+            f"{graph.letter} in graph mode agrees with {graph.letter} in eager mode: the largest "
+            f"ratio is {times(worst)}.",
+            seen,
+        ]
+    return [
+        f"{graph.letter} in graph mode against {graph.letter} in eager mode: {first.module} has a "
+        f"{_amounts(first)}, {times(first.ratio)} × the noise (p {_p(first.p)}, {first.questions} "
+        f"questions, {first.rows} rows). Suspect the compiled or captured kernels.",
+        seen,
+    ]
 
 
 def _evidence(result: TraceResult) -> list[str]:
@@ -182,11 +229,6 @@ def layers_of(modules: Sequence[Module]) -> dict[str, str]:
     """Return the layer of each module that is in one, or is one, by the module's name."""
     inside = {each.module: match[1] for each in modules if (match := LAYER.match(each.module))}
     return inside | {name: name for name in inside.values()}
-
-
-def times(ratio: float) -> str:
-    """Return a ratio with two digits, thousands apart."""
-    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
 
 
 def _amounts(each: Module) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from runner.present.formats import cell
+from runner.present.formats import cell, times
 from runner.present.template import template
 from runner.rundir import write_atomic, write_json
+from runner.trace.blocks import block_table
 from runner.trace.departures import FACTOR
 from runner.trace.figure import figures
-from runner.trace.findings import WHERE, coverage, findings, headline, method, parts, times
+from runner.trace.findings import WHERE, coverage, findings, headline, method, parts
 from runner.trace.result import TraceResult
 
 NAME = "trace"
@@ -45,6 +46,8 @@ def _page(name: str, result: TraceResult, command: str, **more: Any) -> str:
         coverage=coverage(result),
         method=method(),
         parts=parts(result.found) if result.found is not None else [],
+        block=block_table(result),
+        graphs=[(each.letter, parts(each.found)) for each in result.graphs if each.found],
         where=WHERE,
         factor=FACTOR,
         **more,

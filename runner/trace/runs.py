@@ -90,8 +90,8 @@ def replayed(
     return Replayed(directory, tasks, max(1, min(number // sum(leaves), least)))
 
 
-def settled(side: Side, what: Replayed, directory: Path) -> Settled:
-    """What to change so that a configuration replays the answers, without graphs.
+def settled(side: Side, what: Replayed, directory: Path, graph: bool = False) -> Settled:
+    """What to change so that a configuration replays the answers; without graphs unless `graph`.
 
     Raises:
         UserError: for an engine that can't be traced.
@@ -130,16 +130,23 @@ def settled(side: Side, what: Replayed, directory: Path) -> Settled:
                 f"{side.name}: {EXTRA}={known} is set, and a trace needs it; remove it to trace"
             )
         changes[EXTRA] = EXTENSION
-        if not side.value("engine.enforce_eager"):
+        if in_graph_mode(side) and not graph:
             changes["engine.enforce_eager"] = True
             notes.append(
-                f"{side.name} runs in graph mode, which is not traced: it is traced in eager mode. "
-                "If nothing departs, graph mode is the suspect."
+                f"{side.name} runs in graph mode, which hides its modules: they are traced in "
+                "eager mode. If nothing departs, graph mode is the suspect."
             )
         if side.value("engine.extra.speculative_config") not in (ABSENT, None):
             changes["engine.extra.speculative_config"] = ABSENT
             notes.append(f"{side.name} drafts tokens; it is traced without speculative decoding.")
     return Settled(changes, tuple(notes))
+
+
+def in_graph_mode(side: Side) -> bool:
+    """Whether a configuration runs with graphs, where hooks see only what is outside of them."""
+    return side.value("engine.runtime") in ("vllm", "server") and not side.value(
+        "engine.enforce_eager"
+    )
 
 
 def other_batches(side: Side) -> dict[str, Any]:

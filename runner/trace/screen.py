@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.present import style
-from runner.trace.findings import Part, coverage, findings, headline, parts, times
+from runner.present.formats import times
+from runner.trace.findings import Part, coverage, findings, headline, parts
 from runner.trace.page import NAME
 from runner.trace.result import TraceResult
 

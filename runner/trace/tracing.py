@@ -13,9 +13,19 @@ from runner.evidence.sketches import Sketches, read_sketches
 from runner.plan import Plan, TracePlan
 from runner.rundir import RunDirectory
 from runner.trace.departures import ENOUGH, found
-from runner.trace.differences import differences, other_prompts
+from runner.trace.differences import Difference, differences, other_prompts
+from runner.trace.experts import Evidence, blamed, routings
+from runner.trace.graphs import Graph, graph, modules
 from runner.trace.result import Traced, TraceResult
-from runner.trace.runs import Replayed, Runs, Side, other_batches, replayed, settled
+from runner.trace.runs import (
+    Replayed,
+    Runs,
+    Side,
+    in_graph_mode,
+    other_batches,
+    replayed,
+    settled,
+)
 
 QUESTIONS = 12
 DTYPE = "engine.dtype"
@@ -32,6 +42,7 @@ def trace(
     out: Console,
     questions: Mapping[str, Sequence[int]] | None = None,
     noise_dtype: bool = True,
+    graphs: bool = False,
 ) -> TraceResult:
     """Replay a run's answers with two configurations, and compare the outputs of all modules.
 
@@ -39,25 +50,27 @@ def trace(
     those to `questions`, documents by task (of a group: by subtask, at least one of each). Three
     runs are made beneath `output`, unless they are there: A, A again with other batches for the
     noise, and B. The last needs an engine of its own; the first two share one if they can. With
-    `noise_dtype`, A runs again with B's data type, whose effect is noise then.
+    `noise_dtype`, A runs again with B's data type, whose effect is noise then. With `graphs`, if
+    nothing departs, those that run in graph mode are run once more in it.
 
     Raises:
         UserError: if a configuration can't be traced, or its run fails.
     """
     what = replayed(reference, number, questions)
-    again = _noise_side(first, second, noise_dtype)
-    sides = ((FIRST, first), (NOISE, again), (SECOND, second))
+    other = _noise_side(first, second, noise_dtype)
+    sides = ((FIRST, first), (NOISE, other), (SECOND, second))
     settings = {name: settled(side, what, output / name) for name, side in sides}
     titles = {
         FIRST: f"1/3 A: replaying {_asked(what)}",
-        NOISE: f"2/3 A again, {_differently(first, again)}: the noise",
+        NOISE: f"2/3 A again, {_differently(first, other)}: the noise",
         SECOND: "3/3 B",
     }
     with Runs(out) as runs:
         plans = {
             name: runs.trace(side, settings[name].changes, titles[name]) for name, side in sides
         }
-    a, noise, b = (read_sketches(RunDirectory(output / name).sketches) for name, _ in sides)
+    evidence = [Evidence.read(RunDirectory(output / name).sketches) for name, _ in sides]
+    a, noise, b = (each.sketches for each in evidence)
     if not len(a.questions) or not len(b.questions):
         raise UserError(
             f"{reference}: has no generated answers that both engines replay; trace needs a task "
@@ -65,24 +78,55 @@ def trace(
         )
     prompts = tuple(other_prompts(a, b))
     same = plans[FIRST].runtime == plans[SECOND].runtime
-    judged = None if prompts else found(differences(a, b), differences(a, noise), same, noise_dtype)
+    apart = differences(a, noise)
+    judged = (
+        None if prompts else found(modules(differences(a, b)), modules(apart), same, noise_dtype)
+    )
+    in_graphs: list[Graph] = []
+    if graphs and judged is not None and judged.modules and judged.first is None:
+        for letter, side, eager in (("A", first, a), ("B", second, b)):
+            if in_graph_mode(side):
+                place = output / f"{letter.lower()}-graph"
+                in_graphs.append(_graph(letter, side, what, place, eager, apart, out))
+    ours, again, theirs = evidence
     return TraceResult(
         reference=str(reference),
         first=_traced(first, output / FIRST, plans[FIRST]),
         second=_traced(second, output / SECOND, plans[SECOND]),
-        noise=_differently(first, again),
+        noise=_differently(first, other),
         questions=tuple(a.questions.tolist()),
         covered=plans[FIRST].trace or TracePlan(),
         found=judged,
         prompts=prompts,
         alone=_alone(a, b),
         notes=(
-            *settings[FIRST].notes,
-            *settings[SECOND].notes,
+            *dict.fromkeys((*settings[FIRST].notes, *settings[SECOND].notes)),
             *_dtypes(first, second, noise_dtype),
             *_few(len(a.questions)),
         ),
+        routings=() if prompts else routings(ours, theirs, again),
+        experts=blamed(ours, theirs, again, judged) if judged is not None else None,
+        graphs=tuple(in_graphs),
     )
+
+
+def _graph(
+    letter: str,
+    side: Side,
+    what: Replayed,
+    place: Path,
+    eager: Sketches,
+    noise: Sequence[Difference],
+    out: Console,
+) -> Graph:
+    """Run a configuration in graph mode; a failure is part of the result, which stands without."""
+    changes = settled(side, what, place, graph=True).changes
+    try:
+        with Runs(out) as runs:
+            runs.trace(side, changes, f"{letter} in graph mode")
+        return graph(letter, eager, read_sketches(RunDirectory(place).sketches), noise)
+    except UserError as error:
+        return Graph(letter, None, failed="; ".join(error.problems))
 
 
 def _noise_side(first: Side, second: Side, noise_dtype: bool) -> Side:

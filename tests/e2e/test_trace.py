@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from runner.canary import WEIGHTS
+from runner.canary.moe import WEIGHTS as EXPERTS
 from runner.config import recorded
 from runner.evidence.samples import read_samples
 from runner.rundir import RunDirectory
@@ -48,7 +49,22 @@ def reference(run: Run) -> Finished:
 def trace(
     reference: Finished, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[dict[str, Any]], Trace]:
-    """Trace the reference run against itself with changes; its own traces are made once."""
+    return _tracing(reference, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def trace_experts(
+    run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[dict[str, Any]], Trace]:
+    """The same with the mixture-of-experts canary."""
+    reference = run("model=canary_moe", "task.limit=2", "tracking=off", "journal=off")
+    return _tracing(reference, tmp_path_factory)
+
+
+def _tracing(
+    reference: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[dict[str, Any]], Trace]:
+    """Trace a run against itself with changes; its own traces are made once."""
     where = tmp_path_factory.mktemp("trace")
 
     def traced(changes: dict[str, Any]) -> Trace:
@@ -76,11 +92,11 @@ def trace(
     return traced
 
 
-def damaged(directory: Path, tensor: str) -> str:
-    """A copy of the canary with one tensor wrong by 5 %."""
+def damaged(directory: Path, tensor: str, weights: Path = WEIGHTS) -> str:
+    """A copy of a canary with one tensor wrong by 5 %."""
     from safetensors.torch import load_file, save_file
 
-    shutil.copytree(WEIGHTS, directory)
+    shutil.copytree(weights, directory)
     file = directory / "model.safetensors"
     tensors = load_file(file)
     whole = tensors[tensor]
@@ -163,3 +179,51 @@ def test_a_data_type_departs_if_it_is_no_noise_and_its_trace_is_reused(
     again, printed = traced()
     assert printed.count("already traced") == 3
     assert again == result
+
+
+def test_a_damaged_expert_is_named(trace_experts: Callable[..., Trace], tmp_path: Path) -> None:
+    """In the damaged block, tokens are routed as in A, and only those of expert 3 differ."""
+    tensor = "model.layers.1.mlp.experts.3.down_proj.weight"
+    weights = damaged(tmp_path / "weights", tensor, EXPERTS)
+    found = trace_experts({"model.pretrained": weights})
+    assert found.status == 3, found.printed
+    assert "Expert 3 of layers.1.mlp departs alone" in found.printed
+    before = found.found["routings"][:2]
+    assert [each["block"] for each in before] == ["layers.0.mlp", "layers.1.mlp"]
+    assert all(each["changed"] == 0 and min(each["first"]) > 0 for each in before)
+    assert found.found["experts"]["alone"] == 3
+
+
+def test_no_expert_of_a_healthy_pair_departs(trace_experts: Callable[..., Trace]) -> None:
+    """Both runtimes route all tokens alike."""
+    found = trace_experts({"engine.runtime": "transformers"})
+    assert found.status == 0, found.printed
+    assert [each["changed"] for each in found.found["routings"]] == [0, 0, 0]
+    assert found.found["experts"] is None
+    assert "Expert " not in found.printed
+
+
+def test_a_fault_of_graph_mode_is_found_at_the_boundaries_of_the_graph(
+    trace: Callable[..., Trace],
+) -> None:
+    """Nothing departs in eager mode, and what is computed before the graph agrees.
+
+    In the other modes, the CPU platform chooses the backend itself.
+    """
+    backend = "tests.faults.graphs.wrong"
+    found = trace(
+        {
+            "engine.enforce_eager": False,
+            "engine.extra.compilation_config": {"mode": 2, "backend": backend},
+            "engine.env.VLLM_USE_AOT_COMPILE": "0",  # it can't store what this backend compiles
+        }
+    )
+    assert found.status == 3, found.printed
+    assert found.found["found"]["first"] is None
+    (graph,) = found.found["graphs"]
+    modules = {(each["module"], each["phase"]): each for each in graph["found"]["modules"]}
+    assert modules["embed_tokens", "prefill"]["difference"] == 0
+    assert graph["found"]["first"]["module"] == "hidden_states"
+    assert ("lm_head", "decode") in modules
+    assert "layers.0.self_attn.q_proj" in graph["unseen"]
+    assert "in graph mode B departs from itself at hidden_states" in found.printed

@@ -21,7 +21,16 @@ from runner.plan import Plan, TracePlan
 from runner.run import Checked
 from runner.rundir import RunDirectory, write_json
 from runner.status import Status
-from runner.trace.runs import EXTENSION, EXTRA, Replayed, Side, other_batches, replayed, settled
+from runner.trace.runs import (
+    EXTENSION,
+    EXTRA,
+    Replayed,
+    Side,
+    in_graph_mode,
+    other_batches,
+    replayed,
+    settled,
+)
 from runner.trace.runs import _refuse_other as refuse_other
 from runner.trace.runs import _there as there
 from runner.trace.tracing import _dtypes, _noise_side
@@ -60,6 +69,10 @@ def test_graph_mode_is_traced_in_eager_mode_and_suspected() -> None:
     side = _side("engine=cuda", "engine.enforce_eager=false")
     assert _changes(side)["engine.enforce_eager"] is True
     assert "graph mode is the suspect" in _notes(side)
+    graphs = settled(side, WHAT, Path("/out/b"), graph=True)
+    assert "engine.enforce_eager" not in graphs.changes and not graphs.notes
+    assert in_graph_mode(side) and not in_graph_mode(_side("engine=cpu"))
+    assert not in_graph_mode(_side("engine=transformers"))
 
 
 def test_a_served_engine_is_traced_without_its_server() -> None:

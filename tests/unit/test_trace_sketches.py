@@ -49,7 +49,7 @@ def outputs() -> torch.Generator:
 
 
 def _written(recorder: Recorder, directory: Path, rank: int = 0) -> None:
-    recorder.write(directory / f"rank{rank}.npz")
+    recorder.write(directory, rank)
 
 
 def _recorded(pieces: Sequence[Any], rank: int, directory: Path) -> None:

@@ -127,7 +127,7 @@ class RecordedHF(Templated, HFLM):
     def end_trace(self, directory: Path) -> None:
         """Write what has been recorded."""
         if self._tracer is not None and self._tracer.recorder is not None:
-            self._tracer.recorder.write(directory / "rank0.npz")
+            self._tracer.recorder.write(directory)
             self._tracer.recorder = None
 
     def fed(self) -> Feeding:

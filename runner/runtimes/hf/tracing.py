@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from runner.runtimes.sketching.names import common_name, input_name
+from runner.runtimes.sketching.names import HIDDEN, common_name, input_name
 from runner.runtimes.sketching.recorder import Recorder, Rows
 
 # The method that runs the vision tower. Where it is not given the sizes of the images as a grid,
 # the tower is not traced.
 ENCODER = "get_image_features"
+# The module that computes all experts of a block; it is given the router's choices.
+EXPERTS = ".experts"
 NOTHING = Rows([], [])
 
 
@@ -48,6 +50,11 @@ class Tracer:
             if not (name := common_name(path)) or ".experts." in f".{path}":
                 continue
             module.register_forward_hook(self._left(name))
+            if name == "lm_head":
+                module.register_forward_pre_hook(self._entered(HIDDEN))
+            if name.endswith(EXPERTS):
+                block = name.removesuffix(EXPERTS)
+                module.register_forward_pre_hook(self._routed(block), with_kwargs=True)
             if (before := input_name(name)) is not None:
                 module.register_forward_pre_hook(self._entered(before))
 
@@ -93,6 +100,18 @@ class Tracer:
             self._record(name, args[0] if args else None)
 
         return entered
+
+    def _routed(self, block: str) -> Callable[..., None]:
+        def routed(module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+            if self.recorder is None or not self._batch:
+                return
+            for given in (*args, *kwargs.values()):
+                if isinstance(given, torch.Tensor) and not given.is_floating_point():
+                    rows, chosen = self._rows(given)
+                    number = int(getattr(module, "num_experts", 0))
+                    self.recorder.routes.record(block, chosen, rows, number)
+
+        return routed
 
     def _record(self, name: str, output: Any) -> None:
         if self.recorder is None or not self._batch:

@@ -7,6 +7,8 @@ from __future__ import annotations
 WRAPPERS = ("model", "language_model")
 # vLLM computes the logits in a module of its own.
 SAME = {"logits_processor": "lm_head"}
+# The input of the module that computes the logits, which hooks see in graph mode too.
+HIDDEN = "hidden_states"
 # What is a module in vLLM alone: attention, and the activation times the other half of a gated
 # layer. In transformers, it is the input of the module that follows.
 ATTENTION, ACTIVATED = "attn", "act_and_mul"

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner.evidence.choices import write_choices
 from runner.evidence.sketches import DECODE, IMAGE, PREFILL, VISION, Sketches
 from runner.plan import TracePlan
 from runner.runtimes.sketching.projection import Projection
+from runner.runtimes.sketching.routes import Routes
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +70,7 @@ class Recorder:
 
     def __init__(self, plan: TracePlan) -> None:
         self.plan = plan
+        self.routes = Routes()
         self._projection = Projection(plan.size)
         self._questions: dict[str, tuple[int, str, int]] = {}
         self._modules: dict[str, _Module] = {}
@@ -130,9 +133,11 @@ class Recorder:
         sizes = [(values**2).sum(axis=1), np.abs(values).max(axis=1), broken.sum(axis=1)]
         module.sizes.append(np.stack(sizes, axis=1).astype(np.float32))
 
-    def write(self, file: Path) -> None:
-        """Write everything recorded so far."""
-        file.parent.mkdir(parents=True, exist_ok=True)
+    def write(self, directory: Path, rank: int = 0) -> None:
+        """Write everything that this rank has recorded so far."""
+        directory.mkdir(parents=True, exist_ok=True)
+        if routes := self.routes.all(list(self._questions)):
+            write_choices(directory / f"experts{rank}.npz", dict(routes))
         modules = list(self._modules.values())
         keys = np.array(
             [(place, *key) for place, module in enumerate(modules) for key in module.keys],
@@ -158,4 +163,4 @@ class Recorder:
             position=keys[first, 3],
             sketch=np.concatenate([np.empty((0, self.plan.size), np.float32), *sketch])[first],
             size=np.concatenate([np.empty((0, 3), np.float32), *size])[first],
-        ).write(file)
+        ).write(directory / f"rank{rank}.npz")

@@ -1,7 +1,9 @@
 """Records what the modules of a running vLLM compute (`engine.extra.worker_extension_cls`).
 
-vLLM mixes `Tracing` into each rank's worker, and calls its methods by name. Forward hooks run only
-without graphs. Read in vllm 0.23.0 and 0.32.0 (v1/worker/gpu_model_runner.py).
+vLLM mixes `Tracing` into each rank's worker, and calls its methods by name. Forward hooks don't run
+inside of a graph. Outside of it are the logits and what they are computed from, the vision tower
+unless it is compiled too, and the embeddings if the model has a vision tower. Read in vllm 0.23.0
+and 0.32.0 (v1/worker/gpu_model_runner.py), graphs in 0.32.0 alone.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import torch
 
 from runner.lm.script import LABEL
 from runner.plan import TracePlan
-from runner.runtimes.sketching.names import common_name
+from runner.runtimes.sketching.names import HIDDEN, common_name
 from runner.runtimes.sketching.recorder import Recorder, Rows
+from runner.runtimes.vllm.routing import Router, routers
 from runner.runtimes.vllm.shards import Piece, Shards
 
 # The method that runs the vision tower, and its name in earlier versions.
 ENCODERS = ("embed_multimodal", "get_multimodal_embeddings")
+# The module that computes the logits, of the last token of each request.
+LOGITS = "logits_processor"
 NOTHING = Rows([], [])
 
 
@@ -41,7 +46,7 @@ class Tracing:
         tracer: Tracer = vars(self)["_tracer"]
         recorder, tracer.recorder = tracer.recorder, None
         if recorder is not None:
-            recorder.write(Path(directory) / f"rank{self.rank}.npz")
+            recorder.write(Path(directory), self.rank)
 
 
 class Tracer:
@@ -75,6 +80,10 @@ class Tracer:
             if path and ".experts." not in f".{path}":
                 module.register_forward_pre_hook(self._entered(path))
                 module.register_forward_hook(self._left(shared[id(module)]))
+                if path.endswith(LOGITS):
+                    module.register_forward_pre_hook(self._finished, with_kwargs=True)
+        for block, router in routers(model):
+            router.listen(self._routed(block, router))
 
     def _wrapped(self, method: Callable[..., Any], context: Callable[..., Any]) -> Any:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -109,7 +118,7 @@ class Tracer:
 
     def _left(self, paths: Sequence[str]) -> Callable[..., None]:
         """A hook for a module with these paths; layers can share one, as of rotary embeddings."""
-        logits = paths[0].endswith("logits_processor")
+        logits = paths[0].endswith(LOGITS)
         layers = {path: _numbers(path) for path in paths}
 
         def left(module: torch.nn.Module, _: Any, output: Any) -> None:
@@ -125,6 +134,20 @@ class Tracer:
                 self._record(self._step, piece, logits)
 
         return left
+
+    def _finished(self, _: torch.nn.Module, args: Any, given: dict[str, Any]) -> None:
+        """Record the final hidden states, which are computed inside of the graph in graph mode."""
+        states = given["hidden_states"] if "hidden_states" in given else args[1]
+        if self._step is not None and self.recorder is not None:
+            self._record(self._step, Piece(HIDDEN, states), logits=True)
+
+    def _routed(self, block: str, router: Router) -> Callable[[torch.Tensor], None]:
+        def routed(chosen: torch.Tensor) -> None:
+            if self._step is not None and self.recorder is not None:
+                rows = self._step.tokens(self.recorder, chosen.shape[0])
+                self.recorder.routes.record(block, chosen, rows, router.number, router.told)
+
+        return routed
 
     def _record(self, step: _Step, piece: Piece, logits: bool) -> None:
         recorder, output = self.recorder, piece.output
