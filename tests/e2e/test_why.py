@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -40,9 +41,12 @@ def bad(run: Run, *settings: str) -> Finished:
 
 
 def start(good: Finished, bad: Finished, output: Path, *words: str) -> subprocess.Popen[str]:
-    words = ("-m", "runner.why", *map(str, [good.directory, bad.directory]), *words)
+    return why([good.directory, bad.directory], output, *words)
+
+
+def why(runs: list[Path], output: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *words, "--output", str(output)],
+        [sys.executable, "-m", "runner.why", *map(str, runs), *words, "--output", str(output)],
         cwd=output.parent,
         env={**environment(), **variables(*FAULTS), "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
@@ -163,6 +167,31 @@ def test_settings_that_show_a_fault_only_together(run: Run, good: Finished, tmp_
     assert "but only together" in printed
     assert module(output).startswith(PLACES["chunked_rope"])
     assert tagged(good, sweep_id(output)) == set(map(str, probes(output).values()))
+
+
+RUNGS = """\
+rungs:
+  - change: no asynchronous scheduling
+    overrides: [engine.extra.async_scheduling=false]
+  - change: the layer as it was
+    overrides: [engine.env.PLANTED_MLP=0]
+"""
+
+
+def test_a_ladder_tells_what_has_no_effect_from_what_needs_its_scores(
+    run: Run, tmp_path: Path
+) -> None:
+    """So few questions can't show that the scores are higher."""
+    other = bad(run, *FAULTS["mlp2"])
+    (tmp_path / "rungs.yaml").write_text(RUNGS)
+    output = tmp_path / "ladder"
+    process = why([other.directory], output, "--ladder", "rungs.yaml")
+    printed = finish(process)
+    assert "none of the changes raises the scores" in printed.lower()
+    first, second = json.loads((output / "why.json").read_text())["ladder"]
+    assert first["said"].startswith("no effect beyond noise") and not first["good"]
+    assert re.match(r"canary acc 0\.\d+ → 0\.\d+, not significantly higher", second["said"])
+    assert process.returncode == 4 and not second["good"], printed
 
 
 RAY = ("hydra/launcher=ray", "hydra.launcher.resources={CPU: 2}")
