@@ -27,7 +27,7 @@ Compose = Callable[..., RunConfig]
 CHOICES = sorted(
     f"{file.parent.name}={file.stem}"
     for file in config_directory().glob("*/*.yaml")
-    if file.parent.name not in ("hydra", "local", "sweep", *places.ASIDE)
+    if file.parent.name not in ("hydra", "local", "suite", "sweep", *places.ASIDE)
     and (file.parent.name != "model" or file.stem == "any")
 )
 
