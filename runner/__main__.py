@@ -127,8 +127,11 @@ def _finish_sweep() -> list[int]:
     try:
         if is_suite(sweep):
             from runner.suite.finish import finish as finish_suite
+            from runner.suite.notification import notify
 
-            return [finish_suite(sweep, console())]
+            status = finish_suite(sweep, console())
+            notify(sweep, console())
+            return [status]
         from runner.sweep.finish import finish
 
         finish(sweep, console())

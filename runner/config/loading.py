@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config import keys, serving, task_files
+from runner.config.notify import NotifyConfig
+from runner.config.notify import problems as notify_problems
 from runner.config.origins import baseline_origins
 from runner.config.overrides import in_yaml
 from runner.config.places import PACKAGE
@@ -151,6 +153,22 @@ def entries_of(suite: DictConfig) -> dict[str, SuiteEntryConfig]:
     if broken := broken or suite_problems(plain["name"], entries):
         raise UserError(*broken)
     return entries
+
+
+def notify_of(suite: DictConfig) -> NotifyConfig:
+    """Return `suite.notify` of a composed suite, checked.
+
+    Raises:
+        UserError: with one line for every value that is out of range.
+    """
+    try:
+        notify = OmegaConf.to_object(suite.notify)
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+    assert isinstance(notify, NotifyConfig)
+    if broken := notify_problems(notify, os.environ):
+        raise UserError(*broken)
+    return notify
 
 
 def _options(given: dict[str, Any], key: str, python: Interpreter) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from runner.config.notify import NotifyConfig
+
 REQUIRED, ADVISORY = "required", "advisory"
 TIERS = (REQUIRED, ADVISORY)
 # Names of suites and entries stand in paths, overrides and links.
@@ -44,6 +46,8 @@ class SuiteConfig:
     # `entries_of` makes it dict[name, SuiteEntryConfig].
     entries: dict[str, Any] = field(default_factory=dict)
     """Entries by name: {gsm8k: {model: qwen3_8b, task: gsm8k}}."""
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
+    """Messages about the result."""
     entry: str | None = None
     """Name of the entry that a run is; set by the runner."""
     tier: str | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
+from runner.config.notify import NotifyConfig
 from runner.config.overrides import in_yaml, settled
 from runner.config.suite import REQUIRED, SuiteEntryConfig
 from runner.errors import UserError
@@ -44,6 +45,7 @@ class Asked:
     name: str
     started: float
     entries: tuple[Entry, ...]
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
 
 
 def is_suite(directory: Path) -> bool:
@@ -69,11 +71,11 @@ def read(directory: Path) -> Asked:
     return asked
 
 
-def write(directory: Path, name: str, entries: Iterable[Entry]) -> None:
+def write(directory: Path, name: str, entries: Iterable[Entry], notify: NotifyConfig) -> None:
     """Write entries.json; a suite that is resumed keeps its start."""
     started = read(directory).started if is_suite(directory) else time.time()
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / NAME, Asked(name, started, tuple(entries)))
+    write_json(directory / NAME, Asked(name, started, tuple(entries), notify))
 
 
 def numbered(entries: Mapping[str, SuiteEntryConfig]) -> tuple[Entry, ...]:

@@ -12,7 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config.loading import entries_of
+from runner.config.loading import entries_of, notify_of
 from runner.errors import UserError
 from runner.suite import entries
 
@@ -49,9 +49,10 @@ class EntriesSweeper(Sweeper):
                 "hydra.sweeper.params: a suite is no sweep; use either suite=… or sweep=…"
             )
         found = entries.numbered(entries_of(self.config.suite))
+        notify = notify_of(self.config.suite)
         overrides = entries.overrides_of(found, arguments)
         directory = Path(str(self.config.hydra.sweep.dir))
         if not self.config.preflight_only:
-            entries.write(directory, str(self.config.suite.name), found)
+            entries.write(directory, str(self.config.suite.name), found, notify)
             OmegaConf.save(self.config, directory / "multirun.yaml")  # for other launchers
         return self.launcher.launch(overrides, initial_job_idx=0)
