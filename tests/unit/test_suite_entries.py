@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from runner.config import loading, places
 from runner.config.composition import compose
+from runner.config.notify import NotifyConfig
 from runner.errors import UserError
 from runner.suite import entries
 from runner.suite.entries import numbered, overrides_of
@@ -118,9 +119,9 @@ def test_an_entry_is_one_run() -> None:
 
 def test_a_suite_that_is_resumed_keeps_its_start(tmp_path: Path) -> None:
     found = numbered(read("mine", {"a": ONE}))
-    entries.write(tmp_path, "mine", found)
+    entries.write(tmp_path, "mine", found, NotifyConfig())
     started = entries.read(tmp_path).started
-    entries.write(tmp_path, "mine", found)
+    entries.write(tmp_path, "mine", found, NotifyConfig())
     assert entries.read(tmp_path) == entries.Asked("mine", started, found)
 
 
