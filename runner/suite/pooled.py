@@ -21,6 +21,7 @@ from runner.sweep.summary import MetricId, Sweep, SweptPoint
 # Two such tests on every night: 1 % keeps false findings rare.
 LEVEL = 0.01
 REFERENCES, GOOD_NIGHTS = "their reference runs", "their last good nights"
+FIRST = "the first reference run"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,19 @@ def pooled(sweep: Sweep, entries: Sequence[EntryResult]) -> tuple[list[Pooled], 
         except (OSError, ValueError) as error:
             left_out.append(f"{entry.name} is not pooled: {str(error).splitlines()[0]}")
     return [_test(against, drops) for against, drops in found.items() if drops], left_out
+
+
+def drift(sweep: Sweep, entry: EntryResult, first: Path) -> Pooled | None:
+    """Compare an entry with the run in `first`; None if they have no question in common.
+
+    Raises:
+        OSError, ValueError: as `_drops`.
+    """
+    point = next((each for each in sweep.points if each.number == entry.number), None)
+    if point is None or point.verdict is None:
+        return None
+    drops = _drops(sweep, entry, point, [first])
+    return _test(FIRST, drops) if drops else None
 
 
 def _before(entry: EntryResult, point: SweptPoint) -> tuple[str, list[Path]]:
