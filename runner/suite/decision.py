@@ -18,6 +18,7 @@ from runner.status import (
     worst,
 )
 from runner.suite.result import EntryResult, Measured
+from runner.sweep.axis_findings import probability
 
 # Entries that a sentence names.
 NAMED = 3
@@ -57,8 +58,9 @@ def sentence(name: str, entries: Sequence[EntryResult]) -> str:
     passed = sum(entry.verdict == Status.PASSED.value for entry in required)
     unjudged = sum(not e.exit_status and e.verdict != Status.PASSED.value for e in required)
     if passed == len(required):
-        return f"{told}{'all ' if passed > 1 else ''}{_entries(passed)} passed"
-    told += f"{passed} of {_entries(len(required))} passed"
+        all_of_them = f"all {passed} required entries" if passed > 1 else "1 required entry"
+        return f"{told}{all_of_them} passed"
+    told += f"{passed} of {len(required)} required entries passed"
     if unjudged:
         told += f", {unjudged} ran without being judged"
     bad = [entry for entry in required if entry.exit_status]
@@ -141,13 +143,9 @@ def _line(entry: EntryResult, tested: int) -> str:
     least = min(_failed(entry), key=lambda metric: metric.p_holm or 0.0)
     significant = (least.p_holm or 0.0) <= ALPHA
     return (
-        f"{entry.name}: p = {least.p or 0:.2g}; {'' if significant else 'not '}significant among "
-        f"{tested} entries (Holm: p = {least.p_holm or 0:.2g})"
+        f"{entry.name}: {probability(least.p or 0.0)}; {'' if significant else 'not '}significant "
+        f"among {tested} entries (Holm: {probability(least.p_holm or 0.0)})"
     )
-
-
-def _entries(count: int) -> str:
-    return f"{count} required entr{'y' if count == 1 else 'ies'}"
 
 
 def _how(entry: EntryResult) -> str:

@@ -11,8 +11,14 @@ from urllib.parse import quote
 from runner.present.formats import duration, interval, number
 from runner.present.template import template
 from runner.suite.decision import advice
-from runner.suite.markdown import change, last_good, night, versions
+from runner.suite.markdown import change, night, versions
 from runner.suite.result import EntryResult, SuiteResult
+from runner.visible import visible
+
+# Columns of the table of entries that it always has.
+COLUMNS = 7
+# A rejected name lists all that there are.
+LONGEST_REASON = 400
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,10 @@ def render(result: SuiteResult, directory: Path, mlflow: str = "", needs: str = 
     """
     tasks = tuple(dict.fromkeys(entry.task for entry in result.entries))
     rows = _rows(result.entries, tasks)
-    page = template("suite.html.j2", address=_address)
+    compared = any(entry.last_good is not None for entry in result.entries)
+    tested = any(m.p_holm is not None for entry in result.entries for m in entry.metrics)
+    linked = any(entry.mlflow for entry in result.entries)
+    page = template("suite.html.j2", address=_address, shortened=_shortened)
     return page.render(
         result=result,
         advice=advice(result.entries),
@@ -38,13 +47,14 @@ def render(result: SuiteResult, directory: Path, mlflow: str = "", needs: str = 
         tasks=tasks,
         rows=rows,
         crowded=any(len(cell) > 1 for row in rows for cell in row.cells),
-        compared=any(entry.last_good is not None for entry in result.entries),
-        tested=any(m.p_holm is not None for entry in result.entries for m in entry.metrics),
+        compared=compared,
+        tested=tested,
+        linked=linked,
+        columns=COLUMNS + 2 * compared + tested + linked,
         number=number,
         interval=interval,
         duration=duration,
         change=change,
-        last_good=last_good,
         good_report=lambda entry: _good_report(entry, directory),
         night=night,
         versions=versions(result),
@@ -84,6 +94,11 @@ def _good_report(entry: EntryResult, directory: Path) -> str:
         return ""
     file = Path(entry.last_good.directory) / "report.html"
     return os.path.relpath(file, directory.resolve()) if file.is_file() else ""
+
+
+def _shortened(reason: str) -> str:
+    shown = visible(reason)
+    return shown if len(shown) <= LONGEST_REASON else f"{shown[:LONGEST_REASON]}…"
 
 
 def _address(path: str) -> str:

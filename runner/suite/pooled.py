@@ -16,6 +16,7 @@ from runner.rundir import RunDirectory, read_json
 from runner.stats.resampling import FEW, sign_flip_drop, sign_flip_sampled
 from runner.suite.result import EntryResult, Pooled
 from runner.sweep.answers import Answers, read_answers
+from runner.sweep.axis_findings import probability
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
 
 # Two such tests on every night: 1 % keeps false findings rare.
@@ -167,10 +168,10 @@ def told(test: Pooled) -> str:
     drop = "0.0" if drop[1:] == "0.0" else drop
     tasks = f"{test.tasks} task{'' if test.tasks == 1 else 's'}"
     entries = f"{len(test.entries)} entr{'y' if len(test.entries) == 1 else 'ies'}"
-    p = "p < 0.001" if test.p < 0.001 else f"p = {test.p:.3f}"
-    finding = "a loss that single entries may not show" if test.significant else "no finding"
+    finding = "a significant loss" if test.significant else "no finding"
     return (
         f"Pooled over {tasks} ({entries}, {test.questions} questions), compared with "
-        f"{test.against}: {drop} points, {test.worse} worse, {test.better} better, {p} for a drop: "
-        f"{finding} (level {test.level:g}; no effect on the exit status)"
+        f"{test.against}: {drop} points, {test.worse} worse, {test.better} better, "
+        f"{probability(test.p)} for a drop: {finding} (level {test.level:g}; no effect on the exit "
+        "status)"
     )
