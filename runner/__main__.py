@@ -136,7 +136,8 @@ def _finish_sweep() -> list[int]:
 
         finish(sweep, console())
     except OSError as error:
-        complain(UserError(f"{sweep}: the results were not written: {cause(error)}"))
+        what = "result" if is_suite(sweep) else "comparison"
+        complain(UserError(f"{sweep}: the {what} was not written: {cause(error)}"))
         return [*statuses, INFRASTRUCTURE]
     except Exception:  # ours; what the points found stands in their own directories
         traceback.print_exc()

@@ -108,7 +108,7 @@ def test_every_rung_of_a_ladder_composes(name: str) -> None:
 
 def test_the_groups_of_a_run() -> None:
     groups = {choice.partition("=")[0] for choice in CHOICES}
-    assert set(places.groups()) == groups | {"sweep"}
+    assert set(places.groups()) == groups | {"suite", "sweep"}
 
 
 @pytest.mark.parametrize("word", ["ladder=cpu", "+ladder=cpu", "++ladder=cpu"])

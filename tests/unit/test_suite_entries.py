@@ -158,6 +158,12 @@ def test_the_release_suite_has_every_model_with_a_baseline_from_atlas_a2() -> No
 # As a person starts it
 
 
+def test_help_lists_the_suites_and_shows_one(tmp_path: Path) -> None:
+    printed = runner(tmp_path, "--help").stdout
+    assert "suite: canary, none, release_a2, smoke\n" in printed
+    assert "  python -m runner suite=canary  " in printed
+
+
 def test_mistakes_are_told_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "own" / "suite").mkdir(parents=True)
     file = tmp_path / "own" / "suite" / "mine.yaml"

@@ -11,17 +11,23 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from runner.outcome import State
-from runner.rundir import read_json, write_json
+from runner import sync
+from runner.config.schema import RunConfig
+from runner.environment import Environment
+from runner.outcome import Outcome, State
+from runner.plan import Plan
+from runner.rundir import RunDirectory, read_json, write_json
 from runner.stats.several import holm
 from runner.suite import decision, junit, pooled, result
 from runner.suite.finish import finish
 from runner.suite.result import EntryResult, SuiteResult
 from runner.sweep.record import point_directory
+from runner.tracking.records import begin, read_record
+from runner.tracking.tracked import TrackedRun
 from runner.verdict import ReferenceUsed, Verdict
 from tests.html import Page
 from tests.suites import NAME, Played, night, right
-from tests.sweeps import Found
+from tests.sweeps import Found, begun
 
 GOOD, BAD = Found(right(80)), Found(right(55))
 BROKEN = Found((), state=State.ERROR)
@@ -312,6 +318,55 @@ def test_the_level_of_the_pooled_test_holds() -> None:
         drops = [pooled.Drop("a", "t", ("m", str(n)), float(d)) for n, d in enumerate(moved)]
         findings += pooled._test("them", drops).significant
     assert findings / tries <= 0.02
+
+
+# MLflow
+
+
+def test_a_run_is_tagged_with_its_night_and_its_entry(
+    tmp_path: Path,
+    config: RunConfig,
+    plan: Plan,
+    environment: Environment,
+    outcome: Outcome,
+    verdict: Verdict,
+) -> None:
+    config.sweep.id = "2026-11-22/22-10-11"
+    config.suite.name, config.suite.entry, config.suite.tier = "nightly", "a", "advisory"
+    found = []
+    for place in ("0", "earlier/0"):
+        files = RunDirectory(tmp_path / place)
+        files.path.mkdir(parents=True)
+        write_json(files.tracking, begin(config, plan, environment, 1000))
+        write_json(files.outcome, outcome)
+        write_json(files.verdict, verdict)
+        tags = read_record(files).tags
+        found.append([tags.get(name) for name in ("suite", "suite_id", "suite_entry", "tier")])
+    night_of, replaced = found
+    assert night_of == ["nightly", "2026-11-22/22-10-11", "a", "advisory"]
+    assert replaced == [None] * 4  # another run took its place
+
+
+@pytest.mark.slow
+def test_sync_records_a_night_that_did_not_reach_mlflow(tmp_path: Path, store_file: Path) -> None:
+    import mlflow
+
+    uri = f"sqlite:///{store_file}"
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("mini")
+    run_id = client.create_run(experiment).info.run_id
+    directory = night(tmp_path / "suites", [Played("a", GOOD)])
+    files = point_directory(directory, 0)
+    write_json(files.tracking, begun(0, uri))
+    write_json(files.tracked, TrackedRun(uri, "mini", experiment, run_id))
+    for _ in range(2):
+        assert sync.sync([tmp_path / "suites"], screen()[0]) == 0
+    place = client.get_experiment_by_name("suite nightly")
+    (page,) = client.search_runs([place.experiment_id])
+    assert page.info.run_name == "PASSED nightly 2026-11-22/22-10-11"
+    assert page.data.tags["exit_status"] == "0" and page.data.metrics["entry/a"] == 0.8
+    assert run_id in (directory / "index.html").read_text()
+    assert not (directory / "sweep.html").exists()
 
 
 # Its files
