@@ -9,6 +9,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from runner.config import places
+from runner.suite.sweeper import EntriesSweeper
 from runner.sweep.launcher import SweepLauncher
 from runner.sweep.points import Point
 
@@ -49,3 +50,7 @@ class RayLauncher(SweepLauncher):
         from runner.sweep.ray import Options, run_on_ray
 
         run_on_ray(sweep, points, Options(self._address, self._resources, self._retries))
+
+
+class SuiteSweeper(EntriesSweeper):
+    """Runs each entry of a suite once."""

@@ -23,6 +23,7 @@ from runner.errors import FULL, UserError, cause
 from runner.messages import complain
 from runner.rundir import remove_empty
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, worst
+from runner.suite.entries import is_suite
 from runner.sweep import launcher, lock, record, search
 from runner.sweep.callback import leave_no_run_directory, started_sweep
 from runner.sweep.record import PointRecord
@@ -70,7 +71,10 @@ def _run(composed: DictConfig) -> float | None:
 
 
 def main() -> None:
-    """Exit with the verdict: DESIGN's statuses, for a sweep the worst of its points."""
+    """Exit with the verdict: DESIGN's statuses, for a sweep the worst of its points.
+
+    For a suite, the worst of its required entries.
+    """
     # Hydra would print our users' mistakes its own way and swallow our tracebacks.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -103,7 +107,10 @@ def main() -> None:
 
 
 def _finish_sweep() -> list[int]:
-    """Compare what the points found, also after an interruption; their exit statuses."""
+    """Compare what the points found, also after an interruption; their exit statuses.
+
+    A suite is judged instead, and has one exit status.
+    """
     sweep = started_sweep()
     try:
         found = record.read(sweep) if sweep is not None else None
@@ -115,13 +122,22 @@ def _finish_sweep() -> list[int]:
     if sweep is None or found is None:
         return []
     from runner.report.terminal import console
-    from runner.sweep.finish import finish
 
     statuses = [point.status for point in found.points if point.status is not None]
     try:
+        if is_suite(sweep):
+            from runner.suite.finish import finish as finish_suite
+            from runner.suite.notification import notify
+
+            status = finish_suite(sweep, console())
+            notify(sweep, console())
+            return [status]
+        from runner.sweep.finish import finish
+
         finish(sweep, console())
     except OSError as error:
-        complain(UserError(f"{sweep}: the comparison was not written: {cause(error)}"))
+        what = "result" if is_suite(sweep) else "comparison"
+        complain(UserError(f"{sweep}: the {what} was not written: {cause(error)}"))
         return [*statuses, INFRASTRUCTURE]
     except Exception:  # ours; what the points found stands in their own directories
         traceback.print_exc()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 import re
 import sys
@@ -20,8 +19,10 @@ from runner.plan import Plan
 from runner.reference import locating, standing
 from runner.reference.reading import incomplete, read
 from runner.report import terminal
-from runner.rundir import RunDirectory, read_json
+from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, Status
+from runner.suite import following
+from runner.tracking.aliases import now
 from runner.tracking.courier import Courier
 from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
@@ -32,6 +33,9 @@ HELP = """\
 Sets an alias (baseline@MODEL/TASK) for a run in MLflow, so that everyone who uses this MLflow
 store can refer to it. To compare later runs with it, use verdict=paired
 verdict.reference=baseline@MODEL/TASK. A run that had the alias before loses it.
+
+--auto moves references forward after good nights of a suite (docs/suites.md). The run that had
+the alias first keeps baseline.first@MODEL/TASK, and the drift since then is shown.
 
 --noise also stores noise runs: replays of RUN on correct stacks. Runs with verdict=replay
 verdict.reference=baseline@MODEL/TASK then use them as their noise. Promoting RUN again keeps them,
@@ -72,12 +76,27 @@ def main(arguments: list[str] | None = None) -> int:
         help="replays of RUN on correct stacks (verdict=replay verdict.reference=RUN): run "
         "directories or MLflow run ids; they replace those stored before",
     )
+    parser.add_argument(
+        "--auto",
+        action="store_true",
+        help="RUN is the directory of a suite's night: each entry's reference moves forward to its "
+        "run of this night, if there is no doubt about the last nights",
+    )
+    parser.add_argument(
+        "--nights",
+        type=int,
+        default=following.NIGHTS,
+        metavar="N",
+        help=f"good nights in a row that --auto needs, this one included ({following.NIGHTS})",
+    )
     try:
         given = parser.parse_args(arguments)
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
     try:
         with Courier() as courier:
+            if given.auto:
+                return _follow(given, courier)
             return promote(given.run, given.alias, given.uri, given.force, courier, given.noise)
     except UserError as error:
         complain(UserError(*(line.removeprefix(f"{locating.KEY}=") for line in error.problems)))
@@ -92,6 +111,22 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _follow(given: argparse.Namespace, courier: Courier) -> int:
+    if given.force or given.noise:
+        raise UserError("--auto: never with --force or --noise; promote such a run by itself")
+    if given.nights < 1:
+        raise UserError(f"--nights {given.nights}: at least 1 night is needed")
+
+    def moved(run: str) -> int:
+        return promote(run, given.alias, given.uri, False, courier)
+
+    directory = Path(given.run)
+    steps = following.follow(directory, given.alias, given.nights, courier, moved)
+    following.show(terminal.console(), steps, given.alias)
+    write_json(directory / following.NAME, steps)
+    return 0
 
 
 def promote(
@@ -140,8 +175,7 @@ def promote(
         warn(f"{name}: {line}; promoted anyway (--force)")
     noise_ids = _noise(noise, name, files, uri, force, courier) if noise else ()
     tasks = [each.task for each in plan.evaluations]
-    since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-    given = GiveAlias(uri, located.run_id, alias, plan.model, tuple(tasks), since, noise_ids)
+    given = GiveAlias(uri, located.run_id, alias, plan.model, tuple(tasks), now(), noise_ids)
     stored = noise_ids or courier.ask(FindNoise(uri, located.run_id), locating.LOOKUP_S)
     before = courier.ask(given, locating.LOOKUP_S)
     outcome: Outcome = read_json(files.outcome, Outcome)

@@ -14,6 +14,8 @@ from runner.messages import complain
 from runner.report import terminal
 from runner.rundir import EARLIER
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR
+from runner.suite.entries import is_suite
+from runner.suite.finish import finish as finish_suite
 from runner.sweep import lock, record, store
 from runner.sweep.finish import finish
 from runner.sweep.summary import read_sweep
@@ -24,11 +26,12 @@ from runner.tracking.tracked import run_page
 HELP = """\
 Uploads every run that could not be uploaded when it ended, also after an interrupted upload. No run
 is uploaded twice. A run that was killed before its verdict is recorded as KILLED. Sweeps are
-compared again so that their pages have links. Without a directory: outputs/ and multirun/.
+compared, and suites judged, again so that their pages have links. Without a directory: outputs/,
+multirun/ and suites/.
 
 Exit status: 0 everything is uploaded · 1 usage error · 2 some runs are still pending (listed)
 """
-USUAL = ("outputs", "multirun")
+USUAL = ("outputs", "multirun", "suites")
 # A run can have many files, and the caller waits for them.
 TIMEOUT_S = 300.0
 
@@ -45,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="*",
         type=Path,
         metavar="RUN_OR_SWEEP_DIR",
-        help="directory of a run or a sweep",
+        help="directory of a run, a sweep or a suite",
     )
     try:
         given = parser.parse_args(arguments)
@@ -94,14 +97,17 @@ def sync(directories: Sequence[Path], out: Console) -> int:
 
 
 def _compare(sweep: Path, out: Console) -> bool:
-    """Compare a sweep again; return whether nothing is left to upload."""
+    """Compare a sweep, or judge a suite, again; return whether nothing is left to upload."""
     try:
         lock.take(sweep)
     except UserError as error:
         out.print(f"skipped: {error}")
         return True
     out.print(f"\n{sweep}:")
-    finish(sweep, out)
+    if is_suite(sweep):
+        finish_suite(sweep, out)
+    else:
+        finish(sweep, out)
     return store.is_recorded(read_sweep(sweep))
 
 

@@ -45,14 +45,17 @@ class ShareView(Request[str]):
 
 
 @dataclass(frozen=True)
-class SendSummary(Request[str]):
-    """Create or update the run with a sweep's comparison; the result is its id.
+class SendSummary(Request[tuple[str, ...]]):
+    """Create or update the run with a sweep's comparison or a suite's result.
 
-    `files` are paths on disk and the folders they are shown in.
+    The result are the ids of its experiment, which is made if it is missing, and of the run. `mark`
+    is the tag that holds the `sweep_id`. `files` are paths on disk and the folders they are shown
+    in.
     """
 
     uri: str
-    experiment_id: str
+    experiment: str
+    mark: str
     sweep_id: str
     name: str
     metrics: dict[str, float]

@@ -12,7 +12,10 @@ from runner.environment import Environment
 from runner.reference import requests
 
 # Location and tracking do not affect the numbers.
-ASIDE = ("output_dir", "preflight_only", "objective", "tracking", "sweep", "verdict", "journal")
+ASIDE = (
+    *("output_dir", "preflight_only", "objective", "tracking", "sweep", "suite", "verdict"),
+    "journal",
+)
 OF_MODEL = ("model.baselines", "model.by_series", "model.source", "model.hardware", "model.serve")
 IGNORED = (*ASIDE, *OF_MODEL, "limits", "source.dir", "source.verify")
 # Duplicates: one long text of the other values, and the weights from the configuration.

@@ -49,7 +49,7 @@ def composed_point(config: DictConfig, hydra: Any, overrides: Sequence[str]) -> 
     ]
     if hydra.job.config_name != places.CONFIG_NAME:
         words.append(f"--config-name={hydra.job.config_name}")
-    if hydra.runtime.choices.get("sweep", "none") != "none":
+    if any(hydra.runtime.choices.get(group, "none") != "none" for group in ("sweep", "suite")):
         words.append("hydra.mode=RUN")  # the choice would start the whole sweep
     return _composed(config, hydra, [*words, *overrides])
 

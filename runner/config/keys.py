@@ -19,6 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from runner.config import places
 from runner.config.overrides import in_yaml
 from runner.config.schema import AskConfig, RunConfig, SeriesConfig
+from runner.config.suite import SuiteEntryConfig
 from runner.config.verdict import MetricRuleConfig
 
 # Where the comments of a printed configuration begin.
@@ -29,6 +30,7 @@ CHOSEN: Mapping[str, tuple[str, type[Any]]] = {
     "model.ask": ("TASK", AskConfig),
     "model.by_series": ("SERIES", SeriesConfig),
     "verdict.metrics": ("TASK.METRIC.FILTER", MetricRuleConfig),
+    "suite.entries": ("NAME", SuiteEntryConfig),
 }
 TITLE = """\
 # Configuration keys

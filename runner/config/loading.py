@@ -13,11 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config import keys, serving, task_files
+from runner.config.notify import NotifyConfig
+from runner.config.notify import problems as notify_problems
 from runner.config.origins import baseline_origins
+from runner.config.overrides import in_yaml
 from runner.config.places import PACKAGE
 from runner.config.places import config_directory as config_directory
 from runner.config.rules import baseline_problems, problems
 from runner.config.schema import AskConfig, RunConfig, SeriesConfig
+from runner.config.suite import SuiteEntryConfig
+from runner.config.suite import problems as suite_problems
 from runner.config.usage import explain, required
 from runner.config.verdict import MetricRuleConfig, VerdictConfig
 from runner.errors import UserError
@@ -38,6 +43,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("weights_name", weights_name, replace=True)
     OmegaConf.register_new_resolver("with_canary", _with_canary, replace=True)
     OmegaConf.register_new_resolver("if_thinking", _if_thinking, replace=True)
+    OmegaConf.register_new_resolver("sweeps_in", _sweeps_in, replace=True)
     OmegaConf.register_new_resolver("tracking_uri", tracking_uri, replace=True)
     OmegaConf.register_new_resolver("detected_platform", lambda: detect().name, replace=True)
     OmegaConf.register_new_resolver("cuda_or_cpu", lambda: cuda_or_cpu().name, replace=True)
@@ -58,6 +64,11 @@ def _with_canary(names: Sequence[str], below: str) -> str | None:
 def _if_thinking(enabled: bool | None, thinking: Any, otherwise: Any) -> Any:
     """One of two values; models that can do both think unless they are told not to."""
     return otherwise if enabled is False else thinking
+
+
+def _sweeps_in(suite: str | None) -> str:
+    """The directory of all sweeps, or of a suite's nights."""
+    return "multirun" if suite is None else f"suites/{suite}"
 
 
 def tracking_uri() -> str:
@@ -113,6 +124,51 @@ def load(composed: DictConfig) -> RunConfig:
         raise UserError(*broken)
     model.origins = baseline_origins()
     return config
+
+
+def entries_of(suite: DictConfig) -> dict[str, SuiteEntryConfig]:
+    """Return the entries of a composed `suite`, typed and checked.
+
+    Raises:
+        UserError: with one line for every key that is unknown, mistyped or out of range.
+    """
+    try:
+        plain = OmegaConf.to_container(suite, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+    assert isinstance(plain, dict)
+    entries: dict[str, SuiteEntryConfig] = {}
+    broken: list[str] = []
+    for name, value in plain["entries"].items():
+        if not isinstance(value, dict):
+            broken.append(
+                f"suite.entries.{name}={in_yaml(value)}: must have the form {{model: MODEL, task: "
+                "TASK}"
+            )
+            continue
+        try:
+            entries[str(name)] = _typed(SuiteEntryConfig, value, f"suite.entries.{name}")
+        except UserError as error:
+            broken += error.problems
+    if broken := broken or suite_problems(plain["name"], entries):
+        raise UserError(*broken)
+    return entries
+
+
+def notify_of(suite: DictConfig) -> NotifyConfig:
+    """Return `suite.notify` of a composed suite, checked.
+
+    Raises:
+        UserError: with one line for every value that is out of range.
+    """
+    try:
+        notify = OmegaConf.to_object(suite.notify)
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+    assert isinstance(notify, NotifyConfig)
+    if broken := notify_problems(notify, os.environ):
+        raise UserError(*broken)
+    return notify
 
 
 def _options(given: dict[str, Any], key: str, python: Interpreter) -> dict[str, Any]:

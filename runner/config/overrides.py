@@ -21,7 +21,7 @@ from runner.errors import UserError
 OPEN_MAPPINGS = re.compile(
     r"(engine\.(extra|env|additional_config|endpoint\.headers)|task\.gen_kwargs"
     r"|model\.(baselines|by_series|ask|chat_template_args|serve\.(extra|env|additional_config))"
-    r"|verdict\.(metrics|replay\.questions))[.=]"
+    r"|verdict\.(metrics|replay\.questions)|suite\.entries)[.=]"
 )
 # An element of a list, or a key or a value of a mapping, that is not in quotes.
 TEXT = re.compile(r"""(?<=[\[{,:])[^\[\]{},:"']+(?=[\]},:])""")
@@ -29,6 +29,7 @@ TEXT = re.compile(r"""(?<=[\[{,:])[^\[\]{},:"']+(?=[\]},:])""")
 ONE_CHOICE = {
     "task": "list the lm-eval tasks: task.names=[gsm8k,ceval-valid]",
     "model": "to run one after the other: --multirun model=NAME,NAME",
+    "suite": "run one suite after the other",
 }
 # Choices that turn a group off.
 OFF = ("off", "none")

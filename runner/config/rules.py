@@ -103,6 +103,11 @@ def problems(config: RunConfig) -> list[str]:
     one_of("source.data", config.source.data, SOURCES)
     one_of("objective", config.objective, OBJECTIVES)
     one_of("source.verify", config.source.verify, ("sampled", "whole"))
+    if config.suite.entries and config.suite.entry is None:
+        found.append(
+            "suite.entries: nothing runs them; the file of a suite needs defaults: [override "
+            "/hydra/sweeper: suite] and hydra: {mode: MULTIRUN}"
+        )
     found += [
         f"model.by_series.{series}: must be one of {', '.join(SERIES)}"
         for series in config.model.by_series

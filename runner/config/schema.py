@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import II, MISSING
 
+from runner.config.suite import SuiteConfig
 from runner.config.verdict import VerdictConfig
 from runner.interpreters import Interpreter, interpreter_of
 from runner.platforms.base import MEMORY_SHARE
@@ -345,6 +346,7 @@ class RunConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     journal: JournalConfig = field(default_factory=JournalConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    suite: SuiteConfig = field(default_factory=SuiteConfig)
     objective: str = "accuracy"
     """What an Optuna sweep optimizes: accuracy, throughput or seconds."""
     output_dir: str = MISSING

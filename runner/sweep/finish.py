@@ -123,7 +123,8 @@ def _record(
         for place in found:
             summary = SendSummary(
                 uri=place.uri,
-                experiment_id=place.experiment_id,
+                experiment=place.experiment,
+                mark=store.SUMMARY,
                 sweep_id=sweep.id,
                 name=line(f"{sweep.worst} sweep {sweep.id} ({counted_verdicts(sweep)})"),
                 metrics=store.metrics_of(sweep),

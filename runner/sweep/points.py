@@ -47,6 +47,7 @@ def compose(
         raise UserError(explain(error)) from error
     with open_dict(composed):
         composed.hydra.job.id, composed.hydra.job.num = str(number), number
+        composed.suite.entries = {}  # a point is one of them
     refuse_other_weights(composed.hydra)
     HydraConfig.instance().set_config(composed)  # what ${hydra:…} is resolved by
     hydra = composed.hydra
@@ -72,5 +73,5 @@ def _essence(composed: str) -> object:
     content = OmegaConf.to_container(OmegaConf.create(composed))
     assert isinstance(content, dict)
     repeat = content.pop("sweep", {}).get("repeat")
-    aside = ("output_dir", "tracking", "limits", "preflight_only", "objective")
+    aside = ("output_dir", "tracking", "limits", "preflight_only", "objective", "suite")
     return {"repeat": repeat, **{k: v for k, v in content.items() if k not in aside}}

@@ -13,6 +13,8 @@ from runner.rundir import RunDirectory, read_json, write_json
 
 NAME = "sweep.json"
 POINT = "point.json"
+# The override that names an entry of a suite.
+ENTRY = "suite.entry="
 # Point numbers listed in one line.
 NUMBERS = 12
 
@@ -72,7 +74,14 @@ def keys_of_names(points: Iterable[Iterable[str]], said: Iterable[str]) -> set[s
 
 
 def point_name(overrides: Iterable[str], axes: Container[str]) -> str:
-    """Return `tp=2 max_model_len=4096`, which distinguishes a point from the others."""
+    """Return `tp=2 max_model_len=4096`, which distinguishes a point from the others.
+
+    An entry of a suite has a name of its own.
+    """
+    overrides = tuple(overrides)
+    entry = next((each for each in overrides if each.startswith(ENTRY)), None)
+    if entry is not None:
+        return entry.removeprefix(ENTRY)
     pairs = (override.lstrip("+~").partition("=") for override in overrides)
     named = ((key.rpartition(".")[2], unescaped(value)) for key, _, value in pairs if key in axes)
     return " ".join(f"{name}={value}" for name, value in named)

@@ -11,6 +11,8 @@ from runner.tracking.metrics import metric_name
 from runner.tracking.records import Begun
 from runner.tracking.tracked import TrackedRun
 
+# The tag of the summary run. Not `sweep`: a table that is filtered by it shows only the points.
+SUMMARY = "sweep_summary"
 # Which comparison was recorded, and where.
 RECEIPT = "mlflow.json"
 

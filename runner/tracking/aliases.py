@@ -12,6 +12,7 @@ All this runs in the process that imports MLflow (runner/tracking/sender.py).
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,11 @@ from runner.errors import UserError
 PREFIX = "alias."
 SINCE = "alias_since."
 NOISE = "noise_runs"
+
+
+def now() -> str:
+    """The time of a promotion, as its tag has it."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
 
 
 def find_alias(wanted: FindAlias) -> str:

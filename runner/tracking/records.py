@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from runner.channel.worker import read_events
@@ -56,6 +56,8 @@ class Begun:
     tags: dict[str, str]
     # Where the documents come from: a directory, or a hub.
     data: str = ""
+    # Tags of an entry of a suite.
+    suite: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,21 @@ def begin(config: RunConfig, plan: Plan, environment: Environment, started_ms: i
         params=parameters(config, plan),
         tags=_tags_before(plan, environment),
         data=plan.data_dir or plan.data_source,
+        suite=_suite(config),
     )
+
+
+def _suite(config: RunConfig) -> dict[str, str]:
+    """The night and the entry that a run belongs to; empty for any other run."""
+    suite, night = config.suite, config.sweep.id
+    if night is None or suite.name is None or suite.entry is None:
+        return {}
+    return {
+        "suite": suite.name,
+        "suite_id": night,
+        "suite_entry": suite.entry,
+        "tier": suite.tier or "",
+    }
 
 
 def experiment_of(config: RunConfig) -> str:
@@ -231,6 +247,8 @@ def _tags(
         # A run that another attempt replaced no longer counts as its sweep's point.
         replaced = run.path.resolve().parent.name == EARLIER
         values["sweep_earlier" if replaced else "sweep"] = begun.sweep
+        if not replaced:
+            values |= begun.suite
     if verdict is not None and verdict.baseline_origin:
         values["baseline_origin"] = verdict.baseline_origin
     if verdict is not None and verdict.reference is not None:

@@ -50,10 +50,9 @@ from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.tracking import views
 from runner.tracking.aliases import download, find_alias, find_noise, give_alias
 from runner.tracking.answers import ARTIFACT, MARK, MOST, TAG, answers
-from runner.tracking.names import in_name
 from runner.tracking.peers import find_peers
 from runner.tracking.records import KEY, MLFLOW_STATUS, Record, read_record
-from runner.tracking.store import SQLITE, client_of, remove_unfinished
+from runner.tracking.store import client_of, experiment_id_of, remove_unfinished
 from runner.tracking.summaries import send_summary, share_view
 from runner.tracking.tracked import TrackedRun, needed_command, run_page
 from runner.visible import visible
@@ -68,14 +67,10 @@ IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-# A run has one of them: which, may change when its directory is moved.
-PLACES_IN_SWEEP = ("sweep", "sweep_earlier")
+# Tags that a run may lose when its directory is moved.
+PLACES_IN_SWEEP = ("sweep", "sweep_earlier", "suite", "suite_id", "suite_entry", "tier")
 # The artifact that has the intervals.
 TABLE = "metrics.csv"
-
-
-class DeletedError(Exception):
-    """The experiment is deleted in MLflow and accepts no runs."""
 
 
 def open_store(uri: str, experiment: str) -> None:
@@ -96,7 +91,7 @@ def send_run(directory: Path) -> TrackedRun:
     record = read_record(run)
     secrecy.blot(run.engine_log)  # of a run that was killed
     client = client_of(record.begun.uri)
-    experiment_id = _experiment_id(client, record.begun.uri, record.begun.experiment)
+    experiment_id = experiment_id_of(client, record.begun.uri, record.begun.experiment)
     with suppress(Exception):  # the runs are there without it
         views.share_all_runs(client, experiment_id, record.columns)
     run_id = _run_id(client, experiment_id, record)
@@ -120,34 +115,6 @@ def _link(run: RunDirectory, tracked: TrackedRun) -> None:
         page = run.report_html.read_text(encoding="utf-8")
         new = linked(page, run_page(tracked), needed_command(tracked.uri))
         write_atomic(run.report_html, new)
-
-
-def _experiment_id(client: Any, uri: str, name: str) -> str:
-    """Made if missing; another process may make it at the same moment."""
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return str(client.create_experiment(name, artifact_location=_artifacts(uri, name)))
-        except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
-        raise DeletedError(
-            f"experiment {name!r} (id {found.experiment_id}) is deleted; restore it, for example "
-            f"with: mlflow experiments restore --experiment-id {found.experiment_id}"
-        )
-    return str(found.experiment_id)
-
-
-def _artifacts(uri: str, experiment: str) -> str | None:
-    """Beside a local store, whatever the working directory is; a server has its own place."""
-    if not uri.startswith(SQLITE):
-        return None
-    store = Path(uri.removeprefix(SQLITE)).resolve()
-    return (store.parent / "mlruns" / in_name(experiment)).as_uri()
 
 
 def _run_id(client: Any, experiment_id: str, record: Record) -> str:

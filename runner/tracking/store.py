@@ -10,7 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runner.tracking.names import in_name
+
 SQLITE = "sqlite:///"
+
+
+class DeletedError(Exception):
+    """The experiment is deleted in MLflow and accepts no runs."""
 
 
 def client_of(uri: str) -> Any:
@@ -20,6 +26,40 @@ def client_of(uri: str) -> Any:
     if uri.startswith(SQLITE):
         _make_store(Path(uri.removeprefix(SQLITE)))
     return MlflowClient(tracking_uri=uri)
+
+
+def experiment_id_of(client: Any, uri: str, name: str) -> str:
+    """Return the id of an experiment, which is made if missing.
+
+    Another process may make it at the same moment.
+
+    Raises:
+        DeletedError: if it is deleted in MLflow.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=_artifacts(uri, name)))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise DeletedError(
+            f"experiment {name!r} (id {found.experiment_id}) is deleted; restore it, for example "
+            f"with: mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
+    return str(found.experiment_id)
+
+
+def _artifacts(uri: str, experiment: str) -> str | None:
+    """Beside a local store, whatever the working directory is; a server has its own place."""
+    if not uri.startswith(SQLITE):
+        return None
+    store = Path(uri.removeprefix(SQLITE)).resolve()
+    return (store.parent / "mlruns" / in_name(experiment)).as_uri()
 
 
 def _make_store(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""A sweep in MLflow beyond its points: a view of their table, and a summary run.
+"""A sweep or a suite in MLflow beyond its points: a view of their table, and a summary run.
 
 All this runs in the process that imports MLflow (runner/tracking/sender.py).
 """
@@ -11,9 +11,7 @@ from typing import Any
 from runner.channel.sender import SendSummary, ShareView
 from runner.tracking import links
 from runner.tracking.records import MLFLOW_STATUS
-
-# Not `sweep`: a table that is filtered by it shows the points and nothing else.
-SUMMARY = "sweep_summary"
+from runner.tracking.store import experiment_id_of
 
 
 def share_view(view: ShareView) -> str:
@@ -21,14 +19,16 @@ def share_view(view: ShareView) -> str:
     return links.share_view(_client(view.uri), view.experiment_id, view.sweep_id, view.columns)
 
 
-def send_summary(summary: SendSummary) -> str:
-    """Create or update the run with a sweep's comparison; return its id.
+def send_summary(summary: SendSummary) -> tuple[str, str]:
+    """Create or update the run with a sweep's comparison or a suite's result.
 
-    Its status is that of a run with the verdict among its tags.
+    Return the ids of its experiment and of the run. The run's status is that of a run with the
+    verdict among its tags.
     """
-    client, experiment_id, name = _client(summary.uri), summary.experiment_id, summary.name
-    mark = '"' if "'" in summary.sweep_id else "'"
-    query = f"tags.{SUMMARY} = {mark}{summary.sweep_id}{mark}"
+    client, name = _client(summary.uri), summary.name
+    experiment_id = experiment_id_of(client, summary.uri, summary.experiment)
+    quote = '"' if "'" in summary.sweep_id else "'"
+    query = f"tags.{summary.mark} = {quote}{summary.sweep_id}{quote}"
     mine = client.search_runs([experiment_id], query)
     for doubled in mine[1:]:
         client.delete_run(doubled.info.run_id)
@@ -36,7 +36,9 @@ def send_summary(summary: SendSummary) -> str:
         run_id = str(mine[0].info.run_id)
         client.update_run(run_id, name=name)
     else:
-        made = client.create_run(experiment_id, run_name=name, tags={SUMMARY: summary.sweep_id})
+        made = client.create_run(
+            experiment_id, run_name=name, tags={summary.mark: summary.sweep_id}
+        )
         run_id = str(made.info.run_id)
     status = "FAILED"
     try:
@@ -49,7 +51,7 @@ def send_summary(summary: SendSummary) -> str:
         status = MLFLOW_STATUS.get(summary.tags["verdict"], "FINISHED")
     finally:
         client.set_terminated(run_id, status=status, end_time=int(time.time() * 1000))
-    return run_id
+    return experiment_id, run_id
 
 
 def _client(uri: str) -> Any:

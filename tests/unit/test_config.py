@@ -27,7 +27,7 @@ Compose = Callable[..., RunConfig]
 CHOICES = sorted(
     f"{file.parent.name}={file.stem}"
     for file in config_directory().glob("*/*.yaml")
-    if file.parent.name not in ("hydra", "local", "sweep", *places.ASIDE)
+    if file.parent.name not in ("hydra", "local", "suite", "sweep", *places.ASIDE)
     and (file.parent.name != "model" or file.stem == "any")
 )
 
@@ -108,7 +108,7 @@ def test_every_rung_of_a_ladder_composes(name: str) -> None:
 
 def test_the_groups_of_a_run() -> None:
     groups = {choice.partition("=")[0] for choice in CHOICES}
-    assert set(places.groups()) == groups | {"sweep"}
+    assert set(places.groups()) == groups | {"suite", "sweep"}
 
 
 @pytest.mark.parametrize("word", ["ladder=cpu", "+ladder=cpu", "++ladder=cpu"])

@@ -20,8 +20,8 @@ from runner import sync
 from runner.present.plots import COLOURS, PALETTE
 from runner.rundir import write_json
 from runner.sweep.finish import finish
+from runner.sweep.store import SUMMARY
 from runner.tracking.links import view_name
-from runner.tracking.summaries import SUMMARY
 from runner.tracking.tracked import TrackedRun
 from runner.tracking.views import view_tag
 from tests.html import Page

@@ -1,0 +1,36 @@
+#!/bin/sh
+# One night of a suite: check the machine, run the suite, move references forward, publish the pages. Ends with
+# the suite's exit status. The jobs in this directory call it; arguments are further settings of the runner.
+#
+# SUITE      the suite (default: release_a2)
+# NIGHTS     directory of all nights; it must stay from night to night (default: suites)
+# PUBLISH    directory for the pages of this night, replaced each time (default: none)
+# FOLLOW     1: after good nights, references move to this night's runs (default: 0)
+# PYTHON     interpreter (default: python3)
+# MLFLOW_TRACKING_URI, and the webhooks of suite.notify, are read by the runner.
+set -u
+suite=${SUITE:-release_a2}
+nights=${NIGHTS:-suites}
+python=${PYTHON:-python3}
+night=$nights/$suite/$(date +%Y-%m-%d)/$(date +%H-%M-%S)
+
+"$python" -m runner.doctor || echo "runner.doctor found problems; the suite says which entries they stop" >&2
+"$python" -m runner "suite=$suite" "hydra.sweep.dir=$night" "$@"
+status=$?
+
+if [ "${FOLLOW:-0}" = 1 ] && [ "$status" -eq 0 ]; then
+  "$python" -m runner.promote --auto "$night" || echo "the references were not moved" >&2
+fi
+# Runs of earlier nights that the MLflow server could not take.
+if [ -d "$nights/$suite" ]; then
+  "$python" -m runner.sync "$nights/$suite" || echo "not everything is in MLflow yet" >&2
+fi
+if [ -n "${PUBLISH:-}" ] && [ -f "$night/index.html" ]; then
+  if [ -d "$PUBLISH" ] && [ ! -f "$PUBLISH/suite.json" ] && [ -n "$(ls -A "$PUBLISH")" ]; then
+    echo "PUBLISH=$PUBLISH: has other files, so the pages were not published; name another directory" >&2
+  else
+    rm -rf "$PUBLISH" && mkdir -p "$PUBLISH" && cp -R "$night/." "$PUBLISH" ||
+      echo "PUBLISH=$PUBLISH: the pages were not published" >&2
+  fi
+fi
+exit "$status"

@@ -1,0 +1,206 @@
+"""References that follow a suite's good nights, and never move on a night with a doubt."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from runner import promote
+from runner.channel.sender import FindAlias, GiveAlias
+from runner.errors import UserError
+from runner.rundir import write_json
+from runner.suite import following, nights, result
+from runner.suite.finish import judged
+from runner.suite.following import Step, doubt, follow
+from runner.suite.nights import Night
+from runner.suite.result import SuiteResult
+from runner.sweep.record import point_directory
+from runner.sweep.summary import read_sweep
+from runner.tracking.courier import Courier
+from runner.tracking.tracked import TrackedRun
+from tests.suites import Played, night, right
+from tests.sweeps import Found
+
+URI = "http://127.0.0.1:9"
+
+
+@dataclass
+class Store:
+    """The aliases in MLflow: the id of the run that has each."""
+
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, request: object, timeout_s: float) -> object:
+        if isinstance(request, FindAlias):
+            if request.name not in self.aliases:
+                raise UserError("no run has this alias")
+            return self.aliases[request.name]
+        assert isinstance(request, GiveAlias)
+        assert (request.model, request.tasks) == ("tiny", ("mini",))
+        self.aliases[request.name] = request.run_id
+        return ()
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def courier(store: Store, monkeypatch: pytest.MonkeyPatch) -> Courier:
+    courier = Courier()
+    monkeypatch.setattr(courier, "ask", store.ask)
+    return courier
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/ascend-accuracy-runner/runs"
+
+
+Suite = Callable[..., Path]
+
+
+@pytest.fixture
+def suite(tmp_path: Path, cache: Path) -> Suite:
+    """A finished night with one entry, whose run is in MLflow (and in the user's cache)."""
+
+    def finished(day: int, scores: list[float] | None, found: Mapping[str, str] = {}) -> Path:
+        given = Found(scores) if scores is not None else None
+        date = f"2026-11-{day:02}"
+        directory = night(tmp_path / "suites", [Played("one", given)], date, float(day))
+        files = point_directory(directory, 0)
+        if given is not None:
+            write_json(files.tracked, TrackedRun(URI, "mini", "1", run_id(day)))
+            shutil.copytree(files.path, cache / run_id(day))
+        told = judged(read_sweep(directory))
+        result.write(directory, replace(told, versions={k: (v,) for k, v in found.items()}))
+        return directory
+
+    return finished
+
+
+def run_id(day: int) -> str:
+    return f"{day:032x}"
+
+
+def followed(directory: Path, courier: Courier, store: Store, count: int = 3) -> Step:
+    moved: list[str] = []
+
+    def promoted(run: str) -> None:
+        moved.append(run)
+        store.aliases["baseline"] = run_id(int(directory.parent.name[-2:]))
+
+    (step,) = follow(directory, "baseline", count, courier, promoted)
+    assert bool(moved) is not bool(step.doubt)
+    return step
+
+
+def test_the_reference_moves_after_three_good_nights_and_the_first_one_stays_known(
+    suite: Suite, courier: Courier, store: Store
+) -> None:
+    store.aliases["baseline"] = run_id(1)
+    said = [followed(suite(day, right(80)), courier, store).doubt for day in (1, 2, 3, 4)]
+    assert said == ["only 1 of 3 nights", "only 2 of 3 nights", "", ""]
+    assert store.aliases == {"baseline": run_id(4), "baseline.first": run_id(1)}
+
+
+def test_without_a_reference_the_first_good_night_is_the_first_one(
+    suite: Suite, courier: Courier, store: Store
+) -> None:
+    assert not followed(suite(1, right(80)), courier, store, count=1).doubt
+    assert store.aliases == {"baseline": run_id(1), "baseline.first": run_id(1)}
+
+
+def test_a_slow_slide_stops_the_reference(suite: Suite, courier: Courier, store: Store) -> None:
+    """No night differs much from the one before, and each is within the rule's tolerance."""
+    for day, count in ((1, 84), (2, 82), (3, 80)):
+        assert not followed(suite(day, right(count)), courier, store, count=1).doubt
+    step = followed(suite(4, right(77)), courier, store, count=1)
+    assert step.doubt == "significantly worse than the first reference run (p = 0.0078)"
+    assert step.drift is not None and (step.drift.worse, step.drift.better) == (7, 0)
+    assert store.aliases == {"baseline": run_id(3), "baseline.first": run_id(1)}
+    out = StringIO()
+    following.show(Console(file=out, width=200), [step], "baseline")
+    assert "one: baseline stays: significantly worse" in out.getvalue()
+    assert "compared with the first reference run: −7.0 points" in out.getvalue()
+
+
+def test_a_first_reference_that_can_t_be_read_keeps_it_from_moving(
+    suite: Suite, courier: Courier, store: Store, cache: Path
+) -> None:
+    store.aliases |= {"baseline": run_id(1), "baseline.first": run_id(1)}
+    directory = suite(1, right(80))
+    (cache / run_id(1) / "samples.parquet").write_bytes(b"PAR1")
+    assert "can't be compared" in followed(directory, courier, store, count=1).doubt
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [(right(40), "the suite FAILED"), (None, "the suite ERROR")],
+)
+def test_a_bad_night_is_a_doubt(
+    suite: Suite, scores: list[float] | None, said: str, courier: Courier, store: Store
+) -> None:
+    suite(1, right(80))
+    suite(2, scores)
+    step = followed(suite(3, right(80)), courier, store)
+    assert step.doubt == f"on 2026-11-02/22-10-11, {said}"
+
+
+def test_each_doubt_about_a_night_counts(suite: Suite) -> None:
+    known = [
+        Night(place, result.read(place)) for place in (suite(2, right(80)), suite(1, right(80)))
+    ]
+    (entry,) = known[0].result.entries
+
+    def said(**changes: object) -> str:
+        then: SuiteResult = known[1].result
+        own = {k: v for k, v in changes.items() if k in vars(entry)}
+        whole = {k: v for k, v in changes.items() if k not in own}
+        changed = replace(then, entries=(replace(then.entries[0], **own),), **whole)  # type: ignore[arg-type]
+        return doubt(entry, [known[0], Night(known[1].directory, changed)], 2)
+
+    (metric,) = entry.metrics
+    assert said() == ""
+    assert "on 2026-11-01/22-10-11, it INCONCLUSIVE" in said(verdict="INCONCLUSIVE")
+    assert "it did not run" in said(missing=True)
+    assert "it did not run" in said(name="other")
+    assert "only a part of the questions" in said(metrics=(replace(metric, n=5, whole=100),))
+    assert "judged by replay" in said(metrics=(replace(metric, rule="replay"),))
+    assert "the evaluation was another one" in said(evaluation_fingerprint="other")
+    assert "the engine or a version was another" in said(engine_fingerprint="other")
+    assert "the engine or a version was another" in said(versions={"vllm": ("0.1",)})
+    assert doubt(entry, known, 3) == "only 2 of 3 nights"
+
+
+def test_earlier_nights_are_the_suite_s_own(suite: Suite) -> None:
+    first, second = suite(1, right(80)), suite(2, right(80))
+    found = result.read(second)
+    (only,) = nights.earlier(second, found.name, found.started)
+    assert only.directory == first.resolve()
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--auto", "--force"], "--auto: never with --force or --noise"),
+        (["--auto", "--nights", "0"], "--nights 0: at least 1 night is needed"),
+        (["--auto"], "not a finished suite (suite.json is missing)"),
+    ],
+)
+def test_a_mistake_is_one_message(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert promote.main([str(tmp_path), *arguments]) == 1
+    assert said in capsys.readouterr().err
