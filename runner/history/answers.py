@@ -8,7 +8,7 @@ from pathlib import Path
 from runner.compare.comparison import compare
 from runner.compare.sides import read_side
 from runner.errors import UserError
-from runner.history.result import Flips, Night, Series
+from runner.history.result import Flips, Kind, Night, Series
 from runner.history.series import Collected
 
 # Of compare's verdict, which is not used here.
@@ -39,7 +39,7 @@ def commands(series: Series, uri: str) -> tuple[str, ...]:
     nights = [series.nights[number - 1] for number in (series.good, series.bad)]
     where = [] if all(each.local for each in nights) else ["--uri", uri]
     runs = [each.run for each in nights]
-    return tuple(
-        shlex.join(["python", "-m", module, *runs, *where])
-        for module in ("runner.compare", "runner.why")
-    )
+    modules = ["runner.compare"]
+    if series.kind not in (Kind.THROUGHPUT, Kind.START):
+        modules.append("runner.why")
+    return tuple(shlex.join(["python", "-m", module, *runs, *where]) for module in modules)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,8 @@ def chart(series: Series) -> Markup:
     factor = 100 if series.kind is Kind.DEGENERATE else 1
     _band(plot, counted, factor)
     if series.limits is not None:
-        for limit in sorted(set(series.limits)):
+        lowest = 0 if min(series.values) >= 0 else -math.inf
+        for limit in {each for each in series.limits if each >= lowest}:
             plot.axhline(limit * factor, color=SOFT, linestyle=(0, (5, 3)), linewidth=1)
     for bad in (False, True):
         own = [each for each in counted if _bad(series, each) is bad]
@@ -102,7 +104,6 @@ def chart(series: Series) -> Markup:
             ha="center",
             fontsize=8,
             color=SOFT,
-            in_layout=False,
         )
     _axes(plot, series)
     titles = _titles(plot, series) if detailed else {}
@@ -163,6 +164,8 @@ def _axes(plot: Any, series: Series) -> None:
     plot.grid(axis="y")
     plot.spines["left"].set_visible(False)
     plot.locator_params(axis="y", nbins=5)
+    if series.kind is Kind.DEGENERATE:  # not a scale of rounding errors
+        plot.set_ylim(0, max(plot.get_ylim()[1], 1.0))
     plot.ticklabel_format(axis="y", style="plain", useOffset=False)
     unit = {Kind.THROUGHPUT: "per second", Kind.START: "seconds", Kind.DEGENERATE: "%"}
     plot.set_ylabel(unit.get(series.kind, "nats" if series.kind is Kind.SHIFT else ""))

@@ -17,7 +17,7 @@ def value(series: Series, number: float) -> str:
     if series.kind is Kind.DEGENERATE:
         return f"{100 * number:.3g} %"
     if series.kind is Kind.ACCURACY and 0 <= abs(number) <= 1:
-        return f"{number:.4f}".removesuffix("0")
+        return f"{number:.4f}"
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
 
 
@@ -103,10 +103,7 @@ def _change(series: Series, good: int, bad: int) -> Iterator[str]:
     values = [each.value for each in series.nights[:good] if each.counted]
     same = next((n for n, each in enumerate(reversed(values)) if each != values[-1]), len(values))
     if same > 2:
-        yield (
-            f"The {same} nights before it have exactly the same value, so chance from night to "
-            "night does not explain another one"
-        )
+        yield f"The {same} nights before it have exactly the same value"
     if series.state is State.CHECK:
         counted = [each for each in series.nights if each.counted]
         alike = len([each for each in counted if each.number >= bad])

@@ -8,6 +8,7 @@ from typing import Any
 from runner.history import findings
 from runner.history.charts import SPARK_HEIGHT, SPARK_WIDTH, chart, marks, spark
 from runner.history.result import History, Series, State
+from runner.history.runs import DEGENERATE, SAMPLE_RATE, START, THROUGHPUT
 from runner.present.formats import cell, fenced
 from runner.present.template import template
 from runner.rundir import write_atomic, write_json
@@ -19,6 +20,12 @@ CHARTS = 8
 ROWS = 60
 # Series in history.md.
 LISTED = 200
+TITLES = {
+    THROUGHPUT: "throughput (tokens/s)",
+    SAMPLE_RATE: "throughput (samples/s)",
+    START: "engine start (s)",
+    DEGENERATE: "degenerate answers",
+}
 COLOURS = {
     State.WORSE: "FAILED",
     State.DECLINING: "FAILED",
@@ -59,7 +66,8 @@ def _render(name: str, history: History, command: str, **content: Any) -> str:
 
 def name_of(series: Series) -> str:
     """Return the task and the metric."""
-    return f"{series.task} {series.metric.removeprefix('perf/').replace('/', ' ')}"
+    title = TITLES.get(series.metric) or series.metric.replace("/", " ")
+    return f"{series.task} {title}"
 
 
 def _last(series: Series) -> str:

@@ -146,7 +146,13 @@ def _whens(runs: Sequence[Run]) -> list[str]:
 
 def _nights(runs: Sequence[Run], whens: Sequence[str], name: str) -> tuple[Night, ...]:
     task = name.partition("/")[0]
-    changed = [(), *(_changed(*pair) for pair in pairwise(runs))]
+    # A run that completed without such a value is not one of its nights.
+    own = [
+        each
+        for each in zip(runs, whens, strict=True)
+        if name in each[0].metrics or not each[0].final
+    ]
+    changed = [(), *(_changed(before, after) for (before, _), (after, _) in pairwise(own))]
     return tuple(
         Night(
             number=number,
@@ -161,9 +167,7 @@ def _nights(runs: Sequence[Run], whens: Sequence[str], name: str) -> tuple[Night
             tolerated=metric.tolerated if metric is not None else None,
             changed=versions,
         )
-        for number, (run, when, versions) in enumerate(
-            zip(runs, whens, changed, strict=True), start=1
-        )
+        for number, ((run, when), versions) in enumerate(zip(own, changed, strict=True), start=1)
         for metric in (run.metrics.get(name),)
     )
 

@@ -29,8 +29,11 @@ Array = Any
 LEVEL = 0.01
 PERMUTATIONS = 9_999
 # A permutation test ends when so many orders were as extreme as the observed one.
-ENOUGH = 20
-CHUNK = 100
+ENOUGH = 50
+# Or so many, if that makes a p value beyond any doubt.
+CLEARLY, CLEAR = 10, 0.1
+# Orders that are made at once.
+SMALLEST_CHUNK, LARGEST_CHUNK = 25, 500
 # In longer series, episodes are not searched: there are too many.
 LONGEST_EPISODES = 120
 # Numbers that are equal up to rounding are equal.
@@ -151,7 +154,9 @@ def _permuted(scores: Array, statistics: Callable[[Array], Array]) -> tuple[int,
     random = np.random.default_rng(0)
     made = extreme = 0
     while made < PERMUTATIONS and extreme < ENOUGH:
-        count = min(CHUNK, PERMUTATIONS - made)
+        if extreme >= CLEARLY and extreme > CLEAR * made:
+            break
+        count = min(max(made, SMALLEST_CHUNK), LARGEST_CHUNK, PERMUTATIONS - made)
         orders = random.permuted(np.tile(scores, (count, 1)), axis=1)
         extreme += int((statistics(orders).max(axis=1) >= limit).sum())
         made += count
