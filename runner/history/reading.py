@@ -76,11 +76,10 @@ class _Compare:
         return answers.flips(good, bad, collected)
 
 
-def _order(series: Series) -> tuple[int, int, str, str, str, str]:
-    """Accuracy first, and of each kind the worst first."""
-    accuracy = series.kind is not Kind.ACCURACY
-    state = WORST_FIRST.index(series.state)
-    return accuracy, state, series.model, series.task, series.metric, series.label
+def _order(series: Series) -> tuple[int, bool, str, str, str, str]:
+    """The worst first, and among equals accuracy first."""
+    state, other = WORST_FIRST.index(series.state), series.kind is not Kind.ACCURACY
+    return state, other, series.model, series.task, series.metric, series.label
 
 
 def _day(runs: Sequence[Run], choose: Callable[[Iterable[float]], float]) -> str:
