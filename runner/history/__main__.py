@@ -91,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _date(text: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.timezone.utc)
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: not a date such as 2026-11-01") from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=datetime.timezone.utc)
 
 
 def _history(given: argparse.Namespace, command: str) -> int:

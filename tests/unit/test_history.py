@@ -229,6 +229,7 @@ def test_mistakes_are_one_message(
         ([*runs, "other/task"], "model/task other/task: no such series; there are fixed/"),
         ([*runs, "--metric", "f1"], "--metric f1: no such series; there are "),
         ([*runs, "--since", "2030-01-01"], "no runs since that date"),
+        ([*runs, "--since", "monday"], "--since: monday: not a date such as 2026-11-01"),
         (["--runs", str(tmp_path / "nothing")], "no such directory"),
         (["--uri", f"sqlite:///{tmp_path}/none.db"], "there is no MLflow store"),
     ):
