@@ -122,6 +122,18 @@ class Download(Request[tuple[str, ...]]):
     wanted: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ListRuns(Request[tuple[str, ...]]):
+    """List a page of the store's runs that started at or after a time.
+
+    The result is the token of the next page (empty after the last), and a JSON object for each run.
+    """
+
+    uri: str
+    since_ms: int = 0
+    token: str = ""
+
+
 REQUESTS: Codec[Request[Result]] = Codec(
     "request",
     {
@@ -134,6 +146,7 @@ REQUESTS: Codec[Request[Result]] = Codec(
         "find_noise": FindNoise,
         "find_peers": FindPeers,
         "download": Download,
+        "list_runs": ListRuns,
     },
 )
 

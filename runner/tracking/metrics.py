@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from typing import Any
 
 from runner.outcome import MetricResult, Outcome, TaskOutcome
 from runner.served import Served, Speculation
@@ -112,6 +114,31 @@ def metric_name(metric: MetricVerdict | MetricResult) -> str:
     """Return `mmmu_val/acc`, or `gsm8k/exact_match/strict-match`."""
     parts = [in_name(metric.task), in_name(metric.metric)]
     return "/".join(parts if metric.filter == "none" else [*parts, in_name(metric.filter)])
+
+
+def details(outcome: Outcome, verdict: Verdict) -> dict[str, str]:
+    """Return what `python -m runner.history` shows beside the values, as JSON by task.
+
+    For each metric of the task itself: `n`, `interval`, `tolerated`, `higher_is_better`, `judged`.
+    """
+    directions = {
+        metric_name(metric): metric.higher_is_better
+        for task in outcome.tasks
+        for metric in task.metrics
+    }
+    found: dict[str, dict[str, Any]] = {each.task: {} for each in outcome.tasks}
+    for metric in verdict.metrics:
+        if metric.task in found:
+            name = metric_name(metric)
+            found[metric.task][name] = {
+                "n": metric.n,
+                "interval": metric.interval,
+                "tolerated": metric.tolerated,
+                # Metrics of the rules themselves are differences.
+                "higher_is_better": directions.get(name, False),
+                "judged": metric.judged,
+            }
+    return {in_name(task): json.dumps(metrics) for task, metrics in found.items() if metrics}
 
 
 def table(verdict: Verdict) -> str:

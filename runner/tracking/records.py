@@ -16,7 +16,7 @@ from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.rundir import EARLIER, RunDirectory, read_json
 from runner.status import Status
-from runner.tracking.metrics import columns, metrics, table
+from runner.tracking.metrics import columns, details, metrics, table
 from runner.tracking.names import in_name, key, line
 from runner.verdict import Verdict
 from runner.visible import visible
@@ -32,6 +32,8 @@ UNFINISHED = Status.ERROR.value
 KILLED_REASON = "the run's process ended before there was a verdict"
 # The tag that a run is found again by, however much of it had arrived.
 KEY = "run_key"
+# Tags of a task begin so: digest of its prompts, number of its samples, details of its metrics.
+PROMPTS, SAMPLES, DETAILS = "prompts.", "samples.", "details."
 # Of a tag (5000 in servers before 3.0), and of a parameter.
 LONGEST_TAG = 5000
 LONGEST_PARAM = 6000
@@ -102,7 +104,7 @@ def begin(config: RunConfig, plan: Plan, environment: Environment, started_ms: i
         host=socket.gethostname(),
         sweep=config.sweep.id,
         params=parameters(config, plan),
-        tags=_tags_before(plan, environment),
+        tags=stack_tags(plan, environment),
         data=plan.data_dir or plan.data_source,
         suite=_suite(config),
     )
@@ -189,6 +191,9 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
     for setting in ("num_fewshot", "limit", "batch_size", "apply_chat_template", "samples"):
         each = [getattr(evaluation, setting) for evaluation in plan.evaluations]
         values[setting] = "+".join(dict.fromkeys(map(str, each)))
+    for name in dict.fromkeys(name for each in plan.evaluations for name in each.gen_kwargs):
+        each = [evaluation.gen_kwargs.get(name) for evaluation in plan.evaluations]
+        values[f"gen_kwargs.{name}"] = "+".join(dict.fromkeys(map(str, each)))
     values |= {f"extra.{name}": value for name, value in config.engine.extra.items()}
     values |= {f"additional_config.{k}": v for k, v in config.engine.additional_config.items()}
     values |= {f"env.{name}": value for name, value in config.engine.env.items()}
@@ -203,8 +208,8 @@ def _datasets(outcome: Outcome, begun: Begun) -> tuple[DataSet, ...]:
     )
 
 
-def _tags_before(plan: Plan, environment: Environment) -> dict[str, str]:
-    """What a team filters its runs by, as far as it is known before the engine starts."""
+def stack_tags(plan: Plan, environment: Environment) -> dict[str, str]:
+    """Return what a team filters its runs by, as far as it is known before the engine starts."""
     values = {
         "engine_fingerprint": plan.engine_fingerprint,
         "evaluation_fingerprint": plan.evaluation_fingerprint,
@@ -260,12 +265,23 @@ def _tags(
     if outcome is not None:
         values["retries"] = str(len(outcome.retries))
         values["dtype"] = str(outcome.engine.get("dtype", begun.params.get("dtype", "")))
-        for task in outcome.tasks:
-            values[f"prompts.{in_name(task.task)}"] = task.prompt_digest
-            if task.partial:
-                limited = f"{task.expected} of {task.whole} ({task.left_out})"
-                values[f"samples.{in_name(task.task)}"] = limited
+        values |= task_tags(outcome, verdict)
     return {key(name): visible(value)[:LONGEST_TAG] for name, value in values.items()}
+
+
+def task_tags(outcome: Outcome, verdict: Verdict | None) -> dict[str, str]:
+    """Return each task's prompts, how many samples it had of all, and details of its metrics."""
+    values = {}
+    for task in outcome.tasks:
+        values[f"{PROMPTS}{in_name(task.task)}"] = task.prompt_digest
+        if task.partial:
+            limited = f"{task.expected} of {task.whole} ({task.left_out})"
+            values[f"{SAMPLES}{in_name(task.task)}"] = limited
+    found = details(outcome, verdict) if verdict is not None else {}
+    # Unless they are too long for a tag.
+    return values | {
+        f"{DETAILS}{task}": text for task, text in found.items() if len(text) <= LONGEST_TAG
+    }
 
 
 def user() -> str:

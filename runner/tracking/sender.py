@@ -34,6 +34,7 @@ from runner.channel.sender import (
     FindNoise,
     FindPeers,
     GiveAlias,
+    ListRuns,
     OpenStore,
     Refused,
     Request,
@@ -50,6 +51,7 @@ from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.tracking import views
 from runner.tracking.aliases import download, find_alias, find_noise, give_alias
 from runner.tracking.answers import ARTIFACT, MARK, MOST, TAG, answers
+from runner.tracking.listed import list_runs
 from runner.tracking.peers import find_peers
 from runner.tracking.records import KEY, MLFLOW_STATUS, Record, read_record
 from runner.tracking.store import client_of, experiment_id_of, remove_unfinished
@@ -241,6 +243,8 @@ def _result(request: Request[Result]) -> Result:
             return find_peers(request)
         case Download():
             return download(request)
+        case ListRuns():
+            return list_runs(request)
     raise TypeError(f"no request: {request!r}")
 
 

@@ -26,6 +26,7 @@ from runner.channel.sender import (
     FindNoise,
     FindPeers,
     GiveAlias,
+    ListRuns,
     OpenStore,
     Refused,
     SendRun,
@@ -102,6 +103,7 @@ SENT: dict[Codec[Any], list[Any]] = {
         FindNoise("uri", "0af"),
         FindPeers("uri", "0af", {"canary/acc": True}),
         Download("uri", "0af", Path("/to"), ("plan.json",), ("verdict.json", "config.yaml")),
+        ListRuns("uri", 1000, "token"),
     ],
     ANSWERS: [Done(), Done("key"), Done(("a", "b")), Refused(("one", "two")), Failed("why")],
 }

@@ -1,0 +1,1 @@
+"""python -m runner.history: values of the same evaluation over time, and the first bad night."""

@@ -1,0 +1,284 @@
+"""python -m runner.history: series, the first bad night, and its page."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runner.config.schema import RunConfig
+from runner.environment import Environment
+from runner.history import page
+from runner.history.__main__ import main
+from runner.history.answers import commands
+from runner.history.judging import judge
+from runner.history.result import Flips, History, Kind, Series, State
+from runner.history.runs import Metric, Run, read_stored
+from runner.history.series import collect
+from runner.outcome import Outcome
+from runner.planning import Facts, make_plan
+from runner.rundir import RunDirectory, write_json
+from runner.tracking import records, sender
+from runner.tracking.stored import StoredRun
+from runner.verdict import Verdict
+
+DAY = 86_400.0
+# 2026-11-01.
+START = 1_793_491_200.0
+GOOD, BAD = 0.904, 0.861
+
+
+def night(number: int, value: float | None = GOOD, **other: object) -> Run:
+    metric = {"canary/acc": Metric(value, n=600, judged=True, main=True)} if value else {}
+    plain = Run(
+        name=f"/nights/{number}",
+        directory=None,
+        started=START + (number - 1) * DAY,
+        verdict="PASSED" if value else "ERROR",
+        model="canary_vl",
+        tasks="canary",
+        settings={"tp": "1"},
+        versions={"vllm": "0.31"},
+        metrics=metric,
+        partial=frozenset(),
+    )
+    return replace(plain, **other)  # type: ignore[arg-type]
+
+
+def nights(values: Sequence[float | None], **other: object) -> list[Run]:
+    return [night(number, value, **other) for number, value in enumerate(values, start=1)]
+
+
+def judged(runs: Sequence[Run], flips: Flips | None = None) -> Series:
+    (collected,) = collect(runs)
+    return judge(collected, lambda good, bad, series: flips)
+
+
+def test_the_first_bad_night_is_named_with_what_changed() -> None:
+    runs = nights([GOOD] * 19 + [BAD] * 11)
+    runs[19:] = [replace(each, versions={"vllm": "0.32"}) for each in runs[19:]]
+    found = judged(runs)
+    assert found.state is State.WORSE
+    assert (found.good, found.bad, found.between) == (19, 20, (20, 20))
+    assert found.headline.startswith(
+        "First bad night: 2026-11-20 (night 20 of 30): 0.9040 → 0.8610 (−4.3 points), p ≤ 0.0001"
+    )
+    assert "Between nights 19 and 20 changed: vllm 0.31 → 0.32" in found.findings
+    assert commands(found, "sqlite:///x.db") == (
+        "python -m runner.compare /nights/19 /nights/20 --uri sqlite:///x.db",
+        "python -m runner.why /nights/19 /nights/20 --uri sqlite:///x.db",
+    )
+
+
+def test_nights_without_a_result_are_shown_and_not_counted() -> None:
+    found = judged(nights([GOOD] * 10 + [None, *[GOOD] * 9] + [BAD] * 5))
+    assert (found.good, found.bad) == (20, 21)
+    assert any("night 11 (ERROR)" in each for each in found.findings)
+
+
+def test_a_run_that_stopped_early_is_not_counted() -> None:
+    runs = nights([GOOD] * 12)
+    runs[-1] = night(12, BAD, partial=frozenset({"canary"}))
+    assert judged(runs).state is State.STEADY
+
+
+def test_one_bad_night_is_to_be_checked_and_says_what_would_decide() -> None:
+    found = judged(nights([GOOD] * 29 + [BAD]))
+    assert found.state is State.CHECK
+    assert found.bad == 30
+    assert any("one more such night makes it significant" in each for each in found.findings)
+
+
+def test_changed_answers_decide_about_one_night() -> None:
+    few = Flips(pairs=600, changed=30, worse=26, better=0, p=1e-8, p_adjusted=1.0)
+    found = judged(nights([GOOD] * 29 + [BAD]), few)
+    assert found.state is State.WORSE
+    assert found.flips is not None and found.flips.p_adjusted == pytest.approx(29e-8)
+    many = replace(few, better=20, p=0.01)
+    assert judged(nights([GOOD] * 29 + [BAD]), many).state is State.CHECK
+
+
+def test_too_few_nights_say_how_many_are_needed() -> None:
+    found = judged(nights([GOOD] * 2 + [BAD] * 2))
+    assert found.state is State.TOO_FEW
+    assert "at least 9 are needed" in found.headline
+
+
+def test_recovered_and_declining() -> None:
+    assert judged(nights([GOOD] * 15 + [BAD] * 8 + [GOOD] * 8)).state is State.RECOVERED
+    assert judged(nights([0.9 - 0.002 * n for n in range(30)])).state is State.DECLINING
+
+
+def test_a_rise_is_not_bad() -> None:
+    assert judged(nights([BAD] * 12 + [GOOD] * 12)).state is State.STEADY
+
+
+def test_settings_are_not_mixed_and_versions_are() -> None:
+    runs = [*nights([GOOD] * 10), *nights([BAD] * 10, settings={"tp": "2"})]
+    one, other = collect(runs)
+    assert (one.settings, other.settings) == ({"tp": "1"}, {"tp": "2"})
+    assert len(one.nights) == len(other.nights) == 10
+
+
+def test_of_an_older_run_the_error_gives_the_interval() -> None:
+    metrics = {"gsm8k/acc": 0.5, "gsm8k/acc_stderr": 0.1, "gsm8k/degenerate": 0.0, "other/acc": 1.0}
+    found = read_stored(
+        StoredRun("a" * 32, 0, metrics, {"model": "m", "task": "gsm8k", "limit": "None"}, {})
+    )
+    assert found.metrics["gsm8k/acc"].interval == pytest.approx((0.304, 0.696))
+    assert found.metrics["gsm8k/acc"].main and not found.metrics["other/acc"].main
+    assert not found.metrics["gsm8k/degenerate"].higher_is_better
+    assert found.settings == {}
+
+
+Finish = Callable[[str, int, float], RunDirectory]
+
+
+@pytest.fixture
+def finish(
+    tmp_path: Path,
+    config: RunConfig,
+    facts: Facts,
+    environment: Environment,
+    outcome: Outcome,
+    verdict: Verdict,
+) -> Finish:
+    """Leave the directory of a night's run, which had a value."""
+    config.tracking.enabled = True
+    config.tracking.uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+    def finished(name: str, number: int, value: float) -> RunDirectory:
+        files = RunDirectory(tmp_path / "runs" / name)
+        files.claim()
+        plan = make_plan(config, facts)
+        write_json(files.plan, plan)
+        write_json(files.environment, environment)
+        begun = records.begin(config, plan, environment, int(1000 * (START + number * DAY)))
+        write_json(files.tracking, begun)
+        write_json(files.outcome, outcome)
+        judged = replace(verdict.metrics[0], value=value)
+        write_json(files.verdict, replace(verdict, metrics=(judged, *verdict.metrics[1:])))
+        return files
+
+    return finished
+
+
+def thirty(finish: Finish) -> list[RunDirectory]:
+    return [
+        finish(f"night-{number}", number, GOOD if number < 20 else BAD) for number in range(1, 31)
+    ]
+
+
+def summary(output: Path) -> list[tuple[str, int | None, int]]:
+    found = json.loads((output / "history.json").read_text())
+    return [
+        (each["metric"], each["bad"], len(each["nights"]))
+        for each in found["series"]
+        if each["kind"] == "accuracy"
+    ]
+
+
+def test_run_directories_name_the_night(finish: Finish, tmp_path: Path) -> None:
+    thirty(finish)
+    output = tmp_path / "out"
+    given = ["--runs", str(tmp_path / "runs"), "--output", str(output)]
+    assert main(given) == 3
+    ((metric, bad, count), *_) = summary(output)
+    assert (bad, count) == (20, 30)
+    text = (output / "history.md").read_text()
+    assert "(night 20 of 30)" in text
+    assert f"python -m runner.compare {tmp_path}/runs/night-19 {tmp_path}/runs/night-20" in text
+    assert main([*given, "--metric", metric, "--since", "2026-11-22"]) == 0
+    assert [each[2] for each in summary(output)] == [10]
+
+
+@pytest.mark.slow
+def test_a_store_names_the_night_and_both_ways_of_reading_agree(
+    finish: Finish, tmp_path: Path
+) -> None:
+    from runner.channel.sender import ListRuns
+    from runner.tracking import stored
+    from runner.tracking.listed import list_runs
+
+    for files in thirty(finish):
+        sender.send_run(files.path)
+    file = tmp_path / "mlflow.db"
+    output = tmp_path / "out"
+    assert main(["--uri", f"sqlite:///{file}", "--output", str(output)]) == 3
+    ((_, bad, count), *_) = summary(output)
+    assert (bad, count) == (20, 30)
+    token, *lines = list_runs(ListRuns(f"sqlite:///{file}", int(1000 * (START + 5 * DAY))))
+    assert token == ""
+    asked = {each.run_id: each for each in (StoredRun(**json.loads(line)) for line in lines)}
+    local = {each.run_id: each for each in stored._local(file, int(1000 * (START + 5 * DAY)))}
+    assert asked == local
+    assert len(asked) == 26
+
+
+def test_mistakes_are_one_message(
+    finish: Finish, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thirty(finish)
+    runs = ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
+    for words, said in (
+        ([*runs, "other/task"], "model/task other/task: no such series; there are fixed/"),
+        ([*runs, "--metric", "f1"], "--metric f1: no such series; there are "),
+        ([*runs, "--since", "2030-01-01"], "no runs since that date"),
+        ([*runs, "--since", "monday"], "--since: monday: not a date such as 2026-11-01"),
+        (["--runs", str(tmp_path / "nothing")], "no such directory"),
+        (["--uri", f"sqlite:///{tmp_path}/none.db"], "there is no MLflow store"),
+    ):
+        assert main(words) == 1
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_cannot_be_read_is_left_out_and_named(finish: Finish, tmp_path: Path) -> None:
+    thirty(finish)[3].verdict.write_text("{")
+    output = tmp_path / "out"
+    main(["--runs", str(tmp_path / "runs"), "--output", str(output)])
+    assert summary(output)[0][2] == 29
+    assert "night-4" in (output / "history.html").read_text()
+
+
+def test_a_page_escapes_what_runs_contain(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>\u202e"
+    runs = nights([GOOD] * 10 + [BAD] * 10, model=evil, settings={evil: evil})
+    runs[12] = replace(runs[12], versions={f"vllm{evil}": evil}, name=evil)
+    series = judged(runs)
+    history = History(evil, 20, "2026-11-01", "2026-11-20", 0.01, (series,), (evil,))
+    page.write(tmp_path, history, evil)
+    for name in ("history.html", "history.md"):
+        # Code spans of Markdown need no escapes.
+        text = re.sub(r"`[^`]*`", "", (tmp_path / name).read_text())
+        assert "<script>" not in text and "\u202e" not in text
+    shown = html.unescape((tmp_path / "history.html").read_text())
+    assert "alert(1)" in shown
+    assert not re.search(r"(src|href)=\"(?!#)", (tmp_path / "history.html").read_text())
+
+
+def test_trends_have_their_direction() -> None:
+    runs = [
+        replace(
+            each,
+            metrics={
+                **each.metrics,
+                "perf/start_engine_s": Metric(60.0 + 40 * (number > 15), higher_is_better=False),
+                "perf/output_tokens_per_s": Metric(900.0 + 300 * (number > 15)),
+            },
+        )
+        for number, each in enumerate(nights([GOOD] * 30))
+    ]
+    states = {each.kind: judge(each, lambda *_: None).state for each in collect(runs)}
+    assert states == {
+        Kind.ACCURACY: State.STEADY,
+        Kind.START: State.WORSE,
+        Kind.THROUGHPUT: State.STEADY,
+    }
+    (only,) = collect(runs, names=["throughput"])
+    assert only.kind is Kind.THROUGHPUT
