@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -13,6 +14,7 @@ from runner.evidence.samples import Sample, asked_for
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
 from runner.present import mlflow_link
+from runner.present.browser import Browser
 from runner.present.formats import duration, number, of, signed
 from runner.present.lm_eval_command import lm_eval_command
 from runner.present.pictures import pictures
@@ -53,8 +55,12 @@ def render(
     outcome: Outcome,
     verdict: Verdict,
     log_tail: str = "",
+    served: Browser | None = None,
 ) -> str:
-    """Render the page; samples, images and events are read from the run directory."""
+    """Render the page; samples, images and events are read from the run directory.
+
+    The page of a server has none of the blocks of its browser: `served` ones are asked for.
+    """
     samples = read_outlines(run.samples)
     events = list(read_events(run.events))
     times = [event.time for event in events]
@@ -95,8 +101,9 @@ def render(
         laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
         pictures=pictures([run.images], [each for of in shown for each in of.image_hashes]),
         directory=run.path,
-        browser=browsed(run, outcome, verdict, samples),
-        served=False,
+        browser=served or browsed(run, outcome, verdict, samples),
+        served=served is not None,
+        view=f"python -m runner.view {shlex.quote(str(run.path))}",
         log_tail=log_tail,
         began=datetime.fromtimestamp(began, timezone.utc),
         took=duration(ended - began) if ended > began else "",
