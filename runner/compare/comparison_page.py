@@ -55,6 +55,9 @@ def html(comparison: Comparison, command: str) -> str:
         direction=direction,
         opened=OPENED,
         browser=browsed(comparison.questions, files),
+        served=False,
+        unit="questions",
+        view="",
     )
 
 

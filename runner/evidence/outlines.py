@@ -43,7 +43,7 @@ KEPT = (
     "cut_thinking",
 )
 # Samples read at a time: a file is one row group, however large.
-BATCH = 256
+BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
             yield stored
     except pa.ArrowInvalid as error:
         raise cannot_read(file, error) from error
+    finally:
+        pa.default_memory_pool().release_unused()
 
 
 def _batches(stored: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

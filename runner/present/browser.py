@@ -24,8 +24,8 @@ from runner.present.formats import clip
 from runner.present.pictures import Picture
 from runner.visible import UNSEEN
 
-# Compressed bytes of all texts, and of all images. In the page, each takes a third more.
-MOST_TEXT, MOST_IMAGES = 24_000_000, 6_000_000
+# Compressed bytes of all texts, which take a third more in the page; characters of all images.
+MOST_TEXT, MOST_IMAGES = 20_000_000, 6_000_000
 # Characters of a single text, even if there is room for more.
 LONGEST = 200_000
 # Uncompressed bytes of a block: unpacked in milliseconds, and large enough to compress well.
@@ -167,10 +167,10 @@ class Browser:
                 yield f"{kind}-{place}", packed
 
     @property
-    def embedded(self) -> Iterator[tuple[str, str]]:
+    def embedded(self) -> Iterator[tuple[str, Markup]]:
         """All blocks with their names, in base64."""
         for name, packed in self.blocks:
-            yield name, base64.b64encode(packed).decode("ascii")
+            yield name, Markup(base64.b64encode(packed).decode("ascii"))  # not escaped: no copies
 
 
 def browser(
@@ -251,14 +251,16 @@ def _texts(details: Iterable[Detail], longest: int | None) -> tuple[Blocks, bool
 def _fitting(details: Iterable[Detail]) -> int:
     """An estimate of the largest length of a text with which all texts fit."""
     lengths: list[int] = []
-    trial = b""
+    trial, characters = bytearray(), 0
     for place, detail in enumerate(details):
         lengths += map(len, _strings(detail))
         if place % TRIAL == 0 and len(trial) < 2 * BLOCK:
-            trial += _json(_cut(detail, BLOCK // 100))
+            tried = _cut(detail, BLOCK // 100)
+            trial += _json(tried)
+            characters += sum(map(len, _strings(tried)))
     if sum(lengths) <= MOST_TEXT:
         return LONGEST
-    allowed = 0.95 * MOST_TEXT * len(trial) / len(_compressed(trial))
+    allowed = 0.95 * MOST_TEXT * characters / len(_compressed(bytes(trial)))
     return min(LONGEST, _cap(sorted(lengths), allowed))
 
 

@@ -103,6 +103,7 @@ def render(
         directory=run.path,
         browser=served or browsed(run, outcome, verdict, samples),
         served=served is not None,
+        unit="samples",
         view=f"python -m runner.view {shlex.quote(str(run.path))}",
         log_tail=log_tail,
         began=datetime.fromtimestamp(began, timezone.utc),

@@ -385,7 +385,7 @@
       const small = width <= 128 && height <= 128;
       const image = element("img", {
         class: small ? "tiny" : undefined,
-        width: Math.min(width * (width <= 192 ? 2 : 1), 384),
+        width: Math.round(width * Math.min(width <= 192 ? 2 : 1, 384 / width, 240 / height)),
         alt: `Image ${at + 1} of ${digests.length}, ${width} by ${height} pixels`,
       });
       addressOf(picture).then((found) => (image.src = found), failed);

@@ -178,12 +178,16 @@ def test_texts_that_fit_are_whole_and_in_their_blocks(monkeypatch: pytest.Monkey
         assert [each["prompt"] for each in details] == texts[start : start + len(details)]
 
 
-@pytest.mark.parametrize("most", [20_000, 4_000])
-def test_texts_that_do_not_fit_are_cut_evenly(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+@pytest.mark.parametrize(
+    ("most", "alphabet"), [(20_000, "abcdefgh "), (4_000, "abcdefgh "), (20_000, "模型答案不对")]
+)
+def test_texts_that_do_not_fit_are_cut_evenly(
+    monkeypatch: pytest.MonkeyPatch, most: int, alphabet: str
+) -> None:
     """Short texts stay whole, and the blocks never exceed their limit."""
     rng = random.Random(1)
     monkeypatch.setattr(present, "MOST_TEXT", most)
-    long = ["".join(rng.choices("abcdefgh ", k=4000)) for _ in range(40)]
+    long = ["".join(rng.choices(alphabet, k=4000)) for _ in range(40)]
     found = of_texts([*long, *(f"short {n}" for n in range(20))])
     assert found.longest is not None and found.texts.size <= most
     assert found.texts.size > most / 3
