@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def _counted(task: TaskOutcome, n: int) -> TaskOutcome:
     return replace(task, metrics=metrics, expected=n, evaluated=n)
 
 
+@cache
 def _words() -> list[str]:
     files = sorted((PROJECT / "docs").glob("*.md"))
     return " ".join(file.read_text(encoding="utf-8") for file in files).split(" ")
