@@ -11,8 +11,9 @@ from runner.compare.scores import Metric
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
 
-# Flipped answers shown in full on the page; the others have shorter texts.
-SHOWN = 60
+# Flipped answers shown in full on the page, and all that have a card: further ones have shorter
+# texts. The browser lists every question; two thousand cards would take seconds to open.
+SHOWN, CARDS = 60, 240
 # Keeps the page readable and small.
 LONGEST, BRIEF = 4000, 600
 
@@ -144,14 +145,6 @@ def kinds(found: Iterable[Changed]) -> tuple[KindCount, ...]:
 def unpaired(asked: Pairing) -> tuple[UnpairedCount, ...]:
     reasons = [each.reason for each in asked.unpaired]
     return tuple(UnpairedCount(each, reasons.count(each)) for each in Reason if each in reasons)
-
-
-def clip(text: str, longest: int) -> str:
-    """Cut a long text in its middle."""
-    if len(text) <= longest:
-        return text
-    head, tail = longest * 2 // 3, longest // 3
-    return f"{text[:head]}\n… {len(text) - head - tail:,} characters omitted …\n{text[-tail:]}"
 
 
 def _both(asked: Pairing) -> Iterator[tuple[Sample, Sample, Reason | None]]:

@@ -9,8 +9,10 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from runner.compare import changed_answers as questions
+from runner.compare.browsed import Question, all_questions
 from runner.compare.changed_answers import (
     BRIEF,
+    CARDS,
     LONGEST,
     SHOWN,
     KindCount,
@@ -20,7 +22,7 @@ from runner.compare.changes import NEAR_TIE
 from runner.compare.distributions import Distribution, Draws, distributions, draws
 from runner.compare.numerics import Numerics, numerics
 from runner.compare.ruling import rule
-from runner.compare.scores import Scores, metrics, scores
+from runner.compare.scores import Metric, Scores, metrics, scores
 from runner.compare.settings import Settings, differences
 from runner.compare.shown import ListedChange, Shown, listed, shown
 from runner.compare.sides import Side
@@ -70,7 +72,7 @@ class Comparison:
     `pairs` are questions that both were asked in the same way, each counted once whatever its
     filters; `same` of them have equal answers, `same_answers` in number. `flips` is how many
     questions changed their score, pairs or not, `paired_flips` how many pairs: `shown` are the most
-    telling, `brief` the others with shorter texts. `draws` and `distributions` are those of answers
+    telling, `brief` the next with shorter texts. `draws` and `distributions` are those of answers
     that are sampled at random; such answers are left out of `numerics`.
     """
 
@@ -99,6 +101,8 @@ class Comparison:
     # On the page alone: compare.json has them in its list of changes.
     brief: Annotated[tuple[Shown, ...], Field(exclude=True)]
     changes: tuple[ListedChange, ...]
+    # On the page alone as well: all questions that were asked.
+    questions: Annotated[tuple[Question, ...], Field(exclude=True)]
 
 
 def compare(first: Side, second: Side, margin: float) -> Comparison:
@@ -138,9 +142,15 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
         flips=len(flips),
         paired_flips=sum(each.paired for each in flips),
         shown=tuple(shown(each, LONGEST) for each in flips[:SHOWN]),
-        brief=tuple(shown(each, BRIEF) for each in flips[SHOWN:]),
+        brief=tuple(shown(each, BRIEF) for each in flips[SHOWN:CARDS]),
         changes=tuple(listed(each) for each in found),
+        questions=all_questions(asked, found, flips, _leading(shared)),
     )
+
+
+def _leading(shared: Sequence[Metric]) -> dict[str, str]:
+    """The leading metric of each task."""
+    return {task: each.metric for each in shared if each.leading for task in each.leaves}
 
 
 def _facts(side: Side, own: Sequence[Sample]) -> RunFacts:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.compare import comparison_findings
+from runner.compare.browsed import browsed
 from runner.compare.changes import MEANING
 from runner.compare.comparison import Comparison
 from runner.compare.figures import positions_plot, strips
@@ -53,6 +54,10 @@ def html(comparison: Comparison, command: str) -> str:
         flips=list(zip(flips, marks, strict=True)),
         direction=direction,
         opened=OPENED,
+        browser=browsed(comparison.questions, files),
+        served=False,
+        unit="questions",
+        view="",
     )
 
 

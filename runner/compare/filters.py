@@ -1,4 +1,4 @@
-"""Filters for flipped answers in plain HTML and CSS, because the page runs no script."""
+"""Filters for flipped answers in plain HTML and CSS: they work where scripts are turned off."""
 
 from __future__ import annotations
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runner.compare.changed_answers import Changed, clip
+from runner.compare.changed_answers import Changed
 from runner.compare.changes import Change, Kind
 from runner.evidence.draws import answers_of
 from runner.evidence.samples import Sample
-from runner.present.formats import number
+from runner.present.formats import clip, number
 
 # Longest answer in the list of all changes.
 SHORT = 200
@@ -85,7 +85,7 @@ class ListedChange:
 def shown(each: Changed, longest: int) -> Shown:
     """Return the question with texts of at most about `longest` characters."""
     first, second = each.first, each.second
-    ours, theirs = _places(each)
+    ours, theirs = places(each)
     return Shown(
         task=first.task,
         doc_id=first.doc_id,
@@ -105,7 +105,7 @@ def shown(each: Changed, longest: int) -> Shown:
 def listed(each: Changed) -> ListedChange:
     """Return the line of a question, with the beginning and the end of its answers."""
     first, second = each.first, each.second
-    ours, theirs = _places(each)
+    ours, theirs = places(each)
     return ListedChange(
         task=first.task,
         doc_id=first.doc_id,
@@ -114,14 +114,14 @@ def listed(each: Changed) -> ListedChange:
         better=each.better,
         token=each.change.token,
         apart=each.change.apart,
-        tallies=_tallies(_tally(each, first), _tally(each, second)),
+        tallies=_tallies(tally(each, first), tally(each, second)),
         first=clip(_told(answers_of(first)[ours]), SHORT),
         second=clip(_told(answers_of(second)[theirs]), SHORT),
     )
 
 
-def _places(each: Changed) -> tuple[int, int]:
-    """Indices of the shown answers: those that make the change of the mean plainest."""
+def places(each: Changed) -> tuple[int, int]:
+    """Return the indices of the shown answers: those that make the change of the mean plainest."""
     sides = answers_of(each.first), answers_of(each.second)
     scores = [[answer.scores.get(each.metric, 0.0) for answer in side] for side in sides]
     rises = each.second.scores.get(each.metric, 0.0) - each.first.scores.get(each.metric, 0.0)
@@ -143,12 +143,15 @@ def _answer(each: Changed, question: Sample, place: int, longest: int) -> Answer
         choice_logprobs=sample.choice_logprobs,
         place=place + 1,
         answers=len(answers),
-        tally=_tally(each, question),
+        tally=tally(each, question),
     )
 
 
-def _tally(each: Changed, question: Sample) -> str:
-    """`6 of 8` for scores of 0 and 1, else `0.42 (mean of 8)`; empty if both runs asked once."""
+def tally(each: Changed, question: Sample) -> str:
+    """Return `6 of 8` for scores of 0 and 1, else `0.42 (mean of 8)`.
+
+    Empty if both runs asked the question once.
+    """
     scores = [
         answer.scores[each.metric]
         for answer in answers_of(question)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Columns with a value per token. They are views of the Parquet column: a Python object per token
 # would take gigabytes for 15,000 reasoning answers.
 TOKEN_LISTS = ("token_ids", "logprobs", "margins", "top_ids", "top_logprobs")
+# Samples read at a time, and bytes of the file.
+BATCH, BUFFER = 1024, 1 << 20
 # Arrow's types as type codes of Python's struct module.
 MEMORY: dict[str, Any] = {"int32": "i", "int64": "q", "float": "f", "double": "d"}
 
@@ -103,53 +105,55 @@ def read_samples(file: Path, first: int | None = None) -> list[Sample]:
     import pyarrow.parquet as pq
 
     names = Sample.__dataclass_fields__
+    found: list[Sample] = []
     try:
         # read_table would also load pandas and the data set module, which takes most of a
-        # second.
-        with pq.ParquetFile(file) as stored:
+        # second. A file is one row group: read whole, its texts would be in memory twice.
+        with pq.ParquetFile(file, buffer_size=BUFFER) as stored:
             known = [name for name in stored.schema_arrow.names if name in names]
-            if first is None:
-                table = stored.read(columns=known)
-            else:
-                batches = itertools.islice(stored.iter_batches(first, columns=known), 1)
-                schema = pa.schema([stored.schema_arrow.field(name) for name in known])
-                table = pa.Table.from_batches(batches, schema)
+            if missing := {"task", "doc_id"} - set(known):
+                wanted = ", ".join(sorted(missing))
+                raise UserError(f"{file}: holds no samples (no column {wanted})")
+            for batch in stored.iter_batches(batch_size=BATCH, columns=known):
+                found += _samples(batch)
+                if first is not None and len(found) >= first:
+                    return found[:first]
     except FileNotFoundError:
         raise UserError(f"{file}: not there; the run has kept no samples") from None
     except pa.ArrowInvalid as error:
-        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error
-    if missing := {"task", "doc_id"} - set(table.column_names):
-        raise UserError(f"{file}: holds no samples (no column {', '.join(sorted(missing))})")
-    views: dict[str, Any] = {
-        name: _views(table.column(name)) for name in TOKEN_LISTS if name in table.column_names
-    }
-    rows = table.drop_columns(list(views)).to_pylist()
-    return [
-        Sample(
-            **{name: _plain(name, value) for name, value in row.items() if value is not None},
+        raise cannot_read(file, error) from error
+    return found
+
+
+def _samples(batch: pa.RecordBatch) -> Iterator[Sample]:
+    views = {name: _views(batch[name]) for name in TOKEN_LISTS if name in batch.schema.names}
+    texts = batch.select([name for name in batch.schema.names if name not in views])
+    for place, row in enumerate(texts.to_pylist()):
+        yield Sample(
+            **{name: plain(name, value) for name, value in row.items() if value is not None},
             **{name: column[place] for name, column in views.items()},
         )
-        for place, row in enumerate(rows)
-    ]
 
 
-def _plain(name: str, value: Any) -> Any:
+def cannot_read(file: Path, error: Exception) -> UserError:
+    """The user's error for a file that is not Parquet."""
+    return UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})")
+
+
+def plain(name: str, value: Any) -> Any:
+    """A value of a column as `Sample` has it."""
     if name == "scores":
         return dict(value)
     return tuple(value) if isinstance(value, list) else value
 
 
-def _views(column: pa.ChunkedArray) -> list[Sequence[Any]]:
+def _views(column: pa.ListArray) -> list[Any]:
     """A list column's rows as views of its values; memoryviews compare and index like lists.
 
     Arrow's own conversion to NumPy would load pandas, which takes most of a second.
     """
-    views: list[Sequence[Any]] = []
-    for chunk in column.chunks:
-        stored, code = chunk.values, MEMORY[str(chunk.values.type)]
-        size = struct.calcsize(code)
-        start, end = stored.offset * size, (stored.offset + len(stored)) * size
-        values = memoryview(stored.buffers()[1] or b"")[start:end].cast(code)
-        offsets = chunk.offsets.to_pylist()
-        views += [values[start:end] for start, end in itertools.pairwise(offsets)]
-    return views
+    stored, code = column.values, MEMORY[str(column.values.type)]
+    size = struct.calcsize(code)
+    start, end = stored.offset * size, (stored.offset + len(stored)) * size
+    values = memoryview(stored.buffers()[1] or b"")[start:end].cast(code)
+    return [values[start:end] for start, end in itertools.pairwise(column.offsets.to_pylist())]

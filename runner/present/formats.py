@@ -31,6 +31,14 @@ def cut(name: str, longest: int = 48) -> str:
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
 
 
+def clip(text: str, longest: int) -> str:
+    """Cut a long text in its middle."""
+    if len(text) <= longest:
+        return text
+    head, tail = longest * 2 // 3, longest // 3
+    return f"{text[:head]}\n… {len(text) - head - tail:,} characters omitted …\n{text[-tail:]}"
+
+
 def number(value: float | None, digits: int = 4) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 

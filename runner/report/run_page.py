@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from runner.channel.worker import Event, Progress, read_events
 from runner.environment import Environment
-from runner.evidence.samples import Sample, asked_for, read_samples
+from runner.evidence.outlines import read_outlines, with_texts
+from runner.evidence.samples import Sample, asked_for
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
 from runner.present import mlflow_link
+from runner.present.browser import Browser
 from runner.present.formats import duration, number, of, signed
 from runner.present.lm_eval_command import lm_eval_command
 from runner.present.pictures import pictures
@@ -19,6 +22,7 @@ from runner.present.strips import COLOURS, strips, told
 from runner.present.template import template
 from runner.report import run_findings
 from runner.report.answers import Shown, shortened, worst
+from runner.report.browsed import browsed
 from runner.report.plots import Plot, histogram, pace
 from runner.report.serving import serving
 from runner.report.stack import engine, execution_mode, version
@@ -51,15 +55,20 @@ def render(
     outcome: Outcome,
     verdict: Verdict,
     log_tail: str = "",
+    served: Browser | None = None,
 ) -> str:
-    """Render the page; samples, images and events are read from the run directory."""
-    samples = read_samples(run.samples) if run.samples.exists() else []
+    """Render the page; samples, images and events are read from the run directory.
+
+    The page of a server has none of the blocks of its browser: `served` ones are asked for.
+    """
+    samples = read_outlines(run.samples)
     events = list(read_events(run.events))
     times = [event.time for event in events]
     began, ended = min(times, default=run.config.stat().st_mtime), max(times, default=0.0)
     judged = [each for each in verdict.metrics if each.judged]
     line, marks = strips(judged)
     tasks = [_task(task, verdict, samples, events) for task in outcome.tasks]
+    tasks = _with_texts(run, tasks, samples)
     shown = [shown.sample for task in tasks for shown in task.answers]
     page = template(
         "report.html.j2",
@@ -92,6 +101,10 @@ def render(
         laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
         pictures=pictures([run.images], [each for of in shown for each in of.image_hashes]),
         directory=run.path,
+        browser=served or browsed(run, outcome, verdict, samples),
+        served=served is not None,
+        unit="samples",
+        view=f"python -m runner.view {shlex.quote(str(run.path))}",
         log_tail=log_tail,
         began=datetime.fromtimestamp(began, timezone.utc),
         took=duration(ended - began) if ended > began else "",
@@ -123,6 +136,21 @@ def _task(
         plots=[plot for plot in plots if plot is not None],
         answers=worst(task, verdict, own, subjects),
     )
+
+
+def _with_texts(
+    run: RunDirectory, tasks: Sequence[TaskPage], samples: Sequence[Sample]
+) -> list[TaskPage]:
+    """The pages with the texts of the answers that they show."""
+    chosen = {id(shown.sample) for task in tasks for shown in task.answers}
+    places = [place for place, each in enumerate(samples) if id(each) in chosen]
+    whole = {id(samples[place]): each for place, each in with_texts(run.samples, samples, places)}
+    return [
+        replace(
+            task, answers=[replace(shown, sample=whole[id(shown.sample)]) for shown in task.answers]
+        )
+        for task in tasks
+    ]
 
 
 def _answer_tokens(sample: Sample) -> int:

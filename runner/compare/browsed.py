@@ -1,0 +1,243 @@
+"""All questions of two runs as the browser in compare.html lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.compare.changed_answers import Changed
+from runner.compare.changes import Kind
+from runner.compare.shown import places, tally
+from runner.evidence.draws import answers_of
+from runner.evidence.pairing import Pairing
+from runner.evidence.samples import Sample
+from runner.evidence.unparsable import unparsable
+from runner.present.browser import (
+    MOST_IMAGES,
+    Browser,
+    Choice,
+    Column,
+    Detail,
+    Flag,
+    Listing,
+    Side,
+    browser,
+)
+from runner.present.pictures import album
+
+SAME, ONLY_A, ONLY_B = "same answer", "only in A", "only in B"
+FLAGS = (
+    Flag("flipped", "the score changed", shown=False),
+    Flag("worse", "B scores worse than A"),
+    Flag("better", "B scores better than A"),
+    Flag("wrong in A", "A's answer does not score", shown=False),
+    Flag("wrong in B", "B's answer does not score", shown=False),
+    Flag("cut", "an answer stopped at the token limit, or a prompt was left-truncated"),
+    Flag("unparsable", "lm-eval could not parse an answer, or guessed one"),
+    Flag("degenerate", "an answer repeats itself, is garbled or empty, or has a NaN"),
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of one or both runs, its leading metric, and how its answers differ, if so."""
+
+    first: Sample | None
+    second: Sample | None
+    metric: str
+    changed: Changed | None
+
+    @property
+    def either(self) -> Sample:
+        sample = self.first or self.second
+        assert sample is not None
+        return sample
+
+
+def all_questions(
+    asked: Pairing, found: Sequence[Changed], flips: Sequence[Changed], leading: dict[str, str]
+) -> tuple[Question, ...]:
+    """Return every question once: flips first, then other differences, then equal answers.
+
+    `leading` has the metric that decides about each task.
+    """
+    flipped = {id(each) for each in flips}
+    ordered = [*flips, *(each for each in found if id(each) not in flipped)]
+    differing = {id(each.first) for each in ordered}
+
+    def metric(sample: Sample) -> str:
+        return leading.get(sample.task, next(iter(sample.scores), ""))
+
+    questions = [
+        Question(each.first, each.second, each.metric or metric(each.first), each)
+        for each in ordered
+    ]
+    pairs = [*asked.pairs, *((each.first, each.second) for each in asked.unpaired)]
+    for first, second in pairs:
+        sample = first or second
+        if sample is not None and id(sample) not in differing:
+            questions.append(Question(first, second, metric(sample), None))
+    return tuple(questions)
+
+
+def browsed(questions: Sequence[Question], images: Sequence[Path]) -> Browser | None:
+    """The browser of all questions; None if there are none."""
+    if not questions:
+        return None
+    wanted = [
+        digest
+        for each in questions
+        for sample in (each.first, each.second)
+        if sample is not None
+        for digest in sample.image_hashes
+    ]
+    return browser(
+        _listing(questions),
+        lambda: map(_detail, questions),
+        album(images, wanted, MOST_IMAGES),
+    )
+
+
+def _listing(questions: Sequence[Question]) -> Listing:
+    tasks = tuple(dict.fromkeys(each.either.task for each in questions))
+    task_of = {name: place for place, name in enumerate(tasks)}
+    found = [_cause(each) for each in questions]
+    causes = tuple(
+        name for name in (*(k.value for k in Kind), SAME, ONLY_A, ONLY_B) if name in found
+    )
+    cause_of = {name: place for place, name in enumerate(causes)}
+    scores = [[_score(each, sample) for each, sample in _sides(questions, n)] for n in (0, 1)]
+    return Listing(
+        tasks=tasks,
+        values={
+            "task": [task_of[each.either.task] for each in questions],
+            "doc": [each.either.doc_id for each in questions],
+            "repeat": [0] * len(questions),
+            "flags": [_flags(each) for each in questions],
+            "first": scores[0],
+            "second": scores[1],
+            "first_right": [_right(score) for score in scores[0]],
+            "second_right": [_right(score) for score in scores[1]],
+            "cause": [cause_of[name] for name in found],
+            "apart": [each.changed.change.apart if each.changed else None for each in questions],
+        },
+        columns=(
+            Column("first", "A", "2.6rem", 2, right="first_right"),
+            Column("second", "B", "2.6rem", 2, right="second_right"),
+            Column("cause", "Cause", "minmax(0, 1fr)"),
+            Column("apart", "Nats", "3.4rem", 2, wide=True),
+        ),
+        choices=(Choice("task", "Subject", tasks), Choice("cause", "Cause", causes)),
+        flags=FLAGS,
+        letters=("A", "B"),
+    )
+
+
+def _sides(questions: Sequence[Question], side: int) -> Iterator[tuple[Question, Sample | None]]:
+    for each in questions:
+        yield each, (each.first, each.second)[side]
+
+
+def _score(question: Question, sample: Sample | None) -> float | None:
+    return None if sample is None else sample.scores.get(question.metric)
+
+
+def _right(score: float | None) -> bool | None:
+    return None if score is None else score > 0
+
+
+def _cause(each: Question) -> str:
+    if each.changed is not None:
+        return each.changed.change.kind.value
+    if each.second is None:
+        return ONLY_A
+    return SAME if each.first is not None else ONLY_B
+
+
+def _flags(each: Question) -> int:
+    samples = [sample for sample in (each.first, each.second) if sample is not None]
+    answers = [answer for sample in samples for answer in answers_of(sample)]
+    better = (each.changed.better or 0.0) if each.changed is not None else 0.0
+    given = (
+        better != 0,
+        better < 0,
+        better > 0,
+        _right(_score(each, each.first)) is False,
+        _right(_score(each, each.second)) is False,
+        any(answer.truncated or _cut(answer) for answer in answers),
+        any(map(unparsable, answers)),
+        any(answer.degenerate for answer in answers),
+    )
+    return sum(1 << place for place, yes in enumerate(given) if yes)
+
+
+def _cut(answer: Sample) -> bool:
+    return not answer.choice_logprobs and "length" in answer.finish_reasons
+
+
+def _detail(each: Question) -> Detail:
+    first, second = each.first, each.second
+    shown = places(each.changed) if each.changed is not None else (0, 0)
+    either, other = each.either, second or each.either
+    return Detail(
+        prompt=either.prompt,
+        target=either.target,
+        images=either.image_hashes,
+        sides=tuple(
+            None if sample is None else _side(each, sample, place)
+            for sample, place in zip((first, second), shown, strict=True)
+        ),
+        second_prompt=other.prompt if other.prompt != either.prompt else None,
+        second_images=other.image_hashes if other.image_hashes != either.image_hashes else (),
+        facts=_facts(each),
+    )
+
+
+def _side(each: Question, question: Sample, place: int) -> Side:
+    answers = answers_of(question)
+    answer = answers[place]
+    facts = []
+    if len(answers) > 1:
+        facts.append(f"answer {place + 1} of {len(answers)}")
+    if count := len(answer.token_ids):
+        facts.append(f"{count} tokens")
+    if answer.finish_reasons:
+        facts.append(", ".join(dict.fromkeys(answer.finish_reasons)))
+    if answer.truncated:
+        facts.append("prompt left-truncated to max_model_len")
+    if answer.guessed:
+        facts.append("lm-eval guessed an answer")
+    if answer.degenerate:
+        facts.append(f"degenerate: {', '.join(dict.fromkeys(answer.degenerate))}")
+    scored = answer.choice_logprobs
+    parsed = len(answer.responses) == 1 and not scored and answer.filtered != answer.responses[0]
+    return Side(
+        responses=() if scored else answer.responses,
+        reasoning=answer.reasoning,
+        parsed={"": answer.filtered} if parsed else {},
+        scores=dict(answer.scores),
+        choices=scored,
+        facts=tuple(facts),
+        right=_right(answer.scores.get(each.metric)),
+    )
+
+
+def _facts(each: Question) -> tuple[str, ...]:
+    """The cause, and where and how far the answers diverge."""
+    if each.changed is None:
+        return ()
+    change = each.changed.change
+    facts = [change.kind.value]
+    tallies = [tally(each.changed, sample) for sample in (each.changed.first, each.changed.second)]
+    if all(tallies):
+        facts.append(" → ".join(tallies))
+    if change.token is not None:
+        facts.append(f"answers diverge at token {change.token}")
+    first, second = change.margins
+    if first is not None and second is not None:
+        lead = "lead there" if change.token is not None else "lead of the best choice"
+        facts.append(f"{lead}: A {first:.2f}, B {second:.2f} nats")
+    if change.apart is not None:
+        facts.append(f"largest shift of a log-probability {change.apart:.2g} nats")
+    return (" · ".join(facts),)

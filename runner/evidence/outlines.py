@@ -1,0 +1,157 @@
+"""Reads samples.parquet in batches: outlines of all samples, and the texts one after another.
+
+Twenty thousand reasoning answers, read whole, take gigabytes: a report needs neither all texts at
+once nor a value per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.evidence.samples import BUFFER, Sample, cannot_read, plain
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+# Parsed answers and targets are cut to this length: some tasks have no filter, and the whole
+# response counts as parsed.
+BRIEF = 200
+TEXTS = ("prompt", "responses", "reasoning", "target")
+# Columns of an outline that are read as they are.
+KEPT = (
+    "task",
+    "doc_id",
+    "filter",
+    "scores",
+    "truncated",
+    "prompt_tokens",
+    "finish_reasons",
+    "choice_logprobs",
+    "guessed",
+    "seconds",
+    "degenerate",
+    "repeat",
+    "evaluation",
+    "image_hashes",
+    "image_sizes",
+    "cut_thinking",
+)
+# Samples read at a time: a file is one row group, however large.
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of one sample, whole."""
+
+    prompt: str = ""
+    responses: tuple[str, ...] = ()
+    reasoning: tuple[str, ...] = ()
+    target: str = ""
+
+
+def read_outlines(file: Path) -> list[Sample]:
+    """All samples in the file's order, without texts and without a value per token.
+
+    `token_ids` is a range of the right length, `logprobs` has only their mean, and `target` and
+    `filtered` are stripped and cut. A file that doesn't exist has no samples.
+
+    Raises:
+        UserError: if the file is not a Parquet file of samples.
+    """
+    found: list[Sample] = []
+    if not file.exists():
+        return found
+    with _opened(file) as stored:
+        names = set(stored.schema_arrow.names)
+        # The lengths of the answers spare the tokens themselves, except in older files.
+        counts = "answer_tokens" if "answer_tokens" in names else "token_ids"
+        columns = [*KEPT, "target", "filtered", "logprobs", counts]
+        for batch in _batches(stored, [name for name in columns if name in names]):
+            found += _outlines(batch, counts)
+    return found
+
+
+def read_texts(file: Path) -> Iterator[Texts]:
+    """The texts of all samples, in the file's order."""
+    with _opened(file) as stored:
+        names = set(stored.schema_arrow.names)
+        for batch in _batches(stored, [name for name in TEXTS if name in names]):
+            for row in batch.to_pylist():
+                yield Texts(**{name: plain(name, value) for name, value in row.items() if value})
+
+
+def with_texts(
+    file: Path, outlines: Sequence[Sample], places: Sequence[int]
+) -> Iterator[tuple[int, Sample]]:
+    """The outlines at ascending places, with their texts."""
+    wanted = set(places)
+    if not wanted:
+        return
+    for place, texts in enumerate(islice(read_texts(file), places[-1] + 1)):
+        if place in wanted:
+            yield (
+                place,
+                replace(
+                    outlines[place],
+                    prompt=texts.prompt,
+                    responses=texts.responses,
+                    reasoning=texts.reasoning,
+                    target=texts.target,
+                ),
+            )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as stored:
+            yield stored
+    except pa.ArrowInvalid as error:
+        raise cannot_read(file, error) from error
+    finally:
+        pa.default_memory_pool().release_unused()
+
+
+def _batches(stored: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    yield from stored.iter_batches(batch_size=BATCH, columns=list(columns), use_threads=False)
+
+
+def _outlines(batch: pa.RecordBatch, counts: str) -> Iterator[Sample]:
+    names = batch.schema.names
+    tokens = _tokens(batch[counts], counts) if counts in names else [0] * batch.num_rows
+    means = _means(batch["logprobs"]) if "logprobs" in names else [()] * batch.num_rows
+    light = batch.select([name for name in names if name not in ("logprobs", counts)])
+    for row, count, mean in zip(light.to_pylist(), tokens, means, strict=True):
+        for name in ("target", "filtered"):
+            row[name] = (row.get(name) or "").strip()[:BRIEF]
+        known = {name: plain(name, value) for name, value in row.items() if value is not None}
+        yield Sample(**known, token_ids=range(count), logprobs=mean)
+
+
+def _tokens(column: pa.ListArray, counts: str) -> list[int]:
+    import pyarrow.compute as pc
+
+    if counts == "answer_tokens":
+        return [sum(lengths or ()) for lengths in column.to_pylist()]
+    return [length or 0 for length in pc.list_value_length(column).to_pylist()]
+
+
+def _means(column: pa.ListArray) -> list[tuple[float, ...]]:
+    """The mean of each row's values; nothing for a row without values."""
+    import numpy as np
+
+    starts = column.offsets.to_pylist()
+    values = np.asarray(column.values.to_numpy(zero_copy_only=False), dtype=np.float64)
+    return [
+        (float(values[start:end].mean()),) if end > start else () for start, end in pairwise(starts)
+    ]

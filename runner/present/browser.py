@@ -1,0 +1,353 @@
+"""The list of all samples that report.html and compare.html carry inside them.
+
+The data are JSON, compressed in blocks that the page's script (templates/browser.js) unpacks when
+they are needed: the columns of the list first, the texts of a sample once it is chosen. What a
+model wrote reaches the page only in these blocks, and the script shows it as text.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from markupsafe import Markup
+
+from runner.present.formats import clip
+from runner.present.pictures import Picture
+from runner.visible import UNSEEN
+
+# Compressed bytes of all texts, which take a third more in the page; characters of all images.
+MOST_TEXT, MOST_IMAGES = 20_000_000, 6_000_000
+# Characters of a single text, even if there is room for more.
+LONGEST = 200_000
+# Uncompressed bytes of a block: unpacked in milliseconds, and large enough to compress well.
+BLOCK = 1_000_000
+# Compression level: 6 saves 3 % more and takes 1.8 times as long.
+LEVEL = 4
+# Every TRIAL-th sample is compressed on its own, to estimate the size of all.
+TRIAL = 16
+
+
+@dataclass(frozen=True)
+class Side:
+    """The answer of one run: `scores` and `parsed` by metric and filter, `facts` as short texts."""
+
+    responses: tuple[str, ...] = ()
+    reasoning: tuple[str, ...] = ()
+    parsed: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    choices: tuple[float, ...] = ()
+    facts: tuple[str, ...] = ()
+    right: bool | None = None
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Everything that the page shows of a chosen sample, with one side for each run.
+
+    `second_prompt` and `second_images` are set only if they differ between the runs.
+    """
+
+    prompt: str
+    target: str
+    images: tuple[str, ...] = ()
+    sides: tuple[Side | None, ...] = ()
+    second_prompt: str | None = None
+    second_images: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the list: numbers with that many `digits`, or texts (None).
+
+    `right` is the key of a column that says which values are of right answers. `wide` columns are
+    left out on a narrow screen. `size` is the width in CSS.
+    """
+
+    key: str
+    label: str
+    size: str
+    digits: int | None = None
+    right: str | None = None
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A list of names to filter by; the column of the same key has places in `names`."""
+
+    key: str
+    label: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A toggle that keeps the samples with its bit set in the column `flags`.
+
+    `shown` flags stand beside a sample's name in the list.
+    """
+
+    name: str
+    meaning: str
+    shown: bool = True
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The list without its texts. `values` has each column's values, one for each sample.
+
+    It has the columns `task` (places in `tasks`), `doc`, `repeat` and `flags` as well. `letters`
+    name the sides of a sample.
+    """
+
+    tasks: tuple[str, ...]
+    values: dict[str, list[Any]]
+    columns: tuple[Column, ...]
+    choices: tuple[Choice, ...]
+    flags: tuple[Flag, ...]
+    letters: tuple[str, ...] = ("",)
+
+    def __len__(self) -> int:
+        return len(self.values["doc"])
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Compressed blocks, and the number of the first value in each."""
+
+    packed: tuple[bytes, ...] = ()
+    starts: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.packed))
+
+
+@dataclass(frozen=True)
+class Browser:
+    """The compressed blocks of a list of samples.
+
+    Texts of more than `longest` characters are cut, if that is given. `hidden` images did not fit.
+    """
+
+    index: bytes
+    texts: Blocks
+    images: Blocks
+    count: int
+    longest: int | None
+    hidden: int
+
+    @property
+    def script(self) -> Markup:
+        """The page's script: our own, and without a closing tag."""
+        return Markup(_script())
+
+    @property
+    def policy(self) -> str:
+        """The source that a Content-Security-Policy must allow for the script to run."""
+        code = f"\n{_script()}".encode()  # as it stands in templates/browser.html.j2
+        return f"'sha256-{base64.b64encode(hashlib.sha256(code).digest()).decode()}'"
+
+    @property
+    def blocks(self) -> Iterator[tuple[str, bytes]]:
+        """All blocks with their names."""
+        yield "index", self.index
+        for kind, blocks in (("texts", self.texts), ("images", self.images)):
+            for place, packed in enumerate(blocks.packed):
+                yield f"{kind}-{place}", packed
+
+    @property
+    def embedded(self) -> Iterator[tuple[str, Markup]]:
+        """All blocks with their names, in base64."""
+        for name, packed in self.blocks:
+            yield name, Markup(base64.b64encode(packed).decode("ascii"))  # not escaped: no copies
+
+
+def browser(
+    listing: Listing,
+    details: Callable[[], Iterable[Detail]],
+    images: Mapping[str, Picture],
+    limited: bool = True,
+) -> Browser:
+    """Compress a list, the details of its samples in the same order, and its images by hash.
+
+    If `limited`, texts are cut so that all of them fit into a page; `details` is then called more
+    than once.
+    """
+    pictures, places, hidden = _album(images)
+    longest = _fitting(details()) if limited else None
+    while (found := _texts(details(), longest)) is None:
+        assert longest is not None  # whole texts always fit
+        longest = longest * 9 // 10  # the estimate was too high
+    texts, cut = found
+    index = {
+        "listing": listing,
+        "texts": texts.starts,
+        "images": pictures.starts,
+        "places": places,
+        "unseen": json.dumps(UNSEEN.pattern),  # in ASCII: it has halves of characters
+    }
+    return Browser(
+        index=_compressed(_json(index)),
+        texts=texts,
+        images=pictures,
+        count=len(listing),
+        longest=longest if cut else None,
+        hidden=hidden,
+    )
+
+
+@cache
+def _script() -> str:
+    return (files("runner") / "templates" / "browser.js").read_text(encoding="utf-8")
+
+
+def _texts(details: Iterable[Detail], longest: int | None) -> tuple[Blocks, bool] | None:
+    """The blocks, and whether a text was cut.
+
+    None if the blocks of texts with at most `longest` characters have more than MOST_TEXT bytes.
+    """
+    packed: list[bytes] = []
+    starts: list[int] = []
+    waiting: list[bytes] = []
+    size = total = place = 0
+    cut = False
+
+    def close() -> None:
+        nonlocal size, total
+        starts.append(place - len(waiting))
+        packed.append(_compressed(b"[" + b",".join(waiting) + b"]"))
+        total += len(packed[-1])
+        size = 0
+        waiting.clear()
+
+    for detail in details:
+        shown = detail if longest is None else _cut(detail, longest)
+        cut = cut or shown is not detail
+        waiting.append(_json(shown))
+        size += len(waiting[-1])
+        place += 1
+        if size >= BLOCK:
+            close()
+        if longest and total > MOST_TEXT:
+            return None
+    if waiting:
+        close()
+    if longest and total > MOST_TEXT:
+        return None
+    return Blocks(tuple(packed), tuple(starts)), cut
+
+
+def _fitting(details: Iterable[Detail]) -> int:
+    """An estimate of the largest length of a text with which all texts fit."""
+    lengths: list[int] = []
+    trial, characters = bytearray(), 0
+    for place, detail in enumerate(details):
+        lengths += map(len, _strings(detail))
+        if place % TRIAL == 0 and len(trial) < 2 * BLOCK:
+            tried = _cut(detail, BLOCK // 100)
+            trial += _json(tried)
+            characters += sum(map(len, _strings(tried)))
+    if sum(lengths) <= MOST_TEXT:
+        return LONGEST
+    allowed = 0.95 * MOST_TEXT * characters / len(_compressed(bytes(trial)))
+    return min(LONGEST, _cap(sorted(lengths), allowed))
+
+
+def _cap(lengths: Sequence[int], allowed: float) -> int:
+    """The largest cap with which texts of these ascending lengths have `allowed` characters."""
+    left = allowed
+    for place, length in enumerate(lengths):
+        rest = len(lengths) - place
+        if length * rest > left:
+            return int(left / rest)
+        left -= length
+    return LONGEST
+
+
+def _strings(detail: Detail) -> Iterator[str]:
+    yield detail.prompt
+    yield detail.target
+    if detail.second_prompt:
+        yield detail.second_prompt
+    for side in detail.sides:
+        if side is not None:
+            yield from side.responses
+            yield from side.reasoning
+            yield from side.parsed.values()
+
+
+def _cut(detail: Detail, longest: int) -> Detail:
+    if max(map(len, _strings(detail))) <= longest:
+        return detail
+
+    def short(texts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(clip(text, longest) for text in texts)
+
+    second = detail.second_prompt
+    return replace(
+        detail,
+        prompt=clip(detail.prompt, longest),
+        target=clip(detail.target, longest),
+        second_prompt=None if second is None else clip(second, longest),
+        sides=tuple(
+            None
+            if side is None
+            else replace(
+                side,
+                responses=short(side.responses),
+                reasoning=short(side.reasoning),
+                parsed={name: clip(text, longest) for name, text in side.parsed.items()},
+            )
+            for side in detail.sides
+        ),
+    )
+
+
+def _album(
+    images: Mapping[str, Picture],
+) -> tuple[Blocks, dict[str, tuple[int, int, int]], int]:
+    """The blocks of images; place and size of each by its hash; how many are left out."""
+    packed: list[bytes] = []
+    starts: list[int] = []
+    waiting: list[str] = []
+    places: dict[str, tuple[int, int, int]] = {}
+    size = number = 0
+
+    def close() -> None:
+        starts.append(number - len(waiting))
+        packed.append(_compressed(_json(waiting)))
+        waiting.clear()
+
+    for digest, picture in images.items():
+        places[digest] = (number if picture.address else -1, picture.width, picture.height)
+        if not picture.address:
+            continue
+        number += 1
+        waiting.append(picture.address)
+        size += len(picture.address)
+        if size >= BLOCK:
+            close()
+            size = 0
+    if waiting:
+        close()
+    return Blocks(tuple(packed), tuple(starts)), places, len(places) - number
+
+
+def _json(value: Any) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def _compressed(content: bytes) -> bytes:
+    packer = zlib.compressobj(LEVEL, wbits=31)  # 31: with gzip's header
+    return packer.compress(content) + packer.flush()

@@ -1,0 +1,239 @@
+"""All samples of a run as the browser in report.html lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.evidence.outlines import BRIEF, Texts, read_texts
+from runner.evidence.samples import Sample, answer, asked_for
+from runner.evidence.unparsable import unparsable
+from runner.outcome import Outcome, TaskOutcome
+from runner.present.browser import (
+    MOST_IMAGES,
+    Browser,
+    Choice,
+    Column,
+    Detail,
+    Flag,
+    Listing,
+    Side,
+    browser,
+)
+from runner.present.pictures import album
+from runner.report.subjects import ascending, main_metric
+from runner.rundir import RunDirectory
+from runner.verdict import MetricVerdict, Verdict
+
+FLAGS = (
+    Flag("wrong", "the answer does not have the best score", shown=False),
+    Flag("cut", "the answer stopped at the token limit, or the prompt was left-truncated"),
+    Flag("unparsable", "lm-eval could not parse an answer, or guessed one"),
+    Flag("degenerate", "the answer repeats itself, is garbled or empty, or has a NaN"),
+)
+
+
+@dataclass
+class _Asked:
+    """One sample with its outlines under all filters."""
+
+    place: int
+    outline: Sample
+    filters: list[Sample] = field(default_factory=list)
+    score: float | None = None
+    right: bool | None = None
+    main: Sample | None = None
+
+
+def browsed(
+    run: RunDirectory,
+    outcome: Outcome,
+    verdict: Verdict,
+    outlines: Sequence[Sample],
+    limited: bool = True,
+) -> Browser | None:
+    """The browser of a run's samples; None if it has none.
+
+    `outlines` are all rows of samples.parquet, in its order.
+    """
+    if not outlines:
+        return None
+    asked = _once(outlines)
+    for task in outcome.tasks:
+        _judge(task, verdict, asked)
+    wanted = _first_wrong(asked)
+    return browser(
+        _listing(asked),
+        lambda: _details(run.samples, asked, len(outlines)),
+        album([run.images], wanted, MOST_IMAGES if limited else None),
+        limited,
+    )
+
+
+def _once(outlines: Sequence[Sample]) -> list[_Asked]:
+    """One entry for each sample, whatever the number of its filters."""
+    found: dict[tuple[str, str, int, int], _Asked] = {}
+    for place, each in enumerate(outlines):
+        key = (each.evaluation, each.task, each.doc_id, each.repeat)
+        if key not in found:
+            found[key] = _Asked(place, each)
+        found[key].filters.append(each)
+    return list(found.values())
+
+
+def _judge(task: TaskOutcome, verdict: Verdict, asked: Sequence[_Asked]) -> None:
+    """Set score and main filter of the task's samples: those of the first judged metric."""
+    metric = main_metric(task, verdict)
+    if metric is None:
+        return
+    mine = {id(each) for each in asked_for(task, [each.outline for each in asked])}
+    own = [each for each in asked if id(each.outline) in mine]
+    for each in own:
+        each.main, each.score = _score(each, metric)
+    known = [each.score for each in own if each.score is not None]
+    if known:
+        top = max(known) if ascending(task, metric) else min(known)
+        for each in own:
+            each.right = None if each.score is None else each.score == top
+
+
+def _score(each: _Asked, metric: MetricVerdict) -> tuple[Sample, float | None]:
+    """The sample under the metric's filter and its score; another of the sample's if it has none.
+
+    The subtasks of a group may have metrics of their own.
+    """
+    for sample in each.filters:
+        if sample.filter == metric.filter and metric.metric in sample.scores:
+            return sample, sample.scores[metric.metric]
+    first = each.filters[0]
+    return first, next(iter(first.scores.values()), None)
+
+
+def _listing(asked: Sequence[_Asked]) -> Listing:
+    tasks = tuple(dict.fromkeys(each.outline.task for each in asked))
+    groups = tuple(dict.fromkeys(each.outline.evaluation for each in asked))
+    task_of = {name: place for place, name in enumerate(tasks)}
+    group_of = {name: place for place, name in enumerate(groups)}
+    samples = [each.main or each.outline for each in asked]
+    return Listing(
+        tasks=tasks,
+        values={
+            "task": [task_of[each.outline.task] for each in asked],
+            "group": [group_of[each.outline.evaluation] for each in asked],
+            "doc": [each.outline.doc_id for each in asked],
+            "repeat": [each.outline.repeat for each in asked],
+            "flags": [_flags(each) for each in asked],
+            "score": [each.score for each in asked],
+            "right": [each.right for each in asked],
+            "answer": [_answer(sample) for sample in samples],
+            "target": [_short(sample.target) for sample in samples],
+            "tokens": [len(sample.token_ids) or None for sample in samples],
+            "seconds": [max(sample.seconds, default=None) for sample in samples],
+        },
+        columns=(
+            Column("score", "Score", "3rem", 2, right="right"),
+            Column("answer", "Answer", "minmax(0, 1fr)"),
+            Column("target", "Correct", "minmax(0, .8fr)"),
+            Column("tokens", "Tokens", "4rem", 0, wide=True),
+            Column("seconds", "Seconds", "4.2rem", 2, wide=True),
+        ),
+        choices=(Choice("group", "Task", groups), Choice("task", "Subject", tasks)),
+        flags=FLAGS,
+    )
+
+
+def _flags(each: _Asked) -> int:
+    sample = each.main or each.outline
+    cut = sample.truncated or "length" in sample.finish_reasons
+    given = (each.right is False, cut, unparsable(sample), bool(sample.degenerate))
+    return sum(1 << place for place, yes in enumerate(given) if yes)
+
+
+def _answer(sample: Sample) -> str:
+    if sample.choice_logprobs:
+        return f"choice {answer((), sample.choice_logprobs)}"
+    return _short(sample.filtered)
+
+
+def _short(text: str, longest: int = 60) -> str:
+    """The beginning of a text in one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _first_wrong(asked: Sequence[_Asked]) -> list[str]:
+    """Hashes of all images, in the order in which they should be shown if not all fit."""
+    order = sorted(asked, key=lambda each: each.right is not False)
+    return list(dict.fromkeys(digest for each in order for digest in each.outline.image_hashes))
+
+
+def _details(file: Path, asked: Sequence[_Asked], rows: int) -> Iterator[Detail]:
+    by_place: list[_Asked | None] = [None] * rows
+    for each in asked:
+        by_place[each.place] = each
+    for each_or_none, texts in zip(by_place, read_texts(file), strict=True):
+        if each_or_none is not None:
+            yield _detail(each_or_none, texts)
+
+
+def _detail(each: _Asked, texts: Texts) -> Detail:
+    sample = each.outline
+    side = Side(
+        responses=() if sample.choice_logprobs else texts.responses,
+        reasoning=texts.reasoning,
+        parsed=_parsed(each, texts),
+        scores=_scores(each.filters),
+        choices=sample.choice_logprobs,
+        facts=_facts(sample),
+        right=each.right,
+    )
+    return Detail(texts.prompt, texts.target, sample.image_hashes, (side,))
+
+
+def _parsed(each: _Asked, texts: Texts) -> dict[str, str]:
+    """What was parsed from the answer under each filter, unless it is the answer itself."""
+    if len(texts.responses) != 1 or each.outline.choice_logprobs:
+        return {}
+    whole = texts.responses[0].strip()
+    return {
+        _named(sample.filter): sample.filtered
+        for sample in each.filters
+        if whole[:BRIEF] != sample.filtered
+    }
+
+
+def _scores(samples: Sequence[Sample]) -> dict[str, float]:
+    """Scores by metric; the filter is named if there are several."""
+    several = len(samples) > 1
+    return {
+        f"{metric},{sample.filter}" if several else metric: score
+        for sample in samples
+        for metric, score in sample.scores.items()
+    }
+
+
+def _named(filter_name: str) -> str:
+    return "" if filter_name == "none" else filter_name
+
+
+def _facts(sample: Sample) -> tuple[str, ...]:
+    """Lengths, times and everything that went wrong."""
+    facts = []
+    if count := len(sample.token_ids):
+        facts.append(f"{count} tokens")
+    if sample.prompt_tokens:
+        facts.append(f"prompt {max(sample.prompt_tokens)} tokens")
+    if sample.seconds:
+        facts.append(f"{max(sample.seconds):.2f} s in the engine")
+    if sample.finish_reasons:
+        facts.append(f"finish reason {', '.join(dict.fromkeys(sample.finish_reasons))}")
+    if sample.truncated:
+        facts.append("prompt left-truncated to max_model_len")
+    if sample.cut_thinking:
+        facts.append("stopped within the reasoning")
+    if sample.guessed:
+        facts.append("lm-eval guessed an answer")
+    if sample.degenerate:
+        facts.append(f"degenerate: {', '.join(dict.fromkeys(sample.degenerate))}")
+    return tuple(facts)
