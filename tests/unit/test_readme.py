@@ -10,7 +10,7 @@ from pathlib import Path
 import hydra
 import pytest
 
-from runner.config import loading
+from runner.config import composition, loading
 from runner.config.overrides import opened
 from runner.config.schema import RunConfig
 
@@ -39,7 +39,10 @@ def test_every_command_in_the_readme_composes(
 ) -> None:
     swept = re.compile(r"^([\w.]+)=([\w.:/]+)(,[\w.:/]+)+$")
     overrides = [swept.sub(r"\1=\2", opened(word)) for word in words if not word.startswith("--")]
-    assert compose(*overrides).model.name
+    if any(word.startswith("suite=") for word in words):  # test_suite_entries.py has its entries
+        assert loading.entries_of(composition.compose(overrides).suite)
+    else:
+        assert compose(*overrides).model.name
 
 
 def test_the_readmes_model_file_works_from_a_directory_of_ones_own(tmp_path: Path) -> None:
