@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from runner.config.places import PACKAGE
-from runner.errors import UserError
+from runner.errors import UserError, cause
 from runner.sweep.schedule import Job, Node
 
 # Ray's view of what is in use lags behind: it is asked once nothing has changed for so long.
 QUIET_S = 5.0
 # Nothing but configurations goes through it; Ray would take a third of the memory.
 OBJECT_STORE_BYTES = 100 << 20
+# For the head node to accept a connection.
+REACH_S = 10.0
 COUNTED = ("NPU", "GPU", "CPU")
 SETTINGS = {
     # Ray's workers are nice to others by 15, and an engine below one would be too.
@@ -129,6 +132,7 @@ def _init(ray: Any, address: str | None, resources: Mapping[str, float]) -> None
             **quiet,
         )
         return
+    _reach(address)
     # Nodes have the runner where this one has it: on a file system that they share, or installed.
     path = f"{PACKAGE.parent}{os.pathsep}${{PYTHONPATH}}"
     try:
@@ -136,6 +140,20 @@ def _init(ray: Any, address: str | None, resources: Mapping[str, float]) -> None
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = (str(error).strip().splitlines() or [repr(error)])[0]
         raise UserError(f"hydra.launcher.address={address}: {said}") from error
+
+
+def _reach(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):  # such as "auto"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"hydra.launcher.address={address}: not reachable ({cause(error) or error}); "
+            "`ray status` on the cluster's head node shows whether it runs"
+        ) from error
 
 
 def _whole(count: float | None) -> int | None:

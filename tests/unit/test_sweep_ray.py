@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -315,6 +316,20 @@ def test_ray_what_cannot_fit_is_refused_by_name_and_the_rest_runs(
     with pytest.raises(UserError, match=r"sweep\.strict"):
         run_on_ray(tmp_path, [*strict, points[1]], Options(address="auto"))
     assert started == []
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_away_is_one_message_at_once(scheme: str) -> None:
+    """Ray itself would try for minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"{scheme}127.0.0.1:{free.getsockname()[1]}"
+    begun = time.monotonic()
+    with (
+        pytest.raises(UserError, match=f"address={address}: not reachable .Connection refused"),
+        connected(address, {}),
+    ):
+        pass
+    assert time.monotonic() - begun < 60
 
 
 class imagined:
