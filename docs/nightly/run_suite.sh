@@ -1,11 +1,12 @@
 #!/bin/sh
-# One night of a suite: check the machine, run the suite, move references forward, publish the pages. Ends with
-# the suite's exit status. The jobs in this directory call it; arguments are further settings of the runner.
+# One night of a suite: check the machine, run the suite, update reference runs, publish the pages. Ends with the
+# suite's exit status. The jobs in this directory call it; arguments are passed to the runner, for example
+# --config-dir conf for a suite in conf/suite/.
 #
-# SUITE      the suite (default: release_a2)
-# NIGHTS     directory of all nights; it must stay from night to night (default: suites)
+# SUITE      name of the suite (default: release_a2)
+# NIGHTS     persistent directory for all nights (default: suites)
 # PUBLISH    directory for the pages of this night, replaced each time (default: none)
-# FOLLOW     1: after good nights, references move to this night's runs (default: 0)
+# FOLLOW     1: after good nights, reference runs are updated (default: 0)
 # PYTHON     interpreter (default: python3)
 # MLFLOW_TRACKING_URI, and the webhooks of suite.notify, are read by the runner.
 set -u
@@ -14,12 +15,12 @@ nights=${NIGHTS:-suites}
 python=${PYTHON:-python3}
 night=$nights/$suite/$(date +%Y-%m-%d)/$(date +%H-%M-%S)
 
-"$python" -m runner.doctor || echo "runner.doctor found problems; the suite says which entries they stop" >&2
+"$python" -m runner.doctor || echo "runner.doctor found problems; the suite shows which entries are affected" >&2
 "$python" -m runner "suite=$suite" "hydra.sweep.dir=$night" "$@"
 status=$?
 
 if [ "${FOLLOW:-0}" = 1 ] && [ "$status" -eq 0 ]; then
-  "$python" -m runner.promote --auto "$night" || echo "the references were not moved" >&2
+  "$python" -m runner.promote --auto "$night" || echo "the reference runs were not updated" >&2
 fi
 # Runs of earlier nights that the MLflow server could not take.
 if [ -d "$nights/$suite" ]; then

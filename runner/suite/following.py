@@ -63,7 +63,9 @@ def follow(
 def show(out: Console, steps: Sequence[Step], alias: str) -> None:
     """Print what became of each reference, and how far tonight is from the first one."""
     for step in steps:
-        out.print(f"{step.entry}: {alias} " + (f"stays: {step.doubt}" if step.doubt else "moved"))
+        out.print(
+            f"{step.entry}: {alias} " + (f"not updated: {step.doubt}" if step.doubt else "updated")
+        )
         if step.drift is not None:
             out.print(f"  {pooled.told(step.drift)}")
 
@@ -74,7 +76,8 @@ def doubt(entry: EntryResult, known: Sequence[Night], count: int) -> str:
     `known` are all nights, tonight first.
     """
     if len(known) < count:
-        return f"only {len(known)} of {count} nights"
+        word = "night" if len(known) == 1 else "nights"
+        return f"only {len(known)} {word} so far, {count} needed"
     tonight = known[0].result
     for each in known[:count]:
         then = next((e for e in each.result.entries if _same(e, entry)), None)
@@ -87,24 +90,24 @@ def _doubt(
     then: EntryResult | None, entry: EntryResult, that_night: SuiteResult, tonight: SuiteResult
 ) -> str:
     if that_night.exit_status:
-        return f"the suite {that_night.verdict}"
+        return f"the suite's verdict was {that_night.verdict}"
     if any(test.significant for test in that_night.pooled):
-        return "all entries together were significantly worse"
+        return "the pooled test found a drop"
     if then is None or then.missing:
         return "it did not run"
     if then.verdict != Status.PASSED.value:
-        return f"it {then.verdict}"
+        return f"its verdict was {then.verdict}"
     if any(metric.whole is not None and metric.n < metric.whole for metric in then.metrics):
         return "only a part of the questions was asked"
     if any(metric.rule == "replay" for metric in then.metrics):
         return "it was judged by replay, whose noise runs belong to the present reference run"
     if then.evaluation_fingerprint != entry.evaluation_fingerprint:
-        return "the evaluation was another one"
+        return "the evaluation differed"
     if (then.engine_fingerprint, that_night.versions) != (
         entry.engine_fingerprint,
         tonight.versions,
     ):
-        return "the engine or a version was another one"
+        return "the engine's settings or a version differed"
     return ""
 
 

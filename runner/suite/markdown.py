@@ -53,10 +53,10 @@ def last_good(entry: EntryResult) -> str:
 
 
 def night(name: str) -> str:
-    """Return `2026-11-30 22:10` for a directory that was named by the runner, else its name."""
+    """Return `2026-11-30 22:10` for a directory that was named after its time, else its name."""
     date, _, time = name.partition("/")
     parts = time.split("-")
-    return f"{date} {parts[0]}:{parts[1]}" if len(parts) == 4 else name
+    return f"{date} {parts[0]}:{parts[1]}" if len(parts) in (3, 4) else name
 
 
 def change(entry: EntryResult) -> str:

@@ -13,8 +13,8 @@ from runner.suite.nights import Night
 from runner.suite.result import EntryResult, SuiteResult
 
 MISSING = "missing"
-TOGETHER = "all entries together"
-WORSE, NOT_WORSE = "worse", "not worse"
+TOGETHER = "pooled test"
+WORSE, NOT_WORSE = "significant drop", "no drop"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _values(before: EntryResult, now: EntryResult) -> str:
 def _not_good(result: SuiteResult, nights: Sequence[Night]) -> list[str]:
     """Each entry that did not pass: its verdict, since when it has it, and the reason."""
     bad = [entry for entry in result.entries if entry.verdict != Status.PASSED.value]
-    return ["Not passed:", *(_since(entry, nights) for entry in bad)] if bad else []
+    return ["Did not pass:", *(_since(entry, nights) for entry in bad)] if bad else []
 
 
 def _since(entry: EntryResult, nights: Sequence[Night]) -> str:

@@ -21,7 +21,7 @@ from runner.sweep.summary import MetricId, Sweep, SweptPoint
 
 # Two such tests on every night: 1 % keeps false findings rare.
 LEVEL = 0.01
-REFERENCES, GOOD_NIGHTS = "their reference runs", "their last good nights"
+REFERENCES, GOOD_NIGHTS = "the reference runs", "the last good nights"
 FIRST = "the first reference run"
 
 
@@ -163,15 +163,14 @@ def _sums(drops: Iterable[Drop]) -> list[float]:
 
 
 def told(test: Pooled) -> str:
-    """Return `Pooled over 3 tasks (…), compared with …: −0.6 points, …`."""
+    """Return `Pooled test against the reference runs: −0.6 points (…), a significant drop (…)`."""
     drop = f"{-100 * test.drop:+.1f}".replace("-", "−")
     drop = "0.0" if drop[1:] == "0.0" else drop
     tasks = f"{test.tasks} task{'' if test.tasks == 1 else 's'}"
     entries = f"{len(test.entries)} entr{'y' if len(test.entries) == 1 else 'ies'}"
-    finding = "a significant loss" if test.significant else "no finding"
+    finding = "a significant drop" if test.significant else "not significant"
     return (
-        f"Pooled over {tasks} ({entries}, {test.questions} questions), compared with "
-        f"{test.against}: {drop} points, {test.worse} worse, {test.better} better, "
-        f"{probability(test.p)} for a drop: {finding} (level {test.level:g}; no effect on the exit "
-        "status)"
+        f"Pooled test against {test.against}: {drop} points ({tasks}, {entries}, "
+        f"{test.questions:,} questions, {test.worse} worse, {test.better} better), {finding} "
+        f"({probability(test.p)}, level {test.level:g}; no effect on the exit status)"
     )

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from runner.config import loading
 from runner.config.composition import compose
 
 PROJECT = Path(__file__).parents[2]
@@ -120,17 +121,22 @@ def test_a_job_ends_with_the_status_of_the_suite_and_publishes_its_pages(
     job: Callable[[], Job], status: int, run: Callable[..., Ran], tmp_path: Path
 ) -> None:
     ran = run(job(), status)
-    assert ran.status == status
+    assert ran.status == (0 if (job, status) == (github, 4) else status)  # GitHub has warnings
     assert (tmp_path / "pages" / "index.html").read_text() == "page\n"
     assert [call[1] for call in ran.calls] == ["runner.doctor", "runner", "runner.sync"]
 
 
 @EVERY
-def test_the_settings_of_a_job_compose(job: Callable[[], Job], run: Callable[..., Ran]) -> None:
-    suite, place, *settings = run(job()).suite
+def test_the_settings_of_a_job_compose(
+    job: Callable[[], Job], run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DINGTALK_WEBHOOK", "https://oapi.dingtalk.com/robot/send?access_token=x")
+    suite, place, option, directory, *settings = run(job()).suite
     assert suite == "suite=canary" and place.startswith("hydra.sweep.dir=suites/canary/20")
-    assert "release_a2" in job().variables["SUITE"]
-    assert compose(["suite=release_a2", *settings]).suite.entries
+    assert (option, Path(directory).name) == ("--config-dir", "conf")
+    composed = compose([f"suite={job().variables['SUITE']}", *settings], JOBS / "conf").suite
+    assert composed.name == "nightly" and len(composed.entries) > 20
+    assert loading.notify_of(composed).chats == {"dingtalk": "DINGTALK_WEBHOOK"}
 
 
 def test_references_follow_only_a_night_that_passed(run: Callable[..., Ran]) -> None:

@@ -153,7 +153,7 @@ def test_the_change_is_against_the_last_night_that_passed(tmp_path: Path) -> Non
     assert good is not None and good.id == "2026-11-02/22-10-11"
     assert (good.value, good.change, good.same) == (0.79, pytest.approx(-0.19), True)
     page = (last / "index.html").read_text()
-    assert "<span>-0.190 since 2026-11-02</span>" in page
+    assert "<span>-0.190 vs. last good night, 2026-11-02</span>" in page
     assert 'href="../../2026-11-02/22-10-11/0/' not in page  # it has no report.html here
 
 
@@ -257,9 +257,9 @@ def test_many_small_losses_in_one_direction_are_a_finding(tmp_path: Path) -> Non
     assert test.drop == pytest.approx(0.02) and test.p < 0.001 and test.significant
     (line,) = [each for each in found.joint if each.startswith("Pooled")]
     assert line == (
-        "Pooled over 20 tasks (20 entries, 2000 questions), compared with their last good nights: "
-        "−2.0 points, 40 worse, 0 better, p < 0.001 for a drop: a significant loss (level 0.01; no "
-        "effect on the exit status)"
+        "Pooled test against the last good nights: −2.0 points (20 tasks, 20 entries, 2,000 "
+        "questions, 40 worse, 0 better), a significant drop (p < 0.001, level 0.01; no effect on "
+        "the exit status)"
     )
 
 

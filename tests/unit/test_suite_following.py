@@ -108,7 +108,7 @@ def test_the_reference_moves_after_three_good_nights_and_the_first_one_stays_kno
 ) -> None:
     store.aliases["baseline"] = run_id(1)
     said = [followed(suite(day, right(80)), courier, store).doubt for day in (1, 2, 3, 4)]
-    assert said == ["only 1 of 3 nights", "only 2 of 3 nights", "", ""]
+    assert said == ["only 1 night so far, 3 needed", "only 2 nights so far, 3 needed", "", ""]
     assert store.aliases == {"baseline": run_id(4), "baseline.first": run_id(1)}
 
 
@@ -129,8 +129,8 @@ def test_a_slow_slide_stops_the_reference(suite: Suite, courier: Courier, store:
     assert store.aliases == {"baseline": run_id(3), "baseline.first": run_id(1)}
     out = StringIO()
     following.show(Console(file=out, width=200), [step], "baseline")
-    assert "one: baseline stays: significantly worse" in out.getvalue()
-    assert "compared with the first reference run: −7.0 points" in out.getvalue()
+    assert "one: baseline not updated: significantly worse" in out.getvalue()
+    assert "against the first reference run: −7.0 points" in out.getvalue()
 
 
 def test_a_first_reference_that_can_t_be_read_keeps_it_from_moving(
@@ -144,7 +144,7 @@ def test_a_first_reference_that_can_t_be_read_keeps_it_from_moving(
 
 @pytest.mark.parametrize(
     ("scores", "said"),
-    [(right(40), "the suite FAILED"), (None, "the suite ERROR")],
+    [(right(40), "the suite's verdict was FAILED"), (None, "the suite's verdict was ERROR")],
 )
 def test_a_bad_night_is_a_doubt(
     suite: Suite, scores: list[float] | None, said: str, courier: Courier, store: Store
@@ -152,7 +152,7 @@ def test_a_bad_night_is_a_doubt(
     suite(1, right(80))
     suite(2, scores)
     step = followed(suite(3, right(80)), courier, store)
-    assert step.doubt == f"on 2026-11-02/22-10-11, {said}"
+    assert step.doubt == f"on 2026-11-02 22:10, {said}"
 
 
 def test_each_doubt_about_a_night_counts(suite: Suite) -> None:
@@ -170,15 +170,15 @@ def test_each_doubt_about_a_night_counts(suite: Suite) -> None:
 
     (metric,) = entry.metrics
     assert said() == ""
-    assert "on 2026-11-01/22-10-11, it INCONCLUSIVE" in said(verdict="INCONCLUSIVE")
+    assert "on 2026-11-01 22:10, its verdict was INCONCLUSIVE" in said(verdict="INCONCLUSIVE")
     assert "it did not run" in said(missing=True)
     assert "it did not run" in said(name="other")
     assert "only a part of the questions" in said(metrics=(replace(metric, n=5, whole=100),))
     assert "judged by replay" in said(metrics=(replace(metric, rule="replay"),))
-    assert "the evaluation was another one" in said(evaluation_fingerprint="other")
-    assert "the engine or a version was another" in said(engine_fingerprint="other")
-    assert "the engine or a version was another" in said(versions={"vllm": ("0.1",)})
-    assert doubt(entry, known, 3) == "only 2 of 3 nights"
+    assert "the evaluation differed" in said(evaluation_fingerprint="other")
+    assert "the engine's settings or a version differed" in said(engine_fingerprint="other")
+    assert "the engine's settings or a version differed" in said(versions={"vllm": ("0.1",)})
+    assert doubt(entry, known, 3) == "only 2 nights so far, 3 needed"
 
 
 def test_earlier_nights_are_the_suite_s_own(suite: Suite) -> None:
