@@ -114,7 +114,7 @@ def read_samples(file: Path) -> list[Sample]:
     if missing := {"task", "doc_id"} - set(table.column_names):
         raise UserError(f"{file}: holds no samples (no column {', '.join(sorted(missing))})")
     views: dict[str, Any] = {
-        name: _views(table.column(name)) for name in TOKEN_LISTS if name in table.column_names
+        name: list_views(table.column(name)) for name in TOKEN_LISTS if name in table.column_names
     }
     rows = table.drop_columns(list(views)).to_pylist()
     return [
@@ -132,7 +132,7 @@ def _plain(name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _views(column: pa.ChunkedArray) -> list[Sequence[Any]]:
+def list_views(column: pa.ChunkedArray) -> list[Sequence[Any]]:
     """A list column's rows as views of its values; memoryviews compare and index like lists.
 
     Arrow's own conversion to NumPy would load pandas, which takes most of a second.
