@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from runner.canary.batch import Batch
+from runner.canary.cache_faults import cache_faults
 from runner.canary.checkpoint import Checkpoint
 from runner.canary.fault import Change, Edit, Fault
 from runner.canary.faults import all_faults
@@ -76,9 +77,15 @@ class Known:
 
 
 def known_faults() -> list[Known]:
-    """The atlas without its two healthy stacks, and the variants."""
+    """The atlas without its two healthy stacks, and the variants.
+
+    The faults of the KV cache are left out: they have none of the classes.
+    """
     found = []
+    unclassed = {fault.name for fault in cache_faults()}
     for fault in all_faults()[2:]:
+        if fault.name in unclassed:
+            continue
         label, family = next(
             (label, family) for start, label, family in _ATLAS if fault.name.startswith(start)
         )

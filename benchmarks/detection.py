@@ -23,7 +23,7 @@ from runner.status import Status
 
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN = "<!-- written by python -m benchmarks.detection --write -->\n"
-RULES = ("isclose", "paired", "numerics", "replay")
+RULES = ("isclose", "not_worse", "paired", "numerics", "replay")
 ALL = 600
 SIZES = (20, 40, 100, 200, ALL)
 RUNS = 200

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
+
+from omegaconf import OmegaConf
 
 from benchmarks.detection_stacks import METRIC, Stack
 from runner.config.verdict import VerdictConfig
@@ -14,11 +17,23 @@ from runner.outcome import MetricResult, TaskOutcome
 from runner.stats import means
 from runner.stats.excess import excess
 from runner.status import Status
-from runner.verdict import isclose, numerics, paired, settle
+from runner.verdict import isclose, not_worse, numerics, paired, settle
 from runner.verdict.replay import ENOUGH
 from runner.verdict.rule import Case, Finding, settings
 
 TASK = "canary"
+CHOICES = Path(__file__).parent.parent / "conf" / "verdict"
+ACCURACY = {"isclose": isclose.judge, "not_worse": not_worse.judge, "paired": paired.judge}
+
+
+@cache
+def chosen(rule: str) -> VerdictConfig:
+    """The settings of `verdict=RULE`."""
+    schema = OmegaConf.structured(VerdictConfig)
+    config: VerdictConfig = OmegaConf.to_object(  # type: ignore[assignment]
+        OmegaConf.merge(schema, OmegaConf.load(CHOICES / f"{rule}.yaml"))
+    )
+    return config
 
 
 @dataclass(frozen=True)
@@ -52,24 +67,26 @@ class Judged:
     def status(self, rule: str, asked: Sequence[int]) -> Status:
         """Judge the answers to the questions in `asked` by a rule with its default limits.
 
-        isclose compares with the reference's accuracy on the same questions.
+        isclose compares with the reference's accuracy on the same questions. not_worse, whose test
+        allows for the choice of questions, compares with that on all questions.
         """
         if rule == "replay":
             return self._replay(asked)
-        config = VerdictConfig(rule=rule)
+        config = chosen(rule)
         result = self._result(asked)
         task = TaskOutcome(TASK, (result,), expected=len(asked), evaluated=len(asked))
         if rule == "numerics":
             return numerics.judge(task, self._pairing(asked), False, config.numerics).status
+        known = self._before if rule == "not_worse" else [self._before[i] for i in asked]
         case = Case(
             result,
             task,
             settings(config, TASK, METRIC, "none"),
-            means.mean([self._before[i] for i in asked]),
+            means.mean(known),
             [self._stack.answers[i] for i in asked],
             self._pairing(asked),
         )
-        return _decided(paired.judge(case) if rule == "paired" else isclose.judge(case), case)
+        return _decided(ACCURACY[rule](case), case)
 
     def _pairing(self, asked: Sequence[int]) -> Pairing:
         return Pairing(

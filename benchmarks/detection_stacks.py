@@ -8,8 +8,9 @@ answer is the same, and no rule needs the tokens after it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,8 +26,14 @@ from runner.canary.shifts import TOP
 from runner.evidence.samples import Sample
 
 METRIC = "exact_match"
+CUT = "question cut to its last 100 characters"
 # Each changes the prompt's text, which is part of a sample's identity.
-PROMPTS = ("question cut to its last 100 characters",)
+PROMPTS = (
+    CUT,
+    "no generation prompt",
+    "extra token at the start",
+    "system message dropped",
+)
 FAULTS = (
     "int8 weights (per row)",
     "int6 weights (per row)",
@@ -42,7 +49,7 @@ FAULTS = (
     "RMSNorm epsilon 1e-5 to 1e-2",
     "BGR instead of RGB",
     "partial sum of rank 1 of 2 missing",
-    *PROMPTS,
+    CUT,
 )
 
 
@@ -56,12 +63,15 @@ class Stack:
 
 
 def measured(names: tuple[str, ...] = FAULTS) -> Iterator[Stack]:
-    """Measure the reference, the noise runs, the healthy stack and faults, on one thread."""
-    torch.set_num_threads(1)
-    bench = Bench()
+    """Measure the reference, the noise runs, the healthy stack and faults."""
     faults = {fault.name: fault for fault in all_faults()}
-    for fault in (*healthy_stacks(), *(faults[name] for name in names)):
-        yield _measured(bench, fault)
+    yield from map(measuring(), (*healthy_stacks(), *(faults[name] for name in names)))
+
+
+def measuring() -> Callable[[Fault], Stack]:
+    """The function that measures the stack with a fault, on one thread."""
+    torch.set_num_threads(1)
+    return partial(_measured, Bench())
 
 
 def _measured(bench: Bench, fault: Fault) -> Stack:

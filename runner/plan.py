@@ -113,6 +113,8 @@ class Plan:
     # Identity of the weights: a digest of their files, or the hub's revision.
     weights: str = ""
     replay: ReplayPlan | None = None
+    # Whether to record the likeliest tokens of each step, as a replay always does.
+    distributions: bool = False
     # Set for a run of python -m runner.trace.
     trace: TracePlan | None = None
     # Whether questions are asked in random order until they are enough for a verdict.

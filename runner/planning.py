@@ -126,6 +126,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         code=facts.engine_code,
         weights=facts.weights,
         replay=facts.replay,
+        distributions=config.task.distributions and facts.replay is None,
         sequential=config.verdict.sequential,
     )
 

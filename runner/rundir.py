@@ -31,6 +31,7 @@ class RunDirectory:
         self.environment = path / "environment.json"
         self.outcome = path / "outcome.json"
         self.samples = path / "samples.parquet"
+        self.likeliest = path / "likeliest.parquet"
         self.images = path / "images.parquet"
         self.sketches = path / "sketches"
         self.verdict = path / "verdict.json"

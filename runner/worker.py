@@ -222,6 +222,7 @@ def _evaluate_all(
         from runner.lm.evaluate import evaluate
         from runner.lm.images import Album
         from runner.lm.journal import open_journal
+        from runner.lm.likeliest_table import likeliest_table, write_likeliest
         from runner.lm.sample_table import sample_table, write_samples
 
         lm = held.lm
@@ -238,6 +239,7 @@ def _evaluate_all(
         engine.update(lm.resolved())
         reporter.send(EngineStarted(engine))
         tables: list[Any] = []
+        likeliest: list[Any] = []
         album = Album()
 
         def write(*more: Any) -> None:
@@ -246,6 +248,9 @@ def _evaluate_all(
 
         def finish(outcome: TaskOutcome, task_rows: list[Any]) -> None:
             tables.append(sample_table(task_rows))
+            if plan.distributions:
+                likeliest.append(likeliest_table(task_rows))
+                write_likeliest(run.likeliest, likeliest)
             finished.append(outcome)
             write()
             write_json(run.outcome, Outcome(State.ERROR, "unfinished", tuple(finished), engine))

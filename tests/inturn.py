@@ -20,6 +20,7 @@ class InTurn(LM):  # type: ignore[misc]
     batch_size: Any = 8
     tokenizer: Any = None
     think_end_token: str | None = None
+    max_gen_toks: int = 256
 
     def start(self) -> None: ...
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from runner.canary.batch import Batch
+from runner.canary.cache_faults import cache_faults
 from runner.canary.fault import Fault, Rewrite
 from runner.canary.pixels import MEAN, MERGE, PATCH, STD
 from runner.canary.questions import Question
@@ -124,6 +125,7 @@ def all_faults() -> list[Fault]:
             "The image is lost, and the model sees a grey one.",
             rewrite=_on_pixels(_blank),
         ),
+        *cache_faults(),
     ]
 
 

@@ -178,6 +178,8 @@ class TaskConfig:
     """Longest answer with its reasoning, in tokens; null: `model.ask`, else the task's own."""
     seed: int = 1234
     """Seed for sampled answers, few-shot examples and shuffled choices."""
+    distributions: bool = False
+    """Whether to record the 20 likeliest tokens of each step, for verdict=replay."""
 
 
 @dataclass

@@ -126,7 +126,7 @@ def read_samples(file: Path, first: int | None = None) -> list[Sample]:
 
 
 def _samples(batch: pa.RecordBatch) -> Iterator[Sample]:
-    views = {name: _views(batch[name]) for name in TOKEN_LISTS if name in batch.schema.names}
+    views = {name: list_views(batch[name]) for name in TOKEN_LISTS if name in batch.schema.names}
     texts = batch.select([name for name in batch.schema.names if name not in views])
     for place, row in enumerate(texts.to_pylist()):
         yield Sample(
@@ -147,7 +147,7 @@ def plain(name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _views(column: pa.ListArray) -> list[Any]:
+def list_views(column: pa.ListArray) -> list[Any]:
     """A list column's rows as views of its values; memoryviews compare and index like lists.
 
     Arrow's own conversion to NumPy would load pandas, which takes most of a second.

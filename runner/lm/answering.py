@@ -63,6 +63,8 @@ class Model(Protocol):
     tok_encode: Callable[..., Sequence[int]]
     # The text that ends a model's reasoning; None if it has none.
     think_end_token: str | None
+    # Longest answer, in tokens, where a task sets none.
+    max_gen_toks: int
 
     def launch(self) -> None:
         """Start what becomes ready by itself, in other processes, while requests are built."""

@@ -15,6 +15,7 @@ from runner.errors import UserError
 from runner.lm.answering import Model
 from runner.lm.chosen import keep
 from runner.lm.mistakes import explained, source
+from runner.lm.recording import mark
 from runner.lm.replaced import replaced
 from runner.lm.requests import hidden_images, refused_settings
 from runner.lm.tasks import LoadedTask
@@ -56,6 +57,8 @@ def build_requests(
         problems = keep(loaded, plan.replay.questions)
     if problems:
         raise UserError(*problems)
+    if plan.distributions:
+        mark(loaded, lm.max_gen_toks)
 
 
 def run_lm_eval(lm: Model, manager: TaskManager, loaded: LoadedTask, plan: Plan) -> Any:

@@ -16,6 +16,7 @@ from PIL import Image
 from runner.lm.degenerate import degenerate
 from runner.lm.images import Album, image_hash
 from runner.lm.repeats import seeds
+from runner.lm.script import REPLAYED
 from runner.lm.thinking import Thinking, thinking
 from runner.lm.top import unpacked
 from runner.rundir import write_atomic
@@ -85,6 +86,8 @@ class SampleRow:
     top_ids: list[int] = field(default_factory=list)
     top_logprobs: list[float] = field(default_factory=list)
     choice_tokens: list[int] = field(default_factory=list)
+    # The likeliest tokens of each answer (`runner.lm.top`), for a file of their own.
+    likeliest: tuple[str, ...] = ()
 
     @property
     def sample(self) -> tuple[str, int]:
@@ -222,7 +225,9 @@ def _row(
     known = [answer for answer, _ in engine.answers]
     images = _images(sample)
     prompt = str(sample["arguments"][0][0])
-    top_ids, top_logprobs = unpacked(answer.top for answer in known)
+    replayed = any(answer.finish_reason == REPLAYED for answer in known)
+    top = tuple(answer.top for answer in known)
+    top_ids, top_logprobs = unpacked(top if replayed else ())
     choices = _choices(sample["resps"], engine.scored)
     lengths = [tokens for _, tokens in choices]
     return SampleRow(
@@ -263,6 +268,7 @@ def _row(
         top_ids=top_ids,
         top_logprobs=top_logprobs,
         choice_tokens=lengths if all(lengths) else [],
+        likeliest=() if replayed else top,
     )
 
 

@@ -14,6 +14,8 @@ REPLAY, PREFILL = "replay", "prefill"
 SETTINGS = {"decode": REPLAY, "prefill": PREFILL}
 # The same for the name of a question, in a traced run.
 LABEL = "trace_label"
+# The same for an answer of which the likeliest tokens are to be recorded, though it is no replay.
+RECORD = "record_likeliest"
 # The finish reason of an answer whose end was not the model's choice.
 REPLAYED = "replayed"
 # Number of the likeliest tokens that a replay records in each step.

@@ -41,7 +41,13 @@ def packed_steps(steps: Sequence[Mapping[int, Any]]) -> str:
     return packed(ids, logprobs)
 
 
+def steps_of(texts: Iterable[str]) -> NDArray[Any]:
+    """All steps of all texts, [steps, CANDIDATES], with the fields `token` and `logprob`."""
+    steps = np.frombuffer(b"".join(map(base64.b64decode, texts)), dtype=_STEP)
+    return steps.reshape(-1, CANDIDATES)
+
+
 def unpacked(texts: Iterable[str]) -> tuple[list[int], list[float]]:
     """The token ids and log-probabilities of all steps of all texts, CANDIDATES for each."""
-    steps = np.frombuffer(b"".join(map(base64.b64decode, texts)), dtype=_STEP)
+    steps = steps_of(texts).ravel()
     return steps["token"].tolist(), steps["logprob"].tolist()

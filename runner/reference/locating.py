@@ -20,7 +20,14 @@ KEY = "verdict.reference"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 # What a verdict and a comparison read of a run; its log and its events stay where they are.
 NEEDED = ("plan.json", "outcome.json", "samples.parquet")
-WANTED = ("environment.json", "verdict.json", "config.yaml", "command.txt", "images.parquet")
+WANTED = (
+    "environment.json",
+    "verdict.json",
+    "config.yaml",
+    "command.txt",
+    "images.parquet",
+    "likeliest.parquet",
+)
 # What MLflow may take in all to say which run is meant, and to hand over its files.
 LOOKUP_S, DOWNLOAD_S = 30.0, 300.0
 

@@ -8,6 +8,7 @@ from runner.config.schema import RunConfig
 from runner.config.verdict import POOLING_RULES
 from runner.digest import digest_path
 from runner.errors import UserError
+from runner.evidence.likeliest import with_likeliest
 from runner.evidence.samples import read_samples
 from runner.messages import warn
 from runner.plan import Plan, ReplayPlan
@@ -83,6 +84,9 @@ class References:
                 each.against(read_samples(each.files.samples), plan)
                 for each in (self.run, *self.others)
             )
+            if plan.replay is not None:
+                recorded = with_likeliest(first.samples, self.run.files.likeliest)
+                first = replace(first, samples=recorded)
             return replace(first, noise=noise, others=others, best_of=self.best_of)
         except UserError as error:
             warn("; ".join(error.problems))

@@ -16,6 +16,10 @@ LEVEL = 0.01
 # Smallest difference, in units of the mean noise, that counts in a ratio: a question that both
 # engines answer with certainty would otherwise have any ratio.
 FLOOR = 1e-3
+# Smallest p of the usual number of resamples.
+SMALLEST = 1 / (1 + resampling.RESAMPLES)
+# Expected number of resamples that reach a level if more are drawn for it.
+FINE = 10
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def excess(
         math.log((each + floor) / (own + floor) / factor)
         for each, own in zip(differences, noise, strict=True)
     ]
-    p_mean, upper_mean = _tested(values)
+    share = LEVEL * look.share / (4 if runs else 2)
+    p_mean, upper_mean = _tested(values, share)
     p_typical, upper_typical = _above_zero(logs)
     centers = means.mean(values) / level, means.mean(logs)
     uppers = upper_mean / level, upper_typical
@@ -103,13 +108,26 @@ def filled(noise: Sequence[float], negligible: float) -> list[float]:
     return [each if each > negligible else usual for each in noise]
 
 
-def _tested(values: Sequence[float]) -> tuple[float, float]:
-    """One-sided p of a mean of 0 or less, and the mean's upper bound."""
+def _tested(values: Sequence[float], level: float) -> tuple[float, float]:
+    """One-sided p of a mean of 0 or less, and the mean's upper bound.
+
+    If no resample is as extreme, p is only as small as their number allows. Where `level` is even
+    smaller, as at an early look, more are drawn. The level still holds: a smaller p takes none of
+    the first resamples, and as few of all of them as without this.
+    """
+    many = math.ceil(FINE / level)
     if means.standard_error(values) == 0 or not resampling.t_is_doubtful(values):
         p, upper = _above_zero(values)
     else:
         p, upper = resampling.bootstrap(values)
-    return (max(p, resampling.sign_flip_sampled(values)) if p <= LEVEL else p), upper
+        if level < p <= SMALLEST:
+            p, _ = resampling.bootstrap(values, resamples=many)
+    if p > LEVEL:
+        return p, upper
+    flipped = resampling.sign_flip_sampled(values)
+    if level < flipped <= SMALLEST:
+        flipped = resampling.sign_flip_sampled(values, many)
+    return max(p, flipped), upper
 
 
 def _above_zero(values: Sequence[float]) -> tuple[float, float]:

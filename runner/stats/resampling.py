@@ -50,7 +50,7 @@ def sign_flip_drop(differences: Sequence[float]) -> float:
     return float(np.mean(_signed_sums(differences) >= math.fsum(differences) - 1e-9))
 
 
-def sign_flip_sampled(differences: Sequence[float]) -> float:
+def sign_flip_sampled(differences: Sequence[float], resamples: int = RESAMPLES) -> float:
     """One-sided p of `sign_flip_drop` for any number of differences, from random signs.
 
     The observed signs count as one of the samples, so the level holds exactly. The seed is fixed.
@@ -60,11 +60,11 @@ def sign_flip_sampled(differences: Sequence[float]) -> float:
     values = np.asarray(differences, dtype=float)
     generator, reached = np.random.default_rng(SEED), 0
     rows = max(CHUNK // len(values), 1)
-    for start in range(0, RESAMPLES, rows):
-        count = min(rows, RESAMPLES - start)
+    for start in range(0, resamples, rows):
+        count = min(rows, resamples - start)
         signs = generator.integers(0, 2, (count, len(values)), dtype=np.int8) * 2.0 - 1.0
         reached += int(np.count_nonzero(signs @ values >= values.sum() - 1e-9))
-    return (1 + reached) / (1 + RESAMPLES)
+    return (1 + reached) / (1 + resamples)
 
 
 def exchanged_drop(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> float:
@@ -87,7 +87,9 @@ def exchanged_drop(before: Sequence[Sequence[float]], after: Sequence[Sequence[f
     return (1 + int(np.count_nonzero(dealt >= observed - 1e-9))) / (1 + RESAMPLES)
 
 
-def bootstrap(values: Sequence[float], alpha: float = ALPHA) -> tuple[float, float]:
+def bootstrap(
+    values: Sequence[float], alpha: float = ALPHA, resamples: int = RESAMPLES
+) -> tuple[float, float]:
     """One-sided p of a true mean of 0 or less, and upper bound of the mean, by the bootstrap-t.
 
     Efron & Tibshirani, An Introduction to the Bootstrap (1993), 12.5: resampled means in units of
@@ -98,17 +100,19 @@ def bootstrap(values: Sequence[float], alpha: float = ALPHA) -> tuple[float, flo
     data = np.asarray(values, dtype=float)
     n, center = len(data), float(np.mean(data))
     stderr = float(np.std(data, ddof=1)) / math.sqrt(n)
-    found = np.sort(np.concatenate(list(_studentized(data, center))))
+    found = np.sort(np.concatenate(list(_studentized(data, center, resamples))))
     p = (1 + np.count_nonzero(found >= center / stderr)) / (1 + len(found))
     lowest = found[max(math.ceil(alpha * (len(found) + 1)) - 1, 0)]
     return float(p), float(center - lowest * stderr)
 
 
-def _studentized(data: NDArray[np.float64], center: float) -> Iterator[NDArray[np.float64]]:
+def _studentized(
+    data: NDArray[np.float64], center: float, resamples: int
+) -> Iterator[NDArray[np.float64]]:
     import numpy as np
 
     generator, n = np.random.default_rng(SEED), len(data)
-    left = RESAMPLES
+    left = resamples
     while left > 0:
         rows = min(left, max(CHUNK // n, 1))
         left -= rows

@@ -41,6 +41,8 @@ NEGLIGIBLE = 1e-8
 # question exactly or round, and what they repeat doesn't show how much another stack may differ.
 PRECISE = "float32"
 TEST = "tests of the mean difference and of the logarithm of its ratio to the noise"
+# The name of the reference run where a noise run could be named.
+REFERENCE = "the reference run"
 SINGLE = ", and of the number of questions that stand out"
 
 
@@ -48,8 +50,9 @@ SINGLE = ", and of the number of questions that stand out"
 class _Measured:
     """This run's differences, and those of each noise run, from the same base.
 
-    The base is the reference run. It did not record distributions; so if there are several noise
-    runs, the base is the one that is nearest to the reference run, ideally of the same stack.
+    The base is the reference run. If there are several noise runs, it is the one of these that is
+    nearest to the reference run, ideally of the same stack: it always recorded distributions, and
+    what the reference run's own engine does differently is not in the differences.
     """
 
     base: str
@@ -84,7 +87,8 @@ def judge(
     lonely = unpaired(pairing, limited)
     own = [second for _, second in pairing.pairs]
     noise = against.noise if against is not None else ()
-    found = _measured([first for first, _ in pairing.pairs], own, noise, config.numerics.near_tie)
+    reference = [first for first, _ in pairing.pairs]
+    found = _measured(reference, own, noise, config.numerics.near_tie)
     excess_found = None
     if lonely:
         status, reason = Status.INCONCLUSIVE, f"samples differ from the reference run: {lonely}"
@@ -121,7 +125,11 @@ def judge(
         whole=task.whole,
         look=task.look,
         evidence=_evidence(found)
-        + (_cause(found, own, noise, config) if status is Status.FAILED and excess_found else ""),
+        + (
+            _cause(found, reference, own, noise, config)
+            if status is Status.FAILED and excess_found
+            else ""
+        ),
         tolerated=boundary.of_limit(_limit(found, config.replay.factor)),
     )
 
@@ -173,7 +181,7 @@ def _measured(
         elif not each.finite:
             unused[name] = "has log-probabilities that are infinite or not a number"
     replays = {name: each for name, each in replays.items() if name not in unused}
-    base, measured = "the reference run", from_reference
+    base, measured = REFERENCE, from_reference
     # What can't be compared with the reference run is not comparable, whatever the base is.
     whole = bool(from_reference.by_question) and not from_reference.left_out
     if len(replays) > 1 and whole:
@@ -300,12 +308,16 @@ def _evidence(found: _Measured) -> str:
 
 
 def _cause(
-    found: _Measured, own: Sequence[Sample], noise: Sequence[Noise], config: VerdictConfig
+    found: _Measured,
+    reference: Sequence[Sample],
+    own: Sequence[Sample],
+    noise: Sequence[Noise],
+    config: VerdictConfig,
 ) -> str:
-    """The likely cause; it takes recorded distributions, which the reference run does not have."""
-    samples = {each.name: each.samples for each in noise}
-    if found.base not in samples:
+    """The likely cause; it takes recorded distributions, which a reference run may not have."""
+    if found.statistic != "logits":
         return ""
+    samples = {REFERENCE: reference, **{each.name: each.samples for each in noise}}
     decoded = config.replay.way == "decode"
     said = likely_cause(samples[found.base], own, samples[found.loudest], decoded)
     return f"; {said}" if said else ""

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from runner.canary import WEIGHTS
+from runner.evidence.likeliest import with_likeliest
+from runner.evidence.samples import read_samples
 from tests.e2e.conftest import Finished, Run
 
 pytestmark = pytest.mark.slow
@@ -96,6 +98,33 @@ def test_a_dropped_bias_fails_with_a_hundred_questions(
     finished = replay(noise, "tracking=off", "model=canary_vl", damaged)
     assert finished.status == 3, finished.printed
     assert judged(finished)["p"] < 0.001
+
+
+@pytest.mark.parametrize("engine", ["cpu", "transformers", "served"])
+def test_every_engine_records_the_likeliest_tokens(run: Run, engine: str) -> None:
+    finished = run(
+        "task.limit=4", "task.distributions=true", "tracking=off", "journal=off", f"engine={engine}"
+    )
+    rows, file = finished.samples(), finished.directory / "likeliest.parquet"
+    assert not any(row["top_ids"] for row in rows)
+    samples = with_likeliest(read_samples(finished.directory / "samples.parquet"), file)
+    assert all(len(each.top_ids) == 20 * len(each.token_ids) > 0 for each in samples)
+
+
+def test_one_noise_run_is_enough_if_the_reference_recorded_distributions(
+    run: Run, tmp_path: Path
+) -> None:
+    alone = ("task.limit=17", "tracking=off", "journal=off")
+    reference = run(*alone, "task.distributions=true")
+    same = (*alone, "verdict=replay", f"verdict.reference={reference.directory}")
+    rounded = run(*same, "engine.dtype=bfloat16")
+    noise = f"verdict.replay.noise=[{rounded.directory}]"
+    damaged = f"model.pretrained={without_bias(tmp_path / 'w')}"
+    finished = run(*same, noise, "model=canary_vl", damaged)
+    assert finished.status == 3, finished.printed
+    assert "difference from the reference run: mean variance" in judged(finished)["evidence"]
+    healthy = run(*same, noise, "engine.window=1")
+    assert healthy.status == 0, healthy.printed
 
 
 def test_transformers_and_a_server_of_the_run_s_own_are_within_the_noise(

@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from benchmarks import atlas  # noqa: E402
 from benchmarks.canary_faults import END  # noqa: E402
 from benchmarks.canary_faults import PAGE as CANARY  # noqa: E402
 from benchmarks.detection import (  # noqa: E402
@@ -26,6 +27,7 @@ from benchmarks.detection import (  # noqa: E402
 )
 from benchmarks.detection_rules import Judged, Reference  # noqa: E402
 from benchmarks.detection_stacks import (  # noqa: E402
+    CUT,
     FAULTS,
     METRIC,
     PROMPTS,
@@ -35,6 +37,7 @@ from benchmarks.detection_stacks import (  # noqa: E402
     stack_of,
 )
 from benchmarks.healthy_stacks import HEALTHY, RANKS  # noqa: E402
+from runner.canary.faults import all_faults  # noqa: E402
 from runner.canary.score import Forced  # noqa: E402
 from runner.config.verdict import ReplayConfig, VerdictConfig  # noqa: E402
 from runner.evidence.pairing import pair  # noqa: E402
@@ -82,6 +85,64 @@ def test_the_page_has_every_stack() -> None:
     assert CHINESE.stacks.keys() == {HEALTHY, *FAULTS}
 
 
+def atlas_rows() -> dict[str, list[str]]:
+    """The table of all faults in docs/canary.md."""
+    text = CANARY.read_text(encoding="utf-8").partition(atlas.BEGIN)[2].partition(END)[0]
+    lines = [line.strip("| ").split(" | ") for line in text.strip().splitlines()]
+    assert lines[0] == ["fault", *(f"`{rule}`" for rule in RULES)]
+    return {name.removeprefix("healthy: "): rest for name, *rest in lines[2:]}
+
+
+def test_the_atlas_has_every_fault_and_agrees_with_the_tables() -> None:
+    """The atlas has half as many draws, so a share near 95 % may be at the next size."""
+    rows = atlas_rows()
+    assert list(rows) == [HEALTHY, *(fault.name for fault in all_faults()[2:])]
+    sizes = [*map(str, SIZES)]
+    for name, row in page_tables()[0].items():
+        for here, there in zip(rows[name], row, strict=True):
+            near = here in sizes and there in sizes and abs(sizes.index(here) - sizes.index(there))
+            assert here == there or near == 1, (name, here, there)
+    assert set(rows[HEALTHY]) == {"passes"}
+    found = [[row[place] for name, row in rows.items() if name != HEALTHY] for place in range(5)]
+    any_size, smallest = (
+        [sum(each in wanted for each in column) for column in found] for wanted in (sizes, ["20"])
+    )
+    text = " ".join(CANARY.read_text(encoding="utf-8").split())
+    for start, counts in (("Of the 52 faults, ", any_size), ("With 20 questions, ", smallest)):
+        listed = [f"`{rule}` {count}" for rule, count in zip(RULES, counts, strict=True)]
+        listed[0] = listed[0].replace("` ", "` finds ")
+        assert f"{start}{', '.join(listed[:-1])} and {listed[-1]}." in text
+    assert len(rows) == 1 + 52
+    for name in PROMPTS:
+        assert rows[name][2:] == ["inconclusive"] * 3
+
+
+def test_the_first_size_is_the_smallest_from_which_enough_runs_fail() -> None:
+    class Says:
+        """Fails in all runs of some sizes, and in `most` of those of others."""
+
+        def __init__(self, failing: set[int], most: int = 0) -> None:
+            self.failing, self.most, self.judged = failing, most, 0
+
+        def status(self, rule: str, asked: Sequence[int]) -> Status:
+            self.judged += 1
+            fails = len(asked) in self.failing or asked[0] < self.most
+            return Status.FAILED if fails else Status.INCONCLUSIVE
+
+    asked = {size: [[run] * size for run in range(20)] for size in (2, 4)} | {ALL: [[99] * ALL]}
+
+    def first(stack: Says) -> str:
+        return atlas.first(stack, "x", asked)  # type: ignore[arg-type]
+
+    assert first(Says({2, 4, ALL})) == "2"
+    assert first(Says({2, ALL})) == str(ALL)
+    assert first(Says({2, 4})) == "inconclusive"
+    assert first(Says({ALL}, most=19)) == "2" and first(Says({ALL}, most=18)) == str(ALL)
+    few = Says({ALL})
+    first(few)
+    assert few.judged == 1 + 2  # the second run that doesn't fail decides
+
+
 def test_the_summary_follows_from_the_tables() -> None:
     for name, row in page_tables()[0].items():
         for rule, said in zip(RULES, row, strict=True):
@@ -119,7 +180,7 @@ def test_without_flips_paired_needs_180_questions_to_pass() -> None:
 
 def test_another_prompt_is_judged_by_accuracy_alone() -> None:
     for rule in ("paired", "numerics", "replay"):
-        assert set(shares(rule, PROMPTS[0]).values()) == {(0, 0)}
+        assert set(shares(rule, CUT).values()) == {(0, 0)}
 
 
 def test_healthy_stacks_do_not_fail_and_a_missing_rank_does() -> None:
@@ -232,6 +293,7 @@ def test_accuracy_and_numerics_by_hand() -> None:
     assert [judged.status(rule, asked) for rule in RULES] == [
         Status.FAILED,
         Status.FAILED,
+        Status.FAILED,
         Status.PASSED,
         Status.PASSED,
     ]
@@ -244,9 +306,9 @@ def test_accuracy_and_numerics_by_hand() -> None:
 def test_another_prompt_cannot_be_compared() -> None:
     same = stack("same", 0.0)
     reference = Reference(same, [stack("loud", 0.05, 1)])
-    judged = Judged(reference, stack(PROMPTS[0], 0.0))
+    judged = Judged(reference, stack(CUT, 0.0))
     found = [judged.status(rule, list(range(60))) for rule in RULES]
-    assert found == [Status.PASSED, *[Status.INCONCLUSIVE] * 3]
+    assert found == [Status.PASSED, Status.PASSED, *[Status.INCONCLUSIVE] * 3]
 
 
 def test_draws_are_distinct_questions_and_the_same_each_time() -> None:
@@ -267,6 +329,7 @@ def test_tables_give_the_smallest_number_that_finds_a_fault() -> None:
             RULES,
             (
                 [passes] * 5,
+                [fails] * 5,
                 [fails, passes, fails, fails, fails],
                 [fails] * 5,
                 [replace(passes, passed=0.0)] * 5,
@@ -274,8 +337,8 @@ def test_tables_give_the_smallest_number_that_finds_a_fault() -> None:
             strict=True,
         )
     }
-    assert "| x | passes | 100 | 20 | inconclusive |" in tables(found, ENGLISH)
-    assert "| x | 通过 | 100 | 20 | 无法判定 |" in tables(found, CHINESE)
+    assert "| x | passes | 20 | 100 | 20 | inconclusive |" in tables(found, ENGLISH)
+    assert "| x | 通过 | 20 | 100 | 20 | 无法判定 |" in tables(found, CHINESE)
 
 
 @pytest.mark.slow

@@ -102,6 +102,37 @@ def test_a_look_before_the_end_has_a_share_of_the_level() -> None:
     assert early.upper == last.upper == whole.upper  # only the last look can pass
 
 
+def partly_damaged(random: np.random.Generator, n: int, damaged: int) -> list[float]:
+    """Differences like the noise, of which some are 60 times as large."""
+    own = np.exp(random.normal(size=n))
+    own[:damaged] *= 60
+    return list(own)
+
+
+def test_damage_to_some_questions_fails_at_an_early_look() -> None:
+    """A typical question stays below the limit, and 4,000 resamples are too few for the mean."""
+    random = np.random.default_rng(5)
+    found = [
+        excess(partly_damaged(random, 200, 40), list(np.exp(random.normal(size=200))), FACTOR,
+               look=Look(3, 12))
+        for _ in range(4)
+    ]  # fmt: skip
+    assert all(each.typical < FACTOR for each in found)
+    assert sum(each.exceeds for each in found) >= 3
+
+
+def test_the_mean_rarely_fails_at_an_early_look_without_damage_beyond_the_factor() -> None:
+    """Damage of 60 times to a question in thirty is a mean of about 3 times the noise."""
+    random = np.random.default_rng(6)
+    found = [
+        excess(partly_damaged(random, 90, 3), list(np.exp(random.normal(size=90))), FACTOR,
+               look=Look(3, 12))
+        for _ in range(100)
+    ]  # fmt: skip
+    assert 2.5 < np.mean([each.ratio for each in found]) < 3.5
+    assert not any(each.exceeds for each in found)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [100, 900])
 def test_levels_hold_for_all_looks_together(n: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -20,7 +21,9 @@ from runner.config.schema import RunConfig
 from runner.config.verdict import ReplayConfig
 from runner.digest import digest_path
 from runner.errors import UserError
+from runner.lm.likeliest_table import likeliest_table, write_likeliest
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
+from runner.lm.top import packed
 from runner.outcome import Outcome
 from runner.plan import Plan, ReplayPlan
 from runner.reference.references import find
@@ -299,6 +302,30 @@ def test_the_verdict_records_its_noise_runs(
     assert f"outputs/same (MLflow run {SAME}, ascend" in reference(
         replace(found.run.used, noise=(named,))
     )
+
+
+@pytest.mark.parametrize("logprob", [-0.1, -0.2])
+def test_what_a_reference_run_recorded_is_used_only_if_it_is_of_its_answers(
+    replaying: RunConfig,
+    courier: Courier,
+    cache: Path,
+    plan: Plan,
+    logprob: float,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The runs' own samples have a log-probability of -0.1."""
+    top = packed(np.array([[1, 2]]), np.array([[logprob, -3.0]]))
+    rows = [replace(row(number, logprob), likeliest=(top,)) for number in range(4)]
+    write_likeliest(cache / RUN / "likeliest.parquet", [likeliest_table(rows)])
+    found = find(replaying, courier)
+    assert found is not None
+    judged = found.against(replace(plan, replay=NOWHERE))
+    if logprob == -0.1:
+        assert [len(each.top_ids) for each in judged.samples] == [20] * 4
+        assert not any(len(each.top_ids) for each in found.against(plan).samples)  # no replay
+    else:
+        assert judged.samples == () and not judged.noise  # so nothing can pass
+        assert "likeliest.parquet: is not of the answers" in capsys.readouterr().err
 
 
 def test_what_a_run_can_t_use_as_noise(

@@ -35,6 +35,7 @@ def test_the_names_of_the_files(tmp_path: Path) -> None:
         "environment.json",
         "outcome.json",
         "samples.parquet",
+        "likeliest.parquet",
         "images.parquet",
         "sketches",
         "verdict.json",

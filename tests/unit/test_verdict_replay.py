@@ -148,6 +148,50 @@ def test_a_token_that_takes_all_probability_fails(runs: Sequence[Noise]) -> None
     assert judged(with_rogue(0.05, 10), runs).status is Status.FAILED
 
 
+def certain(error: float, seed: int, top: bool = True) -> list[Sample]:
+    """As `stack`, but the chosen tokens are certain, so their log-probabilities hardly move."""
+    logits = LOGITS + np.random.default_rng(seed).normal(size=LOGITS.shape) * error
+    np.put_along_axis(logits, CHOSEN[:, :, None], 25.0, axis=2)
+    return replayed_from(logits, top)
+
+
+def test_a_reference_with_distributions_needs_one_noise_run() -> None:
+    """Without them, one noise run shows only the chosen tokens, which are certain here."""
+    noise = [Noise("loud", certain(0.05, 1))]
+    own = certain(0.15, 2)
+    (bare,) = judged(own, noise, certain(0.0, 0, top=False)).metrics
+    assert bare.status is Status.PASSED
+    (whole,) = judged(own, noise, certain(0.0, 0)).metrics
+    assert whole.status is Status.FAILED and "variance of logits" in whole.evidence
+    assert "difference from the reference run" in whole.evidence
+    (within,) = judged(certain(0.05, 3), noise, certain(0.0, 0)).metrics
+    assert within.status is Status.PASSED, within.reason
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_the_traps_of_logits_hold_with_a_reference_that_recorded_them(runs: int) -> None:
+    reference = stack(0.0)
+    noise = [Noise("loud", stack(0.05, 1)), Noise("same", stack(0.0))][:runs]
+    assert judged(with_rogue(0.05, 10), noise, reference).status is Status.FAILED
+    assert judged(stack(0.05, 2), noise, reference).status is Status.PASSED
+    assert judged(stack(0.15, 2), noise, reference).status is Status.FAILED
+
+
+def test_a_reference_that_recorded_some_questions_is_used_like_one_without() -> None:
+    noise, own = [Noise("loud", stack(0.05, 1))], stack(0.05, 2)
+    partly = [*stack(0.0)[:30], *REFERENCE[30:]]
+    (metric,) = judged(own, noise, partly).metrics
+    (bare,) = judged(own, noise).metrics
+    assert (metric.status, metric.reason, metric.p) == (bare.status, bare.reason, bare.p)
+
+
+def test_with_several_noise_runs_the_reference_is_not_the_base() -> None:
+    """A reference of another engine would hide what differs between stacks of this one."""
+    (metric,) = judged(stack(0.05, 2), NOISE, stack(0.0)).metrics
+    assert "difference from same" in metric.evidence
+    assert metric == judged(stack(0.05, 2)).metrics[0]
+
+
 @pytest.mark.parametrize("runs", [1, 2])
 def test_a_loss_that_all_choices_share_fails(runs: int) -> None:
     def choices(error: float, loss: float, seed: int) -> list[Sample]:

@@ -21,7 +21,7 @@ from runner.errors import UserError
 from runner.lm.answer import TOO_LONG, Answer
 from runner.lm.answering import refuse_without_room
 from runner.lm.repeats import SEED, first_seed, label_of, noted, repeats, script_of
-from runner.lm.script import CANDIDATES, LABEL, REPLAY, REPLAYED
+from runner.lm.script import CANDIDATES, LABEL, RECORD, REPLAY, REPLAYED
 from runner.lm.template import Templated
 from runner.plan import TracePlan
 from runner.runtimes.hf.batches import Batches, Request
@@ -52,6 +52,7 @@ class _Row:
     seed: int | None
     script: list[int] | None
     label: str | None = None
+    recorded: bool = False
 
 
 class RecordedHF(Templated, HFLM):
@@ -218,11 +219,13 @@ class RecordedHF(Templated, HFLM):
     def _generated(self, requests: list[Instance]) -> list[tuple[Answer, bool]]:
         """A chunk's answers, each with whether its prompt was truncated; new answers are saved."""
         given = _shared(requests[0])
+        recorded = bool(given.pop(RECORD, False))
         eos = self.tok_decode([self.eot_token_id], skip_special_tokens=False)
         settings = settled(given, self.max_gen_toks, eos, self.think_end_token)
         kind = "generate, chat" if self.chat_applied else "generate"
         rows = [
-            _Row(first_seed(request), script_of(request), label_of(request)) for request in requests
+            _Row(first_seed(request), script_of(request), label_of(request), recorded)
+            for request in requests
         ]
         asked = [
             Request(
@@ -282,7 +285,7 @@ class RecordedHF(Templated, HFLM):
             prompts,
             rooms,
             self.batches.step,
-            CANDIDATES if scripts else 0,
+            CANDIDATES if scripts or rows[0].recorded else 0,
         )
         steered = (
             [Forced(scripts, inputs["input_ids"].shape[1])]

@@ -135,8 +135,8 @@ class Vllm:
 
 
 def replaying(config: RunConfig) -> list[Problem]:
-    """Problems of a replay with the engine arguments in `engine.extra`."""
-    if config.verdict.rule != "replay":
+    """Problems of recording distributions, as a replay does, with arguments in `engine.extra`."""
+    if config.verdict.rule != "replay" and not config.task.distributions:
         return []
     extra, found = config.engine.extra, []
     if _forces(config) and extra.get("speculative_config"):
@@ -150,19 +150,24 @@ def replaying(config: RunConfig) -> list[Problem]:
     if (mode := extra.get("logprobs_mode", RAW)) != RAW:
         found.append(
             Problem(
-                f"engine.extra.logprobs_mode={mode}: a replay compares what the model computes",
+                f"engine.extra.logprobs_mode={mode}: {_asker(config)} compares what the model "
+                "computes",
                 (Cure({"engine.extra.logprobs_mode": RAW}),),
             )
         )
     if 0 <= (most := extra.get("max_logprobs", CANDIDATES)) < CANDIDATES:
         found.append(
             Problem(
-                f"engine.extra.max_logprobs={most}: a replay records {CANDIDATES} tokens of each "
-                "step",
+                f"engine.extra.max_logprobs={most}: {_asker(config)} records {CANDIDATES} tokens "
+                "of each step",
                 (Cure({"engine.extra.max_logprobs": CANDIDATES}),),
             )
         )
     return found
+
+
+def _asker(config: RunConfig) -> str:
+    return "a replay" if config.verdict.rule == "replay" else "task.distributions"
 
 
 def _forces(config: RunConfig) -> bool:

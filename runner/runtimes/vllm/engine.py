@@ -132,12 +132,16 @@ def generated(output: Any) -> Answer:
     )
 
 
+def recorded(output: Any) -> Answer:
+    """The answer for a generated text, with the likeliest tokens of each step as well."""
+    return replace(generated(output), top=packed_steps(output.outputs[0].logprobs or ()))
+
+
 def replayed(output: Any) -> Answer:
     """The answer for a replayed text, with the likeliest tokens of each step as well."""
     if output.outputs[0].finish_reason == TOO_LONG:  # as a server says it
         return generated(output)
-    steps = output.outputs[0].logprobs or ()
-    return replace(generated(output), finish_reason=REPLAYED, top=packed_steps(steps))
+    return replace(recorded(output), finish_reason=REPLAYED)
 
 
 def prefilled(script: Sequence[int], output: Any) -> Answer:

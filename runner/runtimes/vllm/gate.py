@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from vllm import EngineArgs
 
-from runner.lm.script import CANDIDATES, PREFILL, REPLAY
-from runner.runtimes.vllm.engine import LOGPROBS, Question, generated, prefilled, replayed
+from runner.lm.script import CANDIDATES, PREFILL, RECORD, REPLAY
+from runner.runtimes.vllm.engine import (
+    LOGPROBS,
+    Question,
+    generated,
+    prefilled,
+    recorded,
+    replayed,
+)
 
 if TYPE_CHECKING:
     from runner.lm.answer import Answer
@@ -68,10 +75,12 @@ class Gate:
 
         An answer that is replayed ends where its script does, whatever its text and tokens are.
         """
-        own = params.extra_args or {}
+        own = dict(params.extra_args or {})
         read: Callable[[Any], Answer] = generated
         kind, appended = "generate", None
         params.logprobs = LOGPROBS
+        if own.pop(RECORD, False):
+            params.logprobs, read, params.extra_args = CANDIDATES, recorded, own or None
         if REPLAY in own:
             params.logprobs, read, appended = CANDIDATES, replayed, 0
             params.stop, params.stop_token_ids, params.ignore_eos = [], [], True

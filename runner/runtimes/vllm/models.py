@@ -24,7 +24,7 @@ from runner.lm.answering import Named, Progress, refuse_without_room
 from runner.lm.images import opened
 from runner.lm.repeats import Repeat, noted, repeats
 from runner.lm.replaced import replaced
-from runner.lm.script import LABEL, SETTINGS
+from runner.lm.script import LABEL, RECORD, SETTINGS
 from runner.lm.template import Templated
 from runner.outcome import Feeding
 from runner.plan import TracePlan
@@ -83,9 +83,9 @@ class FedVLLM(Templated, VLLM):
     def modify_gen_kwargs(
         gen_kwargs: dict[str, Any], eos: Any = None, default_max_gen_toks: int = 256
     ) -> tuple[dict[str, Any], list[str], int]:
-        """lm-eval's method, with the tokens to replay in vLLM's extra arguments."""
+        """lm-eval's method, with settings of the runner's own in vLLM's extra arguments."""
         settings = dict(gen_kwargs)
-        names = (*SETTINGS.values(), LABEL)
+        names = (*SETTINGS.values(), LABEL, RECORD)
         own = {name: settings.pop(name) for name in names if name in settings}
         known, until, length = VLLM.modify_gen_kwargs(settings, eos, default_max_gen_toks)
         return (known | {"extra_args": own} if own else known), until, length

@@ -1,0 +1,89 @@
+"""Adds to samples the likeliest tokens that an ordinary run recorded in likeliest.parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UserError
+from runner.evidence.samples import Sample, list_views
+
+COLUMNS = ("top_ids", "top_logprobs")
+# Number of tokens that are listed for each step.
+CANDIDATES = 20
+# Largest difference, in nats, of a token's log-probability in the two files, which hold the same
+# numbers.
+SAME = 1e-4
+
+
+def with_likeliest(samples: Sequence[Sample], file: Path) -> list[Sample]:
+    """The samples, with the likeliest tokens of those that the file has.
+
+    Raises:
+        UserError: if the file can't be read, or is of other answers.
+    """
+    if not file.is_file():
+        return list(samples)
+    recorded = _read(file)
+    found = []
+    for sample in samples:
+        own = recorded.get((sample.evaluation, sample.task, sample.doc_id, sample.repeat))
+        if own is None:
+            found.append(sample)
+            continue
+        whole = replace(sample, **dict(zip(COLUMNS, own, strict=True)))
+        found.append(whole if _is_listed(whole) else sample)
+        if _moved(whole) > SAME:
+            raise UserError(
+                f"{file}: is not of the answers in samples.parquet (document {sample.doc_id} of "
+                f"{sample.task}); choose another reference run, or remove the file"
+            )
+    return found
+
+
+def _read(file: Path) -> dict[tuple[str, str, int, int], tuple[Any, ...]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ("evaluation", "task", "doc_id", "repeat")
+    try:
+        with pq.ParquetFile(file) as stored:
+            table = stored.read(columns=[*names, *COLUMNS])
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error
+    if missing := {*names, *COLUMNS} - set(table.column_names):
+        raise UserError(f"{file}: has no column {', '.join(sorted(missing))}")
+    keys = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+    columns = (
+        [view for chunk in table.column(name).chunks for view in list_views(chunk)]
+        for name in COLUMNS
+    )
+    lists = zip(*columns, strict=True)
+    return dict(zip(keys, lists, strict=True))
+
+
+def _is_listed(sample: Sample) -> bool:
+    """Whether each token has a list, of several tokens: one alone can't move relative to others."""
+    import numpy as np
+
+    tokens = len(sample.token_ids)
+    if not tokens or len(sample.top_ids) != tokens * CANDIDATES:
+        return False
+    ids = np.asarray(sample.top_ids).reshape(tokens, CANDIDATES)
+    return bool(((ids >= 0).sum(axis=1) > 1).all())
+
+
+def _moved(sample: Sample) -> float:
+    """How far the listed log-probabilities of the answer's own tokens are from the sample's."""
+    import numpy as np
+
+    if not _is_listed(sample) or len(sample.logprobs) != len(sample.token_ids):
+        return 0.0
+    ids, listed = np.asarray(sample.top_ids), np.asarray(sample.top_logprobs)
+    tokens, known = (np.asarray(each)[:, None] for each in (sample.token_ids, sample.logprobs))
+    own = ids.reshape(-1, CANDIDATES) == tokens
+    with np.errstate(invalid="ignore"):
+        moved = np.abs(listed.reshape(own.shape) - known)
+    return float(np.nan_to_num(moved[own], nan=0.0).max(initial=0.0))
