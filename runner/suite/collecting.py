@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from runner.environment import Environment
 from runner.rundir import read_json
-from runner.status import INFRASTRUCTURE, INTERRUPTED, Status
+from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, Status
 from runner.suite.entries import Asked, Entry
 from runner.suite.result import EntryResult, Measured
 from runner.sweep.summary import NOT_RUN, UNFINISHED, Sweep, SweptPoint
@@ -97,7 +97,12 @@ def _result(entry: Entry, point: SweptPoint | None) -> EntryResult:
 
 
 def _exit_status(point: SweptPoint) -> int:
-    """A run's own; an entry without a result fails like an engine that was killed."""
+    """A run's own; an entry without a result fails like an engine that was killed.
+
+    The verdict of a refused entry is that of an earlier attempt.
+    """
+    if point.state == Status.REFUSED.value:
+        return USAGE_ERROR
     if point.state == Status.INTERRUPTED.value:
         return INTERRUPTED
     if point.verdict is not None:
@@ -107,7 +112,7 @@ def _exit_status(point: SweptPoint) -> int:
 
 def _judged(point: SweptPoint) -> list[MetricVerdict]:
     """The judged metrics; where there are none, the first of each task."""
-    if point.verdict is None:
+    if point.verdict is None or point.state == Status.REFUSED.value:
         return []
     judged = [each for each in point.verdict.metrics if each.judged]
     first = {each.task: each for each in reversed(point.verdict.metrics)}

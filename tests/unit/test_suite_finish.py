@@ -114,6 +114,15 @@ def test_a_run_that_may_go_unjudged_does_not_fail(tmp_path: Path) -> None:
     )
 
 
+def test_an_entry_refused_on_a_resume_does_not_keep_its_old_verdict(tmp_path: Path) -> None:
+    played = [Played("a", GOOD), Played("b", GOOD, status=1, refused=("limits.run_s=-5: no",))]
+    status, found = finished(night(tmp_path, played))
+    assert (status, found.verdict) == (1, "REFUSED")
+    refused = entry(found, "b")
+    assert (refused.verdict, refused.exit_status) == ("REFUSED", 1)
+    assert refused.shown is None and refused.metrics == ()
+
+
 def test_the_sentence_names_the_worst_first_and_counts_the_rest(tmp_path: Path) -> None:
     names = ["a", "b", "c", "d"]
     played = [*(Played(each, BROKEN) for each in names), Played("e", BAD), Played("f", GOOD)]
