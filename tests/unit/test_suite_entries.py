@@ -57,6 +57,9 @@ def test_an_entry_is_required_and_has_no_timeout_unless_it_says_so() -> None:
         ("mine", {"a": "canary_vl"}, "suite.entries.a=canary_vl: must have the form"),
         ("mine", {"a": {**ONE, "overrides": ["model=x"]}}, "suite.entries.a.overrides: model=x: n"),
         ("mine", {"a": {**ONE, "overrides": ["hydra/launcher=ray"]}}, "overrides: hydra/launcher"),
+        ("mine", {"a": {**ONE, "overrides": ["preflight_only=true"]}}, "overrides: preflight_only"),
+        ("mine", {"a": {**ONE, "overrides": ["++sweep.strict=true"]}}, "overrides: ++sweep.strict"),
+        ("mine", {"a": {**ONE, "overrides": ["+sweep/x=y"]}}, "overrides: +sweep/x=y: not"),
         ("mine", {"a": ONE, "b": ONE}, "suite.entries.b: the same model, task and overrides as s"),
     ],
 )
