@@ -97,10 +97,7 @@ def _result(entry: Entry, point: SweptPoint | None) -> EntryResult:
 
 
 def _exit_status(point: SweptPoint) -> int:
-    """A run's own; an entry without a result fails like an engine that was killed.
-
-    The verdict of a refused entry is that of an earlier attempt.
-    """
+    """A run's own; an entry without a result fails like an engine that was killed."""
     if point.state == Status.REFUSED.value:
         return USAGE_ERROR
     if point.state == Status.INTERRUPTED.value:
@@ -112,7 +109,7 @@ def _exit_status(point: SweptPoint) -> int:
 
 def _judged(point: SweptPoint) -> list[MetricVerdict]:
     """The judged metrics; where there are none, the first of each task."""
-    if point.verdict is None or point.state == Status.REFUSED.value:
+    if point.verdict is None:
         return []
     judged = [each for each in point.verdict.metrics if each.judged]
     first = {each.task: each for each in reversed(point.verdict.metrics)}
