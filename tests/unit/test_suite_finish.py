@@ -18,7 +18,7 @@ from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.stats.several import holm
-from runner.suite import decision, junit, pooled, result
+from runner.suite import decision, entries, junit, pooled, result
 from runner.suite.finish import finish
 from runner.suite.result import EntryResult, SuiteResult
 from runner.sweep.record import point_directory
@@ -356,26 +356,54 @@ def test_a_run_is_tagged_with_its_night_and_its_entry(
     assert replaced == [None] * 4  # another run took its place
 
 
+def recorded(root: Path, uri: str, found: Found, key: str) -> Path:
+    """A night whose run is in MLflow, and whose page is not."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    known = client.get_experiment_by_name("mini")
+    experiment = known.experiment_id if known is not None else client.create_experiment("mini")
+    run_id = client.create_run(experiment).info.run_id
+    directory = night(root, [Played("a", found)])
+    asked = entries.read(directory)
+    write_json(directory / entries.NAME, replace(asked, key=key))
+    files = point_directory(directory, 0)
+    write_json(files.tracking, begun(0, uri))
+    write_json(files.tracked, TrackedRun(uri, "mini", experiment, run_id))
+    return directory
+
+
 @pytest.mark.slow
 def test_sync_records_a_night_that_did_not_reach_mlflow(tmp_path: Path, store_file: Path) -> None:
     import mlflow
 
     uri = f"sqlite:///{store_file}"
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    experiment = client.create_experiment("mini")
-    run_id = client.create_run(experiment).info.run_id
-    directory = night(tmp_path / "suites", [Played("a", GOOD)])
-    files = point_directory(directory, 0)
-    write_json(files.tracking, begun(0, uri))
-    write_json(files.tracked, TrackedRun(uri, "mini", experiment, run_id))
+    directory = recorded(tmp_path / "suites", uri, GOOD, "1f")
     for _ in range(2):
         assert sync.sync([tmp_path / "suites"], screen()[0]) == 0
+    client = mlflow.MlflowClient(tracking_uri=uri)
     place = client.get_experiment_by_name("suite nightly")
     (page,) = client.search_runs([place.experiment_id])
     assert page.info.run_name == "PASSED nightly 2026-11-22/22-10-11"
     assert page.data.tags["exit_status"] == "0" and page.data.metrics["entry/a"] == 0.8
+    run_id = read_json(point_directory(directory, 0).tracked, TrackedRun).run_id
     assert run_id in (directory / "index.html").read_text()
     assert not (directory / "sweep.html").exists()
+
+
+@pytest.mark.slow
+def test_nights_in_directories_of_the_same_name_have_a_page_each(
+    tmp_path: Path, store_file: Path
+) -> None:
+    import mlflow
+
+    uri = f"sqlite:///{store_file}"
+    for machine, found in (("one", GOOD), ("two", BAD)):
+        finish(recorded(tmp_path / machine, uri, found, machine), screen()[0])
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    place = client.get_experiment_by_name("suite nightly")
+    pages = client.search_runs([place.experiment_id])
+    assert {page.data.tags["verdict"] for page in pages} == {"PASSED", "FAILED"}
 
 
 # Its files
