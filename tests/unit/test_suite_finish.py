@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,6 +22,7 @@ from runner.stats.several import holm
 from runner.suite import decision, entries, junit, pooled, result
 from runner.suite.finish import finish
 from runner.suite.result import EntryResult, SuiteResult
+from runner.sweep import store
 from runner.sweep.record import point_directory
 from runner.tracking.records import begin, read_record
 from runner.tracking.tracked import TrackedRun
@@ -389,6 +391,26 @@ def test_sync_records_a_night_that_did_not_reach_mlflow(tmp_path: Path, store_fi
     run_id = read_json(point_directory(directory, 0).tracked, TrackedRun).run_id
     assert run_id in (directory / "index.html").read_text()
     assert not (directory / "sweep.html").exists()
+
+
+@pytest.mark.parametrize("receipt", [True, False])
+def test_sync_keeps_the_result_of_a_suite_whose_runs_were_deleted(
+    tmp_path: Path, receipt: bool
+) -> None:
+    directory = night(tmp_path, [Played("a", GOOD), Played("b", BAD, "advisory")])
+    finish(directory, screen()[0])
+    place = store.Place("sqlite:///gone.db", "mini", "1", ("0af",))
+    if receipt:
+        write_json(directory / store.RECEIPT, store.Receipt((place,)))
+    else:  # the night could not be sent, and one of its runs is left
+        files = point_directory(directory, 1)
+        write_json(files.tracked, TrackedRun("sqlite:///gone.db", "mini", "1", "0af"))
+    before = {each: each.read_bytes() for each in directory.iterdir() if each.is_file()}
+    shutil.rmtree(directory / "0")
+    out, text = screen()
+    assert sync.sync([tmp_path], out) == 0
+    assert {each: each.read_bytes() for each in directory.iterdir() if each.is_file()} == before
+    assert "not judged again, because run directories were deleted: 1 suite\n" in text.getvalue()
 
 
 @pytest.mark.slow
