@@ -229,10 +229,10 @@ def test_holm_is_over_the_required_entries_alone() -> None:
     assert [e.metrics[0].p_holm for e in found] == [*holm([0.03, 0.001, 0.5]), None]
     assert found[0].shown == found[0].metrics[0]
     assert decision.joint(found) == [
-        "2 of 3 required entries with a test FAILED; 1 of them significant after Holm's "
-        "correction over 3 entries",
-        "a: p = 0.030; not significant among 3 entries (Holm: p = 0.060)",
-        "b: p = 0.001; significant among 3 entries (Holm: p = 0.003)",
+        "2 of 3 required entries with a test FAILED it; 1 of them significant after Holm's "
+        "correction over 3 tests",
+        "a: p = 0.030; not significant among 3 tests (Holm: p = 0.060)",
+        "b: p = 0.001; significant among 3 tests (Holm: p = 0.003)",
     ]
 
 
@@ -240,11 +240,55 @@ def test_an_entry_without_a_p_value_is_judged_alone() -> None:
     alone = judged("c", None, "PASSED")
     lines = decision.joint([judged("a", 0.4, "PASSED"), judged("b", 0.6, "PASSED"), alone])
     assert lines == [
-        "None of 2 required entries with a test FAILED",
-        "Judged alone, because paired gives no p value: c",
+        "None of 2 required entries with a test FAILED it",
+        "Not part of the correction (paired has no p value): c",
     ]
     only = decision.joint([judged("a", 0.4, "PASSED"), alone])
-    assert only[0] == "Only a was judged by a test, so there is nothing to correct for"
+    assert only == [
+        "Only a was judged by a test, so there is nothing to correct for",
+        "Judged without a test (paired has no p value): c",
+    ]
+
+
+def filters(name: str, *found: tuple[float | None, str]) -> EntryResult:
+    """An entry with a metric for each p and verdict; without a p, the rule is isclose."""
+    whole = judged(name, None, min(verdict for _, verdict in found))
+    return replace(
+        whole,
+        metrics=tuple(
+            replace(
+                whole.metrics[0],
+                filter=f"f{number}",
+                p=p,
+                verdict=verdict,
+                rule="isclose" if p is None else "paired",
+            )
+            for number, (p, verdict) in enumerate(found)
+        ),
+        shown=None,
+    )
+
+
+def test_the_correction_is_over_tests_and_an_entry_can_have_several() -> None:
+    good = [filters(name, (0.4, "PASSED"), (0.9, "PASSED")) for name in "abcde"]
+    bad = filters("bad", (0.006, "FAILED"), (0.9, "PASSED"))
+    assert decision.joint(decision.adjusted([*good, bad])) == [
+        "1 of 6 required entries with a test FAILED it; none of them significant after Holm's "
+        "correction over 12 tests",
+        "bad: p = 0.006; not significant among 12 tests (Holm: p = 0.072)",
+    ]
+
+
+def test_a_failure_without_a_p_value_is_not_part_of_the_correction() -> None:
+    mixed = filters("mixed", (0.9, "PASSED"), (None, "FAILED"))
+    both = filters("both", (0.0, "FAILED"), (None, "FAILED"))
+    assert decision.joint(decision.adjusted([mixed, both])) == [
+        "1 of 2 required entries with a test FAILED it; 1 of them significant after Holm's "
+        "correction over 2 tests",
+        "both: p < 0.001; significant among 2 tests (Holm: p < 0.001)",
+        "Not part of the correction (isclose has no p value): mixed (FAILED by mini acc,f1), "
+        "both (FAILED by mini acc,f1)",
+    ]
 
 
 def small_losses(tmp_path: Path, count: int, model: str = "tiny{}") -> SuiteResult:
