@@ -353,7 +353,29 @@ def test_a_comparison_whose_samples_are_gone_says_so(tmp_path: Path) -> None:
     point_directory(first, 0).samples.unlink()
     second = night(tmp_path, [Played("a", GOOD)], "2026-11-02", 2000.0)
     _, found = finished(second)
-    assert found.pooled == () and "a is not pooled: " in found.joint[-1]
+    assert found.pooled == ()
+    place = point_directory(first, 0).path
+    assert found.joint[-1] == f"Not in the pooled test ({place} has no samples any more): a"
+
+
+@pytest.mark.parametrize("rule", ["numerics", "replay"])
+def test_entries_that_are_not_pooled_are_listed_with_the_reason(tmp_path: Path, rule: str) -> None:
+    nights(tmp_path, GOOD)
+    played = [Played("a", GOOD), Played("b", GOOD), Played("new", GOOD), Played("lost")]
+    second = night(tmp_path, played, "2026-11-02", 2000.0)
+    file = point_directory(second, 1).verdict
+    verdict: Verdict = read_json(file, Verdict)
+    used = ReferenceUsed(*("ref", "/gone", None, "tiny", "cpu", "TP1", "e", "v", "PASSED"))
+    shifts = [replace(m, metric="logprob_shift", rule=rule) for m in verdict.metrics if m.judged]
+    write_json(file, replace(verdict, metrics=tuple(shifts), reference=used))
+    _, found = finished(second)
+    (test,) = found.pooled
+    assert test.entries == ("a",)
+    assert found.joint[-2:] == (
+        f"Not in the pooled test ({rule} does not compare scores): b",
+        "Not in the pooled test (no reference run, and no last good night with the same "
+        "evaluation): new",
+    )
 
 
 def test_scores_that_are_no_shares_are_not_pooled(tmp_path: Path) -> None:
