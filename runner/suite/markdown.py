@@ -60,11 +60,11 @@ def night(name: str) -> str:
 
 
 def change(entry: EntryResult) -> str:
-    """Return `-0.012`, or that the evaluation is not the same any more."""
+    """Return `−0.012`, or that the evaluation is not the same any more."""
     good = entry.last_good
     if good is None:
         return ""
-    return signed(good.change, 3) if good.same else "other evaluation"
+    return signed(good.change, 3).replace("-", "−") if good.same else "other evaluation"
 
 
 def _row(entry: EntryResult, linked: bool) -> list[str]:
