@@ -76,6 +76,12 @@ def _result(entry: Entry, point: SweptPoint | None) -> EntryResult:
     )
     if point is None:
         return empty
+    if point.state == Status.REFUSED.value and point.verdict is None:
+        # A run in its directory is an earlier attempt, so nothing links to it.
+        reason = " ".join(point.reason.split())
+        return replace(
+            empty, verdict=point.state, exit_status=USAGE_ERROR, missing=False, reason=reason
+        )
     metrics = tuple(map(_measured, _judged(point)))
     tracked, plan = point.tracked, point.plan
     return replace(
@@ -98,8 +104,6 @@ def _result(entry: Entry, point: SweptPoint | None) -> EntryResult:
 
 def _exit_status(point: SweptPoint) -> int:
     """A run's own; an entry without a result fails like an engine that was killed."""
-    if point.state == Status.REFUSED.value:
-        return USAGE_ERROR
     if point.state == Status.INTERRUPTED.value:
         return INTERRUPTED
     if point.verdict is not None:

@@ -123,6 +123,7 @@ def test_an_entry_refused_on_a_resume_does_not_keep_its_old_verdict(tmp_path: Pa
     refused = entry(found, "b")
     assert (refused.verdict, refused.exit_status) == ("REFUSED", 1)
     assert refused.shown is None and refused.metrics == ()
+    assert refused.seconds is None and refused.directory == refused.report == ""
 
 
 def test_the_sentence_names_the_worst_first_and_counts_the_rest(tmp_path: Path) -> None:
