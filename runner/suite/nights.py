@@ -47,7 +47,7 @@ def earlier(directory: Path, name: str, started: float) -> list[Night]:
 
 
 def later(directory: Path, name: str, started: float) -> list[Path]:
-    """Return the directories of the suite's nights that started after `started`, the latest last."""
+    """Return the directories of the nights that started after `started`, the latest last."""
     found = _asked(directory.resolve(), name)
     return [place for begun, place in sorted(found) if begun > started]
 
