@@ -134,7 +134,7 @@ def settled(side: Side, what: Replayed, directory: Path, graph: bool = False) ->
             changes["engine.enforce_eager"] = True
             notes.append(
                 f"{side.name} runs in graph mode, which hides its modules: they are traced in "
-                "eager mode. If nothing departs, graph mode is the suspect."
+                "eager mode."
             )
         if side.value("engine.extra.speculative_config") not in (ABSENT, None):
             changes["engine.extra.speculative_config"] = ABSENT
