@@ -25,6 +25,7 @@ from runner.trace.graphs import Graph
 from runner.trace.runs import (
     EXTENSION,
     EXTRA,
+    TRACED,
     Replayed,
     Side,
     in_graph_mode,
@@ -192,7 +193,7 @@ def test_nothing_but_a_trace_is_replaced(tmp_path: Path, plan: Plan) -> None:
 
 
 def _checked(config: RunConfig, plan: Plan, **changes: Any) -> Checked:
-    own = replace(plan, **{"trace": TracePlan(), "unread": "here 1", **changes})
+    own = replace(plan, **{"trace": TRACED, "unread": "here 1", **changes})
     return Checked(config, Composed("a: 1\n", ""), own, None)  # type: ignore[arg-type]
 
 
@@ -202,7 +203,8 @@ def _checked(config: RunConfig, plan: Plan, **changes: Any) -> Checked:
         {"engine_fingerprint": "another version of vLLM, or another variable"},
         {"evaluation_fingerprint": "other answers"},
         {"unread": "here 2"},
-        {"trace": TracePlan(prompt=8)},
+        {"trace": replace(TRACED, prompt=8)},
+        {"trace": TracePlan()},  # of a version that recorded less
         {"identified": False},
     ],
 )
