@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -186,7 +187,9 @@ def write(
             for array, values in found[label]:
                 file = f"{array.side}/{array.module}.q{place}.{array.phase}.npy"
                 (directory / array.side).mkdir(exist_ok=True)
-                np.save(directory / file, values, allow_pickle=False)
+                content = io.BytesIO()  # NumPy's own error for a full disk doesn't say so
+                np.save(content, values, allow_pickle=False)
+                (directory / file).write_bytes(content.getvalue())
                 arrays.append(replace(array, file=file))
         index = Index(
             result.first.name,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import io
+import resource
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from runner.errors import UserError
+from runner.errors import UserError, cause
 from runner.evidence.sketches import Sketches, read_outputs, read_sketches
 from runner.plan import TracePlan
 from runner.rundir import RunDirectory, read_json
@@ -65,14 +65,17 @@ def sides(tmp_path: Path) -> tuple[Sketches, Sketches]:
 def _written(
     directory: Path, traced: TraceResult, chosen: Chosen, limit: int = 10**6
 ) -> tuple[Path, Index]:
+    target = directory / "whole"
+    claim(target)
+    return target, write(target, _replayed(directory, chosen), chosen, traced, limit)
+
+
+def _replayed(directory: Path, chosen: Chosen) -> list[Path]:
     plan = TracePlan(whole=chosen.modules, questions=chosen.questions)
-    places = [
+    return [
         _recorded(directory / f"{side}-dump", plan, error=error)
         for side, error in (("a", 0.0), ("b", 0.5))
     ]
-    target = directory / "whole"
-    claim(target)
-    return target, write(target, places, chosen, traced, limit)
 
 
 def test_the_first_departing_module_and_the_one_before_are_written_with_an_index(
@@ -166,22 +169,25 @@ def test_ranks_are_merged_and_nan_stays(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_no_half_of_a_dump(
-    traced: TraceResult,
-    sides: tuple[Sketches, Sketches],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    traced: TraceResult, sides: tuple[Sketches, Sketches], tmp_path: Path
 ) -> None:
-    save = np.save
-
-    def full(file: Path, *given: Any, **more: Any) -> None:
-        if "b/" in str(file):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(file, *given, **more)
-
-    monkeypatch.setattr(np, "save", full)
-    with pytest.raises(OSError, match="No space"):
-        _written(tmp_path, traced, choice(traced, (), *sides))
-    assert not list((tmp_path / "whole").iterdir())
+    """The error says what happened; larger files than that can't be written here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    chosen = choice(traced, (), *sides)
+    places = _replayed(tmp_path, chosen)
+    target = tmp_path / "whole"
+    claim(target)
+    header = 128
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (header + 2 * WIDTH * 4, hard)
+    )  # of two answer tokens
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            write(target, places, chosen, traced)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert cause(raised.value)
+    assert not list(target.iterdir())
 
 
 def test_the_documents_give_the_limit(capsys: Any) -> None:
