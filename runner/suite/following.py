@@ -43,8 +43,9 @@ class Doubt(Exception):
 class Step:
     """What became of the reference of an entry.
 
-    `doubt` says why it did not move, empty if it did. `first` is the MLflow id of the first
-    reference run, empty if there is none. `drift` compares tonight with it.
+    `doubt` says why it did not move, empty if it did. `first` is the MLflow id of the run that has
+    the alias of the first reference run, empty if none has. `drift` compares tonight with the first
+    one.
     """
 
     entry: str
@@ -65,7 +66,7 @@ def follow(
     if later := nights.later(directory, tonight.name, tonight.started):
         raise UserError(f"{directory}: not the latest night, which is {later[-1]}; give that one")
     known = [Night(directory, tonight), *nights.earlier(directory, tonight.name, tonight.started)]
-    lost = nights.unfinished(directory, tonight.name, known[: count + 1][-1].result.started)
+    lost = nights.unfinished(directory, tonight.name, known[:count][-1].result.started)
     places = {entry.name: _place(directory, entry) for entry in tonight.entries}
     shared = Counter(place for place in places.values() if place is not None)
     steps = []
@@ -214,7 +215,7 @@ def _moved(follower: Follower, promote: Promote) -> Step:
     drift = follower.drift(first) if first else None
     if drift is not None and drift.significant:
         why = f"significantly worse than the first reference run (p = {drift.p:.2g})"
-        return Step(name, why, first, drift)
+        return Step(name, why, marked, drift)
     promote(str(follower.files.path))
     if not marked:
         first = first or follower.tracked.run_id

@@ -97,7 +97,7 @@ SENT: dict[Codec[Any], list[Any]] = {
         OpenStore("sqlite:///m.db", "gsm8k"),
         SendRun(Path("/run")),
         ShareView("uri", "7", "2026", ("tags.verdict", "params.tp")),
-        SendSummary("uri", "7", "2026", "name", {"a": 0.1}, {"verdict": "PASSED"}, {"/f": ""}),
+        SendSummary("uri", "7", "sweep", "2026", "name", {"a": 0.1}, {"b": "c"}, {"/f": ""}),
         FindAlias("uri", "baseline", "fixed", "gsm8k"),
         GiveAlias("uri", "0af", "baseline", "fixed", ("gsm8k", "mmlu"), "2026-01", ("1bf",)),
         FindNoise("uri", "0af"),
@@ -129,7 +129,7 @@ def test_a_message_is_one_line_and_comes_back_the_same(codec: Codec[Any], messag
 
 
 def test_numbers_that_json_does_not_know_come_back_too() -> None:
-    sent = SendSummary("uri", "7", "2026", "name", {"a": math.inf, "b": math.nan}, {}, {})
+    sent = SendSummary("uri", "7", "sweep", "2026", "n", {"a": math.inf, "b": math.nan}, {}, {})
     came = REQUESTS.decode(REQUESTS.encode(sent))
     assert isinstance(came, SendSummary)
     assert came.metrics["a"] == math.inf and math.isnan(came.metrics["b"])
