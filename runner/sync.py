@@ -16,6 +16,7 @@ from runner.rundir import EARLIER
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR
 from runner.suite.entries import is_suite
 from runner.suite.finish import finish as finish_suite
+from runner.suite.result import without_runs
 from runner.sweep import lock, record, store
 from runner.sweep.finish import finish
 from runner.sweep.summary import read_sweep
@@ -26,8 +27,8 @@ from runner.tracking.tracked import run_page
 HELP = """\
 Uploads every run that could not be uploaded when it ended, also after an interrupted upload. No run
 is uploaded twice. A run that was killed before its verdict is recorded as KILLED. Sweeps are
-compared, and suites judged, again so that their pages have links. Without a directory: outputs/,
-multirun/ and suites/.
+compared, and suites judged, again so that their pages have links. A suite whose run directories
+were deleted keeps its result. Without a directory: outputs/, multirun/ and suites/.
 
 Exit status: 0 everything is uploaded · 1 usage error · 2 some runs are still pending (listed)
 """
@@ -82,9 +83,14 @@ def sync(directories: Sequence[Path], out: Console) -> int:
                 left += 1
                 where = f" ({delivery.uri})" if delivery.uri else ""
                 out.print(f"pending: {delivery.run.path}{where}: {delivery.problem}")
+    kept = 0
     for sweep in _sweeps(directories):
         try:
-            if not store.is_recorded(read_sweep(sweep)):
+            if store.is_recorded(read_sweep(sweep)):
+                continue
+            if is_suite(sweep) and without_runs(sweep):
+                kept += 1
+            else:
                 left += not _compare(sweep, out)
         except UserError as error:  # a file cannot be read
             left += 1
@@ -92,6 +98,9 @@ def sync(directories: Sequence[Path], out: Console) -> int:
         except OSError as error:
             left += 1
             out.print(f"pending: {sweep}: could not write the comparison: {cause(error)}")
+    if kept:
+        suites = "1 suite" if kept == 1 else f"{kept} suites"
+        out.print(f"not judged again, because run directories were deleted: {suites}")
     out.print(f"{sent} uploaded, {left} pending")
     return INFRASTRUCTURE if left else 0
 

@@ -49,14 +49,14 @@ class SendSummary(Request[tuple[str, ...]]):
     """Create or update the run with a sweep's comparison or a suite's result.
 
     The result are the ids of its experiment, which is made if it is missing, and of the run. `mark`
-    is the tag that holds the `sweep_id`. `files` are paths on disk and the folders they are shown
-    in.
+    is the tag that holds the `key`, by which the run is found again. `files` are paths on disk and
+    the folders they are shown in.
     """
 
     uri: str
     experiment: str
     mark: str
-    sweep_id: str
+    key: str
     name: str
     metrics: dict[str, float]
     tags: dict[str, str]

@@ -18,7 +18,9 @@ TIERS = (REQUIRED, ADVISORY)
 NAME = re.compile(r"\w[\w.@-]*")
 NAMED = "may have letters, digits and _ . @ -, and starts with a letter or a digit"
 # Keys that an entry has of its own, or that belong to the whole suite.
-NOT_AN_OVERRIDE = re.compile(r"[+~]*(model|task|suite|sweep|output_dir|hydra|(hydra|suite)[./].*)=")
+NOT_AN_OVERRIDE = re.compile(
+    r"[+~]*(model|task|output_dir|preflight_only|(suite|sweep|hydra)([./].*)?)="
+)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from runner.environment import Environment
 from runner.rundir import read_json
-from runner.status import INFRASTRUCTURE, INTERRUPTED, Status
+from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, Status
 from runner.suite.entries import Asked, Entry
 from runner.suite.result import EntryResult, Measured
 from runner.sweep.summary import NOT_RUN, UNFINISHED, Sweep, SweptPoint
@@ -98,6 +98,8 @@ def _result(entry: Entry, point: SweptPoint | None) -> EntryResult:
 
 def _exit_status(point: SweptPoint) -> int:
     """A run's own; an entry without a result fails like an engine that was killed."""
+    if point.state == Status.REFUSED.value:
+        return USAGE_ERROR
     if point.state == Status.INTERRUPTED.value:
         return INTERRUPTED
     if point.verdict is not None:

@@ -103,48 +103,64 @@ def joint(entries: Sequence[EntryResult]) -> list[str]:
 
     Empty if no required entry was judged.
     """
-    required = [e for e in entries if e.required and any(m.rule for m in e.metrics)]
+    required = [entry for entry in entries if entry.required]
+    tests = sum(m.p is not None for entry in required for m in entry.metrics)
     tested = [e for e in required if any(m.p is not None for m in e.metrics)]
-    alone = [e for e in required if e not in tested]
     lines = []
-    if len(tested) > 1:
-        failed = [e for e in tested if e.verdict == Status.FAILED.value]
-        found = [e for e in failed if any((m.p_holm or 1.0) <= ALPHA for m in _failed(e))]
-        text = (
-            f"{len(failed)} of {len(tested)} required entries with a test FAILED"
-            if failed
-            else f"None of {len(tested)} required entries with a test FAILED"
-        )
+    if tests > 1:
+        failed = [entry for entry in tested if _failed_tests(entry)]
+        noun = "entry" if len(tested) == 1 else "entries"
+        text = f"{len(failed) or 'None'} of {len(tested)} required {noun} with a test FAILED it"
         if failed:
+            found = sum(_least(entry)[0] <= ALPHA for entry in failed)
             text += (
-                f"; {len(found) or 'none'} of them significant after Holm's correction over "
-                f"{len(tested)} entries"
+                f"; {found or 'none'} of them significant after Holm's correction over "
+                f"{tests} tests"
             )
-        lines.append(text)
-        lines += [_line(entry, len(tested)) for entry in failed if _failed(entry)]
+        lines = [text, *(_line(entry, tests) for entry in failed)]
     elif tested:
         lines.append(
             f"Only {tested[0].name} was judged by a test, so there is nothing to correct for"
         )
-    if alone:
-        rules = sorted({m.rule for e in alone for m in e.metrics if m.rule})
-        lines.append(
-            f"Judged alone, because {' and '.join(rules)} give{'s' if len(rules) == 1 else ''} no "
-            f"p value: {', '.join(e.name for e in alone)}"
-        )
-    return lines
+    return lines + _untested(required, tests)
 
 
-def _failed(entry: EntryResult) -> list[Measured]:
-    return [m for m in entry.metrics if m.verdict == Status.FAILED.value and m.p_holm is not None]
+def _untested(required: Sequence[EntryResult], tests: int) -> list[str]:
+    """A line about entries that no p value, or not p values alone, decided."""
+    names, rules = [], set()
+    for entry in required:
+        without = [m for m in entry.metrics if m.rule and m.p is None]
+        if any(m.p is not None for m in entry.metrics):  # they are part of the correction
+            without = [m for m in without if m.verdict == Status.FAILED.value]
+            names += [f"{entry.name} (FAILED by {m.name})" for m in without]
+        elif without:
+            names.append(entry.name)
+        rules |= {m.rule for m in without}
+    if not names:
+        return []
+    why = f"{' and '.join(sorted(rules))} {'has' if len(rules) == 1 else 'have'} no p value"
+    what = "Not part of the correction" if tests > 1 else "Judged without a test"
+    return [f"{what} ({why}): {', '.join(names)}"]
 
 
-def _line(entry: EntryResult, tested: int) -> str:
-    least = min(_failed(entry), key=lambda metric: metric.p_holm or 0.0)
-    significant = (least.p_holm or 0.0) <= ALPHA
+def _failed_tests(entry: EntryResult) -> list[tuple[float, float]]:
+    """Holm's p and p of each metric that FAILED by a test."""
+    return [
+        (m.p_holm, m.p)
+        for m in entry.metrics
+        if m.verdict == Status.FAILED.value and m.p is not None and m.p_holm is not None
+    ]
+
+
+def _least(entry: EntryResult) -> tuple[float, float]:
+    return min(_failed_tests(entry))
+
+
+def _line(entry: EntryResult, tests: int) -> str:
+    adjusted_p, p = _least(entry)
     return (
-        f"{entry.name}: {probability(least.p or 0.0)}; {'' if significant else 'not '}significant "
-        f"among {tested} entries (Holm: {probability(least.p_holm or 0.0)})"
+        f"{entry.name}: {probability(p)}; {'' if adjusted_p <= ALPHA else 'not '}significant "
+        f"among {tests} tests (Holm: {probability(adjusted_p)})"
     )
 
 

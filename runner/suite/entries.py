@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,12 +41,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Asked:
-    """entries.json: the suite as last started, and when (Unix time) it was started first."""
+    """entries.json: the suite as last started, and when (Unix time) it was started first.
+
+    `key` identifies the night in MLflow, because directories of several machines, or of several
+    nights in one workspace, can have the same name.
+    """
 
     name: str
     started: float
     entries: tuple[Entry, ...]
     notify: NotifyConfig = field(default_factory=NotifyConfig)
+    key: str = ""
 
 
 def is_suite(directory: Path) -> bool:
@@ -72,10 +78,12 @@ def read(directory: Path) -> Asked:
 
 
 def write(directory: Path, name: str, entries: Iterable[Entry], notify: NotifyConfig) -> None:
-    """Write entries.json; a suite that is resumed keeps its start."""
-    started = read(directory).started if is_suite(directory) else time.time()
+    """Write entries.json; a suite that is resumed keeps its start and its key."""
+    before = read(directory) if is_suite(directory) else None
+    started = before.started if before is not None else time.time()
+    key = before.key if before is not None else uuid.uuid4().hex
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / NAME, Asked(name, started, tuple(entries), notify))
+    write_json(directory / NAME, Asked(name, started, tuple(entries), notify, key))
 
 
 def numbered(entries: Mapping[str, SuiteEntryConfig]) -> tuple[Entry, ...]:

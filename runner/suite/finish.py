@@ -138,10 +138,11 @@ def _record(
         return
     (directory / store.RECEIPT).unlink(missing_ok=True)
     note = markdown.page(found, linked=False)
+    key = entries.read(directory).key or found.id
     files = tuple(directory / name for name in (HTML, MARKDOWN, JUNIT, results.NAME))
     for uri in uris:
         try:
-            request = suite_store.summary(found, uri, note, files)
+            request = suite_store.summary(found, key, uri, note, files)
             experiment_id, run_id = courier.ask(request, TIMEOUT_S)
         except NotSent as error:
             warn_pending(directory, uri, f"the suite's page: {error}")

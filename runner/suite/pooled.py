@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from runner.config.verdict import OF_ANSWERS
 from runner.outcome import Outcome
 from runner.rundir import RunDirectory, read_json
 from runner.stats.resampling import FEW, sign_flip_drop, sign_flip_sampled
@@ -23,6 +24,8 @@ from runner.sweep.summary import MetricId, Sweep, SweptPoint
 LEVEL = 0.01
 REFERENCES, GOOD_NIGHTS = "the reference runs", "the last good nights"
 FIRST = "the first reference run"
+NO_EARLIER = "no reference run, and no last good night with the same evaluation"
+NOTHING_IN_COMMON = "no question has a score in all runs"
 
 
 @dataclass(frozen=True)
@@ -40,25 +43,31 @@ class Drop:
 
 
 def pooled(sweep: Sweep, entries: Sequence[EntryResult]) -> tuple[list[Pooled], list[str]]:
-    """Return the tests, and lines about entries that could not be part of them.
+    """Return the tests, and a line for each reason that kept entries out of them.
 
     Entries with a reference run are compared with it, the others with their last good night.
+    Entries without a result are not mentioned.
     """
     points = {point.number: point for point in sweep.points}
     found: dict[str, list[Drop]] = {REFERENCES: [], GOOD_NIGHTS: []}
-    left_out = []
+    left_out: dict[str, list[str]] = {}
     for entry in entries:
         point = points.get(entry.number)
         if point is None or point.verdict is None or not entry.metrics:
             continue
         against, places = _before(entry, point)
-        if not places:
-            continue
         try:
-            found[against] += _drops(sweep, entry, point, places)
+            why = _unpooled(entry, places)
+            drops = [] if why else _drops(sweep, entry, point, places)
+            why = why or ("" if drops else NOTHING_IN_COMMON)
         except (OSError, ValueError) as error:
-            left_out.append(f"{entry.name} is not pooled: {str(error).splitlines()[0]}")
-    return [_test(against, drops) for against, drops in found.items() if drops], left_out
+            drops, why = [], str(error).splitlines()[0]
+        found[against] += drops
+        if why:
+            left_out.setdefault(why, []).append(entry.name)
+    tests = [_test(against, drops) for against, drops in found.items() if drops]
+    lines = [f"Not in the pooled test ({why}): {', '.join(e)}" for why, e in left_out.items()]
+    return tests, lines
 
 
 def drift(sweep: Sweep, entry: EntryResult, first: Path) -> Pooled | None:
@@ -72,6 +81,14 @@ def drift(sweep: Sweep, entry: EntryResult, first: Path) -> Pooled | None:
         return None
     drops = _drops(sweep, entry, point, [first])
     return _test(FIRST, drops) if drops else None
+
+
+def _unpooled(entry: EntryResult, places: Sequence[Path]) -> str:
+    """Why an entry can't be compared, before anything is read; empty if it can."""
+    rules = {metric.rule for metric in entry.metrics}
+    if rules <= set(OF_ANSWERS):
+        return f"{' and '.join(sorted(rules))} does not compare scores"
+    return "" if places else NO_EARLIER
 
 
 def _before(entry: EntryResult, point: SweptPoint) -> tuple[str, list[Path]]:

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 
 from runner.config.suite import REQUIRED
 from runner.errors import UserError
-from runner.rundir import read_json, write_json
+from runner.rundir import RunDirectory, read_json, write_json
 
 NAME = "suite.json"
 # Raised when a field changes its meaning or goes away; new fields do not raise it.
@@ -167,6 +167,20 @@ def read(directory: Path) -> SuiteResult:
             f"{file}: truncated, or written by another version of the runner"
         ) from error
     return found
+
+
+def without_runs(directory: Path) -> bool:
+    """Return whether run directories of a finished suite were deleted.
+
+    Judged again, entries that had a result would be missing.
+    """
+    if not (directory / NAME).is_file():
+        return False
+    return any(
+        not RunDirectory(directory / entry.directory).holds_a_run
+        for entry in read(directory).entries
+        if entry.directory and not entry.missing
+    )
 
 
 def write(directory: Path, result: SuiteResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from runner.channel.sender import SendSummary
@@ -20,14 +21,16 @@ def experiment(name: str) -> str:
     return line(f"suite {name}")
 
 
-def summary(found: SuiteResult, uri: str, note: str, files: tuple[Path, ...]) -> SendSummary:
-    """Return the request that creates or updates the night's page."""
+def summary(
+    found: SuiteResult, key: str, uri: str, note: str, files: tuple[Path, ...]
+) -> SendSummary:
+    """Return the request that creates or updates the night's page, which is found by `key`."""
     directory = files[0].parent.resolve()
     return SendSummary(
         uri=uri,
         experiment=experiment(found.name),
         mark=MARK,
-        sweep_id=found.id,
+        key=key,
         name=line(f"{found.verdict} {found.name} {found.id}"),
         metrics=_metrics(found),
         tags={
@@ -35,6 +38,7 @@ def summary(found: SuiteResult, uri: str, note: str, files: tuple[Path, ...]) ->
             "mlflow.source.name": "python -m runner",
             "mlflow.source.type": "LOCAL",
             "mlflow.user": user(),
+            "host": socket.gethostname(),
             "suite_name": found.name,
             "suite_directory": str(directory),
             "verdict": found.verdict,

@@ -125,7 +125,7 @@ def _record(
                 uri=place.uri,
                 experiment=place.experiment,
                 mark=store.SUMMARY,
-                sweep_id=sweep.id,
+                key=sweep.id,
                 name=line(f"{sweep.worst} sweep {sweep.id} ({counted_verdicts(sweep)})"),
                 metrics=store.metrics_of(sweep),
                 tags=tags,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,15 @@ def read_known(sweep: Path) -> SweepRecord | None:
         return None
     known: SweepRecord = _read(file, SweepRecord)
     return known
+
+
+def refused(sweep: Path) -> list[PointRecord]:
+    """Return the points whose last start was refused; unreadable records are left out."""
+    found: list[PointRecord] = []
+    for file in sweep.glob(f"*/{POINT}"):
+        with suppress(ValueError):
+            found.append(read_json(file, PointRecord))
+    return [point for point in found if point.refused]
 
 
 def note_starts(sweep: Path, starts: int, saved: int) -> None:

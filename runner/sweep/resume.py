@@ -9,6 +9,7 @@ from runner.plan import Plan
 from runner.run import Checked
 from runner.rundir import EARLIER, RunDirectory, read_json
 from runner.status import FINAL
+from runner.sweep import record
 from runner.sweep.points import same_run
 from runner.verdict import ReferenceUsed, Verdict
 
@@ -18,6 +19,7 @@ def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[i
 
     Results are matched by configuration, because a changed grid renumbers its points. Other results
     move to `earlier/`; nothing is deleted.
+    Points that were refused on this start keep the record of it, without their earlier results.
     Points below `first` belong to an earlier batch of the same search, and stay as they are.
     """
     runs = [
@@ -25,6 +27,7 @@ def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[i
         for each in _run_directories(sweep)
         if RunDirectory(each).config.exists() and (each.parent != sweep or int(each.name) >= first)
     ]
+    refused = [point for point in record.refused(sweep) if point.number not in wanted]
     matches: dict[int, Path] = {}
     for number, checked in wanted.items():
         runs.sort(key=lambda each, own=sweep / str(number): each != own)  # type: ignore[misc]
@@ -40,8 +43,14 @@ def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[i
         if place.parent == sweep:
             _set_aside(sweep, place)
     for number, place in moved.items():
-        if place != sweep / str(number):
-            _move(place, sweep / str(number))
+        target = sweep / str(number)
+        if place != target:
+            if target.exists():  # only the record of a refused point is left there
+                _set_aside(sweep, target)
+            _move(place, target)
+    for point in refused:
+        if not (sweep / str(point.number)).exists():  # moved with its earlier result
+            record.write_point(sweep, point)
     return {number: _status(sweep / str(number)) for number in moved}
 
 

@@ -227,6 +227,8 @@ def _point(sweep: Path, point: PointRecord, axes: tuple[Axis, ...]) -> SweptPoin
         verdict = _read(files.verdict, Verdict)
         tracked = _read(files.tracked, TrackedRun)
         state, reason = _state(point, files, verdict)
+        if point.refused:  # the results are those of an earlier attempt
+            plan = outcome = verdict = None
     except ValueError as error:  # pydantic's; a disk that was full, a file cut by hand
         plan = outcome = verdict = tracked = None
         state, reason = Status.ERROR.value, f"unreadable: {str(error).splitlines()[0]}"

@@ -27,8 +27,8 @@ def send_summary(summary: SendSummary) -> tuple[str, str]:
     """
     client, name = _client(summary.uri), summary.name
     experiment_id = experiment_id_of(client, summary.uri, summary.experiment)
-    quote = '"' if "'" in summary.sweep_id else "'"
-    query = f"tags.{summary.mark} = {quote}{summary.sweep_id}{quote}"
+    quote = '"' if "'" in summary.key else "'"
+    query = f"tags.{summary.mark} = {quote}{summary.key}{quote}"
     mine = client.search_runs([experiment_id], query)
     for doubled in mine[1:]:
         client.delete_run(doubled.info.run_id)
@@ -36,9 +36,7 @@ def send_summary(summary: SendSummary) -> tuple[str, str]:
         run_id = str(mine[0].info.run_id)
         client.update_run(run_id, name=name)
     else:
-        made = client.create_run(
-            experiment_id, run_name=name, tags={summary.mark: summary.sweep_id}
-        )
+        made = client.create_run(experiment_id, run_name=name, tags={summary.mark: summary.key})
         run_id = str(made.info.run_id)
     status = "FAILED"
     try:

@@ -106,7 +106,7 @@ def test_only_what_is_missing_runs_again(nights: Nights) -> None:
     assert "4 points, 3 already done, 1 to run on 1 engine" in resumed.printed
     assert "Suite canary PASSED: all 3 required entries passed" in resumed.printed
     assert resumed.found.started == nights.first.found.started
-    assert "None of 2 required entries with a test FAILED" in resumed.found.joint
+    assert "None of 2 required entries with a test FAILED it" in resumed.found.joint
     assert (resumed.directory / "earlier").is_dir()
 
 

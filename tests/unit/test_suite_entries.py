@@ -57,6 +57,9 @@ def test_an_entry_is_required_and_has_no_timeout_unless_it_says_so() -> None:
         ("mine", {"a": "canary_vl"}, "suite.entries.a=canary_vl: must have the form"),
         ("mine", {"a": {**ONE, "overrides": ["model=x"]}}, "suite.entries.a.overrides: model=x: n"),
         ("mine", {"a": {**ONE, "overrides": ["hydra/launcher=ray"]}}, "overrides: hydra/launcher"),
+        ("mine", {"a": {**ONE, "overrides": ["preflight_only=true"]}}, "overrides: preflight_only"),
+        ("mine", {"a": {**ONE, "overrides": ["++sweep.strict=true"]}}, "overrides: ++sweep.strict"),
+        ("mine", {"a": {**ONE, "overrides": ["+sweep/x=y"]}}, "overrides: +sweep/x=y: not"),
         ("mine", {"a": ONE, "b": ONE}, "suite.entries.b: the same model, task and overrides as s"),
     ],
 )
@@ -117,12 +120,14 @@ def test_an_entry_is_one_run() -> None:
         overrides_of(numbered(read("mine", {"a": entry})), [])
 
 
-def test_a_suite_that_is_resumed_keeps_its_start(tmp_path: Path) -> None:
+def test_a_suite_that_is_resumed_keeps_its_start_and_its_key(tmp_path: Path) -> None:
     found = numbered(read("mine", {"a": ONE}))
-    entries.write(tmp_path, "mine", found, NotifyConfig())
-    started = entries.read(tmp_path).started
-    entries.write(tmp_path, "mine", found, NotifyConfig())
-    assert entries.read(tmp_path) == entries.Asked("mine", started, found)
+    entries.write(tmp_path / "one", "mine", found, NotifyConfig())
+    first = entries.read(tmp_path / "one")
+    entries.write(tmp_path / "one", "mine", found, NotifyConfig())
+    assert entries.read(tmp_path / "one") == first
+    entries.write(tmp_path / "two", "mine", found, NotifyConfig())
+    assert first.key and entries.read(tmp_path / "two").key != first.key
 
 
 # The shipped suites

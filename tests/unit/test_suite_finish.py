@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,9 +19,10 @@ from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.stats.several import holm
-from runner.suite import decision, junit, pooled, result
+from runner.suite import decision, entries, junit, pooled, result
 from runner.suite.finish import finish
 from runner.suite.result import EntryResult, SuiteResult
+from runner.sweep import store
 from runner.sweep.record import point_directory
 from runner.tracking.records import begin, read_record
 from runner.tracking.tracked import TrackedRun
@@ -112,6 +114,15 @@ def test_a_run_that_may_go_unjudged_does_not_fail(tmp_path: Path) -> None:
     assert found.sentence == (
         "Suite nightly PASSED: 1 of 2 required entries passed, 1 ran without being judged"
     )
+
+
+def test_an_entry_refused_on_a_resume_does_not_keep_its_old_verdict(tmp_path: Path) -> None:
+    played = [Played("a", GOOD), Played("b", GOOD, status=1, refused=("limits.run_s=-5: no",))]
+    status, found = finished(night(tmp_path, played))
+    assert (status, found.verdict) == (1, "REFUSED")
+    refused = entry(found, "b")
+    assert (refused.verdict, refused.exit_status) == ("REFUSED", 1)
+    assert refused.shown is None and refused.metrics == ()
 
 
 def test_the_sentence_names_the_worst_first_and_counts_the_rest(tmp_path: Path) -> None:
@@ -218,10 +229,10 @@ def test_holm_is_over_the_required_entries_alone() -> None:
     assert [e.metrics[0].p_holm for e in found] == [*holm([0.03, 0.001, 0.5]), None]
     assert found[0].shown == found[0].metrics[0]
     assert decision.joint(found) == [
-        "2 of 3 required entries with a test FAILED; 1 of them significant after Holm's "
-        "correction over 3 entries",
-        "a: p = 0.030; not significant among 3 entries (Holm: p = 0.060)",
-        "b: p = 0.001; significant among 3 entries (Holm: p = 0.003)",
+        "2 of 3 required entries with a test FAILED it; 1 of them significant after Holm's "
+        "correction over 3 tests",
+        "a: p = 0.030; not significant among 3 tests (Holm: p = 0.060)",
+        "b: p = 0.001; significant among 3 tests (Holm: p = 0.003)",
     ]
 
 
@@ -229,11 +240,55 @@ def test_an_entry_without_a_p_value_is_judged_alone() -> None:
     alone = judged("c", None, "PASSED")
     lines = decision.joint([judged("a", 0.4, "PASSED"), judged("b", 0.6, "PASSED"), alone])
     assert lines == [
-        "None of 2 required entries with a test FAILED",
-        "Judged alone, because paired gives no p value: c",
+        "None of 2 required entries with a test FAILED it",
+        "Not part of the correction (paired has no p value): c",
     ]
     only = decision.joint([judged("a", 0.4, "PASSED"), alone])
-    assert only[0] == "Only a was judged by a test, so there is nothing to correct for"
+    assert only == [
+        "Only a was judged by a test, so there is nothing to correct for",
+        "Judged without a test (paired has no p value): c",
+    ]
+
+
+def filters(name: str, *found: tuple[float | None, str]) -> EntryResult:
+    """An entry with a metric for each p and verdict; without a p, the rule is isclose."""
+    whole = judged(name, None, min(verdict for _, verdict in found))
+    return replace(
+        whole,
+        metrics=tuple(
+            replace(
+                whole.metrics[0],
+                filter=f"f{number}",
+                p=p,
+                verdict=verdict,
+                rule="isclose" if p is None else "paired",
+            )
+            for number, (p, verdict) in enumerate(found)
+        ),
+        shown=None,
+    )
+
+
+def test_the_correction_is_over_tests_and_an_entry_can_have_several() -> None:
+    good = [filters(name, (0.4, "PASSED"), (0.9, "PASSED")) for name in "abcde"]
+    bad = filters("bad", (0.006, "FAILED"), (0.9, "PASSED"))
+    assert decision.joint(decision.adjusted([*good, bad])) == [
+        "1 of 6 required entries with a test FAILED it; none of them significant after Holm's "
+        "correction over 12 tests",
+        "bad: p = 0.006; not significant among 12 tests (Holm: p = 0.072)",
+    ]
+
+
+def test_a_failure_without_a_p_value_is_not_part_of_the_correction() -> None:
+    mixed = filters("mixed", (0.9, "PASSED"), (None, "FAILED"))
+    both = filters("both", (0.0, "FAILED"), (None, "FAILED"))
+    assert decision.joint(decision.adjusted([mixed, both])) == [
+        "1 of 2 required entries with a test FAILED it; 1 of them significant after Holm's "
+        "correction over 2 tests",
+        "both: p < 0.001; significant among 2 tests (Holm: p < 0.001)",
+        "Not part of the correction (isclose has no p value): mixed (FAILED by mini acc,f1), "
+        "both (FAILED by mini acc,f1)",
+    ]
 
 
 def small_losses(tmp_path: Path, count: int, model: str = "tiny{}") -> SuiteResult:
@@ -298,7 +353,29 @@ def test_a_comparison_whose_samples_are_gone_says_so(tmp_path: Path) -> None:
     point_directory(first, 0).samples.unlink()
     second = night(tmp_path, [Played("a", GOOD)], "2026-11-02", 2000.0)
     _, found = finished(second)
-    assert found.pooled == () and "a is not pooled: " in found.joint[-1]
+    assert found.pooled == ()
+    place = point_directory(first, 0).path
+    assert found.joint[-1] == f"Not in the pooled test ({place} has no samples any more): a"
+
+
+@pytest.mark.parametrize("rule", ["numerics", "replay"])
+def test_entries_that_are_not_pooled_are_listed_with_the_reason(tmp_path: Path, rule: str) -> None:
+    nights(tmp_path, GOOD)
+    played = [Played("a", GOOD), Played("b", GOOD), Played("new", GOOD), Played("lost")]
+    second = night(tmp_path, played, "2026-11-02", 2000.0)
+    file = point_directory(second, 1).verdict
+    verdict: Verdict = read_json(file, Verdict)
+    used = ReferenceUsed(*("ref", "/gone", None, "tiny", "cpu", "TP1", "e", "v", "PASSED"))
+    shifts = [replace(m, metric="logprob_shift", rule=rule) for m in verdict.metrics if m.judged]
+    write_json(file, replace(verdict, metrics=tuple(shifts), reference=used))
+    _, found = finished(second)
+    (test,) = found.pooled
+    assert test.entries == ("a",)
+    assert found.joint[-2:] == (
+        f"Not in the pooled test ({rule} does not compare scores): b",
+        "Not in the pooled test (no reference run, and no last good night with the same "
+        "evaluation): new",
+    )
 
 
 def test_scores_that_are_no_shares_are_not_pooled(tmp_path: Path) -> None:
@@ -347,26 +424,74 @@ def test_a_run_is_tagged_with_its_night_and_its_entry(
     assert replaced == [None] * 4  # another run took its place
 
 
+def recorded(root: Path, uri: str, found: Found, key: str) -> Path:
+    """A night whose run is in MLflow, and whose page is not."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    known = client.get_experiment_by_name("mini")
+    experiment = known.experiment_id if known is not None else client.create_experiment("mini")
+    run_id = client.create_run(experiment).info.run_id
+    directory = night(root, [Played("a", found)])
+    asked = entries.read(directory)
+    write_json(directory / entries.NAME, replace(asked, key=key))
+    files = point_directory(directory, 0)
+    write_json(files.tracking, begun(0, uri))
+    write_json(files.tracked, TrackedRun(uri, "mini", experiment, run_id))
+    return directory
+
+
 @pytest.mark.slow
 def test_sync_records_a_night_that_did_not_reach_mlflow(tmp_path: Path, store_file: Path) -> None:
     import mlflow
 
     uri = f"sqlite:///{store_file}"
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    experiment = client.create_experiment("mini")
-    run_id = client.create_run(experiment).info.run_id
-    directory = night(tmp_path / "suites", [Played("a", GOOD)])
-    files = point_directory(directory, 0)
-    write_json(files.tracking, begun(0, uri))
-    write_json(files.tracked, TrackedRun(uri, "mini", experiment, run_id))
+    directory = recorded(tmp_path / "suites", uri, GOOD, "1f")
     for _ in range(2):
         assert sync.sync([tmp_path / "suites"], screen()[0]) == 0
+    client = mlflow.MlflowClient(tracking_uri=uri)
     place = client.get_experiment_by_name("suite nightly")
     (page,) = client.search_runs([place.experiment_id])
     assert page.info.run_name == "PASSED nightly 2026-11-22/22-10-11"
     assert page.data.tags["exit_status"] == "0" and page.data.metrics["entry/a"] == 0.8
+    run_id = read_json(point_directory(directory, 0).tracked, TrackedRun).run_id
     assert run_id in (directory / "index.html").read_text()
     assert not (directory / "sweep.html").exists()
+
+
+@pytest.mark.parametrize("receipt", [True, False])
+def test_sync_keeps_the_result_of_a_suite_whose_runs_were_deleted(
+    tmp_path: Path, receipt: bool
+) -> None:
+    directory = night(tmp_path, [Played("a", GOOD), Played("b", BAD, "advisory")])
+    finish(directory, screen()[0])
+    place = store.Place("sqlite:///gone.db", "mini", "1", ("0af",))
+    if receipt:
+        write_json(directory / store.RECEIPT, store.Receipt((place,)))
+    else:  # the night could not be sent, and one of its runs is left
+        files = point_directory(directory, 1)
+        write_json(files.tracked, TrackedRun("sqlite:///gone.db", "mini", "1", "0af"))
+    before = {each: each.read_bytes() for each in directory.iterdir() if each.is_file()}
+    shutil.rmtree(directory / "0")
+    out, text = screen()
+    assert sync.sync([tmp_path], out) == 0
+    assert {each: each.read_bytes() for each in directory.iterdir() if each.is_file()} == before
+    assert "not judged again, because run directories were deleted: 1 suite\n" in text.getvalue()
+
+
+@pytest.mark.slow
+def test_nights_in_directories_of_the_same_name_have_a_page_each(
+    tmp_path: Path, store_file: Path
+) -> None:
+    import mlflow
+
+    uri = f"sqlite:///{store_file}"
+    for machine, found in (("one", GOOD), ("two", BAD)):
+        finish(recorded(tmp_path / machine, uri, found, machine), screen()[0])
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    place = client.get_experiment_by_name("suite nightly")
+    pages = client.search_runs([place.experiment_id])
+    assert {page.data.tags["verdict"] for page in pages} == {"PASSED", "FAILED"}
 
 
 # Its files

@@ -101,6 +101,12 @@ def test_points_read_as_they_ended(tmp_path: Path) -> None:
     assert unexplained(sweep)[0] == "REFUSED 1 (tp=2): too few devices; and no memory"
 
 
+def test_a_refused_point_has_no_results_of_an_earlier_attempt(tmp_path: Path) -> None:
+    points = [Asked((f"{TP}=1",), Found(right(80)), 1, ("too few devices",))]
+    (point,) = read_sweep(build(tmp_path, points)).points
+    assert (point.state, point.metrics, point.outcome) == ("REFUSED", {}, None)
+
+
 def test_reasons_that_points_share_are_said_once(tmp_path: Path) -> None:
     points = [Asked((f"{TP}={n}",), None, 1, ("no such device",)) for n in range(20)]
     (line,) = unexplained(read_sweep(build(tmp_path, points)))

@@ -13,9 +13,11 @@ from runner.config.composed import Composed
 from runner.config.schema import RunConfig
 from runner.plan import Plan
 from runner.run import Checked
-from runner.rundir import RunDirectory, write_json
+from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import Status
 from runner.sweep import resume
+from runner.sweep.launcher import refuse
+from runner.sweep.record import PointRecord
 from runner.verdict import ReferenceUsed, Verdict
 
 Ask = Callable[..., Checked]
@@ -133,6 +135,29 @@ def test_a_batch_of_a_search_leaves_those_before_it_alone(tmp_path: Path, ask: A
     assert resume.settle(tmp_path, {1: ask(512)}, first=1) == {}
     assert mark(tmp_path / "0") == "engine: {max_model_len: 512}"
     assert mark(tmp_path / "earlier" / "1") == "engine: {max_model_len: 1024}"
+
+
+def test_a_point_that_is_refused_now_keeps_its_reason(tmp_path: Path, ask: Ask) -> None:
+    leave(tmp_path, 0, ask(512), Status.PASSED, 0)
+    leave(tmp_path, 1, ask(1024), Status.PASSED, 0)
+    refuse(tmp_path, [PointRecord(0, (), refused=("no such device",))])
+    for wanted in ({1: ask(1024)}, {1: ask(512)}):  # of the second, the result was that of point 0
+        assert resume.settle(tmp_path, wanted) == {1: 0}
+        now = read_json(tmp_path / "0" / "point.json", PointRecord)
+        assert (now.status, now.refused) == (1, ("no such device",))
+        assert not (tmp_path / "0" / "verdict.json").exists()
+    # Once it is allowed again, its result is found.
+    assert resume.settle(tmp_path, {0: ask(512), 1: ask(1024)}) == {0: 0, 1: 0}
+    assert mark(tmp_path / "0") == "engine: {max_model_len: 512}"
+
+
+def test_a_result_takes_the_place_of_a_point_that_was_refused_before(
+    tmp_path: Path, ask: Ask
+) -> None:
+    refuse(tmp_path, [PointRecord(0, (), refused=("no such device",))])
+    leave(tmp_path, 1, ask(512), Status.PASSED, 0)
+    assert resume.settle(tmp_path, {0: ask(512)}) == {0: 0}
+    assert mark(tmp_path / "0") == "engine: {max_model_len: 512}"
 
 
 def test_a_verdict_by_another_reference_run_is_made_again(tmp_path: Path, ask: Ask) -> None:
