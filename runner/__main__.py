@@ -123,14 +123,15 @@ def _finish_sweep() -> list[int]:
         return []
     from runner.report.terminal import console
 
-    statuses = [point.status for point in found.points if point.status is not None]
+    # Of a suite, only its own judgement counts: the entries include advisory ones.
+    points = [] if is_suite(sweep) else found.points
+    statuses = [point.status for point in points if point.status is not None]
     try:
         if is_suite(sweep):
             from runner.suite.finish import finish as finish_suite
-            from runner.suite.notification import notify
 
             status = finish_suite(sweep, console())
-            notify(sweep, console())
+            _notify(sweep)
             return [status]
         from runner.sweep.finish import finish
 
@@ -143,6 +144,19 @@ def _finish_sweep() -> list[int]:
         traceback.print_exc()
         return [*statuses, INFRASTRUCTURE]
     return statuses
+
+
+def _notify(suite: Path) -> None:
+    """Whoever is not told of a night does not change what it found."""
+    from runner.report.terminal import console
+    from runner.suite.notification import notify
+
+    try:
+        notify(suite, console())
+    except (UserError, OSError) as error:
+        complain(UserError(f"{suite}: nobody was notified: {error}"))
+    except Exception:
+        traceback.print_exc()
 
 
 def _not_written(error: OSError) -> str:

@@ -60,18 +60,27 @@ class ReplayPlan:
     questions: dict[str, list[int]] = field(default_factory=dict)
 
 
+# Increased when a trace records something else, so that earlier traces are not reused.
+TRACE_VERSION = 2
+
+
 @dataclass(frozen=True)
 class TracePlan:
     """Which rows of the modules' outputs a replay records (runner/evidence/sketches.py).
 
     Those of the last `prompt` tokens of each prompt, the first `answer` tokens of each answer, and
-    `image` patches of each image; as `size` numbers each.
+    `image` patches of each image; as `size` numbers each. With `whole`, the outputs of these
+    modules are recorded instead, with all their columns, for the questions with these labels. A
+    plan without a `version` was written before there was one.
     """
 
     prompt: int = 64
     answer: int = 32
     image: int = 32
     size: int = 32
+    whole: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
+    version: int = 0
 
 
 @dataclass(frozen=True)

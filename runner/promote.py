@@ -21,7 +21,7 @@ from runner.reference.reading import incomplete, read
 from runner.report import terminal
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, Status
-from runner.suite import following
+from runner.suite import following, nights
 from runner.tracking.aliases import now
 from runner.tracking.courier import Courier
 from runner.tracking.sender_process import NotSent
@@ -124,8 +124,8 @@ def _follow(given: argparse.Namespace, courier: Courier) -> int:
 
     directory = Path(given.run)
     steps = following.follow(directory, given.alias, given.nights, courier, moved)
+    write_json(directory / nights.REFERENCES, steps)
     following.show(terminal.console(), steps, given.alias)
-    write_json(directory / following.NAME, steps)
     return 0
 
 

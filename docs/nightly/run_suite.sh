@@ -15,23 +15,27 @@ nights=${NIGHTS:-suites}
 python=${PYTHON:-python3}
 night=$nights/$suite/$(date +%Y-%m-%d)/$(date +%H-%M-%S)
 
+if [ -n "${PUBLISH:-}" ]; then
+  if [ -d "$PUBLISH" ] && [ ! -f "$PUBLISH/suite.json" ] && [ -n "$(ls -A "$PUBLISH")" ]; then
+    echo "PUBLISH=$PUBLISH: has other files, so the pages will not be published; name another directory" >&2
+    PUBLISH=
+  else
+    rm -rf "$PUBLISH"  # the pages of last night are not tonight's, whatever happens now
+  fi
+fi
 "$python" -m runner.doctor || echo "runner.doctor found problems; the suite shows which entries are affected" >&2
 "$python" -m runner "suite=$suite" "hydra.sweep.dir=$night" "$@"
 status=$?
 
-if [ "${FOLLOW:-0}" = 1 ] && [ "$status" -eq 0 ]; then
-  "$python" -m runner.promote --auto "$night" || echo "the reference runs were not updated" >&2
-fi
-# Runs of earlier nights that the MLflow server could not take.
+# Runs that the MLflow server could not take, and nights that were killed.
 if [ -d "$nights/$suite" ]; then
   "$python" -m runner.sync "$nights/$suite" || echo "not everything is in MLflow yet" >&2
 fi
+if [ "${FOLLOW:-0}" = 1 ] && [ "$status" -eq 0 ]; then
+  "$python" -m runner.promote --auto "$night" || echo "the reference runs were not updated" >&2
+fi
 if [ -n "${PUBLISH:-}" ] && [ -f "$night/index.html" ]; then
-  if [ -d "$PUBLISH" ] && [ ! -f "$PUBLISH/suite.json" ] && [ -n "$(ls -A "$PUBLISH")" ]; then
-    echo "PUBLISH=$PUBLISH: has other files, so the pages were not published; name another directory" >&2
-  else
-    rm -rf "$PUBLISH" && mkdir -p "$PUBLISH" && cp -R "$night/." "$PUBLISH" ||
-      echo "PUBLISH=$PUBLISH: the pages were not published" >&2
-  fi
+  mkdir -p "$PUBLISH" && cp -R "$night/." "$PUBLISH" ||
+    echo "PUBLISH=$PUBLISH: the pages were not published" >&2
 fi
 exit "$status"

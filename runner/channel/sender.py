@@ -65,12 +65,16 @@ class SendSummary(Request[tuple[str, ...]]):
 
 @dataclass(frozen=True)
 class FindAlias(Request[str]):
-    """Find the run with the alias; the result is its id."""
+    """Find the run with the alias; the result is its id.
+
+    If no run has it, the request is refused, or the result is empty if it is not `required`.
+    """
 
     uri: str
     name: str
     model: str
     task: str
+    required: bool = True
 
 
 @dataclass(frozen=True)

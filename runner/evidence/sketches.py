@@ -9,7 +9,7 @@ distance has a relative standard error of sqrt(2 / k): 25 % of it with 32, or 12
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,35 @@ def read_sketches(directory: Path) -> Sketches:
     Raises:
         UserError: if there are none, or they can't be read.
     """
+    return merged(_ranks(directory))
+
+
+def read_outputs(directory: Path) -> Sketches:
+    """The outputs of one module with all columns, as `sketch`, those of all ranks merged.
+
+    Other than in a sketch, NaN and infinite values stay.
+
+    Raises:
+        UserError: if there are none, or they can't be read.
+    """
+    ranks = _ranks(directory)
+    finite = merged([_chosen(rank, np.isfinite(rank.sketch)) for rank in ranks])
+    with np.errstate(invalid="ignore"):  # infinite values of ranks may have no sum
+        others = merged([_chosen(rank, ~np.isfinite(rank.sketch)) for rank in ranks])
+    width = int(finite.widths[0])  # what each rank computes whole is in the first columns
+    return replace(finite, sketch=(finite.sketch + others.sketch)[:, :width].astype(np.float32))
+
+
+def _chosen(rank: Sketches, chosen: NDArray[Any]) -> Sketches:
+    return replace(rank, sketch=np.where(chosen, rank.sketch, 0))
+
+
+def _ranks(directory: Path) -> list[Sketches]:
     files = sorted(directory.glob("rank*.npz"), key=lambda file: int(file.stem[4:]))
     if not files:
         raise UserError(f"{directory}: has no traces of a run")
     try:
-        return merged([_read(file) for file in files])
+        return [_read(file) for file in files]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{directory}: cannot be read ({error}); remove it") from error
 

@@ -32,36 +32,44 @@ class Outliers:
 
 
 def outliers(
-    differences: Sequence[float], noise: Sequence[Sequence[float]], factor: float
+    differences: Sequence[float],
+    noise: Sequence[Sequence[float]],
+    factor: float,
+    bars: Sequence[Sequence[float]] = (),
 ) -> Outliers:
     """Count the questions in which the judged run's difference, divided by `factor`, stands out.
 
-    `noise` has the differences of each noise run, on the same questions. If a question's largest
+    `noise` has the differences of each noise run, on the same questions, and `bars` what the others
+    must exceed to stand out from that run, if that is more. If a question's largest
     value stands out, each run is equally likely to have it if the judged run's differences are
     `factor` times those of another noise run, and the judged run is less likely if they are
     smaller. So the binomial test is exact, whatever the distributions.
     """
-    runs = _distinct(noise)
+    kept = _distinct(noise)
+    runs = [noise[place] for place in kept]
+    heights = [bars[place] for place in kept] if bars else runs
     own = others = 0
-    for each, *levels in zip(differences, *runs, strict=True):
-        value, level = each / factor, sorted(levels)
-        if value > APART * level[-1]:
+    for place, each in enumerate(differences):
+        value = each / factor
+        levels, bar = [run[place] for run in runs], [height[place] for height in heights]
+        loudest = max(range(len(runs)), key=levels.__getitem__)
+        if value > APART * max(bar):
             own += 1
-        elif level[-1] > APART * max(value, *level[:-1], 0.0):
+        elif levels[loudest] > APART * max(value, 0.0, *bar[:loudest], *bar[loudest + 1 :]):
             others += 1
     share = 1 / (1 + len(runs))
     return Outliers(own, others, len(runs), shares.at_most(others, own + others, 1 - share))
 
 
-def _distinct(noise: Sequence[Sequence[float]]) -> list[Sequence[float]]:
-    """Noise runs without copies and without those that hardly differ.
+def _distinct(noise: Sequence[Sequence[float]]) -> list[int]:
+    """Places of the noise runs without copies and without those that hardly differ.
 
     Such runs rarely stand out, so they would make the judged run look worse than it is.
     """
     levels = [means.mean(each) for each in noise]
-    found: list[Sequence[float]] = []
-    for each, level in zip(noise, levels, strict=True):
-        copied = any(2 * sum(map(float.__eq__, each, other)) > len(each) for other in found)
+    found: list[int] = []
+    for place, (each, level) in enumerate(zip(noise, levels, strict=True)):
+        copied = any(2 * sum(map(float.__eq__, each, noise[other])) > len(each) for other in found)
         if APART * level >= max(levels) and not copied:
-            found.append(each)
+            found.append(place)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,28 +22,36 @@ from runner.suite.result import EntryResult, Pooled, SuiteResult
 from runner.sweep.summary import read_sweep
 from runner.tracking.aliases import now
 from runner.tracking.courier import Courier
+from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
 
 # Good nights in a row, tonight included.
 NIGHTS = 5
-NAME = "references.json"
 # End of the alias of the run that was the reference first, which never moves.
 FIRST = ".first"
 # Gives a run directory the alias.
 Promote = Callable[[str], object]
+# A model and its task: what an alias stands for.
+Place = tuple[str, str]
+
+
+class Doubt(Exception):
+    """Why a reference must not move."""
 
 
 @dataclass(frozen=True)
 class Step:
     """What became of the reference of an entry.
 
-    `doubt` says why it did not move, empty if it did. `drift` compares tonight with the first
-    reference run; None if there was none before.
+    `doubt` says why it did not move, empty if it did. `first` is the MLflow id of the run that has
+    the alias of the first reference run, empty if none has. `drift` compares tonight with the first
+    one.
     """
 
     entry: str
-    doubt: str
-    drift: Pooled | None
+    doubt: str = ""
+    first: str = ""
+    drift: Pooled | None = None
 
 
 def follow(
@@ -51,21 +60,42 @@ def follow(
     """Give tonight's runs the alias, entry by entry, if there is no doubt about any of the nights.
 
     Raises:
-        UserError: if the directory is no finished suite.
-        NotSent: if MLflow can't be asked.
+        UserError: if the directory is no finished suite, or not its latest night.
     """
     tonight = result.read(directory)
-    before = nights.earlier(directory, tonight.name, tonight.started)
-    known = [Night(directory, tonight), *before]
-    return [_step(entry, known, alias, count, courier, promote) for entry in tonight.entries]
+    if later := nights.later(directory, tonight.name, tonight.started):
+        raise UserError(f"{directory}: not the latest night, which is {later[-1]}; give that one")
+    known = [Night(directory, tonight), *nights.earlier(directory, tonight.name, tonight.started)]
+    lost = nights.unfinished(directory, tonight.name, known[:count][-1].result.started)
+    places = {entry.name: _place(directory, entry) for entry in tonight.entries}
+    shared = Counter(place for place in places.values() if place is not None)
+    steps = []
+    for entry in tonight.entries:
+        place = places[entry.name]
+        step = Step(entry.name)
+        try:
+            if lost:
+                raise Doubt(f"{lost[0]} has no result")
+            if why := doubt(entry, known, count):
+                raise Doubt(why)
+            if place is None:
+                raise Doubt("it has no single task, or tonight's run is not in MLflow")
+            if shared[place] > 1:
+                raise Doubt(f"another entry has the same model and task ({'/'.join(place)})")
+            step = _moved(Follower(directory, entry, place, alias, courier), promote)
+        except Doubt as doubted:
+            step = Step(entry.name, str(doubted))
+        except (UserError, NotSent, OSError, ValueError) as error:
+            step = Step(entry.name, f"not possible: {' '.join(str(error).split())}")
+        steps.append(step)
+    return steps
 
 
 def show(out: Console, steps: Sequence[Step], alias: str) -> None:
     """Print what became of each reference, and how far tonight is from the first one."""
     for step in steps:
-        out.print(
-            f"{step.entry}: {alias} " + (f"not updated: {step.doubt}" if step.doubt else "updated")
-        )
+        told = f"not updated: {step.doubt}" if step.doubt else "updated"
+        out.print(f"{step.entry}: {alias} {told}")
         if step.drift is not None:
             out.print(f"  {pooled.told(step.drift)}")
 
@@ -75,6 +105,8 @@ def doubt(entry: EntryResult, known: Sequence[Night], count: int) -> str:
 
     `known` are all nights, tonight first.
     """
+    if not entry.required:
+        return "it is advisory"
     if len(known) < count:
         word = "night" if len(known) == 1 else "nights"
         return f"only {len(known)} {word} so far, {count} needed"
@@ -115,60 +147,79 @@ def _same(one: EntryResult, other: EntryResult) -> bool:
     return (one.name, one.model, one.task) == (other.name, other.model, other.task)
 
 
-def _step(
-    entry: EntryResult,
-    known: Sequence[Night],
-    alias: str,
-    count: int,
-    courier: Courier,
-    promote: Promote,
-) -> Step:
-    directory = known[0].directory
+def _place(directory: Path, entry: EntryResult) -> Place | None:
+    """What the alias of an entry stands for; None if it has no run in MLflow or several tasks."""
     files = RunDirectory(directory / entry.directory)
     if not entry.directory or not files.tracked.is_file():
-        return Step(entry.name, "tonight's run is not in MLflow", None)
-    tracked: TrackedRun = read_json(files.tracked, TrackedRun)
+        return None
     plan: Plan = read_json(files.plan, Plan)
-    tasks = tuple(each.task for each in plan.evaluations)
-    store = _Store(tracked.uri, plan.model, tasks, courier)
-    first, drift = store.bearer(alias + FIRST), None
-    if first is not None:
-        try:
-            located = locating.locate(first, tracked.uri, courier)
-            drift = pooled.drift(read_sweep(directory), entry, located.directory)
-        except (UserError, OSError, ValueError) as error:
-            return Step(entry.name, f"the first reference run can't be compared: {error}", None)
-    why = doubt(entry, known, count)
-    if not why and drift is not None and drift.significant:
-        why = f"significantly worse than the first reference run (p = {drift.p:.2g})"
-    if why:
-        return Step(entry.name, why, drift)
-    if first is None:
-        store.give(store.bearer(alias) or tracked.run_id, alias + FIRST)
-    try:
-        promote(str(files.path))
-    except UserError as error:
-        return Step(entry.name, "; ".join(error.problems), drift)
-    return Step(entry.name, "", drift)
+    tasks = [each.task for each in plan.evaluations]
+    return (plan.model, tasks[0]) if len(tasks) == 1 else None
 
 
 @dataclass(frozen=True)
-class _Store:
-    """The aliases of a model and its tasks in an MLflow store."""
+class Follower:
+    """An entry of a night, and the aliases that stand for its model and task in MLflow."""
 
-    uri: str
-    model: str
-    tasks: tuple[str, ...]
+    directory: Path
+    entry: EntryResult
+    place: Place
+    alias: str
     courier: Courier
 
-    def bearer(self, alias: str) -> str | None:
-        """The id of the run with the alias; None if there is none."""
-        try:
-            wanted = FindAlias(self.uri, alias, self.model, self.tasks[0])
-            return self.courier.ask(wanted, locating.LOOKUP_S)
-        except UserError:
-            return None
+    @property
+    def files(self) -> RunDirectory:
+        return RunDirectory(self.directory / self.entry.directory)
 
-    def give(self, run_id: str, alias: str) -> None:
-        given = GiveAlias(self.uri, run_id, alias, self.model, self.tasks, now())
-        self.courier.ask(given, locating.LOOKUP_S)
+    @property
+    def tracked(self) -> TrackedRun:
+        found: TrackedRun = read_json(self.files.tracked, TrackedRun)
+        return found
+
+    def bearer(self, alias: str) -> str:
+        """The id of the run with the alias; empty if there is none.
+
+        Raises:
+            UserError: if several runs have it.
+        """
+        wanted = FindAlias(self.tracked.uri, alias, *self.place, required=False)
+        return self.courier.ask(wanted, locating.LOOKUP_S)
+
+    def drift(self, first: str) -> Pooled:
+        """Compare with the first reference run.
+
+        Raises:
+            Doubt: if they have no scores in common.
+        """
+        located = locating.locate(first, self.tracked.uri, self.courier)
+        found = pooled.drift(read_sweep(self.directory), self.entry, located.directory)
+        if found is None:
+            raise Doubt(f"it has no scores in common with the first reference run ({first})")
+        return found
+
+
+def _moved(follower: Follower, promote: Promote) -> Step:
+    """Move the alias, unless tonight is worse than the first reference run.
+
+    Raises:
+        Doubt: if it is not known which run was the first, or how it compares.
+    """
+    name, alias = follower.entry.name, follower.alias
+    marked = follower.bearer(alias + FIRST)
+    if not marked and (before := nights.noted_first(follower.directory, name)):
+        raise Doubt(
+            f"the first reference run ({before}) is no longer in MLflow; choose another with "
+            f"python -m runner.promote RUN --alias {alias}{FIRST}"
+        )
+    first = marked or follower.bearer(alias)
+    drift = follower.drift(first) if first else None
+    if drift is not None and drift.significant:
+        why = f"significantly worse than the first reference run (p = {drift.p:.2g})"
+        return Step(name, why, marked, drift)
+    promote(str(follower.files.path))
+    if not marked:
+        first = first or follower.tracked.run_id
+        uri, (model, task) = follower.tracked.uri, follower.place
+        given = GiveAlias(uri, first, alias + FIRST, model, (task,), now())
+        follower.courier.ask(given, locating.LOOKUP_S)
+    return Step(name, "", first, drift)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from runner.errors import UserError
 from runner.messages import warn
 from runner.status import Status
-from runner.suite import result
+from runner.suite import entries, result
 from runner.suite.result import EntryResult, GoodNight, SuiteResult
 
+# What runner/suite/following.py leaves in a night's directory.
+REFERENCES = "references.json"
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -33,7 +37,7 @@ def earlier(directory: Path, name: str, started: float) -> list[Night]:
     own = directory.resolve()
     nights = [
         night
-        for file in _files(own)
+        for file in _files(own, result.NAME)
         if file.parent != own
         and (night := _read(file.parent)) is not None
         and night.result.name == name
@@ -42,16 +46,49 @@ def earlier(directory: Path, name: str, started: float) -> list[Night]:
     return sorted(nights, key=lambda night: night.result.started, reverse=True)
 
 
-def with_last_good(entries: Sequence[EntryResult], nights: Sequence[Night]) -> list[EntryResult]:
+def later(directory: Path, name: str, started: float) -> list[Path]:
+    """Return the directories of the nights that started after `started`, the latest last."""
+    found = _asked(directory.resolve(), name)
+    return [place for begun, place in sorted(found) if begun > started]
+
+
+def unfinished(directory: Path, name: str, since: float) -> list[Path]:
+    """Return the directories of nights without a readable result that started after `since`."""
+    found = sorted(_asked(directory.resolve(), name))
+    return [place for begun, place in found if begun > since and _read(place) is None]
+
+
+def noted_first(directory: Path, entry: str) -> str:
+    """The first reference run of an entry, as an earlier night's references.json has it."""
+    for file in sorted(_files(directory.resolve(), REFERENCES), reverse=True):
+        steps: list[dict[str, Any]] = json.loads(file.read_bytes())
+        for step in steps:
+            if step.get("entry") == entry and step.get("first"):
+                return str(step["first"])
+    return ""
+
+
+def with_last_good(found: Sequence[EntryResult], nights: Sequence[Night]) -> list[EntryResult]:
     """Return the entries with their last good night, by name, model, task and metric."""
-    return [replace(entry, last_good=_last_good(entry, nights)) for entry in entries]
+    return [replace(entry, last_good=_last_good(entry, nights)) for entry in found]
 
 
-def _files(own: Path) -> Iterator[Path]:
+def _asked(own: Path, name: str) -> Iterator[tuple[float, Path]]:
+    """When each night of the suite was started, also without a result, and its directory."""
+    for file in _files(own, entries.NAME):
+        try:
+            asked = entries.read(file.parent)
+        except (UserError, OSError):  # of another version; its result says what it was
+            continue
+        if asked.name == name:
+            yield asked.started, file.parent
+
+
+def _files(own: Path, name: str) -> Iterator[Path]:
     if DATE.fullmatch(own.parent.name):
-        yield from own.parent.parent.glob(f"*/*/{result.NAME}")
+        yield from own.parent.parent.glob(f"*/*/{name}")
     else:
-        yield from own.parent.glob(f"*/{result.NAME}")
+        yield from own.parent.glob(f"*/{name}")
 
 
 def _read(directory: Path) -> Night | None:

@@ -28,40 +28,41 @@ SECRET = "_SECRET"
 
 @dataclass(frozen=True)
 class Notified:
-    """notified.json: the verdicts that receivers were told."""
+    """notified.json: the verdicts that each receiver was told."""
 
-    states: dict[str, str]
-    receivers: tuple[str, ...]
+    told: dict[str, dict[str, str]]
 
 
 def notify(directory: Path, out: Console) -> None:
     """Tell the suite's receivers about the finished night, if it has news for them.
 
     A receiver that can't be reached costs some seconds and a warning. A night that is finished
-    again, because it was resumed, is told again only if a verdict changed.
+    again, because it was resumed, is told again to those who know other verdicts of it, or none.
     """
     asked = entries.read(directory)
     if not asked.notify.asked:
         return
     found = result.read(directory)
-    told = news(found, nights.earlier(directory, asked.name, asked.started))
-    now = states(found)
-    if now == _told_before(directory):
-        return
-    if not told.changed and asked.notify.when != ALWAYS:
+    known = _told_before(directory)
+    fresh = news(found, nights.earlier(directory, asked.name, asked.started))
+    if not (fresh.changed or known or asked.notify.when == ALWAYS):
         out.print("no verdict changed since the night before, so nobody was notified")
         return
-    lines = [*told.lines, asked.notify.link or f"{socket.gethostname()}:{directory / PAGE}"]
-    reached = []
+    now, reached = states(found), []
+    lines = [*fresh.lines, asked.notify.link or f"{socket.gethostname()}:{directory / PAGE}"]
     for receiver, send in _receivers(asked.notify, lines):
+        if known.get(receiver) == now:
+            continue
         try:
             send()
         except NotDelivered as error:
             warn(f"{receiver} was not notified: {error}")
+        except Exception as error:  # of a library: the others are still told
+            warn(f"{receiver} was not notified: {type(error).__name__}")
         else:
             reached.append(receiver)
     if reached:
-        write_json(directory / NAME, Notified(now, tuple(reached)))
+        write_json(directory / NAME, Notified({**known, **dict.fromkeys(reached, now)}))
         out.print(f"notified: {', '.join(reached)}")
 
 
@@ -75,9 +76,9 @@ def _receivers(notify: NotifyConfig, lines: list[str]) -> Iterator[tuple[str, Ca
         yield receiver, partial(receivers.mail, notify.email, lines, password)
 
 
-def _told_before(directory: Path) -> dict[str, str] | None:
+def _told_before(directory: Path) -> dict[str, dict[str, str]]:
     try:
         known: Notified = read_json(directory / NAME, Notified)
     except (FileNotFoundError, ValueError):
-        return None
-    return known.states
+        return {}
+    return known.told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 import re
 import smtplib
 import ssl
@@ -17,6 +18,8 @@ import httpx
 from runner.config.notify import STARTTLS, TLS, EmailConfig
 from runner.errors import cause
 
+# It logs the address of each request at the level of Hydra's own log, which users see.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 TIMEOUT_S = 5.0
 # Bytes of a text in UTF-8: WeCom cuts longer ones, and the others reject much longer ones.
 LONGEST = {"wecom": 2048}

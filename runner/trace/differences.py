@@ -63,7 +63,7 @@ class Compared:
 
 def compared(first: Sketches, second: Sketches) -> Compared:
     """The rows that both traces have, of modules with the same width in both."""
-    ours, theirs = _common(first, second)
+    ours, theirs = common(first, second)
     a, b = (
         trace.sketch[rows].astype(np.float64) for trace, rows in ((first, ours), (second, theirs))
     )
@@ -150,7 +150,7 @@ def _coarser(*dtypes: str) -> str:
     return max(dtypes, key=lambda dtype: EPSILON.get(dtype, 0.0))
 
 
-def _common(first: Sketches, second: Sketches) -> tuple[NDArray[Any], NDArray[Any]]:
+def common(first: Sketches, second: Sketches) -> tuple[NDArray[Any], NDArray[Any]]:
     """The numbers of the rows that both traces have, of modules with the same number of columns."""
     widths = dict(zip(first.names.tolist(), first.widths.tolist(), strict=True))
     places = {name: place for place, name in enumerate(first.names.tolist())}

@@ -86,9 +86,15 @@ def _graph_headline(graphs: Sequence[Graph]) -> str:
 def _about_graph(graph: Graph) -> list[str]:
     found = graph.found
     if found is None:
-        return [f"{graph.letter} could not be traced in graph mode: {graph.failed}"]
+        return [
+            f"{graph.letter} could not be traced in graph mode, which remains a suspect: "
+            f"{graph.failed}"
+        ]
     if not found.modules:
-        return [f"In graph mode, hooks see no output of {graph.letter}: nothing was compared."]
+        return [
+            f"In graph mode, hooks see no output of {graph.letter}: nothing was compared, and it "
+            "remains a suspect."
+        ]
     outputs = list(dict.fromkeys(each.module for each in found.modules))
     seen = f"{len(outputs)} outputs are outside of {graph.letter}'s graph, the last of them "
     seen += f"{' and '.join(outputs[-2:])}. Inside of it, {len(graph.unseen)} are invisible: "

@@ -16,7 +16,7 @@ from runner.config import recorded
 from runner.config.recorded import ABSENT, Recorded
 from runner.errors import UserError
 from runner.outcome import Outcome, State
-from runner.plan import Plan, TracePlan
+from runner.plan import TRACE_VERSION, Plan, TracePlan
 from runner.run import Checked
 from runner.rundir import RunDirectory, read_json
 from runner.supervision.supervisor import Supervisor
@@ -26,6 +26,7 @@ from runner.tracking.courier import Courier
 # Mixed into vLLM's workers by its class path.
 EXTENSION = "runner.runtimes.vllm.tracing.Tracing"
 EXTRA = "engine.extra.worker_extension_cls"
+TRACED = TracePlan(version=TRACE_VERSION)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def settled(side: Side, what: Replayed, directory: Path, graph: bool = False) ->
             changes["engine.enforce_eager"] = True
             notes.append(
                 f"{side.name} runs in graph mode, which hides its modules: they are traced in "
-                "eager mode. If nothing departs, graph mode is the suspect."
+                "eager mode."
             )
         if side.value("engine.extra.speculative_config") not in (ABSENT, None):
             changes["engine.extra.speculative_config"] = ABSENT
@@ -176,10 +177,12 @@ class Runs:
         finally:
             self._courier.__exit__(*exception)
 
-    def trace(self, side: Side, changes: Mapping[str, Any], title: str) -> Plan:
+    def trace(
+        self, side: Side, changes: Mapping[str, Any], title: str, what: TracePlan = TRACED
+    ) -> Plan:
         """Replay with a configuration, unless its directory has that trace already.
 
-        Returns the run's plan; the sketches are in its directory.
+        Returns the run's plan; what was recorded is in its directory.
 
         Raises:
             UserError: if the configuration is rejected, or the run fails.
@@ -191,7 +194,7 @@ class Runs:
             checked = run.check(config, composed, self._courier, _silent())
         except UserError as error:
             raise UserError(*(f"{side.name}: {line}" for line in error.problems)) from error
-        checked = replace(checked, plan=replace(checked.plan, trace=TracePlan()))
+        checked = replace(checked, plan=replace(checked.plan, trace=what))
         if _there(files, checked):
             self._out.print(f"{title}: already traced in {files.path}")
         else:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from runner.present import style
 from runner.present.formats import times
+from runner.trace.dump import INDEX, Index, megabytes
 from runner.trace.findings import Part, coverage, findings, headline, parts
 from runner.trace.page import NAME
 from runner.trace.result import TraceResult
@@ -38,6 +39,18 @@ def show_page(out: Console, directory: Path) -> None:
     """Print the path of the page."""
     page = style.file_link(directory / f"{NAME}.html")
     out.print(Text.assemble("report: ", page, f" (also: {NAME}.md, {NAME}.json)"))
+
+
+def show_dump(out: Console, directory: Path, index: Index) -> None:
+    """Print where a dump is, and what is left out."""
+    file = style.file_link((directory / INDEX).resolve())
+    said = f" ({len(index.arrays)} arrays, {megabytes(index.size)})"
+    out.print(Text.assemble("dump: ", file, said))
+    if index.left_out:
+        out.print(
+            f"left out of the dump, which has at most {megabytes(index.limit)}: "
+            f"{len(index.left_out)} questions (names in {INDEX})"
+        )
 
 
 def _table(found: list[Part]) -> Table:

@@ -12,7 +12,7 @@ from runner.errors import UserError
 from runner.evidence.sketches import Sketches, read_sketches
 from runner.plan import Plan, TracePlan
 from runner.rundir import RunDirectory
-from runner.trace.departures import ENOUGH, found
+from runner.trace.departures import ENOUGH, Found, found
 from runner.trace.differences import Difference, differences, other_prompts
 from runner.trace.experts import Evidence, blamed, routings
 from runner.trace.graphs import Graph, graph, modules
@@ -101,6 +101,7 @@ def trace(
         alone=_alone(a, b),
         notes=(
             *dict.fromkeys((*settings[FIRST].notes, *settings[SECOND].notes)),
+            *_suspected((first, second), judged, in_graphs),
             *_dtypes(first, second, noise_dtype),
             *_few(len(a.questions)),
         ),
@@ -164,6 +165,16 @@ def _alone(a: Sketches, b: Sketches) -> tuple[tuple[str, ...], tuple[str, ...]]:
         tuple(name for name in ours if name not in theirs),
         tuple(name for name in theirs if name not in ours),
     )
+
+
+def _suspected(
+    sides: Sequence[Side], judged: Found | None, in_graphs: Sequence[Graph]
+) -> tuple[str, ...]:
+    """What is left to suspect if nothing departs in eager mode, and that is all that was traced."""
+    if judged is None or not judged.modules or judged.first is not None or in_graphs:
+        return ()
+    names = dict.fromkeys(side.name for side in sides if in_graph_mode(side))
+    return tuple(f"Graph mode of {name} was not traced: it is a suspect." for name in names)
 
 
 def _dtypes(first: Side, second: Side, noise_dtype: bool) -> tuple[str, ...]:

@@ -30,14 +30,16 @@ def now() -> str:
 
 
 def find_alias(wanted: FindAlias) -> str:
-    """Return the id of the run with the alias.
+    """Return the id of the run with the alias; empty if none has it and it is not required.
 
     Raises:
-        UserError: if none does (others of that name are listed), or if several do.
+        UserError: if none has it (others of that name are listed), or if several do.
     """
     name, model, task, uri = wanted.name, wanted.model, wanted.task, wanted.uri
     bearers = list(_bearers(_client(uri), name))
     fitting = [run for run, its_model, tasks in bearers if its_model == model and task in tasks]
+    if not fitting and not wanted.required:
+        return ""
     if not fitting:
         known = sorted(f"{name}@{m}/{each}" for _, m, tasks in bearers for each in tasks)
         raise UserError(

@@ -89,6 +89,7 @@ def judge(
     noise = against.noise if against is not None else ()
     reference = [first for first, _ in pairing.pairs]
     found = _measured(reference, own, noise, config.numerics.near_tie)
+    precise = {each.name for each in noise if each.dtype == PRECISE}
     excess_found = None
     if lonely:
         status, reason = Status.INCONCLUSIVE, f"samples differ from the reference run: {lonely}"
@@ -105,7 +106,6 @@ def judge(
         status = Status.INCONCLUSIVE
         reason = f"too few questions: {len(found.own.by_question)}, at least {ENOUGH} needed"
     else:
-        precise = {each.name for each in noise if each.dtype == PRECISE}
         status, reason, excess_found = _against(found, config.replay.factor, task.look, precise)
     return MetricVerdict(
         task=task.task,
@@ -130,11 +130,11 @@ def judge(
             if status is Status.FAILED and excess_found
             else ""
         ),
-        tolerated=boundary.of_limit(_limit(found, config.replay.factor)),
+        tolerated=boundary.of_limit(_limit(found, config.replay.factor, precise)),
     )
 
 
-def _limit(found: _Measured, factor: float) -> float | None:
+def _limit(found: _Measured, factor: float, precise: Collection[str]) -> float | None:
     """The RMS difference, in nats, beyond which the mean difference exceeds the limit.
 
     None if logits are compared, which have another unit, or sums without noise.
@@ -143,7 +143,9 @@ def _limit(found: _Measured, factor: float) -> float | None:
         return None
     if not found.noise:
         return None if found.own.summed else GROSS
-    return math.sqrt(factor * means.mean(_levels(found, found.loudest, "squared")))
+    levels = _levels(found, found.loudest, "squared")
+    bars = levels if found.loudest in precise else filled(levels, NEGLIGIBLE)
+    return math.sqrt(factor * means.mean(bars))
 
 
 def _levels(found: _Measured, noise: str, name: str) -> list[float]:
@@ -222,13 +224,19 @@ def _against(
         each: levels if each in precise else filled(levels, NEGLIGIBLE)
         for each, levels in measured.items()
     }
-    result = excess(values, runs[found.loudest], factor, list(runs.values()), look)
-    repeated = sum(each == NEGLIGIBLE for each in measured[found.loudest])
-    if not result.exceeds and found.loudest not in precise and 2 * repeated > len(values):
+    every, bars = list(measured.values()), list(runs.values())
+    result = excess(values, runs[found.loudest], factor, every, look, bars)
+    same = {
+        name: sum(each == NEGLIGIBLE for each in levels)
+        for name, levels in measured.items()
+        if name not in precise
+    }
+    most = max(same, key=same.__getitem__, default="")
+    if not result.exceeds and most and 2 * same[most] > len(values):
         # The few questions that differ don't show what is usual, so nothing may pass by them.
-        result = excess(values, measured[found.loudest], factor, list(measured.values()), look)
+        result = excess(values, measured[found.loudest], factor, every, look)
         if result.exceeds:
-            return Status.INCONCLUSIVE, _too_little(found, repeated), None
+            return Status.INCONCLUSIVE, _too_little(found, most, same[most]), None
     ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
     if result.outliers is not None and result.outliers.own:
         ratio += (
@@ -258,11 +266,11 @@ def _against(
     )
 
 
-def _too_little(found: _Measured, repeated: int) -> str:
+def _too_little(found: _Measured, name: str, repeated: int) -> str:
     return (
         f"the noise runs show too little noise: {repeated} of {len(found.own.by_question):,} "
-        f"questions are the same in {found.loudest}, the run that differs most, so it is not known "
-        "how much correct stacks differ there; add one that may differ, for example with another "
+        f"questions are the same in {name}, so it is not known how much correct stacks differ "
+        "there; add one that may differ, for example with another "
         f"engine.window or tp{_unused(found)}"
     )
 

@@ -140,13 +140,17 @@ def at_least(noise: Shifts, dtype: str) -> Shifts:
     return dict(zip(noise, filled(list(noise.values()), NEGLIGIBLE), strict=True))
 
 
-def beyond(found: Shifts, noise: Sequence[Shifts]) -> Excess:
-    """Compare differences with those of correct stacks on the same questions."""
+def beyond(found: Shifts, noise: Sequence[Shifts], measured: Sequence[Shifts]) -> Excess:
+    """Compare differences with those of correct stacks on the same questions.
+
+    `measured` are the differences of the noise runs, before `at_least`.
+    """
     keys = [key for key in found if all(key in each for each in noise)]
     runs = [[each[key] for key in keys] for each in noise]
     loudest = max(runs, key=math.fsum)
+    own = [[each[key] for key in keys] for each in measured]
     # With one run, too: few gross differences must not look like none.
-    return excess([found[key] for key in keys], loudest, FACTOR, runs)
+    return excess([found[key] for key in keys], loudest, FACTOR, own, bars=runs)
 
 
 def distinct(bad: Shifts, noise: Sequence[Shifts]) -> list[Question]:

@@ -111,6 +111,7 @@ class Climb:
         # The bad run's own replay, and those of the rungs that changed the numbers, by number.
         self._base: Sequence[Sample] = ()
         self._noise: list[Shifts] = []
+        self._measured: list[Shifts] = []
         self._replays: dict[int, Sequence[Sample]] = {}
         # Of these, the last one with another runtime.
         self._independent: int | None = None
@@ -139,7 +140,7 @@ class Climb:
         noise = evidence.shifts(base.samples, noisy.samples)
         # A bad run that depends on its batches shows its fault, no noise: then scores alone tell.
         if noise and not evidence.alien(noise) and math.fsum(noise.values()) < GROSS * len(noise):
-            self._noise = [evidence.at_least(noise, base.dtype)]
+            self._noise, self._measured = [evidence.at_least(noise, base.dtype)], [noise]
         found: list[Tried] = []
         tries = enumerate(zip(rungs, prepared, strict=True))
         judged = (self._judged(number, *each) for number, each in tries)
@@ -175,7 +176,7 @@ class Climb:
         shift = evidence.shifts(self._base, replay.samples)
         # Longer prompts and answers change scores, but not the numbers along the same answers.
         if self._noise and LENGTH not in ask.changes and not evidence.alien(shift):
-            excess = evidence.beyond(shift, self._noise)
+            excess = evidence.beyond(shift, self._noise, self._measured)
             if excess.within:
                 return Tried(rung, f"no effect beyond noise ({excess.ratio:.2g} ×)")
         self._replays[number] = replay.samples

@@ -72,7 +72,9 @@ class Search:
         self._recorded = recorded
         self._dtype = ""
         self._again: list[Sequence[Sample]] = []
+        # Of the noise runs: what counts as their differences, and what was measured.
         self._noise: list[Shifts] = []
+        self._measured: list[Shifts] = []
         self._asked = 0
 
     def search(self) -> Found:
@@ -147,6 +149,7 @@ class Search:
                     f" (none; {math.sqrt(_mean(floored)):.2g} nats as published for correct stacks)"
                 )
             self._noise.append(floored)
+            self._measured.append(shift)
             self.found.noise.append(said)
             if DTYPE in changes:
                 self.found.rounding = math.sqrt(mean)
@@ -160,6 +163,7 @@ class Search:
         least = evidence.ROUNDING.get(dtype)
         if least is not None and self._noise:
             self._noise.append(dict.fromkeys(self._noise[0], least))
+            self._measured.append(self._noise[-1])
             said = f"{math.sqrt(least):.2g} nats as published for correct stacks in {dtype}"
             self.found.noise.append(f"{said}, because it could not be measured")
             self.found.rounding = math.sqrt(least)
@@ -172,7 +176,8 @@ class Search:
         noise = [evidence.squares(self._base, each) for each in self._again]
         if not own or not noise:
             return
-        found = evidence.beyond(own, [evidence.at_least(each, self._dtype) for each in noise])
+        floored = [evidence.at_least(each, self._dtype) for each in noise]
+        found = evidence.beyond(own, floored, noise)
         if found.exceeds or evidence.alien(own):
             self.found.notes.append(
                 "the good run's settings compute something else today than in the good run itself "
@@ -199,7 +204,7 @@ class Search:
             self._add(Probe(name, purpose, switches, *_unresolved(replay)))
             return State.UNRESOLVED, {}
         shift = evidence.shifts(self._base, replay.samples)
-        found = evidence.beyond(shift, self._noise)
+        found = evidence.beyond(shift, self._noise, self._measured)
         state, reason = _judged(shift, found)
         self._add(self._probe(name, purpose, switches, state, replay, shift, None, found, reason))
         return state, shift

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -21,7 +22,9 @@ from runner.canary import WEIGHTS
 from runner.canary.moe import WEIGHTS as EXPERTS
 from runner.config import recorded
 from runner.evidence.samples import read_samples
+from runner.plan import TracePlan
 from runner.rundir import RunDirectory
+from runner.runtimes.sketching.projection import Projection
 from runner.trace.findings import findings
 from runner.trace.result import TraceResult
 from runner.trace.runs import Side
@@ -67,14 +70,14 @@ def _tracing(
     """Trace a run against itself with changes; its own traces are made once."""
     where = tmp_path_factory.mktemp("trace")
 
-    def traced(changes: dict[str, Any]) -> Trace:
+    def traced(changes: dict[str, Any], *more: str) -> Trace:
         candidate = tmp_path_factory.mktemp("candidate")
         shutil.copytree(reference.directory, candidate, dirs_exist_ok=True)
         tree = OmegaConf.load(candidate / "config.yaml")
         for key, value in changes.items():
             OmegaConf.update(tree, key, value)
         OmegaConf.save(tree, candidate / "config.yaml")
-        words = [str(reference.directory), str(candidate), "--output-dir", str(where)]
+        words = [str(reference.directory), str(candidate), "--output-dir", str(where), *more]
         ended = subprocess.run(
             [sys.executable, "-m", "runner.trace", *words],
             cwd=where,
@@ -106,6 +109,10 @@ def damaged(directory: Path, tensor: str, weights: Path = WEIGHTS) -> str:
     return str(directory)
 
 
+# Of the damaged layers, that whose whole outputs are written too.
+DUMPED = "layers.2.mlp.down_proj"
+
+
 @pytest.mark.parametrize(
     ("tensor", "module", "phase"),
     [
@@ -117,12 +124,49 @@ def damaged(directory: Path, tensor: str, weights: Path = WEIGHTS) -> str:
 def test_a_damaged_layer_is_named(
     tensor: str, module: str, phase: str, trace: Callable[..., Trace], tmp_path: Path
 ) -> None:
-    found = trace({"model.pretrained": damaged(tmp_path / "weights", tensor)})
+    weights, target = damaged(tmp_path / "weights", tensor), tmp_path / "whole"
+    dump = ("--dump", str(target)) if module == DUMPED else ()
+    found = trace({"model.pretrained": weights}, *dump)
     assert found.status == 3, found.printed
     first = found.found["found"]["first"]
     assert (first["module"], first["phase"]) == (module, phase)
     assert found.found["found"]["before"] < 1.5
     assert f"The first module that departs is {module}" in found.printed
+    if dump:
+        _check_dump(target, found)
+
+
+def _check_dump(directory: Path, found: Trace) -> None:
+    """The first departing module, whose input agrees: its sketches are those of the dump."""
+    index = json.loads((directory / "index.json").read_text())
+    assert f"dump: {directory / 'index.json'}" in found.printed.replace("\n", "")
+    assert index["left_out"] == []
+    judged = {(each["module"], each["phase"]): each for each in found.found["found"]["modules"]}
+    dumped: dict[tuple[str, str], list[Any]] = {}
+    for each in index["arrays"]:
+        array = np.load(directory / each["file"], allow_pickle=False)
+        assert array.shape == tuple(each["shape"]) == (len(each["positions"]), array.shape[1])
+        pairs = dumped.setdefault((each["module"], each["phase"]), [])
+        if each["side"] == "a":
+            pairs.append((array, np.load(directory / f"b{each['file'][1:]}", allow_pickle=False)))
+    assert [*dict.fromkeys(module for module, _ in dumped)] == ["layers.2.mlp.act_and_mul", DUMPED]
+    for key, pairs in dumped.items():
+        assert len(pairs) == judged[key]["questions"]
+        assert sum(len(a) for a, _ in pairs) == judged[key]["rows"]
+        sketched = _relative(pairs, Projection(TracePlan().size))
+        assert sketched == pytest.approx(judged[key]["difference"], rel=1e-3, abs=1e-6), key
+        assert _relative(pairs, None) == pytest.approx(sketched, rel=0.4, abs=1e-6), key
+
+
+def _relative(pairs: list[Any], projection: Projection | None) -> float:
+    """The root mean square over questions, as a trace has it, of arrays or of their sketches."""
+
+    def size(rows: Any) -> Any:
+        given = rows if projection is None else projection.of(rows, range(rows.shape[1]))
+        return np.linalg.norm(given, axis=1)
+
+    squares = [((size(a - b) / size(a)) ** 2).mean() for a, b in pairs]
+    return float(np.sqrt(np.mean(squares)))
 
 
 @pytest.mark.parametrize(
@@ -134,11 +178,15 @@ def test_a_damaged_layer_is_named(
     ],
 )
 def test_nothing_departs_on_a_correct_stack(
-    changes: dict[str, Any], least: int, trace: Callable[..., Trace]
+    changes: dict[str, Any], least: int, trace: Callable[..., Trace], tmp_path: Path
 ) -> None:
     """The same one, two ranks, and another runtime; `least` outputs are compared."""
-    found = trace(changes)
+    whole = tmp_path / "whole"
+    found = trace(changes, *(() if changes else ("--dump", str(whole))))
     assert found.status == 0, found.printed
+    if not changes:  # a dump that fails leaves the result
+        assert "no module departs in eager mode; name modules with" in found.printed
+        assert not whole.exists()
     modules = found.found["found"]["modules"]
     assert len(modules) >= least
     assert {each["phase"] for each in modules} == {"vision", "prefill", "decode"}
@@ -203,6 +251,7 @@ def test_no_expert_of_a_healthy_pair_departs(trace_experts: Callable[..., Trace]
     assert "Expert " not in found.printed
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="graph mode needs a C++ compiler")
 def test_a_fault_of_graph_mode_is_found_at_the_boundaries_of_the_graph(
     trace: Callable[..., Trace],
 ) -> None:
@@ -216,6 +265,7 @@ def test_a_fault_of_graph_mode_is_found_at_the_boundaries_of_the_graph(
             "engine.enforce_eager": False,
             "engine.extra.compilation_config": {"mode": 2, "backend": backend},
             "engine.env.VLLM_USE_AOT_COMPILE": "0",  # it can't store what this backend compiles
+            "engine.env.CXX": "g++",  # other tests have no compiler
         }
     )
     assert found.status == 3, found.printed

@@ -159,6 +159,15 @@ def test_a_directory_with_other_files_is_not_replaced(
         assert "PUBLISH" not in run(gitlab()).errors
 
 
+def test_the_pages_of_last_night_are_not_published_as_tonight_s(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    run(jenkins())
+    assert (tmp_path / "pages" / "suite.json").exists()
+    assert run(jenkins(), 1, NIGHTS="/proc/none").status == 1
+    assert not (tmp_path / "pages").exists()
+
+
 def test_jobs_tell_no_verdict_from_a_failure() -> None:
     gitlab_job: dict[str, Any] = yaml.safe_load((JOBS / "gitlab.yml").read_text())["accuracy"]
     assert gitlab_job["allow_failure"]["exit_codes"] == [4]

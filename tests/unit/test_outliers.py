@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from runner.stats.excess import excess
+from runner.stats.excess import excess, filled
 from runner.stats.outliers import outliers
 
 FACTOR = 3.0
@@ -74,6 +76,29 @@ def test_a_run_that_stands_out_more_often_than_noise_runs_do_does_not_pass() -> 
     for run, place in zip(noise, (1, 2, 3), strict=True):
         run[place] = 30.0  # as often as each noise run
     assert excess(list(own), noise[0], FACTOR, noise).within
+
+
+@pytest.mark.parametrize(
+    ("repeated", "runs", "louder"), [(0.4, 2, 2.0), (0.45, 4, 1.0), (0.7, 1, 2.0), (0.9, 1, 2.0)]
+)
+@pytest.mark.parametrize("sigma", [0.7, 1.2])
+def test_noise_that_repeats_questions_hides_no_few_damaged_ones(
+    repeated: float, runs: int, louder: float, sigma: float
+) -> None:
+    """What is filled in is a bar for others, but no question in which a noise run stands out."""
+    for damaged, seed in itertools.product((12, 0), range(3)):
+        random = np.random.default_rng([seed, damaged])
+        usual = 1e-3 * random.lognormal(0, sigma, 1000)
+        own, *noise = (usual * random.lognormal(0, 0.3, 1000) for _ in range(6))
+        for each in noise[:runs]:
+            each *= louder
+            each[random.permutation(1000)[: int(1000 * repeated)]] = 1e-8
+        own[random.permutation(1000)[:damaged]] = 0.05
+        measured = [each.tolist() for each in noise]
+        bars = [filled(each, 1e-8) for each in measured]
+        loudest = measured.index(max(measured, key=sum))
+        found = excess(own.tolist(), bars[loudest], FACTOR, measured, bars=bars)
+        assert (found.exceeds, found.within) == (damaged > 0, damaged == 0)
 
 
 def failing(n: int, count: int, ratio: float, sigma: float, rounds: int, whole: bool) -> float:

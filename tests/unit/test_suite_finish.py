@@ -165,7 +165,7 @@ def test_the_change_is_against_the_last_night_that_passed(tmp_path: Path) -> Non
     assert good is not None and good.id == "2026-11-02/22-10-11"
     assert (good.value, good.change, good.same) == (0.79, pytest.approx(-0.19), True)
     page = (last / "index.html").read_text()
-    assert "<span>−0.190 vs. last good night, 2026-11-02</span>" in page
+    assert "<span>−0.190 vs. 2026-11-02</span>" in page
     assert 'href="../../2026-11-02/22-10-11/0/' not in page  # it has no report.html here
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from runner import promote
-from runner.channel.sender import FindAlias, GiveAlias
+from runner.channel.sender import Download, FindAlias, GiveAlias
 from runner.errors import UserError
 from runner.rundir import write_json
 from runner.suite import following, nights, result
@@ -35,12 +35,16 @@ class Store:
     """The aliases in MLflow: the id of the run that has each."""
 
     aliases: dict[str, str] = field(default_factory=dict)
+    doubled: set[str] = field(default_factory=set)
 
     def ask(self, request: object, timeout_s: float) -> object:
         if isinstance(request, FindAlias):
-            if request.name not in self.aliases:
-                raise UserError("no run has this alias")
-            return self.aliases[request.name]
+            assert not request.required
+            if request.name in self.doubled:
+                raise UserError("2 runs have this alias")
+            return self.aliases.get(request.name, "")
+        if isinstance(request, Download):
+            raise UserError("no such run")
         assert isinstance(request, GiveAlias)
         assert (request.model, request.tasks) == ("tiny", ("mini",))
         self.aliases[request.name] = request.run_id
@@ -70,18 +74,18 @@ Suite = Callable[..., Path]
 
 @pytest.fixture
 def suite(tmp_path: Path, cache: Path) -> Suite:
-    """A finished night with one entry, whose run is in MLflow (and in the user's cache)."""
+    """A night whose first entry's run is in MLflow (and in the user's cache)."""
 
-    def finished(day: int, scores: list[float] | None, found: Mapping[str, str] = {}) -> Path:
+    def finished(day: int, scores: list[float] | None, *more: Played, judge: bool = True) -> Path:
         given = Found(scores) if scores is not None else None
         date = f"2026-11-{day:02}"
-        directory = night(tmp_path / "suites", [Played("one", given)], date, float(day))
+        directory = night(tmp_path / "suites", [Played("one", given), *more], date, float(day))
         files = point_directory(directory, 0)
         if given is not None:
             write_json(files.tracked, TrackedRun(URI, "mini", "1", run_id(day)))
             shutil.copytree(files.path, cache / run_id(day))
-        told = judged(read_sweep(directory))
-        result.write(directory, replace(told, versions={k: (v,) for k, v in found.items()}))
+        if judge:
+            result.write(directory, judged(read_sweep(directory)))
         return directory
 
     return finished
@@ -98,7 +102,8 @@ def followed(directory: Path, courier: Courier, store: Store, count: int = 3) ->
         moved.append(run)
         store.aliases["baseline"] = run_id(int(directory.parent.name[-2:]))
 
-    (step,) = follow(directory, "baseline", count, courier, promoted)
+    step, *_ = steps = follow(directory, "baseline", count, courier, promoted)
+    write_json(directory / nights.REFERENCES, steps)
     assert bool(moved) is not bool(step.doubt)
     return step
 
@@ -106,9 +111,21 @@ def followed(directory: Path, courier: Courier, store: Store, count: int = 3) ->
 def test_the_reference_moves_after_three_good_nights_and_the_first_one_stays_known(
     suite: Suite, courier: Courier, store: Store
 ) -> None:
-    store.aliases["baseline"] = run_id(1)
     said = [followed(suite(day, right(80)), courier, store).doubt for day in (1, 2, 3, 4)]
     assert said == ["only 1 night so far, 3 needed", "only 2 nights so far, 3 needed", "", ""]
+    assert store.aliases == {"baseline": run_id(4), "baseline.first": run_id(3)}
+
+
+def test_the_reference_of_before_is_the_first_one_and_is_compared(
+    suite: Suite, courier: Courier, store: Store
+) -> None:
+    store.aliases["baseline"] = run_id(1)
+    suite(1, right(84))
+    suite(2, right(80))
+    step = followed(suite(3, right(77)), courier, store, count=1)
+    assert step.doubt.startswith("significantly worse than the first reference run")
+    assert store.aliases == {"baseline": run_id(1)}
+    assert not followed(suite(4, right(84)), courier, store, count=1).doubt
     assert store.aliases == {"baseline": run_id(4), "baseline.first": run_id(1)}
 
 
@@ -139,7 +156,64 @@ def test_a_first_reference_that_can_t_be_read_keeps_it_from_moving(
     store.aliases |= {"baseline": run_id(1), "baseline.first": run_id(1)}
     directory = suite(1, right(80))
     (cache / run_id(1) / "samples.parquet").write_bytes(b"PAR1")
-    assert "can't be compared" in followed(directory, courier, store, count=1).doubt
+    assert "not possible: " in followed(directory, courier, store, count=1).doubt
+    shutil.rmtree(cache / run_id(1))
+    assert "not possible: " in followed(directory, courier, store, count=1).doubt
+
+
+def test_a_first_reference_without_the_same_questions_keeps_it_from_moving(
+    suite: Suite, courier: Courier, store: Store, cache: Path
+) -> None:
+    """Nothing would be seen of a slide."""
+    store.aliases |= {"baseline": run_id(1), "baseline.first": run_id(9)}
+    other = night(
+        cache.parent, [Played("one", Found(right(80), documents=["x"] * 100))], "2026-10-01"
+    )
+    shutil.copytree(point_directory(other, 0).path, cache / run_id(9))
+    doubted = followed(suite(1, right(80)), courier, store, count=1).doubt
+    assert doubted == f"it has no scores in common with the first reference run ({run_id(9)})"
+
+
+def test_a_first_reference_that_is_gone_from_mlflow_is_not_replaced(
+    suite: Suite, courier: Courier, store: Store
+) -> None:
+    assert not followed(suite(1, right(80)), courier, store, count=1).doubt
+    del store.aliases["baseline.first"]
+    step = followed(suite(2, right(80)), courier, store, count=1)
+    assert f"the first reference run ({run_id(1)}) is no longer in MLflow" in step.doubt
+    store.doubled.add("baseline.first")
+    step = followed(suite(3, right(80)), courier, store, count=1)
+    assert "2 runs have this alias" in step.doubt
+
+
+def test_an_alias_that_two_entries_share_does_not_move(
+    suite: Suite, courier: Courier, store: Store
+) -> None:
+    directory = suite(1, right(80), Played("two", Found(right(80)), tier="advisory"))
+    write_json(point_directory(directory, 1).tracked, TrackedRun(URI, "mini", "1", run_id(2)))
+    one, two = follow(directory, "baseline", 1, courier, pytest.fail)
+    assert one.doubt == "another entry has the same model and task (tiny/mini)"
+    assert two.doubt == "it is advisory"
+
+
+def test_a_night_without_a_result_is_a_doubt(suite: Suite, courier: Courier, store: Store) -> None:
+    suite(1, right(80))
+    killed = suite(2, right(40), judge=False)
+    for day in (3, 4):
+        step = followed(suite(day, right(80)), courier, store, count=2)
+    assert not step.doubt  # it is before the last two
+    assert followed(suite(5, right(80)), courier, store, count=4).doubt == f"{killed} has no result"
+    result.write(killed, judged(read_sweep(killed)))
+    (killed / result.NAME).write_text("{")
+    assert followed(suite(6, right(80)), courier, store, count=5).doubt == f"{killed} has no result"
+
+
+def test_only_the_latest_night_moves_references(
+    suite: Suite, courier: Courier, store: Store
+) -> None:
+    first, second = suite(1, right(80)), suite(2, right(40))
+    with pytest.raises(UserError, match=f"not the latest night, which is {second}"):
+        follow(first, "baseline", 1, courier, pytest.fail)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import os
 import shutil
 import socket
@@ -186,6 +187,21 @@ def test_a_night_is_told_once_and_again_only_with_other_verdicts(
     assert len(web.sent) == 2
 
 
+def test_the_all_clear_is_told_after_a_resume(
+    suite: Nights, web: Web, slack: dict[str, Any]
+) -> None:
+    """The verdicts are again those of the night before, but people were told otherwise."""
+    told(suite("2026-11-01", GOOD, GOOD, **slack))
+    directory = suite("2026-11-02", None, GOOD, **slack)
+    told(directory)
+    before: Notified = read_json(directory / NAME, Notified)
+    shutil.rmtree(directory)
+    again = suite("2026-11-02", GOOD, GOOD, **slack)
+    write_json(again / NAME, before)
+    assert told(again) == "notified: slack\n"
+    assert web.texts[-1].startswith("Suite nightly PASSED")
+
+
 def test_nobody_is_told_unless_asked(suite: Nights) -> None:
     directory = suite("2026-11-01", BAD, BAD)
     assert told(directory) == "" and not (directory / NAME).exists()
@@ -242,6 +258,38 @@ def test_a_receiver_that_is_away_keeps_no_other_from_its_message_and_no_secret_i
     assert "warning: dingtalk was not notified: Connection refused" in warned
     assert "warning: e-mail to a@example.org was not notified: Connection refused" in warned
     assert "very-secret" not in warned + (directory / NAME).read_text()
+    monkeypatch.setenv("AWAY_WEBHOOK", web.address)  # and only who was not told is told later
+    assert told(directory) == "notified: dingtalk\n"
+    assert told(directory) == ""
+
+
+def test_a_webhook_s_address_is_not_logged(
+    suite: Nights, web: Web, slack: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Hydra lets all libraries log at this level, to the screen."""
+    logging.getLogger().setLevel(logging.INFO)
+    told(suite("2026-11-01", BAD, BAD, **slack))
+    assert len(web.sent) == 1 and "key=k" not in caplog.text
+
+
+def test_a_library_that_fails_keeps_no_other_from_its_message(
+    suite: Nights,
+    web: Web,
+    slack: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """httpx needs another package for such a proxy, and smtplib takes ASCII passwords alone."""
+    monkeypatch.setenv("SUITE_SMTP_PASSWORD", "geheim-ü")
+
+    def failing(*_: object) -> None:
+        raise ImportError("socksio")
+
+    monkeypatch.setattr(receivers, "mail", failing)
+    email = EmailConfig(to=["a@example.org"])
+    directory = suite("2026-11-01", BAD, BAD, **slack, email=email)
+    assert told(directory) == "notified: slack\n"
+    assert "e-mail to a@example.org was not notified: ImportError" in capsys.readouterr().err
 
 
 # What each receiver gets

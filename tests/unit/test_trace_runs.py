@@ -21,9 +21,11 @@ from runner.plan import Plan, TracePlan
 from runner.run import Checked
 from runner.rundir import RunDirectory, write_json
 from runner.status import Status
+from runner.trace.graphs import Graph
 from runner.trace.runs import (
     EXTENSION,
     EXTRA,
+    TRACED,
     Replayed,
     Side,
     in_graph_mode,
@@ -33,8 +35,9 @@ from runner.trace.runs import (
 )
 from runner.trace.runs import _refuse_other as refuse_other
 from runner.trace.runs import _there as there
-from runner.trace.tracing import _dtypes, _noise_side
+from runner.trace.tracing import _dtypes, _noise_side, _suspected
 from runner.verdict import Verdict
+from tests.traces import departing, result
 
 WHAT = Replayed(Path("/runs/a"), ("canary",), 2)
 
@@ -65,10 +68,16 @@ def test_a_traced_configuration_is_a_valid_replay_of_the_same_questions() -> Non
     assert _notes(side) == ""
 
 
-def test_graph_mode_is_traced_in_eager_mode_and_suspected() -> None:
+def test_graph_mode_is_traced_in_eager_mode_and_suspected_unless_it_is_traced_too() -> None:
     side = _side("engine=cuda", "engine.enforce_eager=false")
     assert _changes(side)["engine.enforce_eager"] is True
-    assert "graph mode is the suspect" in _notes(side)
+    assert "traced in eager mode" in _notes(side) and "suspect" not in _notes(side)
+    agrees, departs = result().found, result(departing("prefill", "norm", 100.0)).found
+    (note,) = _suspected((side, side), agrees, ())
+    assert note == "Graph mode of B was not traced: it is a suspect."
+    assert not _suspected((side, side), departs, ())
+    assert not _suspected((side, side), agrees, (Graph("B", agrees),))
+    assert not _suspected((_side("engine=cpu"),), agrees, ())
     graphs = settled(side, WHAT, Path("/out/b"), graph=True)
     assert "engine.enforce_eager" not in graphs.changes and not graphs.notes
     assert in_graph_mode(side) and not in_graph_mode(_side("engine=cpu"))
@@ -184,7 +193,7 @@ def test_nothing_but_a_trace_is_replaced(tmp_path: Path, plan: Plan) -> None:
 
 
 def _checked(config: RunConfig, plan: Plan, **changes: Any) -> Checked:
-    own = replace(plan, **{"trace": TracePlan(), "unread": "here 1", **changes})
+    own = replace(plan, **{"trace": TRACED, "unread": "here 1", **changes})
     return Checked(config, Composed("a: 1\n", ""), own, None)  # type: ignore[arg-type]
 
 
@@ -194,7 +203,8 @@ def _checked(config: RunConfig, plan: Plan, **changes: Any) -> Checked:
         {"engine_fingerprint": "another version of vLLM, or another variable"},
         {"evaluation_fingerprint": "other answers"},
         {"unread": "here 2"},
-        {"trace": TracePlan(prompt=8)},
+        {"trace": replace(TRACED, prompt=8)},
+        {"trace": TracePlan()},  # of a version that recorded less
         {"identified": False},
     ],
 )

@@ -1,9 +1,9 @@
-"""Keeps the sketches of the rows that a trace covers."""
+"""Keeps the sketches of the rows that a trace covers, or these rows themselves."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,11 +66,12 @@ class _Module:
 
 
 class Recorder:
-    """The sketches of one run on one rank."""
+    """The sketches of one run on one rank, or with `plan.whole` the outputs of some modules."""
 
     def __init__(self, plan: TracePlan) -> None:
         self.plan = plan
         self.routes = Routes()
+        self._left_out: set[int] = set()
         self._projection = Projection(plan.size)
         self._questions: dict[str, tuple[int, str, int]] = {}
         self._modules: dict[str, _Module] = {}
@@ -79,6 +80,8 @@ class Recorder:
         """The number of a question; its prompt's tokens are kept as a digest."""
         if label not in self._questions:
             digest = hashlib.sha256(np.asarray(prompt, dtype=np.int64).tobytes()).hexdigest()[:16]
+            if self.plan.whole and label not in self.plan.questions:
+                self._left_out.add(len(self._questions))
             self._questions[label] = (len(self._questions), digest, len(prompt))
         return self._questions[label][0]
 
@@ -88,6 +91,8 @@ class Recorder:
         `prompt` is the length of its prompt, `first` the position of the first token, and `start`
         its place in the tensor.
         """
+        if question in self._left_out:
+            return Rows([], [])
         low, high = prompt - self.plan.prompt, prompt + self.plan.answer
         positions = range(max(first, low), min(first + number, high))
         return Rows(
@@ -100,6 +105,8 @@ class Recorder:
 
     def image(self, question: int, number: int, rows: int, start: int) -> Rows:
         """The covered rows of an image: at most as many as the plan says, evenly spaced."""
+        if question in self._left_out:
+            return Rows([], [])
         step = max(rows / self.plan.image, 1.0)
         places = [int(step * place) for place in range(min(rows, self.plan.image))]
         return Rows(
@@ -109,11 +116,11 @@ class Recorder:
 
     def record(self, name: str, output: torch.Tensor, rows: Rows, columns: Columns = WHOLE) -> None:
         """Record rows of a module's output, [rows, columns]."""
-        if not rows.place:
+        if not rows.place or (self.plan.whole and name not in self.plan.whole):
             return
-        values = output.detach()[rows.place].double().cpu().numpy()
-        broken = ~np.isfinite(values)
-        values = np.where(broken, 0.0, values)
+        outputs = output.detach()[rows.place].double().cpu().numpy()
+        broken = ~np.isfinite(outputs)
+        values = np.where(broken, 0.0, outputs)
         width = values.shape[1]
         module = self._modules.setdefault(
             name,
@@ -129,26 +136,42 @@ class Recorder:
         start = width * columns.part
         numbers = range(start, start + width) if columns.numbers is None else columns.numbers
         module.keys += rows.keys
-        module.sketches.append(self._projection.of(values, numbers).astype(np.float32))
+        if self.plan.whole:
+            # Other columns are 0 here, so the sum over ranks is the whole output, as of sketches.
+            sketch = np.zeros((len(outputs), module.width))
+            sketch[:, list(numbers)] = outputs
+        else:
+            sketch = self._projection.of(values, numbers)
+        module.sketches.append(sketch.astype(np.float32))
         sizes = [(values**2).sum(axis=1), np.abs(values).max(axis=1), broken.sum(axis=1)]
         module.sizes.append(np.stack(sizes, axis=1).astype(np.float32))
 
     def write(self, directory: Path, rank: int = 0) -> None:
         """Write everything that this rank has recorded so far."""
-        directory.mkdir(parents=True, exist_ok=True)
+        if self.plan.whole:
+            for place, name in enumerate(self.plan.whole):
+                if name in self._modules:
+                    module = self._modules[name]
+                    self._write({name: module}, module.width, directory / str(place), rank)
+            return
+        self._write(self._modules, self.plan.size, directory, rank)
         if routes := self.routes.all(list(self._questions)):
             write_choices(directory / f"experts{rank}.npz", dict(routes))
-        modules = list(self._modules.values())
+
+    def _write(self, named: Mapping[str, _Module], size: int, directory: Path, rank: int) -> None:
+        """Write some modules, whose rows are kept as `size` numbers each."""
+        directory.mkdir(parents=True, exist_ok=True)
+        modules = list(named.values())
         keys = np.array(
             [(place, *key) for place, module in enumerate(modules) for key in module.keys],
             dtype=np.int64,
         ).reshape(-1, 4)
         sketch = [each for module in modules for each in module.sketches]
-        size = [each for module in modules for each in module.sizes]
+        sizes = [each for module in modules for each in module.sizes]
         # A request that was preempted computes some of its tokens twice.
         _, first = np.unique(keys, axis=0, return_index=True)
         Sketches(
-            names=np.array(list(self._modules), dtype=str),
+            names=np.array(list(named), dtype=str),
             dtypes=np.array([module.dtype for module in modules], dtype=str),
             widths=np.array([module.width for module in modules], dtype=np.int64),
             sharded=np.array([module.sharded for module in modules], dtype=bool),
@@ -161,6 +184,6 @@ class Recorder:
             question=keys[first, 1],
             phase=keys[first, 2],
             position=keys[first, 3],
-            sketch=np.concatenate([np.empty((0, self.plan.size), np.float32), *sketch])[first],
-            size=np.concatenate([np.empty((0, 3), np.float32), *size])[first],
+            sketch=np.concatenate([np.empty((0, size), np.float32), *sketch])[first],
+            size=np.concatenate([np.empty((0, 3), np.float32), *sizes])[first],
         ).write(directory / f"rank{rank}.npz")

@@ -35,7 +35,7 @@ class Tracing:
     model_runner: Any
     rank: int
 
-    def begin_trace(self, trace: dict[str, int]) -> None:
+    def begin_trace(self, trace: dict[str, Any]) -> None:
         """Record from now on, as a TracePlan's fields say."""
         tracer = vars(self).setdefault("_tracer", None) or Tracer(self.model_runner)
         vars(self)["_tracer"] = tracer
