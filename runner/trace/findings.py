@@ -93,6 +93,8 @@ def _about_graph(graph: Graph) -> list[str]:
     seen = f"{len(outputs)} outputs are outside of {graph.letter}'s graph, the last of them "
     seen += f"{' and '.join(outputs[-2:])}. Inside of it, {len(graph.unseen)} are invisible: "
     seen += f"{_listed(graph.unseen)}; they were compared in eager mode only."
+    if not graph.measured:
+        seen += " The noise run has another data type, so the noise is what rounding does."
     first = found.first
     if first is None:
         worst = max(each.ratio for each in found.modules)

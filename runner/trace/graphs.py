@@ -17,20 +17,28 @@ class Graph:
 
     `letter` is that of the run. `found` has the outputs that hooks see in graph mode: the graph's
     boundaries, and what is computed before it. `unseen` are the modules inside of the graph. If
-    graph mode could not be traced, `failed` says why.
+    graph mode could not be traced, `failed` says why. `measured` says whether the noise was
+    measured with this data type; otherwise it is what rounding does.
     """
 
     letter: str
     found: Found | None
     unseen: tuple[str, ...] = ()
     failed: str = ""
+    measured: bool = True
 
     @property
     def departs(self) -> bool:
         return self.found is not None and self.found.first is not None
 
 
-def graph(letter: str, eager: Sketches, traced: Sketches, noise: Sequence[Difference]) -> Graph:
+def graph(
+    letter: str,
+    eager: Sketches,
+    traced: Sketches,
+    noise: Sequence[Difference],
+    measured: bool = True,
+) -> Graph:
     """Compare the traces of one configuration in eager and in graph mode.
 
     All modules inside of the graph can round in another way, which counts as noise behind them.
@@ -38,7 +46,7 @@ def graph(letter: str, eager: Sketches, traced: Sketches, noise: Sequence[Differ
     names, seen = eager.names.tolist(), set(traced.names.tolist())
     unseen = [place for place, name in enumerate(names) if name not in seen]
     judged = found(differences(eager, traced), noise, unseen=unseen)
-    return Graph(letter, judged, tuple(names[place] for place in unseen))
+    return Graph(letter, judged, tuple(names[place] for place in unseen), measured=measured)
 
 
 def modules(all_differences: Sequence[Difference]) -> list[Difference]:
