@@ -53,14 +53,18 @@ class Work:
     """Runs the probe of a job in its Ray task.
 
     `kept` are the driver's variables that can change a result. Others that the node has are removed
-    from the task, as they are from the driver.
+    from the task, except those that load code: their paths are the node's own. `inherited` are
+    variables that the search has removed from the driver; they are removed whatever they do, since
+    Ray's workers can have them from the driver.
     """
 
     kept: frozenset[str] = frozenset()
+    inherited: frozenset[str] = frozenset()
 
     def __call__(self, place: Path, job: Job) -> None:
         found = shell_variables().keys() - self.kept
-        set_aside(tuple(each for each in found if not LOADED.fullmatch(each)))
+        others = {each for each in found if not LOADED.fullmatch(each)}
+        set_aside((*others, *self.inherited))
         (point,) = job.points
         file = point_directory(place, point.number).path / ENDED
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +143,11 @@ class RayRuns(Runs):
             self._advance()
         del self._jobs[name]
         return self._done(job, directory, command)
+
+    def set_aside(self, inherited: tuple[str, ...]) -> None:
+        """Remove variables from this process and from tasks that start from now on."""
+        super().set_aside(inherited)
+        self._work.inherited |= set(inherited)
 
     def ahead(self, asked: Iterable[Asked]) -> None:
         """Start what may be needed next as devices allow, in this order."""

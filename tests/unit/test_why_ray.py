@@ -53,8 +53,9 @@ class Scheduler:
 
     latest: Scheduler
 
-    def __init__(self, place: Path, *_: Any) -> None:
+    def __init__(self, place: Path, _: Cluster, work: Work, *__: Any) -> None:
         Scheduler.latest = self
+        self.work = work
         self.running: list[Job] = []
         self.began: list[str] = []
         self.stopped: list[str] = []
@@ -196,6 +197,30 @@ def test_a_task_has_the_variables_of_the_driver_alone(
     ended: Ended = read_json(tmp_path / "ray/7" / ENDED, Ended)
     assert ended.done is not None and ended.done.reason == "rejected"
     assert (tmp_path / "ray/7" / record.POINT).is_file()
+
+
+def test_what_the_search_sets_aside_is_not_in_tasks_even_if_it_loads_code(
+    runs: RayRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray starts first, so its workers have the variables that the driver had then."""
+    seen: dict[str, str] = {}
+
+    def performed(config: RunConfig, *_: Any) -> Done:
+        seen.update(os.environ)
+        return Done(Path(config.output_dir), "", "rejected")
+
+    monkeypatch.setattr(ray, "performed", performed)
+    names = ("VLLM_TUNED_CONFIG_FOLDER", "LD_AUDIT")
+    for each in names:
+        monkeypatch.setenv(each, "")
+    workers = dict(os.environ)
+    with runs:
+        for each in names:
+            runs.set_aside((each,))
+        assert not os.environ.keys() & set(names)
+        monkeypatch.setattr(os, "environ", workers)
+        Scheduler.latest.work(tmp_path / "ray", probe(tmp_path))
+    assert seen and not seen.keys() & set(names)
 
 
 def test_an_interrupted_task_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
