@@ -7,6 +7,7 @@ itself is where a local one would be.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from runner.sweep import record, resume
 from runner.sweep.points import Point
 from runner.sweep.ray import Options, open_stores
 from runner.sweep.ray_cluster import Cluster, connected
-from runner.sweep.ray_run import Run
+from runner.sweep.ray_run import NODE_WAIT_S, Run
 from runner.sweep.record import PointRecord, point_directory
 from runner.sweep.schedule import Job, impossible, jobs
 from runner.tracking.courier import Courier
@@ -133,16 +134,24 @@ class RayRuns(Runs):
         except UserError as error:
             return Done(directory, "", "; ".join(error.problems))
         command = job.points[0].composed.command
-        if problem := impossible(job, self._cluster.nodes()):
-            self._waiting = [each for each in self._waiting if each.number != job.number]
-            del self._jobs[name]
-            return Done(directory, command, problem)
         # Ahead of all that may turn out not to be needed.
         self._waiting.sort(key=lambda each: each.number != job.number)
+        since = time.monotonic()  # when a node last could run it, or it ran
         while self._run.ended(job.points[0]) is None:
+            problem = self._problem(job)
+            since = since if problem else time.monotonic()
+            if problem and time.monotonic() - since >= NODE_WAIT_S:
+                self._waiting = [each for each in self._waiting if each.number != job.number]
+                del self._jobs[name]
+                return Done(directory, command, problem)
             self._advance()
         del self._jobs[name]
         return self._done(job, directory, command)
+
+    def _problem(self, job: Job) -> str | None:
+        """Why a waiting job can't run on the nodes that are there now."""
+        waits = any(each.number == job.number for each in self._waiting)
+        return impossible(job, self._cluster.nodes()) if waits else None
 
     def set_aside(self, inherited: tuple[str, ...]) -> None:
         """Remove variables from this process and from tasks that start from now on."""
