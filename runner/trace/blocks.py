@@ -42,11 +42,12 @@ def about_experts(result: TraceResult) -> list[str]:
         return []
     said = []
     for each in experts.experts:
-        if each.number == experts.alone and each.others is not None:
+        if each.number == experts.alone and each.others is not None and each.worst is not None:
             said.append(
                 f"Expert {each.number} of {experts.block} departs alone: the {each.tokens} tokens "
                 f"that are routed to it have {times(each.ratio)} × the noise, all others "
-                f"{times(each.others)} ×. Suspect its weights, and how they are loaded."
+                f"{times(each.others)} × (at most {times(each.worst)} × in a question). Suspect its "
+                "weights, and how they are loaded."
             )
     if not said and experts.experts:
         said.append(f"No expert of {experts.block} departs alone.")
@@ -90,7 +91,8 @@ def block_table(result: TraceResult) -> BlockTable | None:
         f"in A (A again: {_share(routing.noise)}). The ratios to the noise are those of the "
         "block's output, for tokens with the same experts in A and B. Each token has several "
         "experts, so one faulty expert also raises the ratios of those that share its tokens. An "
-        f"expert departs alone if the ratio of all other tokens is at most {FACTOR:g}."
+        f"expert departs alone if the ratio of all other tokens is at most {FACTOR:g} in every "
+        "question."
     )
     return BlockTable(experts.block, about, tuple(rows), len(numbers) - len(rows))
 

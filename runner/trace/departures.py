@@ -147,17 +147,10 @@ def _with_followers(modules: Sequence[Module], place: int) -> Module:
 
 
 def judge(each: Difference, noise: Difference, least: float) -> Module:
-    """A module with its unadjusted p; its noise is at least `least`.
-
-    A question's noise is at least that of all questions together: one that happens to repeat
-    exactly says nothing about another stack.
-    """
-    labels = [label for label in each.relative if label in noise.relative]
-    common = max(_rms([noise.relative[label] for label in labels]), least)
-    logs = [
-        math.log(max(each.relative[label], least) / max(noise.relative[label], common))
-        for label in labels
-    ]
+    """A module with its unadjusted p; its noise is at least `least`."""
+    labels = _asked(each, noise)
+    common = _common(each, noise, least)
+    logs = [math.log(ratio) for ratio in ratios(each, noise, least)]
     return Module(
         module=each.module,
         phase=each.phase,
@@ -172,6 +165,28 @@ def judge(each: Difference, noise: Difference, least: float) -> Module:
         largest=each.largest,
         broken=each.broken,
     )
+
+
+def ratios(each: Difference, noise: Difference, least: float) -> list[float]:
+    """The difference of each question in units of its noise, which is at least `least`.
+
+    A question's noise is at least that of all questions together: one that happens to repeat
+    exactly says nothing about another stack.
+    """
+    common = _common(each, noise, least)
+    return [
+        max(each.relative[label], least) / max(noise.relative[label], common)
+        for label in _asked(each, noise)
+    ]
+
+
+def _asked(each: Difference, noise: Difference) -> list[str]:
+    return [label for label in each.relative if label in noise.relative]
+
+
+def _common(each: Difference, noise: Difference, least: float) -> float:
+    """The noise of all questions together."""
+    return max(_rms([noise.relative[label] for label in _asked(each, noise)]), least)
 
 
 def _ratio(logs: Sequence[float], broken: bool) -> float:

@@ -33,7 +33,10 @@ def _choices(seed: int = 3) -> torch.Tensor:
 
 
 def _evidence(
-    directory: Path, damaged: Sequence[int] = (), chosen: torch.Tensor | None = None
+    directory: Path,
+    damaged: Sequence[int] = (),
+    chosen: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Evidence:
     """A block's traced outputs; those of tokens with a damaged expert are wrong by some 10 %."""
     chosen = _choices() if chosen is None else chosen
@@ -47,7 +50,8 @@ def _evidence(
         recorder.record("layers.0.input_layernorm", values, rows)
         recorder.routes.record(BLOCK, chosen[question], rows, NUMBER)
         hit = torch.stack([(chosen[question] == each).any(dim=1) for each in damaged or [-1]])
-        recorder.record(BLOCK, values + 0.1 * hit.any(dim=0)[:, None] * noise, rows)
+        output = values + 0.1 * hit.any(dim=0)[:, None] * noise
+        recorder.record(BLOCK, output.to(dtype), rows)
     recorder.write(directory)
     return Evidence.read(directory)
 
@@ -70,6 +74,22 @@ def test_two_damaged_experts_do_not_depart_alone(tmp_path: Path) -> None:
     experts = _blamed(_evidence(tmp_path / "a"), _evidence(tmp_path / "b", [2, 5]))
     assert experts is not None and experts.alone is None
     assert {2, 5} <= {each.number for each in experts.experts if each.departs}
+
+
+@pytest.mark.parametrize("rare", [1, 2])
+def test_a_second_damaged_expert_in_a_few_questions_is_not_overlooked(
+    rare: int, tmp_path: Path
+) -> None:
+    """It has too few questions to be judged itself, and to move the mean over all."""
+    drawn = torch.rand(QUESTIONS, TOKENS, NUMBER, generator=torch.Generator().manual_seed(3))
+    drawn[rare:, :, 5] = -1
+    chosen, dtype = drawn.topk(2).indices, torch.bfloat16
+    healthy = _evidence(tmp_path / "a", (), chosen, dtype)
+    experts = _blamed(healthy, _evidence(tmp_path / "b", [2, 5], chosen, dtype))
+    assert experts is not None and experts.alone is None
+    assert 5 not in [each.number for each in experts.experts]
+    experts = _blamed(healthy, _evidence(tmp_path / "c", [2], chosen, dtype))
+    assert experts is not None and experts.alone == 2
 
 
 def test_equal_blocks_have_no_experts_to_blame(tmp_path: Path) -> None:
