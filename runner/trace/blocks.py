@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from runner.present.formats import times
 from runner.trace.departures import FACTOR
-from runner.trace.experts import Routing
+from runner.trace.experts import Routing, within
 from runner.trace.result import TraceResult
 
 # Experts on the page; all of them are in trace.json.
@@ -49,7 +49,8 @@ def about_experts(result: TraceResult) -> list[str]:
                 f"{times(each.others)} × (at most {times(each.worst)} × in a question). Suspect its "
                 "weights, and how they are loaded."
             )
-    if not said and experts.experts:
+    first = result.found.first if result.found is not None else None
+    if not said and experts.experts and first is not None and within(first.module, experts.block):
         said.append(f"No expert of {experts.block} departs alone.")
     if routing.changed > routing.noise:
         said.append(

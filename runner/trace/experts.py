@@ -83,7 +83,8 @@ class Experts:
     """The experts of the first block that departs, and the number of the one that departs alone.
 
     It does so if it departs, and the tokens that are not routed to it agree in every question: a
-    second faulty expert may be used in a few questions alone.
+    second faulty expert may be used in a few questions alone. None is named if the first module
+    that departs is before the block: what an expert gets differs then.
     """
 
     block: str
@@ -151,16 +152,22 @@ def blamed(a: Evidence, b: Evidence, noise: Evidence, found: Found) -> Experts |
         for each in experts
         if each.departs and each.worst is not None and each.worst <= FACTOR
     ]
-    return Experts(block, experts, alone[0] if len(alone) == 1 else None)
+    origin = found.first is not None and within(found.first.module, block)
+    return Experts(block, experts, alone[0] if origin and len(alone) == 1 else None)
 
 
 def first_block(found: Found, blocks: Sequence[str]) -> str | None:
     """The first of these blocks that departs, or has a module that does."""
     for each in found.modules:
         for block in blocks if each.departs else ():
-            if each.module == block or each.module.startswith(f"{block}."):
+            if within(each.module, block):
                 return block
     return None
+
+
+def within(module: str, block: str) -> bool:
+    """Whether a module is a block, or in it."""
+    return module == block or module.startswith(f"{block}.")
 
 
 @dataclass(frozen=True)

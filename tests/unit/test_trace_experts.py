@@ -23,7 +23,7 @@ from runner.trace.experts import Evidence, Experts, blamed, routings
 from tests.traces import result
 
 QUESTIONS, TOKENS, NUMBER, WIDTH = 8, 12, 6, 16
-BLOCK = "layers.0.mlp"
+BEFORE, BLOCK = "layers.0.input_layernorm", "layers.0.mlp"
 
 
 def _choices(seed: int = 3) -> torch.Tensor:
@@ -37,8 +37,12 @@ def _evidence(
     damaged: Sequence[int] = (),
     chosen: torch.Tensor | None = None,
     dtype: torch.dtype = torch.float32,
+    before: bool = False,
 ) -> Evidence:
-    """A block's traced outputs; those of tokens with a damaged expert are wrong by some 10 %."""
+    """A block's traced outputs; those of tokens with a damaged expert are wrong by some 10 %.
+
+    With `before`, so are those of the module before it.
+    """
     chosen = _choices() if chosen is None else chosen
     generator = torch.Generator().manual_seed(5)
     recorder = Recorder(TracePlan())
@@ -47,10 +51,10 @@ def _evidence(
         rows = recorder.tokens(number, TOKENS, 0, TOKENS, 0)
         values = torch.randn(TOKENS, WIDTH, generator=generator)
         noise = torch.randn(TOKENS, WIDTH, generator=generator)
-        recorder.record("layers.0.input_layernorm", values, rows)
         recorder.routes.record(BLOCK, chosen[question], rows, NUMBER)
         hit = torch.stack([(chosen[question] == each).any(dim=1) for each in damaged or [-1]])
         output = values + 0.1 * hit.any(dim=0)[:, None] * noise
+        recorder.record(BEFORE, output if before else values, rows)
         recorder.record(BLOCK, output.to(dtype), rows)
     recorder.write(directory)
     return Evidence.read(directory)
@@ -90,6 +94,18 @@ def test_a_second_damaged_expert_in_a_few_questions_is_not_overlooked(
     assert 5 not in [each.number for each in experts.experts]
     experts = _blamed(healthy, _evidence(tmp_path / "c", [2], chosen, dtype))
     assert experts is not None and experts.alone == 2
+
+
+def test_no_expert_is_blamed_for_a_fault_before_its_block(tmp_path: Path) -> None:
+    """The fault hits exactly the tokens of one expert, as one of decode hits `A` to `D`."""
+    a, b = (_evidence(tmp_path / "a"), _evidence(tmp_path / "b", [2], before=True))
+    judged = found(differences(a.sketches, b.sketches), differences(a.sketches, a.sketches))
+    experts = blamed(a, b, a, judged)
+    assert judged.first is not None and judged.first.module == BEFORE
+    assert experts is not None and experts.block == BLOCK and experts.alone is None
+    traced = replace(result(), found=judged, routings=routings(a, b, a), experts=experts)
+    assert "xpert" not in " ".join(findings.findings(traced))
+    assert 'id="experts"' in page.html(traced, "command")
 
 
 def test_equal_blocks_have_no_experts_to_blame(tmp_path: Path) -> None:
