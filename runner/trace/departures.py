@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import accumulate
 
+from runner.evidence.sketches import PHASES
 from runner.stats import means
 from runner.stats.several import holm
 from runner.trace.differences import EPSILON, Difference
@@ -91,20 +92,23 @@ def found(
     noise: Sequence[Difference],
     same_runtime: bool = True,
     noise_dtype: bool = True,
-    unseen: Sequence[int] = (),
+    unseen: Mapping[str, Sequence[int]] | None = None,
 ) -> Found:
     """Judge each module that both traces of A have; in the order of `between`.
 
     Modules of two runtimes can have a name, but not their meaning, in common. Without
-    `noise_dtype`, rounding to B's data type is no noise. Modules at the places `unseen` are not in
-    `between`, but may round in another way.
+    `noise_dtype`, rounding to B's data type is no noise. Modules at the places `unseen`, by phase,
+    are not in `between`, but may round in another way; what a phase computes reaches later ones.
     """
     known = {each.key: each for each in noise}
     differing: dict[str, int] = {}
+    hidden = (set((unseen or {}).get(phase, ())) for phase in PHASES)
+    reaching = dict(zip(PHASES, accumulate(hidden, set.union), strict=True))
     judged = []
     for each in between:
         if each.key in known:
-            earlier = sum(place < each.place for place in (*differing.values(), *unseen))
+            places = {*differing.values(), *reaching[each.phase]}
+            earlier = sum(place < each.place for place in places)
             dtype = each.dtype if noise_dtype else known[each.key].dtype
             judged.append(judge(each, known[each.key], floor(dtype, earlier)))
         if any(each.relative.values()):

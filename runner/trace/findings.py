@@ -89,10 +89,7 @@ def _about_graph(graph: Graph) -> list[str]:
         return [f"{graph.letter} could not be traced in graph mode: {graph.failed}"]
     if not found.modules:
         return [f"In graph mode, hooks see no output of {graph.letter}: nothing was compared."]
-    outputs = list(dict.fromkeys(each.module for each in found.modules))
-    seen = f"{len(outputs)} outputs are outside of {graph.letter}'s graph, the last of them "
-    seen += f"{' and '.join(outputs[-2:])}. Inside of it, {len(graph.unseen)} are invisible: "
-    seen += f"{_listed(graph.unseen)}; they were compared in eager mode only."
+    seen = " ".join(_visible(graph, found))
     if not graph.measured:
         seen += " The noise run has another data type, so the noise is what rounding does."
     first = found.first
@@ -109,6 +106,27 @@ def _about_graph(graph: Graph) -> list[str]:
         f"questions, {first.rows} rows). Suspect the compiled or captured kernels.",
         seen,
     ]
+
+
+def _visible(graph: Graph, found: Found) -> list[str]:
+    """What is outside and inside of the graph; phases with the same outputs are named together."""
+    alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for phase, hidden in graph.unseen.items():
+        outputs = tuple(each.module for each in found.modules if each.phase == phase)
+        alike.setdefault((outputs, hidden), []).append(phase)
+    said = []
+    for (outputs, hidden), phases in alike.items():
+        where = " and ".join(WHERE[each] for each in phases)
+        outside = f"{where[0].upper()}{where[1:]}, {len(outputs)} outputs are outside of "
+        outside += f"{graph.letter}'s graph"
+        outside += f", the last of them {' and '.join(outputs[-2:])}." if outputs else "."
+        said.append(outside)
+        if hidden:
+            said.append(
+                f"Inside of it, {len(hidden)} are invisible: {_listed(hidden)}; they were compared "
+                "in eager mode only."
+            )
+    return said
 
 
 def _evidence(result: TraceResult) -> list[str]:

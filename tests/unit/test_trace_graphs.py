@@ -38,6 +38,23 @@ def _traced(directory: Path, names: Sequence[str], error: float = 0.0) -> Sketch
     return read_sketches(directory)
 
 
+def _of_both_phases(directory: Path, names: Sequence[str], error: float = 0.0) -> Sketches:
+    """The same in bfloat16: all outputs in prefill, and some in decode, with the error."""
+    generator = torch.Generator().manual_seed(2)
+    recorder = Recorder(TracePlan())
+    for number in range(8):
+        question = recorder.question(f"task {number} 0 0", [1] * 6)
+        for start, wrong, seen in ((0, 0.0, NAMES), (6, error, names)):
+            rows = recorder.tokens(question, 6, start, 6, 0)
+            for name in NAMES:
+                values, noise = (torch.randn(6, 32, generator=generator) for _ in range(2))
+                if name in seen:
+                    factor = 0.0 if name == "embed_tokens" else wrong
+                    recorder.record(name, (values + factor * noise).bfloat16(), rows)
+    recorder.write(directory)
+    return read_sketches(directory)
+
+
 def _graph(tmp_path: Path, error: float, letter: str = "B") -> Graph:
     eager = _traced(tmp_path / "eager", NAMES)
     return graph(letter, eager, _traced(tmp_path / "g", SEEN, error), differences(eager, eager))
@@ -48,7 +65,7 @@ def test_a_fault_inside_the_graph_is_found_in_what_it_returns(tmp_path: Path) ->
     assert found.departs and found.found is not None and found.found.first is not None
     assert found.found.first.module == HIDDEN
     assert [each.module for each in found.found.modules] == list(SEEN)
-    assert found.unseen == NAMES[1:-2]
+    assert found.unseen == {"prefill": NAMES[1:-2]}
     traced = replace(result(), graphs=(found,))
     said = "in graph mode B departs from itself at hidden_states"
     assert said in findings.headline(traced) and findings.conclusion(traced).count(said) == 1
@@ -64,6 +81,22 @@ def test_rounding_in_invisible_modules_is_noise(
 ) -> None:
     """Behind 31 modules, that of float32 is 3.4 times as much as behind none."""
     assert _graph(tmp_path, error).departs == departs
+
+
+@pytest.mark.parametrize(("error", "departs"), [(0.01, False), (0.05, True)])
+def test_modules_can_be_invisible_in_decode_alone(
+    error: float, departs: bool, tmp_path: Path
+) -> None:
+    """As in a graph of decode alone. The smaller error is 5 times what bfloat16 rounds."""
+    eager = _of_both_phases(tmp_path / "eager", NAMES)
+    graphs = _of_both_phases(tmp_path / "graph", SEEN, error)
+    found = graph("B", eager, graphs, differences(eager, eager))
+    assert found.departs == departs
+    assert found.unseen == {"prefill": (), "decode": NAMES[1:-2]}
+    said = " ".join(findings.findings(replace(result(), graphs=(found,))))
+    assert f"In prefill (prompt tokens), {len(NAMES)} outputs are outside of B's graph" in said
+    assert "In decode (answer tokens), 3 outputs are outside of B's graph, the last" in said
+    assert said.count("are invisible") == said.count("31 are invisible: layers.0.mlp") == 1
 
 
 def test_a_graph_that_agrees_or_cannot_be_traced_leaves_the_result(tmp_path: Path) -> None:
