@@ -210,6 +210,27 @@ def test_a_router_tells_its_choices_and_still_tells_whoever_listened_before() ->
 
 
 @pytest.mark.parametrize(
+    ("of_router", "of_experts", "counted"),
+    [
+        ({}, {"use_grouped_topk": False, "num_expert_group": None}, True),
+        ({"num_expert_group": 1}, {}, True),
+        ({"num_expert_group": 4}, {}, False),
+        ({}, {"use_grouped_topk": True}, False),
+        ({"_hash_indices_table": torch.zeros(3)}, {}, False),
+        ({"bias_vl": torch.zeros(3)}, {}, False),
+        ({"zero_expert_type": "identity"}, {}, False),
+    ],
+)
+def test_the_parts_of_a_layer_say_whether_logits_alone_count(
+    of_router: dict[str, Any], of_experts: dict[str, Any], counted: bool
+) -> None:
+    """The layout of vLLM 0.32, where another platform's router may not tell its choices."""
+    router = SimpleNamespace(top_k=2, **of_router)
+    model = _model(_Layer(router, routed_experts=SimpleNamespace(**of_experts)))
+    assert [router.told for _, router in routers(model)] == ([False] if counted else [])
+
+
+@pytest.mark.parametrize(
     "other", [{}, {"use_grouped_topk": True}, {"e_score_correction_bias": torch.zeros(3)}]
 )
 def test_a_silent_router_chooses_its_largest_logits_if_nothing_else_counts(
