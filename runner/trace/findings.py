@@ -95,9 +95,13 @@ def _about_graph(graph: Graph) -> list[str]:
     first = found.first
     if first is None:
         worst = max(each.ratio for each in found.modules)
+        letter, none = graph.letter, _none(found)
+        if worst > FACTOR:
+            none = f"{none[0].lower()}{none[1:]}"
+            return [f"{letter} in graph mode against {letter} in eager mode: {none}", seen]
         return [
-            f"{graph.letter} in graph mode agrees with {graph.letter} in eager mode: the largest "
-            f"ratio is {times(worst)}.",
+            f"{letter} in graph mode agrees with {letter} in eager mode: the largest ratio is "
+            f"{times(worst)}.",
             seen,
         ]
     return [
@@ -141,14 +145,9 @@ def _evidence(result: TraceResult) -> list[str]:
         return ["The traces have no module with enough questions in common."]
     first = found.first
     if first is None:
-        worst = max(found.modules, key=lambda each: each.ratio)
-        if worst.ratio < SLIGHT:
+        if max(each.ratio for each in found.modules) < SLIGHT:
             return [f"All {len(found.modules)} compared outputs are within the noise."]
-        return [
-            f"None of {len(found.modules)} compared outputs is significantly above {FACTOR:g} × "
-            f"the noise. The largest ratio is {times(worst.ratio)}, of {worst.module} "
-            f"{WHERE[worst.phase]}."
-        ]
+        return [_none(found)]
     said = [
         f"{first.module}: {_amounts(first)}, {times(first.ratio)} × the noise (p {_p(first.p)}, "
         f"{first.questions} questions, {first.rows} rows)."
@@ -177,6 +176,15 @@ def _evidence(result: TraceResult) -> list[str]:
             "what reaches it."
         )
     return said
+
+
+def _none(found: Found) -> str:
+    """That no output departs significantly, and the one that is closest to it."""
+    worst = max(found.modules, key=lambda each: each.ratio)
+    return (
+        f"None of {len(found.modules)} compared outputs is significantly above {FACTOR:g} × the "
+        f"noise. The largest ratio is {times(worst.ratio)}, of {worst.module} {WHERE[worst.phase]}."
+    )
 
 
 def _placed(each: Module) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,11 @@ from runner.evidence.sketches import Sketches, read_sketches
 from runner.plan import TracePlan
 from runner.runtimes.sketching.names import HIDDEN
 from runner.runtimes.sketching.recorder import Recorder
-from runner.trace import findings, page
+from runner.trace import departures, findings, page
+from runner.trace.departures import FACTOR
 from runner.trace.differences import differences
 from runner.trace.graphs import Graph, graph, modules
+from tests.traces import differences as made_up
 from tests.traces import result
 
 LAYERS = 30
@@ -108,6 +111,17 @@ def test_a_graph_that_agrees_or_cannot_be_traced_leaves_the_result(tmp_path: Pat
     assert "B could not be traced in graph mode: the traced run ended with ERROR" in said
     assert findings.headline(traced) == "Nothing departs beyond noise."
     assert traced.exit_status == 0
+
+
+def test_a_graph_that_differs_without_significance_does_not_agree() -> None:
+    state = random.Random(3)
+    noise = made_up(state, spread=0.0)
+    unsure = made_up(state, spread=3.0, factor=8.0)
+    judged = departures.found(unsure, noise)
+    assert judged.first is None and max(each.ratio for each in judged.modules) > FACTOR
+    said = " ".join(findings.findings(replace(result(), graphs=(Graph("B", judged, {"prefill": ()}),))))
+    assert "agrees with" not in said
+    assert "B in graph mode against B in eager mode: none of 38 compared outputs is signif" in said
 
 
 def test_the_final_hidden_states_are_no_module_of_their_own(tmp_path: Path) -> None:
