@@ -46,8 +46,8 @@ def about_experts(result: TraceResult) -> list[str]:
             said.append(
                 f"Expert {each.number} of {experts.block} departs alone: the {each.tokens} tokens "
                 f"that are routed to it have {times(each.ratio)} × the noise, all others "
-                f"{times(each.others)} × (at most {times(each.worst)} × in a question). Suspect its "
-                "weights, and how they are loaded."
+                f"{times(each.others)} × (at most {times(each.worst)} × in a question). Suspect "
+                "its weights, and how they are loaded."
             )
     first = result.found.first if result.found is not None else None
     if not said and experts.experts and first is not None and within(first.module, experts.block):

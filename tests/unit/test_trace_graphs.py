@@ -119,7 +119,8 @@ def test_a_graph_that_differs_without_significance_does_not_agree() -> None:
     unsure = made_up(state, spread=3.0, factor=8.0)
     judged = departures.found(unsure, noise)
     assert judged.first is None and max(each.ratio for each in judged.modules) > FACTOR
-    said = " ".join(findings.findings(replace(result(), graphs=(Graph("B", judged, {"prefill": ()}),))))
+    found = Graph("B", judged, {"prefill": ()})
+    said = " ".join(findings.findings(replace(result(), graphs=(found,))))
     assert "agrees with" not in said
     assert "B in graph mode against B in eager mode: none of 38 compared outputs is signif" in said
 

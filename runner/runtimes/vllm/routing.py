@@ -12,8 +12,8 @@ from runner.runtimes.sketching.names import common_name
 
 Listener = Callable[[torch.Tensor], None]
 EXPERTS = "experts"
-# A layer with any of these does not choose by its logits alone. They are attributes of the layer, of
-# its router or of its routed experts.
+# A layer with any of these does not choose by its logits alone. They are attributes of the layer,
+# of its router or of its routed experts.
 OTHER = (
     *("use_grouped_topk", "custom_routing_function", "e_score_correction_bias"),
     *("_hash_indices_table", "bias_vl", "zero_expert_type"),
