@@ -102,12 +102,11 @@ def found(
     """
     known = {each.key: each for each in noise}
     differing: dict[str, int] = {}
-    hidden = (set((unseen or {}).get(phase, ())) for phase in PHASES)
-    reaching = dict(zip(PHASES, accumulate(hidden, set.union), strict=True))
+    hidden = _until(unseen or {})
     judged = []
     for each in between:
         if each.key in known:
-            places = {*differing.values(), *reaching[each.phase]}
+            places = {*differing.values(), *hidden[each.phase]}
             earlier = sum(place < each.place for place in places)
             dtype = each.dtype if noise_dtype else known[each.key].dtype
             judged.append(judge(each, known[each.key], floor(dtype, earlier)))
@@ -132,6 +131,16 @@ def found(
     if ratios[jump] < FACTOR * before[jump]:
         return gradual
     return replace(gradual, jump=modules[jump], before_jump=before[jump])
+
+
+def _until(unseen: Mapping[str, Sequence[int]]) -> dict[str, set[int]]:
+    """The places that are unseen in each phase or in one before it."""
+    found: dict[str, set[int]] = {}
+    places: set[int] = set()
+    for phase in PHASES:
+        places = places.union(unseen.get(phase, ()))
+        found[phase] = places
+    return found
 
 
 def floor(dtype: str, before: int) -> float:
