@@ -187,6 +187,7 @@ def _searched(
         differ,
         found,
         runs.starts,
+        runs.nodes,
         commands(good[2], good[1], differ.switches, found.causes, differ.inherited),
         _stack(good[2], found),
     )

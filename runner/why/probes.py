@@ -89,6 +89,11 @@ class Runs:
         return self._engine.starts
 
     @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes of a cluster on which engines ran: none, as all ran on this machine."""
+        return ()
+
+    @property
     def running(self) -> frozenset[str]:
         """The names of the runs that have begun and are still needed."""
         return frozenset({self._current} - {""})

@@ -28,6 +28,7 @@ from runner.sweep.points import Point
 from runner.sweep.ray import Options, open_stores
 from runner.sweep.ray_cluster import Cluster, connected
 from runner.sweep.ray_run import NODE_WAIT_S, Run
+from runner.sweep.ray_task import ENGINES, EngineRecord
 from runner.sweep.record import PointRecord, point_directory
 from runner.sweep.schedule import Job, impossible, jobs
 from runner.tracking.courier import Courier
@@ -119,6 +120,13 @@ class RayRuns(Runs):
         files = [self._file(number, ENDED) for number in range(self._count)]
         found: list[Ended] = [read_json(each, Ended) for each in files if each.is_file()]
         return sum(each.starts for each in found)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the nodes on which engines ran, also before the search was interrupted."""
+        files = sorted((self._ray / ENGINES).glob("*.json"))
+        found: list[EngineRecord] = [read_json(each, EngineRecord) for each in files]
+        return tuple(sorted({each.node for each in found}))
 
     @property
     def running(self) -> frozenset[str]:

@@ -24,6 +24,7 @@ from runner.status import EXIT_STATUS, INFRASTRUCTURE, Status
 from runner.sweep import record
 from runner.sweep.points import Point
 from runner.sweep.ray import Options
+from runner.sweep.ray_task import ENGINES, EngineRecord
 from runner.sweep.record import PointRecord
 from runner.sweep.schedule import Job, Need, Node, impossible
 from runner.tracking.courier import Courier
@@ -243,6 +244,15 @@ def test_what_the_search_sets_aside_is_not_in_tasks_even_if_it_loads_code(
         monkeypatch.setattr(os, "environ", workers)
         Scheduler.latest.work(tmp_path / "ray", probe(tmp_path))
     assert seen and not seen.keys() & set(names)
+
+
+def test_the_nodes_on_which_probes_ran_are_known(runs: RayRuns, tmp_path: Path) -> None:
+    assert runs.nodes == ()
+    (tmp_path / ray.PLACE / ENGINES).mkdir(parents=True)
+    for number, node in enumerate(("host-b", "host-a", "host-b")):
+        engine = EngineRecord((number,), node, "", 1, "2 CPU", 0.0)
+        write_json(tmp_path / ray.PLACE / ENGINES / f"{number}.json", engine)
+    assert runs.nodes == ("host-a", "host-b")
 
 
 def test_an_interrupted_task_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
