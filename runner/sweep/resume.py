@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from runner.status import FINAL
 from runner.sweep import record
 from runner.sweep.points import same_run
 from runner.verdict import ReferenceUsed, Verdict
+
+# Errors of a rename to a directory that is there.
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def settle(sweep: Path, wanted: Mapping[int, Checked], first: int = 0) -> dict[int, int]:
@@ -109,15 +113,23 @@ def _run_directories(sweep: Path) -> list[Path]:
 
 
 def _set_aside(sweep: Path, directory: Path) -> Path:
-    """Under a name that nothing has yet: `earlier/3`, `earlier/3-2`, …"""
+    """Under a name that nothing has yet: `earlier/3`, `earlier/3-2`, …
+
+    Tasks on a cluster do this at the same time, so another can take a free name first.
+    """
     place = sweep / EARLIER
     place.mkdir(exist_ok=True)
     name, attempt = directory.name.partition("-")[0], 1
     free = place / name
-    while free.exists():
+    while True:
+        try:
+            if not free.exists():
+                return _move(directory, free)
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise
         attempt += 1
         free = place / f"{name}-{attempt}"
-    return _move(directory, free)
 
 
 def _move(directory: Path, place: Path) -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from runner.present.formats import times
 from runner.trace.departures import FACTOR
-from runner.trace.experts import Routing
+from runner.trace.experts import Routing, within
 from runner.trace.result import TraceResult
 
 # Experts on the page; all of them are in trace.json.
@@ -42,13 +42,15 @@ def about_experts(result: TraceResult) -> list[str]:
         return []
     said = []
     for each in experts.experts:
-        if each.number == experts.alone and each.others is not None:
+        if each.number == experts.alone and each.others is not None and each.worst is not None:
             said.append(
                 f"Expert {each.number} of {experts.block} departs alone: the {each.tokens} tokens "
                 f"that are routed to it have {times(each.ratio)} × the noise, all others "
-                f"{times(each.others)} ×. Suspect its weights, and how they are loaded."
+                f"{times(each.others)} × (at most {times(each.worst)} × in a question). Suspect "
+                "its weights, and how they are loaded."
             )
-    if not said and experts.experts:
+    first = result.found.first if result.found is not None else None
+    if not said and experts.experts and first is not None and within(first.module, experts.block):
         said.append(f"No expert of {experts.block} departs alone.")
     if routing.changed > routing.noise:
         said.append(
@@ -90,7 +92,8 @@ def block_table(result: TraceResult) -> BlockTable | None:
         f"in A (A again: {_share(routing.noise)}). The ratios to the noise are those of the "
         "block's output, for tokens with the same experts in A and B. Each token has several "
         "experts, so one faulty expert also raises the ratios of those that share its tokens. An "
-        f"expert departs alone if the ratio of all other tokens is at most {FACTOR:g}."
+        f"expert departs alone if the ratio of all other tokens is at most {FACTOR:g} in every "
+        "question."
     )
     return BlockTable(experts.block, about, tuple(rows), len(numbers) - len(rows))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import accumulate
 
+from runner.evidence.sketches import PHASES
 from runner.stats import means
 from runner.stats.several import holm
 from runner.trace.differences import EPSILON, Difference
@@ -91,20 +92,22 @@ def found(
     noise: Sequence[Difference],
     same_runtime: bool = True,
     noise_dtype: bool = True,
-    unseen: Sequence[int] = (),
+    unseen: Mapping[str, Sequence[int]] | None = None,
 ) -> Found:
     """Judge each module that both traces of A have; in the order of `between`.
 
     Modules of two runtimes can have a name, but not their meaning, in common. Without
-    `noise_dtype`, rounding to B's data type is no noise. Modules at the places `unseen` are not in
-    `between`, but may round in another way.
+    `noise_dtype`, rounding to B's data type is no noise. Modules at the places `unseen`, by phase,
+    are not in `between`, but may round in another way; what a phase computes reaches later ones.
     """
     known = {each.key: each for each in noise}
     differing: dict[str, int] = {}
+    hidden = _until(unseen or {})
     judged = []
     for each in between:
         if each.key in known:
-            earlier = sum(place < each.place for place in (*differing.values(), *unseen))
+            places = {*differing.values(), *hidden[each.phase]}
+            earlier = sum(place < each.place for place in places)
             dtype = each.dtype if noise_dtype else known[each.key].dtype
             judged.append(judge(each, known[each.key], floor(dtype, earlier)))
         if any(each.relative.values()):
@@ -130,6 +133,16 @@ def found(
     return replace(gradual, jump=modules[jump], before_jump=before[jump])
 
 
+def _until(unseen: Mapping[str, Sequence[int]]) -> dict[str, set[int]]:
+    """The places that are unseen in each phase or in one before it."""
+    found: dict[str, set[int]] = {}
+    places: set[int] = set()
+    for phase in PHASES:
+        places = places.union(unseen.get(phase, ()))
+        found[phase] = places
+    return found
+
+
 def floor(dtype: str, before: int) -> float:
     """The smallest noise of an output behind so many modules that differ."""
     least = max(FLOAT32, EPSILON.get(dtype, 0.0) * ROUNDED)
@@ -147,17 +160,10 @@ def _with_followers(modules: Sequence[Module], place: int) -> Module:
 
 
 def judge(each: Difference, noise: Difference, least: float) -> Module:
-    """A module with its unadjusted p; its noise is at least `least`.
-
-    A question's noise is at least that of all questions together: one that happens to repeat
-    exactly says nothing about another stack.
-    """
-    labels = [label for label in each.relative if label in noise.relative]
-    common = max(_rms([noise.relative[label] for label in labels]), least)
-    logs = [
-        math.log(max(each.relative[label], least) / max(noise.relative[label], common))
-        for label in labels
-    ]
+    """A module with its unadjusted p; its noise is at least `least`."""
+    labels = _asked(each, noise)
+    common = _common(each, noise, least)
+    logs = [math.log(ratio) for ratio in ratios(each, noise, least)]
     return Module(
         module=each.module,
         phase=each.phase,
@@ -172,6 +178,28 @@ def judge(each: Difference, noise: Difference, least: float) -> Module:
         largest=each.largest,
         broken=each.broken,
     )
+
+
+def ratios(each: Difference, noise: Difference, least: float) -> list[float]:
+    """The difference of each question in units of its noise, which is at least `least`.
+
+    A question's noise is at least that of all questions together: one that happens to repeat
+    exactly says nothing about another stack.
+    """
+    common = _common(each, noise, least)
+    return [
+        max(each.relative[label], least) / max(noise.relative[label], common)
+        for label in _asked(each, noise)
+    ]
+
+
+def _asked(each: Difference, noise: Difference) -> list[str]:
+    return [label for label in each.relative if label in noise.relative]
+
+
+def _common(each: Difference, noise: Difference, least: float) -> float:
+    """The noise of all questions together."""
+    return max(_rms([noise.relative[label] for label in _asked(each, noise)]), least)
 
 
 def _ratio(logs: Sequence[float], broken: bool) -> float:

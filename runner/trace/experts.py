@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runner.evidence.choices import Choices, Token, read_choices
 from runner.evidence.sketches import Sketches, read_sketches
 from runner.stats.several import holm
-from runner.trace.departures import ENOUGH, FACTOR, LEVEL, Found, Module, judge
+from runner.trace.departures import BROKEN, ENOUGH, FACTOR, LEVEL, Found, Module, judge, ratios
 from runner.trace.differences import Compared, Difference, compared, summary
 
 # The experts of a token, by token.
@@ -59,8 +59,9 @@ class Expert:
     """The output of a block for the tokens that are routed to one expert.
 
     Only `tokens` with the same experts in A and B are compared. `difference`, `noise`, `ratio` and
-    `p` are as of a module, and `others` is the ratio of the tokens that are not routed to it; None
-    if there are too few.
+    `p` are as of a module. `others` is the ratio of the tokens that are not routed to it, and
+    `worst` the largest in a single question, BROKEN if B has NaN or infinite values there; None if
+    there are too few.
     """
 
     number: int
@@ -70,6 +71,7 @@ class Expert:
     ratio: float
     p: float
     others: float | None
+    worst: float | None
 
     @property
     def departs(self) -> bool:
@@ -80,7 +82,9 @@ class Expert:
 class Experts:
     """The experts of the first block that departs, and the number of the one that departs alone.
 
-    It does so if it departs, and the tokens that are not routed to it agree.
+    It does so if it departs, and the tokens that are not routed to it agree in every question: a
+    second faulty expert may be used in a few questions alone. None is named if the first module
+    that departs is before the block: what an expert gets differs then.
     """
 
     block: str
@@ -129,34 +133,41 @@ def blamed(a: Evidence, b: Evidence, noise: Evidence, found: Found) -> Experts |
         inside = _judged(between, again, judged, number, routed=True)
         if inside is not None:
             pairs.append((number, inside, _judged(between, again, judged, number, routed=False)))
-    adjusted = holm([inside.p for _, inside, _ in pairs])
+    adjusted = holm([inside.module.p for _, inside, _ in pairs])
     experts = tuple(
         Expert(
             number,
-            inside.rows,
-            inside.difference,
-            inside.noise,
-            inside.ratio,
+            inside.module.rows,
+            inside.module.difference,
+            inside.module.noise,
+            inside.module.ratio,
             p,
-            None if others is None else others.ratio,
+            None if others is None else others.module.ratio,
+            None if others is None else others.worst,
         )
         for (number, inside, others), p in zip(pairs, adjusted, strict=True)
     )
     alone = [
         each.number
         for each in experts
-        if each.departs and each.others is not None and each.others <= FACTOR
+        if each.departs and each.worst is not None and each.worst <= FACTOR
     ]
-    return Experts(block, experts, alone[0] if len(alone) == 1 else None)
+    origin = found.first is not None and within(found.first.module, block)
+    return Experts(block, experts, alone[0] if origin and len(alone) == 1 else None)
 
 
 def first_block(found: Found, blocks: Sequence[str]) -> str | None:
     """The first of these blocks that departs, or has a module that does."""
     for each in found.modules:
         for block in blocks if each.departs else ():
-            if each.module == block or each.module.startswith(f"{block}."):
+            if within(each.module, block):
                 return block
     return None
+
+
+def within(module: str, block: str) -> bool:
+    """Whether a module is a block, or in it."""
+    return module == block or module.startswith(f"{block}.")
 
 
 @dataclass(frozen=True)
@@ -197,15 +208,26 @@ class _Rows:
         return summary(name, judged.phase, 0, judged.dtype, self.first, self.rows, chosen)
 
 
+@dataclass(frozen=True)
+class _Tokens:
+    """Tokens as a module, and their largest ratio in a single question."""
+
+    module: Module
+    worst: float
+
+
 def _judged(
     between: _Rows, again: _Rows, judged: Sequence[Module], number: int, routed: bool
-) -> Module | None:
+) -> _Tokens | None:
     """The tokens of an expert, or all others, as a module; None for those of few questions."""
     difference, noise = (rows.summary(number, routed, judged[0]) for rows in (between, again))
     if difference is None or noise is None:
         return None
-    found = judge(difference, noise, min(each.noise for each in judged))
-    return None if found.questions < ENOUGH else found
+    least = min(each.noise for each in judged)
+    found = judge(difference, noise, least)
+    if found.questions < ENOUGH:
+        return None
+    return _Tokens(found, BROKEN if found.broken[1] else max(ratios(difference, noise, least)))
 
 
 def _sets(choices: Choices | None) -> Sets:

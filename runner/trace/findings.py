@@ -95,16 +95,19 @@ def _about_graph(graph: Graph) -> list[str]:
             f"In graph mode, hooks see no output of {graph.letter}: nothing was compared, and it "
             "remains a suspect."
         ]
-    outputs = list(dict.fromkeys(each.module for each in found.modules))
-    seen = f"{len(outputs)} outputs are outside of {graph.letter}'s graph, the last of them "
-    seen += f"{' and '.join(outputs[-2:])}. Inside of it, {len(graph.unseen)} are invisible: "
-    seen += f"{_listed(graph.unseen)}; they were compared in eager mode only."
+    seen = " ".join(_visible(graph, found))
+    if not graph.measured:
+        seen += " The noise run has another data type, so the noise is what rounding does."
     first = found.first
     if first is None:
         worst = max(each.ratio for each in found.modules)
+        letter, none = graph.letter, _none(found)
+        if worst > FACTOR:
+            none = f"{none[0].lower()}{none[1:]}"
+            return [f"{letter} in graph mode against {letter} in eager mode: {none}", seen]
         return [
-            f"{graph.letter} in graph mode agrees with {graph.letter} in eager mode: the largest "
-            f"ratio is {times(worst)}.",
+            f"{letter} in graph mode agrees with {letter} in eager mode: the largest ratio is "
+            f"{times(worst)}.",
             seen,
         ]
     return [
@@ -113,6 +116,27 @@ def _about_graph(graph: Graph) -> list[str]:
         f"questions, {first.rows} rows). Suspect the compiled or captured kernels.",
         seen,
     ]
+
+
+def _visible(graph: Graph, found: Found) -> list[str]:
+    """What is outside and inside of the graph; phases with the same outputs are named together."""
+    alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for phase, hidden in graph.unseen.items():
+        outputs = tuple(each.module for each in found.modules if each.phase == phase)
+        alike.setdefault((outputs, hidden), []).append(phase)
+    said = []
+    for (outputs, hidden), phases in alike.items():
+        where = " and ".join(WHERE[each] for each in phases)
+        outside = f"{where[0].upper()}{where[1:]}, {len(outputs)} outputs are outside of "
+        outside += f"{graph.letter}'s graph"
+        outside += f", the last of them {' and '.join(outputs[-2:])}." if outputs else "."
+        said.append(outside)
+        if hidden:
+            said.append(
+                f"Inside of it, {len(hidden)} are invisible: {_listed(hidden)}; they were compared "
+                "in eager mode only."
+            )
+    return said
 
 
 def _evidence(result: TraceResult) -> list[str]:
@@ -127,14 +151,9 @@ def _evidence(result: TraceResult) -> list[str]:
         return ["The traces have no module with enough questions in common."]
     first = found.first
     if first is None:
-        worst = max(found.modules, key=lambda each: each.ratio)
-        if worst.ratio < SLIGHT:
+        if max(each.ratio for each in found.modules) < SLIGHT:
             return [f"All {len(found.modules)} compared outputs are within the noise."]
-        return [
-            f"None of {len(found.modules)} compared outputs is significantly above {FACTOR:g} × "
-            f"the noise. The largest ratio is {times(worst.ratio)}, of {worst.module} "
-            f"{WHERE[worst.phase]}."
-        ]
+        return [_none(found)]
     said = [
         f"{first.module}: {_amounts(first)}, {times(first.ratio)} × the noise (p {_p(first.p)}, "
         f"{first.questions} questions, {first.rows} rows)."
@@ -163,6 +182,15 @@ def _evidence(result: TraceResult) -> list[str]:
             "what reaches it."
         )
     return said
+
+
+def _none(found: Found) -> str:
+    """That no output departs significantly, and the one that is closest to it."""
+    worst = max(found.modules, key=lambda each: each.ratio)
+    return (
+        f"None of {len(found.modules)} compared outputs is significantly above {FACTOR:g} × the "
+        f"noise. The largest ratio is {times(worst.ratio)}, of {worst.module} {WHERE[worst.phase]}."
+    )
 
 
 def _placed(each: Module) -> str:

@@ -87,7 +87,10 @@ def trace(
         for letter, side, eager in (("A", first, a), ("B", second, b)):
             if in_graph_mode(side):
                 place = output / f"{letter.lower()}-graph"
-                in_graphs.append(_graph(letter, side, what, place, eager, apart, out))
+                # What another data type does is no noise of this one.
+                measured = side.value(DTYPE) == other.value(DTYPE)
+                known = apart if measured else differences(eager, eager)
+                in_graphs.append(_graph(letter, side, what, place, eager, known, measured, out))
     ours, again, theirs = evidence
     return TraceResult(
         reference=str(reference),
@@ -118,6 +121,7 @@ def _graph(
     place: Path,
     eager: Sketches,
     noise: Sequence[Difference],
+    measured: bool,
     out: Console,
 ) -> Graph:
     """Run a configuration in graph mode; a failure is part of the result, which stands without."""
@@ -125,7 +129,8 @@ def _graph(
     try:
         with Runs(out) as runs:
             runs.trace(side, changes, f"{letter} in graph mode")
-        return graph(letter, eager, read_sketches(RunDirectory(place).sketches), noise)
+        traced = read_sketches(RunDirectory(place).sketches)
+        return graph(letter, eager, traced, noise, measured)
     except UserError as error:
         return Graph(letter, None, failed="; ".join(error.problems))
 

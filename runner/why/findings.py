@@ -88,7 +88,7 @@ def findings(why: Why) -> list[str]:
     if why.environment:
         found.append(
             "The machines or their software differ, and no setting controls that; all probes ran "
-            f"on this machine: {'; '.join(why.environment)}."
+            f"on {_machines(why)}: {'; '.join(why.environment)}."
         )
     if why.rounding is not None:
         found.append(
@@ -145,10 +145,17 @@ def _elsewhere(why: Why) -> str:
     """Where to look if the engine computes the same."""
     asked = "other questions, or another way to read answers; " if why.asked else ""
     return (
-        "So these settings, on this machine, do not explain other scores. What remains: "
+        f"So these settings, on {_machines(why)}, do not explain other scores. What remains: "
         f"{asked}chance; software or a machine that has changed since the bad run; or a "
         "difference smaller than the noise."
     )
+
+
+def _machines(why: Why) -> str:
+    """Where the probes ran."""
+    if not why.nodes:
+        return "this machine"
+    return f"{'node' if len(why.nodes) == 1 else 'nodes'} {joined(why.nodes)} of the cluster"
 
 
 def size(probe: Probe) -> str:

@@ -39,7 +39,6 @@ from runner.why.switches import (
     Switch,
     differences,
     grounded,
-    set_aside,
     shell_variables,
 )
 from runner.why.tracing import traced
@@ -94,7 +93,7 @@ def investigate(given: argparse.Namespace, command: str) -> bool:
                 why, differ, config = _nothing(bad), Differences(()), bad[2]
             else:
                 differ = _differences(good, bad)
-                set_aside(differ.inherited)
+                runs.set_aside(differ.inherited)
                 config = grounded(good[2], differ.base)
                 why = _searched((good[0], good[1], config), bad, differ, runs, shown, out)
     why = replace(why, ladder=tuple(tried))
@@ -143,7 +142,7 @@ def _climbed(
     out.print(f"no good run: trying the {len(rungs)} changes of the ladder {ladder} on {name}")
     environment = _environment(directory)
     own = differences(config, config, (environment, environment), shell_variables())
-    set_aside(own.inherited)
+    runs.set_aside(own.inherited)
     config = grounded(config, own.base)
     return Climb(config, directory, runs, shown.tried, shown.ahead).climb(rungs)
 
@@ -188,6 +187,7 @@ def _searched(
         differ,
         found,
         runs.starts,
+        runs.nodes,
         commands(good[2], good[1], differ.switches, found.causes, differ.inherited),
         _stack(good[2], found),
     )

@@ -29,6 +29,7 @@ from runner.supervision.supervisor import Supervisor
 from runner.sweep import record, resume
 from runner.tracking.courier import Courier
 from runner.why.found import Level
+from runner.why.switches import set_aside
 
 PROBES = "probes"
 RUN = "run"
@@ -88,6 +89,11 @@ class Runs:
         return self._engine.starts
 
     @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes of a cluster on which engines ran: none, as all ran on this machine."""
+        return ()
+
+    @property
     def running(self) -> frozenset[str]:
         """The names of the runs that have begun and are still needed."""
         return frozenset({self._current} - {""})
@@ -109,6 +115,10 @@ class Runs:
             return performed(config, composed, self._engine, self._courier, self._out)
         finally:
             self._current = ""
+
+    def set_aside(self, inherited: tuple[str, ...]) -> None:
+        """Remove variables of this process that the runs must not inherit."""
+        set_aside(inherited)
 
     def ahead(self, asked: Iterable[Asked]) -> None:
         """Start what may be needed next, if there are devices for it: here they are in use."""

@@ -7,6 +7,7 @@ itself is where a local one would be.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from runner.sweep import record, resume
 from runner.sweep.points import Point
 from runner.sweep.ray import Options, open_stores
 from runner.sweep.ray_cluster import Cluster, connected
-from runner.sweep.ray_run import Run
+from runner.sweep.ray_run import NODE_WAIT_S, Run
+from runner.sweep.ray_task import ENGINES, EngineRecord
 from runner.sweep.record import PointRecord, point_directory
 from runner.sweep.schedule import Job, impossible, jobs
 from runner.tracking.courier import Courier
@@ -53,14 +55,18 @@ class Work:
     """Runs the probe of a job in its Ray task.
 
     `kept` are the driver's variables that can change a result. Others that the node has are removed
-    from the task, as they are from the driver.
+    from the task, except those that load code: their paths are the node's own. `inherited` are
+    variables that the search has removed from the driver; they are removed whatever they do, since
+    Ray's workers can have them from the driver.
     """
 
     kept: frozenset[str] = frozenset()
+    inherited: frozenset[str] = frozenset()
 
     def __call__(self, place: Path, job: Job) -> None:
         found = shell_variables().keys() - self.kept
-        set_aside(tuple(each for each in found if not LOADED.fullmatch(each)))
+        others = {each for each in found if not LOADED.fullmatch(each)}
+        set_aside((*others, *self.inherited))
         (point,) = job.points
         file = point_directory(place, point.number).path / ENDED
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +122,13 @@ class RayRuns(Runs):
         return sum(each.starts for each in found)
 
     @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the nodes on which engines ran, also before the search was interrupted."""
+        files = sorted((self._ray / ENGINES).glob("*.json"))
+        found: list[EngineRecord] = [read_json(each, EngineRecord) for each in files]
+        return tuple(sorted({each.node for each in found}))
+
+    @property
     def running(self) -> frozenset[str]:
         """The names of the runs that have begun and are still needed."""
         names = [job.points[0].overrides[0] for job in self._run.running]
@@ -129,16 +142,29 @@ class RayRuns(Runs):
         except UserError as error:
             return Done(directory, "", "; ".join(error.problems))
         command = job.points[0].composed.command
-        if problem := impossible(job, self._cluster.nodes()):
-            self._waiting = [each for each in self._waiting if each.number != job.number]
-            del self._jobs[name]
-            return Done(directory, command, problem)
         # Ahead of all that may turn out not to be needed.
         self._waiting.sort(key=lambda each: each.number != job.number)
+        since = time.monotonic()  # when a node last could run it, or it ran
         while self._run.ended(job.points[0]) is None:
+            problem = self._problem(job)
+            since = since if problem else time.monotonic()
+            if problem and time.monotonic() - since >= NODE_WAIT_S:
+                self._waiting = [each for each in self._waiting if each.number != job.number]
+                del self._jobs[name]
+                return Done(directory, command, problem)
             self._advance()
         del self._jobs[name]
         return self._done(job, directory, command)
+
+    def _problem(self, job: Job) -> str | None:
+        """Why a waiting job can't run on the nodes that are there now."""
+        waits = any(each.number == job.number for each in self._waiting)
+        return impossible(job, self._cluster.nodes()) if waits else None
+
+    def set_aside(self, inherited: tuple[str, ...]) -> None:
+        """Remove variables from this process and from tasks that start from now on."""
+        super().set_aside(inherited)
+        self._work.inherited |= set(inherited)
 
     def ahead(self, asked: Iterable[Asked]) -> None:
         """Start what may be needed next as devices allow, in this order."""

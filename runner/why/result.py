@@ -73,6 +73,8 @@ class Why:
     versions: tuple[str, ...] = ()
     rounding: float | None = None
     error: float = ERROR
+    # The cluster's nodes on which probes ran; empty if all ran on this machine.
+    nodes: tuple[str, ...] = ()
 
     @property
     def whole(self) -> Probe | None:
@@ -100,6 +102,7 @@ def result(
     differ: Differences,
     found: Found,
     starts: int,
+    nodes: Sequence[str] = (),
     commands: Sequence[Command] = (),
     stack: Stack | None = None,
 ) -> Why:
@@ -116,6 +119,7 @@ def result(
         noise=tuple(found.noise),
         notes=tuple(found.notes),
         starts=starts,
+        nodes=tuple(nodes),
         commands=tuple(commands),
         stack=stack,
         versions=differ.versions,

@@ -275,5 +275,5 @@ def test_a_fault_of_graph_mode_is_found_at_the_boundaries_of_the_graph(
     assert modules["embed_tokens", "prefill"]["difference"] == 0
     assert graph["found"]["first"]["module"] == "hidden_states"
     assert ("lm_head", "decode") in modules
-    assert "layers.0.self_attn.q_proj" in graph["unseen"]
+    assert "layers.0.self_attn.q_proj" in graph["unseen"]["prefill"]
     assert "in graph mode B departs from itself at hidden_states" in found.printed

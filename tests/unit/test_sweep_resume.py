@@ -183,3 +183,18 @@ def test_a_verdict_by_another_reference_run_is_made_again(tmp_path: Path, ask: A
     pooled = replace(used("a", "n"), others=(used("b"),))
     for other in (used("b", "n"), used("a"), used("a", "n", "m"), pooled, None):
         assert resume.status_of(tmp_path / "0", against(other)) is None
+
+
+def test_two_tasks_that_make_room_at_once_take_different_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other task takes `earlier/rung` and `earlier/rung-2` after this one saw them free."""
+    for place in ("rung-3", "earlier/rung", "earlier/rung-2"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "config.yaml").write_text(place)
+    exists = Path.exists
+    free = ("rung", "rung-2")
+    monkeypatch.setattr(Path, "exists", lambda path: path.name not in free and exists(path))
+    resume.make_room(tmp_path / "rung-3")
+    found = {each.name: (each / "config.yaml").read_text() for each in tmp_path.glob("earlier/*")}
+    assert found == {"rung": "earlier/rung", "rung-2": "earlier/rung-2", "rung-3": "rung-3"}

@@ -23,7 +23,7 @@ from runner.trace.experts import Evidence, Experts, blamed, routings
 from tests.traces import result
 
 QUESTIONS, TOKENS, NUMBER, WIDTH = 8, 12, 6, 16
-BLOCK = "layers.0.mlp"
+BEFORE, BLOCK = "layers.0.input_layernorm", "layers.0.mlp"
 
 
 def _choices(seed: int = 3) -> torch.Tensor:
@@ -33,9 +33,16 @@ def _choices(seed: int = 3) -> torch.Tensor:
 
 
 def _evidence(
-    directory: Path, damaged: Sequence[int] = (), chosen: torch.Tensor | None = None
+    directory: Path,
+    damaged: Sequence[int] = (),
+    chosen: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    before: bool = False,
 ) -> Evidence:
-    """A block's traced outputs; those of tokens with a damaged expert are wrong by some 10 %."""
+    """A block's traced outputs; those of tokens with a damaged expert are wrong by some 10 %.
+
+    With `before`, so are those of the module before it.
+    """
     chosen = _choices() if chosen is None else chosen
     generator = torch.Generator().manual_seed(5)
     recorder = Recorder(TracePlan())
@@ -44,10 +51,11 @@ def _evidence(
         rows = recorder.tokens(number, TOKENS, 0, TOKENS, 0)
         values = torch.randn(TOKENS, WIDTH, generator=generator)
         noise = torch.randn(TOKENS, WIDTH, generator=generator)
-        recorder.record("layers.0.input_layernorm", values, rows)
         recorder.routes.record(BLOCK, chosen[question], rows, NUMBER)
         hit = torch.stack([(chosen[question] == each).any(dim=1) for each in damaged or [-1]])
-        recorder.record(BLOCK, values + 0.1 * hit.any(dim=0)[:, None] * noise, rows)
+        output = values + 0.1 * hit.any(dim=0)[:, None] * noise
+        recorder.record(BEFORE, output if before else values, rows)
+        recorder.record(BLOCK, output.to(dtype), rows)
     recorder.write(directory)
     return Evidence.read(directory)
 
@@ -70,6 +78,34 @@ def test_two_damaged_experts_do_not_depart_alone(tmp_path: Path) -> None:
     experts = _blamed(_evidence(tmp_path / "a"), _evidence(tmp_path / "b", [2, 5]))
     assert experts is not None and experts.alone is None
     assert {2, 5} <= {each.number for each in experts.experts if each.departs}
+
+
+@pytest.mark.parametrize("rare", [1, 2])
+def test_a_second_damaged_expert_in_a_few_questions_is_not_overlooked(
+    rare: int, tmp_path: Path
+) -> None:
+    """It has too few questions to be judged itself, and to move the mean over all."""
+    drawn = torch.rand(QUESTIONS, TOKENS, NUMBER, generator=torch.Generator().manual_seed(3))
+    drawn[rare:, :, 5] = -1
+    chosen, dtype = drawn.topk(2).indices, torch.bfloat16
+    healthy = _evidence(tmp_path / "a", (), chosen, dtype)
+    experts = _blamed(healthy, _evidence(tmp_path / "b", [2, 5], chosen, dtype))
+    assert experts is not None and experts.alone is None
+    assert 5 not in [each.number for each in experts.experts]
+    experts = _blamed(healthy, _evidence(tmp_path / "c", [2], chosen, dtype))
+    assert experts is not None and experts.alone == 2
+
+
+def test_no_expert_is_blamed_for_a_fault_before_its_block(tmp_path: Path) -> None:
+    """The fault hits exactly the tokens of one expert, as one of decode hits `A` to `D`."""
+    a, b = (_evidence(tmp_path / "a"), _evidence(tmp_path / "b", [2], before=True))
+    judged = found(differences(a.sketches, b.sketches), differences(a.sketches, a.sketches))
+    experts = blamed(a, b, a, judged)
+    assert judged.first is not None and judged.first.module == BEFORE
+    assert experts is not None and experts.block == BLOCK and experts.alone is None
+    traced = replace(result(), found=judged, routings=routings(a, b, a), experts=experts)
+    assert "xpert" not in " ".join(findings.findings(traced))
+    assert 'id="experts"' in page.html(traced, "command")
 
 
 def test_equal_blocks_have_no_experts_to_blame(tmp_path: Path) -> None:
@@ -171,6 +207,27 @@ def test_a_router_tells_its_choices_and_still_tells_whoever_listened_before() ->
     heard = _heard(_model(_Layer(router)))
     router.capture_fn(torch.tensor([[3, 1]]))
     assert heard == [(True, [[3, 1]])] and len(earlier) == 1
+
+
+@pytest.mark.parametrize(
+    ("of_router", "of_experts", "counted"),
+    [
+        ({}, {"use_grouped_topk": False, "num_expert_group": None}, True),
+        ({"num_expert_group": 1}, {}, True),
+        ({"num_expert_group": 4}, {}, False),
+        ({}, {"use_grouped_topk": True}, False),
+        ({"_hash_indices_table": torch.zeros(3)}, {}, False),
+        ({"bias_vl": torch.zeros(3)}, {}, False),
+        ({"zero_expert_type": "identity"}, {}, False),
+    ],
+)
+def test_the_parts_of_a_layer_say_whether_logits_alone_count(
+    of_router: dict[str, Any], of_experts: dict[str, Any], counted: bool
+) -> None:
+    """The layout of vLLM 0.32, where another platform's router may not tell its choices."""
+    router = SimpleNamespace(top_k=2, **of_router)
+    model = _model(_Layer(router, routed_experts=SimpleNamespace(**of_experts)))
+    assert [router.told for _, router in routers(model)] == ([False] if counted else [])
 
 
 @pytest.mark.parametrize(

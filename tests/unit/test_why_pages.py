@@ -140,7 +140,12 @@ def test_what_could_not_be_measured() -> None:
 
 
 def test_another_machine_is_named() -> None:
-    assert "vllm: 1 → 2" in told(environment=("vllm: 1 → 2",))[1]
+    differ = {"environment": ("vllm: 1 → 2",)}
+    assert "all probes ran on this machine: vllm: 1 → 2" in told(**differ)[1]
+    nodes = {"nodes": ("host-a", "host-b")}
+    assert "ran on nodes host-a and host-b of the cluster: vllm" in told(**differ, **nodes)[1]
+    whole = {"probes": (replace(WHOLE, state=State.GOOD),), "causes": ()}
+    assert "on node host-a of the cluster, do not explain" in told(**whole, nodes=("host-a",))[1]
 
 
 def test_sizes() -> None:
@@ -163,6 +168,7 @@ HOSTILES: Mapping[str, Any] = {
     "switches": ((f"engine.extra.a: {HOSTILE} → 2",), ("tp: 1 → 2",), ("c: 0 → 1",)),
     "asked": (f"task.system_instruction: null → {HOSTILE}",),
     "environment": (f"vllm: 1 → {HOSTILE}",),
+    "nodes": (HOSTILE,),
     "notes": (HOSTILE,),
     "probes": (GOOD, NOISE, WHOLE, ONE, replace(LOST, reason=HOSTILE)),
     "commands": (Command(f"with {HOSTILE}", f"run {HOSTILE}"),),

@@ -24,8 +24,9 @@ from runner.status import EXIT_STATUS, INFRASTRUCTURE, Status
 from runner.sweep import record
 from runner.sweep.points import Point
 from runner.sweep.ray import Options
+from runner.sweep.ray_task import ENGINES, EngineRecord
 from runner.sweep.record import PointRecord
-from runner.sweep.schedule import Job, Need, Node
+from runner.sweep.schedule import Job, Need, Node, impossible
 from runner.tracking.courier import Courier
 from runner.verdict import Verdict
 from runner.why import ray
@@ -37,7 +38,8 @@ from runner.why.ray import ENDED, Ended, RayRuns, Work
 class Cluster:
     """A node with two CPUs."""
 
-    def __init__(self, *_: Any) -> None: ...
+    def __init__(self, *_: Any) -> None:
+        self.alive = True
 
     def __enter__(self) -> Cluster:
         return self
@@ -45,16 +47,21 @@ class Cluster:
     def __exit__(self, *exception: object) -> None: ...
 
     def nodes(self) -> list[Node]:
-        return [Node("a", "host-a", {"CPU": 2.0})]
+        return [Node("a", "host-a", {"CPU": 2.0})] if self.alive else []
 
 
 class Scheduler:
-    """Starts what is waiting in its order, as the sweep's does; one of what runs ends at a time."""
+    """Starts what is waiting in its order, as the sweep's does; one of what runs ends at a time.
+
+    A node that is gone is there again after three looks.
+    """
 
     latest: Scheduler
 
-    def __init__(self, place: Path, *_: Any) -> None:
+    def __init__(self, place: Path, cluster: Cluster, work: Work, *_: Any) -> None:
         Scheduler.latest = self
+        self.cluster, self.work = cluster, work
+        self.looks = 0
         self.running: list[Job] = []
         self.began: list[str] = []
         self.stopped: list[str] = []
@@ -64,10 +71,13 @@ class Scheduler:
     def prepare(self, able: list[Job]) -> None: ...
 
     def advance(self, waiting: list[Job]) -> list[Job]:
-        while waiting and len(self.running) < 2:
-            self.running.append(waiting[0])
-            self.began.append(named(waiting[0]))
-            waiting = waiting[1:]
+        self.looks += not self.cluster.alive
+        self.cluster.alive |= self.looks == 3
+        for job in list(waiting):
+            if len(self.running) < 2 and not impossible(job, self.cluster.nodes()):
+                self.running.append(job)
+                self.began.append(named(job))
+                waiting = [each for each in waiting if each is not job]
         if self.running:
             self._end(self.running.pop(self._random.randrange(len(self.running))))
         return waiting
@@ -152,13 +162,27 @@ def test_leaving_stops_what_still_runs(runs: RayRuns, recorded: Recorded) -> Non
     assert len(Scheduler.latest.stopped) == 1
 
 
-def test_a_probe_that_no_node_can_run_says_why(runs: RayRuns, recorded: Recorded) -> None:
+def test_a_probe_that_no_node_can_run_says_why(
+    runs: RayRuns, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "NODE_WAIT_S", 0.05)
     with runs:
         wide = {"parallelism.tp": 4}
         runs.ahead([("wide", recorded, wide), ("a", recorded, {})])
         found = runs.run("wide", recorded, wide)
         assert "needs 4 CPU" in found.reason and "no node has more than 2" in found.reason
         assert runs.run("a", recorded, {}).reason == ""
+
+
+def test_a_node_that_is_gone_for_a_moment_costs_no_probe(runs: RayRuns, recorded: Recorded) -> None:
+    """The first probe has ended by then, the second runs on, and the third waits for the node."""
+    with runs:
+        cluster = Scheduler.latest.cluster
+        runs.ahead((name, recorded, {}) for name in "ab")
+        for name in ("a", "b", "c"):
+            cluster.alive = False
+            assert runs.run(name, recorded, {}).dtype == "float32"
+        assert Scheduler.latest.looks == 3 and Scheduler.latest.began == ["a", "b", "c"]
 
 
 def test_invalid_settings_are_told_when_they_are_needed(runs: RayRuns, recorded: Recorded) -> None:
@@ -196,6 +220,39 @@ def test_a_task_has_the_variables_of_the_driver_alone(
     ended: Ended = read_json(tmp_path / "ray/7" / ENDED, Ended)
     assert ended.done is not None and ended.done.reason == "rejected"
     assert (tmp_path / "ray/7" / record.POINT).is_file()
+
+
+def test_what_the_search_sets_aside_is_not_in_tasks_even_if_it_loads_code(
+    runs: RayRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray starts first, so its workers have the variables that the driver had then."""
+    seen: dict[str, str] = {}
+
+    def performed(config: RunConfig, *_: Any) -> Done:
+        seen.update(os.environ)
+        return Done(Path(config.output_dir), "", "rejected")
+
+    monkeypatch.setattr(ray, "performed", performed)
+    names = ("VLLM_TUNED_CONFIG_FOLDER", "LD_AUDIT")
+    for each in names:
+        monkeypatch.setenv(each, "")
+    workers = dict(os.environ)
+    with runs:
+        for each in names:
+            runs.set_aside((each,))
+        assert not os.environ.keys() & set(names)
+        monkeypatch.setattr(os, "environ", workers)
+        Scheduler.latest.work(tmp_path / "ray", probe(tmp_path))
+    assert seen and not seen.keys() & set(names)
+
+
+def test_the_nodes_on_which_probes_ran_are_known(runs: RayRuns, tmp_path: Path) -> None:
+    assert runs.nodes == ()
+    (tmp_path / ray.PLACE / ENGINES).mkdir(parents=True)
+    for number, node in enumerate(("host-b", "host-a", "host-b")):
+        engine = EngineRecord((number,), node, "", 1, "2 CPU", 0.0)
+        write_json(tmp_path / ray.PLACE / ENGINES / f"{number}.json", engine)
+    assert runs.nodes == ("host-a", "host-b")
 
 
 def test_an_interrupted_task_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,13 @@ from runner.runtimes.sketching.names import common_name
 
 Listener = Callable[[torch.Tensor], None]
 EXPERTS = "experts"
-# A layer with any of these does not choose by its logits alone.
-OTHER = ("use_grouped_topk", "custom_routing_function", "e_score_correction_bias")
+# A layer with any of these does not choose by its logits alone. They are attributes of the layer,
+# of its router or of its routed experts.
+OTHER = (
+    *("use_grouped_topk", "custom_routing_function", "e_score_correction_bias"),
+    *("_hash_indices_table", "bias_vl", "zero_expert_type"),
+)
+GROUPS = "num_expert_group"
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ def routers(model: torch.nn.Module) -> Iterator[tuple[str, Router]]:
         block = common_name(parent)
         if hasattr(router, "set_capture_fn"):
             yield block, Router(router.global_num_experts, True, _both(router))
-        if own != EXPERTS or any(_set(part, name) for part in (module, router) for name in OTHER):
+        parts = (module, router, getattr(module, "routed_experts", None))
+        if own != EXPERTS or not all(map(_by_logits, parts)):
             continue
         gate = getattr(model.get_submodule(parent), "gate", None)
         top_k = getattr(module, "top_k", getattr(router, "top_k", None))
@@ -46,9 +52,11 @@ def routers(model: torch.nn.Module) -> Iterator[tuple[str, Router]]:
             yield block, Router(number, False, _largest(gate, top_k))
 
 
-def _set(part: Any, name: str) -> bool:
-    value = getattr(part, name, None)
-    return value is not None and value is not False
+def _by_logits(part: Any) -> bool:
+    """Whether a part of a layer has nothing else that decides about its choices."""
+    values = [getattr(part, name, None) for name in OTHER]
+    groups = getattr(part, GROUPS, None) or 1
+    return groups <= 1 and all(each is None or each is False for each in values)
 
 
 def _both(router: Any) -> Callable[[Listener], None]:
