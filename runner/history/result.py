@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from itertools import takewhile
 from typing import ClassVar
 
 from pydantic import ConfigDict
@@ -18,7 +19,7 @@ class State(str, Enum):
     DECLINING = "DECLINING"
     CHECK = "CHECK"
     RECOVERED = "RECOVERED"
-    STEADY = "STEADY"
+    NO_DROP = "NO DROP"
     TOO_FEW = "TOO FEW NIGHTS"
 
 
@@ -129,6 +130,12 @@ class Series:
     def values(self) -> list[float]:
         """Return the values of the nights that count."""
         return [each.value for each in self.nights if each.counted and each.value is not None]
+
+    @property
+    def failing(self) -> int:
+        """Return how many of the latest nights, without a gap, have no result."""
+        latest = reversed(self.nights)
+        return len(list(takewhile(lambda each: not each.counted and each.value is None, latest)))
 
     @property
     def last(self) -> Night | None:

@@ -13,10 +13,10 @@ import pytest
 
 from runner.config.schema import RunConfig
 from runner.environment import Environment
-from runner.history import page
+from runner.history import answers, findings, page, reading
 from runner.history.__main__ import main
 from runner.history.answers import commands
-from runner.history.judging import judge
+from runner.history.judging import decided, judge
 from runner.history.result import Flips, History, Kind, Series, State
 from runner.history.runs import Metric, Run, read_stored
 from runner.history.series import collect
@@ -56,7 +56,7 @@ def nights(values: Sequence[float | None], **other: object) -> list[Run]:
 
 def judged(runs: Sequence[Run], flips: Flips | None = None) -> Series:
     (collected,) = collect(runs)
-    return judge(collected, lambda good, bad, series: flips)
+    return decided(judge(collected), lambda good, bad, series: flips)
 
 
 def test_the_first_bad_night_is_named_with_what_changed() -> None:
@@ -66,9 +66,9 @@ def test_the_first_bad_night_is_named_with_what_changed() -> None:
     assert found.state is State.WORSE
     assert (found.good, found.bad, found.between) == (19, 20, (20, 20))
     assert found.headline.startswith(
-        "First bad night: 2026-11-20 (night 20 of 30): 0.9040 → 0.8610 (−4.3 points), p ≤ 0.0001"
+        "Dropped on 2026-11-20 (night 20 of 30): 0.9040 → 0.8610 (−4.3 points), p ≤ 0.0001"
     )
-    assert "Between nights 19 and 20 changed: vllm 0.31 → 0.32" in found.findings
+    assert "Changed between nights 19 and 20: vllm 0.31 → 0.32" in found.findings
     assert commands(found, "sqlite:///x.db") == (
         "python -m runner.compare /nights/19 /nights/20 --uri sqlite:///x.db",
         "python -m runner.why /nights/19 /nights/20 --uri sqlite:///x.db",
@@ -84,14 +84,17 @@ def test_nights_without_a_result_are_shown_and_not_counted() -> None:
 def test_a_run_that_stopped_early_is_not_counted() -> None:
     runs = nights([GOOD] * 12)
     runs[-1] = night(12, BAD, partial=frozenset({"canary"}))
-    assert judged(runs).state is State.STEADY
+    assert judged(runs).state is State.NO_DROP
 
 
 def test_one_bad_night_is_to_be_checked_and_says_what_would_decide() -> None:
     found = judged(nights([GOOD] * 29 + [BAD]))
     assert found.state is State.CHECK
     assert found.bad == 30
-    assert any("one more such night makes it significant" in each for each in found.findings)
+    assert any(
+        "1 low night of 30 may be chance; 1 more would be significant" in each
+        for each in found.findings
+    )
 
 
 def test_changed_answers_decide_about_one_night() -> None:
@@ -101,6 +104,49 @@ def test_changed_answers_decide_about_one_night() -> None:
     assert found.flips is not None and found.flips.p_adjusted == pytest.approx(29e-8)
     many = replace(few, better=20, p=0.01)
     assert judged(nights([GOOD] * 29 + [BAD]), many).state is State.CHECK
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3])
+def test_bad_nights_at_the_end_do_not_hide_each_other(bad: int) -> None:
+    found = judged(nights([0.9] * 7 + [0.5] * bad))
+    assert found.state in (State.CHECK, State.WORSE)
+    assert found.bad == 8
+
+
+@pytest.mark.parametrize("good", [5, 10])
+def test_after_a_recovered_drop_the_last_night_is_still_checked(good: int) -> None:
+    recovered = [0.9] * 15 + [0.85] * 5 + [0.9] * good
+    assert judged(nights(recovered)).state is State.RECOVERED
+    found = judged(nights([*recovered, 0.01]))
+    assert (found.state, found.bad) == (State.CHECK, len(recovered) + 1)
+
+
+def test_half_a_recovery_is_none() -> None:
+    found = judged(nights([0.9] * 10 + [0.8] * 10 + [0.7] * 10 + [0.8] * 10))
+    assert (found.state, found.bad) == (State.WORSE, 11)
+    noise = [0.004, -0.003, 0.001, -0.004, 0.002]
+    low = [level + each for level in (0.9, 0.8, 0.895) for each in noise * 4]
+    assert judged(nights(low)).state is State.WORSE
+
+
+def test_an_improvement_that_ends_is_no_certain_drop() -> None:
+    lost = judged(nights([0.8] * 15 + [0.9] * 4 + [0.01]))
+    assert (lost.state, lost.bad) == (State.CHECK, 20)
+    assert lost.p is not None and lost.p > 0.1
+    longer = judged(nights([0.9] * 10 + [0.92] * 5 + [0.9] * 10))
+    assert longer.state is State.CHECK
+    assert any("It is the end of the rise on night 11" in each for each in longer.findings)
+    assert judged(nights([0.8] * 15 + [0.9] * 4 + [0.8])).state is State.NO_DROP
+
+
+@pytest.mark.parametrize(("failed", "said"), [(1, "night has"), (10, "10 nights have")])
+def test_nights_that_only_fail_are_no_good_nights(failed: int, said: str) -> None:
+    found = judged(nights([GOOD] * 20 + [None] * failed))
+    assert (found.state, found.bad) == (State.CHECK, None)
+    assert found.headline == (
+        f"The latest {said} no result (ERROR). Before: 0.9040 in all 20 nights"
+    )
+    assert judged(nights([GOOD] * 20 + [None] * failed + [GOOD])).state is State.NO_DROP
 
 
 def test_too_few_nights_say_how_many_are_needed() -> None:
@@ -115,7 +161,7 @@ def test_recovered_and_declining() -> None:
 
 
 def test_a_rise_is_not_bad() -> None:
-    assert judged(nights([BAD] * 12 + [GOOD] * 12)).state is State.STEADY
+    assert judged(nights([BAD] * 12 + [GOOD] * 12)).state is State.NO_DROP
 
 
 def test_settings_are_not_mixed_and_versions_are() -> None:
@@ -262,6 +308,59 @@ def test_a_page_escapes_what_runs_contain(tmp_path: Path) -> None:
     assert not re.search(r"(src|href)=\"(?!#)", (tmp_path / "history.html").read_text())
 
 
+def test_answers_are_compared_first_where_they_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(answers, "_compared", lambda good, bad: asked.append(bad))
+    local = [
+        judge(each)
+        for name, last in (("a", [BAD] * 10), ("b", [BAD] * 10), ("z", [BAD]))
+        for each in collect(
+            nights([GOOD] * 20 + last, model=name, directory=Path("/nights"), name=f"/{name}")
+        )
+    ]
+    # Nights that are elsewhere take none of the places.
+    away = [judge(each) for each in collect(nights([GOOD] * 20 + [BAD] * 10, model="c"))]
+    monkeypatch.setattr(answers, "COMPARED", 2)
+    both = reading._decided([*away, *local, *local])
+    assert asked == ["/z", "/a"]
+    assert [each.model for each in both] == [*"cabzabz"]
+
+
+def test_no_credentials_are_printed(
+    finish: Finish, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = judged(nights([GOOD] * 19 + [BAD] * 11))
+    assert all("hunter22" not in each for each in commands(found, "http://me:hunter22@host:5000"))
+    thirty(finish)
+    output = tmp_path / "out"
+    uri = ["--uri", "http://me:hunter22hunter@host:5000"]
+    main(["--runs", str(tmp_path / "runs"), "--output", str(output), *uri])
+    for name in ("history.html", "history.md", "history.json"):
+        assert "hunter22" not in (output / name).read_text()
+    assert "hunter22" not in capsys.readouterr().out
+
+
+def test_without_accuracy_nothing_is_inconclusive(
+    finish: Finish, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thirty(finish)
+    given = ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
+    assert main([*given, "--metric", "throughput"]) == 0
+    assert "No series of accuracy was asked for" in capsys.readouterr().out
+
+
+def test_the_summary_tells_steady_series_from_short_ones() -> None:
+    long, short = judged(nights([GOOD] * 20)), judged(nights([GOOD] * 5))
+    history = History("x", 25, "2026-11-01", "2026-11-20", 0.01, (long, short), ())
+    assert findings.summary(history) == (
+        "No drop of accuracy in 1 of 2 series; 1 has too few nights"
+    )
+    worse = judged(nights([GOOD] * 19 + [BAD] * 11))
+    assert findings.summary(replace(history, series=(worse, long))).startswith(
+        "canary_vl/canary dropped on 2026-11-20 (night 20 of 30): 0.9040 → 0.8610 (−4.3 points), p"
+    )
+
+
 def test_trends_have_their_direction() -> None:
     runs = [
         replace(
@@ -274,11 +373,11 @@ def test_trends_have_their_direction() -> None:
         )
         for number, each in enumerate(nights([GOOD] * 30))
     ]
-    states = {each.kind: judge(each, lambda *_: None).state for each in collect(runs)}
+    states = {each.kind: judge(each).state for each in collect(runs)}
     assert states == {
-        Kind.ACCURACY: State.STEADY,
+        Kind.ACCURACY: State.NO_DROP,
         Kind.START: State.WORSE,
-        Kind.THROUGHPUT: State.STEADY,
+        Kind.THROUGHPUT: State.NO_DROP,
     }
     (only,) = collect(runs, names=["throughput"])
     assert only.kind is Kind.THROUGHPUT
