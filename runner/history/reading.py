@@ -13,7 +13,7 @@ from runner.history.answers import Compared, commands
 from runner.history.directories import read_directories
 from runner.history.judging import decided, judge
 from runner.history.result import WORST_FIRST, History, Kind, Series, State
-from runner.history.runs import Run, read_stored
+from runner.history.runs import Run, is_probe, read_stored
 from runner.history.series import collect
 from runner.stats.change_point import LEVEL
 from runner.tracking.courier import Courier
@@ -42,7 +42,8 @@ def read(
     else:
         source = secrecy.shown_address(uri)
         with Courier() as courier:
-            runs = [read_stored(each) for each in stored_runs(uri, int(1000 * since), courier)]
+            stored = stored_runs(uri, int(1000 * since), courier)
+            runs = [read_stored(each) for each in stored if not is_probe(each)]
     if not runs:
         option = "--runs" if directories else "--uri"
         raise UserError(f"{option} {source}: no runs{' since that date' if since else ''}")

@@ -9,7 +9,11 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from runner.present.formats import cut
 from runner.stats.change_point import Change, Trend
+
+# Characters of a setting in a label.
+LONGEST = 60
 
 
 class State(str, Enum):
@@ -124,7 +128,7 @@ class Series:
     @property
     def label(self) -> str:
         """Return what distinguishes the series from others of the metric."""
-        return " ".join(f"{name}={value}" for name, value in self.settings.items())
+        return " ".join(f"{name}={cut(value, LONGEST)}" for name, value in self.settings.items())
 
     @property
     def values(self) -> list[float]:

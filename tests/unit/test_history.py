@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +19,17 @@ from runner.environment import Environment
 from runner.history import answers, findings, page, reading
 from runner.history.__main__ import main
 from runner.history.answers import commands
+from runner.history.directories import read_directories
 from runner.history.judging import decided, judge
 from runner.history.result import Flips, History, Kind, Series, State
-from runner.history.runs import Metric, Run, read_stored
+from runner.history.runs import Metric, Run, is_probe, read_stored
 from runner.history.series import collect
 from runner.outcome import Outcome
 from runner.planning import Facts, make_plan
 from runner.rundir import RunDirectory, write_json
 from runner.tracking import records, sender
+from runner.tracking.metrics import metric_name
+from runner.tracking.settings import axes, settings
 from runner.tracking.stored import StoredRun
 from runner.verdict import Verdict
 
@@ -359,6 +365,162 @@ def test_the_summary_tells_steady_series_from_short_ones() -> None:
     assert findings.summary(replace(history, series=(worse, long))).startswith(
         "canary_vl/canary dropped on 2026-11-20 (night 20 of 30): 0.9040 → 0.8610 (−4.3 points), p"
     )
+
+
+def test_each_task_shows_its_accuracy() -> None:
+    runs = [
+        replace(
+            each,
+            tasks="canary+other",
+            metrics={
+                **each.metrics,
+                "canary/logprob_shift/median": Metric(0.001, judged=True, main=True),
+                "canary/f1": Metric(0.8, main=True),
+                "other/acc": Metric(0.7, main=True),
+            },
+        )
+        for each in nights([GOOD] * 10)
+    ]
+    assert [(each.task, each.metric) for each in collect(runs)] == [
+        ("canary", "acc"),
+        ("canary", "logprob_shift/median"),
+        ("other", "acc"),
+    ]
+    unjudged = [
+        replace(
+            each,
+            metrics={
+                **each.metrics,
+                "canary/acc": Metric(GOOD, main=True),
+                "canary/logprob_shift/median": Metric(0.001, judged=True, main=True),
+            },
+        )
+        for each in nights([GOOD] * 10)
+    ]
+    assert {each.metric for each in collect(unjudged)} == {"acc", "logprob_shift/median"}
+
+
+DETAILS = {"t/acc": {"n": 9, "judged": True, "higher_is_better": True}}
+
+
+def stored(number: int, value: float | None, tags: dict[str, str] | None = None) -> StoredRun:
+    metrics = {"t/acc": value} if value is not None else {}
+    return StoredRun(
+        f"{number:032x}",
+        int(1000 * (START + number * DAY)),
+        metrics,
+        {"model": "m", "task": "t"},
+        {"verdict": "PASSED", "details.t": json.dumps(DETAILS), **(tags or {})},
+    )
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, sys.float_info.max])
+def test_a_value_that_is_no_number_is_a_night_without_a_result(value: float | None) -> None:
+    runs = [stored(number, GOOD) for number in range(12)]
+    found = judged(
+        [read_stored(each) for each in [*runs, stored(12, value, {"verdict": "FAILED"})]]
+    )
+    assert (found.state, len(found.nights)) == (State.CHECK, 13)
+    assert found.headline.startswith("The latest night has no result (FAILED)")
+    later = [read_stored(each) for each in [*runs, stored(12, value), stored(13, GOOD)]]
+    assert judged(later).state is State.NO_DROP
+
+
+def test_of_subtasks_the_direction_is_that_of_the_metric() -> None:
+    details = {"t/ppl": {"higher_is_better": False}, "t/acc": {"higher_is_better": True}}
+    values = {"t/ppl": 9.0, "sub/ppl": 9.0, "sub/acc": 0.5, "sub/calibration/strict": 0.1}
+    tags = {"details.t": json.dumps(details), "lower_is_better": "calibration/strict"}
+    run = read_stored(StoredRun("a", 0, values, {"model": "m", "task": "t"}, tags))
+    better = {name: metric.higher_is_better for name, metric in run.metrics.items()}
+    assert better == {
+        "t/ppl": False,
+        "sub/ppl": False,
+        "sub/acc": True,
+        "sub/calibration/strict": False,
+    }
+
+
+def test_smaller_is_better_is_uploaded_of_subtasks_too(outcome: Outcome) -> None:
+    metric = replace(outcome.tasks[0].metrics[0], task="sub", metric="ppl", higher_is_better=False)
+    task = replace(outcome.tasks[0], metrics=[*outcome.tasks[0].metrics, metric])
+    found = replace(outcome, tasks=[task])
+    assert records.task_tags(found, None)["lower_is_better"] == metric_name(metric)[4:]
+
+
+def test_searches_and_parts_of_a_run_are_no_nights() -> None:
+    assert is_probe(stored(0, GOOD, {"run_directory": "/out/12-why/probes/a-1"}))
+    assert not is_probe(stored(0, GOOD, {"run_directory": "/out/12/0"}))
+    chosen = {"samples.t": "9 of 90 (verdict.replay.questions)"}
+    assert read_stored(stored(0, GOOD, chosen)).partial == {"t"}
+    replayed = replace(stored(0, GOOD), params={"model": "m", "task": "t", "rule": "replay"})
+    paired = replace(stored(0, GOOD), params={"model": "m", "task": "t", "rule": "paired"})
+    assert read_stored(replayed).settings == {"rule": "replay"}
+    assert read_stored(paired).settings == {}
+
+
+def test_prompts_that_change_behind_a_failed_night_are_named() -> None:
+    runs = nights([None] + [GOOD] * 10 + [None] + [BAD] * 10)
+    runs = [
+        replace(
+            each, versions={"prompts of canary": "a" if number < 12 else "b"} if each.final else {}
+        )
+        for number, each in enumerate(runs)
+    ]
+    found = judged(runs)
+    assert (found.good, found.bad) == (11, 13)
+    assert "Changed between nights 11 and 13: prompts of canary a → b" in found.findings
+    assert [each.number for each in found.nights if each.changed] == [13]
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (lambda c: setattr(c.model, "enable_thinking", False), "enable_thinking"),
+        (lambda c: c.model.chat_template_args.update(a=1), "chat_template_args.a"),
+        (lambda c: setattr(c.model, "think_end_token", "</t>"), "think_end_token"),
+        (lambda c: setattr(c.task, "system_instruction", "Be brief"), "system_instruction"),
+        (lambda c: setattr(c.engine, "seed", 7), "engine_seed"),
+        (lambda c: setattr(c.sweep, "point", "tp=2 pretrained=/a"), "sweep.pretrained"),
+        (lambda c: c.engine.extra.update(block_size=16), "extra.block_size"),
+    ],
+)
+def test_both_readers_tell_settings_apart(
+    config: RunConfig,
+    facts: Facts,
+    environment: Environment,
+    change: Callable[[RunConfig], None],
+    shown: str,
+) -> None:
+    def read() -> tuple[Run, dict[str, str]]:
+        plan = make_plan(config, facts)
+        begun = records.begin(config, plan, environment, 0)
+        swept = axes(plan, config.sweep.point or "")
+        run = read_stored(StoredRun("a" * 32, 0, {"gsm8k/acc": 0.5}, begun.params, begun.tags))
+        return run, settings(plan, swept)
+
+    before, plain = read()
+    change(config)
+    after, changed = read()
+    assert plain != changed
+    assert before.settings["settings_digest"] != after.settings["settings_digest"]
+    labels = [each.settings for each in collect([before, after], names=["acc"])]
+    assert shown in labels[0].keys() | labels[1].keys()
+    assert not any("settings_digest" in each for each in labels)
+
+
+def test_the_seeds_of_task_and_engine_are_two_settings(config: RunConfig, facts: Facts) -> None:
+    config.task.seed, config.engine.seed = 7, 8
+    found = settings(make_plan(config, facts), {})
+    assert (found["task.seed"], found["seed"]) == ("7", "8")
+
+
+def test_a_run_and_its_copy_are_one_night(finish: Finish, tmp_path: Path) -> None:
+    thirty(finish)
+    shutil.copytree(tmp_path / "runs" / "night-3", tmp_path / "runs" / "copy")
+    shutil.copytree(tmp_path / "runs" / "night-4", tmp_path / "runs" / "probes" / "a-1")
+    again = str(tmp_path / "runs" / "night-5")
+    runs, problems = read_directories([tmp_path / "runs", Path(again)])
+    assert (len(runs), problems) == (30, [])
 
 
 def test_trends_have_their_direction() -> None:
