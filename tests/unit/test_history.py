@@ -517,10 +517,30 @@ def test_the_seeds_of_task_and_engine_are_two_settings(config: RunConfig, facts:
 def test_a_run_and_its_copy_are_one_night(finish: Finish, tmp_path: Path) -> None:
     thirty(finish)
     shutil.copytree(tmp_path / "runs" / "night-3", tmp_path / "runs" / "copy")
-    shutil.copytree(tmp_path / "runs" / "night-4", tmp_path / "runs" / "probes" / "a-1")
+    finish("probes/a-1", 31, GOOD)
     again = str(tmp_path / "runs" / "night-5")
     runs, problems = read_directories([tmp_path / "runs", Path(again)])
     assert (len(runs), problems) == (30, [])
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_the_points_of_a_sweep_over_weights_are_series(
+    finish: Finish, config: RunConfig, tmp_path: Path, tracked: bool
+) -> None:
+    for point in ("a", "b"):
+        config.model.pretrained = f"/weights/{point}"
+        config.sweep.point = f"pretrained={config.model.pretrained}"
+        for number in range(3):
+            files = finish(f"{number}/{point}", number, GOOD)
+            if not tracked:
+                files.tracking.unlink()
+                files.config.write_text(f"sweep:\n  id: s\n  point: {config.sweep.point}\n")
+    runs, problems = read_directories([tmp_path / "runs"])
+    assert not problems
+    assert {each.settings["sweep.pretrained"] for each in collect(runs)} == {
+        "/weights/a",
+        "/weights/b",
+    }
 
 
 def test_trends_have_their_direction() -> None:
