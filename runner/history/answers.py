@@ -48,7 +48,7 @@ def _flips(found: Comparison, series: Series) -> Flips | None:
     for row in found.scores:
         if (row.task, row.metric, row.filter) == (series.task, name, filter_name or "none"):
             changed = found.pairs - found.same
-            return Flips(row.n, changed, row.worse, row.better, row.p, row.p)
+            return Flips(found.pairs, changed, row.worse, row.better, row.p, row.p)
     return None
 
 

@@ -132,7 +132,8 @@ def _change(series: Series, good: int, bad: int) -> Iterator[str]:
     if (flips := series.flips) is not None:
         yield (
             f"{flips.changed} of {flips.pairs} answers differ between nights {good} and {bad}: "
-            f"{flips.worse} scores are worse, {flips.better} better ({p_text(flips.p)}; "
+            f"{flips.worse} scores of this series are worse, {flips.better} better "
+            f"({p_text(flips.p)}; "
             f"{p_text(flips.p_adjusted)} corrected for the number of nights)"
         )
     first = night(series, bad)

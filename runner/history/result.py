@@ -81,7 +81,8 @@ class Night:
 class Flips:
     """The answers of two nights to the same questions.
 
-    Of `pairs`, `changed` answers differ; `worse` and `better` are numbers of scores. `p` is the
+    Of `pairs` of all tasks, `changed` answers differ; `worse` and `better` are numbers of scores of
+    the series. `p` is the
     one-sided p value of a drop, `p_adjusted` allows for the choice of the pair among all nights.
     """
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -330,6 +331,16 @@ def test_answers_are_compared_first_where_they_decide(monkeypatch: pytest.Monkey
     both = reading._decided([*away, *local, *local])
     assert asked == ["/z", "/a"]
     assert [each.model for each in both] == [*"cabzabz"]
+
+
+def test_changed_answers_of_all_tasks_are_counted_of_all_pairs() -> None:
+    row = SimpleNamespace(
+        task="sub", metric="acc", filter="none", n=100, worse=15, better=4, p=0.01
+    )
+    found = SimpleNamespace(scores=[row], pairs=600, same=522)
+    series = replace(judged(nights([GOOD] * 9)), task="sub")
+    flips = answers._flips(found, series)  # type: ignore[arg-type]
+    assert flips == Flips(600, 78, worse=15, better=4, p=0.01, p_adjusted=0.01)
 
 
 def test_no_credentials_are_printed(
