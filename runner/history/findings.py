@@ -52,6 +52,8 @@ def headline(series: Series) -> str:
         moved = f"{value(series, series.before)} → {value(series, series.after)}"
         amount = f" ({difference(series)})" if difference(series) else ""
         p = p_text(series.p) if series.p is not None else ""
+        if series.state is State.CHECK and series.p is not None and series.p <= LEVEL:
+            return f"An improvement ended on {place}: {moved}{amount}, {p}"
         if series.state is State.CHECK:
             verb = "dropped" if series.higher_is_better else "risen"
             return f"May have {verb} on {place}: {moved}{amount}; {p}, not certain"
@@ -148,9 +150,13 @@ def _undecided(series: Series, bad: int) -> str:
     counted = [each for each in series.nights if each.counted]
     starts = [counted[each.first].number for each in series.changes]
     if bad in starts:
-        before = [each for each in starts if each < bad]
-        rise = f"the rise on night {before[-1]}" if before else "an earlier change"
-        return f"It is the end of {rise}; compare the level before that"
+        place = starts.index(bad)
+        if place == 0 or series.changes[place - 1].worse:
+            return "It begins a series of low nights that ended; by itself it may be chance"
+        rise = f"the rise on night {starts[place - 1]}"
+        if series.p is not None and series.p <= LEVEL:
+            return f"The values are back at the level before {rise}"
+        return f"It ends {rise}, and may be chance"
     alike = [each for each in counted if each.number >= bad]
     level = [each for each in counted if each.number >= max(starts, default=1)]
     if len(level) == len(alike) or len(level) - len(alike) < 2:
@@ -197,8 +203,11 @@ def summary(history: History) -> str:
         return f"{worse[0].model}/{worse[0].task} {_inside(worse[0].headline)}{also}"
     if worse:
         return f"Accuracy dropped in {len(worse)} of {len(whole)} series{also}"
+    if len(check) == 1:
+        return f"{check[0].model}/{check[0].task}: {check[0].headline}{also}"
     if check:
-        return f"Accuracy may have dropped in {len(check)} of {len(whole)} series{also}"
+        of = f"{len(check)} of {len(whole)} series"
+        return f"Accuracy may have dropped, or is unknown, in {of}{also}"
     if not whole:
         return f"No series of accuracy was asked for{also}"
     few = len(history.accuracy(State.TOO_FEW))

@@ -127,7 +127,8 @@ def _judged(values: Sequence[float], sign: int) -> Judged:
         state = State.WORSE if p <= LEVEL and not back else State.CHECK
         return Judged(state, found, slide, replace(drop, p=p), control_limits(levels[number]))
     if (suspected := _suspected(levels, sign)) is not None:
-        return Judged(State.CHECK, found, slide, *suspected)
+        certain = suspected[0].p <= LEVEL  # with an earlier level that is alike
+        return Judged(State.WORSE if certain else State.CHECK, found, slide, *suspected)
     if recovered is not None:
         limits = control_limits(levels[recovered])
         return Judged(State.RECOVERED, found, slide, found[recovered], limits)
@@ -144,7 +145,9 @@ def _lower(before: Sequence[float], last: Sequence[float], sign: int) -> bool:
     limits = control_limits(before)
     if limits is not None and _beyond(median(last), limits, sign):
         return True
-    return step([*before, *last], sign)[1] <= LEVEL
+    place, p = step([*before, *last], sign)
+    # Else it is a few nights at the end that are worse, and not the level.
+    return p <= LEVEL and place <= len(before) + len(last) / 2
 
 
 def _suspected(

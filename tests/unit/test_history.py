@@ -128,6 +128,16 @@ def test_after_a_recovered_drop_the_last_night_is_still_checked(good: int) -> No
     assert (found.state, found.bad) == (State.CHECK, len(recovered) + 1)
 
 
+def test_a_short_level_is_judged_with_the_earlier_one_that_is_alike() -> None:
+    recovered = [0.9] * 15 + [0.8] * 8 + [0.9] * 4
+    assert judged(nights(recovered)).state is State.RECOVERED
+    found = judged(nights([*recovered, 0.85]))
+    assert (found.state, found.bad) == (State.CHECK, 28)
+    found = judged(nights([*recovered, 0.85, 0.85]))
+    assert (found.state, found.bad) == (State.WORSE, 28)
+    assert found.headline.startswith("Dropped on 2026-11-28")
+
+
 def test_half_a_recovery_is_none() -> None:
     found = judged(nights([0.9] * 10 + [0.8] * 10 + [0.7] * 10 + [0.8] * 10))
     assert (found.state, found.bad) == (State.WORSE, 11)
@@ -142,7 +152,9 @@ def test_an_improvement_that_ends_is_no_certain_drop() -> None:
     assert lost.p is not None and lost.p > 0.1
     longer = judged(nights([0.9] * 10 + [0.92] * 5 + [0.9] * 10))
     assert longer.state is State.CHECK
-    assert any("It is the end of the rise on night 11" in each for each in longer.findings)
+    assert longer.headline.startswith("An improvement ended on 2026-11-16 (night 16 of 25)")
+    assert "The values are back at the level before the rise on night 11" in longer.findings
+    assert "It ends the rise on night 16, and may be chance" in lost.findings
     assert judged(nights([0.8] * 15 + [0.9] * 4 + [0.8])).state is State.NO_DROP
 
 
