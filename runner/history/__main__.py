@@ -8,6 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from runner import secrecy
 from runner.commands import add_uri, create, perform
 from runner.status import INACCURATE, NO_VERDICT, USAGE_ERROR
 
@@ -15,7 +16,7 @@ HELP = """\
 Shows how the values of the same evaluation changed from run to run, in MLflow or in a directory
 of runs, and finds the first bad night: the first run after a significant drop. It lists the
 versions that changed with it, and prints the commands that compare it with the last good night.
-Throughput, engine start, degenerate answers and shifts of log-probabilities are shown likewise.
+Throughput, engine start, degenerate answers and shifts of log-probabilities are shown too.
 
 Each run is called a night. Runs belong to one series if model, tasks, chip and all settings are
 the same; versions, weights and prompts may differ.
@@ -29,8 +30,10 @@ Examples
   python -m runner.history --runs outputs multirun          # run directories instead of MLflow
   python -m runner.history --uri http://mlflow:5000
 
-Exit status: 0 no drop of accuracy · 3 a drop of accuracy that has not recovered
-             4 a drop is possible but not certain, or every series has too few nights
+Exit status: 0 no drop of accuracy, or no accuracy among the metrics asked for
+             3 a drop of accuracy that has not recovered
+             4 a drop is possible but not certain, the latest nights have no result, or every series
+               has too few nights
              1 usage error · 2 the history failed · 130 interrupted
 """
 
@@ -111,12 +114,14 @@ def _history(given: argparse.Namespace, command: str) -> int:
     since = given.since.timestamp() if given.since is not None else 0.0
     history = read(given.runs, given.uri, since, given.series, given.metric)
     create(output)
-    write(output, history, command)
+    write(output, history, secrecy.blotted(command))
     show(out, history)
     show_page(out, output)
     if history.accuracy(State.WORSE, State.DECLINING):
         return INACCURATE
-    told = history.accuracy(State.STEADY, State.RECOVERED)
+    if not history.accuracy(*State):  # but other measurements
+        return 0
+    told = history.accuracy(State.NO_DROP, State.RECOVERED)
     return NO_VERDICT if history.accuracy(State.CHECK) or not told else 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from runner.history import findings
-from runner.history.result import Kind, Night, Series, Version
+from runner.history.result import Kind, Night, Series, State, Version
 from runner.present.plots import BAD, BLUE, INK, SOFT, WASH, blank, styled, svg
 from runner.present.strips import scale
 
@@ -114,6 +114,8 @@ def _bad(series: Series, night: Night) -> bool:
     """Whether a night is on the worse level."""
     if series.bad is None or night.number < series.bad:
         return False
+    if series.state is not State.RECOVERED:
+        return True
     counted = [each.number for each in series.nights if each.counted]
     later = [
         counted[each.first]

@@ -44,26 +44,50 @@ def night(series: Series, number: int) -> Night:
 def headline(series: Series) -> str:
     """Return the result in a sentence."""
     count = len(series.nights)
+    if series.state is State.CHECK and series.bad is None:
+        return _failing(series)
     if series.bad is not None and series.before is not None and series.after is not None:
         bad = night(series, series.bad)
         place = f"{bad.when} (night {bad.number} of {count})"
         moved = f"{value(series, series.before)} → {value(series, series.after)}"
         amount = f" ({difference(series)})" if difference(series) else ""
         p = p_text(series.p) if series.p is not None else ""
+        if series.state is State.CHECK and series.p is not None and series.p <= LEVEL:
+            return f"An improvement ended on {place}: {moved}{amount}, {p}"
         if series.state is State.CHECK:
-            return f"Check {place}: {moved}{amount}, outside the control limits; {p}, not certain"
+            verb = "dropped" if series.higher_is_better else "risen"
+            return f"May have {verb} on {place}: {moved}{amount}; {p}, not certain"
         if series.flips is not None and (series.p is None or series.p > LEVEL):
             p = f"{p_text(series.flips.p_adjusted)} by the changed answers"
         recovered = ", recovered since" if series.state is State.RECOVERED else ""
-        return f"First bad night: {place}: {moved}{amount}, {p}{recovered}"
+        verb = "Dropped" if series.higher_is_better else "Rose"
+        return f"{verb} on {place}: {moved}{amount}, {p}{recovered}"
     if series.state is State.DECLINING and series.trend is not None:
         whole = series.trend.slope * (count - 1)
         return (
-            f"Slow decline over {count} nights: about {value(series, abs(whole))} in all, "
+            f"Declined slowly over {count} nights: about {value(series, abs(whole))} in all, "
             f"{p_text(series.trend.p)}; there is no single bad night"
         )
+    return _unchanged(series)
+
+
+def _failing(series: Series) -> str:
+    count = series.failing
+    latest = "The latest night has" if count == 1 else f"The latest {count} nights have"
+    verdicts = ", ".join(dict.fromkeys(each.verdict for each in series.nights[-count:]))
+    dropped = any(each.worse for each in series.changes)
+    before = "a drop that later recovered" if dropped else _inside(_unchanged(series))
+    return f"{latest} no result ({verdicts}). Before: {before}"
+
+
+def _inside(sentence: str) -> str:
+    """A sentence as a part of another."""
+    return sentence[0].lower() + sentence[1:]
+
+
+def _unchanged(series: Series) -> str:
     values = series.values
-    if series.state is State.TOO_FEW:
+    if len(values) < FEWEST:
         return (
             f"{len(values)} night{'' if len(values) == 1 else 's'} with a value: at least {FEWEST} "
             f"are needed to find a change at the {LEVEL:.0%} level"
@@ -105,23 +129,42 @@ def _change(series: Series, good: int, bad: int) -> Iterator[str]:
     if same > 2:
         yield f"The {same} nights before it have exactly the same value"
     if series.state is State.CHECK:
-        counted = [each for each in series.nights if each.counted]
-        alike = len([each for each in counted if each.number >= bad])
-        more = further(len(counted), alike)
-        nights = "one more such night makes" if more == 1 else f"{more} more such nights make"
-        yield f"{alike} of {len(counted)} nights alone can be chance; {nights} it significant"
+        yield _undecided(series, bad)
     yield _versions(series, good, bad)
     if (flips := series.flips) is not None:
         yield (
-            f"Nights {good} and {bad} answered {flips.changed} of {flips.pairs} questions "
-            f"differently: {flips.worse} scores are worse, {flips.better} better "
-            f"({p_text(flips.p)}; {p_text(flips.p_adjusted)} for any of the nights)"
+            f"{flips.changed} of {flips.pairs} answers differ between nights {good} and {bad}: "
+            f"{flips.worse} scores of this series are worse, {flips.better} better "
+            f"({p_text(flips.p)}; "
+            f"{p_text(flips.p_adjusted)} corrected for the number of nights)"
         )
     first = night(series, bad)
     if first.tolerated is not None and first.value is not None:
         low, high = first.tolerated
         inside = (low is None or first.value >= low) and (high is None or first.value <= high)
-        yield f"Its value is {'within' if inside else 'outside'} the tolerated range of its verdict"
+        yield f"Night {bad} is {'within' if inside else 'outside'} its tolerated range"
+
+
+def _undecided(series: Series, bad: int) -> str:
+    """Why a drop is not certain, and what would decide."""
+    counted = [each for each in series.nights if each.counted]
+    starts = [counted[each.first].number for each in series.changes]
+    if bad in starts:
+        place = starts.index(bad)
+        if place == 0 or series.changes[place - 1].worse:
+            return "It begins a series of low nights that ended; by itself it may be chance"
+        rise = f"the rise on night {starts[place - 1]}"
+        if series.p is not None and series.p <= LEVEL:
+            return f"The values are back at the level before {rise}"
+        return f"It ends {rise}, and may be chance"
+    alike = [each for each in counted if each.number >= bad]
+    level = [each for each in counted if each.number >= max(starts, default=1)]
+    if len(level) == len(alike) or len(level) - len(alike) < 2:
+        level = counted
+    more = further(len(level), len(alike))
+    low = "low" if series.higher_is_better else "high"
+    nights = f"{len(alike)} {low} night{'' if len(alike) == 1 else 's'} of {len(level)}"
+    return f"{nights} may be chance; {more} more would be significant"
 
 
 def _versions(series: Series, good: int, bad: int) -> str:
@@ -139,7 +182,7 @@ def _versions(series: Series, good: int, bad: int) -> str:
     if not said:
         return f"No recorded version, file or prompt changed between nights {good} and {bad}"
     more = f" and {len(said) - VERSIONS} more" if len(said) > VERSIONS else ""
-    return f"Between nights {good} and {bad} changed: {', '.join(said[:VERSIONS])}{more}"
+    return f"Changed between nights {good} and {bad}: {', '.join(said[:VERSIONS])}{more}"
 
 
 def summary(history: History) -> str:
@@ -154,14 +197,26 @@ def summary(history: History) -> str:
             if each.kind is not Kind.ACCURACY and each.state in (State.WORSE, State.DECLINING)
         ]
     )
-    also = f"; {other} other trend{'s are' if other != 1 else ' is'} worse" if other else ""
+    noun = "measurement" if other == 1 else "measurements"
+    also = f"; {other} other {noun} (throughput, …) got worse" if other else ""
     if len(worse) == 1:
-        only = f"{worse[0].model} {worse[0].task}: {worse[0].headline}"
-        return f"{only}{also}"
+        return f"{worse[0].model}/{worse[0].task} {_inside(worse[0].headline)}{also}"
     if worse:
         return f"Accuracy dropped in {len(worse)} of {len(whole)} series{also}"
+    if len(check) == 1:
+        return f"{check[0].model}/{check[0].task}: {check[0].headline}{also}"
     if check:
-        return f"Accuracy may have dropped in {len(check)} of {len(whole)} series{also}"
-    if whole and all(each.state is State.TOO_FEW for each in whole):
+        of = f"{len(check)} of {len(whole)} series"
+        return f"Accuracy may have dropped, or is unknown, in {of}{also}"
+    if not whole:
+        return f"No series of accuracy was asked for{also}"
+    few = len(history.accuracy(State.TOO_FEW))
+    if few == len(whole):
         return f"Too few nights to find a drop{also}"
+    if few:
+        has = "has" if few == 1 else "have"
+        return (
+            f"No drop of accuracy in {len(whole) - few} of {len(whole)} series; {few} {has} too "
+            f"few nights{also}"
+        )
     return f"No drop of accuracy in {len(whole)} series{also}"

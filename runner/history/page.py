@@ -31,7 +31,7 @@ COLOURS = {
     State.DECLINING: "FAILED",
     State.CHECK: "INCONCLUSIVE",
     State.RECOVERED: "INCONCLUSIVE",
-    State.STEADY: "PASSED",
+    State.NO_DROP: "PASSED",
     State.TOO_FEW: "UNJUDGED",
 }
 

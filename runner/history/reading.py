@@ -9,18 +9,15 @@ from pathlib import Path
 
 from runner import secrecy
 from runner.errors import UserError
-from runner.history import answers
+from runner.history.answers import Compared, commands
 from runner.history.directories import read_directories
-from runner.history.judging import judge
-from runner.history.result import WORST_FIRST, Flips, History, Kind, Night, Series
-from runner.history.runs import Run, read_stored
-from runner.history.series import Collected, collect
+from runner.history.judging import decided, judge
+from runner.history.result import WORST_FIRST, History, Kind, Series, State
+from runner.history.runs import Run, is_probe, read_stored
+from runner.history.series import collect
 from runner.stats.change_point import LEVEL
 from runner.tracking.courier import Courier
 from runner.tracking.stored import stored_runs
-
-# Pairs of nights whose answers are compared: each takes up to a few seconds.
-COMPARED = 8
 
 
 def read(
@@ -45,35 +42,30 @@ def read(
     else:
         source = secrecy.shown_address(uri)
         with Courier() as courier:
-            runs = [read_stored(each) for each in stored_runs(uri, int(1000 * since), courier)]
+            stored = stored_runs(uri, int(1000 * since), courier)
+            runs = [read_stored(each) for each in stored if not is_probe(each)]
     if not runs:
         option = "--runs" if directories else "--uri"
         raise UserError(f"{option} {source}: no runs{' since that date' if since else ''}")
-    compare = _Compare()
-    judged = [judge(each, compare) for each in collect(runs, wanted, metrics)]
-    judged.sort(key=_order)
+    judged = sorted((judge(each) for each in collect(runs, wanted, metrics)), key=_order)
+    judged = sorted(_decided(judged), key=_order)
     return History(
         source=source,
         runs=len(runs),
         first=_day(runs, min),
         latest=_day(runs, max),
         level=LEVEL,
-        series=tuple(replace(each, commands=answers.commands(each, uri)) for each in judged),
+        series=tuple(replace(each, commands=commands(each, uri)) for each in judged),
         unreadable=tuple(problems),
     )
 
 
-class _Compare:
-    """Compares the answers of the first few pairs of nights that are asked for."""
-
-    def __init__(self) -> None:
-        self._left = COMPARED
-
-    def __call__(self, good: Night, bad: Night, collected: Collected) -> Flips | None:
-        if not self._left:
-            return None
-        self._left -= 1
-        return answers.flips(good, bad, collected)
+def _decided(series: Sequence[Series]) -> list[Series]:
+    """Compare the answers: first of the series about which they decide."""
+    compare = Compared()
+    places = sorted(range(len(series)), key=lambda each: series[each].state is not State.CHECK)
+    found = {each: decided(series[each], compare) for each in places}
+    return [found[each] for each in range(len(series))]
 
 
 def _order(series: Series) -> tuple[int, bool, str, str, str, str]:

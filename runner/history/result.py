@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from itertools import takewhile
 from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from runner.present.formats import cut
 from runner.stats.change_point import Change, Trend
+
+# Characters of a setting in a label.
+LONGEST = 60
 
 
 class State(str, Enum):
@@ -18,7 +23,7 @@ class State(str, Enum):
     DECLINING = "DECLINING"
     CHECK = "CHECK"
     RECOVERED = "RECOVERED"
-    STEADY = "STEADY"
+    NO_DROP = "NO DROP"
     TOO_FEW = "TOO FEW NIGHTS"
 
 
@@ -76,7 +81,8 @@ class Night:
 class Flips:
     """The answers of two nights to the same questions.
 
-    Of `pairs`, `changed` answers differ; `worse` and `better` are numbers of scores. `p` is the
+    Of `pairs` of all tasks, `changed` answers differ; `worse` and `better` are numbers of scores of
+    the series. `p` is the
     one-sided p value of a drop, `p_adjusted` allows for the choice of the pair among all nights.
     """
 
@@ -123,12 +129,18 @@ class Series:
     @property
     def label(self) -> str:
         """Return what distinguishes the series from others of the metric."""
-        return " ".join(f"{name}={value}" for name, value in self.settings.items())
+        return " ".join(f"{name}={cut(value, LONGEST)}" for name, value in self.settings.items())
 
     @property
     def values(self) -> list[float]:
         """Return the values of the nights that count."""
         return [each.value for each in self.nights if each.counted and each.value is not None]
+
+    @property
+    def failing(self) -> int:
+        """Return how many of the latest nights, without a gap, have no result."""
+        latest = reversed(self.nights)
+        return len(list(takewhile(lambda each: not each.counted and each.value is None, latest)))
 
     @property
     def last(self) -> Night | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runner.rundir import RunDirectory
 from runner.status import FINAL
 from runner.tracking.names import in_name
-from runner.tracking.records import DETAILS, PROMPTS, SAMPLES
+from runner.tracking.records import DETAILS, LOWER, PROMPTS, SAMPLES, SETTINGS
+from runner.tracking.settings import matters
 from runner.tracking.stored import StoredRun
 
 # Parameters that are not settings: they name the series, say where files are, or how it is judged.
@@ -20,11 +21,14 @@ ASIDE = (
     *("model", "task", "pretrained", "engine.python", "rule", "rtol", "margin"),
     *("allow_partial", "allow_degenerate", "allow_reference"),
 )
-# A setting that is off is the same as one that an older version did not record.
-OFF = frozenset(("None", "False", "", "{}"))
-DEFAULTS = {"samples": "1"}
-# Tags that tell series apart: another chip, and another entry of a suite.
-TELLING = ("chip", "suite_entry")
+# Of a run that has other work to do than one that generates its answers.
+REPLAY = ("rule", "replay")
+# Tags that tell series apart: another chip, another entry of a suite, and any other setting.
+TELLING = ("chip", "suite_entry", SETTINGS)
+# Where runner.why keeps the runs of its search.
+PROBES = "probes"
+# Why samples of a task were left out, of which the rest can't be compared with those of a night.
+CHOSEN = ("verdict.sequential", "verdict.replay.questions")
 VERSION = "version."
 # Further tags whose change is shown, under these names.
 STATED = {
@@ -62,7 +66,8 @@ class Run:
     """A run; `name` is what a command is given for it: its directory, or its id in MLflow.
 
     `settings` are the same in all runs of a series, `versions` may change. `partial` are the tasks
-    that stopped before all their questions were asked.
+    that stopped before all their questions were asked. `unmeasured` are metrics whose value is not
+    a finite number.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Run:
     versions: dict[str, str]
     metrics: dict[str, Metric]
     partial: frozenset[str]
+    unmeasured: frozenset[str] = frozenset()
 
     @property
     def final(self) -> bool:
@@ -87,6 +93,8 @@ def read_stored(stored: StoredRun) -> Run:
     params, tags = stored.params, stored.tags
     tasks = params.get("task", "")
     directory = _directory(stored)
+    details = _details(tags)
+    values = {name: value for name, value in stored.metrics.items() if _finite(value)}
     return Run(
         name=str(directory) if directory is not None else stored.run_id,
         directory=directory,
@@ -96,11 +104,12 @@ def read_stored(stored: StoredRun) -> Run:
         tasks=tasks,
         settings=dict(_settings(params, tags)),
         versions=dict(_versions(tags)),
-        metrics=dict(_metrics(stored.metrics, tags, {in_name(each) for each in tasks.split("+")})),
+        metrics=dict(_metrics(values, tags, details, {in_name(each) for each in tasks.split("+")})),
+        unmeasured=frozenset((*details, *stored.metrics)) - values.keys(),
         partial=frozenset(
             name.removeprefix(SAMPLES)
             for name, text in tags.items()
-            if name.startswith(SAMPLES) and "verdict.sequential" in text
+            if name.startswith(SAMPLES) and any(each in text for each in CHOSEN)
         ),
     )
 
@@ -122,7 +131,7 @@ def _directory(stored: StoredRun) -> Path | None:
 
 def _settings(params: Mapping[str, str], tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in params.items():
-        if name not in ASIDE and value not in OFF and value != DEFAULTS.get(name):
+        if matters(name, value) and (name not in ASIDE or (name, value) == REPLAY):
             yield name, value
     for name in TELLING:
         if name in tags:
@@ -139,20 +148,47 @@ def _versions(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield f"prompts of {name.removeprefix(PROMPTS)}", value[:SHORT]
 
 
-def _metrics(
-    values: Mapping[str, float], tags: Mapping[str, str], tasks: set[str]
-) -> Iterator[tuple[str, Metric]]:
+def is_probe(stored: StoredRun) -> bool:
+    """Return whether the run is part of a search of runner.why, and no night."""
+    return Path(stored.tags.get("run_directory", "")).parent.name == PROBES
+
+
+def _finite(value: float) -> bool:
+    """Whether it is a finite number; MLflow's SQL stores keep infinity as the largest one."""
+    return abs(value) < sys.float_info.max
+
+
+def _details(tags: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     details: dict[str, dict[str, Any]] = {}
     for name, text in tags.items():
         if name.startswith(DETAILS):
             details |= json.loads(text)
+    return details
+
+
+def _metrics(
+    values: Mapping[str, float],
+    tags: Mapping[str, str],
+    details: Mapping[str, dict[str, Any]],
+    tasks: set[str],
+) -> Iterator[tuple[str, Metric]]:
+    # Without the task: a subtask has the metrics of its group.
+    lower = {
+        *(each for each in tags.get(LOWER, "").split(",") if each),
+        *(_metric(name) for name, each in details.items() if each.get("higher_is_better") is False),
+    }
     for name, value in values.items():
-        if not math.isfinite(value) or (name == START and value < REUSED_S):
+        if name == START and value < REUSED_S:
             continue
         if found := details.get(name):
             yield name, Metric(value, main=True, **_shown(found))
         else:
-            yield name, _older(name, value, values, tasks)
+            older = _older(name, value, values, tasks)
+            yield name, replace(older, higher_is_better=False) if _metric(name) in lower else older
+
+
+def _metric(name: str) -> str:
+    return name.partition("/")[2]
 
 
 def _shown(found: dict[str, Any]) -> dict[str, Any]:

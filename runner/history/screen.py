@@ -48,7 +48,7 @@ def show(out: Console, history: History) -> None:
     out.print(table)
     if len(history.series) > ROWS:
         out.print(f"{len(history.series) - ROWS} more series in {NAME}.html")
-    changed = [each for each in history.series if each.commands and each.state is not State.STEADY]
+    changed = [each for each in history.series if each.commands and each.state is not State.NO_DROP]
     for each in changed[:COMMANDS]:
         out.print(Text(visible(f"{each.model} {name_of(each)} {each.label}".strip()), "bold"))
         for sentence in each.findings:

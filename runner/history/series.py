@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
-from itertools import pairwise
 
 from runner.errors import UserError
 from runner.history.result import Kind, Night, Version
@@ -21,6 +20,7 @@ from runner.history.runs import (
     Run,
 )
 from runner.tracking.names import in_name
+from runner.tracking.records import SETTINGS
 
 # Short names for `--metric`.
 ALIASES = {
@@ -32,6 +32,8 @@ ALIASES = {
 # Of the run, not of one of its tasks.
 OF_RUN = {THROUGHPUT: Kind.THROUGHPUT, SAMPLE_RATE: Kind.THROUGHPUT, START: Kind.START}
 LOWER_IS_BETTER = (Kind.START, Kind.DEGENERATE, Kind.SHIFT)
+# What a run records when it completes.
+LATE = ("prompts", "reference run")
 # Names that a message lists.
 LISTED = 20
 
@@ -82,7 +84,19 @@ def _distinct(
     for model, tasks, settings in groups:
         alike[model, tasks].append(settings)
     common = {key: frozenset.intersection(*each) for key, each in alike.items()}
-    return {group: dict(sorted(group[2] - common[group[0], group[1]])) for group in groups}
+    found = {group: dict(sorted(group[2] - common[group[0], group[1]])) for group in groups}
+    plain = {group: _without_digest(each) for group, each in found.items()}
+    labels = {group: (*group[:2], *each.items()) for group, each in plain.items()}
+    count = Counter(labels.values())
+    # A digest says nothing to people.
+    return {
+        group: plain[group] if count[label] == 1 else found[group]
+        for group, label in labels.items()
+    }
+
+
+def _without_digest(settings: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in settings.items() if name != SETTINGS}
 
 
 def _series(
@@ -92,13 +106,15 @@ def _series(
     known: dict[str, Metric] = {}
     for run in runs:
         known |= run.metrics
-    own = [name for name, metric in known.items() if metric.main]
-    judged = [name for name in own if known[name].judged]
+    own = {n for n, metric in known.items() if metric.main and _is_accuracy(n)}
+    judged = {name for name in own if known[name].judged}
+    # A task without a judged metric shows all of its own.
+    judged |= {name for name in own if _task(name) not in set(map(_task, judged))}
     parts = {in_name(task): task for task in tasks.split("+")}
     for name, metric in known.items():
         task, _, rest = name.partition("/")
         kind = _kind(name, rest)
-        shown = name in (judged or own) or kind is not Kind.ACCURACY
+        shown = name in judged or kind is not Kind.ACCURACY
         if name == SAMPLE_RATE and _any(runs, THROUGHPUT):
             shown = False  # of a task that generates, tokens are the better measure
         if name == THROUGHPUT and not _any(runs, THROUGHPUT):
@@ -117,6 +133,14 @@ def _series(
         )
 
 
+def _task(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _is_accuracy(name: str) -> bool:
+    return _kind(name, name.partition("/")[2]) is Kind.ACCURACY
+
+
 def _kind(name: str, metric: str) -> Kind:
     if metric.partition("/")[0] in SHIFTS:
         return Kind.SHIFT
@@ -129,7 +153,7 @@ def _any(runs: Iterable[Run], name: str) -> bool:
     return any(run.metrics[name].value > 0 for run in runs if name in run.metrics)
 
 
-def _of_tasks(name: str, own: Sequence[str]) -> bool:
+def _of_tasks(name: str, own: Set[str]) -> bool:
     """Whether a value is a metric's, and not its error, or something beside it."""
     if name.startswith("perf/"):
         return True
@@ -150,9 +174,9 @@ def _nights(runs: Sequence[Run], whens: Sequence[str], name: str) -> tuple[Night
     own = [
         each
         for each in zip(runs, whens, strict=True)
-        if name in each[0].metrics or not each[0].final
+        if name in each[0].metrics or name in each[0].unmeasured or not each[0].final
     ]
-    changed = [(), *(_changed(before, after) for (before, _), (after, _) in pairwise(own))]
+    changed = _changes([run for run, _ in own])
     return tuple(
         Night(
             number=number,
@@ -172,15 +196,24 @@ def _nights(runs: Sequence[Run], whens: Sequence[str], name: str) -> tuple[Night
     )
 
 
-def _changed(before: Run, after: Run) -> tuple[Version, ...]:
-    names = dict.fromkeys([*before.versions, *after.versions])
-    return tuple(
-        Version(name, before.versions.get(name, ""), after.versions.get(name, ""))
-        for name in names
-        if before.versions.get(name) != after.versions.get(name)
-        # A run that did not get far did not record everything.
-        and not (name.startswith("prompts") and not (before.final and after.final))
-    )
+def _changes(runs: Sequence[Run]) -> Iterator[tuple[Version, ...]]:
+    """What changed with each run."""
+    before: dict[str, str] | None = None
+    completed = False
+    for run in runs:
+        now = dict(run.versions)
+        if not run.final and before is not None:
+            # A run that did not get far did not record everything.
+            now |= {name: each for name, each in before.items() if name.startswith(LATE)}
+        changed = _changed(before, now) if before is not None else ()
+        yield tuple(each for each in changed if completed or not each.name.startswith(LATE))
+        before, completed = now, completed or run.final
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Version]:
+    for name in dict.fromkeys([*before, *after]):
+        if before.get(name) != after.get(name):
+            yield Version(name, before.get(name, ""), after.get(name, ""))
 
 
 def _names(series: Collected) -> list[str]:

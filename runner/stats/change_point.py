@@ -52,7 +52,8 @@ class Change:
 
     `earliest` and `latest` are the ends of the 95 % range of that position. `before` and `after`
     are the median values of both levels, `worse` says whether the change is a drop, and `p` is the
-    one-sided p value of a change at any position.
+    one-sided p value of a change at any position. If `episode` is set, the change is one end of an
+    episode, and `p` is that of the whole episode.
     """
 
     first: int
@@ -62,6 +63,7 @@ class Change:
     after: float
     worse: bool
     p: float
+    episode: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,47 +82,64 @@ def changes(values: Sequence[float], sign: int) -> tuple[Change, ...]:
     probability LEVEL of finding something in a series without a change.
     """
     known = [round(value, DIGITS) for value in values]
-    return tuple(_change(known, ends, sign) for ends in _segments(known, sign))
+    found = _splits(known, sign)
+    starts = [0, *(each.place for each in found)]
+    ends = [*starts[2:], len(known)]
+    return tuple(
+        _change(known, start, split, end, sign)
+        for start, split, end in zip(starts, found, ends, strict=False)
+    )
 
 
-def _segments(values: Sequence[float], sign: int) -> list[tuple[int, int, int, float]]:
-    """For each change: start, position and end of the values that it divides, and its p value."""
-    found: list[tuple[int, float]] = []
+@dataclass(frozen=True)
+class _Split:
+    """A change at `place`, found by a test of a step or, if `episode` is set, of an episode."""
+
+    place: int
+    p: float
+    episode: bool
+
+
+def _splits(values: Sequence[float], sign: int) -> list[_Split]:
+    """All changes of the values, in order."""
+    found: list[_Split] = []
     todo = [(0, len(values))]
     while todo:
         start, end = todo.pop()
-        splits, p = _splits(values[start:end], sign)
-        found += [(start + split, p) for split in splits]
-        ends = [start, *(start + split for split in splits), end]
-        todo += list(pairwise(ends)) if splits else []
-    found.sort()
-    ends = [0, *(split for split, _ in found), len(values)]
-    return [
-        (before, split, after, p)
-        for before, (split, p), after in zip(ends, found, ends[2:], strict=False)
-    ]
+        places, p = _likeliest(values[start:end], sign)
+        found += [_Split(start + place, p, len(places) > 1) for place in places]
+        ends = [start, *(start + place for place in places), end]
+        todo += list(pairwise(ends)) if places else []
+    return sorted(found, key=lambda each: each.place)
 
 
-def _splits(values: Sequence[float], sign: int) -> tuple[tuple[int, ...], float]:
+def _likeliest(values: Sequence[float], sign: int) -> tuple[tuple[int, ...], float]:
     """The most likely positions of a change and their p value; none if it is not significant."""
     if len(values) < FEWEST or min(values) == max(values):
         return (), 1.0
     for direction in (sign, -sign):
-        split, p = step(values, direction)
+        place, p = step(values, direction)
         if p <= LEVEL:
-            return (split,), p
+            return (place,), p
     if len(values) > LONGEST_EPISODES:
         return (), 1.0
     ends, p = _most_extreme(values, sign, _episodes)
     return (_bounds(len(values), ends), p) if p <= LEVEL else ((), p)
 
 
-def _change(values: Sequence[float], segment: tuple[int, int, int, float], sign: int) -> Change:
-    start, split, end, p = segment
-    before, after = median(values[start:split]), median(values[split:end])
-    earliest, latest = _range(values[start:end], split - start)
+def _change(values: Sequence[float], start: int, split: _Split, end: int, sign: int) -> Change:
+    """The change between the levels that begin at `start` and at the split, and end at `end`."""
+    before, after = median(values[start : split.place]), median(values[split.place : end])
+    earliest, latest = _range(values[start:end], split.place - start)
     return Change(
-        split, start + earliest, start + latest, before, after, sign * (after - before) < 0, p
+        first=split.place,
+        earliest=start + earliest,
+        latest=start + latest,
+        before=before,
+        after=after,
+        worse=sign * (after - before) < 0,
+        p=split.p,
+        episode=split.episode,
     )
 
 
@@ -128,7 +147,10 @@ def step(values: Sequence[float], sign: int) -> tuple[int, float]:
     """Return the most likely position of a drop, and the p value of a drop at any position.
 
     The statistic is the largest standardised difference of means before and after a position.
+    Without two different values, p is 1.
     """
+    if len(values) < 2 or min(values) == max(values):
+        return 1, 1.0
     place, p = _most_extreme(values, sign, _drops)
     return place + 1, p
 
@@ -253,14 +275,18 @@ def trend(values: Sequence[float], sign: int) -> Trend | None:
 
 
 def gradual(values: Sequence[float], found: Sequence[Change]) -> bool:
-    """Return whether a straight line describes the values better than the levels (BIC)."""
+    """Return whether a straight line describes the values better than the levels (BIC).
+
+    Values far from the median are clipped: else one broken run makes both descriptions as bad.
+    """
     import numpy as np
 
     n, places = len(values), np.arange(len(values))
-    slope, start = np.polyfit(places, values, 1)
-    line = float(((np.array(values) - start - slope * places) ** 2).sum())
+    scores = _scores(values, 1)[0]
+    slope, start = np.polyfit(places, scores, 1)
+    line = float(((scores - start - slope * places) ** 2).sum())
     ends = [0, *(each.first for each in found), n]
-    levels = [np.array(values[a:b]) for a, b in pairwise(ends)]
+    levels = [scores[a:b] for a, b in pairwise(ends)]
     steps = float(sum(((level - level.mean()) ** 2).sum() for level in levels))
     smallest = 10.0 ** (-2 * DIGITS)
     free = 2 * len(found) + 1

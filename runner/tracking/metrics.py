@@ -141,6 +141,17 @@ def details(outcome: Outcome, verdict: Verdict) -> dict[str, str]:
     return {in_name(task): json.dumps(metrics) for task, metrics in found.items() if metrics}
 
 
+def lower_is_better(outcome: Outcome) -> list[str]:
+    """Return names such as `word_perplexity`, without the task, of which smaller is better."""
+    names = {
+        metric_name(metric).partition("/")[2]
+        for task in outcome.tasks
+        for metric in task.metrics
+        if metric.higher_is_better is False
+    }
+    return sorted(names)
+
+
 def table(verdict: Verdict) -> str:
     """Return a CSV with one row per metric: value, interval, baseline and verdict."""
     text = io.StringIO(f"{TABLE}\n")

@@ -16,8 +16,9 @@ from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.rundir import EARLIER, RunDirectory, read_json
 from runner.status import Status
-from runner.tracking.metrics import columns, details, metrics, table
+from runner.tracking.metrics import columns, details, lower_is_better, metrics, table
 from runner.tracking.names import in_name, key, line
+from runner.tracking.settings import axes, settings_digest
 from runner.verdict import Verdict
 from runner.visible import visible
 
@@ -34,6 +35,9 @@ KILLED_REASON = "the run's process ended before there was a verdict"
 KEY = "run_key"
 # Tags of a task begin so: digest of its prompts, number of its samples, details of its metrics.
 PROMPTS, SAMPLES, DETAILS = "prompts.", "samples.", "details."
+# The digest of all settings, of which the parameters show those that are often changed; metrics of
+# which smaller values are better, also of subtasks.
+SETTINGS, LOWER = "settings_digest", "lower_is_better"
 # Of a tag (5000 in servers before 3.0), and of a parameter.
 LONGEST_TAG = 5000
 LONGEST_PARAM = 6000
@@ -104,7 +108,8 @@ def begin(config: RunConfig, plan: Plan, environment: Environment, started_ms: i
         host=socket.gethostname(),
         sweep=config.sweep.id,
         params=parameters(config, plan),
-        tags=stack_tags(plan, environment),
+        tags=stack_tags(plan, environment)
+        | {SETTINGS: settings_digest(plan, axes(plan, config.sweep.point or ""))},
         data=plan.data_dir or plan.data_source,
         suite=_suite(config),
     )
@@ -188,6 +193,20 @@ def parameters(config: RunConfig, plan: Plan) -> dict[str, str]:
     }
     if plan.python is not None:
         values["engine.python"] = plan.python
+    # Most runs leave these as they are.
+    seldom = {
+        "runtime": plan.runtime if plan.runtime != "vllm" else None,
+        "engine_seed": args.get("seed") or None,
+        "enable_thinking": config.model.enable_thinking,
+        "think_end_token": config.model.think_end_token,
+        "system_instruction": config.task.system_instruction,
+        "fewshot_as_multiturn": "+".join(
+            dict.fromkeys(str(each.fewshot_as_multiturn) for each in plan.evaluations)
+        ),
+        **{f"chat_template_args.{k}": v for k, v in config.model.chat_template_args.items()},
+        **axes(plan, config.sweep.point or ""),
+    }
+    values |= {name: value for name, value in seldom.items() if value is not None}
     for setting in ("num_fewshot", "limit", "batch_size", "apply_chat_template", "samples"):
         each = [getattr(evaluation, setting) for evaluation in plan.evaluations]
         values[setting] = "+".join(dict.fromkeys(map(str, each)))
@@ -271,12 +290,14 @@ def _tags(
 
 def task_tags(outcome: Outcome, verdict: Verdict | None) -> dict[str, str]:
     """Return each task's prompts, how many samples it had of all, and details of its metrics."""
-    values = {}
+    values: dict[str, str] = {}
     for task in outcome.tasks:
         values[f"{PROMPTS}{in_name(task.task)}"] = task.prompt_digest
         if task.partial:
             limited = f"{task.expected} of {task.whole} ({task.left_out})"
             values[f"{SAMPLES}{in_name(task.task)}"] = limited
+    if lower := lower_is_better(outcome):
+        values[LOWER] = ",".join(lower)
     found = details(outcome, verdict) if verdict is not None else {}
     # Unless they are too long for a tag.
     return values | {

@@ -1,4 +1,7 @@
-"""Thirty nights of the canary, the last eleven with damaged weights: the history names night 20."""
+"""Thirty nights of the canary, the last eleven with damaged weights: the history names night 20.
+
+The nights are copies of four runs, two with good weights and two with damaged ones.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def swept(directory: Path, count: int, *overrides: str) -> list[Path]:
     subprocess.run(
         [
             *(sys.executable, "-m", "runner", "--multirun", f"verdict.rtol={rtol}"),
-            *("task.limit=20", "journal.enabled=false", f"hydra.sweep.dir={directory}"),
+            *("task.limit=10", "journal.enabled=false", f"hydra.sweep.dir={directory}"),
             *(f"tracking.uri=sqlite:///{directory.parent}/mlflow.db", *overrides),
         ],
         cwd=directory.parent,
@@ -39,14 +42,13 @@ def swept(directory: Path, count: int, *overrides: str) -> list[Path]:
 def test_thirty_nights_name_the_first_bad_one(tmp_path: Path) -> None:
     write_damaged(file_faults()["text-mlp-1-zeroed"], tmp_path / "damaged")
     damaged = f"model.pretrained={tmp_path / 'damaged'}"
-    runs = [
-        *swept(tmp_path / "good", GOOD),
-        *swept(tmp_path / "bad", NIGHTS - GOOD, "model=canary_vl", damaged),
-    ]
-    for number, run in enumerate(runs, start=1):
+    good = swept(tmp_path / "good", 2)
+    bad = swept(tmp_path / "bad", 2, "model=canary_vl", damaged)
+    for number in range(1, NIGHTS + 1):
         night = tmp_path / "nights" / f"{number:02d}"
-        shutil.copytree(run, night)
+        shutil.copytree((good if number <= GOOD else bad)[number % 2], night)
         begun = json.loads((night / "tracking.json").read_text())
+        begun["key"] = f"night {number}"
         begun["started_ms"] = START_MS + (number - 1) * DAY_MS
         (night / "tracking.json").write_text(json.dumps(begun))
     output = tmp_path / "out"
@@ -55,7 +57,7 @@ def test_thirty_nights_name_the_first_bad_one(tmp_path: Path) -> None:
     (series,) = json.loads((output / "history.json").read_text())["series"]
     assert (series["good"], series["bad"], len(series["nights"])) == (19, 20, 30)
     assert "2026-11-20 (night 20 of 30)" in series["headline"]
-    assert any("changed: weights " in each for each in series["findings"])
+    assert any("Changed between nights 19 and 20: weights " in each for each in series["findings"])
     assert series["flips"]["changed"] > 0
     assert series["commands"][0].endswith(
         f"runner.compare {tmp_path}/nights/19 {tmp_path}/nights/20"

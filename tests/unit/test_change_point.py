@@ -89,6 +89,22 @@ def test_a_slide_is_no_step() -> None:
     assert not gradual(steps, changes(steps, 1))
 
 
+def test_one_broken_night_makes_no_slide_of_a_step() -> None:
+    noise = random.Random(0)
+    values = [(0.90 if night < 19 else 0.88) + noise.gauss(0, 0.002) for night in range(30)]
+    values[4] = 0.0
+    found = changes(values, 1)
+    assert [each.first for each in found if each.worse] == [19]
+    assert not gradual(values, found)
+
+
+def test_the_end_of_an_episode_is_told_from_a_step() -> None:
+    found = changes([0.8] * 15 + [0.9] * 4 + [0.0], 1)
+    assert [each.episode for each in found] == [True, True]
+    assert [each.episode for each in changes([GOOD] * 19 + [BAD] * 11, 1)] == [False]
+    assert step([GOOD] * 3, 1) == (1, 1.0)
+
+
 def test_control_limits_are_a_prediction_interval() -> None:
     assert control_limits([1.0, 2.0, 3.0, 4.0]) is None
     assert control_limits([GOOD] * 5) == pytest.approx((GOOD, GOOD))
