@@ -47,8 +47,8 @@ def _view(directory: Path, port: int) -> int:
 
     with listen(port) as server:
         server.pages = read_pages(directory)
-        print(f"http://127.0.0.1:{server.server_port}/ (stop with Ctrl-C)", flush=True)
         try:
+            print(f"http://127.0.0.1:{server.server_port}/ (stop with Ctrl-C)", flush=True)
             server.serve_forever()
         except KeyboardInterrupt:
             print()

@@ -23,7 +23,7 @@ UNSAFE = re.compile(
     r"|torch\.load\(|np\.load\(|joblib\.load"
 )
 # NumPy reads only numbers and text this way.
-SAFE = re.compile(r"np\.load\(\w+, allow_pickle=False\)")
+SAFE = re.compile(r"np\.(load\(\w+|save\(\w+, \w+), allow_pickle=False\)")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -236,6 +236,7 @@ def test_nothing_that_is_loaded_can_run() -> None:
     ("line", "safe"),
     [
         ("with np.load(file, allow_pickle=False) as stored:", True),
+        ("np.save(file, values, allow_pickle=False)", True),
         ("np.load(file)", False),
         ("np.load(file, allow_pickle=True)", False),
         ("np.load(file, allow_pickle=allowed)", False),
