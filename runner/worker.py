@@ -43,7 +43,7 @@ from runner.channel.worker import (
     Unchecked,
     WorkerStarted,
 )
-from runner.errors import UserError
+from runner.errors import UserError, cause
 from runner.lm.clock import Clock
 from runner.lm.reporter import Reporter
 from runner.lm.speculation import with_acceptance
@@ -248,12 +248,15 @@ def _evaluate_all(
 
         def finish(outcome: TaskOutcome, task_rows: list[Any]) -> None:
             tables.append(sample_table(task_rows))
-            if plan.distributions:
-                likeliest.append(likeliest_table(task_rows))
-                write_likeliest(run.likeliest, likeliest)
             finished.append(outcome)
             write()
             write_json(run.outcome, Outcome(State.ERROR, "unfinished", tuple(finished), engine))
+            if plan.distributions:
+                likeliest.append(likeliest_table(task_rows))
+                try:
+                    write_likeliest(run.likeliest, likeliest)
+                except OSError as error:  # the results are on disk
+                    reporter.warn(f"{run.likeliest} was not written: {cause(error)}")
             reporter.send(TaskFinished(outcome.task, outcome.seconds))
 
         def enough(outcome: TaskOutcome, task_rows: list[Any]) -> bool:

@@ -35,7 +35,7 @@ def with_likeliest(samples: Sequence[Sample], file: Path) -> list[Sample]:
             continue
         whole = replace(sample, **dict(zip(COLUMNS, own, strict=True)))
         found.append(whole if _is_listed(whole) else sample)
-        if _moved(whole) > SAME:
+        if not _is_of(whole):
             raise UserError(
                 f"{file}: is not of the answers in samples.parquet (document {sample.doc_id} of "
                 f"{sample.task}); choose another reference run, or remove the file"
@@ -49,9 +49,9 @@ def _read(file: Path) -> dict[tuple[str, str, int, int], tuple[Any, ...]]:
 
     names = ("evaluation", "task", "doc_id", "repeat")
     try:
-        with pq.ParquetFile(file) as stored:
+        with pq.ParquetFile(file, page_checksum_verification=True) as stored:
             table = stored.read(columns=[*names, *COLUMNS])
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error
     if missing := {*names, *COLUMNS} - set(table.column_names):
         raise UserError(f"{file}: has no column {', '.join(sorted(missing))}")
@@ -75,15 +75,25 @@ def _is_listed(sample: Sample) -> bool:
     return bool(((ids >= 0).sum(axis=1) > 1).all())
 
 
-def _moved(sample: Sample) -> float:
-    """How far the listed log-probabilities of the answer's own tokens are from the sample's."""
+def _is_of(sample: Sample) -> bool:
+    """Whether the lists can be of the answer's tokens.
+
+    Each token has the sample's log-probability in its list, or one that is too small for the list.
+    No number is NaN, unless the sample's is as well.
+    """
     import numpy as np
 
     if not _is_listed(sample) or len(sample.logprobs) != len(sample.token_ids):
-        return 0.0
-    ids, listed = np.asarray(sample.top_ids), np.asarray(sample.top_logprobs)
-    tokens, known = (np.asarray(each)[:, None] for each in (sample.token_ids, sample.logprobs))
-    own = ids.reshape(-1, CANDIDATES) == tokens
+        return True
+    ids, listed = (
+        np.asarray(each).reshape(-1, CANDIDATES) for each in (sample.top_ids, sample.top_logprobs)
+    )
+    tokens, known = (np.asarray(each) for each in (sample.token_ids, sample.logprobs))
+    there, finite = ids >= 0, np.isfinite(known)
+    if np.isnan(listed[there & finite[:, None]]).any():
+        return False
+    own = (ids == tokens[:, None]) & there
     with np.errstate(invalid="ignore"):
-        moved = np.abs(listed.reshape(own.shape) - known)
-    return float(np.nan_to_num(moved[own], nan=0.0).max(initial=0.0))
+        same = np.abs(np.where(own, listed - known[:, None], 0.0)).max(axis=1) <= SAME
+        beneath = known <= np.where(there, listed, np.inf).min(axis=1) + SAME
+    return bool(np.where(own.any(axis=1), same, beneath)[finite].all())

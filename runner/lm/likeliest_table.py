@@ -52,5 +52,5 @@ def write_likeliest(file: Path, tables: Sequence[pa.Table]) -> None:
     table = pa.concat_tables([SCHEMA.empty_table(), *tables])
     if table.num_rows:
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
         write_atomic(file, sink.getvalue().to_pybytes())

@@ -61,6 +61,7 @@ def excess(
     runs: Sequence[Sequence[float]] = (),
     look: Look = ONLY,
     bars: Sequence[Sequence[float]] = (),
+    usual: Sequence[float] = (),
 ) -> Excess:
     """Compare differences with the noise on the same questions; the noise must not be 0 everywhere.
 
@@ -68,10 +69,10 @@ def excess(
     the bootstrap-t where that is doubtful, and in any case at least as strict as flipping signs.
     The other is Student's t of log(difference / noise): one question with a huge difference makes
     the mean's error too large for a fault that all questions show. With `runs`, the noise of each
-    noise run (and `bars`, see `outliers`), a third test gets half of the level: whether more
-    questions stand out than in these runs. It finds faults that damage a few questions, to very
-    different degrees. All have the share of the level that this `look` at the run may use. `upper`
-    has the whole level, because only the last look can pass.
+    noise run (`bars` and `usual`: see `outliers`), a third test gets half of the level: whether
+    more questions stand out than in these runs. It finds faults that damage a few questions, to
+    very different degrees. All have the share of the level that this `look` at the run may use.
+    `upper` has the whole level, because only the last look can pass.
     """
     n, level = len(differences), means.mean(noise)
     values = [each - factor * own for each, own in zip(differences, noise, strict=True)]
@@ -86,7 +87,7 @@ def excess(
     centers = means.mean(values) / level, means.mean(logs)
     uppers = upper_mean / level, upper_typical
     p = min(1.0, 2 * min(p_mean, p_typical))
-    apart = outliers(differences, runs, factor, bars) if runs else None
+    apart = outliers(differences, runs, factor, bars, usual) if runs else None
     return Excess(
         ratio=means.mean(differences) / level,
         typical=factor * math.exp(centers[1]),

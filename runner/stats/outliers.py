@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.stats import means, shares
+from runner.stats import ALPHA, means, shares
 
 # How many times the next largest value a value must be to stand out. Runs of bfloat16 stacks, with
 # their values multiplied by up to the factor, hardly ever do (docs/verdict.md, replay).
@@ -17,18 +17,26 @@ class Outliers:
     """Questions in which one run stands out from all others.
 
     `own` is the number of those in which the judged run stands out, and `others` of those in which
-    one of the `runs` noise runs does. `p` is the one-sided p value of `own`.
+    one of the `runs` noise runs does. `p` is the one-sided p value of `own`. `far` is the number of
+    questions in which a noise run differs from all others as much as the judged run does in `own`.
     """
 
     own: int
     others: int
     runs: int
     p: float
+    far: int
 
     @property
     def more(self) -> bool:
-        """Whether the judged run stands out more often than an average noise run."""
-        return self.own * self.runs > self.others
+        """Whether the judged run stands out more often than an average noise run.
+
+        Noise runs stand out from a run that differs little, or repeats questions exactly, in many
+        questions, so those in which they differ as much are counted as well, at a level of 5 %.
+        """
+        share = 1 / (1 + self.runs)
+        often = shares.at_most(self.far, self.own + self.far, 1 - share) <= ALPHA
+        return self.own * self.runs > self.others or (self.own > 0 and often)
 
 
 def outliers(
@@ -36,11 +44,13 @@ def outliers(
     noise: Sequence[Sequence[float]],
     factor: float,
     bars: Sequence[Sequence[float]] = (),
+    usual: Sequence[float] = (),
 ) -> Outliers:
     """Count the questions in which the judged run's difference, divided by `factor`, stands out.
 
     `noise` has the differences of each noise run, on the same questions, and `bars` what the others
-    must exceed to stand out from that run, if that is more. If a question's largest
+    must exceed to stand out from that run, if that is more; `usual` is the same for the judged run.
+    If a question's largest
     value stands out, each run is equally likely to have it if the judged run's differences are
     `factor` times those of another noise run, and the judged run is less likely if they are
     smaller. So the binomial test is exact, whatever the distributions.
@@ -48,7 +58,7 @@ def outliers(
     kept = _distinct(noise)
     runs = [noise[place] for place in kept]
     heights = [bars[place] for place in kept] if bars else runs
-    own = others = 0
+    own = others = far = 0
     for place, each in enumerate(differences):
         value = each / factor
         levels, bar = [run[place] for run in runs], [height[place] for height in heights]
@@ -57,8 +67,11 @@ def outliers(
             own += 1
         elif levels[loudest] > APART * max(value, 0.0, *bar[:loudest], *bar[loudest + 1 :]):
             others += 1
+        quiet = max(usual[place] if usual else each, *bar[:loudest], *bar[loudest + 1 :], 0.0)
+        far += levels[loudest] > APART * factor * quiet
     share = 1 / (1 + len(runs))
-    return Outliers(own, others, len(runs), shares.at_most(others, own + others, 1 - share))
+    p = shares.at_most(others, own + others, 1 - share)
+    return Outliers(own, others, len(runs), p, far)
 
 
 def _distinct(noise: Sequence[Sequence[float]]) -> list[int]:

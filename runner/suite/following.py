@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from runner.channel.sender import FindAlias, GiveAlias
+from runner.config.verdict import OF_ANSWERS
 from runner.errors import UserError
 from runner.plan import Plan
 from runner.reference import locating
@@ -43,7 +44,8 @@ class Doubt(Exception):
 class Step:
     """What became of the reference of an entry.
 
-    `doubt` says why it did not move, empty if it did. `first` is the MLflow id of the run that has
+    `place` is the model and task of its alias, empty if it was not looked up. `doubt` says why the
+    alias did not move, empty if it did. `first` is the MLflow id of the run that has
     the alias of the first reference run, empty if none has. `drift` compares tonight with the first
     one.
     """
@@ -52,6 +54,7 @@ class Step:
     doubt: str = ""
     first: str = ""
     drift: Pooled | None = None
+    place: str = ""
 
 
 def follow(
@@ -131,8 +134,8 @@ def _doubt(
         return f"its verdict was {then.verdict}"
     if any(metric.whole is not None and metric.n < metric.whole for metric in then.metrics):
         return "only a part of the questions was asked"
-    if any(metric.rule == "replay" for metric in then.metrics):
-        return "it was judged by replay, whose noise runs belong to the present reference run"
+    if any(metric.rule in OF_ANSWERS for metric in then.metrics):
+        return "replay and numerics compare with the present reference run, not with its scores"
     if then.evaluation_fingerprint != entry.evaluation_fingerprint:
         return "the evaluation differed"
     if (then.engine_fingerprint, that_night.versions) != (
@@ -195,7 +198,19 @@ class Follower:
         found = pooled.drift(read_sweep(self.directory), self.entry, located.directory)
         if found is None:
             raise Doubt(f"it has no scores in common with the first reference run ({first})")
+        asked = max((metric.n for metric in self.entry.metrics), default=0)
+        if found.questions < asked:
+            raise Doubt(
+                f"it has only {found.questions:,} of {asked:,} questions in common with the first "
+                f"reference run ({first})"
+            )
         return found
+
+    def mark_first(self, run_id: str) -> None:
+        """Give the run the alias of the first reference run."""
+        uri, (model, task) = self.tracked.uri, self.place
+        given = GiveAlias(uri, run_id, self.alias + FIRST, model, (task,), now())
+        self.courier.ask(given, locating.LOOKUP_S)
 
 
 def _moved(follower: Follower, promote: Promote) -> Step:
@@ -206,7 +221,8 @@ def _moved(follower: Follower, promote: Promote) -> Step:
     """
     name, alias = follower.entry.name, follower.alias
     marked = follower.bearer(alias + FIRST)
-    if not marked and (before := nights.noted_first(follower.directory, name)):
+    place = "/".join(follower.place)
+    if not marked and (before := nights.noted_first(follower.directory, name, place)):
         raise Doubt(
             f"the first reference run ({before}) is no longer in MLflow; choose another with "
             f"python -m runner.promote RUN --alias {alias}{FIRST}"
@@ -215,11 +231,11 @@ def _moved(follower: Follower, promote: Promote) -> Step:
     drift = follower.drift(first) if first else None
     if drift is not None and drift.significant:
         why = f"significantly worse than the first reference run (p = {drift.p:.2g})"
-        return Step(name, why, marked, drift)
+        return Step(name, why, marked, drift, place)
+    if first and not marked:  # before it loses its own alias, or nothing would tell which it was
+        follower.mark_first(first)
     promote(str(follower.files.path))
-    if not marked:
-        first = first or follower.tracked.run_id
-        uri, (model, task) = follower.tracked.uri, follower.place
-        given = GiveAlias(uri, first, alias + FIRST, model, (task,), now())
-        follower.courier.ask(given, locating.LOOKUP_S)
-    return Step(name, "", first, drift)
+    if not first:
+        first = follower.tracked.run_id
+        follower.mark_first(first)
+    return Step(name, "", first, drift, place)

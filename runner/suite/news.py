@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from runner.present.formats import number
 from runner.status import Status
@@ -17,23 +16,15 @@ TOGETHER = "pooled test"
 WORSE, NOT_WORSE = "significant drop", "no drop"
 
 
-@dataclass(frozen=True)
-class News:
-    """`changed` says whether a verdict differs from that of the night before, or there is none."""
-
-    changed: bool
-    lines: tuple[str, ...]
-
-
-def news(result: SuiteResult, nights: Sequence[Night]) -> News:
-    """Compare with the earlier `nights`, the latest first."""
+def news(result: SuiteResult, nights: Sequence[Night]) -> list[str]:
+    """Return the result in lines, compared with the earlier `nights`, the latest first."""
     sentences = [line for line in (result.sentence, advice(result.entries)) if line]
     if not nights:
-        return News(True, (*sentences, "This is the suite's first night.", *_not_good(result, [])))
+        return [*sentences, "This is the suite's first night.", *_not_good(result, [])]
     changes = _changes(result, nights[0].result)
     since = night(nights[0].result.id)
     said = [f"Changed since {since}:", *changes] if changes else [f"Nothing changed since {since}."]
-    return News(bool(changes), (*sentences, *said, *_not_good(result, nights)))
+    return [*sentences, *said, *_not_good(result, nights)]
 
 
 def states(result: SuiteResult) -> dict[str, str]:

@@ -58,12 +58,15 @@ def unfinished(directory: Path, name: str, since: float) -> list[Path]:
     return [place for begun, place in found if begun > since and _read(place) is None]
 
 
-def noted_first(directory: Path, entry: str) -> str:
-    """The first reference run of an entry, as an earlier night's references.json has it."""
+def noted_first(directory: Path, entry: str, place: str) -> str:
+    """The first reference run of an entry, as an earlier night's references.json has it.
+
+    `place` is its model and task: `canary_vl/canary`.
+    """
     for file in sorted(_files(directory.resolve(), REFERENCES), reverse=True):
         steps: list[dict[str, Any]] = json.loads(file.read_bytes())
         for step in steps:
-            if step.get("entry") == entry and step.get("first"):
+            if (step.get("entry"), step.get("place")) == (entry, place) and step.get("first"):
                 return str(step["first"])
     return ""
 

@@ -36,23 +36,28 @@ class Notified:
 def notify(directory: Path, out: Console) -> None:
     """Tell the suite's receivers about the finished night, if it has news for them.
 
-    A receiver that can't be reached costs some seconds and a warning. A night that is finished
-    again, because it was resumed, is told again to those who know other verdicts of it, or none.
+    A receiver that can't be reached costs some seconds and a warning. It is told tonight's verdicts
+    if they are not what it was told last, of this night before it was resumed or an earlier one.
     """
     asked = entries.read(directory)
     if not asked.notify.asked:
         return
     found = result.read(directory)
-    known = _told_before(directory)
-    fresh = news(found, nights.earlier(directory, asked.name, asked.started))
-    if not (fresh.changed or known or asked.notify.when == ALWAYS):
-        out.print("no verdict changed since the night before, so nobody was notified")
-        return
-    now, reached = states(found), []
-    lines = [*fresh.lines, asked.notify.link or f"{socket.gethostname()}:{directory / PAGE}"]
+    before = nights.earlier(directory, asked.name, asked.started)
+    now = states(found)
+    own = _told(directory)
+    earlier = [_told(each.directory) for each in before]
+    known = {name: told for each in reversed(earlier) for name, told in each.items()} | own
+    reached, knowing = [], True
+    lines = [
+        *news(found, before),
+        asked.notify.link or f"{socket.gethostname()}:{directory / PAGE}",
+    ]
     for receiver, send in _receivers(asked.notify, lines):
-        if known.get(receiver) == now:
+        again = asked.notify.when == ALWAYS and receiver not in own
+        if known.get(receiver) == now and not again:
             continue
+        knowing = False
         try:
             send()
         except NotDelivered as error:
@@ -62,8 +67,10 @@ def notify(directory: Path, out: Console) -> None:
         else:
             reached.append(receiver)
     if reached:
-        write_json(directory / NAME, Notified({**known, **dict.fromkeys(reached, now)}))
+        write_json(directory / NAME, Notified({**own, **dict.fromkeys(reached, now)}))
         out.print(f"notified: {', '.join(reached)}")
+    elif knowing:
+        out.print("nobody was notified: no verdict changed")
 
 
 def _receivers(notify: NotifyConfig, lines: list[str]) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -76,7 +83,7 @@ def _receivers(notify: NotifyConfig, lines: list[str]) -> Iterator[tuple[str, Ca
         yield receiver, partial(receivers.mail, notify.email, lines, password)
 
 
-def _told_before(directory: Path) -> dict[str, dict[str, str]]:
+def _told(directory: Path) -> dict[str, dict[str, str]]:
     try:
         known: Notified = read_json(directory / NAME, Notified)
     except (FileNotFoundError, ValueError):

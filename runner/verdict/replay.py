@@ -218,14 +218,15 @@ def _against(
             f"may differ, for example with another engine.window or tp{_unused(found)}",
             None,
         )
-    values = [getattr(each, name) for each in found.own.by_question.values()]
+    values = [max(getattr(each, name), NEGLIGIBLE) for each in found.own.by_question.values()]
+    usual = filled(values, NEGLIGIBLE)
     measured = {each: _levels(found, each, name) for each in found.noise}
     runs = {
         each: levels if each in precise else filled(levels, NEGLIGIBLE)
         for each, levels in measured.items()
     }
     every, bars = list(measured.values()), list(runs.values())
-    result = excess(values, runs[found.loudest], factor, every, look, bars)
+    result = excess(values, runs[found.loudest], factor, every, look, bars, usual)
     same = {
         name: sum(each == NEGLIGIBLE for each in levels)
         for name, levels in measured.items()
@@ -234,7 +235,7 @@ def _against(
     most = max(same, key=same.__getitem__, default="")
     if not result.exceeds and most and 2 * same[most] > len(values):
         # The few questions that differ don't show what is usual, so nothing may pass by them.
-        result = excess(values, measured[found.loudest], factor, every, look)
+        result = excess(values, measured[found.loudest], factor, every, look, usual=usual)
         if result.exceeds:
             return Status.INCONCLUSIVE, _too_little(found, most, same[most]), None
     ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
@@ -248,6 +249,16 @@ def _against(
     if result.within and not look.last:
         # Rare damage may be missing from the first questions, and no bound can allow for it.
         return Status.INCONCLUSIVE, f"{ratio}; {LATER}", result
+    noise = found.noise[found.loudest]
+    rms = math.sqrt(noise.mean("squared"))
+    if result.within and not noise.summed and rms > GROSS:
+        return (
+            Status.INCONCLUSIVE,
+            f"{ratio}; but {found.loudest} differs from {found.base} by an RMS of {rms:.2g} nats, "
+            f"which rounding does not explain (more than {GROSS:g}): one of them is not of a "
+            "correct stack, so it shows no noise",
+            result,
+        )
     if result.within:
         return (
             Status.PASSED,

@@ -54,6 +54,52 @@ def written(directory: Path, rows: Sequence[SampleRow]) -> tuple[list[Sample], P
     return read_samples(directory / "samples.parquet"), file
 
 
+def relisted(row: SampleRow, of: SampleRow, damage: float | None = None) -> SampleRow:
+    """The row with the lists of another answer, or with one damaged log-probability."""
+    if damage is None:
+        return replace(row, likeliest=of.likeliest)
+    values = np.log(np.random.default_rng(row.doc_id).dirichlet(np.ones(LISTED), 4))
+    order = np.argsort(-values, axis=1)[:, :CANDIDATES]
+    best = np.take_along_axis(values, order, axis=1).astype(np.float32)
+    best[2, -1] = damage
+    return replace(row, likeliest=(packed(order, best),))
+
+
+def test_lists_of_other_tokens_or_with_a_nan_are_rejected(tmp_path: Path) -> None:
+    row, other = answer(3, 4), answer(5, 4)
+    far = replace(row, token_ids=[each + 1000 for each in row.token_ids])  # in no list
+    for number, wrong in enumerate(
+        (relisted(far, other), relisted(row, other), relisted(row, row, math.nan))
+    ):
+        place = tmp_path / str(number)
+        place.mkdir()
+        samples, file = written(place, [wrong, answer(4, 2)])
+        with pytest.raises(UserError, match="is not of the answers in"):
+            with_likeliest(samples, file)
+    rare = replace(far, logprobs=[-30.0] * 4)  # too improbable for the lists
+    (tmp_path / "rare").mkdir()
+    samples, file = written(tmp_path / "rare", [rare, answer(4, 2)])
+    assert len(with_likeliest(samples, file)[0].top_ids) == 80
+
+
+def test_a_flipped_bit_is_one_message(tmp_path: Path) -> None:
+    samples, file = written(tmp_path, [answer(number, 4) for number in range(20)])
+    content, whole = bytearray(file.read_bytes()), with_likeliest(samples, file)
+    lists = [(list(each.top_ids), list(each.top_logprobs)) for each in whole]
+    rejected = 0
+    for place in range(4, len(content), 97):
+        damaged = content.copy()
+        damaged[place] ^= 0x10
+        file.write_bytes(damaged)
+        try:
+            found = with_likeliest(samples, file)
+        except UserError:
+            rejected += 1
+        else:  # of what nobody reads, such as statistics
+            assert [(list(each.top_ids), list(each.top_logprobs)) for each in found] == lists
+    assert rejected > len(content) / 97 / 2
+
+
 def test_the_lists_come_back_in_the_order_of_probability(tmp_path: Path) -> None:
     rows = [answer(3, 4), answer(4, 2)]
     rows.insert(1, replace(rows[0], filter="strict"))

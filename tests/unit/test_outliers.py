@@ -78,6 +78,25 @@ def test_a_run_that_stands_out_more_often_than_noise_runs_do_does_not_pass() -> 
     assert excess(list(own), noise[0], FACTOR, noise).within
 
 
+@pytest.mark.parametrize("repeats", [True, False])
+def test_one_noise_run_does_not_excuse_a_few_damaged_questions(repeats: bool) -> None:
+    """It stands out in most questions of a run that differs less, or repeats them exactly."""
+    for damaged, seed in itertools.product((12, 0), range(3)):
+        random = np.random.default_rng([seed, damaged])
+        usual = 1e-3 * random.lognormal(0, 0.5, 600)
+        own, noise = (usual * random.lognormal(0, 0.3, 600) for _ in range(2))
+        if repeats:
+            own[:] = 1e-8
+            own[-20:] = usual[-20:]
+        own[:damaged] = 0.04
+        bars = [noise.tolist()]
+        found = excess(
+            own.tolist(), bars[0], FACTOR, bars, bars=bars, usual=filled(own.tolist(), 1e-8)
+        )
+        assert found.outliers is not None and found.outliers.own == damaged
+        assert found.within == (damaged == 0)
+
+
 @pytest.mark.parametrize(
     ("repeated", "runs", "louder"), [(0.4, 2, 2.0), (0.45, 4, 1.0), (0.7, 1, 2.0), (0.9, 1, 2.0)]
 )

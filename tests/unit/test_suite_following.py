@@ -23,6 +23,7 @@ from runner.suite.result import SuiteResult
 from runner.sweep.record import point_directory
 from runner.sweep.summary import read_sweep
 from runner.tracking.courier import Courier
+from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
 from tests.suites import Played, night, right
 from tests.sweeps import Found
@@ -174,6 +175,41 @@ def test_a_first_reference_without_the_same_questions_keeps_it_from_moving(
     assert doubted == f"it has no scores in common with the first reference run ({run_id(9)})"
 
 
+def test_a_first_reference_with_few_of_the_questions_keeps_it_from_moving(
+    suite: Suite, courier: Courier, store: Store, cache: Path
+) -> None:
+    """Hardly any loss would be significant."""
+    store.aliases |= {"baseline": run_id(1), "baseline.first": run_id(9)}
+    other = night(cache.parent, [Played("one", Found(right(20, 25)))], "2026-10-01")
+    shutil.copytree(point_directory(other, 0).path, cache / run_id(9))
+    doubted = followed(suite(1, right(80)), courier, store, count=1).doubt
+    assert doubted.startswith("it has only 25 of 100 questions in common with the first reference")
+
+
+def test_the_first_reference_is_marked_before_it_loses_its_alias(
+    suite: Suite, courier: Courier, store: Store
+) -> None:
+    """Otherwise, nothing would tell which it was if the second step fails."""
+    suite(1, right(80))
+    store.aliases["baseline"] = run_id(1)
+
+    def failing(run: str) -> None:
+        raise NotSent("connection refused")
+
+    (step,) = follow(suite(2, right(80)), "baseline", 1, courier, failing)
+    assert step.doubt == "not possible: connection refused"
+    assert store.aliases == {"baseline": run_id(1), "baseline.first": run_id(1)}
+
+
+def test_the_first_reference_of_another_task_is_none(
+    suite: Suite, courier: Courier, store: Store
+) -> None:
+    assert not followed(suite(1, right(80)), courier, store, count=1).doubt
+    del store.aliases["baseline.first"]
+    assert nights.noted_first(suite(2, right(80)), "one", "tiny/mini") == run_id(1)
+    assert nights.noted_first(suite(3, right(80)), "one", "tiny/other") == ""
+
+
 def test_a_first_reference_that_is_gone_from_mlflow_is_not_replaced(
     suite: Suite, courier: Courier, store: Store
 ) -> None:
@@ -248,7 +284,9 @@ def test_each_doubt_about_a_night_counts(suite: Suite) -> None:
     assert "it did not run" in said(missing=True)
     assert "it did not run" in said(name="other")
     assert "only a part of the questions" in said(metrics=(replace(metric, n=5, whole=100),))
-    assert "judged by replay" in said(metrics=(replace(metric, rule="replay"),))
+    for rule in ("replay", "numerics"):
+        compared = (replace(metric, rule=rule), metric)
+        assert "replay and numerics compare with the present" in said(metrics=compared)
     assert "the evaluation differed" in said(evaluation_fingerprint="other")
     assert "the engine's settings or a version differed" in said(engine_fingerprint="other")
     assert "the engine's settings or a version differed" in said(versions={"vllm": ("0.1",)})

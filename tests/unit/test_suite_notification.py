@@ -42,6 +42,7 @@ from runner.sweep.summary import read_sweep
 from tests.suites import Played, night, right
 from tests.sweeps import Found
 
+NOBODY = "nobody was notified: no verdict changed\n"
 GOOD, BAD = Found(right(80)), Found(right(40))
 
 
@@ -178,13 +179,25 @@ def test_a_night_is_told_once_and_again_only_with_other_verdicts(
 ) -> None:
     directory = suite("2026-11-01", None, GOOD, **slack, when="always")
     told(directory)
-    assert told(directory) == "" and len(web.sent) == 1
+    assert told(directory) == NOBODY and len(web.sent) == 1
     before: Notified = read_json(directory / NAME, Notified)
     shutil.rmtree(directory)
     again = suite("2026-11-01", GOOD, GOOD, **slack, when="always")  # it was resumed
     write_json(again / NAME, before)
     told(again)
     assert len(web.sent) == 2
+
+
+def test_a_receiver_that_was_away_is_told_on_the_next_night(
+    suite: Nights, web: Web, slack: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has changed since the night before, but it has not heard of that."""
+    told(suite("2026-11-01", GOOD, GOOD, **slack))
+    monkeypatch.setenv("SLACK_WEBHOOK", "http://127.0.0.1:9/hook")
+    assert told(suite("2026-11-02", BAD, GOOD, **slack)) == ""
+    monkeypatch.setenv("SLACK_WEBHOOK", web.address)
+    assert told(suite("2026-11-03", BAD, GOOD, **slack)) == "notified: slack\n"
+    assert "nobody was notified" in told(suite("2026-11-04", BAD, GOOD, **slack))
 
 
 def test_the_all_clear_is_told_after_a_resume(
@@ -259,8 +272,9 @@ def test_a_receiver_that_is_away_keeps_no_other_from_its_message_and_no_secret_i
     assert "warning: e-mail to a@example.org was not notified: Connection refused" in warned
     assert "very-secret" not in warned + (directory / NAME).read_text()
     monkeypatch.setenv("AWAY_WEBHOOK", web.address)  # and only who was not told is told later
-    assert told(directory) == "notified: dingtalk\n"
-    assert told(directory) == ""
+    monkeypatch.setattr(receivers, "mail", lambda *_: None)
+    assert told(directory) == "notified: dingtalk, e-mail to a@example.org\n"
+    assert told(directory) == NOBODY
 
 
 def test_a_webhook_s_address_is_not_logged(

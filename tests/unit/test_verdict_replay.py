@@ -326,6 +326,15 @@ def test_a_stack_that_repeats_as_much_as_its_noise_run_passes() -> None:
     assert judged(repeating(0.02, 2, 40), noise=noise).status is Status.PASSED
 
 
+def test_noise_that_rounding_does_not_explain_lets_nothing_pass() -> None:
+    """The reference run is of another stack, so the noise run shows the difference of stacks."""
+    noise = [Noise("window", stack(1.5, 1, top=False))]
+    (metric,) = judged(stack(1.5, 2, top=False), noise=noise).metrics
+    assert metric.status is Status.INCONCLUSIVE
+    assert "window differs from the reference run by an RMS of" in metric.reason
+    assert "one of them is not of a correct stack" in metric.reason
+
+
 def test_what_float32_repeats_is_the_noise_of_float32() -> None:
     """An expert that is chosen otherwise in one question does not hide a fault in all others."""
     noise = [NOISE[0], Noise("window", [*stack(0.05, 1)[:1], *stack(1e-7, 1)[1:]], dtype="float32")]
