@@ -38,13 +38,17 @@ TRIAL = 16
 
 @dataclass(frozen=True)
 class Side:
-    """The answer of one run: `scores` and `parsed` by metric and filter, `facts` as short texts."""
+    """The answer of one run: `scores` and `parsed` by metric and filter, `facts` as short texts.
+
+    `numbered` says that the places in `choices` are the numbers of the choices.
+    """
 
     responses: tuple[str, ...] = ()
     reasoning: tuple[str, ...] = ()
     parsed: dict[str, str] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     choices: tuple[float, ...] = ()
+    numbered: bool = True
     facts: tuple[str, ...] = ()
     right: bool | None = None
 

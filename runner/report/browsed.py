@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.evidence.outlines import BRIEF, Texts, read_texts
-from runner.evidence.samples import Sample, answer, asked_for
+from runner.evidence.samples import Sample, asked_for, numbered, stopped, top_choice
 from runner.evidence.unparsable import unparsable
 from runner.outcome import Outcome, TaskOutcome
 from runner.present.browser import (
@@ -22,9 +22,9 @@ from runner.present.browser import (
     browser,
 )
 from runner.present.pictures import album
-from runner.report.subjects import ascending, main_metric
+from runner.report.right import scored
 from runner.rundir import RunDirectory
-from runner.verdict import MetricVerdict, Verdict
+from runner.verdict import Verdict
 
 FLAGS = (
     Flag("wrong", "the answer does not have the best score", shown=False),
@@ -83,31 +83,11 @@ def _once(outlines: Sequence[Sample]) -> list[_Asked]:
 
 
 def _judge(task: TaskOutcome, verdict: Verdict, asked: Sequence[_Asked]) -> None:
-    """Set score and main filter of the task's samples: those of the first judged metric."""
-    metric = main_metric(task, verdict)
-    if metric is None:
-        return
+    """Set score and main filter of the task's samples."""
     mine = {id(each) for each in asked_for(task, [each.outline for each in asked])}
     own = [each for each in asked if id(each.outline) in mine]
-    for each in own:
-        each.main, each.score = _score(each, metric)
-    known = [each.score for each in own if each.score is not None]
-    if known:
-        top = max(known) if ascending(task, metric) else min(known)
-        for each in own:
-            each.right = None if each.score is None else each.score == top
-
-
-def _score(each: _Asked, metric: MetricVerdict) -> tuple[Sample, float | None]:
-    """The sample under the metric's filter and its score; another of the sample's if it has none.
-
-    The subtasks of a group may have metrics of their own.
-    """
-    for sample in each.filters:
-        if sample.filter == metric.filter and metric.metric in sample.scores:
-            return sample, sample.scores[metric.metric]
-    first = each.filters[0]
-    return first, next(iter(first.scores.values()), None)
+    for each, found in zip(own, scored(task, verdict, [each.filters for each in own]), strict=True):
+        each.main, each.score, each.right = found.sample, found.score, found.right
 
 
 def _listing(asked: Sequence[_Asked]) -> Listing:
@@ -145,14 +125,14 @@ def _listing(asked: Sequence[_Asked]) -> Listing:
 
 def _flags(each: _Asked) -> int:
     sample = each.main or each.outline
-    cut = sample.truncated or "length" in sample.finish_reasons
+    cut = sample.truncated or stopped(sample)
     given = (each.right is False, cut, unparsable(sample), bool(sample.degenerate))
     return sum(1 << place for place, yes in enumerate(given) if yes)
 
 
 def _answer(sample: Sample) -> str:
     if sample.choice_logprobs:
-        return f"choice {answer((), sample.choice_logprobs)}"
+        return top_choice(sample)
     return _short(sample.filtered)
 
 
@@ -185,6 +165,7 @@ def _detail(each: _Asked, texts: Texts) -> Detail:
         parsed=_parsed(each, texts),
         scores=_scores(each.filters),
         choices=sample.choice_logprobs,
+        numbered=numbered(sample),
         facts=_facts(sample),
         right=each.right,
     )
@@ -226,7 +207,7 @@ def _facts(sample: Sample) -> tuple[str, ...]:
         facts.append(f"prompt {max(sample.prompt_tokens)} tokens")
     if sample.seconds:
         facts.append(f"{max(sample.seconds):.2f} s in the engine")
-    if sample.finish_reasons:
+    if sample.finish_reasons and not sample.choice_logprobs:
         facts.append(f"finish reason {', '.join(dict.fromkeys(sample.finish_reasons))}")
     if sample.truncated:
         facts.append("prompt left-truncated to max_model_len")
