@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,11 +36,12 @@ FLAGS = (
 
 @dataclass
 class _Asked:
-    """One sample with its outlines under all filters."""
+    """One sample with its outlines under all filters, and their places in the file."""
 
     place: int
     outline: Sample
     filters: list[Sample] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     score: float | None = None
     right: bool | None = None
     main: Sample | None = None
@@ -63,9 +64,10 @@ def browsed(
     for task in outcome.tasks:
         _judge(task, verdict, asked)
     wanted = _first_wrong(asked)
+    parsed = _parsed_later(run.samples, asked)
     return browser(
         _listing(asked),
-        lambda: _details(run.samples, asked, len(outlines)),
+        lambda: _details(run.samples, asked, len(outlines), parsed),
         album([run.images], wanted, MOST_IMAGES if limited else None),
         limited,
     )
@@ -79,6 +81,7 @@ def _once(outlines: Sequence[Sample]) -> list[_Asked]:
         if key not in found:
             found[key] = _Asked(place, each)
         found[key].filters.append(each)
+        found[key].places.append(place)
     return list(found.values())
 
 
@@ -148,21 +151,50 @@ def _first_wrong(asked: Sequence[_Asked]) -> list[str]:
     return list(dict.fromkeys(digest for each in order for digest in each.outline.image_hashes))
 
 
-def _details(file: Path, asked: Sequence[_Asked], rows: int) -> Iterator[Detail]:
+def _parsed_later(file: Path, asked: Sequence[_Asked]) -> dict[int, str | None]:
+    """Whole parsed texts that outlines have cut, by place, except those of first filters.
+
+    Further filters have their rows later in the file. A text that is the answer itself is None: it
+    is not shown, and may be long.
+    """
+    wanted = {
+        place
+        for each in asked
+        for place, sample in zip(each.places[1:], each.filters[1:], strict=True)
+        if len(sample.filtered) >= BRIEF
+    }
+    if not wanted:
+        return {}
+    return {
+        place: _unlike(texts.filtered, texts.responses)
+        for place, texts in enumerate(read_texts(file))
+        if place in wanted
+    }
+
+
+def _unlike(parsed: str, responses: Sequence[str]) -> str | None:
+    """What was parsed, without spaces around it; None if it is the answer itself."""
+    text = parsed.strip()
+    return None if [text] == [each.strip() for each in responses] else text
+
+
+def _details(
+    file: Path, asked: Sequence[_Asked], rows: int, parsed: Mapping[int, str | None]
+) -> Iterator[Detail]:
     by_place: list[_Asked | None] = [None] * rows
     for each in asked:
         by_place[each.place] = each
     for each_or_none, texts in zip(by_place, read_texts(file), strict=True):
         if each_or_none is not None:
-            yield _detail(each_or_none, texts)
+            yield _detail(each_or_none, texts, parsed)
 
 
-def _detail(each: _Asked, texts: Texts) -> Detail:
+def _detail(each: _Asked, texts: Texts, parsed: Mapping[int, str | None]) -> Detail:
     sample = each.outline
     side = Side(
         responses=() if sample.choice_logprobs else texts.responses,
         reasoning=texts.reasoning,
-        parsed=_parsed(each, texts),
+        parsed=_parsed(each, texts, parsed),
         scores=_scores(each.filters),
         choices=sample.choice_logprobs,
         numbered=numbered(sample),
@@ -172,16 +204,20 @@ def _detail(each: _Asked, texts: Texts) -> Detail:
     return Detail(texts.prompt, texts.target, sample.image_hashes, (side,))
 
 
-def _parsed(each: _Asked, texts: Texts) -> dict[str, str]:
+def _parsed(each: _Asked, texts: Texts, later: Mapping[int, str | None]) -> dict[str, str]:
     """What was parsed from the answer under each filter, unless it is the answer itself."""
     if len(texts.responses) != 1 or each.outline.choice_logprobs:
         return {}
-    whole = texts.responses[0].strip()
-    return {
-        _named(sample.filter): sample.filtered
-        for sample in each.filters
-        if whole[:BRIEF] != sample.filtered
-    }
+    found = {}
+    for place, sample in zip(each.places, each.filters, strict=True):
+        if place in later:
+            text = later[place]
+        else:
+            short = texts.filtered if place == each.place else sample.filtered
+            text = _unlike(short, texts.responses)
+        if text is not None:
+            found[_named(sample.filter)] = text
+    return found
 
 
 def _scores(samples: Sequence[Sample]) -> dict[str, float]:

@@ -27,6 +27,7 @@ from runner.outcome import MetricResult, Outcome
 from runner.plan import Plan
 from runner.present import browser as present
 from runner.present.browser import Browser, Detail, Listing, Side, browser
+from runner.present.formats import clip
 from runner.present.pictures import Picture, album
 from runner.report.browsed import browsed
 from runner.rundir import RunDirectory, read_json, write_json
@@ -261,6 +262,21 @@ def test_filters_of_a_sample_are_one_row(tmp_path: Path) -> None:
         assert side["parsed"] == {"strict": "[invalid]"}
 
 
+def test_what_was_parsed_is_whole_under_every_filter(tmp_path: Path) -> None:
+    """The rows of further filters come later in the file than the texts of their samples."""
+    long = "word " * 200
+    answer = {"responses": [f"{long}and the end"], "scores": {"em": 1.0}}
+    parsed = [f"{long}one", f"{long}two"]
+    own = [row(n, filter="own", filtered=parsed[n], **answer) for n in range(2)]
+    same = [row(n, filter="same", filtered=answer["responses"][0], **answer) for n in range(2)]
+    late = [row(n, filter="late", filtered=f"{long}{n}", **answer) for n in range(2)]
+    found = details_of(of_run(tmp_path / "run", [*own, *same, *late]))
+    assert [each["sides"][0]["parsed"] for each in found] == [
+        {"own": f"{long}one", "late": f"{long}0"},
+        {"own": f"{long}two", "late": f"{long}1"},
+    ]
+
+
 def test_every_answer_to_a_question_is_a_row(tmp_path: Path) -> None:
     samples = [row(n, repeat=turn, responses=[f"A {turn}"]) for turn in range(3) for n in range(4)]
     found = of_run(tmp_path / "run", samples)
@@ -302,8 +318,34 @@ def test_texts_that_do_not_fit_are_cut_evenly(
 
 def test_no_room_at_all_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(present, "MOST_TEXT", 10)
-    found = of_texts(["some text"] * 50)
-    assert found.longest is not None and len(details_of(found)) == 50
+    found = of_texts(["some text" * 20] * 50)
+    assert found.longest == 0
+    details = details_of(found)
+    assert [(each["prompt"], each["sides"][0]["responses"]) for each in details] == [("", [])] * 50
+
+
+def test_a_text_cut_to_nothing_has_no_end() -> None:
+    assert clip("abcdef", 0) == "\n… 6 characters omitted …\n"
+    assert clip("abcdef", 3) == "ab\n… 3 characters omitted …\nf"
+
+
+def test_few_passes_find_the_length_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Chinese character takes up to three bytes, and two of them compressed."""
+    rng = random.Random(1)
+    alphabet = [chr(code) for code in range(0x4E00, 0x6200)]
+    text = ["".join(rng.choices(alphabet, k=1500)) for _ in range(200)]
+    most = 320_000
+    monkeypatch.setattr(present, "MOST_TEXT", most)
+    passes = 0
+
+    def details() -> list[Detail]:
+        nonlocal passes
+        passes += 1
+        return [Detail(each, "") for each in text]
+
+    values: dict[str, list[Any]] = {"doc": list(range(len(text)))}
+    found = browser(Listing((), values, (), (), ()), details, {})
+    assert 0.7 * most < found.texts.size <= most and passes <= 4
 
 
 def test_images_are_kept_once_until_the_room_is_full(tmp_path: Path) -> None:
