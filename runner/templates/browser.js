@@ -28,7 +28,8 @@
       bytes = new Uint8Array(text.length);
       for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
     } else {
-      const reply = await fetch(`blocks/${name}`);
+      const reply = await fetch(`${ROOT.dataset.blocks}/${name}`);
+      if (reply.status === 404) throw new Error("the server shows another run by now; reload this page");
       if (!reply.ok) throw new Error(`the server answered ${reply.status}`);
       bytes = new Uint8Array(await reply.arrayBuffer());
     }
@@ -41,7 +42,10 @@
   function block(name) {
     let value = cache.get(name);
     if (value) cache.delete(name);
-    else value = unpacked(name);
+    else {
+      value = unpacked(name);
+      value.catch(() => cache.get(name) === value && cache.delete(name)); // to be asked for again
+    }
     cache.set(name, value);
     let total = 0;
     for (const each of cache.keys()) total += sizes.get(each) ?? 0;
