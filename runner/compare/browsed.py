@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.compare.changed_answers import Changed
 from runner.compare.changes import Kind
+from runner.compare.scores import Metric
 from runner.compare.shown import places, tally
 from runner.evidence.draws import answers_of
 from runner.evidence.pairing import Pairing
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, numbered, stopped
 from runner.evidence.unparsable import unparsable
 from runner.present.browser import (
     MOST_IMAGES,
@@ -41,12 +43,16 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Question:
-    """A question of one or both runs, its leading metric, and how its answers differ, if so."""
+    """A question of one or both runs, its leading metric, and how its answers differ, if so.
+
+    `share` says that its score is a share of what is right, from 0 to 1.
+    """
 
     first: Sample | None
     second: Sample | None
     metric: str
     changed: Changed | None
+    share: bool
 
     @property
     def either(self) -> Sample:
@@ -56,29 +62,50 @@ class Question:
 
 
 def all_questions(
-    asked: Pairing, found: Sequence[Changed], flips: Sequence[Changed], leading: dict[str, str]
+    asked: Pairing, found: Sequence[Changed], flips: Sequence[Changed], leading: dict[str, Metric]
 ) -> tuple[Question, ...]:
     """Return every question once: flips first, then other differences, then equal answers.
 
-    `leading` has the metric that decides about each task.
+    `leading` has the metric that decides about each task, unless a sample has no score in it.
     """
     flipped = {id(each) for each in flips}
     ordered = [*flips, *(each for each in found if id(each) not in flipped)]
     differing = {id(each.first) for each in ordered}
 
     def metric(sample: Sample) -> str:
-        return leading.get(sample.task, next(iter(sample.scores), ""))
+        known = leading.get(sample.task)
+        if known is not None and known.metric in sample.scores:
+            return known.metric
+        return next(iter(sample.scores), "")
 
     questions = [
-        Question(each.first, each.second, each.metric or metric(each.first), each)
+        Question(each.first, each.second, each.metric or metric(each.first), each, True)
         for each in ordered
     ]
     pairs = [*asked.pairs, *((each.first, each.second) for each in asked.unpaired)]
     for first, second in pairs:
         sample = first or second
         if sample is not None and id(sample) not in differing:
-            questions.append(Question(first, second, metric(sample), None))
-    return tuple(questions)
+            questions.append(Question(first, second, metric(sample), None, True))
+
+    def scale(each: Question) -> tuple[str, str]:
+        known = leading.get(each.either.task)
+        return (known.evaluation if known else each.either.task, each.metric)
+
+    descending = {name for name, each in leading.items() if not each.higher_is_better}
+    others = {
+        scale(each)
+        for each in questions
+        if each.either.task in descending or not all(0 <= score <= 1 for score in _finite(each))
+    }
+    return tuple(
+        replace(each, share=False) if scale(each) in others else each for each in questions
+    )
+
+
+def _finite(question: Question) -> list[float]:
+    scores = [_score(question, each) for each in (question.first, question.second)]
+    return [score for score in scores if score is not None and math.isfinite(score)]
 
 
 def browsed(questions: Sequence[Question], images: Sequence[Path]) -> Browser | None:
@@ -117,8 +144,8 @@ def _listing(questions: Sequence[Question]) -> Listing:
             "flags": [_flags(each) for each in questions],
             "first": scores[0],
             "second": scores[1],
-            "first_right": [_right(score) for score in scores[0]],
-            "second_right": [_right(score) for score in scores[1]],
+            "first_right": [_right(each, each.first) for each in questions],
+            "second_right": [_right(each, each.second) for each in questions],
             "cause": [cause_of[name] for name in found],
             "apart": [each.changed.change.apart if each.changed else None for each in questions],
         },
@@ -143,8 +170,10 @@ def _score(question: Question, sample: Sample | None) -> float | None:
     return None if sample is None else sample.scores.get(question.metric)
 
 
-def _right(score: float | None) -> bool | None:
-    return None if score is None else score > 0
+def _right(question: Question, sample: Sample | None) -> bool | None:
+    """Whether the answer scores; None if there is none, or its score is not a share."""
+    score = _score(question, sample)
+    return None if score is None or not question.share else score > 0
 
 
 def _cause(each: Question) -> str:
@@ -163,17 +192,13 @@ def _flags(each: Question) -> int:
         better != 0,
         better < 0,
         better > 0,
-        _right(_score(each, each.first)) is False,
-        _right(_score(each, each.second)) is False,
-        any(answer.truncated or _cut(answer) for answer in answers),
+        _right(each, each.first) is False,
+        _right(each, each.second) is False,
+        any(answer.truncated or stopped(answer) for answer in answers),
         any(map(unparsable, answers)),
         any(answer.degenerate for answer in answers),
     )
     return sum(1 << place for place, yes in enumerate(given) if yes)
-
-
-def _cut(answer: Sample) -> bool:
-    return not answer.choice_logprobs and "length" in answer.finish_reasons
 
 
 def _detail(each: Question) -> Detail:
@@ -202,7 +227,7 @@ def _side(each: Question, question: Sample, place: int) -> Side:
         facts.append(f"answer {place + 1} of {len(answers)}")
     if count := len(answer.token_ids):
         facts.append(f"{count} tokens")
-    if answer.finish_reasons:
+    if answer.finish_reasons and not answer.choice_logprobs:
         facts.append(", ".join(dict.fromkeys(answer.finish_reasons)))
     if answer.truncated:
         facts.append("prompt left-truncated to max_model_len")
@@ -218,8 +243,9 @@ def _side(each: Question, question: Sample, place: int) -> Side:
         parsed={"": answer.filtered} if parsed else {},
         scores=dict(answer.scores),
         choices=scored,
+        numbered=numbered(answer),
         facts=tuple(facts),
-        right=_right(answer.scores.get(each.metric)),
+        right=_right(each, answer),
     )
 
 

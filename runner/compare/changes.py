@@ -10,7 +10,7 @@ from runner.config.verdict import NumericsConfig
 from runner.evidence import shifts
 from runner.evidence.draws import answers_of
 from runner.evidence.pairing import Reason
-from runner.evidence.samples import Sample, answer
+from runner.evidence.samples import Sample, answer, stopped
 from runner.evidence.unparsable import unparsable
 
 # As the rule `numerics` has it. Logits of 16 to 32, as large models have them, lie 0.125 apart in
@@ -122,7 +122,7 @@ def _kind(
         return asked
     if bool(first.degenerate) != bool(second.degenerate):
         return Kind.DEGENERATE
-    if _cut(first) != _cut(second):
+    if stopped(first) != stopped(second):
         return Kind.LIMIT
     if unparsable(first) != unparsable(second):
         return Kind.UNPARSABLE
@@ -138,10 +138,6 @@ def _kind(
     else:
         near = _parting(first, second) is not None and shifts.tied(first, second, NEAR_TIE)
     return Kind.NEAR_TIE if near else Kind.DIFFERENT
-
-
-def _cut(sample: Sample) -> bool:
-    return not sample.choice_logprobs and "length" in sample.finish_reasons
 
 
 def _parting(first: Sample, second: Sample) -> int | None:

@@ -148,9 +148,10 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
     )
 
 
-def _leading(shared: Sequence[Metric]) -> dict[str, str]:
-    """The leading metric of each task."""
-    return {task: each.metric for each in shared if each.leading for task in each.leaves}
+def _leading(shared: Sequence[Metric]) -> dict[str, Metric]:
+    """The leading metric of each task; of a subtask of a tag, which has none, its first metric."""
+    first = {each.task: each for each in reversed(shared) if each.subject}
+    return first | {task: each for each in shared if each.leading for task in each.leaves}
 
 
 def _facts(side: Side, own: Sequence[Sample]) -> RunFacts:

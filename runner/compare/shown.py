@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runner.compare.changed_answers import Changed
 from runner.compare.changes import Change, Kind
 from runner.evidence.draws import answers_of
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, top_choice
 from runner.present.formats import clip, number
 
 # Longest answer in the list of all changes.
@@ -171,5 +171,5 @@ def _tallies(first: str, second: str) -> str:
 def _told(answer: Answer | Sample) -> str:
     if answer.choice_logprobs:
         best = max(answer.choice_logprobs)
-        return f"choice {answer.choice_logprobs.index(best)} ({best:.3f})"
+        return f"{top_choice(answer)} ({best:.3f})"
     return "\n".join(answer.responses)

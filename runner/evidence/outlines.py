@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Parsed answers and targets are cut to this length: some tasks have no filter, and the whole
 # response counts as parsed.
 BRIEF = 200
-TEXTS = ("prompt", "responses", "reasoning", "target")
+TEXTS = ("prompt", "responses", "reasoning", "target", "filtered")
 # Columns of an outline that are read as they are.
 KEPT = (
     "task",
@@ -48,12 +48,13 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of one sample, whole."""
+    """The texts of one sample under one filter, whole."""
 
     prompt: str = ""
     responses: tuple[str, ...] = ()
     reasoning: tuple[str, ...] = ()
     target: str = ""
+    filtered: str = ""
 
 
 def read_outlines(file: Path) -> list[Sample]:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.errors import UserError
 from runner.outcome import TaskOutcome
@@ -77,6 +77,16 @@ class Sample:
     rows: tuple[Sample, ...] = ()
 
 
+class Choices(Protocol):
+    """The scored choices of a sample, or of what a page shows of it."""
+
+    @property
+    def choice_logprobs(self) -> Sequence[float]: ...
+
+    @property
+    def finish_reasons(self) -> Sequence[str]: ...
+
+
 def asked_for(task: TaskOutcome, samples: Sequence[Sample]) -> list[Sample]:
     """Return the samples of a task or, for a group, of its subtasks.
 
@@ -91,6 +101,30 @@ def answer(responses: Sequence[str], choice_logprobs: Sequence[float]) -> tuple[
     if choice_logprobs:
         return max(range(len(choice_logprobs)), key=choice_logprobs.__getitem__)
     return tuple(responses)
+
+
+def stopped(sample: Sample) -> bool:
+    """Return whether an answer ended at the token limit.
+
+    Scored choices never do, although engines report that: they are scored with a limit of one
+    token.
+    """
+    return not sample.choice_logprobs and "length" in sample.finish_reasons
+
+
+def top_choice(sample: Choices) -> str:
+    """Return the likeliest scored choice: `choice 2`, or `choice unknown`."""
+    if not numbered(sample):
+        return "choice unknown"
+    return f"choice {answer((), sample.choice_logprobs)}"
+
+
+def numbered(sample: Choices) -> bool:
+    """Return whether places in `choice_logprobs` are the numbers of the choices.
+
+    A choice that was too long to be scored is missing there.
+    """
+    return len(sample.finish_reasons) <= len(sample.choice_logprobs)
 
 
 def read_samples(file: Path, first: int | None = None) -> list[Sample]:

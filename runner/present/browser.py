@@ -13,7 +13,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -26,8 +26,9 @@ from runner.visible import UNSEEN
 
 # Compressed bytes of all texts, which take a third more in the page; characters of all images.
 MOST_TEXT, MOST_IMAGES = 20_000_000, 6_000_000
-# Characters of a single text, even if there is room for more.
-LONGEST = 200_000
+# Characters of a single text, even if there is room for more. Texts that don't fit with LEAST each
+# are left out.
+LONGEST, LEAST = 200_000, 40
 # Uncompressed bytes of a block: unpacked in milliseconds, and large enough to compress well.
 BLOCK = 1_000_000
 # Compression level: 6 saves 3 % more and takes 1.8 times as long.
@@ -38,13 +39,17 @@ TRIAL = 16
 
 @dataclass(frozen=True)
 class Side:
-    """The answer of one run: `scores` and `parsed` by metric and filter, `facts` as short texts."""
+    """The answer of one run: `scores` and `parsed` by metric and filter, `facts` as short texts.
+
+    `numbered` says that the places in `choices` are the numbers of the choices.
+    """
 
     responses: tuple[str, ...] = ()
     reasoning: tuple[str, ...] = ()
     parsed: dict[str, str] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     choices: tuple[float, ...] = ()
+    numbered: bool = True
     facts: tuple[str, ...] = ()
     right: bool | None = None
 
@@ -137,7 +142,8 @@ class Blocks:
 class Browser:
     """The compressed blocks of a list of samples.
 
-    Texts of more than `longest` characters are cut, if that is given. `hidden` images did not fit.
+    Texts of more than `longest` characters are cut, if that is given; if it is 0, all texts are
+    left out. `hidden` images did not fit.
     """
 
     index: bytes
@@ -157,6 +163,14 @@ class Browser:
         """The source that a Content-Security-Policy must allow for the script to run."""
         code = f"\n{_script()}".encode()  # as it stands in templates/browser.html.j2
         return f"'sha256-{base64.b64encode(hashlib.sha256(code).digest()).decode()}'"
+
+    @cached_property
+    def digest(self) -> str:
+        """A name for all blocks: other blocks have another."""
+        found = hashlib.sha256()
+        for _, packed in self.blocks:
+            found.update(packed)
+        return found.hexdigest()[:16]
 
     @property
     def blocks(self) -> Iterator[tuple[str, bytes]]:
@@ -187,8 +201,9 @@ def browser(
     pictures, places, hidden = _album(images)
     longest = _fitting(details()) if limited else None
     while (found := _texts(details(), longest)) is None:
-        assert longest is not None  # whole texts always fit
-        longest = longest * 9 // 10  # the estimate was too high
+        assert longest  # whole texts always fit, and so does none
+        # The estimate was too high.
+        longest = max(LEAST, longest * 9 // 10) if longest > LEAST else 0
     texts, cut = found
     index = {
         "listing": listing,
@@ -216,6 +231,7 @@ def _texts(details: Iterable[Detail], longest: int | None) -> tuple[Blocks, bool
     """The blocks, and whether a text was cut.
 
     None if the blocks of texts with at most `longest` characters have more than MOST_TEXT bytes.
+    Without any texts, they may.
     """
     packed: list[bytes] = []
     starts: list[int] = []
@@ -249,7 +265,10 @@ def _texts(details: Iterable[Detail], longest: int | None) -> tuple[Blocks, bool
 
 
 def _fitting(details: Iterable[Detail]) -> int:
-    """An estimate of the largest length of a text with which all texts fit."""
+    """An estimate of the largest length of a text with which all texts fit.
+
+    How many characters fit depends on their language: one takes up to three bytes.
+    """
     lengths: list[int] = []
     trial, characters = bytearray(), 0
     for place, detail in enumerate(details):
@@ -258,21 +277,22 @@ def _fitting(details: Iterable[Detail]) -> int:
             tried = _cut(detail, BLOCK // 100)
             trial += _json(tried)
             characters += sum(map(len, _strings(tried)))
-    if sum(lengths) <= MOST_TEXT:
-        return LONGEST
     allowed = 0.95 * MOST_TEXT * characters / len(_compressed(bytes(trial)))
-    return min(LONGEST, _cap(sorted(lengths), allowed))
+    return max(LEAST, min(LONGEST, _cap(sorted(lengths), allowed)))
 
 
 def _cap(lengths: Sequence[int], allowed: float) -> int:
-    """The largest cap with which texts of these ascending lengths have `allowed` characters."""
+    """The largest cap with which texts of these ascending lengths have `allowed` characters.
+
+    It is their largest length if all fit.
+    """
     left = allowed
     for place, length in enumerate(lengths):
         rest = len(lengths) - place
         if length * rest > left:
             return int(left / rest)
         left -= length
-    return LONGEST
+    return lengths[-1] if lengths else 0
 
 
 def _strings(detail: Detail) -> Iterator[str]:
@@ -288,6 +308,8 @@ def _strings(detail: Detail) -> Iterator[str]:
 
 
 def _cut(detail: Detail, longest: int) -> Detail:
+    if longest == 0:
+        return _without_texts(detail)
     if max(map(len, _strings(detail))) <= longest:
         return detail
 
@@ -312,6 +334,15 @@ def _cut(detail: Detail, longest: int) -> Detail:
             for side in detail.sides
         ),
     )
+
+
+def _without_texts(detail: Detail) -> Detail:
+    sides = tuple(
+        None if side is None else replace(side, responses=(), reasoning=(), parsed={})
+        for side in detail.sides
+    )
+    second = None if detail.second_prompt is None else ""
+    return replace(detail, prompt="", target="", second_prompt=second, sides=sides)
 
 
 def _album(

@@ -36,7 +36,8 @@ def clip(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
     head, tail = longest * 2 // 3, longest // 3
-    return f"{text[:head]}\n… {len(text) - head - tail:,} characters omitted …\n{text[-tail:]}"
+    end = text[len(text) - tail :]  # [-tail:] would be everything for 0
+    return f"{text[:head]}\n… {len(text) - head - tail:,} characters omitted …\n{end}"
 
 
 def number(value: float | None, digits: int = 4) -> str:

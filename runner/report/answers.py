@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, stopped
 from runner.evidence.unparsable import unparsable
 from runner.outcome import TaskOutcome
-from runner.report.subjects import Subjects, ascending, main_metric
+from runner.report.right import Scored, by_filter, scored
+from runner.report.subjects import Subjects
 from runner.verdict import Verdict
 
 MOST, MOST_OF_A_KIND = 10, 3
@@ -34,22 +35,12 @@ def worst(
     Wrong answers alternate between subjects, the most confident first. At most one answer to each
     question is shown.
     """
-    metric = main_metric(task, verdict)
-    if metric is None:
-        return []
-    best = max if ascending(task, metric) else min
-    asked = [
-        sample
-        for sample in samples
-        if sample.filter == metric.filter and metric.metric in sample.scores
-    ]
-    if not asked:
-        return []
-    top = best(sample.scores[metric.metric] for sample in asked)
-    beside = _beside(asked, metric.metric)
-    faulty = [sample for sample in asked if sample.degenerate]
-    asked = [sample for sample in asked if not sample.degenerate]
-    wrong = [sample for sample in asked if sample.scores[metric.metric] != top]
+    found = [each for each in scored(task, verdict, by_filter(samples)) if each.score is not None]
+    beside = _beside(found)
+    score_of = {id(each.sample): each.score for each in found}
+    faulty = [each.sample for each in found if each.sample.degenerate]
+    asked = [each.sample for each in found if not each.sample.degenerate]
+    wrong = [each.sample for each in found if each.right is False and not each.sample.degenerate]
     unread = [sample for sample in asked if unparsable(sample)]
     cut = [sample for sample in wrong if _cut(sample) and not unparsable(sample)]
     rest = [sample for sample in wrong if not _cut(sample) and not unparsable(sample)]
@@ -60,7 +51,7 @@ def worst(
     rest.sort(key=_confidence, reverse=True)
     chosen += _in_turn(_of_others(rest, chosen), order)
     return [
-        Shown(each, each.scores[metric.metric], _why(each) + beside.get(_question(each), ""))
+        Shown(each, score_of[id(each)], _why(each) + beside.get(_question(each), ""))
         for each in chosen[:MOST]
     ]
 
@@ -78,11 +69,11 @@ def _of_others(samples: Sequence[Sample], chosen: Sequence[Sample]) -> list[Samp
     return [each for question, each in first.items() if question not in shown]
 
 
-def _beside(samples: Sequence[Sample], metric: str) -> dict[tuple[str, int], str]:
+def _beside(found: Sequence[Scored]) -> dict[tuple[str, int], str]:
     """`; 2 of 8 samples score 1` for each question that was asked several times."""
-    scores: dict[tuple[str, int], list[float]] = {}
-    for each in samples:
-        scores.setdefault(_question(each), []).append(each.scores[metric])
+    scores: dict[tuple[str, int], list[float | None]] = {}
+    for each in found:
+        scores.setdefault(_question(each.sample), []).append(each.score)
     return {
         question: f"; {own.count(1.0)} of {len(own)} samples score 1"
         for question, own in scores.items()
@@ -114,7 +105,7 @@ def _confidence(sample: Sample) -> float:
 
 
 def _cut(sample: Sample) -> bool:
-    return sample.truncated or "length" in sample.finish_reasons
+    return sample.truncated or stopped(sample)
 
 
 def _why(sample: Sample) -> str:
@@ -126,6 +117,6 @@ def _why(sample: Sample) -> str:
         return "no answer could be parsed"
     if sample.truncated:
         return "prompt left-truncated to max_model_len"
-    if "length" in sample.finish_reasons:
+    if stopped(sample):
         return "stopped at the token limit"
     return "wrong"

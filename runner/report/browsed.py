@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.evidence.outlines import BRIEF, Texts, read_texts
-from runner.evidence.samples import Sample, answer, asked_for
+from runner.evidence.samples import Sample, asked_for, numbered, stopped, top_choice
 from runner.evidence.unparsable import unparsable
 from runner.outcome import Outcome, TaskOutcome
 from runner.present.browser import (
@@ -22,9 +22,9 @@ from runner.present.browser import (
     browser,
 )
 from runner.present.pictures import album
-from runner.report.subjects import ascending, main_metric
+from runner.report.right import scored
 from runner.rundir import RunDirectory
-from runner.verdict import MetricVerdict, Verdict
+from runner.verdict import Verdict
 
 FLAGS = (
     Flag("wrong", "the answer does not have the best score", shown=False),
@@ -36,11 +36,12 @@ FLAGS = (
 
 @dataclass
 class _Asked:
-    """One sample with its outlines under all filters."""
+    """One sample with its outlines under all filters, and their places in the file."""
 
     place: int
     outline: Sample
     filters: list[Sample] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     score: float | None = None
     right: bool | None = None
     main: Sample | None = None
@@ -63,9 +64,10 @@ def browsed(
     for task in outcome.tasks:
         _judge(task, verdict, asked)
     wanted = _first_wrong(asked)
+    parsed = _parsed_later(run.samples, asked)
     return browser(
         _listing(asked),
-        lambda: _details(run.samples, asked, len(outlines)),
+        lambda: _details(run.samples, asked, len(outlines), parsed),
         album([run.images], wanted, MOST_IMAGES if limited else None),
         limited,
     )
@@ -79,35 +81,16 @@ def _once(outlines: Sequence[Sample]) -> list[_Asked]:
         if key not in found:
             found[key] = _Asked(place, each)
         found[key].filters.append(each)
+        found[key].places.append(place)
     return list(found.values())
 
 
 def _judge(task: TaskOutcome, verdict: Verdict, asked: Sequence[_Asked]) -> None:
-    """Set score and main filter of the task's samples: those of the first judged metric."""
-    metric = main_metric(task, verdict)
-    if metric is None:
-        return
+    """Set score and main filter of the task's samples."""
     mine = {id(each) for each in asked_for(task, [each.outline for each in asked])}
     own = [each for each in asked if id(each.outline) in mine]
-    for each in own:
-        each.main, each.score = _score(each, metric)
-    known = [each.score for each in own if each.score is not None]
-    if known:
-        top = max(known) if ascending(task, metric) else min(known)
-        for each in own:
-            each.right = None if each.score is None else each.score == top
-
-
-def _score(each: _Asked, metric: MetricVerdict) -> tuple[Sample, float | None]:
-    """The sample under the metric's filter and its score; another of the sample's if it has none.
-
-    The subtasks of a group may have metrics of their own.
-    """
-    for sample in each.filters:
-        if sample.filter == metric.filter and metric.metric in sample.scores:
-            return sample, sample.scores[metric.metric]
-    first = each.filters[0]
-    return first, next(iter(first.scores.values()), None)
+    for each, found in zip(own, scored(task, verdict, [each.filters for each in own]), strict=True):
+        each.main, each.score, each.right = found.sample, found.score, found.right
 
 
 def _listing(asked: Sequence[_Asked]) -> Listing:
@@ -145,14 +128,14 @@ def _listing(asked: Sequence[_Asked]) -> Listing:
 
 def _flags(each: _Asked) -> int:
     sample = each.main or each.outline
-    cut = sample.truncated or "length" in sample.finish_reasons
+    cut = sample.truncated or stopped(sample)
     given = (each.right is False, cut, unparsable(sample), bool(sample.degenerate))
     return sum(1 << place for place, yes in enumerate(given) if yes)
 
 
 def _answer(sample: Sample) -> str:
     if sample.choice_logprobs:
-        return f"choice {answer((), sample.choice_logprobs)}"
+        return top_choice(sample)
     return _short(sample.filtered)
 
 
@@ -168,39 +151,73 @@ def _first_wrong(asked: Sequence[_Asked]) -> list[str]:
     return list(dict.fromkeys(digest for each in order for digest in each.outline.image_hashes))
 
 
-def _details(file: Path, asked: Sequence[_Asked], rows: int) -> Iterator[Detail]:
+def _parsed_later(file: Path, asked: Sequence[_Asked]) -> dict[int, str | None]:
+    """Whole parsed texts that outlines have cut, by place, except those of first filters.
+
+    Further filters have their rows later in the file. A text that is the answer itself is None: it
+    is not shown, and may be long.
+    """
+    wanted = {
+        place
+        for each in asked
+        for place, sample in zip(each.places[1:], each.filters[1:], strict=True)
+        if len(sample.filtered) >= BRIEF
+    }
+    if not wanted:
+        return {}
+    return {
+        place: _unlike(texts.filtered, texts.responses)
+        for place, texts in enumerate(read_texts(file))
+        if place in wanted
+    }
+
+
+def _unlike(parsed: str, responses: Sequence[str]) -> str | None:
+    """What was parsed, without spaces around it; None if it is the answer itself."""
+    text = parsed.strip()
+    return None if [text] == [each.strip() for each in responses] else text
+
+
+def _details(
+    file: Path, asked: Sequence[_Asked], rows: int, parsed: Mapping[int, str | None]
+) -> Iterator[Detail]:
     by_place: list[_Asked | None] = [None] * rows
     for each in asked:
         by_place[each.place] = each
     for each_or_none, texts in zip(by_place, read_texts(file), strict=True):
         if each_or_none is not None:
-            yield _detail(each_or_none, texts)
+            yield _detail(each_or_none, texts, parsed)
 
 
-def _detail(each: _Asked, texts: Texts) -> Detail:
+def _detail(each: _Asked, texts: Texts, parsed: Mapping[int, str | None]) -> Detail:
     sample = each.outline
     side = Side(
         responses=() if sample.choice_logprobs else texts.responses,
         reasoning=texts.reasoning,
-        parsed=_parsed(each, texts),
+        parsed=_parsed(each, texts, parsed),
         scores=_scores(each.filters),
         choices=sample.choice_logprobs,
+        numbered=numbered(sample),
         facts=_facts(sample),
         right=each.right,
     )
     return Detail(texts.prompt, texts.target, sample.image_hashes, (side,))
 
 
-def _parsed(each: _Asked, texts: Texts) -> dict[str, str]:
+def _parsed(each: _Asked, texts: Texts, later: Mapping[int, str | None]) -> dict[str, str]:
     """What was parsed from the answer under each filter, unless it is the answer itself."""
     if len(texts.responses) != 1 or each.outline.choice_logprobs:
         return {}
-    whole = texts.responses[0].strip()
-    return {
-        _named(sample.filter): sample.filtered
-        for sample in each.filters
-        if whole[:BRIEF] != sample.filtered
-    }
+    found = {}
+    for place, sample in zip(each.places, each.filters, strict=True):
+        if place in later:
+            text = later[place]
+        else:
+            short = texts.filtered if place == each.place else sample.filtered
+            text = _unlike(short, texts.responses)
+        if text is not None:
+            found[_named(sample.filter)] = text
+    return found
 
 
 def _scores(samples: Sequence[Sample]) -> dict[str, float]:
@@ -226,7 +243,7 @@ def _facts(sample: Sample) -> tuple[str, ...]:
         facts.append(f"prompt {max(sample.prompt_tokens)} tokens")
     if sample.seconds:
         facts.append(f"{max(sample.seconds):.2f} s in the engine")
-    if sample.finish_reasons:
+    if sample.finish_reasons and not sample.choice_logprobs:
         facts.append(f"finish reason {', '.join(dict.fromkeys(sample.finish_reasons))}")
     if sample.truncated:
         facts.append("prompt left-truncated to max_model_len")

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, stopped
 from runner.evidence.unparsable import unparsable
 from runner.outcome import TaskOutcome
 from runner.present.strips import Scale, Strip, scale
@@ -48,24 +48,24 @@ class Subjects:
     rows: tuple[Subject, ...]
 
 
-def main_metric(task: TaskOutcome, verdict: Verdict) -> MetricVerdict | None:
-    """Return the first judged metric of the task, or its first metric if none is judged."""
-    own = [each for each in verdict.metrics if each.task == task.task and each.value is not None]
+def main_metric(task: str, verdict: Verdict) -> MetricVerdict | None:
+    """Return the first judged metric of a task or subtask, or its first if none is judged."""
+    own = [each for each in verdict.metrics if each.task == task and each.value is not None]
     return next((each for each in own if each.baseline is not None), own[0] if own else None)
 
 
-def ascending(task: TaskOutcome, metric: MetricVerdict) -> bool:
+def ascending(task: TaskOutcome, metric: str, filter_name: str) -> bool:
     """Return whether a higher value is better."""
     return not any(
         each.higher_is_better is False
         for each in task.metrics
-        if (each.metric, each.filter) == (metric.metric, metric.filter)
+        if (each.metric, each.filter) == (metric, filter_name)
     )
 
 
 def by_subject(task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample]) -> Subjects | None:
     """Return the subjects; None if fewer than two subtasks have the main metric."""
-    metric = main_metric(task, verdict)
+    metric = main_metric(task.task, verdict)
     if metric is None or metric.value is None:
         return None
     asked: dict[str, list[Sample]] = defaultdict(list)
@@ -82,7 +82,8 @@ def by_subject(task: TaskOutcome, verdict: Verdict, samples: Sequence[Sample]) -
     ]
     if len(found) < 2:
         return None
-    found.sort(key=lambda each: each.value or 0.0, reverse=not ascending(task, metric))
+    higher_is_better = ascending(task, metric.metric, metric.filter)
+    found.sort(key=lambda each: each.value or 0.0, reverse=not higher_is_better)
     ends = [end for each in found for end in (*(each.interval or ()), each.value or 0.0)]
     shares = all(0 <= end <= 1 for end in ends)
     held = [end for end in metric.tolerated or () if end is not None]
@@ -112,7 +113,7 @@ def _subject(
         n=metric.n,
         scored=len(samples),
         unparsable=sum(map(unparsable, samples)),
-        stopped=sum("length" in each.finish_reasons for each in samples),
+        stopped=sum(map(stopped, samples)),
         tokens=sum(len(each.token_ids) for each in samples)
         / max(sum(len(each.finish_reasons) for each in samples), 1),
         strip=line.strip(value, metric.interval, whole.value, whole.tolerated),

@@ -28,7 +28,8 @@
       bytes = new Uint8Array(text.length);
       for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
     } else {
-      const reply = await fetch(`blocks/${name}`);
+      const reply = await fetch(`${ROOT.dataset.blocks}/${name}`);
+      if (reply.status === 404) throw new Error("the server shows another run by now; reload this page");
       if (!reply.ok) throw new Error(`the server answered ${reply.status}`);
       bytes = new Uint8Array(await reply.arrayBuffer());
     }
@@ -41,7 +42,10 @@
   function block(name) {
     let value = cache.get(name);
     if (value) cache.delete(name);
-    else value = unpacked(name);
+    else {
+      value = unpacked(name);
+      value.catch(() => cache.get(name) === value && cache.delete(name)); // to be asked for again
+    }
     cache.set(name, value);
     let total = 0;
     for (const each of cache.keys()) total += sizes.get(each) ?? 0;
@@ -106,6 +110,7 @@
   let shown = new Int32Array(0); // places of the listed samples, in order
   let chosen = -1; // index in `shown`
   let matches = null; // of the search: a byte per sample
+  let missing = ""; // the address's sample, if this page does not have it
   let searching = 0;
 
   function address(place) {
@@ -142,6 +147,7 @@
     if (state.sort !== "sample" && !data.listing.columns.some((each) => each.key === state.sort))
       state.sort = "";
     state.sample = placeOf.get(given.get("sample")) ?? null;
+    missing = state.sample === null ? (given.get("sample") ?? "") : "";
     return true;
   }
 
@@ -188,15 +194,23 @@
     spacer.style.height = `${shown.length * ROW}px`;
     list.setAttribute("aria-rowcount", shown.length);
     chosen = state.sample === null ? -1 : shown.indexOf(state.sample);
-    const [own, all] = [shown.length, count].map((each) => each.toLocaleString("en"));
-    tally.textContent = `${own === all ? all : `${own} of ${all}`} ${ROOT.dataset.unit}`;
-    for (const [name, button] of toggles) button.setAttribute("aria-pressed", state.only.has(name));
+    total();
+    for (const [name, button] of toggles) {
+      button.setAttribute("aria-pressed", state.only.has(name));
+      button.hidden = button.dataset.count === "0" && !state.only.has(name); // an address may have it
+    }
     for (const [key, select] of selects) select.value = state.by[key] ?? "";
     for (const [key, heading] of headings) {
       const here = key === state.sort;
       heading.setAttribute("aria-sort", !here ? "none" : state.down ? "descending" : "ascending");
     }
     draw();
+  }
+
+  function total() {
+    const [own, all] = [shown.length, count].map((each) => each.toLocaleString("en"));
+    const lost = missing && `; this page has no sample ${visible(missing)}`;
+    tally.textContent = `${own === all ? all : `${own} of ${all}`} ${ROOT.dataset.unit}${lost}`;
   }
 
   function textOf(column, place) {
@@ -240,6 +254,13 @@
     spacer.replaceChildren(...rows);
     if (chosen >= first && chosen < last) list.setAttribute("aria-activedescendant", `row-${shown[chosen]}`);
     else list.removeAttribute("aria-activedescendant");
+    limitSteps();
+  }
+
+  // The buttons of the panel end with the list.
+  function limitSteps() {
+    for (const button of panel.querySelectorAll("[data-by]"))
+      button.disabled = button.dataset.by < 0 ? chosen <= 0 : chosen >= shown.length - 1;
   }
 
   function reveal() {
@@ -255,8 +276,12 @@
     state.sample = shown[chosen];
     reveal();
     draw();
+    if (missing) {
+      missing = "";
+      total();
+    }
     if (!quiet) remember();
-    show(state.sample);
+    display(state.sample);
   }
 
   function changed() {
@@ -266,6 +291,7 @@
     draw();
     remember();
     if (chosen < 0 && shown.length) choose(0);
+    else if (chosen >= 0 && panel.dataset.sample !== keys[state.sample]) display(state.sample);
   }
 
   // ---- Search in all texts
@@ -282,13 +308,13 @@
       }
   }
 
+  // Finds the samples with the text that is searched for. False if a later search replaced this one.
   async function look() {
     const mine = ++searching;
     const wanted = state.q.toLowerCase();
     if (!wanted) {
       matches = null;
-      changed();
-      return;
+      return true;
     }
     const found = new Uint8Array(count);
     for (let place = 0; place < count; place++)
@@ -297,7 +323,7 @@
     let drawn = performance.now();
     for (let number = 0; number < data.texts.length; number++) {
       const details = await block(`texts-${number}`);
-      if (mine !== searching) return;
+      if (mine !== searching) return false;
       const start = data.texts[number];
       details.forEach((detail, at) => {
         if (found[start + at]) return;
@@ -313,7 +339,7 @@
         drawn = performance.now();
       }
     }
-    changed();
+    return true;
   }
 
   // ---- The chosen sample
@@ -411,7 +437,7 @@
       element(
         "tr",
         { class: at === best ? "best" : undefined },
-        element("th", { scope: "row" }, `choice ${at}`),
+        element("th", { scope: "row" }, side.numbered ? `choice ${at}` : "choice unknown"),
         element("td", { class: "n" }, `${value.toFixed(3)}${at === best ? " ◂" : ""}`),
       ),
     );
@@ -420,7 +446,7 @@
 
   function sideOf(side, letter, texts) {
     if (!side) return element("div", { class: "side" }, element("b", { class: "letter" }, letter), " ", label("not asked in this run"));
-    const scores = Object.entries(side.scores).map(([name, value]) => `${visible(name)} ${Number(value.toPrecision(6))}`);
+    const scores = Object.entries(side.scores).map(([name, value]) => `${visible(name)} ${value === null ? "not finite" : Number(value.toPrecision(6))}`);
     const kind = side.right === null ? "" : side.right ? "right" : "wrong";
     const responses = side.responses.map((each, at) => [
       side.responses.length > 1 ? label(`Answer ${at + 1} of ${side.responses.length}`) : null,
@@ -447,23 +473,39 @@
     );
   }
 
+  function fill(...children) {
+    panel.style.minHeight = "";
+    panel.replaceChildren(...children);
+  }
+
+  function display(place) {
+    show(place).catch((error) => {
+      if (place === state.sample) fill(element("p", { class: "soft empty" }, `Error: ${error.message}`));
+      throw error;
+    });
+  }
+
   async function show(place) {
+    // The texts of another sample must not stand beside this one's row.
+    const within = panel.contains(document.activeElement);
+    panel.style.minHeight = `${panel.offsetHeight}px`; // a narrow page would jump
+    panel.replaceChildren();
+    delete panel.dataset.sample;
+    if (within) panel.focus({ preventScroll: true }); // what had the focus is gone
     const detail = await detailOf(place);
     if (place !== state.sample) return;
     const link = element("a", { href: address(place), title: "Address of this sample and filter" }, "Link");
     const flags = data.listing.flags
       .filter((each, bit) => values.flags[place] & (1 << bit))
       .map((each) => element("i", { title: each.meaning }, each.name));
-    const step = (by, said, sign) => {
-      const end = by < 0 ? chosen <= 0 : chosen >= shown.length - 1;
-      return element("button", { type: "button", "aria-label": said, title: said, disabled: end, onclick: () => choose(chosen + by) }, sign);
-    };
+    const step = (by, said, sign) =>
+      element("button", { type: "button", "aria-label": said, title: said, "data-by": by, onclick: () => choose(chosen + by) }, sign);
     const { letters } = data.listing;
     const [first, second] = detail.sides;
     const both = first && second ? compared(first.responses[0], second.responses[0]) : null;
     const prompts = [text(detail.prompt, "prompt")];
     if (detail.second_prompt !== null) prompts.push(label("Prompt of B"), text(detail.second_prompt, "prompt"));
-    panel.replaceChildren(
+    fill(
       element(
         "header",
         {},
@@ -480,6 +522,7 @@
       element("div", { class: "target" }, "Correct answer: ", element("code", { dir: "auto" }, visible(detail.target))),
       element("div", { class: `sides n${letters.length}` }, ...letters.map((letter, at) => sideOf(detail.sides[at], letter, both?.[at]))),
     );
+    limitSteps();
     panel.scrollTop = 0;
     // A question is at the end of its prompt, after the examples.
     for (const each of panel.querySelectorAll("pre.prompt")) each.scrollTop = each.scrollHeight;
@@ -523,7 +566,7 @@
         clearTimeout(timer);
         timer = setTimeout(() => {
           state.q = search.value.trim();
-          look().catch(failed);
+          look().then((ended) => ended && changed()).catch(failed);
         }, 200);
       },
     });
@@ -532,13 +575,13 @@
     headings = new Map();
     const bits = flags.map((_, bit) => values.flags.reduce((sum, own) => sum + ((own >> bit) & 1), 0));
     flags.forEach((flag, bit) => {
-      if (!bits[bit]) return;
       const flip = () => {
         if (!state.only.delete(flag.name)) state.only.add(flag.name);
         changed();
       };
       const number = element("span", { class: "soft" }, ` ${bits[bit].toLocaleString("en")}`);
-      toggles.set(flag.name, element("button", { type: "button", title: flag.meaning, onclick: flip }, flag.name, number));
+      const button = element("button", { type: "button", title: flag.meaning, "data-count": bits[bit], onclick: flip }, flag.name, number);
+      toggles.set(flag.name, button);
     });
     for (const { key, label: said, names } of choices) {
       if (names.length < 2) continue;
@@ -608,17 +651,33 @@
       keys.push(key);
     }
     build();
-    const follow = (jump) => {
-      const given = recall();
+    const follow = async () => {
       search.value = state.q;
-      if (given && state.q) look().catch(failed);
-      else matches = null;
+      matches = null;
       refresh();
-      if (given && jump) ROOT.parentElement.scrollIntoView();
-      if (shown.length) choose(Math.max(chosen, 0), true);
+      const linked = state.sample;
+      if (linked !== null) display(linked); // even if the filters leave it out
+      if (!(await look())) return;
+      // Another sample may have been chosen meanwhile.
+      if (state.sample !== linked) return changed();
+      refresh();
+      if (missing) {
+        fill();
+        delete panel.dataset.sample;
+      } else if (linked === null && shown.length) choose(0, true);
+      else if (chosen >= 0) {
+        reveal();
+        draw();
+      }
     };
-    follow(true);
-    addEventListener("hashchange", () => follow(true));
+    const arrive = (first) => {
+      const given = recall();
+      // Links within the page, such as #samples, leave the list as it is.
+      if (given || first) follow().catch(failed);
+      if (given) ROOT.parentElement.scrollIntoView();
+    };
+    arrive(true);
+    addEventListener("hashchange", () => arrive(false));
     ROOT.dataset.ready = "";
   }
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from runner.evidence.samples import Sample
+from runner.evidence.samples import Sample, stopped
 from runner.evidence.unparsable import unparsable
 from runner.visible import visible
 
@@ -32,7 +32,7 @@ def answers(samples: Sequence[Sample]) -> str:
             _text(each.target),
             *(_score(each.scores.get(name)) for name in scores),
             len(each.token_ids),
-            each.truncated or "length" in each.finish_reasons,
+            each.truncated or stopped(each),
             unparsable(each),
             ", ".join(dict.fromkeys(each.degenerate)),
             _text(each.prompt),

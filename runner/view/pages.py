@@ -38,5 +38,9 @@ def read_pages(directory: Path) -> dict[str, tuple[str, bytes]]:
     if whole is None:
         raise UserError(f"{run.samples}: has no samples")
     page = render(run, plan, environment, outcome, verdict, served=whole)
-    pages = {f"/blocks/{name}": ("application/octet-stream", block) for name, block in whole.blocks}
+    # A page of another run, still open at the same port, must not be given texts of this one.
+    pages = {
+        f"/blocks/{whole.digest}/{name}": ("application/octet-stream", block)
+        for name, block in whole.blocks
+    }
     return {"/": ("text/html; charset=utf-8", page.encode()), **pages}

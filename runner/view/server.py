@@ -13,7 +13,7 @@ class Server(ThreadingHTTPServer):
     """Serves `pages`: content type and content by path."""
 
     daemon_threads = True
-    allow_reuse_address = False
+    allow_reuse_address = True  # or the port is taken for a minute after Ctrl-C
     pages: dict[str, tuple[str, bytes]]
 
 
@@ -24,7 +24,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        host = self.headers.get("Host", "").rpartition(":")[0]
+        host = self.headers.get("Host", "").partition(":")[0]  # port 80 is left out
         # A foreign page whose name was made to point to this machine must not read samples.
         if host not in (HOST, "localhost"):
             self.send_error(403, "This server answers to 127.0.0.1 only")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,16 @@ import pytest
 from runner.compare.__main__ import main as compare
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
+from runner.lm.sample_table import SampleRow, sample_table, write_samples
 from runner.outcome import Outcome
 from runner.plan import Plan
+from runner.present import browser as present
 from runner.report.run_page import render
-from runner.rundir import RunDirectory, read_json, write_atomic
+from runner.rundir import RunDirectory, read_json, write_atomic, write_json
 from runner.verdict import judge
+from runner.view.pages import read_pages
+from runner.view.server import Server, listen
+from tests.compared import row, write_run
 from tests.many_samples import write_many
 
 if TYPE_CHECKING:
@@ -25,6 +32,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+ENVIRONMENT = Environment(
+    packages={}, commits={}, toolkit={}, python="3.11", os="Linux", cpu="", cores=2,
+    platform="cpu", devices=(), project_commit=None, project_dirty=None, pip_freeze=(),
+)  # fmt: skip
 N = 20_000
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)"> \u202egnp.exe'
 # Places of `write_many`: question n is document n // 2 of the subject n % 2.
@@ -82,15 +93,33 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(first: Path) -> Path:
-    run = RunDirectory(first)
+    return reported(first)
+
+
+def reported(directory: Path) -> Path:
+    run = RunDirectory(directory)
     plan, outcome = read_json(run.plan, Plan), read_json(run.outcome, Outcome)
-    environment = Environment(
-        packages={}, commits={}, toolkit={}, python="3.11", os="Linux", cpu="", cores=2,
-        platform="cpu", devices=(), project_commit=None, project_dirty=None, pip_freeze=(),
-    )  # fmt: skip
     verdict = judge(outcome, plan.evaluations, VerdictConfig())
-    write_atomic(run.report_html, render(run, plan, environment, outcome, verdict))
+    write_json(run.verdict, verdict)
+    write_json(run.environment, ENVIRONMENT)
+    write_atomic(run.report_html, render(run, plan, ENVIRONMENT, outcome, verdict))
     return run.report_html
+
+
+def small(directory: Path, samples: list[SampleRow]) -> Path:
+    """The report of a run of few samples."""
+    run = RunDirectory(write_run(directory, [row(0), row(1, "B")]))
+    write_samples(run.samples, [sample_table(samples)])
+    return reported(run.path)
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six samples: B is wrong, and a yes is in the answers 2 and 4, both of mini_colour."""
+    samples = [row(n, "B" if n % 3 else "A") for n in range(6)]
+    for place in (2, 4):
+        samples[place] = replace(samples[place], responses=["yes: B"])
+    return small(tmp_path_factory.mktemp("six") / "run", samples)
 
 
 @pytest.fixture(scope="module")
@@ -269,3 +298,130 @@ def test_without_scripts_the_page_says_so(chromium: Browser, report: Path) -> No
     assert "This list needs JavaScript" in page.locator("#samples").inner_text()
     assert page.locator("article").count() > 0
     context.close()
+
+
+def test_a_score_that_is_not_finite_has_its_own_texts(watched: Watched, tmp_path: Path) -> None:
+    samples = [row(0), row(1, scores={"acc": math.nan}), row(2)]
+    watched.open(small(tmp_path / "run", samples))
+    watched.sample("mini_colour/0")
+    watched.page.locator(".list").focus()
+    watched.page.keyboard.press("j")
+    watched.sample("mini_shape/0")
+    said = watched.page.locator(".panel").inner_text()
+    assert "acc not finite" in said and "Question 1?" in said
+
+
+def test_choices_without_numbers_have_none(watched: Watched, tmp_path: Path) -> None:
+    scored = {"choice_logprobs": [-1.0, -3.0], "responses": ["(-1, True)"] * 3}
+    watched.open(small(tmp_path / "run", [row(0, **scored, finish_reasons=["length"] * 3)]))
+    watched.sample("mini_colour/0")
+    names = watched.page.locator(".panel .choices th").all_inner_texts()
+    assert names == ["choice unknown"] * 2
+
+
+def test_a_link_with_a_search_opens_its_sample(watched: Watched, six: Path) -> None:
+    watched.open(six, "#sample=mini_colour/2&q=yes")
+    watched.tally("2 of 6 samples")
+    watched.sample("mini_colour/2")
+    chosen = watched.page.locator(".list [aria-selected=true]")
+    assert chosen.get_attribute("id") == "row-4"
+    assert "Question 4?" in watched.page.locator(".panel").inner_text()
+    assert watched.page.get_by_role("button", name="Next sample").is_disabled()
+    assert watched.page.get_by_role("button", name="Previous sample").is_enabled()
+    assert "sample=mini_colour/2" in watched.page.url
+
+
+def test_a_link_within_the_page_keeps_the_search(watched: Watched, six: Path) -> None:
+    watched.open(six)
+    watched.page.get_by_role("searchbox").fill("yes")
+    watched.tally("2 of 6 samples")
+    watched.page.evaluate(
+        """() => new Promise(done => {
+            addEventListener("hashchange", () => setTimeout(done, 100));
+            location.hash = "#samples";
+        })"""
+    )
+    watched.tally("2 of 6 samples")
+    assert watched.page.get_by_role("searchbox").input_value() == "yes"
+
+
+def test_a_filter_of_a_link_can_be_turned_off(watched: Watched, six: Path) -> None:
+    """Even if this page has no such samples, and no button for them otherwise."""
+    watched.open(six, "#only=degenerate")
+    watched.tally("0 of 6 samples")
+    button = watched.page.get_by_role("button", name="degenerate")
+    button.click()
+    watched.tally("6 samples")
+    assert button.count() == 0
+    assert watched.page.get_by_role("button", name="wrong").count() == 1
+
+
+def test_a_link_to_a_sample_that_is_not_listed(watched: Watched, six: Path) -> None:
+    """An unknown one is not replaced by another; one that the filters leave out is shown."""
+    page = watched.page
+    watched.open(six, "#sample=mini_colour/99")
+    watched.tally("6 samples; this page has no sample mini_colour/99")
+    assert page.locator(".list [aria-selected=true]").count() == 0
+    assert page.locator(".panel").inner_text() == ""
+    page.locator(".list").focus()
+    page.keyboard.press("j")
+    watched.sample("mini_colour/0")
+    watched.tally("6 samples")
+    page.goto("about:blank")
+    watched.requests.clear()
+    watched.open(six, "#sample=mini_colour/0&only=wrong")
+    watched.tally("4 of 6 samples")
+    watched.sample("mini_colour/0")
+    assert page.locator(".list [aria-selected=true]").count() == 0
+    page.locator(".list").focus()
+    page.keyboard.press("j")
+    watched.sample("mini_shape/0")
+
+
+def test_keys_go_on_after_a_click_in_the_sample(watched: Watched, six: Path) -> None:
+    page = watched.page
+    watched.open(six)
+    watched.sample("mini_colour/0")
+    page.get_by_role("button", name="Next sample").click()
+    watched.sample("mini_shape/0")
+    page.keyboard.press("j")
+    watched.sample("mini_colour/1")
+    page.locator(".panel pre.answer").click()
+    page.keyboard.press("j")
+    watched.sample("mini_shape/1")
+    page.keyboard.press("k")
+    watched.sample("mini_colour/1")
+
+
+@pytest.fixture
+def served(six: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """runner.view, with a block for each sample."""
+    monkeypatch.setattr(present, "BLOCK", 1)
+    with listen(0) as server:
+        server.pages = read_pages(six.parent)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_page_shows_no_texts_of_another_run(
+    page: Page, served: Server, six: Path, tmp_path: Path
+) -> None:
+    """Once its own run is served again, a block that failed is asked for again."""
+    page.goto(f"http://127.0.0.1:{served.server_port}/")
+    page.wait_for_selector('.panel[data-sample="mini_colour/0"]')
+    own = served.pages
+    samples = [row(n, prompt=f"Another question {n}?") for n in range(6)]
+    served.pages = read_pages(small(tmp_path / "run", samples).parent)
+    page.locator(".list").focus()
+    page.keyboard.press("j")
+    page.wait_for_selector(".panel >> text=Error: the server shows another run by now")
+    assert "uestion" not in page.locator(".panel").inner_text()
+    served.pages = own
+    page.keyboard.press("k")
+    page.wait_for_selector('.panel[data-sample="mini_colour/0"]')
+    page.keyboard.press("j")
+    page.wait_for_selector('.panel[data-sample="mini_shape/0"]')
+    assert "Question 1?" in page.locator(".panel").inner_text()

@@ -26,7 +26,7 @@ from runner.outcome import (
 from runner.plan import Evaluation, Plan
 from runner.present.mlflow_link import linked
 from runner.present.strips import scale
-from runner.report.answers import LONGEST, shortened, worst
+from runner.report.answers import LONGEST, Shown, shortened, worst
 from runner.report.run_page import render
 from runner.report.subjects import by_subject
 from runner.rundir import RunDirectory, write_atomic
@@ -282,6 +282,35 @@ def test_a_question_asked_several_times_shows_one_answer() -> None:
     by_question = {(each.sample.task, each.sample.doc_id): each for each in found}
     assert by_question["mmmu_val_physics", 1].why == "wrong; 1 of 4 samples score 1"
     assert by_question["mmmu_val_physics", 1].sample.repeat == 1
+
+
+def test_answers_are_shown_as_wrong_if_none_is_right(rows: list[SampleRow]) -> None:
+    wrong = [replace(each, scores={"acc": 0.0}, responses=["B"]) for each in rows]
+    assert [each.why for each in shown(wrong, of_rows(wrong))] == ["wrong"] * 10
+
+
+def test_a_tag_shows_the_wrong_answers_of_its_subtasks(rows: list[SampleRow]) -> None:
+    """A tag has no metric of its own."""
+    task = of_rows(rows)
+    found = shown(rows, replace(task, metrics=task.metrics[1:]))
+    assert {each.sample.task for each in found} == set(LEAVES)
+    assert {each.score for each in found} == {0.0}
+
+
+def test_scored_choices_are_not_stopped_at_the_token_limit(rows: list[SampleRow]) -> None:
+    scored = [
+        replace(each, choice_logprobs=[-1.0, -2.0], finish_reasons=["length"] * 2) for each in rows
+    ]
+    task = of_rows(scored)
+    assert {each.why for each in shown(scored, task)} == {"wrong"}
+    verdict = judge(Outcome(State.COMPLETED, tasks=(task,)), (asked(),), VerdictConfig())
+    subjects = by_subject(task, verdict, [read_back(each) for each in scored])
+    assert subjects is not None and [each.stopped for each in subjects.rows] == [0, 0, 0]
+
+
+def shown(rows: list[SampleRow], task: TaskOutcome) -> list[Shown]:
+    verdict = judge(Outcome(State.COMPLETED, tasks=(task,)), (asked(),), VerdictConfig())
+    return worst(task, verdict, [read_back(each) for each in rows], None)
 
 
 def read_back(each: SampleRow) -> Sample:

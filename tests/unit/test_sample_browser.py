@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import random
 import re
 import zlib
@@ -22,13 +23,14 @@ from runner.evidence.outlines import read_outlines, read_texts, with_texts
 from runner.evidence.samples import read_samples
 from runner.lm.images import Album, image_hash
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
-from runner.outcome import Outcome
+from runner.outcome import MetricResult, Outcome
 from runner.plan import Plan
 from runner.present import browser as present
 from runner.present.browser import Browser, Detail, Listing, Side, browser
+from runner.present.formats import clip
 from runner.present.pictures import Picture, album
 from runner.report.browsed import browsed
-from runner.rundir import RunDirectory, read_json
+from runner.rundir import RunDirectory, read_json, write_json
 from runner.verdict import judge
 from tests.compared import row, write_run
 
@@ -47,13 +49,43 @@ def of_page(page: str) -> dict[str, Any]:
     return {name: unpacked(base64.b64decode(text)) for name, text in blocks}
 
 
-def of_run(directory: Path, samples: list[SampleRow], **kind: bool) -> Browser:
-    run = RunDirectory(write_run(directory, samples))
+def of_run(
+    directory: Path, samples: list[SampleRow], higher_is_better: bool = True, **kind: bool
+) -> Browser:
+    return of_directory(write_run(directory, samples, higher_is_better=higher_is_better), **kind)
+
+
+def of_directory(directory: Path, **kind: bool) -> Browser:
+    run = RunDirectory(directory)
     plan, outcome = read_json(run.plan, Plan), read_json(run.outcome, Outcome)
     verdict = judge(outcome, plan.evaluations, VerdictConfig())
     found = browsed(run, outcome, verdict, read_outlines(run.samples), **kind)
     assert found is not None
     return found
+
+
+def outcome_of(run: Path, *metrics: MetricResult) -> None:
+    """Replace the metrics of a run's task."""
+    file = RunDirectory(run).outcome
+    outcome = read_json(file, Outcome)
+    write_json(file, replace(outcome, tasks=(replace(outcome.tasks[0], metrics=metrics),)))
+
+
+def metric(task: str, name: str, higher_is_better: bool = True) -> MetricResult:
+    return MetricResult(task, name, "none", 0.5, 0.1, 4, higher_is_better, False)
+
+
+def listed(found: Browser) -> dict[str, list[Any]]:
+    values: dict[str, list[Any]] = unpacked(found.index)["listing"]["values"]
+    return values
+
+
+def flags_of(listing: dict[str, Any]) -> list[set[str]]:
+    names = [each["name"] for each in listing["flags"]]
+    return [
+        {name for bit, name in enumerate(names) if own & 1 << bit}
+        for own in listing["values"]["flags"]
+    ]
 
 
 def of_texts(texts: Iterable[str]) -> Browser:
@@ -116,12 +148,7 @@ def test_a_row_has_score_flags_and_answer(tmp_path: Path) -> None:
     ]
     found = of_run(tmp_path / "run", samples)
     listing = unpacked(found.index)["listing"]
-    names = [each["name"] for each in listing["flags"]]
-    flags = [
-        {name for bit, name in enumerate(names) if own & 1 << bit}
-        for own in listing["values"]["flags"]
-    ]
-    assert flags == [
+    assert flags_of(listing) == [
         set(),
         {"wrong", "cut"},
         {"wrong", "unparsable"},
@@ -145,6 +172,84 @@ def test_a_row_has_score_flags_and_answer(tmp_path: Path) -> None:
     assert "finish reason length" in details[1]["sides"][0]["facts"]
 
 
+def test_answers_without_any_right_one_are_wrong(tmp_path: Path) -> None:
+    found = of_run(tmp_path / "run", [row(n, "B") for n in range(4)])
+    assert listed(found)["right"] == [False] * 4
+
+
+def test_equal_scores_of_other_metrics_tell_nothing(tmp_path: Path) -> None:
+    """Lower is better, or the scores are no shares: the best score that was seen may be wrong."""
+    equal = [row(n, scores={"wer": 0.5}) for n in range(4)]
+    assert listed(of_run(tmp_path / "a", equal, higher_is_better=False))["right"] == [None] * 4
+    assert (
+        listed(of_run(tmp_path / "b", [row(n, scores={"bleu": 12.0}) for n in range(4)]))["right"]
+        == [None] * 4
+    )
+    other = [row(n, scores={"wer": 0.5 * n}) for n in range(0, 6, 2)]
+    found = of_run(tmp_path / "c", other, higher_is_better=False)
+    assert listed(found)["right"] == [True, False, False]
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_score_that_is_not_a_number_is_not_the_best(tmp_path: Path, place: int) -> None:
+    scores = [1.0, 1.0, 0.0, 0.0]
+    scores[place] = math.nan
+    run = write_run(tmp_path / "run", [row(n) for n in range(4)])
+    samples = [row(n, scores={"acc": score}) for n, score in enumerate(scores)]
+    write_samples(RunDirectory(run).samples, [sample_table(samples)])
+    right = listed(of_directory(run))["right"]
+    assert right == [score == 1.0 for score in scores]
+
+
+def test_a_tag_is_scored_by_its_subtasks(tmp_path: Path) -> None:
+    """The subtasks have scores of their own, on scales of their own."""
+    samples = [
+        row(0, scores={"acc": 0.0, "bleu": 30.0}),
+        row(1, scores={"acc": 0.0}),
+        row(2, scores={"acc": 0.0, "bleu": 10.0}),
+        row(3, scores={"acc": 1.0}),
+    ]
+    run = write_run(tmp_path / "run", [row(0)])
+    write_samples(RunDirectory(run).samples, [sample_table(samples)])
+    outcome_of(run, metric("mini_colour", "bleu"), metric("mini_shape", "acc"))
+    values = listed(of_directory(run))
+    assert values["score"] == [30.0, 0.0, 10.0, 1.0]
+    assert values["right"] == [True, False, False, True]
+
+
+def test_a_subtask_without_the_groups_metric_has_a_scale_of_its_own(tmp_path: Path) -> None:
+    samples = [row(n, scores={"bleu": 10.0 * n} if n % 2 else {"acc": 1.0}) for n in range(6)]
+    run = write_run(tmp_path / "run", [row(0)])
+    write_samples(RunDirectory(run).samples, [sample_table(samples)])
+    outcome_of(
+        run, metric("mini", "acc"), metric("mini_colour", "acc"), metric("mini_shape", "bleu")
+    )
+    right = listed(of_directory(run))["right"]
+    assert right == [True, False, True, False, True, True]
+
+
+def test_a_scored_choice_is_never_cut(tmp_path: Path) -> None:
+    """Engines score it with a limit of one token, and say that they reached it."""
+    scored = {"choice_logprobs": [-1.0, -3.0], "finish_reasons": ["length"] * 2}
+    found = of_run(tmp_path / "run", [row(n, **scored) for n in range(2)])
+    assert flags_of(unpacked(found.index)["listing"]) == [set(), set()]
+    assert not any("length" in fact for fact in details_of(found)[0]["sides"][0]["facts"])
+
+
+def test_choices_have_no_numbers_if_one_was_not_scored(tmp_path: Path) -> None:
+    """It is missing among the log-likelihoods, and may come before the others."""
+    scored = {"choice_logprobs": [-1.0, -3.0], "responses": ["(-1, True)"] * 3}
+    found = of_run(
+        tmp_path / "run",
+        [
+            row(0, **scored, finish_reasons=["length"] * 2),
+            row(1, **scored, finish_reasons=["prompt_too_long", "length", "length"]),
+        ],
+    )
+    assert listed(found)["answer"] == ["choice 0", "choice unknown"]
+    assert [each["sides"][0]["numbered"] for each in details_of(found)] == [True, False]
+
+
 def test_filters_of_a_sample_are_one_row(tmp_path: Path) -> None:
     """All documents come under the first filter, then all under the second."""
     strict = [row(n, filter="strict", scores={"em": 0.0}, filtered="[invalid]") for n in range(4)]
@@ -155,6 +260,21 @@ def test_filters_of_a_sample_are_one_row(tmp_path: Path) -> None:
         (side,) = each["sides"]
         assert side["scores"] == {"em,strict": 0.0, "em,loose": 1.0}
         assert side["parsed"] == {"strict": "[invalid]"}
+
+
+def test_what_was_parsed_is_whole_under_every_filter(tmp_path: Path) -> None:
+    """The rows of further filters come later in the file than the texts of their samples."""
+    long = "word " * 200
+    answer = {"responses": [f"{long}and the end"], "scores": {"em": 1.0}}
+    parsed = [f"{long}one", f"{long}two"]
+    own = [row(n, filter="own", filtered=parsed[n], **answer) for n in range(2)]
+    same = [row(n, filter="same", filtered=answer["responses"][0], **answer) for n in range(2)]
+    late = [row(n, filter="late", filtered=f"{long}{n}", **answer) for n in range(2)]
+    found = details_of(of_run(tmp_path / "run", [*own, *same, *late]))
+    assert [each["sides"][0]["parsed"] for each in found] == [
+        {"own": f"{long}one", "late": f"{long}0"},
+        {"own": f"{long}two", "late": f"{long}1"},
+    ]
 
 
 def test_every_answer_to_a_question_is_a_row(tmp_path: Path) -> None:
@@ -198,8 +318,34 @@ def test_texts_that_do_not_fit_are_cut_evenly(
 
 def test_no_room_at_all_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(present, "MOST_TEXT", 10)
-    found = of_texts(["some text"] * 50)
-    assert found.longest is not None and len(details_of(found)) == 50
+    found = of_texts(["some text" * 20] * 50)
+    assert found.longest == 0
+    details = details_of(found)
+    assert [(each["prompt"], each["sides"][0]["responses"]) for each in details] == [("", [])] * 50
+
+
+def test_a_text_cut_to_nothing_has_no_end() -> None:
+    assert clip("abcdef", 0) == "\n… 6 characters omitted …\n"
+    assert clip("abcdef", 3) == "ab\n… 3 characters omitted …\nf"
+
+
+def test_few_passes_find_the_length_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Chinese character takes up to three bytes, and two of them compressed."""
+    rng = random.Random(1)
+    alphabet = [chr(code) for code in range(0x4E00, 0x6200)]
+    text = ["".join(rng.choices(alphabet, k=1500)) for _ in range(200)]
+    most = 320_000
+    monkeypatch.setattr(present, "MOST_TEXT", most)
+    passes = 0
+
+    def details() -> list[Detail]:
+        nonlocal passes
+        passes += 1
+        return [Detail(each, "") for each in text]
+
+    values: dict[str, list[Any]] = {"doc": list(range(len(text)))}
+    found = browser(Listing((), values, (), (), ()), details, {})
+    assert 0.7 * most < found.texts.size <= most and passes <= 4
 
 
 def test_images_are_kept_once_until_the_room_is_full(tmp_path: Path) -> None:
@@ -254,6 +400,26 @@ def test_a_comparison_has_every_question_flips_first(tmp_path: Path) -> None:
     only = details[values["doc"].index(0)]
     assert only["second_prompt"] is None and len(only["sides"]) == 2
     assert "questions" not in json.loads((tmp_path / "page" / "compare.json").read_text())
+
+
+def test_a_comparison_tells_right_from_wrong_only_by_shares(tmp_path: Path) -> None:
+    for name, scores, higher in (
+        ("acc", (0.0, 1.0), True), ("wer", (0.0, 1.0), False), ("bleu", (0.0, 12.0), True)
+    ):  # fmt: skip
+        for side in "ab":
+            samples = [row(n, scores={name: score}) for n, score in enumerate(scores)]
+            write_run(tmp_path / name / side, samples, higher_is_better=higher)
+        folder = tmp_path / name
+        compare([str(folder / "a"), str(folder / "b"), "--output", str(folder / "page")])
+        blocks = of_page((folder / "page" / "compare.html").read_text())
+        listing = blocks["index"]["listing"]
+        right = listing["values"]["first_right"]
+        sides = [each["sides"][1]["right"] for each in blocks["texts-0"]]
+        wrong = ["wrong in A" in flags for flags in flags_of(listing)]
+        if name == "acc":
+            assert (right, sides, wrong) == ([False, True], [False, True], [True, False])
+        else:
+            assert (right, sides, wrong) == ([None, None], [None, None], [False, False])
 
 
 def test_the_policy_allows_the_script_of_the_page_alone(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from runner.config.schema import RunConfig
 from runner.config.verdict import VerdictConfig
 from runner.environment import Environment
+from runner.evidence.samples import Sample
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
 from runner.outcome import Feeding, MetricResult, Outcome, State
 from runner.plan import Plan
@@ -28,7 +29,7 @@ from runner.present import mlflow_link
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.status import Status
 from runner.tracking import records, sender, views
-from runner.tracking.answers import LONGEST, MOST
+from runner.tracking.answers import LONGEST, MOST, answers
 from runner.tracking.metrics import metrics, table
 from runner.tracking.records import Record, parameters, read_record
 from runner.tracking.tracked import TrackedRun, run_page
@@ -424,6 +425,14 @@ def test_answers_are_a_table_of_mlflow_s_own(
     assert other["response"] == "⟨U+202E⟩no␛[1m" and math.isnan(other["acc"])
     assert other["cut"] and other["unparsable"] and other["degenerate"] == "repeating"
     assert len(other["prompt"]) == LONGEST + 1
+
+
+def test_scored_choices_are_not_cut_in_the_table() -> None:
+    choices = Sample("mini", 0, choice_logprobs=(-1.0, -2.0), finish_reasons=("length",) * 2)
+    text = Sample("mini", 1, finish_reasons=("length",))
+    table = json.loads(answers([choices, text]))
+    place = table["columns"].index("cut")
+    assert [row[place] for row in table["data"]] == [False, True]
 
 
 def test_a_damaged_samples_file_keeps_no_run_from_arriving(

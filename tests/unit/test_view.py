@@ -63,11 +63,41 @@ def test_the_page_asks_for_blocks_that_are_whole(server: Server) -> None:
     status, page = get(server, "/")
     assert status == 200 and b"connect-src 'self'" in page
     assert b"application/octet-stream" not in page
-    status, block = get(server, "/blocks/texts-0")
+    (blocks,) = re.findall(r'data-blocks="([^"]+)"', page.decode())
+    status, block = get(server, f"/{blocks}/texts-0")
     details = json.loads(zlib.decompress(block, wbits=31))
     assert [each["sides"][0]["responses"] for each in details] == [["B"]] * 3 + [["A"]] * 7
-    assert get(server, "/blocks/texts-1")[0] == 404
+    assert get(server, f"/{blocks}/texts-1")[0] == 404
     assert get(server, "/../../etc/passwd")[0] == 404
+
+
+def test_a_page_of_another_run_gets_no_texts(tmp_path: Path, environment: Environment) -> None:
+    """It may still be open when a second run is shown at the same port."""
+    same = rows(3, 10)
+    other = [replace(each, prompt="Another question?") for each in same]
+    first, second = (
+        read_pages(viewed(tmp_path / name, environment, samples).path)
+        for name, samples in (("a", same), ("b", other))
+    )
+    assert first.keys() & second.keys() == {"/"}
+
+
+def test_the_port_is_free_again_at_once() -> None:
+    """A connection that the server has closed keeps the port for a minute."""
+    with listen(0) as server:
+        port = server.server_port
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            connection, _ = server.socket.accept()
+            connection.close()
+            assert client.recv(1) == b""
+    listen(port).server_close()
+
+
+def test_port_80_is_not_named_by_browsers(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.request("GET", "/", headers={"Host": "127.0.0.1"})
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def test_only_this_machine_is_answered(server: Server) -> None:
@@ -83,7 +113,8 @@ def test_texts_are_whole_where_the_page_cuts_them(
     long = " ".join(str(7919 * n % 10007) for n in range(5000))
     run = viewed(tmp_path / "run", environment, [replace(rows(0, 1)[0], responses=[long])])
     pages = read_pages(run.path)
-    (detail,) = json.loads(zlib.decompress(pages["/blocks/texts-0"][1], wbits=31))
+    (texts,) = [block for path, (_, block) in pages.items() if path.endswith("/texts-0")]
+    (detail,) = json.loads(zlib.decompress(texts, wbits=31))
     assert detail["sides"][0]["responses"] == [long]
     assert b"are cut" not in pages["/"][1]
 
