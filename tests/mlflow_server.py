@@ -116,6 +116,9 @@ class Server:
         elif path == "runs/update":
             run["info"] |= {key: asked[key] for key in ("status", "end_time") if key in asked}
             return 200, {"run_info": run["info"]}
+        elif path == "runs/set-tag":
+            others = [each for each in run["data"]["tags"] if each["key"] != asked["key"]]
+            run["data"]["tags"] = [*others, {"key": asked["key"], "value": asked["value"]}]
         elif path == "runs/delete-tag":
             run["data"]["tags"] = [e for e in run["data"]["tags"] if e["key"] != asked["key"]]
         elif path == "runs/log-inputs":
