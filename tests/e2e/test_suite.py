@@ -145,8 +145,8 @@ def test_mlflow_has_a_page_for_each_night_and_flat_runs(nights: Nights) -> None:
     experiments = {each.name: each.experiment_id for each in client.search_experiments()}
     pages = client.search_runs([experiments["suite canary"]], order_by=["start_time"])
     told = [(p.data.tags["suite_directory"], p.data.tags["verdict"]) for p in pages]
-    found = (nights.first.directory, nights.second.directory)
-    assert told == list(zip(map(str, found), ("PASSED", "FAILED"), strict=True))
+    places = (nights.first.directory, nights.second.directory)
+    assert told == list(zip(map(str, places), ("PASSED", "FAILED"), strict=True))
     assert len({page.data.tags["suite_summary"] for page in pages}) == 2
     files = {each.path for each in client.list_artifacts(pages[0].info.run_id)}
     assert {"index.html", "suite.md", "junit.xml", "suite.json"} <= files
