@@ -38,7 +38,7 @@ class NotifyConfig:
     """Messages about the result of a suite."""
 
     when: str = CHANGE
-    """change: if a verdict differs from that of the night before; always: after every night."""
+    """change: if a receiver was last told other verdicts; always: after every night."""
     chats: dict[str, str] = field(default_factory=dict)
     """Variables with webhook addresses, for slack, dingtalk, feishu, wecom: {slack: MY_HOOK}."""
     email: EmailConfig = field(default_factory=EmailConfig)

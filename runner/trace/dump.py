@@ -38,8 +38,8 @@ RUNS = (f"{FIRST}-dump", f"{SECOND}-dump")
 class Array:
     """One file: the output of a module for the tokens of a question in one phase, on one side.
 
-    `positions` are those of the rows in the question's tokens; in the vision tower, the number of
-    the image times 1,000,000 plus that of the covered patch. `dtype` is that of the array, and
+    `positions` are the rows' positions in the question's tokens; in the vision tower, 1,000,000
+    times the image's number plus the covered patch's number. `dtype` is the array's data type, and
     `computed` that of the module's output in the engine.
     """
 
