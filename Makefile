@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint docs package format ui clean
+.PHONY: help demo test unit lint docs package format messages ui clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -46,6 +46,12 @@ package: $(VENV)/.dev  ## build the source archive and the wheel, and check them
 format: $(VENV)/.dev  ## let ruff rewrite the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+messages: $(VENV)/.dev  ## update the Chinese catalogue with new messages; then translate them
+	$(VENV)/bin/pybabel --quiet extract -F babel.cfg --no-wrap --add-location=file --sort-by-file \
+	  --project ascend-accuracy-runner -o $(VENV)/messages.pot runner
+	$(VENV)/bin/pybabel --quiet update -i $(VENV)/messages.pot -d runner/locale -l zh --no-wrap \
+	  --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date
 
 ui: $(VENV)/.cpu  ## MLflow's pages over ./mlflow.db, on this machine only
 	$(PY) -m mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)

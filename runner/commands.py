@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from runner import language
 from runner.errors import UserError, cause
 from runner.messages import complain
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR
@@ -23,6 +24,15 @@ def add_uri(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()}/mlflow.db",
         help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, or mlflow.db in the working "
         "directory)",
+    )
+
+
+def add_language(parser: argparse.ArgumentParser) -> None:
+    """Add `--lang`, the language of what the command writes; pass it to `language.use`."""
+    parser.add_argument(
+        "--lang",
+        choices=language.LANGUAGES,
+        help="language of the result (default: that of LC_ALL, LC_MESSAGES or LANG)",
     )
 
 

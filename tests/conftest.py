@@ -24,6 +24,9 @@ settings.load_profile("steady")
 # A shell starts its background jobs with Ctrl-C ignored, and what the tests start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Whatever the language of the machine: the tests, and what they start, read English.
+os.environ["LC_ALL"] = "C.UTF-8"
+
 # Engines run side by side here. An engine's threads wait for each other by spinning, so two of them
 # on a busy core take many times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

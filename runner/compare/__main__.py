@@ -8,7 +8,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from runner.commands import add_uri, create, perform
+from runner import language
+from runner.commands import add_language, add_uri, create, perform
 from runner.errors import UserError
 from runner.status import USAGE_ERROR
 
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         given = parser.parse_args(words)
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
+    language.use(given.lang)
     command = shlex.join(["python", "-m", "runner.compare", *words])
     return perform(lambda: _compare(given, command), "comparison")
 
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="tolerated drop, in the unit of the metric (default: 0.02)",
     )
     add_uri(parser)
+    add_language(parser)
     return parser
 
 

@@ -12,6 +12,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner import language
 from runner.config import keys, serving, task_files
 from runner.config.notify import NotifyConfig
 from runner.config.notify import problems as notify_problems
@@ -86,6 +87,7 @@ def load(composed: DictConfig) -> RunConfig:
     """Check the composed configuration against the schema and the rules, and return it typed.
 
     `+a.b=1` slips past Hydra's own check: the plain content is merged into the schema again.
+    From here on, this process writes its reports in the language of `lang`.
 
     Raises:
         UserError: with one line for every key that is unknown, mistyped or out of range.
@@ -122,6 +124,7 @@ def load(composed: DictConfig) -> RunConfig:
     broken = broken or problems(config)
     if broken:
         raise UserError(*broken)
+    language.use(config.lang)
     model.origins = baseline_origins()
     return config
 

@@ -15,6 +15,7 @@ from runner.baseline import parsed
 from runner.config import verdict
 from runner.config.overrides import in_yaml
 from runner.config.schema import AskConfig, RunConfig, TaskConfig
+from runner.language import LANGUAGES
 from runner.platforms import PLATFORMS
 from runner.platforms.additional_config import names, schema
 
@@ -102,6 +103,7 @@ def problems(config: RunConfig) -> list[str]:
     one_of("source.weights", config.source.weights, SOURCES)
     one_of("source.data", config.source.data, SOURCES)
     one_of("objective", config.objective, OBJECTIVES)
+    require(config.lang in (None, *LANGUAGES), "lang", f"must be one of {', '.join(LANGUAGES)}")
     one_of("source.verify", config.source.verify, ("sampled", "whole"))
     if config.suite.entries and config.suite.entry is None:
         found.append(

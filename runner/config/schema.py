@@ -355,6 +355,8 @@ class RunConfig:
     """Directory for the files of the run."""
     preflight_only: bool = False
     """Run all checks, and stop before the engine starts."""
+    lang: str | None = None
+    """Language of reports and verdicts: en or zh; null: LC_ALL, LC_MESSAGES or LANG has it."""
 
     @property
     def ranks_here(self) -> int:

@@ -19,7 +19,7 @@ NAME = re.compile(r"\w[\w.@-]*")
 NAMED = "may have letters, digits and _ . @ -, and starts with a letter or a digit"
 # Keys that an entry has of its own, or that belong to the whole suite.
 NOT_AN_OVERRIDE = re.compile(
-    r"[+~]*(model|task|output_dir|preflight_only|(suite|sweep|hydra)([./].*)?)="
+    r"[+~]*(model|task|lang|output_dir|preflight_only|(suite|sweep|hydra)([./].*)?)="
 )
 
 

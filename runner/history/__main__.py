@@ -8,8 +8,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from runner import secrecy
-from runner.commands import add_uri, create, perform
+from runner import language, secrecy
+from runner.commands import add_language, add_uri, create, perform
 from runner.status import INACCURATE, NO_VERDICT, USAGE_ERROR
 
 HELP = """\
@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         given = _parser().parse_args(words)
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
+    language.use(given.lang)
     command = shlex.join(["python", "-m", "runner.history", *words])
     return perform(lambda: _history(given, command), "history")
 
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         help="output directory (default: outputs/DATE/TIME-history)",
     )
     add_uri(parser)
+    add_language(parser)
     return parser
 
 

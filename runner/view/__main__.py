@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from runner.commands import perform
+from runner import language
+from runner.commands import add_language, perform
 from runner.status import USAGE_ERROR
 
 HELP = """\
@@ -34,10 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--port", type=int, default=0, help="port to listen on (default: one that is free)"
     )
+    add_language(parser)
     try:
         given = parser.parse_args(arguments)
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
+    language.use(given.lang)
     return perform(lambda: _view(given.run, given.port), "report")
 
 
