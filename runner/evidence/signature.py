@@ -8,6 +8,7 @@ so that it does not depend on the model's own scale.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 
 # Smallest noise of a question, in nats, as of the verdict `replay`.
 NEGLIGIBLE = 1e-8
-# Added to both parts of a ratio, in units of the mean noise: a question that both engines answer
-# with certainty would otherwise have any ratio.
+# Added to both parts of a ratio, in units of the median noise, as in the verdict `replay`.
 FLOOR = 1e-3
 
 
@@ -157,7 +157,7 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> Ratio | None:
         return None
     levels = [max(noise, NEGLIGIBLE) for _, noise in pairs]
     level = math.fsum(levels) / len(levels)
-    floor = FLOOR * level
+    floor = FLOOR * statistics.median(levels)
     logs = [
         math.log((own + floor) / (noise + floor))
         for (own, _), noise in zip(pairs, levels, strict=True)

@@ -13,8 +13,9 @@ from runner.stats.outliers import Outliers, outliers
 
 # One-sided level of "exceeds". A pass has the level of all other rules.
 LEVEL = 0.01
-# Smallest difference, in units of the mean noise, that counts in a ratio: a question that both
-# engines answer with certainty would otherwise have any ratio.
+# Added to both parts of a question's ratio, in units of the median noise: a question that both
+# engines answer with certainty would otherwise have any ratio. The mean would let a few questions
+# that the reference run itself answered wrongly hide a fault of all others.
 FLOOR = 1e-3
 # Smallest p of the usual number of resamples.
 SMALLEST = 1 / (1 + resampling.RESAMPLES)
@@ -76,7 +77,7 @@ def excess(
     """
     n, level = len(differences), means.mean(noise)
     values = [each - factor * own for each, own in zip(differences, noise, strict=True)]
-    floor = FLOOR * level
+    floor = FLOOR * statistics.median(each for each in noise if each > 0)
     logs = [
         math.log((each + floor) / (own + floor) / factor)
         for each, own in zip(differences, noise, strict=True)

@@ -58,6 +58,15 @@ def test_one_huge_difference_does_not_hide_a_fault_that_all_questions_show() -> 
     assert found.exceeds
 
 
+def test_questions_that_the_reference_run_got_wrong_do_not_hide_a_fault_of_all_others() -> None:
+    """They differ from every run, so their noise is huge, and so is the mean noise."""
+    wrong = [1_000_000.0] * 3
+    found = excess([*[12.0, 20.0] * 40, *wrong], [*[1.0, 2.0] * 40, *wrong], FACTOR)
+    assert found.ratio == pytest.approx(1.0, rel=0.01)
+    assert found.typical == pytest.approx(10.0, rel=0.1)
+    assert found.exceeds
+
+
 def test_few_damaged_questions_fail_though_a_typical_one_is_healthy() -> None:
     found = excess([*[1.0, 1.2] * 40, *[500.0, 600.0] * 10], [1.0] * 100, FACTOR)
     assert found.typical < FACTOR + 1 and found.ratio > 100
