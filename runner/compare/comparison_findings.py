@@ -67,11 +67,9 @@ def _why(comparison: Comparison) -> str:
     """The command that finds the setting, where there can be one."""
     if comparison.ruling.status is not Status.FAILED or comparison.settings.same_engine:
         return ""
-    both = shlex.join([comparison.first.name, comparison.second.name])
-    return gettext(
-        "To find the setting that makes B worse: {command}",
-        command=f"python -m runner.why {both}",
-    )
+    runs = [comparison.first.name, comparison.second.name]
+    command = shlex.join(["python", "-m", "runner.why", *runs])
+    return gettext("To find the setting that makes B worse: {command}", command=command)
 
 
 def leading_scores(comparison: Comparison) -> list[Scores]:

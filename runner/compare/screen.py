@@ -81,5 +81,6 @@ def show_sweep(out: Console, compared: ComparedSweep) -> None:
 def show_page(out: Console, directory: Path) -> None:
     """Print the path of the page."""
     page = style.file_link(directory / f"{NAME}.html")
-    others = gettext(" (also: {files})", files=f"{NAME}.md, {NAME}.json")
-    out.print(Text.assemble(gettext("report: "), page, others))
+    others = gettext(", ").join([f"{NAME}.md", f"{NAME}.json"])
+    also = gettext(" (also: {files})", files=others)
+    out.print(Text.assemble(gettext("report: "), page, also))
