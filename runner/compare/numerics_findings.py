@@ -9,11 +9,12 @@ from runner.language import gettext
 
 def shifts(found: Numerics) -> str:
     """Return how far log-probabilities differ; empty without pairs."""
-    per_token = "nats" if found.summed else gettext("nats per token")
+    nats = gettext("nats")
+    per_token = nats if found.summed else gettext("nats per token")
     said = [
         _moved(spread, found.pairs, what, unit)
         for spread, what, unit in (
-            (found.tokens, gettext("Token log-probabilities"), "nats"),
+            (found.tokens, gettext("Token log-probabilities"), nats),
             (found.choices, gettext("Log-likelihoods of the scored choices"), per_token),
         )
         if spread is not None

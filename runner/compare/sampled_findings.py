@@ -30,7 +30,7 @@ def equality(comparison: Comparison) -> str:
     )
     if not found.seeded:
         chance = gettext("No two were recorded with equal seeds, so texts differ by chance.")
-        return f"{sampled} {chance}"
+        return gettext("{sentence} {next}", sentence=sampled, next=chance)
     told = [
         gettext(
             "Of {pairs:,} pairs with equal seeds, {alike:,} are identical",
@@ -49,7 +49,7 @@ def equality(comparison: Comparison) -> str:
             )
         )
     equal = gettext("{clauses}.", clauses=gettext("; ").join(told))
-    return f"{sampled} {equal}"
+    return gettext("{sentence} {next}", sentence=sampled, next=equal)
 
 
 def distributions(comparison: Comparison) -> list[str]:
