@@ -102,7 +102,7 @@ def _draw(positions: Sequence[Position], low: float, top: float) -> Markup:
     plot.set_ylim(low, top)
     plot.minorticks_off()
     plot.yaxis.set_major_formatter("{x:g}")
-    plot.set_ylabel("nats")
+    plot.set_ylabel(gettext("nats"))
     plot.set_xlim(-0.6, len(positions) - 0.4)
     name_columns(plot, [each.name for each in positions])
     plot.set_xlabel(gettext("token position in the answer"))
