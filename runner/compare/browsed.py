@@ -15,6 +15,7 @@ from runner.evidence.draws import answers_of
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample, numbered, stopped
 from runner.evidence.unparsable import unparsable
+from runner.language import N_, gettext, translated
 from runner.present.browser import (
     MOST_IMAGES,
     Browser,
@@ -28,16 +29,21 @@ from runner.present.browser import (
 )
 from runner.present.pictures import album
 
-SAME, ONLY_A, ONLY_B = "same answer", "only in A", "only in B"
+SAME, ONLY_A, ONLY_B = N_("same answer"), N_("only in A"), N_("only in B")
+# Name, meaning, and whether it stands beside a sample's name.
 FLAGS = (
-    Flag("flipped", "the score changed", shown=False),
-    Flag("worse", "B scores worse than A"),
-    Flag("better", "B scores better than A"),
-    Flag("wrong in A", "A's answer does not score", shown=False),
-    Flag("wrong in B", "B's answer does not score", shown=False),
-    Flag("cut", "an answer stopped at the token limit, or a prompt was left-truncated"),
-    Flag("unparsable", "lm-eval could not parse an answer, or guessed one"),
-    Flag("degenerate", "an answer repeats itself, is garbled or empty, or has a NaN"),
+    (N_("flipped"), N_("the score changed"), False),
+    (N_("worse"), N_("B scores worse than A"), True),
+    (N_("better"), N_("B scores better than A"), True),
+    (N_("wrong in A"), N_("A's answer does not score"), False),
+    (N_("wrong in B"), N_("B's answer does not score"), False),
+    (
+        N_("cut"),
+        N_("an answer stopped at the token limit, or a prompt was left-truncated"),
+        True,
+    ),
+    (N_("unparsable"), N_("lm-eval could not parse an answer, or guessed one"), True),
+    (N_("degenerate"), N_("an answer repeats itself, is garbled or empty, or has a NaN"), True),
 )
 
 
@@ -152,11 +158,17 @@ def _listing(questions: Sequence[Question]) -> Listing:
         columns=(
             Column("first", "A", "2.6rem", 2, right="first_right"),
             Column("second", "B", "2.6rem", 2, right="second_right"),
-            Column("cause", "Cause", "minmax(0, 1fr)"),
-            Column("apart", "Nats", "3.4rem", 2, wide=True),
+            Column("cause", gettext("Cause"), "minmax(0, 1fr)"),
+            Column("apart", gettext("Nats"), "3.4rem", 2, wide=True),
         ),
-        choices=(Choice("task", "Subject", tasks), Choice("cause", "Cause", causes)),
-        flags=FLAGS,
+        choices=(
+            Choice("task", gettext("Subject"), tasks),
+            Choice("cause", gettext("Cause"), causes, labels=tuple(map(gettext, causes))),
+        ),
+        flags=tuple(
+            Flag(name, gettext(meaning), beside, label=gettext(name))
+            for name, meaning, beside in FLAGS
+        ),
         letters=("A", "B"),
     )
 
@@ -224,17 +236,20 @@ def _side(each: Question, question: Sample, place: int) -> Side:
     answer = answers[place]
     facts = []
     if len(answers) > 1:
-        facts.append(f"answer {place + 1} of {len(answers)}")
+        facts.append(
+            gettext("answer {number} of {answers}", number=place + 1, answers=len(answers))
+        )
     if count := len(answer.token_ids):
-        facts.append(f"{count} tokens")
+        facts.append(gettext("{count} tokens", count=count))
     if answer.finish_reasons and not answer.choice_logprobs:
-        facts.append(", ".join(dict.fromkeys(answer.finish_reasons)))
+        facts.append(gettext(", ").join(dict.fromkeys(answer.finish_reasons)))
     if answer.truncated:
-        facts.append("prompt left-truncated to max_model_len")
+        facts.append(gettext("prompt left-truncated to max_model_len"))
     if answer.guessed:
-        facts.append("lm-eval guessed an answer")
+        facts.append(gettext("lm-eval guessed an answer"))
     if answer.degenerate:
-        facts.append(f"degenerate: {', '.join(dict.fromkeys(answer.degenerate))}")
+        kinds = gettext(", ").join(map(translated, dict.fromkeys(answer.degenerate)))
+        facts.append(gettext("degenerate: {kinds}", kinds=kinds))
     scored = answer.choice_logprobs
     parsed = len(answer.responses) == 1 and not scored and answer.filtered != answer.responses[0]
     return Side(
@@ -254,16 +269,13 @@ def _facts(each: Question) -> tuple[str, ...]:
     if each.changed is None:
         return ()
     change = each.changed.change
-    facts = [change.kind.value]
+    facts = [gettext(change.kind.value)]
     tallies = [tally(each.changed, sample) for sample in (each.changed.first, each.changed.second)]
     if all(tallies):
         facts.append(" → ".join(tallies))
-    if change.token is not None:
-        facts.append(f"answers diverge at token {change.token}")
-    first, second = change.margins
-    if first is not None and second is not None:
-        lead = "lead there" if change.token is not None else "lead of the best choice"
-        facts.append(f"{lead}: A {first:.2f}, B {second:.2f} nats")
+    facts += change.places
     if change.apart is not None:
-        facts.append(f"largest shift of a log-probability {change.apart:.2g} nats")
+        facts.append(
+            gettext("largest shift of a log-probability {shift:.2g} nats", shift=change.apart)
+        )
     return (" · ".join(facts),)

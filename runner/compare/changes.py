@@ -12,6 +12,7 @@ from runner.evidence.draws import answers_of
 from runner.evidence.pairing import Reason
 from runner.evidence.samples import Sample, answer, stopped
 from runner.evidence.unparsable import unparsable
+from runner.language import N_, gettext
 
 # As the rule `numerics` has it. Logits of 16 to 32, as large models have them, lie 0.125 apart in
 # bfloat16: two such steps turn a lead of 0.25 into a tie, whatever else is right.
@@ -19,39 +20,55 @@ NEAR_TIE = NumericsConfig().near_tie
 
 
 class Kind(str, Enum):
-    """Why two answers to one question differ; the first that applies."""
+    """Why two answers to one question differ; the first that applies.
 
-    PROMPT = "prompt rendered differently"
-    IMAGES = "image preprocessed differently"
-    DOCUMENT = "another document"
-    TRUNCATED = "prompt truncated by length"
-    DEGENERATE = "degenerate answer"
-    LIMIT = "stopped by the limit"
-    UNPARSABLE = "answer unparsable"
-    RESCORED = "same answer scored differently"
-    DRAWN = "different draws"
-    NEAR_TIE = "near-tie"
-    DIFFERENT = "different answer"
+    Pages show the value after `gettext`.
+    """
+
+    PROMPT = N_("prompt rendered differently")
+    IMAGES = N_("image preprocessed differently")
+    DOCUMENT = N_("another document")
+    TRUNCATED = N_("prompt truncated by length")
+    DEGENERATE = N_("degenerate answer")
+    LIMIT = N_("stopped by the limit")
+    UNPARSABLE = N_("answer unparsable")
+    RESCORED = N_("same answer scored differently")
+    DRAWN = N_("different draws")
+    NEAR_TIE = N_("near-tie")
+    DIFFERENT = N_("different answer")
 
 
 MEANING = {
-    Kind.PROMPT: "The chat template, system message or few-shot examples produced a different text "
-    "(or different tokens) for the same document.",
-    Kind.IMAGES: "The image was decoded or resized differently: its pixels or its number of tokens "
-    "differ.",
-    Kind.DOCUMENT: "The data set has different content at this index, for example another target.",
-    Kind.TRUNCATED: "One run left-truncated the prompt to fit its max_model_len.",
-    Kind.DEGENERATE: "One answer repeats itself, is garbled or empty, or has a log-probability "
-    "that is NaN or infinite.",
-    Kind.LIMIT: "One answer stopped at the token limit, the other ended on its own.",
-    Kind.UNPARSABLE: "One answer could not be parsed: it was scored as wrong, or guessed.",
-    Kind.RESCORED: "The answers are identical but were scored differently.",
-    Kind.DRAWN: "The answers are sampled at random, so their texts differ by chance. A single "
-    "answer says nothing about the runs.",
-    Kind.NEAR_TIE: "Where the answers diverge, both runs had two almost equally likely tokens: "
-    "rounding alone can flip such an answer. This is noise.",
-    Kind.DIFFERENT: "Where the answers diverge, at least one run had a clear preference: rounding "
-    "does not explain the difference. Investigate it.",
+    Kind.PROMPT: N_(
+        "The chat template, system message or few-shot examples produced a different text (or "
+        "different tokens) for the same document."
+    ),
+    Kind.IMAGES: N_(
+        "The image was decoded or resized differently: its pixels or its number of tokens differ."
+    ),
+    Kind.DOCUMENT: N_(
+        "The data set has different content at this index, for example another target."
+    ),
+    Kind.TRUNCATED: N_("One run left-truncated the prompt to fit its max_model_len."),
+    Kind.DEGENERATE: N_(
+        "One answer repeats itself, is garbled or empty, or has a log-probability that is NaN or "
+        "infinite."
+    ),
+    Kind.LIMIT: N_("One answer stopped at the token limit, the other ended on its own."),
+    Kind.UNPARSABLE: N_("One answer could not be parsed: it was scored as wrong, or guessed."),
+    Kind.RESCORED: N_("The answers are identical but were scored differently."),
+    Kind.DRAWN: N_(
+        "The answers are sampled at random, so their texts differ by chance. A single answer says "
+        "nothing about the runs."
+    ),
+    Kind.NEAR_TIE: N_(
+        "Where the answers diverge, both runs had two almost equally likely tokens: rounding alone "
+        "can flip such an answer. This is noise."
+    ),
+    Kind.DIFFERENT: N_(
+        "Where the answers diverge, at least one run had a clear preference: rounding does not "
+        "explain the difference. Investigate it."
+    ),
 }
 
 
@@ -70,6 +87,27 @@ class Change:
     token: int | None
     margins: tuple[float | None, float | None]
     apart: float | None
+
+    @property
+    def places(self) -> list[str]:
+        """Return where the answers diverge and by which leads, as far as known."""
+        said = []
+        if self.token is not None:
+            said.append(gettext("answers diverge at token {token}", token=self.token))
+        first, second = self.margins
+        if first is None or second is None:
+            return said
+        if self.token is not None:
+            lead = gettext(
+                "lead there: A {first:.2f}, B {second:.2f} nats", first=first, second=second
+            )
+        else:
+            lead = gettext(
+                "lead of the best choice: A {first:.2f}, B {second:.2f} nats",
+                first=first,
+                second=second,
+            )
+        return [*said, lead]
 
 
 def explain(

@@ -29,6 +29,7 @@ from runner.compare.sides import Side
 from runner.evidence.pairing import Pairing, Reason, pair
 from runner.evidence.questions import answers
 from runner.evidence.samples import Sample
+from runner.language import gettext
 from runner.plan import Plan
 from runner.verdict import Verdict
 
@@ -69,6 +70,7 @@ class Reported:
 class Comparison:
     """The second run against the first; a drop of `margin` is tolerated.
 
+    `judged` is False if the runs are incomplete or were asked otherwise, whatever their scores.
     `pairs` are questions that both were asked in the same way, each counted once whatever its
     filters; `same` of them have equal answers, `same_answers` in number. `flips` is how many
     questions changed their score, pairs or not, `paired_flips` how many pairs: `shown` are the most
@@ -82,6 +84,7 @@ class Comparison:
     second: RunFacts
     margin: float
     ruling: Verdict
+    judged: Annotated[bool, Field(exclude=True)]
     settings: Settings
     pairs: int
     unpaired: tuple[UnpairedCount, ...]
@@ -119,13 +122,14 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
     found = questions.changed(asked, shared, drawn)
     sampled = [each for each in asked.pairs if questions.sampled(each[0], drawn)]
     differ = {id(each.first) for each in found}
-    ruling = rule(first, second, before, after, margin)
+    ruling, judged = rule(first, second, before, after, margin)
     flips = questions.flipped(found)
     return Comparison(
         first=_facts(first, before),
         second=_facts(second, after),
         margin=margin,
         ruling=ruling,
+        judged=judged,
         settings=differences(first, second),
         pairs=len(asked.pairs),
         unpaired=questions.unpaired(asked),
@@ -184,17 +188,21 @@ def _each(side: Side) -> str:
     if counts <= {1}:
         return ""
     if len(counts) == 1:
-        return f"{counts.pop()} samples each"
-    first, *others = (f"{samples} samples each ({task})" for task, samples in asked.items())
-    return ", ".join([first, *(each.replace(" samples each", "") for each in others)])
+        return gettext("{samples} samples each", samples=counts.pop())
+    (task, samples), *others = asked.items()
+    first = gettext("{samples} samples each ({task})", samples=samples, task=task)
+    return gettext(", ").join([first, *(f"{count} ({name})" for name, count in others)])
 
 
 def _limits(plan: Plan) -> str:
     """`limit 20`, or for different limits `limit 20 (gsm8k), 50 (canary)`."""
     limits = {each.task: f"{each.limit:g}" for each in plan.evaluations if each.limit is not None}
+    if not limits:
+        return ""
     if len(set(limits.values())) == 1 and len(limits) == len(plan.evaluations):
-        return f"limit {next(iter(limits.values()))}"
-    return "limit " + ", ".join(f"{limits[task]} ({task})" for task in limits) if limits else ""
+        return gettext("limit {limits}", limits=next(iter(limits.values())))
+    each = (f"{limit} ({task})" for task, limit in limits.items())
+    return gettext("limit {limits}", limits=gettext(", ").join(each))
 
 
 def _other_prompt(asked: Pairing) -> str:

@@ -6,20 +6,23 @@ spelled out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from runner.compare import comparison_findings
+from runner.compare.amounts import bare, bare_probability, bounds
 from runner.compare.browsed import browsed
 from runner.compare.changes import MEANING
 from runner.compare.comparison import Comparison
-from runner.compare.figures import positions_plot, strips
+from runner.compare.comparison_findings import findings
+from runner.compare.figures import positions_plot, strips, told
 from runner.compare.filters import direction, filters
+from runner.compare.headline import headline
+from runner.language import gettext, translated
 from runner.present.formats import cell, fenced, number, of
 from runner.present.pictures import pictures
 from runner.present.template import template
 from runner.rundir import RunDirectory, write_atomic, write_json
-from runner.sweep.axis_findings import amount, probability
 
 NAME = "compare"
 # More settings than this are collapsed on the page.
@@ -70,13 +73,16 @@ def render(name: str, **content: Any) -> str:
     """Render a template with untrusted text escaped."""
     page = template(
         name,
-        amount=amount,
-        bounds=comparison_findings.bounds,
+        bare=bare,
+        bounds=bounds,
         cell=cell,
         fenced=_text,
+        listed=_joined,
         number=number,
         of=of,
-        probability=_bare,
+        probability=bare_probability,
+        told=told,
+        translated=translated,
     )
     return page.render(**content)
 
@@ -85,8 +91,8 @@ def _text(text: str) -> str:
     return fenced(text, "text")
 
 
-def _bare(p: float) -> str:
-    return probability(p).removeprefix("p = ").removeprefix("p ")
+def _joined(parts: Iterable[str]) -> str:
+    return gettext(", ").join(parts)
 
 
 def _page(template: str, comparison: Comparison, command: str, **more: Any) -> str:
@@ -95,9 +101,10 @@ def _page(template: str, comparison: Comparison, command: str, **more: Any) -> s
         template,
         c=comparison,
         command=command,
-        headline=comparison_findings.headline(comparison),
-        findings=comparison_findings.findings(comparison),
-        meaning=MEANING,
+        headline=headline(comparison),
+        findings=findings(comparison),
+        meaning={kind: gettext(text) for kind, text in MEANING.items()},
+        tests=_joined(dict.fromkeys(translated(row.test) for row in rows)),
         rows=list(zip(rows, strips(rows, comparison.margin), strict=True)),
         folded=FOLDED,
         **more,

@@ -10,20 +10,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import quantiles
+from typing import Annotated
+
+from pydantic import Field
 
 from runner.compare.scores import Metric, Pair
 from runner.evidence.draws import answers_of, same_draws
 from runner.evidence.questions import answers
 from runner.evidence.samples import Sample
 from runner.evidence.unparsable import unparsable
+from runner.language import N_, gettext
 from runner.stats.exchange import exchanged, ranks_exchanged
 from runner.stats.several import holm
 
 # All answers to each question.
 Asked = Sequence[Sequence[Sample]]
-# Reasons for the end of an answer that need a plainer name; `stop` is the usual one.
-ENDS = {"length": "stopped at the token limit"}
-USUAL = "stop"
+# The usual reason for the end of an answer, and the one that has a plainer name.
+USUAL, LIMIT = "stop", "length"
+TOKENS, CHARACTERS = "tokens", "characters"
+LENGTH_IN = {
+    TOKENS: N_("length in tokens, median"),
+    CHARACTERS: N_("length in characters, median"),
+}
+# Properties by name.
+STOPPED = N_("stopped at the token limit")
+CUT_REASONING = N_("cut within the reasoning")
+UNPARSABLE, DEGENERATE, CORRECT = N_("unparsable"), N_("degenerate"), N_("correct")
 
 
 @dataclass(frozen=True)
@@ -51,18 +63,32 @@ class Lengths:
     second: tuple[float, float, float]
     p: float
 
+    @property
+    def label(self) -> str:
+        """Return `length in tokens, median`, as tables name the row."""
+        return gettext(LENGTH_IN[self.unit])
+
 
 @dataclass(frozen=True)
 class Share:
     """Numbers of answers with a property, and a two-sided p for a difference.
 
-    `p` is None for correct answers: the comparison of the scores tests them.
+    The property's `name` is English in every language, its `label` is for people; `end` is the
+    finish reason that it names, if it does. `p` is None for correct answers: the comparison of the
+    scores tests them.
     """
 
     name: str
     first: int
     second: int
     p: float | None
+    end: Annotated[str, Field(exclude=True)] = ""
+
+    @property
+    def label(self) -> str:
+        if self.end:
+            return gettext("finish reason {reason}", reason=self.end)
+        return gettext(self.name)
 
 
 @dataclass(frozen=True)
@@ -107,15 +133,17 @@ def _distribution(metric: Metric, pairs: Sequence[Pair]) -> Distribution:
     every = [answer for side in sides for own in side for answer in own]
     ends = sorted({end for answer in every for end in answer.finish_reasons} - {USUAL})
     properties: list[tuple[str, Callable[[Sample], bool]]] = [
-        *((ENDS.get(end, f"finish reason {end}"), partial(_ended, end)) for end in ends),
-        ("cut within the reasoning", lambda answer: answer.cut_thinking > 0),
-        ("unparsable", unparsable),
-        ("degenerate", lambda answer: bool(answer.degenerate)),
+        (CUT_REASONING, lambda answer: answer.cut_thinking > 0),
+        (UNPARSABLE, unparsable),
+        (DEGENERATE, lambda answer: bool(answer.degenerate)),
     ]
-    shares = [_share(name, sides, has) for name, has in properties]
+    shares = [
+        *(_ends(end, sides) for end in ends),
+        *(_share(name, sides, has) for name, has in properties),
+    ]
     if all(answer.scores.get(metric.metric) in (0, 1) for answer in every):
         right = float(metric.higher_is_better)
-        correct = _share("correct", sides, lambda answer: answer.scores[metric.metric] == right)
+        correct = _share(CORRECT, sides, lambda answer: answer.scores[metric.metric] == right)
         shares.insert(0, replace(correct, p=None))
     return Distribution(
         task=metric.task,
@@ -132,6 +160,13 @@ def _share(name: str, sides: tuple[Asked, Asked], has: Callable[[Sample], bool])
     return Share(name, *counts, p=exchanged(first, second))
 
 
+def _ends(end: str, sides: tuple[Asked, Asked]) -> Share:
+    """The answers with this finish reason."""
+    if end == LIMIT:
+        return _share(STOPPED, sides, partial(_ended, end))
+    return replace(_share(f"finish reason {end}", sides, partial(_ended, end)), end=end)
+
+
 def _ended(end: str, answer: Sample) -> bool:
     return end in answer.finish_reasons
 
@@ -146,7 +181,7 @@ def _lengths(sides: tuple[Asked, Asked]) -> Lengths:
         else [[[_characters(answer) for answer in own] for own in side] for side in sides]
     )
     quartiles = [_quartiles([length for own in side for length in own]) for side in (first, second)]
-    unit = "tokens" if known else "characters"
+    unit = TOKENS if known else CHARACTERS
     return Lengths(unit, quartiles[0], quartiles[1], ranks_exchanged(first, second))
 
 

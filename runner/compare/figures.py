@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from runner.compare.amounts import bounds
 from runner.compare.numerics import Position
 from runner.compare.scores import Scores
 from runner.config.verdict import NumericsConfig
+from runner.language import N_, gettext
 from runner.present.plots import BAD, BLUE, SOFT, WIDTH, blank, name_columns, styled, svg
 from runner.present.strips import Strip, scale
+from runner.sweep.axis_findings import amount
 from runner.verdict import boundary
 
 HEIGHT = 2.8
@@ -19,13 +22,24 @@ HEIGHT = 2.8
 FEWEST = 3
 # Ends of the axis; smaller values are rounding noise.
 LOWEST, HIGHEST = 1e-7, 1e2
-# The limits of verdict=numerics, which hold for all positions together, and their line styles.
+# The limits of verdict=numerics, which hold for all positions together: for the legend, in a list,
+# their values and their line styles.
 DEFAULTS = NumericsConfig()
 LIMITS = [
-    (name, limit, style)
-    for name, limit, style in (
-        ("median", DEFAULTS.median, (0, (1.5, 2))),
-        ("99th percentile", DEFAULTS.p99, (0, (5, 3))),
+    (label, named, limit, style)
+    for label, named, limit, style in (
+        (
+            N_("limit of the median: {limit:g}"),
+            N_("median {limit:g}"),
+            DEFAULTS.median,
+            (0, (1.5, 2)),
+        ),
+        (
+            N_("limit of the 99th percentile: {limit:g}"),
+            N_("99th percentile {limit:g}"),
+            DEFAULTS.p99,
+            (0, (5, 3)),
+        ),
     )
     if limit is not None
 ]
@@ -41,7 +55,7 @@ def positions_plot(positions: Sequence[Position]) -> Markup | None:
     known = [end for each in spreads for end in (each.median, each.p99, each.worst) if end > 0]
     if len(positions) < FEWEST or not known:
         return None
-    known += [limit for _, limit, _ in LIMITS]
+    known += [limit for *_, limit, _ in LIMITS]
     top = min(10.0 ** math.ceil(math.log10(max(known))), HIGHEST)
     low = min(max(10.0 ** math.floor(math.log10(min(known))), LOWEST), top / 10)
     with styled():
@@ -65,15 +79,22 @@ def _draw(positions: Sequence[Position], low: float, top: float) -> Markup:
     plot.plot(places, p99, "_", color=BLUE, markersize=8, markeredgewidth=1.5)
     plot.plot(places, median, "o", color=BLUE, markersize=5)
     titles = {
-        each.name: f"token {each.name}: median {each.spread.median:.2g}, 99th percentile "
-        f"{each.spread.p99:.2g}, worst {each.spread.worst:.2g}, {each.spread.n} compared"
+        each.name: gettext(
+            "token {position}: median {median:.2g}, 99th percentile {p99:.2g}, worst {worst:.2g}, "
+            "{count} compared",
+            position=each.name,
+            median=each.spread.median,
+            p99=each.spread.p99,
+            worst=each.spread.worst,
+            count=each.spread.n,
+        )
         for each in positions
     }
     for place, name in enumerate(titles):  # invisible, so that the whole column has the tooltip
         plot.axvspan(place - 0.5, place + 0.5, fill=False, linewidth=0, gid=name)
-    for name, limit, line in LIMITS:
+    for label, _, limit, line in LIMITS:
         style = {"color": SOFT, "linestyle": line, "linewidth": 1.2, "zorder": 1}
-        plot.axhline(limit, label=f"limit of the {name}: {limit:g}", **style)
+        plot.axhline(limit, label=gettext(label, limit=limit), **style)
     plot.legend(
         loc="lower left", bbox_to_anchor=(0.0, 1.16), borderaxespad=0.2, ncols=2, fontsize=9
     )
@@ -81,22 +102,23 @@ def _draw(positions: Sequence[Position], low: float, top: float) -> Markup:
     plot.set_ylim(low, top)
     plot.minorticks_off()
     plot.yaxis.set_major_formatter("{x:g}")
-    plot.set_ylabel("nats")
+    plot.set_ylabel(gettext("nats"))
     plot.set_xlim(-0.6, len(positions) - 0.4)
     name_columns(plot, [each.name for each in positions])
-    plot.set_xlabel("token position in the answer")
-    plot.set_title("compared tokens", loc="center", fontsize=8, weight="normal", color=SOFT, pad=14)
+    plot.set_xlabel(gettext("token position in the answer"))
+    title = gettext("compared tokens")
+    plot.set_title(title, loc="center", fontsize=8, weight="normal", color=SOFT, pad=14)
     short, above = EngFormatter(places=0, sep=""), plot.get_xaxis_transform()
     style = {"ha": "center", "fontsize": 8, "color": SOFT, "in_layout": False}
     for place, each in enumerate(spreads):
         plot.text(place, 1.03, short(each.n), transform=above, **style)
     plot.grid(axis="y")
     plot.spines["left"].set_visible(False)
-    described = "; ".join(titles.values())
-    limits = ", ".join(f"{name} {limit:g}" for name, limit, _ in LIMITS)
-    told = (
-        f"Log-probability differences in nats by token position. {described}. Limits of "
-        f"verdict=numerics for all positions together: {limits}"
+    told = gettext(
+        "Log-probability differences in nats by token position. {positions}. Limits of "
+        "verdict=numerics for all positions together: {limits}",
+        positions=gettext("; ").join(titles.values()),
+        limits=gettext(", ").join(gettext(named, limit=limit) for _, named, limit, _ in LIMITS),
     )
     return svg(figure, told, titles)
 
@@ -115,3 +137,18 @@ def strips(rows: Sequence[Scores], margin: float) -> list[Strip]:
         (common or scale(own)).strip(row.difference, row.interval, 0.0, band)
         for row, own, band in zip(rows, ends, bands, strict=True)
     ]
+
+
+def told(row: Scores, margin: float) -> str:
+    """Return the alternative text of a strip."""
+    values = {
+        "difference": amount(row.difference, row.share),
+        "margin": amount(margin, row.share, sign=False),
+    }
+    if row.interval is None:
+        return gettext("difference {difference}, tolerated drop {margin}", **values)
+    return gettext(
+        "difference {difference}, 95 % {interval}, tolerated drop {margin}",
+        **values,
+        interval=bounds(row),
+    )

@@ -4,37 +4,60 @@ from __future__ import annotations
 
 from runner.compare.numerics import Numerics, Spread
 from runner.config.verdict import NumericsConfig
+from runner.language import gettext
 
 
 def shifts(found: Numerics) -> str:
     """Return how far log-probabilities differ; empty without pairs."""
-    said = []
-    unit = "nats" if found.summed else "nats per token"
-    for spread, what, of in (
-        (found.tokens, "Token log-probabilities", "nats"),
-        (found.choices, "Log-likelihoods of the scored choices", unit),
-    ):
-        if spread is not None:
-            said.append(f"{what} {_moved(spread, found.pairs, of)}.")
+    nats = gettext("nats")
+    per_token = nats if found.summed else gettext("nats per token")
+    said = [
+        _moved(spread, found.pairs, what, unit)
+        for spread, what, unit in (
+            (found.tokens, gettext("Token log-probabilities"), nats),
+            (found.choices, gettext("Log-likelihoods of the scored choices"), per_token),
+        )
+        if spread is not None
+    ]
     if found.pairs and not said:
-        return "No log-probabilities could be compared."
+        return gettext("No log-probabilities could be compared.")
     return " ".join(said)
 
 
-def _moved(spread: Spread, pairs: int, unit: str) -> str:
+def _moved(spread: Spread, pairs: int, what: str, unit: str) -> str:
     """Size of the shifts, and the number of pairs they come from."""
-    of = f"{spread.pairs} of {pairs}" if spread.pairs < pairs else f"all {pairs}"
-    lost = f"{spread.lost:,} are NaN, or infinite in one run only" if spread.lost else ""
-    if not spread.n:
-        told = "cannot be compared"
-    elif spread.worst == 0:
-        told = f"are identical ({spread.n:,} values from {of} pairs)"
+    if spread.pairs < pairs:
+        of = gettext("{count} of {pairs} pairs", count=spread.pairs, pairs=pairs)
     else:
-        told = (
-            f"differ by {spread.median:.2g} {unit} (median), {spread.p99:.2g} (99th percentile) "
-            f"and at most {spread.worst:.2g} ({spread.n:,} values from {of} pairs)"
-        )
-    return f"{told}; {lost}" if lost else told
+        of = gettext("all {pairs} pairs", pairs=pairs)
+    if not spread.n:
+        told = [gettext("{what} cannot be compared", what=what)]
+    elif spread.worst == 0:
+        told = [
+            gettext(
+                "{what} are identical ({values:,} values from {pairs})",
+                what=what,
+                values=spread.n,
+                pairs=of,
+            )
+        ]
+    else:
+        told = [
+            gettext(
+                "{what} differ by {median:.2g} {unit} (median), {p99:.2g} (99th percentile) and at "
+                "most {worst:.2g} ({values:,} values from {pairs})",
+                what=what,
+                unit=unit,
+                median=spread.median,
+                p99=spread.p99,
+                worst=spread.worst,
+                values=spread.n,
+                pairs=of,
+            )
+        ]
+    if spread.lost:
+        told.append(gettext("{count:,} are NaN, or infinite in one run only", count=spread.lost))
+    return gettext("{clauses}.", clauses=gettext("; ").join(told))
 
 
 def judged(found: Numerics) -> str:
@@ -42,25 +65,32 @@ def judged(found: Numerics) -> str:
     spread, limits = found.tokens or found.choices, NumericsConfig()
     if spread is None or spread.worst == 0 or limits.median is None or limits.p99 is None:
         return ""
-    allowed = (
-        f"the limits of verdict=numerics (median {limits.median:g}, 99th percentile {limits.p99:g})"
+    allowed = gettext(
+        "the limits of verdict=numerics (median {median:g}, 99th percentile {p99:g})",
+        median=limits.median,
+        p99=limits.p99,
     )
     if spread.median <= limits.median and spread.p99 <= limits.p99 and not spread.lost:
-        return f"This is within {allowed}."
+        return gettext("This is within {limits}.", limits=allowed)
     if found.tokens is None and found.summed and not spread.lost:
-        return (
+        return gettext(
             "The number of tokens of the choices was not recorded, so these sums can't be compared "
-            f"with {allowed}."
+            "with {limits}.",
+            limits=allowed,
         )
-    return f"This exceeds {allowed}: the runs do not compute the same values."
+    return gettext(
+        "This exceeds {limits}: the runs do not compute the same values.", limits=allowed
+    )
 
 
 def other_tokens(found: Numerics) -> str:
     """Return how many pairs have prompts with different numbers of tokens; empty without any."""
     if not found.other_tokens:
         return ""
-    return (
-        f"In {found.other_tokens} of {found.pairs} pairs, the same text and pixels produced a "
-        "different number of prompt tokens: the tokenizer or the image preprocessing differs. "
-        "Their log-probabilities are not compared."
+    return gettext(
+        "In {count} of {pairs} pairs, the same text and pixels produced a different number of "
+        "prompt tokens: the tokenizer or the image preprocessing differs. Their log-probabilities "
+        "are not compared.",
+        count=found.other_tokens,
+        pairs=found.pairs,
     )

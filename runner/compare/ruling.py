@@ -10,6 +10,7 @@ from runner.compare.settings import other_requests
 from runner.compare.sides import Side
 from runner.config.verdict import VerdictConfig
 from runner.evidence.samples import Sample
+from runner.language import gettext
 from runner.reference.reading import incomplete, miscounted
 from runner.status import EXIT_STATUS, Status
 from runner.verdict import Against, ReferenceUsed, Verdict, judge
@@ -17,11 +18,11 @@ from runner.verdict import Against, ReferenceUsed, Verdict, judge
 
 def rule(
     first: Side, second: Side, before: Sequence[Sample], after: Sequence[Sample], margin: float
-) -> Verdict:
-    """Return a verdict that is PASSED, FAILED or INCONCLUSIVE.
+) -> tuple[Verdict, bool]:
+    """Return a verdict that is PASSED, FAILED or INCONCLUSIVE, and whether the scores were judged.
 
-    It is INCONCLUSIVE if a run is incomplete or was asked with other settings. If the task.limit
-    differs, the shared questions are judged.
+    They are not, and the verdict is INCONCLUSIVE, if a run is incomplete or was asked with other
+    settings. If the task.limit differs, the shared questions are judged.
     """
     limits = {each.task: each.limit for each in first.plan.evaluations}
     against = Against(_used(first), first.outcome, before, limits)
@@ -30,17 +31,21 @@ def rule(
     verdict = judge(found.outcome, found.evaluations, config, found.samples, against)
     unfinished = incomplete(first.outcome) or miscounted(first.files, first.outcome)
     if unfinished:
-        return _undecided(verdict, f"A is incomplete: {'; '.join(unfinished)}")
+        reasons = gettext("; ").join(unfinished)
+        return _undecided(verdict, gettext("A is incomplete: {reasons}", reasons=reasons))
     if others := other_requests(first, second):
-        return _undecided(verdict, "; ".join(others))
+        return _undecided(verdict, gettext("; ").join(others))
     if verdict.status not in (Status.PASSED, Status.FAILED, Status.INCONCLUSIVE):
-        return _undecided(verdict, f"B ended with {verdict.status.value}: {verdict.reason}")
-    return verdict
+        ended = gettext(
+            "B ended with {status}: {reason}", status=verdict.status.value, reason=verdict.reason
+        )
+        return _undecided(verdict, ended)
+    return verdict, True
 
 
-def _undecided(verdict: Verdict, reason: str) -> Verdict:
+def _undecided(verdict: Verdict, reason: str) -> tuple[Verdict, bool]:
     status = Status.INCONCLUSIVE
-    return replace(verdict, status=status, reason=reason, exit_status=EXIT_STATUS[status])
+    return replace(verdict, status=status, reason=reason, exit_status=EXIT_STATUS[status]), False
 
 
 def _used(side: Side) -> ReferenceUsed:

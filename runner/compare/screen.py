@@ -9,13 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runner.compare import comparison_findings
+from runner.compare.amounts import bare, bare_probability, bounds
 from runner.compare.comparison import Comparison
+from runner.compare.comparison_findings import findings
 from runner.compare.comparison_page import NAME
+from runner.compare.headline import headline
 from runner.compare.sweep import ComparedPoint, ComparedSweep
+from runner.language import gettext
 from runner.present import style
 from runner.present.formats import number
-from runner.sweep.axis_findings import amount, probability
 
 # More subjects are on the page only.
 ROWS = 12
@@ -24,14 +26,14 @@ ROWS = 12
 def show(out: Console, comparison: Comparison) -> None:
     """Print the verdict, both runs, the table and the findings."""
     status = style.verdict(comparison.ruling.status.value)
-    out.print(Text.assemble(status, f": {comparison_findings.headline(comparison)}"))
+    out.print(Text.assemble(status, f": {headline(comparison)}"))
     for letter, run in (("A", comparison.first), ("B", comparison.second)):
-        asked = f"{run.samples} questions"
+        asked = gettext("{count} questions", count=run.samples)
         parts = (run.model, run.layout, run.dtype, run.platform, asked, run.each, run.limited)
-        out.print(f"{letter}  {run.name}: {', '.join(part for part in parts if part)}")
+        out.print(f"{letter}  {run.name}: {gettext(', ').join(filter(None, parts))}")
     if comparison.scores:
         out.print(_table(comparison), soft_wrap=False)
-    for sentence in comparison_findings.findings(comparison):
+    for sentence in findings(comparison):
         out.print(f"- {sentence}")
 
 
@@ -41,21 +43,23 @@ def _table(comparison: Comparison) -> Table:
     subjects = sorted((row for row in rows if row.subject), key=lambda row: row.p_adjusted)
     shown += subjects[: max(ROWS - len(shown), 0)]
     left_out = len(rows) - len(shown)
-    table = Table(caption=f"{left_out} more in compare.html" if left_out else None, box=SIMPLE_HEAD)
+    caption = gettext("{count} more in compare.html", count=left_out) if left_out else None
+    table = Table(caption=caption, box=SIMPLE_HEAD)
     table.add_column("", overflow="fold")
-    for column in ("A", "B", "B − A", "95 % interval", "worse", "better", "n", "p"):
+    names = (gettext("95 % interval"), gettext("worse"), gettext("better"))
+    for column in ("A", "B", "B − A", *names, "n", "p"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in sorted(shown, key=rows.index):
         table.add_row(
             f"  {row.task}" if row.subject else row.name,
             number(row.first, 3),
             number(row.second, 3),
-            amount(row.difference, row.share).removesuffix(" points"),
-            comparison_findings.bounds(row),
+            bare(row.difference, row.share),
+            bounds(row),
             str(row.worse),
             str(row.better),
             str(row.n),
-            probability(row.p_adjusted).removeprefix("p = ").removeprefix("p "),
+            bare_probability(row.p_adjusted),
         )
     return table
 
@@ -69,7 +73,7 @@ def show_point(out: Console, point: ComparedPoint) -> None:
 
 def show_sweep(out: Console, compared: ComparedSweep) -> None:
     """Print the summary of all points."""
-    counts = ", ".join(f"{count} {state}" for state, count in compared.counts.items())
+    counts = gettext(", ").join(f"{count} {state}" for state, count in compared.counts.items())
     status = style.verdict(compared.status.value)
     out.print(Text.assemble("\n", status, f": {compared.headline} ({counts})"))
 
@@ -77,4 +81,6 @@ def show_sweep(out: Console, compared: ComparedSweep) -> None:
 def show_page(out: Console, directory: Path) -> None:
     """Print the path of the page."""
     page = style.file_link(directory / f"{NAME}.html")
-    out.print(Text.assemble("report: ", page, f" (also: {NAME}.md, {NAME}.json)"))
+    others = gettext(", ").join([f"{NAME}.md", f"{NAME}.json"])
+    also = gettext(" (also: {files})", files=others)
+    out.print(Text.assemble(gettext("report: "), page, also))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.compare.changed_answers import Changed
 from runner.compare.changes import Change, Kind
 from runner.evidence.draws import answers_of
-from runner.evidence.samples import Sample, top_choice
+from runner.evidence.samples import Sample, numbered
+from runner.language import gettext
 from runner.present.formats import clip, number
 
 # Longest answer in the list of all changes.
@@ -41,6 +43,18 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class ScoredChoice:
+    """The log-likelihoods of a choice in both runs, None where it was not scored.
+
+    `number` counts from 0; None if it is not known.
+    """
+
+    number: int | None
+    first: float | None
+    second: float | None
+
+
+@dataclass(frozen=True)
 class Shown:
     """A question whose score changed, with an answer of each run.
 
@@ -64,6 +78,27 @@ class Shown:
     def tallies(self) -> str:
         """Return `6 of 8 → 2 of 8`; empty if both runs asked the question once."""
         return _tallies(self.first.tally, self.second.tally)
+
+    @property
+    def choices(self) -> tuple[ScoredChoice, ...]:
+        """Return the scored choices of both runs, by number where both numbers are known."""
+        sides = (self.first, self.second)
+        numbers = [choice_numbers(side) for side in sides]
+        unknown = None in numbers
+        first, second = (
+            dict(
+                zip(
+                    range(len(side.choice_logprobs)) if unknown or own is None else own,
+                    side.choice_logprobs,
+                    strict=True,
+                )
+            )
+            for own, side in zip(numbers, sides, strict=True)
+        )
+        return tuple(
+            ScoredChoice(None if unknown else place, first.get(place), second.get(place))
+            for place in sorted({*first, *second})
+        )
 
 
 @dataclass(frozen=True)
@@ -160,16 +195,41 @@ def tally(each: Changed, question: Sample) -> str:
     if not scores or len(answers_of(each.first)) == len(answers_of(each.second)) == 1:
         return ""
     if all(score in (0, 1) for score in scores):
-        return f"{sum(scores):.0f} of {len(scores)}"
-    return f"{number(question.scores.get(each.metric), 3)} (mean of {len(scores)})"
+        return gettext("{right:.0f} of {answers}", right=sum(scores), answers=len(scores))
+    mean = number(question.scores.get(each.metric), 3)
+    return gettext("{score} (mean of {answers})", score=mean, answers=len(scores))
 
 
 def _tallies(first: str, second: str) -> str:
     return f"{first} → {second}" if first and second else ""
 
 
+def choice_numbers(answer: Answer | Sample) -> Sequence[int] | None:
+    """Return the numbers of the choices in `choice_logprobs`; None if they are not known.
+
+    A choice whose log-likelihood is not finite is missing there, but not among lm-eval's responses,
+    such as `(-inf, False)`.
+    """
+    count = len(answer.choice_logprobs)
+    if len(answer.responses) > count:
+        scored = [place for place, text in enumerate(answer.responses) if _finite(text)]
+        return scored if len(scored) == count else None
+    return range(count) if numbered(answer) else None
+
+
+def _finite(response: str) -> bool:
+    """Whether a scored choice has a log-likelihood: `(-1.5, True)` or `-1.5`."""
+    try:
+        return math.isfinite(float(response.strip("()").partition(",")[0]))
+    except ValueError:
+        return False
+
+
 def _told(answer: Answer | Sample) -> str:
-    if answer.choice_logprobs:
-        best = max(answer.choice_logprobs)
-        return f"{top_choice(answer)} ({best:.3f})"
-    return "\n".join(answer.responses)
+    if not answer.choice_logprobs:
+        return "\n".join(answer.responses)
+    values, numbers = answer.choice_logprobs, choice_numbers(answer)
+    place = max(range(len(values)), key=values.__getitem__)
+    if numbers is None:
+        return gettext("choice unknown ({value:.3f})", value=values[place])
+    return gettext("choice {number} ({value:.3f})", number=numbers[place], value=values[place])

@@ -13,6 +13,7 @@ from runner.errors import UserError
 from runner.evidence.draws import drawn_tasks
 from runner.evidence.questions import by_question
 from runner.evidence.samples import Sample, read_samples
+from runner.language import gettext
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
@@ -35,7 +36,11 @@ class Side:
     def incomplete(self) -> str:
         """Return why the run is incomplete; empty if it completed."""
         if self.outcome.state is not State.COMPLETED:
-            return f"ended with {self.outcome.state.value}: {self.outcome.reason}"
+            return gettext(
+                "ended with {state}: {reason}",
+                state=self.outcome.state.value,
+                reason=self.outcome.reason,
+            )
         return ""
 
     @cached_property

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.compare import comparison_findings
 from runner.compare.comparison import Comparison, compare
+from runner.compare.comparison_findings import leading_scores
 from runner.compare.comparison_page import NAME, render, write
+from runner.compare.headline import headline
 from runner.compare.sides import Side, read_side
 from runner.errors import UserError
+from runner.language import gettext, ngettext
 from runner.rundir import write_atomic, write_json
 from runner.status import EXIT_STATUS, Status
 from runner.sweep import record
@@ -53,15 +55,24 @@ class ComparedSweep:
     def headline(self) -> str:
         """Return `1 of 3 points is worse than A: tp=2`, or a sentence without worse points."""
         worse = [point.label for point in self.points if point.status is Status.FAILED]
-        count = len(self.points)
+        points = len(self.points)
         if worse:
-            named = ", ".join(worse[:NAMED]) + (" …" if len(worse) > NAMED else "")
-            verb = "is" if len(worse) == 1 else "are"
-            return f"{len(worse)} of {count} points {verb} worse than A: {named}"
+            named = gettext(", ").join(worse[:NAMED]) + (" …" if len(worse) > NAMED else "")
+            return ngettext(
+                "{count} of {points} points is worse than A: {names}",
+                "{count} of {points} points are worse than A: {names}",
+                len(worse),
+                points=points,
+                names=named,
+            )
         passed = sum(point.status is Status.PASSED for point in self.points)
-        if passed == count:
-            return f"None of {count} points is worse than A"
-        return f"No worse than A: {passed} of {count} points; the others are inconclusive"
+        if passed == points:
+            return gettext("None of {points} points is worse than A", points=points)
+        return gettext(
+            "No worse than A: {passed} of {points} points; the others are inconclusive",
+            passed=passed,
+            points=points,
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -107,13 +118,13 @@ def compare_sweep(
 
 
 def _compared(number: int, label: str, found: Comparison) -> ComparedPoint:
-    leading = comparison_findings.leading_scores(found)
+    leading = leading_scores(found)
     row = max(leading, key=lambda each: each.drop) if leading else None
     return ComparedPoint(
         number=number,
         label=label,
         status=found.ruling.status,
-        said=comparison_findings.headline(found),
+        said=headline(found),
         first=row.first if row is not None else None,
         second=row.second if row is not None else None,
         better=row.better if row is not None else 0,

@@ -88,23 +88,29 @@ class Column:
 
 @dataclass(frozen=True)
 class Choice:
-    """A list of names to filter by; the column of the same key has places in `names`."""
+    """A list of names to filter by; the column of the same key has places in `names`.
+
+    The page's address has the names, and the page shows `labels` instead, if given.
+    """
 
     key: str
     label: str
     names: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Flag:
     """A toggle that keeps the samples with its bit set in the column `flags`.
 
-    `shown` flags stand beside a sample's name in the list.
+    `shown` flags stand beside a sample's name in the list. The page's address has the name, and the
+    page shows the `label` instead, if given.
     """
 
     name: str
     meaning: str
     shown: bool = True
+    label: str = ""
 
 
 @dataclass(frozen=True)

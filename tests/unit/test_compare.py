@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -391,6 +392,44 @@ def test_scored_choices_are_told_by_their_log_likelihoods(tmp_path: Path) -> Non
     text = (output / "compare.html").read_text()
     assert "-1.000 ◂" in text and "lead of the best choice: A 2.00, B 0.50 nats" in text
     assert "choice 1 (-2.000)" in (output / "compare.md").read_text()
+
+
+def test_a_choice_keeps_its_number_if_another_was_too_long_to_be_scored(tmp_path: Path) -> None:
+    def scored(*values: float) -> dict[str, object]:
+        finite = [value for value in values if math.isfinite(value)]
+        return {
+            "choice_logprobs": finite,
+            "responses": [f"({value}, False)" for value in values],
+            "finish_reasons": ["length"] * len(values),
+        }
+
+    first = scored(-math.inf, -3.0, -1.0)
+    second = scored(-4.0, -1.5, -2.0)
+    write_run(tmp_path / "a", [row(n, **first) for n in range(20)])
+    write_run(tmp_path / "b", [row(n, "B", **second, scores={"acc": 0.0}) for n in range(20)])
+    _, output = compared(tmp_path)
+    card = (output / "compare.html").read_text().partition('<details class="flip')[2]
+    table = re.findall(
+        r'<tr><th scope="row">(.*?)</th><td class="n">(.*?)</td><td class="n">(.*?)</td>', card
+    )
+    assert table[:3] == [
+        ("0", "", "-4.000"),
+        ("1", "-3.000", "<strong>-1.500 ◂</strong>"),
+        ("2", "<strong>-1.000 ◂</strong>", "-2.000"),
+    ]
+    assert said(output)["changes"][0]["first"] == "choice 2 (-1.000)"  # type: ignore[index]
+
+
+def test_choices_without_known_numbers_have_none(tmp_path: Path) -> None:
+    """An answer of an older version does not tell which choice is missing."""
+    scored = {"choice_logprobs": [-1.0, -3.0], "finish_reasons": ["length"] * 3}
+    write_run(tmp_path / "a", [row(n, **scored) for n in range(20)])
+    other = {**scored, "choice_logprobs": [-3.0, -1.0], "scores": {"acc": 0.0}}
+    write_run(tmp_path / "b", [row(n, "B", **other) for n in range(20)])
+    _, output = compared(tmp_path)
+    card = (output / "compare.html").read_text().partition('<details class="flip')[2]
+    assert card.partition("</table>")[0].count('<tr><th scope="row">?</th>') == 2
+    assert said(output)["changes"][0]["first"] == "choice unknown (-1.000)"  # type: ignore[index]
 
 
 # The page
