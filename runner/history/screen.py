@@ -49,7 +49,7 @@ def show(out: Console, history: History) -> None:
     out.print(table)
     if len(history.series) > ROWS:
         more = len(history.series) - ROWS
-        out.print(gettext("{count} more series in {file}", count=more, file=f"{NAME}.html"))
+        out.print(gettext("{count} more series in {file}", count=more, file=NAME + ".html"))
     changed = [each for each in history.series if each.commands and each.state is not State.NO_DROP]
     for each in changed[:COMMANDS]:
         out.print(Text(visible(f"{each.model} {name_of(each)} {each.label}".strip()), "bold"))
@@ -77,5 +77,6 @@ def _extent(history: History) -> str:
 def show_page(out: Console, directory: Path) -> None:
     """Print the path of the page."""
     page = style.file_link(directory / f"{NAME}.html")
-    also = gettext(" (also: {files})", files=f"{NAME}.md, {NAME}.json")
+    files = ", ".join(f"{NAME}{ending}" for ending in (".md", ".json"))
+    also = gettext(" (also: {files})", files=files)
     out.print(Text.assemble(gettext("report: "), page, also))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runner.history.findings import inside
-from runner.history.result import History, Kind, State
+from runner.history.result import History, Kind, Series, State
 from runner.language import gettext, ngettext
 
 
@@ -19,21 +19,15 @@ def _accuracy(history: History) -> str:
     check = history.accuracy(State.CHECK)
     whole = len(history.accuracy(*State))
     if len(worse) == 1:
-        return gettext(
-            "{series} {headline}",
-            series=f"{worse[0].model}/{worse[0].task}",
-            headline=inside(worse[0].headline),
-        )
+        headline = inside(worse[0].headline)
+        return gettext("{series} {headline}", series=_name(worse[0]), headline=headline)
     if worse:
         return gettext(
             "Accuracy dropped in {count} of {whole} series", count=len(worse), whole=whole
         )
     if len(check) == 1:
-        return gettext(
-            "{series}: {headline}",
-            series=f"{check[0].model}/{check[0].task}",
-            headline=check[0].headline,
-        )
+        headline = check[0].headline
+        return gettext("{series}: {headline}", series=_name(check[0]), headline=headline)
     if check:
         return gettext(
             "Accuracy may have dropped, or is unknown, in {count} of {whole} series",
@@ -54,6 +48,10 @@ def _accuracy(history: History) -> str:
             whole=whole,
         )
     return gettext("No drop of accuracy in {whole} series", whole=whole)
+
+
+def _name(series: Series) -> str:
+    return f"{series.model}/{series.task}"
 
 
 def _others(history: History) -> Iterator[str]:

@@ -247,12 +247,13 @@ def _moved(follower: Follower, promote: Promote) -> Step:
     marked = follower.bearer(alias + FIRST)
     place = "/".join(follower.place)
     if not marked and (before := nights.noted_first(follower.directory, name, place)):
+        command = f"python -m runner.promote RUN --alias {alias}{FIRST}"
         raise Doubt(
             gettext(
                 "the first reference run ({run}) is no longer in MLflow; choose another with "
                 "{command}",
                 run=before,
-                command=f"python -m runner.promote RUN --alias {alias}{FIRST}",
+                command=command,
             )
         )
     first = marked or follower.bearer(alias)
