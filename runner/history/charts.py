@@ -10,7 +10,9 @@ from typing import Any
 from markupsafe import Markup
 
 from runner.history import findings
-from runner.history.result import Kind, Night, Series, State, Version
+from runner.history.result import Kind, Night, Series, State
+from runner.history.versions import Version
+from runner.language import N_, gettext
 from runner.present.plots import BAD, BLUE, INK, SOFT, WASH, blank, styled, svg
 from runner.present.strips import scale
 
@@ -23,6 +25,12 @@ MARKED = (
 # With more nights, tooltips and error bars would make the page large.
 MOST_DETAILED = 150
 MOST_TICKS = 12
+UNITS = {
+    Kind.THROUGHPUT: N_("per second"),
+    Kind.START: N_("seconds"),
+    Kind.DEGENERATE: "%",
+    Kind.SHIFT: N_("nats"),
+}
 # A sparkline's size, and how many values it has at most.
 SPARK_WIDTH, SPARK_HEIGHT, SPARK_VALUES = 120, 26, 90
 
@@ -169,8 +177,8 @@ def _axes(plot: Any, series: Series) -> None:
     if series.kind is Kind.DEGENERATE:  # not a scale of rounding errors
         plot.set_ylim(0, max(plot.get_ylim()[1], 1.0))
     plot.ticklabel_format(axis="y", style="plain", useOffset=False)
-    unit = {Kind.THROUGHPUT: "per second", Kind.START: "seconds", Kind.DEGENERATE: "%"}
-    plot.set_ylabel(unit.get(series.kind, "nats" if series.kind is Kind.SHIFT else ""))
+    if series.kind in UNITS:
+        plot.set_ylabel(gettext(UNITS[series.kind]))
 
 
 def _titles(plot: Any, series: Series) -> dict[str, str]:
@@ -183,12 +191,13 @@ def _titles(plot: Any, series: Series) -> dict[str, str]:
         column = Rectangle((each.number - 0.5, 0), 1, 1, fill=False, linewidth=0, gid=name)
         column.set_transform(plot.get_xaxis_transform())
         plot.add_artist(column)
-        parts = [f"{each.when}, night {each.number}: {each.verdict}"]
+        told = {"date": each.when, "night": each.number, "verdict": each.verdict}
+        parts = [gettext("{date}, night {night}: {verdict}", **told)]
         if each.value is not None:
             parts.append(findings.value(series, each.value))
         if each.interval is not None:
-            low, high = each.interval
-            parts.append(f"95 % {findings.value(series, low)} to {findings.value(series, high)}")
+            low, high = (findings.value(series, end) for end in each.interval)
+            parts.append(gettext("95 % {low} to {high}", low=low, high=high))
         parts += [version.said for version in each.changed]
         titles[name] = "\n".join(parts)
     return titles
@@ -196,4 +205,9 @@ def _titles(plot: Any, series: Series) -> dict[str, str]:
 
 def _told(series: Series) -> str:
     name = f"{series.model} {series.task} {series.metric} {series.label}".strip()
-    return f"{name}: {len(series.nights)} nights. {series.headline}"
+    return gettext(
+        "{series}: {count} nights. {headline}",
+        series=name,
+        count=len(series.nights),
+        headline=series.headline,
+    )

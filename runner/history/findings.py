@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from runner.history.result import History, Kind, Night, Series, State
+from runner.history.result import Kind, Night, Series, State
+from runner.history.versions import shown, unknown
+from runner.language import gettext, ngettext
 from runner.present.formats import cut
 from runner.stats.change_point import FEWEST, LEVEL, further
 
@@ -27,7 +29,8 @@ def difference(series: Series) -> str:
     if before is None or after is None:
         return ""
     if series.kind in (Kind.ACCURACY, Kind.DEGENERATE) and abs(before) <= 1 and abs(after) <= 1:
-        return f"{100 * (after - before):+.1f} points".replace("-", "−")
+        points = f"{100 * (after - before):+.1f}".replace("-", "−")
+        return gettext("{number} points", number=points)
     return f"{100 * (after / before - 1):+.0f} %".replace("-", "−") if before else ""
 
 
@@ -47,55 +50,92 @@ def headline(series: Series) -> str:
     if series.state is State.CHECK and series.bad is None:
         return _failing(series)
     if series.bad is not None and series.before is not None and series.after is not None:
-        bad = night(series, series.bad)
-        place = f"{bad.when} (night {bad.number} of {count})"
-        moved = f"{value(series, series.before)} → {value(series, series.after)}"
-        amount = f" ({difference(series)})" if difference(series) else ""
-        p = p_text(series.p) if series.p is not None else ""
-        if series.state is State.CHECK and series.p is not None and series.p <= LEVEL:
-            return f"An improvement ended on {place}: {moved}{amount}, {p}"
-        if series.state is State.CHECK:
-            verb = "dropped" if series.higher_is_better else "risen"
-            return f"May have {verb} on {place}: {moved}{amount}; {p}, not certain"
-        if series.flips is not None and (series.p is None or series.p > LEVEL):
-            p = f"{p_text(series.flips.p_adjusted)} by the changed answers"
-        recovered = ", recovered since" if series.state is State.RECOVERED else ""
-        verb = "Dropped" if series.higher_is_better else "Rose"
-        return f"{verb} on {place}: {moved}{amount}, {p}{recovered}"
+        return _moved(series, night(series, series.bad), series.before, series.after)
     if series.state is State.DECLINING and series.trend is not None:
-        whole = series.trend.slope * (count - 1)
-        return (
-            f"Declined slowly over {count} nights: about {value(series, abs(whole))} in all, "
-            f"{p_text(series.trend.p)}; there is no single bad night"
+        return gettext(
+            "Declined slowly over {count} nights: about {amount} in all, {p}; there is no single "
+            "bad night",
+            count=count,
+            amount=value(series, abs(series.trend.slope * (count - 1))),
+            p=p_text(series.trend.p),
         )
     return _unchanged(series)
 
 
+def _moved(series: Series, bad: Night, before: float, after: float) -> str:
+    """The sentence about a series with a first bad night, also one that is only suspected."""
+    change = f"{value(series, before)} → {value(series, after)}"
+    if amount := difference(series):
+        change = gettext("{change} ({difference})", change=change, difference=amount)
+    told = {
+        "place": gettext(
+            "{date} (night {night} of {count})",
+            date=bad.when,
+            night=bad.number,
+            count=len(series.nights),
+        ),
+        "change": change,
+        "p": p_text(series.p) if series.p is not None else "",
+    }
+    if series.state is State.CHECK and series.p is not None and series.p <= LEVEL:
+        return gettext("An improvement ended on {place}: {change}, {p}", **told)
+    if series.state is State.CHECK:
+        if series.higher_is_better:
+            return gettext("May have dropped on {place}: {change}; {p}, not certain", **told)
+        return gettext("May have risen on {place}: {change}; {p}, not certain", **told)
+    if series.flips is not None and (series.p is None or series.p > LEVEL):
+        told["p"] = gettext("{p} by the changed answers", p=p_text(series.flips.p_adjusted))
+    if series.state is State.RECOVERED:
+        if series.higher_is_better:
+            return gettext("Dropped on {place}: {change}, {p}, recovered since", **told)
+        return gettext("Rose on {place}: {change}, {p}, recovered since", **told)
+    if series.higher_is_better:
+        return gettext("Dropped on {place}: {change}, {p}", **told)
+    return gettext("Rose on {place}: {change}, {p}", **told)
+
+
 def _failing(series: Series) -> str:
     count = series.failing
-    latest = "The latest night has" if count == 1 else f"The latest {count} nights have"
-    verdicts = ", ".join(dict.fromkeys(each.verdict for each in series.nights[-count:]))
-    dropped = any(each.worse for each in series.changes)
-    before = "a drop that later recovered" if dropped else _inside(_unchanged(series))
-    return f"{latest} no result ({verdicts}). Before: {before}"
+    verdicts = dict.fromkeys(each.verdict for each in series.nights[-count:])
+    if any(each.worse for each in series.changes):
+        before = gettext("a drop that later recovered")
+    else:
+        before = inside(_unchanged(series))
+    return ngettext(
+        "The latest night has no result ({verdicts}). Before: {before}",
+        "The latest {count} nights have no result ({verdicts}). Before: {before}",
+        count,
+        verdicts=gettext(", ").join(verdicts),
+        before=before,
+    )
 
 
-def _inside(sentence: str) -> str:
-    """A sentence as a part of another."""
+def inside(sentence: str) -> str:
+    """A sentence as a part of another; Chinese has no capitals, so it stays as it is."""
     return sentence[0].lower() + sentence[1:]
 
 
 def _unchanged(series: Series) -> str:
     values = series.values
     if len(values) < FEWEST:
-        return (
-            f"{len(values)} night{'' if len(values) == 1 else 's'} with a value: at least {FEWEST} "
-            f"are needed to find a change at the {LEVEL:.0%} level"
+        return ngettext(
+            "{count} night with a value: at least {fewest} are needed to find a change at the "
+            "{level:.0%} level",
+            "{count} nights with a value: at least {fewest} are needed to find a change at the "
+            "{level:.0%} level",
+            len(values),
+            fewest=FEWEST,
+            level=LEVEL,
         )
     if len(set(values)) == 1:
-        return f"{value(series, values[0])} in all {len(values)} nights"
-    return f"No drop in {len(values)} nights: {value(series, min(values))} to " + value(
-        series, max(values)
+        return gettext(
+            "{value} in all {count} nights", value=value(series, values[0]), count=len(values)
+        )
+    return gettext(
+        "No drop in {count} nights: {low} to {high}",
+        count=len(values),
+        low=value(series, min(values)),
+        high=value(series, max(values)),
     )
 
 
@@ -107,42 +147,78 @@ def findings(series: Series) -> Iterator[str]:
         counted = [night for night in series.nights if night.counted]
         start = counted[each.first]
         if start.number != series.bad:
-            what = "drop" if each.worse else "rise"
-            yield (
-                f"A {what} on {start.when} (night {start.number}): "
-                f"{value(series, each.before)} → {value(series, each.after)}, {p_text(each.p)}"
-            )
+            told = {
+                "date": start.when,
+                "night": start.number,
+                "before": value(series, each.before),
+                "after": value(series, each.after),
+                "p": p_text(each.p),
+            }
+            if each.worse:
+                yield gettext("A drop on {date} (night {night}): {before} → {after}, {p}", **told)
+            else:
+                yield gettext("A rise on {date} (night {night}): {before} → {after}, {p}", **told)
     missing = [each for each in series.nights if not each.counted]
     if missing:
-        named = ", ".join(f"{each.number} ({each.verdict})" for each in missing[:VERSIONS])
-        more = f" and {len(missing) - VERSIONS} more" if len(missing) > VERSIONS else ""
-        noun = "night" if len(missing) == 1 else "nights"
-        yield f"Not counted, without a complete result: {noun} {named}{more}"
+        yield _not_counted(missing)
+
+
+def _not_counted(missing: Sequence[Night]) -> str:
+    nights = gettext(", ").join(
+        gettext("{night} ({verdict})", night=each.number, verdict=each.verdict)
+        for each in missing[:VERSIONS]
+    )
+    if len(missing) > VERSIONS:
+        return gettext(
+            "Not counted, without a complete result: nights {nights} and {count} more",
+            nights=nights,
+            count=len(missing) - VERSIONS,
+        )
+    return ngettext(
+        "Not counted, without a complete result: night {nights}",
+        "Not counted, without a complete result: nights {nights}",
+        len(missing),
+        nights=nights,
+    )
 
 
 def _change(series: Series, good: int, bad: int) -> Iterator[str]:
     if series.between is not None and series.between[0] < series.between[1]:
         earliest, latest = series.between
-        yield f"The first bad night is one of nights {earliest} to {latest} (95 %)"
+        yield gettext(
+            "The first bad night is one of nights {earliest} to {latest} (95 %)",
+            earliest=earliest,
+            latest=latest,
+        )
     values = [each.value for each in series.nights[:good] if each.counted]
     same = next((n for n, each in enumerate(reversed(values)) if each != values[-1]), len(values))
     if same > 2:
-        yield f"The {same} nights before it have exactly the same value"
+        yield gettext("The {count} nights before it have exactly the same value", count=same)
     if series.state is State.CHECK:
         yield _undecided(series, bad)
     yield _versions(series, good, bad)
     if (flips := series.flips) is not None:
-        yield (
-            f"{flips.changed} of {flips.pairs} answers differ between nights {good} and {bad}: "
-            f"{flips.worse} scores of this series are worse, {flips.better} better "
-            f"({p_text(flips.p)}; "
-            f"{p_text(flips.p_adjusted)} corrected for the number of nights)"
+        yield gettext(
+            "{changed} of {pairs} answers differ between nights {good} and {bad}: {worse} scores "
+            "of this series are worse, {better} better ({p}; {adjusted} corrected for the number "
+            "of nights)",
+            changed=flips.changed,
+            pairs=flips.pairs,
+            good=good,
+            bad=bad,
+            worse=flips.worse,
+            better=flips.better,
+            p=p_text(flips.p),
+            adjusted=p_text(flips.p_adjusted),
         )
     first = night(series, bad)
     if first.tolerated is not None and first.value is not None:
         low, high = first.tolerated
-        inside = (low is None or first.value >= low) and (high is None or first.value <= high)
-        yield f"Night {bad} is {'within' if inside else 'outside'} its tolerated range"
+        within = (low is None or first.value >= low) and (high is None or first.value <= high)
+        if within:
+            yield gettext("Night {night} is within its tolerated range", night=bad)
+        else:
+            yield gettext("Night {night} is outside its tolerated range", night=bad)
 
 
 def _undecided(series: Series, bad: int) -> str:
@@ -152,19 +228,35 @@ def _undecided(series: Series, bad: int) -> str:
     if bad in starts:
         place = starts.index(bad)
         if place == 0 or series.changes[place - 1].worse:
-            return "It begins a series of low nights that ended; by itself it may be chance"
-        rise = f"the rise on night {starts[place - 1]}"
+            return gettext(
+                "It begins a series of low nights that ended; by itself it may be chance"
+            )
+        rise = starts[place - 1]
         if series.p is not None and series.p <= LEVEL:
-            return f"The values are back at the level before {rise}"
-        return f"It ends {rise}, and may be chance"
+            return gettext(
+                "The values are back at the level before the rise on night {night}", night=rise
+            )
+        return gettext("It ends the rise on night {night}, and may be chance", night=rise)
     alike = [each for each in counted if each.number >= bad]
     level = [each for each in counted if each.number >= max(starts, default=1)]
     if len(level) == len(alike) or len(level) - len(alike) < 2:
         level = counted
     more = further(len(level), len(alike))
-    low = "low" if series.higher_is_better else "high"
-    nights = f"{len(alike)} {low} night{'' if len(alike) == 1 else 's'} of {len(level)}"
-    return f"{nights} may be chance; {more} more would be significant"
+    if series.higher_is_better:
+        return ngettext(
+            "{count} low night of {whole} may be chance; {more} more would be significant",
+            "{count} low nights of {whole} may be chance; {more} more would be significant",
+            len(alike),
+            whole=len(level),
+            more=more,
+        )
+    return ngettext(
+        "{count} high night of {whole} may be chance; {more} more would be significant",
+        "{count} high nights of {whole} may be chance; {more} more would be significant",
+        len(alike),
+        whole=len(level),
+        more=more,
+    )
 
 
 def _versions(series: Series, good: int, bad: int) -> str:
@@ -175,48 +267,19 @@ def _versions(series: Series, good: int, bad: int) -> str:
             first = changed.get(version.name, (version.before, ""))[0]
             changed[version.name] = (first, version.after)
     said = [
-        f"{name} {cut(before or 'unknown', 24)} → {cut(after or 'unknown', 24)}"
+        f"{shown(name)} {cut(before or unknown(), 24)} → {cut(after or unknown(), 24)}"
         for name, (before, after) in changed.items()
         if before != after
     ]
+    told = {"good": good, "bad": bad, "versions": gettext(", ").join(said[:VERSIONS])}
     if not said:
-        return f"No recorded version, file or prompt changed between nights {good} and {bad}"
-    more = f" and {len(said) - VERSIONS} more" if len(said) > VERSIONS else ""
-    return f"Changed between nights {good} and {bad}: {', '.join(said[:VERSIONS])}{more}"
-
-
-def summary(history: History) -> str:
-    """Return the result of all series in a sentence."""
-    worse = history.accuracy(State.WORSE, State.DECLINING)
-    check = history.accuracy(State.CHECK)
-    whole = history.accuracy(*State)
-    other = len(
-        [
-            each
-            for each in history.series
-            if each.kind is not Kind.ACCURACY and each.state in (State.WORSE, State.DECLINING)
-        ]
-    )
-    noun = "measurement" if other == 1 else "measurements"
-    also = f"; {other} other {noun} (throughput, …) got worse" if other else ""
-    if len(worse) == 1:
-        return f"{worse[0].model}/{worse[0].task} {_inside(worse[0].headline)}{also}"
-    if worse:
-        return f"Accuracy dropped in {len(worse)} of {len(whole)} series{also}"
-    if len(check) == 1:
-        return f"{check[0].model}/{check[0].task}: {check[0].headline}{also}"
-    if check:
-        of = f"{len(check)} of {len(whole)} series"
-        return f"Accuracy may have dropped, or is unknown, in {of}{also}"
-    if not whole:
-        return f"No series of accuracy was asked for{also}"
-    few = len(history.accuracy(State.TOO_FEW))
-    if few == len(whole):
-        return f"Too few nights to find a drop{also}"
-    if few:
-        has = "has" if few == 1 else "have"
-        return (
-            f"No drop of accuracy in {len(whole) - few} of {len(whole)} series; {few} {has} too "
-            f"few nights{also}"
+        return gettext(
+            "No recorded version, file or prompt changed between nights {good} and {bad}", **told
         )
-    return f"No drop of accuracy in {len(whole)} series{also}"
+    if len(said) > VERSIONS:
+        return gettext(
+            "Changed between nights {good} and {bad}: {versions} and {count} more",
+            **told,
+            count=len(said) - VERSIONS,
+        )
+    return gettext("Changed between nights {good} and {bad}: {versions}", **told)

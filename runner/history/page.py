@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from runner.history import findings
 from runner.history.charts import SPARK_HEIGHT, SPARK_WIDTH, chart, marks, spark
 from runner.history.result import History, Series, State
 from runner.history.runs import DEGENERATE, SAMPLE_RATE, START, THROUGHPUT
+from runner.history.summary import summary
+from runner.history.versions import Version
+from runner.language import N_, gettext
 from runner.present.formats import cell, fenced
 from runner.present.template import template
 from runner.rundir import write_atomic, write_json
@@ -21,10 +25,10 @@ ROWS = 60
 # Series in history.md.
 LISTED = 200
 TITLES = {
-    THROUGHPUT: "throughput (tokens/s)",
-    SAMPLE_RATE: "throughput (samples/s)",
-    START: "engine start (s)",
-    DEGENERATE: "degenerate answers",
+    THROUGHPUT: N_("throughput (tokens/s)"),
+    SAMPLE_RATE: N_("throughput (samples/s)"),
+    START: N_("engine start (s)"),
+    DEGENERATE: N_("degenerate answers"),
 }
 COLOURS = {
     State.WORSE: "FAILED",
@@ -50,7 +54,7 @@ def _render(name: str, history: History, command: str, **content: Any) -> str:
     return page.render(
         h=history,
         command=command,
-        headline=findings.summary(history),
+        headline=summary(history),
         rows=[(each, spark(each)) for each in history.series[:LISTED]],
         more=max(len(history.series) - LISTED, 0),
         size=(SPARK_WIDTH, SPARK_HEIGHT),
@@ -60,19 +64,24 @@ def _render(name: str, history: History, command: str, **content: Any) -> str:
         name=name_of,
         colours=COLOURS,
         shown=ROWS,
+        listed=_listed,
         **content,
     )
 
 
 def name_of(series: Series) -> str:
     """Return the task and the metric."""
-    title = TITLES.get(series.metric) or series.metric.replace("/", " ")
-    return f"{series.task} {title}"
+    title = TITLES.get(series.metric)
+    return f"{series.task} {gettext(title) if title else series.metric.replace('/', ' ')}"
 
 
 def _last(series: Series) -> str:
     last = series.last
     return findings.value(series, last.value) if last and last.value is not None else ""
+
+
+def _listed(versions: Iterable[Version]) -> str:
+    return gettext(", ").join(each.said for each in versions)
 
 
 def _shell(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from runner.history.versions import Version
 from runner.present.formats import cut
 from runner.stats.change_point import Change, Trend
 
@@ -38,20 +39,6 @@ class Kind(str, Enum):
     DEGENERATE = "degenerate answers"
     THROUGHPUT = "throughput"
     START = "engine start"
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version, file or prompt that changed since the night before; missing ones are empty."""
-
-    name: str
-    before: str
-    after: str
-
-    @property
-    def said(self) -> str:
-        """Return `vllm 0.31.0 → 0.32.0`."""
-        return f"{self.name} {self.before or 'unknown'} → {self.after or 'unknown'}"
 
 
 @dataclass(frozen=True)

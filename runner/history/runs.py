@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from runner.history.versions import versions
 from runner.rundir import RunDirectory
 from runner.status import FINAL
 from runner.tracking.names import in_name
-from runner.tracking.records import DETAILS, LOWER, PROMPTS, SAMPLES, SETTINGS
+from runner.tracking.records import DETAILS, LOWER, SAMPLES, SETTINGS
 from runner.tracking.settings import matters
 from runner.tracking.stored import StoredRun
 
@@ -29,15 +30,6 @@ TELLING = ("chip", "suite_entry", SETTINGS)
 PROBES = "probes"
 # Why samples of a task were left out, of which the rest can't be compared with those of a night.
 CHOSEN = ("verdict.sequential", "verdict.replay.questions")
-VERSION = "version."
-# Further tags whose change is shown, under these names.
-STATED = {
-    "weights_digest": "weights",
-    "project_commit": "runner commit",
-    "python": "python",
-    "reference_run": "reference run",
-}
-SHORT = 12
 # Metrics of rules: differences from a reference run.
 SHIFTS = ("logprob_shift", "replay")
 PERPLEXITY = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
@@ -103,7 +95,7 @@ def read_stored(stored: StoredRun) -> Run:
         model=params.get("model", ""),
         tasks=tasks,
         settings=dict(_settings(params, tags)),
-        versions=dict(_versions(tags)),
+        versions=dict(versions(tags)),
         metrics=dict(_metrics(values, tags, details, {in_name(each) for each in tasks.split("+")})),
         unmeasured=frozenset((*details, *stored.metrics)) - values.keys(),
         partial=frozenset(
@@ -136,16 +128,6 @@ def _settings(params: Mapping[str, str], tags: Mapping[str, str]) -> Iterator[tu
     for name in TELLING:
         if name in tags:
             yield name, tags[name]
-
-
-def _versions(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for name, value in tags.items():
-        if name.startswith(VERSION):
-            yield name.removeprefix(VERSION), value
-        elif name in STATED and value:
-            yield STATED[name], value[:SHORT]
-        elif name.startswith(PROMPTS) and value:
-            yield f"prompts of {name.removeprefix(PROMPTS)}", value[:SHORT]
 
 
 def is_probe(stored: StoredRun) -> bool:

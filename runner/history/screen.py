@@ -12,6 +12,8 @@ from rich.text import Text
 from runner.history import findings
 from runner.history.page import COLOURS, NAME, name_of
 from runner.history.result import History, State
+from runner.history.summary import summary
+from runner.language import N_, gettext
 from runner.present import style
 from runner.visible import visible
 
@@ -23,15 +25,14 @@ COMMANDS = 3
 
 def show(out: Console, history: History) -> None:
     """Print the result, the series, and what to run next."""
-    out.print(Text(visible(findings.summary(history)), "bold"))
-    span = f", {history.first} to {history.latest}" if history.first else ""
-    out.print(Text(visible(f"{history.runs} runs in {history.source}{span}")))
+    out.print(Text(visible(summary(history)), "bold"))
+    out.print(Text(visible(_extent(history))))
     table = Table(box=SIMPLE_HEAD)
-    for column in ("Model", "Series"):
-        table.add_column(column, overflow="fold")
-    for column in ("Nights", "Last"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("Result", overflow="fold")
+    for column in (N_("Model"), N_("Series")):
+        table.add_column(gettext(column), overflow="fold")
+    for column in (N_("Nights"), N_("Last")):
+        table.add_column(gettext(column), justify="right", no_wrap=True)
+    table.add_column(gettext("Result"), overflow="fold")
     for each in history.series[:ROWS]:
         last = each.last
         known = last is not None and last.value is not None
@@ -47,7 +48,8 @@ def show(out: Console, history: History) -> None:
         )
     out.print(table)
     if len(history.series) > ROWS:
-        out.print(f"{len(history.series) - ROWS} more series in {NAME}.html")
+        more = len(history.series) - ROWS
+        out.print(gettext("{count} more series in {file}", count=more, file=NAME + ".html"))
     changed = [each for each in history.series if each.commands and each.state is not State.NO_DROP]
     for each in changed[:COMMANDS]:
         out.print(Text(visible(f"{each.model} {name_of(each)} {each.label}".strip()), "bold"))
@@ -56,10 +58,25 @@ def show(out: Console, history: History) -> None:
         for command in each.commands:
             out.print(f"  {visible(command)}", markup=False, soft_wrap=True)
     for problem in history.unreadable:
-        out.print(Text(visible(f"not read: {problem}"), style.DOUBT))
+        told = gettext("not read: {problem}", problem=problem)
+        out.print(Text(visible(told), style.DOUBT))
+
+
+def _extent(history: History) -> str:
+    told = {"runs": history.runs, "source": history.source}
+    if not history.first:
+        return gettext("{runs} runs in {source}", **told)
+    return gettext(
+        "{runs} runs in {source}, {first} to {latest}",
+        **told,
+        first=history.first,
+        latest=history.latest,
+    )
 
 
 def show_page(out: Console, directory: Path) -> None:
     """Print the path of the page."""
     page = style.file_link(directory / f"{NAME}.html")
-    out.print(Text.assemble("report: ", page, f" (also: {NAME}.md, {NAME}.json)"))
+    files = ", ".join(f"{NAME}{ending}" for ending in (".md", ".json"))
+    also = gettext(" (also: {files})", files=files)
+    out.print(Text.assemble(gettext("report: "), page, also))

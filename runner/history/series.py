@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 
 from runner.errors import UserError
-from runner.history.result import Kind, Night, Version
+from runner.history.result import Kind, Night
 from runner.history.runs import (
     DEGENERATE,
     SAMPLE_RATE,
@@ -19,6 +19,7 @@ from runner.history.runs import (
     Metric,
     Run,
 )
+from runner.history.versions import Version
 from runner.tracking.names import in_name
 from runner.tracking.records import SETTINGS
 

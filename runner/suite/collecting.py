@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from runner.environment import Environment
+from runner.language import gettext
 from runner.rundir import read_json
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, Status
 from runner.suite.entries import Asked, Entry
@@ -61,7 +62,7 @@ def _result(entry: Entry, point: SweptPoint | None) -> EntryResult:
         verdict=NOT_RUN,
         exit_status=INFRASTRUCTURE,
         missing=True,
-        reason="it was not started",
+        reason=gettext("it was not started"),
         overrides=entry.overrides,
         timeout=entry.timeout,
         shown=None,

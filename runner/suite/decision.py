@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from runner.language import gettext, ngettext
 from runner.present.formats import number
 from runner.stats import ALPHA
 from runner.stats.several import holm
@@ -51,23 +52,37 @@ def verdict(entries: Sequence[EntryResult]) -> str:
 
 def sentence(name: str, entries: Sequence[EntryResult]) -> str:
     """Return `Suite canary FAILED: 2 of 3 required entries passed; canary_moe FAILED (…)`."""
+    return gettext(
+        "Suite {name} {verdict}: {result}",
+        name=name,
+        verdict=verdict(entries),
+        result=gettext("; ").join(_clauses(entries)),
+    )
+
+
+def _clauses(entries: Sequence[EntryResult]) -> list[str]:
+    """How many required entries passed, and those that did not."""
     required = [entry for entry in entries if entry.required]
-    told = f"Suite {name} {verdict(entries)}: "
     if not required:
-        return f"{told}no entry is required, so nothing was decided"
+        return [gettext("no entry is required, so nothing was decided")]
     passed = sum(entry.verdict == Status.PASSED.value for entry in required)
     unjudged = sum(not e.exit_status and e.verdict != Status.PASSED.value for e in required)
     if passed == len(required):
-        all_of_them = f"all {passed} required entries" if passed > 1 else "1 required entry"
-        return f"{told}{all_of_them} passed"
-    told += f"{passed} of {len(required)} required entries passed"
+        return [
+            ngettext("{count} required entry passed", "all {count} required entries passed", passed)
+        ]
+    counts = {"passed": passed, "count": len(required), "unjudged": unjudged}
     if unjudged:
-        told += f", {unjudged} ran without being judged"
+        counted = gettext(
+            "{passed} of {count} required entries passed, {unjudged} ran without being judged",
+            **counts,
+        )
+    else:
+        counted = gettext("{passed} of {count} required entries passed", **counts)
     bad = [entry for entry in required if entry.exit_status]
     bad.sort(key=lambda entry: entry.exit_status != exit_status(entries))
-    named = [f"{entry.name} {_how(entry)}" for entry in bad[:NAMED]]
-    more = [f"and {len(bad) - NAMED} more"] if len(bad) > NAMED else []
-    return "; ".join([told, *named, *more])
+    more = [gettext("and {count} more", count=len(bad) - NAMED)] if len(bad) > NAMED else []
+    return [counted, *map(_how, bad[:NAMED]), *more]
 
 
 def advice(entries: Sequence[EntryResult]) -> str:
@@ -75,9 +90,14 @@ def advice(entries: Sequence[EntryResult]) -> str:
     bad = [entry for entry in entries if not entry.required and entry.exit_status]
     if not bad:
         return ""
-    named = ", ".join(f"{entry.name} {_how(entry)}" for entry in bad[:NAMED])
-    more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    return f"Advisory, without effect on the exit status: {named}{more}"
+    named = gettext(", ").join(map(_how, bad[:NAMED]))
+    if len(bad) > NAMED:
+        return gettext(
+            "Advisory, without effect on the exit status: {named} and {count} more",
+            named=named,
+            count=len(bad) - NAMED,
+        )
+    return gettext("Advisory, without effect on the exit status: {named}", named=named)
 
 
 def adjusted(entries: Sequence[EntryResult]) -> list[EntryResult]:
@@ -109,20 +129,50 @@ def joint(entries: Sequence[EntryResult]) -> list[str]:
     lines = []
     if tests > 1:
         failed = [entry for entry in tested if _failed_tests(entry)]
-        noun = "entry" if len(tested) == 1 else "entries"
-        text = f"{len(failed) or 'None'} of {len(tested)} required {noun} with a test FAILED it"
+        clauses = _tested(len(failed), len(tested))
         if failed:
-            found = sum(_least(entry)[0] <= ALPHA for entry in failed)
-            text += (
-                f"; {found or 'none'} of them significant after Holm's correction over "
-                f"{tests} tests"
-            )
-        lines = [text, *(_line(entry, tests) for entry in failed)]
+            clauses.append(_significant(failed, tests))
+        lines = [gettext("; ").join(clauses), *(_line(entry, tests) for entry in failed)]
     elif tested:
         lines.append(
-            f"Only {tested[0].name} was judged by a test, so there is nothing to correct for"
+            gettext(
+                "Only {name} was judged by a test, so there is nothing to correct for",
+                name=tested[0].name,
+            )
         )
     return lines + _untested(required, tests)
+
+
+def _tested(failed: int, tested: int) -> list[str]:
+    if failed:
+        return [
+            ngettext(
+                "{failed} of {count} required entry with a test FAILED it",
+                "{failed} of {count} required entries with a test FAILED it",
+                tested,
+                failed=failed,
+            )
+        ]
+    return [
+        ngettext(
+            "None of {count} required entry with a test FAILED it",
+            "None of {count} required entries with a test FAILED it",
+            tested,
+        )
+    ]
+
+
+def _significant(failed: Iterable[EntryResult], tests: int) -> str:
+    found = sum(_least(entry)[0] <= ALPHA for entry in failed)
+    if found:
+        return gettext(
+            "{count} of them significant after Holm's correction over {tests} tests",
+            count=found,
+            tests=tests,
+        )
+    return gettext(
+        "none of them significant after Holm's correction over {tests} tests", tests=tests
+    )
 
 
 def _untested(required: Sequence[EntryResult], tests: int) -> list[str]:
@@ -132,15 +182,33 @@ def _untested(required: Sequence[EntryResult], tests: int) -> list[str]:
         without = [m for m in entry.metrics if m.rule and m.p is None]
         if any(m.p is not None for m in entry.metrics):  # they are part of the correction
             without = [m for m in without if m.verdict == Status.FAILED.value]
-            names += [f"{entry.name} (FAILED by {m.name})" for m in without]
+            names += [
+                gettext("{name} (FAILED by {metric})", name=entry.name, metric=m.name)
+                for m in without
+            ]
         elif without:
             names.append(entry.name)
         rules |= {m.rule for m in without}
     if not names:
         return []
-    why = f"{' and '.join(sorted(rules))} {'has' if len(rules) == 1 else 'have'} no p value"
-    what = "Not part of the correction" if tests > 1 else "Judged without a test"
-    return [f"{what} ({why}): {', '.join(names)}"]
+    said = {"rules": gettext(" and ").join(sorted(rules)), "names": gettext(", ").join(names)}
+    if tests > 1:
+        return [
+            ngettext(
+                "Not part of the correction ({rules} has no p value): {names}",
+                "Not part of the correction ({rules} have no p value): {names}",
+                len(rules),
+                **said,
+            )
+        ]
+    return [
+        ngettext(
+            "Judged without a test ({rules} has no p value): {names}",
+            "Judged without a test ({rules} have no p value): {names}",
+            len(rules),
+            **said,
+        )
+    ]
 
 
 def _failed_tests(entry: EntryResult) -> list[tuple[float, float]]:
@@ -158,19 +226,30 @@ def _least(entry: EntryResult) -> tuple[float, float]:
 
 def _line(entry: EntryResult, tests: int) -> str:
     adjusted_p, p = _least(entry)
-    return (
-        f"{entry.name}: {probability(p)}; {'' if adjusted_p <= ALPHA else 'not '}significant "
-        f"among {tests} tests (Holm: {probability(adjusted_p)})"
-    )
+    said = {
+        "name": entry.name,
+        "p": probability(p),
+        "tests": tests,
+        "adjusted": probability(adjusted_p),
+    }
+    if adjusted_p <= ALPHA:
+        return gettext(
+            "{name}: {p}; significant among {tests} tests (Holm: {adjusted})",
+            **said,
+        )
+    return gettext("{name}: {p}; not significant among {tests} tests (Holm: {adjusted})", **said)
 
 
 def _how(entry: EntryResult) -> str:
-    """`FAILED (0.843, baseline 0.907)`, or the verdict alone."""
-    word = f"is missing ({entry.verdict})" if entry.missing else entry.verdict
+    """`canary_moe FAILED (0.843, baseline 0.907)`, or with the verdict alone."""
+    said = {"name": entry.name, "verdict": entry.verdict}
     shown = entry.shown
-    if entry.missing or shown is None or shown.value is None:
-        return word
-    told = number(shown.value, 3)
-    if shown.baseline is not None:
-        told += f", baseline {number(shown.baseline, 3)}"
-    return f"{word} ({told})"
+    if entry.missing:
+        return gettext("{name} is missing ({verdict})", **said)
+    if shown is None or shown.value is None:
+        return f"{entry.name} {entry.verdict}"
+    said["value"] = number(shown.value, 3)
+    if shown.baseline is None:
+        return gettext("{name} {verdict} ({value})", **said)
+    said["baseline"] = number(shown.baseline, 3)
+    return gettext("{name} {verdict} ({value}, baseline {baseline})", **said)

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from runner.language import gettext
 from runner.present import style
 from runner.rundir import RunDirectory, write_atomic
 from runner.suite import (
@@ -56,7 +57,8 @@ def finish(directory: Path, out: Console) -> int:
         _write(directory, found)
         link = style.file_link(directory / HTML)
         others = ", ".join((MARKDOWN, JUNIT, results.NAME))
-        out.print(Text.assemble("report: ", link, f" (also: {others})"))
+        also = gettext(" (also: {files})", files=others)
+        out.print(Text.assemble(gettext("report: "), link, also))
         if left:
             _send(courier, left, directory)
             sweep = read_sweep(directory)  # what has arrived has a link now
@@ -149,7 +151,7 @@ def _record(
             return
         tracked = TrackedRun(uri, request.experiment, experiment_id, run_id)
         _write(directory, found, tracked)
-        out.print(Text.assemble("MLflow: ", style.link(run_page(tracked))))
+        out.print(Text.assemble(gettext("MLflow: "), style.link(run_page(tracked))))
         if command := needed_command(uri):
-            out.print(f"  (to view, run: {command})")
+            out.print(gettext("  (to view, run: {command})", command=command))
     store.note_recorded(sweep)

@@ -12,6 +12,7 @@ from rich.console import Console
 from runner.channel.sender import FindAlias, GiveAlias
 from runner.config.verdict import OF_ANSWERS
 from runner.errors import UserError
+from runner.language import gettext, ngettext
 from runner.plan import Plan
 from runner.reference import locating
 from runner.rundir import RunDirectory, read_json
@@ -78,18 +79,23 @@ def follow(
         step = Step(entry.name)
         try:
             if lost:
-                raise Doubt(f"{lost[0]} has no result")
+                raise Doubt(gettext("{night} has no result", night=lost[0]))
             if why := doubt(entry, known, count):
                 raise Doubt(why)
             if place is None:
-                raise Doubt("it has no single task, or tonight's run is not in MLflow")
+                raise Doubt(gettext("it has no single task, or tonight's run is not in MLflow"))
             if shared[place] > 1:
-                raise Doubt(f"another entry has the same model and task ({'/'.join(place)})")
+                raise Doubt(
+                    gettext(
+                        "another entry has the same model and task ({place})", place="/".join(place)
+                    )
+                )
             step = _moved(Follower(directory, entry, place, alias, courier), promote)
         except Doubt as doubted:
             step = Step(entry.name, str(doubted))
         except (UserError, NotSent, OSError, ValueError) as error:
-            step = Step(entry.name, f"not possible: {' '.join(str(error).split())}")
+            told = " ".join(str(error).split())
+            step = Step(entry.name, gettext("not possible: {error}", error=told))
         steps.append(step)
     return steps
 
@@ -97,8 +103,11 @@ def follow(
 def show(out: Console, steps: Sequence[Step], alias: str) -> None:
     """Print what became of each reference, and how far tonight is from the first one."""
     for step in steps:
-        told = f"not updated: {step.doubt}" if step.doubt else "updated"
-        out.print(f"{step.entry}: {alias} {told}")
+        said = {"entry": step.entry, "alias": alias, "doubt": step.doubt}
+        if step.doubt:
+            out.print(gettext("{entry}: {alias} not updated: {doubt}", **said))
+        else:
+            out.print(gettext("{entry}: {alias} updated", **said))
         if step.drift is not None:
             out.print(f"  {pooled.told(step.drift)}")
 
@@ -109,15 +118,19 @@ def doubt(entry: EntryResult, known: Sequence[Night], count: int) -> str:
     `known` are all nights, tonight first.
     """
     if not entry.required:
-        return "it is advisory"
+        return gettext("it is advisory")
     if len(known) < count:
-        word = "night" if len(known) == 1 else "nights"
-        return f"only {len(known)} {word} so far, {count} needed"
+        return ngettext(
+            "only {count} night so far, {needed} needed",
+            "only {count} nights so far, {needed} needed",
+            len(known),
+            needed=count,
+        )
     tonight = known[0].result
     for each in known[:count]:
         then = next((e for e in each.result.entries if _same(e, entry)), None)
         if why := _doubt(then, entry, each.result, tonight):
-            return f"on {night(each.result.id)}, {why}"
+            return gettext("on {night}, {doubt}", night=night(each.result.id), doubt=why)
     return ""
 
 
@@ -125,24 +138,26 @@ def _doubt(
     then: EntryResult | None, entry: EntryResult, that_night: SuiteResult, tonight: SuiteResult
 ) -> str:
     if that_night.exit_status:
-        return f"the suite's verdict was {that_night.verdict}"
+        return gettext("the suite's verdict was {verdict}", verdict=that_night.verdict)
     if any(test.significant for test in that_night.pooled):
-        return "the pooled test found a drop"
+        return gettext("the pooled test found a drop")
     if then is None or then.missing:
-        return "it did not run"
+        return gettext("it did not run")
     if then.verdict != Status.PASSED.value:
-        return f"its verdict was {then.verdict}"
+        return gettext("its verdict was {verdict}", verdict=then.verdict)
     if any(metric.whole is not None and metric.n < metric.whole for metric in then.metrics):
-        return "only a part of the questions was asked"
+        return gettext("only a part of the questions was asked")
     if any(metric.rule in OF_ANSWERS for metric in then.metrics):
-        return "replay and numerics compare with the present reference run, not with its scores"
+        return gettext(
+            "replay and numerics compare with the present reference run, not with its scores"
+        )
     if then.evaluation_fingerprint != entry.evaluation_fingerprint:
-        return "the evaluation differed"
+        return gettext("the evaluation differed")
     if (then.engine_fingerprint, that_night.versions) != (
         entry.engine_fingerprint,
         tonight.versions,
     ):
-        return "the engine's settings or a version differed"
+        return gettext("the engine's settings or a version differed")
     return ""
 
 
@@ -197,12 +212,21 @@ class Follower:
         located = locating.locate(first, self.tracked.uri, self.courier)
         found = pooled.drift(read_sweep(self.directory), self.entry, located.directory)
         if found is None:
-            raise Doubt(f"it has no scores in common with the first reference run ({first})")
+            raise Doubt(
+                gettext(
+                    "it has no scores in common with the first reference run ({run})", run=first
+                )
+            )
         asked = max((metric.n for metric in self.entry.metrics), default=0)
         if found.questions < asked:
             raise Doubt(
-                f"it has only {found.questions:,} of {asked:,} questions in common with the first "
-                f"reference run ({first})"
+                gettext(
+                    "it has only {common:,} of {asked:,} questions in common with the first "
+                    "reference run ({run})",
+                    common=found.questions,
+                    asked=asked,
+                    run=first,
+                )
             )
         return found
 
@@ -223,14 +247,19 @@ def _moved(follower: Follower, promote: Promote) -> Step:
     marked = follower.bearer(alias + FIRST)
     place = "/".join(follower.place)
     if not marked and (before := nights.noted_first(follower.directory, name, place)):
+        command = f"python -m runner.promote RUN --alias {alias}{FIRST}"
         raise Doubt(
-            f"the first reference run ({before}) is no longer in MLflow; choose another with "
-            f"python -m runner.promote RUN --alias {alias}{FIRST}"
+            gettext(
+                "the first reference run ({run}) is no longer in MLflow; choose another with "
+                "{command}",
+                run=before,
+                command=command,
+            )
         )
     first = marked or follower.bearer(alias)
     drift = follower.drift(first) if first else None
     if drift is not None and drift.significant:
-        why = f"significantly worse than the first reference run (p = {drift.p:.2g})"
+        why = gettext("significantly worse than the first reference run (p = {p:.2g})", p=drift.p)
         return Step(name, why, marked, drift, place)
     if first and not marked:  # before it loses its own alias, or nothing would tell which it was
         follower.mark_first(first)

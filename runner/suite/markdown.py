@@ -4,30 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from runner.language import N_, gettext
 from runner.present.formats import cell, duration, fenced, interval, number, signed
 from runner.suite.decision import advice
-from runner.suite.result import EntryResult, SuiteResult
+from runner.suite.result import EntryResult, Measured, SuiteResult
 from runner.visible import visible
 
 HEAD = (
-    *("Entry", "Tier", "Model", "Task", "Verdict", "Metric", "Value", "95 % interval", "n"),
-    *("Baseline", "Last good night", "Change", "Duration"),
+    *(N_("Entry"), N_("Tier"), N_("Model"), N_("Task"), N_("Verdict"), N_("Metric"), N_("Value")),
+    *(N_("95 % interval"), "n", N_("Baseline"), N_("Last good night"), N_("Change")),
+    N_("Duration"),
 )
+# Names in `versions` that are words.
+WORDS = {"hardware": N_("hardware")}
 
 
 def page(result: SuiteResult, linked: bool = True) -> str:
     """Render the result; `linked` is false for a page that is read away from the directory."""
+    advised = advice(result.entries)
     parts = [
         f"# {cell(result.sentence)}",
-        f"{cell(advice(result.entries))}." if advice(result.entries) else "",
-        f"Suite {cell(result.name)}, night {cell(result.id)}.",
-        _table(HEAD, [_row(entry, linked) for entry in result.entries]),
+        gettext("{sentence}.", sentence=cell(advised)) if advised else "",
+        gettext("Suite {name}, night {night}.", name=cell(result.name), night=cell(result.id)),
+        _table([gettext(each) for each in HEAD], [_row(entry, linked) for entry in result.entries]),
         "\n".join(f"- {cell(line)}" for line in reasons(result.entries)),
-        *(["## All entries together"] if result.joint else []),
+        *([f"## {gettext('All entries together')}"] if result.joint else []),
         "\n".join(f"- {cell(line)}" for line in result.joint),
-        *(["## Versions"] if result.versions else []),
+        *([f"## {gettext('Versions')}"] if result.versions else []),
         "\n".join(f"- {cell(line)}" for line in versions(result)),
-        *(["## Reproduce", fenced(result.command, "bash")] if result.command else []),
+        *([f"## {gettext('Reproduce')}", fenced(result.command, "bash")] if result.command else []),
     ]
     return visible("\n\n".join(part for part in parts if part)) + "\n"
 
@@ -35,7 +40,13 @@ def page(result: SuiteResult, linked: bool = True) -> str:
 def reasons(entries: Iterable[EntryResult]) -> list[str]:
     """Return a line with the reason of each entry that did not pass."""
     return [
-        f"{entry.name} ({entry.tier}) {entry.verdict}: {entry.reason or 'no reason was recorded'}"
+        gettext(
+            "{name} ({tier}) {verdict}: {reason}",
+            name=entry.name,
+            tier=entry.shown_tier,
+            verdict=entry.verdict,
+            reason=entry.reason or gettext("no reason was recorded"),
+        )
         for entry in entries
         if entry.verdict != "PASSED"
     ]
@@ -43,13 +54,18 @@ def reasons(entries: Iterable[EntryResult]) -> list[str]:
 
 def versions(result: SuiteResult) -> list[str]:
     """Return `vllm 0.32.0`; several values if the entries ran on different stacks."""
-    return [f"{name} {', '.join(values)}" for name, values in result.versions.items()]
+    return [
+        f"{gettext(WORDS[name]) if name in WORDS else name} {gettext(', ').join(values)}"
+        for name, values in result.versions.items()
+    ]
 
 
 def last_good(entry: EntryResult) -> str:
     """Return `0.893 on 2026-11-30/22-10-11`; empty if there is none."""
     good = entry.last_good
-    return f"{number(good.value, 3)} on {night(good.id)}" if good is not None else ""
+    if good is None:
+        return ""
+    return gettext("{value} on {night}", value=number(good.value, 3), night=night(good.id))
 
 
 def night(name: str) -> str:
@@ -64,28 +80,35 @@ def change(entry: EntryResult) -> str:
     good = entry.last_good
     if good is None:
         return ""
-    return signed(good.change, 3).replace("-", "−") if good.same else "other evaluation"
+    if not good.same:
+        return gettext("other evaluation")
+    return signed(good.change, 3).replace("-", "−")
 
 
 def _row(entry: EntryResult, linked: bool) -> list[str]:
     shown = entry.shown
     name = cell(entry.name)
-    partial = shown is not None and shown.whole is not None and shown.n < shown.whole
     return [
         f"[{name}]({entry.directory}/report.md)" if linked and entry.report else name,
-        entry.tier,
+        entry.shown_tier,
         cell(entry.model),
         cell(entry.task),
         entry.verdict,
         cell(shown.name) if shown is not None else "",
         number(shown.value, 3) if shown is not None else "",
         interval(shown.interval, 3) if shown is not None else "",
-        "" if shown is None else f"{shown.n} of {shown.whole}" if partial else str(shown.n),
+        _count(shown) if shown is not None else "",
         number(shown.baseline, 3) if shown is not None else "",
         cell(last_good(entry)),
         cell(change(entry)),
         duration(entry.seconds) if entry.seconds is not None else "",
     ]
+
+
+def _count(shown: Measured) -> str:
+    if shown.whole is None or shown.n >= shown.whole:
+        return str(shown.n)
+    return gettext("{count} of {whole}", count=shown.n, whole=shown.whole)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from runner.config.notify import ALWAYS, NotifyConfig
+from runner.language import gettext
 from runner.messages import warn
 from runner.rundir import read_json, write_json
 from runner.suite import entries, nights, receivers, result
@@ -33,6 +34,15 @@ class Notified:
     told: dict[str, dict[str, str]]
 
 
+@dataclass(frozen=True)
+class Receiver:
+    """`name` identifies it in notified.json, `shown` is for people."""
+
+    name: str
+    shown: str
+    send: Callable[[], None]
+
+
 def notify(directory: Path, out: Console) -> None:
     """Tell the suite's receivers about the finished night, if it has news for them.
 
@@ -48,39 +58,44 @@ def notify(directory: Path, out: Console) -> None:
     own = _told(directory)
     earlier = [_told(each.directory) for each in before]
     known = {name: told for each in reversed(earlier) for name, told in each.items()} | own
-    reached, knowing = [], True
+    reached: list[Receiver] = []
+    knowing = True
     lines = [
         *news(found, before),
         asked.notify.link or f"{socket.gethostname()}:{directory / PAGE}",
     ]
-    for receiver, send in _receivers(asked.notify, lines):
-        again = asked.notify.when == ALWAYS and receiver not in own
-        if known.get(receiver) == now and not again:
+    for receiver in _receivers(asked.notify, lines):
+        again = asked.notify.when == ALWAYS and receiver.name not in own
+        if known.get(receiver.name) == now and not again:
             continue
         knowing = False
         try:
-            send()
+            receiver.send()
         except NotDelivered as error:
-            warn(f"{receiver} was not notified: {error}")
+            warn(f"{receiver.name} was not notified: {error}")
         except Exception as error:  # of a library: the others are still told
-            warn(f"{receiver} was not notified: {type(error).__name__}")
+            warn(f"{receiver.name} was not notified: {type(error).__name__}")
         else:
             reached.append(receiver)
     if reached:
-        write_json(directory / NAME, Notified({**own, **dict.fromkeys(reached, now)}))
-        out.print(f"notified: {', '.join(reached)}")
+        write_json(directory / NAME, Notified({**own, **{each.name: now for each in reached}}))
+        shown = gettext(", ").join(each.shown for each in reached)
+        out.print(gettext("notified: {receivers}", receivers=shown))
     elif knowing:
-        out.print("nobody was notified: no verdict changed")
+        out.print(gettext("nobody was notified: no verdict changed"))
 
 
-def _receivers(notify: NotifyConfig, lines: list[str]) -> Iterator[tuple[str, Callable[[], None]]]:
+def _receivers(notify: NotifyConfig, lines: list[str]) -> Iterator[Receiver]:
     for chat, variable in notify.chats.items():
         address, secret = os.environ.get(variable, ""), os.environ.get(variable + SECRET, "")
-        yield chat, partial(receivers.post, chat, address, lines, secret, time.time())
+        send = partial(receivers.post, chat, address, lines, secret, time.time())
+        yield Receiver(chat, chat, send)
     if notify.email.to:
         password = os.environ.get(PASSWORD, "")
-        receiver = f"e-mail to {', '.join(notify.email.to)}"
-        yield receiver, partial(receivers.mail, notify.email, lines, password)
+        addresses = ", ".join(notify.email.to)
+        shown = gettext("e-mail to {addresses}", addresses=addresses)
+        send = partial(receivers.mail, notify.email, lines, password)
+        yield Receiver(f"e-mail to {addresses}", shown, send)
 
 
 def _told(directory: Path) -> dict[str, dict[str, str]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.config.verdict import OF_ANSWERS
+from runner.language import N_, gettext, ngettext
 from runner.outcome import Outcome
 from runner.rundir import RunDirectory, read_json
 from runner.stats.resampling import FEW, sign_flip_drop, sign_flip_sampled
@@ -22,10 +23,8 @@ from runner.sweep.summary import MetricId, Sweep, SweptPoint
 
 # Two such tests on every night: 1 % keeps false findings rare.
 LEVEL = 0.01
-REFERENCES, GOOD_NIGHTS = "the reference runs", "the last good nights"
-FIRST = "the first reference run"
-NO_EARLIER = "no reference run, and no last good night with the same evaluation"
-NOTHING_IN_COMMON = "no question has a score in all runs"
+REFERENCES, GOOD_NIGHTS = N_("the reference runs"), N_("the last good nights")
+FIRST = N_("the first reference run")
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,18 @@ def pooled(sweep: Sweep, entries: Sequence[EntryResult]) -> tuple[list[Pooled], 
         try:
             why = _unpooled(entry, places)
             drops = [] if why else _drops(sweep, entry, point, places)
-            why = why or ("" if drops else NOTHING_IN_COMMON)
+            if not (why or drops):
+                why = gettext("no question has a score in all runs")
         except (OSError, ValueError) as error:
             drops, why = [], str(error).splitlines()[0]
         found[against] += drops
         if why:
             left_out.setdefault(why, []).append(entry.name)
     tests = [_test(against, drops) for against, drops in found.items() if drops]
-    lines = [f"Not in the pooled test ({why}): {', '.join(e)}" for why, e in left_out.items()]
+    lines = [
+        gettext("Not in the pooled test ({why}): {names}", why=why, names=gettext(", ").join(names))
+        for why, names in left_out.items()
+    ]
     return tests, lines
 
 
@@ -87,8 +90,11 @@ def _unpooled(entry: EntryResult, places: Sequence[Path]) -> str:
     """Why an entry can't be compared, before anything is read; empty if it can."""
     rules = {metric.rule for metric in entry.metrics}
     if rules <= set(OF_ANSWERS):
-        return f"{' and '.join(sorted(rules))} does not compare scores"
-    return "" if places else NO_EARLIER
+        named = gettext(" and ").join(sorted(rules))
+        return gettext("{rules} does not compare scores", rules=named)
+    if places:
+        return ""
+    return gettext("no reference run, and no last good night with the same evaluation")
 
 
 def _before(entry: EntryResult, point: SweptPoint) -> tuple[str, list[Path]]:
@@ -123,7 +129,7 @@ def _drops(
                 continue
             score = answers[question].score
             if not (0 <= score <= 1 and 0 <= then <= 1):
-                raise ValueError(f"{metric.name} has scores outside 0 to 1")
+                raise ValueError(gettext("{metric} has scores outside 0 to 1", metric=metric.name))
             unit = (weights or entry.model, question)
             found.append(Drop(entry.name, metric.task, unit, sign * (then - score)))
     return found
@@ -133,7 +139,7 @@ def _at(point: SweptPoint, place: Path) -> SweptPoint:
     """The run in another directory, as far as its answers are read."""
     files = RunDirectory(place)
     if not files.samples.is_file() or not files.outcome.is_file():
-        raise ValueError(f"{place} has no samples any more")
+        raise ValueError(gettext("{directory} has no samples any more", directory=place))
     outcome: Outcome = read_json(files.outcome, Outcome)
     return replace(point, files=files, outcome=outcome)
 
@@ -183,11 +189,27 @@ def told(test: Pooled) -> str:
     """Return `Pooled test against the reference runs: −0.6 points (…), a significant drop (…)`."""
     drop = f"{-100 * test.drop:+.1f}".replace("-", "−")
     drop = "0.0" if drop[1:] == "0.0" else drop
-    tasks = f"{test.tasks} task{'' if test.tasks == 1 else 's'}"
-    entries = f"{len(test.entries)} entr{'y' if len(test.entries) == 1 else 'ies'}"
-    finding = "a significant drop" if test.significant else "not significant"
-    return (
-        f"Pooled test against {test.against}: {drop} points ({tasks}, {entries}, "
-        f"{test.questions:,} questions, {test.worse} worse, {test.better} better), {finding} "
-        f"({probability(test.p)}, level {test.level:g}; no effect on the exit status)"
+    said = {
+        "against": gettext(test.against),
+        "drop": drop,
+        "tasks": ngettext("{count} task", "{count} tasks", test.tasks),
+        "entries": ngettext("{count} entry", "{count} entries", len(test.entries)),
+        "questions": test.questions,
+        "worse": test.worse,
+        "better": test.better,
+        "p": probability(test.p),
+        "level": test.level,
+    }
+    if test.significant:
+        return gettext(
+            "Pooled test against {against}: {drop} points ({tasks}, {entries}, {questions:,} "
+            "questions, {worse} worse, {better} better), a significant drop ({p}, level "
+            "{level:g}; no effect on the exit status)",
+            **said,
+        )
+    return gettext(
+        "Pooled test against {against}: {drop} points ({tasks}, {entries}, {questions:,} "
+        "questions, {worse} worse, {better} better), not significant ({p}, level {level:g}; no "
+        "effect on the exit status)",
+        **said,
     )

@@ -17,6 +17,7 @@ import httpx
 
 from runner.config.notify import STARTTLS, TLS, EmailConfig
 from runner.errors import cause
+from runner.language import gettext
 
 # It logs the address of each request at the level of Hydra's own log, which users see.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -119,7 +120,8 @@ def fitted(lines: Sequence[str], most: int) -> str:
     left = list(lines)
     while len(whole.encode()) > most and len(left) > 2:
         del left[-2]
-        whole = "\n".join([*left[:-1], f"… and {len(lines) - len(left)} more lines", left[-1]])
+        more = gettext("… and {count} more lines", count=len(lines) - len(left))
+        whole = "\n".join([*left[:-1], more, left[-1]])
     return whole.encode()[:most].decode(errors="ignore")
 
 

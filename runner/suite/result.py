@@ -8,13 +8,15 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from runner.config.suite import REQUIRED
+from runner.config.suite import ADVISORY, REQUIRED
 from runner.errors import UserError
+from runner.language import N_, gettext
 from runner.rundir import RunDirectory, read_json, write_json
 
 NAME = "suite.json"
 # Raised when a field changes its meaning or goes away; new fields do not raise it.
 FORMAT = 1
+TIERS = {REQUIRED: N_("required"), ADVISORY: N_("advisory")}
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,11 @@ class EntryResult:
     @property
     def required(self) -> bool:
         return self.tier == REQUIRED
+
+    @property
+    def shown_tier(self) -> str:
+        """Return the tier in the reader's language."""
+        return gettext(TIERS[self.tier])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import pytest
 
 from runner.config.schema import RunConfig
 from runner.environment import Environment
-from runner.history import answers, findings, page, reading
+from runner.history import answers, page, reading
 from runner.history.__main__ import main
 from runner.history.answers import commands
 from runner.history.directories import read_directories
@@ -25,6 +25,7 @@ from runner.history.judging import decided, judge
 from runner.history.result import Flips, History, Kind, Series, State
 from runner.history.runs import Metric, Run, is_probe, read_stored
 from runner.history.series import collect
+from runner.history.summary import summary as sentence
 from runner.outcome import Outcome
 from runner.planning import Facts, make_plan
 from runner.rundir import RunDirectory, write_json
@@ -381,11 +382,9 @@ def test_without_accuracy_nothing_is_inconclusive(
 def test_the_summary_tells_steady_series_from_short_ones() -> None:
     long, short = judged(nights([GOOD] * 20)), judged(nights([GOOD] * 5))
     history = History("x", 25, "2026-11-01", "2026-11-20", 0.01, (long, short), ())
-    assert findings.summary(history) == (
-        "No drop of accuracy in 1 of 2 series; 1 has too few nights"
-    )
+    assert sentence(history) == ("No drop of accuracy in 1 of 2 series; 1 has too few nights")
     worse = judged(nights([GOOD] * 19 + [BAD] * 11))
-    assert findings.summary(replace(history, series=(worse, long))).startswith(
+    assert sentence(replace(history, series=(worse, long))).startswith(
         "canary_vl/canary dropped on 2026-11-20 (night 20 of 30): 0.9040 → 0.8610 (−4.3 points), p"
     )
 
