@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.cells import set_cell_size
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -178,7 +178,7 @@ def _show_links(out: Console, place: store.Place, links: Links, several: bool) -
     for name, address in pages:
         # A hundred runs make an address that fills the screen.
         said = address if len(address) <= LONGEST_LINK else gettext("see sweep.md for the link")
-        out.print(Text.assemble(f"  {set_cell_size(name, 8)}", style.link(address, said)))
+        out.print(Text.assemble(f"  {name}{' ' * (8 - cell_len(name))}", style.link(address, said)))
     if not place.uri.startswith("http"):
         command = gettext("(to view, run: {command})", command=ui_command(place.uri))
         out.print(f"  {command}")
