@@ -11,56 +11,6 @@ from runner.sweep.summary import Axis, MetricId, Sweep
 SPELLED_OUT = 3
 
 
-def answer(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> str:
-    """Return the result in one sentence: `tp changes canary acc: −4.6 points (4 vs 1)`."""
-    moving = [each for each in comparisons if each.moves]
-    if moving:
-        most: dict[tuple[MetricId, Axis], Comparison] = {}
-        for each in sorted(moving, key=lambda each: -abs(each.effect.difference)):
-            most.setdefault((each.metric, each.axis), each)
-        return _clauses([_movement(each) for each in most.values()])
-    if not comparisons:
-        if any(point.metrics for point in sweep.points):
-            return gettext("No two points could be compared")
-        return gettext("No point was measured")
-    metrics = _names(list(dict.fromkeys(each.metric.name for each in comparisons)))
-    if all(each.effect.identical for each in comparisons):
-        return gettext(
-            "No axis changes {metrics}: all compared points gave the same answers", metrics=metrics
-        )
-    widest = max(comparisons, key=lambda each: each.detectable)
-    if widest.effect.share and widest.detectable > 1:
-        return gettext(
-            "No significant effect on {metrics}: too few questions to detect any difference",
-            metrics=metrics,
-        )
-    return gettext(
-        "No significant effect on {metrics} (detectable difference: {difference})",
-        metrics=metrics,
-        difference=amount(widest.detectable, widest.effect.share, sign=False),
-    )
-
-
-def _movement(comparison: Comparison) -> str:
-    axis = comparison.axis
-    return gettext(
-        "{axis} changes {metric}: {difference} ({value} vs {reference})",
-        axis=axis.short,
-        metric=comparison.metric.name,
-        difference=amount(comparison.effect.difference, comparison.effect.share),
-        value=axis.name(comparison.value),
-        reference=axis.name(comparison.reference),
-    )
-
-
-def counted_verdicts(sweep: Sweep) -> str:
-    """Return `4 points: 3 PASSED, 1 FAILED`."""
-    ended = gettext(", ").join(f"{count} {state}" for state, count in sweep.counts().items())
-    return ngettext(
-        "{count} point: {verdicts}", "{count} points: {verdicts}", len(sweep.points), verdicts=ended
-    )
-
-
 def axis_lines(
     sweep: Sweep, comparisons: tuple[Comparison, ...], axis: Axis, metric: MetricId
 ) -> list[str]:
@@ -86,7 +36,7 @@ def axis_lines(
         said.append(gettext("answers are sampled with other seeds, so texts are not compared"))
     compared = {mine[0].reference, *(each.value for each in mine)}
     if left := [axis.name(value) for value in axis.values if value not in compared]:
-        said.append(gettext("not compared: {values}", values=_names(left)))
+        said.append(gettext("not compared: {values}", values=names(left)))
     head = gettext("{subject}: {finding}", subject=name, finding=gettext("; ").join(said))
     return [head, *(finding(each, better) for each in told)]
 
@@ -303,11 +253,13 @@ def _detectable(comparison: Comparison) -> str:
     )
 
 
-def _clauses(parts: list[str]) -> str:
+def clauses(parts: list[str]) -> str:
+    """Join the first clauses, and count the others."""
     first, more = gettext("; ").join(parts[:SPELLED_OUT]), len(parts) - SPELLED_OUT
     return gettext("{first}; and {count} more", first=first, count=more) if more > 0 else first
 
 
-def _names(parts: list[str]) -> str:
+def names(parts: list[str]) -> str:
+    """Join the first names, and count the others."""
     first, more = gettext(", ").join(parts[:SPELLED_OUT]), len(parts) - SPELLED_OUT
     return gettext("{first}, and {count} more", first=first, count=more) if more > 0 else first

@@ -16,8 +16,8 @@ from runner.present import style
 from runner.rundir import RunDirectory, write_atomic
 from runner.sweep import markdown, record, screen, store
 from runner.sweep.answers import Answers, read_answers
-from runner.sweep.axis_findings import answer
 from runner.sweep.comparison import Comparison, compare
+from runner.sweep.conclusion import answer
 from runner.sweep.figures import Figure, draw
 from runner.sweep.summary import MetricId, Sweep, read_sweep
 from runner.sweep.sweep_page import render

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from runner.language import gettext
 from runner.present.formats import cell, fenced, interval, number, signed
-from runner.sweep.axis_findings import amount, answer, counted_verdicts, probability, settings
+from runner.sweep.axis_findings import amount, probability, settings
 from runner.sweep.comparison import Comparison
+from runner.sweep.conclusion import answer, counted_verdicts
 from runner.sweep.effects import Effect
 from runner.sweep.family import failed_lines, headline
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained, value_of

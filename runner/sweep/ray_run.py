@@ -16,12 +16,12 @@ from typing import Any
 from rich.console import Console
 
 from runner.errors import UserError
-from runner.language import gettext, language, ngettext
+from runner.language import gettext, language
 from runner.messages import complain
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import EXIT_STATUS, INFRASTRUCTURE, INTERRUPTED, Status
 from runner.supervision.interruption import deferring
-from runner.sweep import record
+from runner.sweep import ray_lines, record
 from runner.sweep.points import Point
 from runner.sweep.ray_cluster import Cluster
 from runner.sweep.ray_task import ENGINES, EngineRecord, Sent, Work, handed_on, task
@@ -174,11 +174,7 @@ class Run:
             if each.told is None and file.is_file():
                 told: EngineRecord = read_json(file, EngineRecord)
                 each.told, each.since = told, time.monotonic()
-                self._out.print(
-                    gettext(
-                        "{points}: engine on {place}", points=_named(each.job), place=told.place
-                    )
-                )
+                self._out.print(ray_lines.started(each.job, told.place))
             for point in each.job.points:
                 ended = self.ended(point)
                 if ended is not None and point.number not in each.ended:
@@ -197,15 +193,9 @@ class Run:
             word = verdict.status.value
         else:
             word = gettext("exit status {status}", status=ended.status)
-        said = gettext(
-            "{point}: {verdict} in {seconds:.0f} s",
-            point=self._title(point),
-            verdict=word,
-            seconds=time.monotonic() - running.since,
-        )
-        if running.told is not None:
-            said = gettext("{verdict} ({place})", verdict=said, place=running.told.place)
-        self._out.print(said)
+        seconds = time.monotonic() - running.since
+        place = running.told.place if running.told is not None else ""
+        self._out.print(ray_lines.ended(self._title(point), word, seconds, place))
 
     def _collect(self) -> list[Job]:
         """Take what Ray has done with off the list; what of it must run again."""
@@ -246,25 +236,12 @@ class Run:
         self._lost[first.number] = self._lost.get(first.number, 0) + 1
         place = running.told.place if running.told is not None else running.node.name
         if not retry or self._lost[first.number] > self._retries:
-            said = ngettext(
-                "lost once on {place}: {reason}",
-                "lost {count} times, last on {place}: {reason}",
-                self._lost[first.number],
-                place=place,
-                reason=reason,
-            )
-            self._give_up(first, said)
+            times = self._lost[first.number]
+            self._give_up(first, ray_lines.lost(times, place, reason))
             left = left[1:]
         else:
-            said = gettext(
-                "{points}: lost on {place} ({reason}); retrying unfinished points "
-                "({attempt} of {attempts})",
-                points=_named(running.job),
-                place=place,
-                reason=reason,
-                attempt=self._lost[first.number],
-                attempts=self._retries,
-            )
+            attempt = self._lost[first.number]
+            said = ray_lines.retried(running.job, place, reason, attempt, self._retries)
             self._out.print(said)
         return [replace(running.job, points=left)] if left else []
 
@@ -294,13 +271,7 @@ class Run:
         write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
         ended = PointRecord(point.number, point.overrides, INFRASTRUCTURE)
         record.write_point(self._sweep, ended)
-        said = gettext(
-            "{point}: {verdict}: {reason}",
-            point=self._title(point),
-            verdict=Status.ERROR.value,
-            reason=reason,
-        )
-        self._out.print(said)
+        self._out.print(ray_lines.given_up(self._title(point), reason))
 
     def cancel(self) -> None:
         """Interrupt every task as Ctrl-C would; kill what has not ended in time."""
@@ -310,10 +281,7 @@ class Run:
         if not references:
             return
         count = len(references)
-        said = ngettext(
-            "interrupted: stopping {count} engine", "interrupted: stopping {count} engines", count
-        )
-        self._out.print(said)
+        self._out.print(ray_lines.stopping(count))
         for reference in references:
             ray.cancel(reference, force=False, recursive=False)
         _, late = ray.wait(references, num_returns=count, timeout=GRACE_S, fetch_local=False)
@@ -322,11 +290,6 @@ class Run:
         if late:
             ray.wait(late, num_returns=len(late), timeout=POLL_S * 20, fetch_local=False)
         self._look()
-
-
-def _named(job: Job) -> str:
-    """Return `point 3` or `points 3,4`."""
-    return ngettext("point {numbers}", "points {numbers}", len(job.points), numbers=job.numbers)
 
 
 def _first_sentence(error: BaseException) -> str:

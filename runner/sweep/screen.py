@@ -11,8 +11,9 @@ from runner.language import gettext, ngettext
 from runner.present import style
 from runner.present.formats import number, signed
 from runner.status import Status
-from runner.sweep.axis_findings import answer, axis_lines, counted_verdicts
+from runner.sweep.axis_findings import axis_lines
 from runner.sweep.comparison import Comparison
+from runner.sweep.conclusion import answer, counted_verdicts
 from runner.sweep.family import failed_lines, headline
 from runner.sweep.releases import releases
 from runner.sweep.summary import MetricId, Sweep, SweptPoint

@@ -22,7 +22,7 @@ from runner.outcome import State
 from runner.present.plots import styled, svg
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import Status
-from runner.sweep import figures, local, markdown, ray_run, record, screen, store
+from runner.sweep import figures, local, markdown, ray_lines, ray_run, record, screen, store
 from runner.sweep.accuracy import accuracy
 from runner.sweep.answers import read_answers
 from runner.sweep.comparison import Comparison, compare
@@ -275,7 +275,8 @@ def test_lines_of_launchers() -> None:
     out, text = console()
     local._announce(out, points=9, refused=1, done=2, left=6, engines=2)
     titles = [point_title(3, overrides, {TP}) for overrides in ((), (f"{TP}=2",))]
-    jobs = [ray_run._named(sleeper(0, 1, 1.0, points)) for points in (1, 2)]
+    jobs = [ray_lines.started(sleeper(0, 1, 1.0, points), "8") for points in (1, 2)]
+    jobs += [ray_lines.stopping(count) for count in (1, 2)]
     plans = [_said(0, (), ()), _said(1, (), ()), _said(0, (), ("=8",))]
     said = [text.getvalue(), *titles, *jobs, *(reason for _, reason in plans)]
     assert untranslated(" ".join(said)) <= {"tp"}
