@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from runner.language import gettext
 from runner.present.plots import (
     BLUE,
     LETTERS_PER_INCH,
@@ -60,7 +61,9 @@ def accuracy(sweep: Sweep, metric: MetricId, axis: Axis) -> Any:
     plot.set_xlabel(axis.short)
     plot.set_ylabel(metric.metric)
     plot.grid(axis="y")
-    figure.suptitle(f"{metric.name} by {axis.short}", x=0.01, ha="left")
+    figure.suptitle(
+        gettext("{metric} by {axis}", metric=metric.name, axis=axis.short), x=0.01, ha="left"
+    )
     _legend(plot)
     figure.supxlabel(_questions(sweep, metric), x=0.01, ha="left", fontsize=7.5, color=SOFT)
     return figure
@@ -107,7 +110,7 @@ def _means(plot: Any, series: dict[str, list[tuple[str, MetricVerdict]]], axis: 
         means,
         style,
         color=BLUE,
-        label="mean",
+        label=gettext("mean"),
         zorder=5,
     )
 
@@ -115,7 +118,9 @@ def _means(plot: Any, series: dict[str, list[tuple[str, MetricVerdict]]], axis: 
 def _label(sweep: Sweep, axis: Axis, count: int) -> str:
     """Legend label of the grey points."""
     others = [other.short for other in sweep.axes if other != axis]
-    return f"each {others[0]}" if len(others) == 1 else f"{count} settings of {', '.join(others)}"
+    if len(others) == 1:
+        return gettext("each {axis}", axis=others[0])
+    return gettext("{count} settings of {axes}", count=count, axes=gettext(", ").join(others))
 
 
 def _legend(plot: Any) -> None:
@@ -147,10 +152,11 @@ def _baselines(plot: Any, sweep: Sweep, metric: MetricId, axis: Axis) -> None:
     style = {"color": SOFT, "linestyle": "--", "linewidth": 1.2, "zorder": 1}
     if len(known) == 1:
         (baseline,) = known
-        plot.axhline(baseline, label=f"baseline {baseline:g}", **style)
+        plot.axhline(baseline, label=gettext("baseline {value:g}", value=baseline), **style)
     else:
+        style["label"] = gettext("baselines")
         for place, values in by_value.items():
-            plot.hlines(sorted(values), place - 0.35, place + 0.35, label="baselines", **style)
+            plot.hlines(sorted(values), place - 0.35, place + 0.35, **style)
 
 
 def _tolerated(
@@ -169,7 +175,7 @@ def _tolerated(
     bottom, top = min([bottom, *near]), max([top, *near])
     room = 0.05 * (top - bottom)
     bottom, top = bottom - room, top + room
-    style = {"color": WASH, "zorder": 0, "label": "tolerated"}
+    style = {"color": WASH, "zorder": 0, "label": gettext("tolerated")}
 
     def within(tolerated: boundary.Range) -> tuple[float, float]:
         low, high = tolerated
@@ -195,8 +201,15 @@ def _numeric(axis: Axis) -> bool:
 
 def _questions(sweep: Sweep, metric: MetricId) -> str:
     sizes = sorted({found.n for p in sweep.points if (found := p.measured(metric)) is not None})
-    asked = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    same = "All points answer the same questions, so the paired tests detect smaller differences."
+    asked = str(sizes[0])
     if len(sizes) > 1:
-        same = "The paired tests compare the questions that both points answered."
-    return f"{asked} questions per point. Bars: 95 % interval of each value.\n{same}"
+        asked = gettext("{low} to {high}", low=sizes[0], high=sizes[-1])
+        how = gettext("The paired tests compare the questions that both points answered.")
+    else:
+        how = gettext(
+            "All points answer the same questions, so the paired tests detect smaller differences."
+        )
+    shown = gettext(
+        "{questions} questions per point. Bars: 95 % interval of each value.", questions=asked
+    )
+    return f"{shown}\n{how}"

@@ -2,49 +2,13 @@
 
 from __future__ import annotations
 
-from runner.report.terminal import counted
+from runner.language import gettext, ngettext
 from runner.sweep.comparison import Comparison, measured_apart
 from runner.sweep.effects import Effect
 from runner.sweep.summary import Axis, MetricId, Sweep
 
 # Keeps terminal output short; sweep.md has a table of all.
 SPELLED_OUT = 3
-TEXTS_DIFFER = "answers are sampled with other seeds, so texts are not compared"
-SAME_SEEDS = " (sampled with equal seeds)"
-
-
-def answer(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> str:
-    """Return the result in one sentence: `tp changes canary acc: −4.6 points (4 vs 1)`."""
-    moving = [each for each in comparisons if each.moves]
-    if moving:
-        most: dict[tuple[MetricId, Axis], Comparison] = {}
-        for each in sorted(moving, key=lambda each: -abs(each.effect.difference)):
-            most.setdefault((each.metric, each.axis), each)
-        return _listed([_movement(each) for each in most.values()], "; ")
-    if not comparisons:
-        measured = any(point.metrics for point in sweep.points)
-        return "No two points could be compared" if measured else "No point was measured"
-    metrics = _listed(list(dict.fromkeys(each.metric.name for each in comparisons)), ", ")
-    if all(each.effect.identical for each in comparisons):
-        return f"No axis changes {metrics}: all compared points gave the same answers"
-    widest = max(comparisons, key=lambda each: each.detectable)
-    if widest.effect.share and widest.detectable > 1:
-        return f"No significant effect on {metrics}: too few questions to detect any difference"
-    would = amount(widest.detectable, widest.effect.share, sign=False)
-    return f"No significant effect on {metrics} (detectable difference: {would})"
-
-
-def _movement(comparison: Comparison) -> str:
-    axis = comparison.axis
-    difference = amount(comparison.effect.difference, comparison.effect.share)
-    against = f"{axis.name(comparison.value)} vs {axis.name(comparison.reference)}"
-    return f"{axis.short} changes {comparison.metric.name}: {difference} ({against})"
-
-
-def counted_verdicts(sweep: Sweep) -> str:
-    """Return `4 points: 3 PASSED, 1 FAILED`."""
-    ended = ", ".join(f"{count} {state}" for state, count in sweep.counts().items())
-    return f"{counted(len(sweep.points), 'point')}: {ended}"
 
 
 def axis_lines(
@@ -52,69 +16,152 @@ def axis_lines(
 ) -> list[str]:
     """Return a line on the effect of an axis on a metric, then one for each notable value."""
     mine = [each for each in comparisons if each.axis == axis and each.metric == metric]
-    name = axis.short if len(sweep.compared) == 1 else f"{axis.short}, {metric.name}"
-    better = sweep.higher_is_better(metric)
+    name = axis.short
+    if len(sweep.compared) > 1:
+        name = gettext("{axis}, {metric}", axis=axis.short, metric=metric.name)
     if not mine:
-        if measured_apart(sweep, metric, axis):
-            return [
-                f"{name}: not tested, no two points have scores on the same question (metrics that "
-                "are not means over questions cannot be tested)"
-            ]
-        return [f"{name}: nothing to compare, no two measured points differ only in this axis"]
-    compared = {mine[0].reference, *(each.value for each in mine)}
-    left = [axis.name(value) for value in axis.values if value not in compared]
-    rest = f"; not compared: {_listed(left, ', ')}" if left else ""
-    if any(each.effect.drawn for each in mine):
-        rest = f"; {TEXTS_DIFFER}{rest}"
-    if len(mine) == 1:
-        return [f"{name}: {finding(mine[0], better)}{rest}"]
+        return [_incomparable(name, apart=measured_apart(sweep, metric, axis))]
+    better = sweep.higher_is_better(metric)
     changed = [each for each in mine if not each.effect.identical]
-    against = axis.name(mine[0].reference)
-    if not changed:
-        counts = sorted({each.effect.answers for each in mine})
-        seeded = SAME_SEEDS if any(each.effect.seeded for each in mine) else ""
-        asked = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
-        unpaired = max(each.effect.unpaired for each in mine)
-        apart = f"; up to {unpaired} questions could not be paired" if unpaired else ""
-        values = f"all {len(compared)}" if not left else f"{len(compared)} of {len(axis.values)}"
-        return [f"{name}: the same {asked} answers at {values} values{seeded}{apart}{rest}"]
-    told = sorted(changed, key=lambda each: (each.p_holm, -abs(each.effect.difference)))
-    told = sorted(told[:SPELLED_OUT], key=mine.index)
-    moving = sum(each.moves for each in mine)
-    head = (
-        f"{name}: {_count(moving)} of {len(mine)} values differ significantly from the reference "
-        f"({against})"
+    told: list[Comparison] = []
+    if len(mine) == 1:
+        said = [finding(mine[0], better)]
+    elif not changed:
+        said = _unchanged(axis, mine)
+    else:
+        told = sorted(changed, key=lambda each: (each.p_holm, -abs(each.effect.difference)))
+        told = sorted(told[:SPELLED_OUT], key=mine.index)
+        said = [_changed(mine, len(changed), len(told))]
+    if any(each.effect.drawn for each in mine):
+        said.append(gettext("answers are sampled with other seeds, so texts are not compared"))
+    compared = {mine[0].reference, *(each.value for each in mine)}
+    if left := [axis.name(value) for value in axis.values if value not in compared]:
+        said.append(gettext("not compared: {values}", values=names(left)))
+    head = gettext("{subject}: {finding}", subject=name, finding=gettext("; ").join(said))
+    return [head, *(finding(each, better) for each in told)]
+
+
+def _incomparable(name: str, apart: bool) -> str:
+    """`apart` says that two points that differ only in this axis were measured."""
+    if apart:
+        return gettext(
+            "{axis}: not tested, no two points have scores on the same question (metrics that are "
+            "not means over questions cannot be tested)",
+            axis=name,
+        )
+    return gettext(
+        "{axis}: nothing to compare, no two measured points differ only in this axis", axis=name
     )
-    if len(changed) < len(mine):
-        head += f", {len(mine) - len(changed)} give the same answers"
-    if len(changed) > len(told):
-        head += f" ({len(told)} most significant shown; sweep.md has all)"
-    return [head + rest, *(finding(each, better) for each in told)]
+
+
+def _unchanged(axis: Axis, mine: list[Comparison]) -> list[str]:
+    """Clauses on values that all give the same answers as the reference."""
+    counts = sorted({each.effect.answers for each in mine})
+    asked = str(counts[0])
+    if len(counts) == 2:
+        asked = gettext("{first} or {second}", first=counts[0], second=counts[1])
+    elif len(counts) > 2:
+        asked = gettext("{low} to {high}", low=counts[0], high=counts[-1])
+    values = len(mine) + 1
+    if values == len(axis.values):
+        said = gettext(
+            "the same {answers} answers at all {values} values", answers=asked, values=values
+        )
+    else:
+        said = gettext(
+            "the same {answers} answers at {values} of {possible} values",
+            answers=asked,
+            values=values,
+            possible=len(axis.values),
+        )
+    if any(each.effect.seeded for each in mine):
+        said = _seeded(said)
+    unpaired = max(each.effect.unpaired for each in mine)
+    if not unpaired:
+        return [said]
+    return [said, gettext("up to {count} questions could not be paired", count=unpaired)]
+
+
+def _changed(mine: list[Comparison], changed: int, told: int) -> str:
+    """The line above the values of which at least one gives other answers than the reference."""
+    moving, reference = sum(each.moves for each in mine), mine[0].axis.name(mine[0].reference)
+    if moving:
+        said = gettext(
+            "{moving} of {values} values differ significantly from the reference ({reference})",
+            moving=moving,
+            values=len(mine),
+            reference=reference,
+        )
+    else:
+        said = gettext(
+            "none of {values} values differ significantly from the reference ({reference})",
+            values=len(mine),
+            reference=reference,
+        )
+    if changed < len(mine):
+        said = gettext(
+            "{finding}, {count} give the same answers", finding=said, count=len(mine) - changed
+        )
+    if changed > told:
+        said = gettext(
+            "{finding} ({count} most significant shown; sweep.md has all)",
+            finding=said,
+            count=told,
+        )
+    return said
 
 
 def finding(comparison: Comparison, higher_is_better: bool) -> str:
     """Return `4 vs 1 (3 pairs of points): −3.2 points (95 % −5.1 to −1.3), 12 answers …`."""
-    axis, seen = comparison.axis, comparison.effect
-    against = f"{axis.name(comparison.value)} vs {axis.name(comparison.reference)}"
-    pairs = ""
-    if seen.pairs < comparison.possible:
-        pairs = f" ({seen.pairs} of {comparison.possible} pairs of points)"
-    elif seen.pairs > 1:
-        pairs = f" ({seen.pairs} pairs of points)"
-    unpaired = (
-        f"; {counted(seen.unpaired, 'question')} could not be paired" if seen.unpaired else ""
+    seen = comparison.effect
+    said = [_found(comparison, higher_is_better)]
+    if seen.unpaired:
+        said.append(
+            ngettext(
+                "{count} question could not be paired",
+                "{count} questions could not be paired",
+                seen.unpaired,
+            )
+        )
+    return gettext(
+        "{subject}: {finding}", subject=_settings(comparison), finding=gettext("; ").join(said)
     )
-    return f"{against}{pairs}: {_found(comparison, higher_is_better)}{unpaired}"
 
 
-def amount(value: float, share: bool, sign: bool = True) -> str:
+def settings(comparison: Comparison) -> str:
+    """Return `4 vs 1`."""
+    axis = comparison.axis
+    return gettext(
+        "{value} vs {reference}",
+        value=axis.name(comparison.value),
+        reference=axis.name(comparison.reference),
+    )
+
+
+def _settings(comparison: Comparison) -> str:
+    """The settings, with the number of pairs of points if it is not one."""
+    pairs, possible, said = comparison.effect.pairs, comparison.possible, settings(comparison)
+    if pairs < possible:
+        return gettext(
+            "{settings} ({pairs} of {possible} pairs of points)",
+            settings=said,
+            pairs=pairs,
+            possible=possible,
+        )
+    if pairs > 1:
+        return gettext("{settings} ({pairs} pairs of points)", settings=said, pairs=pairs)
+    return said
+
+
+def amount(value: float, share: bool, sign: bool = True, unit: bool = True) -> str:
     """Return a difference in percentage points if scores are shares, else in the metric's unit."""
     text = (
         f"{100 * value:{'+' if sign else ''}.1f}" if share else f"{value:{'+' if sign else ''}.4g}"
     )
     if float(text) == 0:
         text = text.lstrip("+-")
-    return text.replace("-", "−") + (" points" if share else "")
+    text = text.replace("-", "−")
+    return gettext("{number} points", number=text) if share and unit else text
 
 
 def probability(p: float) -> str:
@@ -124,46 +171,95 @@ def probability(p: float) -> str:
 def _found(comparison: Comparison, higher_is_better: bool) -> str:
     seen = comparison.effect
     if seen.identical:
-        same = "the same answer" if seen.answers == 1 else f"the same {seen.answers} answers"
-        return same + (SAME_SEEDS if seen.seeded else "")
+        same = ngettext("the same answer", "the same {count} answers", seen.answers)
+        return _seeded(same) if seen.seeded else same
     if not seen.up + seen.down:
-        said = f"the same score on all {counted(seen.n, 'question')}"
-        return f"{said}, although {_differ(seen)}" if seen.answers_differ else said
-    better, worse = seen.changes(higher_is_better)
-    unit = "questions" if seen.repeated else "answers"
-    changes = f"{better} {unit} better, {worse} worse, {probability(comparison.p_holm)} after Holm"
+        same = ngettext(
+            "the same score on all {count} question",
+            "the same score on all {count} questions",
+            seen.n,
+        )
+        if not seen.answers_differ:
+            return same
+        return gettext("{same}, although {different}", same=same, different=_differ(seen))
+    difference = amount(seen.difference, seen.share)
+    changes = _changes(comparison, higher_is_better)
     if comparison.moves:
         low, high = seen.interval or (seen.difference, seen.difference)
-        share = seen.share
-        bounds = f"{amount(low, share)} to {amount(high, share)}".replace(" points to", " to")
-        return (
-            f"{amount(seen.difference, share)} (95 % {bounds.removesuffix(' points')}), "
-            f"{changes} ({seen.test}): significant"
+        return gettext(
+            "{difference} (95 % {low} to {high}), {changes}: significant",
+            difference=difference,
+            low=amount(low, seen.share, unit=False),
+            high=amount(high, seen.share, unit=False),
+            changes=changes,
         )
-    return (
-        f"{amount(seen.difference, seen.share)}, {changes} ({seen.test}): not significant "
-        f"({_detectable(comparison)} with {counted(seen.n, 'question')})"
+    return gettext(
+        "{difference}, {changes}: not significant ({detectable})",
+        difference=difference,
+        changes=changes,
+        detectable=_detectable(comparison),
+    )
+
+
+def _seeded(same: str) -> str:
+    return gettext("{same} (sampled with equal seeds)", same=same)
+
+
+def _changes(comparison: Comparison, higher_is_better: bool) -> str:
+    """How many questions changed, and what the test says of it."""
+    seen = comparison.effect
+    better, worse = seen.changes(higher_is_better)
+    p, test = probability(comparison.p_holm), gettext(seen.test)
+    if seen.repeated:
+        return gettext(
+            "{better} questions better, {worse} worse, {p} after Holm ({test})",
+            better=better,
+            worse=worse,
+            p=p,
+            test=test,
+        )
+    return gettext(
+        "{better} answers better, {worse} worse, {p} after Holm ({test})",
+        better=better,
+        worse=worse,
+        p=p,
+        test=test,
     )
 
 
 def _differ(seen: Effect) -> str:
     if seen.repeated:
-        return f"answers to {counted(seen.answers_differ, 'question')} differ"
-    verb = "differs" if seen.answers_differ == 1 else "differ"
-    return f"{counted(seen.answers_differ, 'answer')} {verb}"
+        return ngettext(
+            "answers to {count} question differ",
+            "answers to {count} questions differ",
+            seen.answers_differ,
+        )
+    return ngettext("{count} answer differs", "{count} answers differ", seen.answers_differ)
 
 
 def _detectable(comparison: Comparison) -> str:
-    if comparison.effect.share and comparison.detectable > 1:
-        return "no difference is detectable"
-    would = amount(comparison.detectable, comparison.effect.share, sign=False)
-    return f"detectable difference: {would}"
+    seen = comparison.effect
+    if seen.share and comparison.detectable > 1:
+        return ngettext(
+            "no difference is detectable with {count} question",
+            "no difference is detectable with {count} questions",
+            seen.n,
+        )
+    return ngettext(
+        "detectable difference: {difference} with {count} question",
+        "detectable difference: {difference} with {count} questions",
+        seen.n,
+        difference=amount(comparison.detectable, seen.share, sign=False),
+    )
 
 
-def _listed(parts: list[str], between: str) -> str:
-    more = f"{between}and {len(parts) - SPELLED_OUT} more" if len(parts) > SPELLED_OUT else ""
-    return between.join(parts[:SPELLED_OUT]) + more
+def clauses(parts: list[str]) -> str:
+    """Join the first clauses, and count the others."""
+    first, more = gettext("; ").join(parts[:SPELLED_OUT]), len(parts) - SPELLED_OUT
+    return gettext("{first}; and {count} more", first=first, count=more) if more > 0 else first
 
 
-def _count(number: int) -> str:
-    return str(number) if number else "none"
+def names(parts: list[str]) -> str:
+    """Join the first names, and count the others."""
+    first, more = gettext(", ").join(parts[:SPELLED_OUT]), len(parts) - SPELLED_OUT
+    return gettext("{first}, and {count} more", first=first, count=more) if more > 0 else first

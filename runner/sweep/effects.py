@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from runner.language import N_
 from runner.stats import ALPHA, POWER
 from runner.stats.flips import matched_proportions, mcnemar
 from runner.stats.means import t_interval, t_test
 from runner.stats.resampling import FEW, sign_flip
 from runner.sweep.answers import Answers
 
-MCNEMAR, SIGN_FLIP, T_TEST = "exact McNemar", "exact sign-flip", "paired t"
+MCNEMAR, SIGN_FLIP, T_TEST = N_("exact McNemar"), N_("exact sign-flip"), N_("paired t")
 
 
 @dataclass(frozen=True)

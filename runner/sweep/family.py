@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.language import gettext, ngettext
 from runner.stats import ALPHA
 from runner.stats.several import holm
 from runner.status import Status
@@ -62,21 +63,60 @@ def headline(sweep: Sweep) -> str:
     if not found:
         return ""
     count, points = sum(each.significant for each in found), found[0].points
-    after = f"after Holm's correction over {points} points"
-    verb = "none of them is" if not count else "1 is" if count == 1 else f"{count} are"
+    if len(found) == 1 and count:
+        return gettext(
+            "1 of {points} tested points FAILED; it is significant after Holm's correction over "
+            "{points} points",
+            points=points,
+        )
     if len(found) == 1:
-        verb = "it is" if count else "it is not"
-    return f"{len(found)} of {points} tested points FAILED; {verb} significant {after}"
+        return gettext(
+            "1 of {points} tested points FAILED; it is not significant after Holm's correction "
+            "over {points} points",
+            points=points,
+        )
+    if not count:
+        return gettext(
+            "{failed} of {points} tested points FAILED; none of them is significant after Holm's "
+            "correction over {points} points",
+            failed=len(found),
+            points=points,
+        )
+    return ngettext(
+        "{failed} of {points} tested points FAILED; {count} is significant after Holm's "
+        "correction over {points} points",
+        "{failed} of {points} tested points FAILED; {count} are significant after Holm's "
+        "correction over {points} points",
+        count,
+        failed=len(found),
+        points=points,
+    )
 
 
 def failed_lines(sweep: Sweep) -> list[str]:
     """Return a line for each point that FAILED by a test: `p = 0.03; not significant …`."""
-    return [
-        f"FAILED {each.point.number} ({each.point.label}): p = {each.p:.2g}; "
-        f"{'' if each.significant else 'not '}significant among {each.points} points "
-        f"(Holm: p = {each.p_holm:.2g})"
-        for each in failures(sweep)
-    ]
+    return [_line(each) for each in failures(sweep)]
+
+
+def _line(failure: Failure) -> str:
+    known = {
+        "number": failure.point.number,
+        "label": failure.point.label,
+        "p": failure.p,
+        "points": failure.points,
+        "p_holm": failure.p_holm,
+    }
+    if failure.significant:
+        return gettext(
+            "FAILED {number} ({label}): p = {p:.2g}; significant among {points} points "
+            "(Holm: p = {p_holm:.2g})",
+            **known,
+        )
+    return gettext(
+        "FAILED {number} ({label}): p = {p:.2g}; not significant among {points} points "
+        "(Holm: p = {p_holm:.2g})",
+        **known,
+    )
 
 
 def _untested(point: SweptPoint) -> bool:

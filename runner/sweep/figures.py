@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from runner.language import ENGLISH, english, gettext, language
 from runner.present.plots import png, styled, svg
 from runner.sweep.accuracy import accuracy
 from runner.sweep.heatmap import heat_map
@@ -46,26 +47,39 @@ def draw(sweep: Sweep) -> list[Figure]:
         for axis in sweep.axes:
             if sweep.spans(metric, axis):
                 name = f"{_file(metric.name)}.by_{_file(axis.short)}"
-                told = (
-                    f"{metric.name} by {axis.short}: {_values(sweep, metric)}{_held(sweep, metric)}"
+                told = gettext(
+                    "{metric} by {axis}: {values}",
+                    metric=metric.name,
+                    axis=axis.short,
+                    values=_values(sweep, metric),
                 )
                 found.append((name, partial(accuracy, sweep, metric, axis), told))
         rows, columns = (*sweep.axes, None, None)[:2]
         if rows and columns and sweep.spans(metric, rows) and sweep.spans(metric, columns):
             name = f"{_file(metric.name)}.{_file(rows.short)}_x_{_file(columns.short)}"
-            told = (
-                f"{metric.name} over {rows.short} and {columns.short}: {_values(sweep, metric)}"
-                f"{_held(sweep, metric)}"
+            told = gettext(
+                "{metric} over {rows} and {columns}: {values}",
+                metric=metric.name,
+                rows=rows.short,
+                columns=columns.short,
+                values=_values(sweep, metric),
             )
             found.append((name, partial(heat_map, sweep, metric, rows, columns), told))
     if any(point.outcome is not None for point in sweep.points):
-        told = f"Time and throughput: {_times(sweep)}"
+        told = gettext("Time and throughput: {values}", values=_times(sweep))
         found.append(("time_and_throughput", partial(time_and_throughput, sweep), told))
-    return [_figure(f"{name}.png", make(), told) for name, make, told in found]
+    return [_figure(f"{name}.png", make, told) for name, make, told in found]
 
 
-def _figure(name: str, figure: Any, told: str) -> Figure:
-    content, note = png(figure), figure.get_supxlabel()
+def _figure(name: str, make: Callable[[], Any], told: str) -> Figure:
+    """Draw a figure; its PNG is in English, because the fonts that it is drawn with are Latin."""
+    figure = make()
+    if language() == ENGLISH:
+        content = png(figure)
+    else:
+        with english():
+            content = png(make())
+    note = figure.get_supxlabel()
     figure.supxlabel("")
     return Figure(name, content, svg(figure, told), told, " ".join(note.split()))
 
@@ -76,15 +90,15 @@ def _values(sweep: Sweep, metric: MetricId) -> str:
         for point in sweep.points
         if (found := point.measured(metric)) is not None
     ]
-    return _first(values)
+    return gettext("; ").join(filter(None, [_first(values), _tolerated(sweep, metric)]))
 
 
-def _held(sweep: Sweep, metric: MetricId) -> str:
-    """The range that the rule tolerates, for the end of a description."""
+def _tolerated(sweep: Sweep, metric: MetricId) -> str:
+    """The range that the rule tolerates; empty if it is unknown."""
     ranges = sweep.tolerated(metric)
     if len(ranges) == 1:
-        return f"; {said}" if (said := boundary.said(ranges[0])) else ""
-    return "; the tolerated range differs between points" if ranges else ""
+        return boundary.said(ranges[0])
+    return gettext("the tolerated range differs between points") if ranges else ""
 
 
 def _times(sweep: Sweep) -> str:
@@ -92,16 +106,21 @@ def _times(sweep: Sweep) -> str:
     measured = [point for point in sweep.points if point.outcome is not None]
     return _first(
         [
-            f"{point.label} {point.seconds('evaluate_s') or 0:.0f} s evaluation, "
-            f"{point.per_second(quantity) or 0:.0f} {unit} per second"
+            gettext(
+                "{point} {seconds:.0f} s evaluation, {rate:.0f} {unit}",
+                point=point.label,
+                seconds=point.seconds("evaluate_s") or 0,
+                rate=point.per_second(quantity) or 0,
+                unit=unit,
+            )
             for point in measured
         ]
     )
 
 
 def _first(parts: Sequence[str]) -> str:
-    more = f"; and {len(parts) - MOST_TOLD} more" if len(parts) > MOST_TOLD else ""
-    return "; ".join(parts[:MOST_TOLD]) + more
+    first, more = gettext("; ").join(parts[:MOST_TOLD]), len(parts) - MOST_TOLD
+    return gettext("{first}; and {count} more", first=first, count=more) if more > 0 else first
 
 
 def _file(name: str) -> str:

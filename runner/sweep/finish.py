@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from runner.channel.sender import SendSummary, ShareView
+from runner.language import gettext
 from runner.messages import warn
 from runner.present import style
 from runner.rundir import RunDirectory, write_atomic
 from runner.sweep import markdown, record, screen, store
 from runner.sweep.answers import Answers, read_answers
-from runner.sweep.axis_findings import answer, counted_verdicts
 from runner.sweep.comparison import Comparison, compare
+from runner.sweep.conclusion import answer
 from runner.sweep.figures import Figure, draw
 from runner.sweep.summary import MetricId, Sweep, read_sweep
 from runner.sweep.sweep_page import render
 from runner.sweep.tables import rows, to_csv, to_parquet
 from runner.tracking.courier import Courier, warn_pending
 from runner.tracking.links import Links
-from runner.tracking.names import line
 from runner.tracking.pending import deliver, pending
 from runner.tracking.records import user
 from runner.tracking.sender_process import NotSent
@@ -58,7 +59,8 @@ def finish(sweep_directory: Path, out: Console) -> None:
         write_atomic(sweep.directory / PARQUET, to_parquet(table))
         _write_pages(sweep, comparisons, figures)
         report = style.file_link(sweep.directory / HTML)
-        out.print(Text.assemble("report: ", report, f" (also: {PAGE}, {CSV}, {PARQUET})"))
+        also = gettext(" (also: {files})", files=gettext(", ").join((PAGE, CSV, PARQUET)))
+        out.print(Text.assemble(gettext("report: "), report, also))
         if left:
             _send(courier, left, sweep.directory)
             sweep = read_sweep(sweep_directory)  # what has arrived has a link now
@@ -126,7 +128,7 @@ def _record(
                 experiment=place.experiment,
                 mark=store.SUMMARY,
                 key=sweep.id,
-                name=line(f"{sweep.worst} sweep {sweep.id} ({counted_verdicts(sweep)})"),
+                name=store.run_name(sweep),
                 metrics=store.metrics_of(sweep),
                 tags=tags,
                 files=files,
@@ -166,14 +168,20 @@ def _write_figures(sweep: Sweep) -> list[Figure]:
 
 
 def _show_links(out: Console, place: store.Place, links: Links, several: bool) -> None:
-    out.print(f"MLflow, experiment {place.experiment}:" if several else "MLflow:")
-    pages = {"runs": links.table, "charts": links.chart, "compare": links.compare}
-    for name, address in pages.items():
+    head = gettext("MLflow, experiment {experiment}:", experiment=place.experiment)
+    out.print(head if several else gettext("MLflow:"))
+    pages = (
+        (gettext("runs"), links.table),
+        (gettext("charts"), links.chart),
+        (gettext("compare"), links.compare),
+    )
+    for name, address in pages:
         # A hundred runs make an address that fills the screen.
-        said = address if len(address) <= LONGEST_LINK else "see sweep.md for the link"
-        out.print(Text.assemble(f"  {name:8}", style.link(address, said)))
+        said = address if len(address) <= LONGEST_LINK else gettext("see sweep.md for the link")
+        out.print(Text.assemble(f"  {name}{' ' * (8 - cell_len(name))}", style.link(address, said)))
     if not place.uri.startswith("http"):
-        out.print(f"  (to view, run: {ui_command(place.uri)})")
+        command = gettext("(to view, run: {command})", command=ui_command(place.uri))
+        out.print(f"  {command}")
 
 
 def _first_line(error: Exception) -> str:

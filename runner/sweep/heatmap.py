@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from runner.language import gettext
 from runner.present.plots import (
     BAD,
     BLUE,
@@ -89,10 +90,13 @@ def heat_map(sweep: Sweep, metric: MetricId, rows: Axis, columns: Axis) -> Any:
     plot.set_ylabel(rows.short)
     plot.invert_yaxis()
     plot.spines[:].set_visible(False)
-    against = "baseline" if _has_baseline(sweep, metric) else "the first point"
-    label = f"difference from {against}" + (
-        "\n(dashed: limit of the tolerated range)" if ends else ""
+    label = (
+        gettext("difference from baseline")
+        if _has_baseline(sweep, metric)
+        else gettext("difference from the first point")
     )
+    if ends:
+        label += "\n" + gettext("(dashed: limit of the tolerated range)")
     bar = figure.colorbar(image, ax=plot, label=label, format="{x:+.3f}")
     bar.outline.set_visible(False)
     for end in ends:
@@ -100,10 +104,12 @@ def heat_map(sweep: Sweep, metric: MetricId, rows: Axis, columns: Axis) -> Any:
     plot.set_title(metric.name)
     notes = []
     if any(cell.outside for row in cells for cell in row):
-        notes.append("Frame: a value outside the tolerated range.")
+        notes.append(gettext("Frame: a value outside the tolerated range."))
     if len(sweep.axes) > 2:
-        others = ", ".join(axis.short for axis in sweep.axes if axis not in (rows, columns))
-        notes.append(f"Each cell is a mean over {others}.")
+        others = gettext(", ").join(
+            axis.short for axis in sweep.axes if axis not in (rows, columns)
+        )
+        notes.append(gettext("Each cell is a mean over {axes}.", axes=others))
     if notes:
         figure.supxlabel(" ".join(notes), x=0.01, ha="left", fontsize=7.5, color=SOFT)
     return figure
@@ -120,7 +126,7 @@ def _cell(
     values = [value for point in inside if (value := _value(point, metric)) is not None]
     differences = [value for point in inside if (value := _gap(sweep, point, metric)) is not None]
     ends = {point.state for point in inside if point.state not in ("PASSED", "UNJUDGED")}
-    note = ends.pop().lower() if len(ends) == 1 else "mixed" if ends else ""
+    note = ends.pop().lower() if len(ends) == 1 else gettext("mixed") if ends else ""
     return _Cell(
         statistics.fmean(values) if values else None,
         statistics.fmean(differences) if differences else None,

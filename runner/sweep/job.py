@@ -10,6 +10,7 @@ from runner.config.composed import Composed
 from runner.config.overrides import written
 from runner.config.schema import RunConfig
 from runner.errors import UserError
+from runner.language import gettext
 from runner.report import terminal
 from runner.run import check, perform
 from runner.supervision.supervisor import Supervisor
@@ -41,7 +42,7 @@ def run_point(sweep: Path, point: PointRecord, config: RunConfig, composed: Comp
         directory = sweep / str(point.number)
         status = resume.status_of(directory, checked)
         if status is not None:
-            out.print(f"point {point.number}: already done")
+            out.print(gettext("point {number}: already done", number=point.number))
             return status
         resume.make_room(directory)
         record.write_point(sweep, point)  # so that the comparison knows of a job that was killed

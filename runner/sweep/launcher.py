@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from runner.attempt import attempt
 from runner.config.overrides import written
 from runner.errors import UserError
+from runner.language import gettext
 from runner.messages import complain, tell
 from runner.status import USAGE_ERROR
 from runner.sweep import record, search
@@ -159,7 +160,7 @@ def _show_plans(points: Sequence[Point], refused: Mapping[int, UserError]) -> li
     axes = axes_of([point.overrides for point in points])
     out = terminal.console()
     rows = {
-        number: (f"point {number}", *_said(USAGE_ERROR, error.problems, ()))
+        number: (gettext("point {number}", number=number), *_said(USAGE_ERROR, error.problems, ()))
         for number, error in refused.items()
     }
     for error in refused.values():
@@ -190,8 +191,10 @@ def _said(status: int, problems: Sequence[str], unchecked: Sequence[str]) -> tup
     if problems:
         return "REFUSED", problems[0]
     if status:
-        return "ERROR", "the check failed; see above"
-    return ("PARTLY CHECKED", f"not checked: {unchecked[0]}") if unchecked else ("CHECKED", "")
+        return "ERROR", gettext("the check failed; see above")
+    if unchecked:
+        return "PARTLY CHECKED", gettext("not checked: {fact}", fact=unchecked[0])
+    return "CHECKED", ""
 
 
 # Of points that leave no directory, because nothing was to be started.

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from runner.attempt import attempt
 from runner.errors import UserError
+from runner.language import gettext, ngettext
 from runner.report import terminal
-from runner.report.terminal import counted
 from runner.run import Checked, check, perform
 from runner.status import INTERRUPTED
 from runner.supervision.interruption import deferring
@@ -109,13 +109,24 @@ def _perform(
 
 
 def _announce(out: Console, points: int, refused: int, done: int, left: int, engines: int) -> None:
-    parts = [counted(points, "point")]
+    parts = [ngettext("{count} point", "{count} points", points)]
     if refused:
-        parts.append(f"{refused} refused")
+        parts.append(gettext("{count} refused", count=refused))
     if done:
-        parts.append(f"{done} already done")
+        parts.append(gettext("{count} already done", count=done))
     if left:
-        parts.append(f"{left} to run on {counted(engines, 'engine')}")
+        parts.append(
+            ngettext(
+                "{points} to run on {count} engine",
+                "{points} to run on {count} engines",
+                engines,
+                points=left,
+            )
+        )
         if left > engines:
-            parts.append(f"{counted(left - engines, 'engine start')} saved")
-    out.print("sweep: " + ", ".join(parts))
+            parts.append(
+                ngettext(
+                    "{count} engine start saved", "{count} engine starts saved", left - engines
+                )
+            )
+    out.print(gettext("sweep: {parts}", parts=gettext(", ").join(parts)))

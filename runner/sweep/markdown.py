@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from runner.language import gettext
 from runner.present.formats import cell, fenced, interval, number, signed
-from runner.sweep.axis_findings import amount, answer, counted_verdicts, probability
+from runner.sweep.axis_findings import amount, probability, settings
 from runner.sweep.comparison import Comparison
+from runner.sweep.conclusion import answer, counted_verdicts
 from runner.sweep.effects import Effect
 from runner.sweep.family import failed_lines, headline
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained, value_of
@@ -28,34 +30,41 @@ def page(
     """
     parts = [
         f"# {cell(answer(sweep, comparisons))}",
-        f"Sweep {cell(sweep.id)}, {cell(counted_verdicts(sweep))}.",
-        *([f"{cell(headline(sweep))}."] if headline(sweep) else []),
+        gettext(
+            "Sweep {id}, {verdicts}.", id=cell(sweep.id), verdicts=cell(counted_verdicts(sweep))
+        ),
+        *([gettext("{clause}.", clause=cell(headline(sweep)))] if headline(sweep) else []),
         "\n".join(
             f"{'  ' if below else ''}- {cell(line)}"
             for lines in findings(sweep, comparisons)
             for below, line in enumerate(lines)
         ),
-        *([engines(sweep) + "."] if sweep.engine_starts else []),
+        *([gettext("{clause}.", clause=engines(sweep))] if sweep.engine_starts else []),
         *(
-            f"In MLflow: [run table]({each.table}) · [charts]({each.chart}) · "
-            f"[comparison]({each.compare})"
+            gettext(
+                "In MLflow: [run table]({table}) · [charts]({charts}) · [comparison]({comparison})",
+                table=each.table,
+                charts=each.chart,
+                comparison=each.compare,
+            )
             for each in links
         ),
-        "## Points",
+        f"## {gettext('Points')}",
         _points(sweep, linked=figures is not None),
         "\n".join(f"- {cell(line)}" for line in [*failed_lines(sweep), *unexplained(sweep)]),
         *(_tests(sweep, comparisons) if comparisons else []),
-        *(["## Figures"] if figures else []),
+        *([f"## {gettext('Figures')}"] if figures else []),
         *(f"![{cell(told)}]({path})" for path, told in (figures or {}).items()),
-        *(["## Reproduce", fenced(sweep.command, "bash")] if sweep.command else []),
+        *([f"## {gettext('Reproduce')}", fenced(sweep.command, "bash")] if sweep.command else []),
     ]
     return visible("\n\n".join(part for part in parts if part)) + "\n"
 
 
 def _points(sweep: Sweep, linked: bool) -> str:
     axes = [axis.short for axis in sweep.axes]
-    head = ["", *axes, "Verdict", "Metric", "Value", "95 % interval", "n"]
-    head += ["Baseline", "Difference", "Evaluation", "Engine start"]
+    head = ["", *axes, gettext("Verdict"), gettext("Metric"), gettext("Value")]
+    head += [gettext("95 % interval"), "n", gettext("Baseline"), gettext("Difference")]
+    head += [gettext("Evaluation"), gettext("Engine start")]
     rows = []
     for point in sweep.points:
         linked_here = linked and point.files.report.is_file()
@@ -83,53 +92,59 @@ def _points(sweep: Sweep, linked: bool) -> str:
 
 
 def _tests(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[str]:
-    text = (
+    text = gettext(
         "Points are compared in pairs on the same questions; two points are a pair if they differ "
-        f"in one axis only. p is adjusted (Holm) for all {len(comparisons)} comparisons, the "
-        "interval is not. The detectable difference is detected with 80 % power."
+        "in one axis only. p is adjusted (Holm) for all {count} comparisons, the interval is not. "
+        "The detectable difference is detected with 80 % power.",
+        count=len(comparisons),
     )
     if any(each.effect.drawn for each in comparisons):
-        text += (
-            " Answers that are sampled with other seeds differ by chance; their texts are not "
+        drawn = gettext(
+            "Answers that are sampled with other seeds differ by chance; their texts are not "
             "compared (n/a)."
         )
-    head = ["Axis", "Metric", "Values", "Pairs of points", "Questions", "Unpaired", "Difference"]
-    head += ["95 % interval", "Better", "Worse", "Answers differ", "Test", "p", "p (Holm)"]
-    head += ["Detectable difference", "Significant"]
+        text = gettext("{first} {second}", first=text, second=drawn)
+    head = [gettext("Axis"), gettext("Metric"), gettext("Values"), gettext("Pairs of points")]
+    head += [gettext("Questions"), gettext("Unpaired"), gettext("Difference")]
+    head += [gettext("95 % interval"), gettext("Better"), gettext("Worse")]
+    head += [gettext("Answers differ"), gettext("Test"), "p", "p (Holm)"]
+    head += [gettext("Detectable difference"), gettext("Significant")]
+    yes, no = f"**{gettext('yes')}**", gettext("no")
     rows = []
     for each in comparisons:
         seen = each.effect
         low_high = [amount(bound, seen.share) for bound in seen.interval or ()]
-        axis = each.axis
         rows.append(
             [
-                cell(axis.short),
+                cell(each.axis.short),
                 cell(each.metric.name),
-                cell(f"{axis.name(each.value)} vs {axis.name(each.reference)}"),
-                f"{seen.pairs} of {each.possible}",
+                cell(settings(each)),
+                gettext("{pairs} of {possible}", pairs=seen.pairs, possible=each.possible),
                 *map(str, (seen.n, seen.unpaired)),
                 amount(seen.difference, seen.share),
-                " to ".join(low_high),
+                gettext("{low} to {high}", low=low_high[0], high=low_high[1]) if low_high else "",
                 *map(str, seen.changes(sweep.higher_is_better(each.metric))),
                 _differ(seen),
-                seen.test,
+                gettext(seen.test),
                 probability(seen.p).removeprefix("p = ").removeprefix("p ").replace("<", "&lt;"),
                 probability(each.p_holm)
                 .removeprefix("p = ")
                 .removeprefix("p ")
                 .replace("<", "&lt;"),
                 amount(each.detectable, seen.share, sign=False),
-                "**yes**" if each.moves else "no",
+                yes if each.moves else no,
             ]
         )
-    return ["## Effect of each axis", text, _table(head, rows)]
+    return [f"## {gettext('Effect of each axis')}", text, _table(head, rows)]
 
 
 def _differ(seen: Effect) -> str:
     """The number of questions with other answers; sampled ones with other seeds are left out."""
     if not seen.drawn:
         return str(seen.answers_differ)
-    return f"{seen.answers_differ}, {seen.drawn} not compared" if seen.drawn < seen.n else "n/a"
+    if seen.drawn == seen.n:
+        return gettext("n/a")
+    return gettext("{differ}, {drawn} not compared", differ=seen.answers_differ, drawn=seen.drawn)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from runner.errors import UserError
+from runner.language import gettext, ngettext
 from runner.report import terminal
-from runner.report.terminal import counted
 from runner.sweep import record
 from runner.sweep.launcher import refuse
 from runner.sweep.points import Point
@@ -67,7 +67,11 @@ def _checked_here(sweep: Path, points: Sequence[Point], out: Console) -> list[Po
     for number, status in done.items():
         record.write_point(sweep, PointRecord(number, ready[number][0].overrides, status))
     if done:
-        out.print(f"sweep: {len(done)} of {len(points)} points already done")
+        out.print(
+            gettext(
+                "sweep: {done} of {count} points already done", done=len(done), count=len(points)
+            )
+        )
     return [point for number, (point, _) in ready.items() if number not in done]
 
 
@@ -109,9 +113,14 @@ def _announce(out: Console, cluster: Cluster, points: int, engines: int) -> None
         for name in ("NPU", "GPU", "CPU")
         if (total := sum(node.resources.get(name, 0.0) for node in nodes))
     }
-    has = ", ".join(f"{count:g} {name}" for name, count in counts.items())
-    out.print(
-        f"sweep: {counted(points, 'point')} on {counted(engines, 'engine')}, Ray has {has} "
-        f"on {counted(len(nodes), 'node')}"
-        + (f"; {points - engines} engine starts saved" if points > engines else "")
+    said = gettext(
+        "sweep: {points} on {engines}, Ray has {devices} on {nodes}",
+        points=ngettext("{count} point", "{count} points", points),
+        engines=ngettext("{count} engine", "{count} engines", engines),
+        devices=gettext(", ").join(f"{count:g} {name}" for name, count in counts.items()),
+        nodes=ngettext("{count} node", "{count} nodes", len(nodes)),
     )
+    if points > engines:
+        saved = gettext("{count} engine starts saved", count=points - engines)
+        said = gettext("; ").join((said, saved))
+    out.print(said)

@@ -16,12 +16,12 @@ from typing import Any
 from rich.console import Console
 
 from runner.errors import UserError
+from runner.language import gettext, language
 from runner.messages import complain
-from runner.report.terminal import counted
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import EXIT_STATUS, INFRASTRUCTURE, INTERRUPTED, Status
 from runner.supervision.interruption import deferring
-from runner.sweep import record
+from runner.sweep import ray_lines, record
 from runner.sweep.points import Point
 from runner.sweep.ray_cluster import Cluster
 from runner.sweep.ray_task import ENGINES, EngineRecord, Sent, Work, handed_on, task
@@ -131,7 +131,10 @@ class Run:
             return waiting
         for job in waiting:
             for point in job.points:
-                self._give_up(point, f"no remaining node can run it: {impossible(job, nodes)}")
+                reason = gettext(
+                    "no remaining node can run it: {reason}", reason=impossible(job, nodes)
+                )
+                self._give_up(point, reason)
         return []
 
     def _submit(self, job: Job, node: Node) -> None:
@@ -142,7 +145,7 @@ class Run:
         while place.with_suffix(".json").exists() or place.with_suffix(".log").exists():
             attempt += 1
             place = place.with_name(f"{job.number}-{attempt}")
-        sent = Sent(self._sweep, place, Path.cwd(), handed_on(os.environ))
+        sent = Sent(self._sweep, place, Path.cwd(), handed_on(os.environ), language())
         need = job.need
         amount = 0 if need.spans else need.count
         reference = self._task.options(
@@ -171,7 +174,7 @@ class Run:
             if each.told is None and file.is_file():
                 told: EngineRecord = read_json(file, EngineRecord)
                 each.told, each.since = told, time.monotonic()
-                self._out.print(f"{each.job.title}: engine on {told.place}")
+                self._out.print(ray_lines.started(each.job, told.place))
             for point in each.job.points:
                 ended = self.ended(point)
                 if ended is not None and point.number not in each.ended:
@@ -189,10 +192,10 @@ class Run:
             verdict: Verdict = read_json(found, Verdict)
             word = verdict.status.value
         else:
-            word = f"exit status {ended.status}"
+            word = gettext("exit status {status}", status=ended.status)
         seconds = time.monotonic() - running.since
-        place = f" ({running.told.place})" if running.told is not None else ""
-        self._out.print(f"{self._title(point)}: {word} in {seconds:.0f} s{place}")
+        place = running.told.place if running.told is not None else ""
+        self._out.print(ray_lines.ended(self._title(point), word, seconds, place))
 
     def _collect(self) -> list[Job]:
         """Take what Ray has done with off the list; what of it must run again."""
@@ -218,11 +221,11 @@ class Run:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        reason, retry = "its task was interrupted", True
+        reason, retry = gettext("its task was interrupted"), True
         try:
             ray.get(running.reference)
         except RayTaskError as error:
-            reason, retry = f"its task failed: {_last_line(error)}", False
+            reason, retry = gettext("its task failed: {error}", error=_last_line(error)), False
         except RayError as error:
             reason = f"{type(error).__name__}: {_first_sentence(error)}"
         self._look_again(running)
@@ -234,14 +237,12 @@ class Run:
         place = running.told.place if running.told is not None else running.node.name
         if not retry or self._lost[first.number] > self._retries:
             times = self._lost[first.number]
-            often = "once" if times == 1 else f"{times} times, last"
-            self._give_up(first, f"lost {often} on {place}: {reason}")
+            self._give_up(first, ray_lines.lost(times, place, reason))
             left = left[1:]
         else:
-            self._out.print(
-                f"{running.job.title}: lost on {place} ({reason}); retrying unfinished points "
-                f"({self._lost[first.number]} of {self._retries})"
-            )
+            attempt = self._lost[first.number]
+            said = ray_lines.retried(running.job, place, reason, attempt, self._retries)
+            self._out.print(said)
         return [replace(running.job, points=left)] if left else []
 
     def _title(self, point: Point) -> str:
@@ -270,7 +271,7 @@ class Run:
         write_json(files.verdict, Verdict(Status.ERROR, reason, "", (), EXIT_STATUS[Status.ERROR]))
         ended = PointRecord(point.number, point.overrides, INFRASTRUCTURE)
         record.write_point(self._sweep, ended)
-        self._out.print(f"{self._title(point)}: {Status.ERROR.value}: {reason}")
+        self._out.print(ray_lines.given_up(self._title(point), reason))
 
     def cancel(self) -> None:
         """Interrupt every task as Ctrl-C would; kill what has not ended in time."""
@@ -280,7 +281,7 @@ class Run:
         if not references:
             return
         count = len(references)
-        self._out.print(f"interrupted: stopping {counted(count, 'engine')}")
+        self._out.print(ray_lines.stopping(count))
         for reference in references:
             ray.cancel(reference, force=False, recursive=False)
         _, late = ray.wait(references, num_returns=count, timeout=GRACE_S, fetch_local=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from runner import secrecy
+from runner import language, secrecy
 from runner.attempt import attempt
 from runner.rundir import write_json
 from runner.sweep import record
@@ -58,6 +58,8 @@ class Sent:
     # The driver's, in which relative paths of the configuration mean something.
     directory: Path
     variables: dict[str, str]
+    # Of verdicts and reports; the variables that choose it are not handed on.
+    language: str = language.ENGLISH
 
 
 def perform_points(sweep: Path, job: Job) -> None:
@@ -104,6 +106,7 @@ def task(sent: Sent, job: Job, work: Work) -> None:
     context = ray.get_runtime_context()
     # A shell may start its background jobs with Ctrl-C ignored; a cancelled task is interrupted.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    language.use(sent.language)
     with environment(sent, job, context.gcs_address):
         began = EngineRecord(
             points=tuple(point.number for point in job.points),

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.config.overrides import unescaped
 from runner.errors import UserError
+from runner.language import gettext
 from runner.rundir import RunDirectory, read_json, write_json
 
 NAME = "sweep.json"
@@ -90,14 +91,16 @@ def point_name(overrides: Iterable[str], axes: Container[str]) -> str:
 
 def point_title(number: int, overrides: Iterable[str], axes: Container[str]) -> str:
     """Return `point 3 (tp=2 max_model_len=4096)`."""
-    name = point_name(overrides, axes)
-    return f"point {number} ({name})" if name else f"point {number}"
+    if name := point_name(overrides, axes):
+        return gettext("point {number} ({name})", number=number, name=name)
+    return gettext("point {number}", number=number)
 
 
 def points_title(points: Sequence[PointRecord], axes: Container[str]) -> str:
-    """Return `point 3 (tp=2) is` or `4 points (0, 1, 2, 3) are`."""
+    """Return `point 3 (tp=2) is` or `4 points (0, 1, 2, 3) are`, for an error."""
     if len(points) == 1:
-        return f"{point_title(points[0].number, points[0].overrides, axes)} is"
+        name = point_name(points[0].overrides, axes)
+        return f"point {points[0].number}{f' ({name})' if name else ''} is"
     numbers = ", ".join(str(point.number) for point in points[:NUMBERS])
     more = ", …" if len(points) > NUMBERS else ""
     return f"{len(points)} points ({numbers}{more}) are"

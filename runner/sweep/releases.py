@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.environment import Environment
+from runner.language import gettext
 from runner.rundir import read_json
 from runner.sweep.summary import Sweep
 
@@ -29,7 +30,12 @@ def releases(sweep: Sweep) -> list[str]:
     ]
     if not differing:
         return []
+    none = gettext("none")
     return [
-        f"{environment}: " + ", ".join(f"{name} {versions.get(name, 'none')}" for name in differing)
+        gettext(
+            "{subject}: {finding}",
+            subject=environment,
+            finding=gettext(", ").join(f"{name} {versions.get(name, none)}" for name in differing),
+        )
         for environment, versions in found.items()
     ]

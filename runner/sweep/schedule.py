@@ -34,9 +34,12 @@ class Job:
         return self.points[0].number
 
     @property
+    def numbers(self) -> str:
+        return ",".join(str(point.number) for point in self.points)
+
+    @property
     def title(self) -> str:
-        plural = "s" if len(self.points) > 1 else ""
-        return f"point{plural} {','.join(str(point.number) for point in self.points)}"
+        return f"point{'s' if len(self.points) > 1 else ''} {self.numbers}"
 
 
 @dataclass(frozen=True)

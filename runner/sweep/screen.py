@@ -7,12 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from runner.language import gettext, ngettext
 from runner.present import style
 from runner.present.formats import number, signed
-from runner.report.terminal import counted
 from runner.status import Status
-from runner.sweep.axis_findings import answer, axis_lines
+from runner.sweep.axis_findings import axis_lines
 from runner.sweep.comparison import Comparison
+from runner.sweep.conclusion import answer, counted_verdicts
 from runner.sweep.family import failed_lines, headline
 from runner.sweep.releases import releases
 from runner.sweep.summary import MetricId, Sweep, SweptPoint
@@ -27,10 +28,10 @@ _EXPLAINED_BY_NUMBERS = (Status.PASSED.value, Status.FAILED.value)
 def show(out: Console, sweep: Sweep, comparisons: tuple[Comparison, ...]) -> None:
     """Print the result, the verdicts, the effect of each axis and the points."""
     out.print(f"\n{answer(sweep, comparisons)}")
-    parts = [
-        Text.assemble(f"{count} ", style.verdict(state)) for state, count in sweep.counts().items()
-    ]
-    out.print(Text(f"{counted(len(sweep.points), 'point')}: ") + Text(", ").join(parts))
+    verdicts = Text(counted_verdicts(sweep))
+    for state in sweep.counts():
+        verdicts.highlight_words([state], style.verdict(state).style)
+    out.print(verdicts)
     if failed := headline(sweep):
         out.print(failed)
     for head, *below in findings(sweep, comparisons):
@@ -56,12 +57,14 @@ def findings(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[list[str
         if len(sweep.compared) == 1 or sweep.spans(metric, axis)
     ]
     versions = releases(sweep)
-    return [*effects, ["Versions that differ:", *versions]] if versions else effects
+    return [*effects, [gettext("Versions that differ:"), *versions]] if versions else effects
 
 
 def engines(sweep: Sweep) -> str:
+    """Return `4 engine starts, 2 saved`."""
+    starts = ngettext("{count} engine start", "{count} engine starts", sweep.engine_starts)
     saved = sweep.engine_starts_saved
-    return counted(sweep.engine_starts, "engine start") + (f", {saved} saved" if saved else "")
+    return gettext("{starts}, {saved} saved", starts=starts, saved=saved) if saved else starts
 
 
 def unexplained(sweep: Sweep) -> list[str]:
@@ -71,14 +74,26 @@ def unexplained(sweep: Sweep) -> list[str]:
         if point.state not in _EXPLAINED_BY_NUMBERS:
             reason = " ".join(point.reason.split())[:LONGEST_REASON]
             by_reason.setdefault((point.state, reason), []).append(point)
-    return [f"{state} {_which(these)}: {reason}" for (state, reason), these in by_reason.items()]
+    return [_unexplained(state, reason, these) for (state, reason), these in by_reason.items()]
 
 
-def _which(points: list[SweptPoint]) -> str:
+def _unexplained(state: str, reason: str, points: list[SweptPoint]) -> str:
     if len(points) == 1:
-        return f"{points[0].number} ({points[0].label})"
-    numbers = ", ".join(str(point.number) for point in points[:NUMBERS])
-    return f"{len(points)} points ({numbers}{', …' if len(points) > NUMBERS else ''})"
+        return gettext(
+            "{state} {number} ({label}): {reason}",
+            state=state,
+            number=points[0].number,
+            label=points[0].label,
+            reason=reason,
+        )
+    numbers = [str(point.number) for point in points[:NUMBERS]]
+    return gettext(
+        "{state} {count} points ({numbers}): {reason}",
+        state=state,
+        count=len(points),
+        numbers=gettext(", ").join([*numbers, *(["…"] if len(points) > NUMBERS else [])]),
+        reason=reason,
+    )
 
 
 def engine_start(point: SweptPoint) -> str:
@@ -86,7 +101,7 @@ def engine_start(point: SweptPoint) -> str:
     seconds = point.seconds("start_engine_s")
     if seconds is None:
         return ""
-    return "shared" if seconds < SHARED_BELOW_S else f"{seconds:.0f} s"
+    return gettext("shared") if seconds < SHARED_BELOW_S else f"{seconds:.0f} s"
 
 
 def evaluation(point: SweptPoint) -> str:
@@ -115,16 +130,16 @@ def _table(sweep: Sweep) -> Table:
     table.add_column("", justify="right", no_wrap=True)
     words = [word for point in sweep.points for word in point.label.split()]
     widest = min(max(map(len, words), default=0), WIDEST_WORD)
-    table.add_column("point", overflow="fold", min_width=widest)
+    table.add_column(gettext("point"), overflow="fold", min_width=widest)
     states = max((len(point.state) for point in sweep.points), default=0)
-    table.add_column("verdict", no_wrap=True, min_width=states)
+    table.add_column(gettext("verdict"), no_wrap=True, min_width=states)
     if several:
-        table.add_column("metric", overflow="fold")
-    table.add_column("value", justify="right", no_wrap=True)
+        table.add_column(gettext("metric"), overflow="fold")
+    table.add_column(gettext("value"), justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("diff", justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("start", justify="right", no_wrap=True)
+    table.add_column(gettext("diff"), justify="right", no_wrap=True)
+    table.add_column(gettext("time"), justify="right", no_wrap=True)
+    table.add_column(gettext("start"), justify="right", no_wrap=True)
     for point in sweep.points:
         for row, metric in enumerate(sweep.compared_in(point)):
             first = row == 0

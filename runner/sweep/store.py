@@ -8,6 +8,7 @@ from runner.rundir import read_json, write_json
 from runner.sweep.summary import Sweep
 from runner.tracking.links import Links, links
 from runner.tracking.metrics import metric_name
+from runner.tracking.names import line
 from runner.tracking.records import Begun
 from runner.tracking.tracked import TrackedRun
 
@@ -81,6 +82,13 @@ def columns(sweep: Sweep) -> list[str]:
             name = metric_name(measured[0])
             columns += [f"metrics.{name}", f"metrics.{name}_stderr", f"metrics.{name}_difference"]
     return [*columns, "metrics.perf/evaluate_s", "metrics.perf/output_tokens_per_s"]
+
+
+def run_name(sweep: Sweep) -> str:
+    """Return `FAILED sweep 2026-11-22/22-10-11 (4 points: 3 PASSED, 1 FAILED)`, always English."""
+    points = "1 point" if len(sweep.points) == 1 else f"{len(sweep.points)} points"
+    ended = ", ".join(f"{count} {state}" for state, count in sweep.counts().items())
+    return line(f"{sweep.worst} sweep {sweep.id} ({points}: {ended})")
 
 
 def metrics_of(sweep: Sweep) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from runner.config.overrides import unescaped
 from runner.errors import UserError
+from runner.language import gettext
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.rundir import RunDirectory, read_json
@@ -61,7 +62,7 @@ class Axis:
     names: tuple[str, ...]
 
     def name(self, value: str | None) -> str:
-        return self.names[self.values.index(value)] if value in self.values else "unset"
+        return self.names[self.values.index(value)] if value in self.values else gettext("unset")
 
 
 @dataclass(frozen=True)
@@ -231,12 +232,13 @@ def _point(sweep: Path, point: PointRecord, axes: tuple[Axis, ...]) -> SweptPoin
             plan = outcome = verdict = None
     except ValueError as error:  # pydantic's; a disk that was full, a file cut by hand
         plan = outcome = verdict = tracked = None
-        state, reason = Status.ERROR.value, f"unreadable: {str(error).splitlines()[0]}"
+        state = Status.ERROR.value
+        reason = gettext("unreadable: {error}", error=str(error).splitlines()[0])
     label = " ".join(f"{axis.short}={axis.name(overrides.get(axis.key))}" for axis in axes)
     return SweptPoint(
         number=point.number,
         overrides=overrides,
-        label=label or f"point {point.number}",
+        label=label or gettext("point {number}", number=point.number),
         state=state,
         reason=reason,
         exit_status=point.status,
@@ -259,10 +261,12 @@ def _state(point: PointRecord, files: RunDirectory, verdict: Verdict | None) -> 
         return verdict.status.value, verdict.reason
     if point.status is not None:
         ended = _BY_EXIT_STATUS.get(point.status, Status.ERROR).value
-        return ended, f"ended with exit status {point.status} before its verdict"
+        return ended, gettext(
+            "ended with exit status {status} before its verdict", status=point.status
+        )
     if files.config.exists():
-        return UNFINISHED, "started, but has no verdict"
-    return NOT_RUN, "not started"
+        return UNFINISHED, gettext("started, but has no verdict")
+    return NOT_RUN, gettext("not started")
 
 
 def _compared(points: tuple[SweptPoint, ...]) -> tuple[MetricId, ...]:

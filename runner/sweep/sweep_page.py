@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from runner.present.formats import number, signed
 from runner.present.strips import COLOURS, Scale, Strip, scale, strips, told
 from runner.present.template import template
-from runner.sweep.axis_findings import amount, answer, probability
+from runner.sweep.axis_findings import amount, probability, settings
 from runner.sweep.comparison import Comparison
+from runner.sweep.conclusion import answer
 from runner.sweep.family import failed_lines, headline
 from runner.sweep.figures import Figure
 from runner.sweep.screen import engine_start, engines, evaluation, findings, unexplained
@@ -47,6 +48,7 @@ def render(
         amount=amount,
         number=number,
         probability=_bare,
+        settings=settings,
         signed=signed,
     )
     return page.render(

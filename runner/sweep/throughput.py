@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runner.language import gettext
 from runner.present.plots import BLUE, LETTERS_PER_INCH, PALETTE, SOFT, WIDTH, blank
 from runner.sweep.summary import Sweep
 
@@ -20,9 +21,9 @@ def time_and_throughput(sweep: Sweep) -> Any:
     rows = list(range(count))
     done = [0.0] * count
     laps = (
-        ("start_engine_s", "engine start", 0.6),
-        ("load_tasks_s", "loading tasks", 0.3),
-        ("evaluate_s", "evaluation", 1.0),
+        ("start_engine_s", gettext("engine start"), 0.6),
+        ("load_tasks_s", gettext("loading tasks"), 0.3),
+        ("evaluate_s", gettext("evaluation"), 1.0),
     )
     for lap, name, alpha in laps:
         seconds = [point.seconds(lap) or 0.0 for point in sweep.points]
@@ -36,10 +37,10 @@ def time_and_throughput(sweep: Sweep) -> Any:
             times.text(0, row, f" {point.state.lower()}", va="center", color=SOFT, fontsize=size)
     times.set_yticks(rows, labels, fontsize=size)
     times.set_ylim(count - 0.4, -0.6)
-    times.set_title("Time")
-    times.set_xlabel("seconds")
-    rates.set_title("Throughput")
-    rates.set_xlabel(f"{unit} per second")
+    times.set_title(gettext("Time"))
+    times.set_xlabel(gettext("seconds"))
+    rates.set_title(gettext("Throughput"))
+    rates.set_xlabel(unit)
     rates.sharey(times)
     rates.tick_params(axis="y", labelleft=False)
     for plot in (times, rates):
@@ -51,6 +52,8 @@ def time_and_throughput(sweep: Sweep) -> Any:
 
 
 def rate(sweep: Sweep) -> tuple[str, str]:
-    """Tokens where answers were generated, else samples."""
+    """Return the quantity and its unit: tokens where answers were generated, else samples."""
     generated = any(point.per_second("output_tokens") for point in sweep.points)
-    return ("output_tokens", "output tokens") if generated else ("scored", "samples")
+    if generated:
+        return "output_tokens", gettext("output tokens per second")
+    return "scored", gettext("samples per second")

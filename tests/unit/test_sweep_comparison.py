@@ -18,8 +18,9 @@ from runner.errors import UserError
 from runner.outcome import State
 from runner.rundir import write_json
 from runner.sweep.answers import COLUMNS, LATER, read_answers
-from runner.sweep.axis_findings import amount, answer, probability
+from runner.sweep.axis_findings import amount, probability
 from runner.sweep.comparison import Comparison, compare
+from runner.sweep.conclusion import answer
 from runner.sweep.effects import MCNEMAR, T_TEST
 from runner.sweep.markdown import page
 from runner.sweep.releases import releases

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.sweep_packing import sleeper, stand_in, timeline, used_twice
+from runner import language
 from runner.config.composed import Composed
 from runner.config.schema import RunConfig
 from runner.errors import UserError
@@ -284,6 +285,22 @@ def test_ray_what_is_lost_runs_again_and_costs_itself_alone(
     assert (tmp_path / "times-0").read_text() == "xx"  # once, and as often again as was asked
     assert (tmp_path / "times-2").read_text() == "x"  # an error of ours would only come again
     assert "retrying unfinished points (1 of 1)" in said
+
+
+def write_language(sweep: Path, job: Job) -> None:
+    (sweep / "language").write_text(language.language())
+    for point in job.points:
+        record.write_point(sweep, PointRecord(point.number, point.overrides, 0))
+
+
+@pytest.mark.slow
+def test_ray_a_task_writes_in_the_language_of_its_sweep(tmp_path: Path, cluster: Cluster) -> None:
+    language.use("zh")
+    try:
+        perform(tmp_path, cluster, write_language, wide(0, 1))
+    finally:
+        language.use(None)
+    assert (tmp_path / "language").read_text() == "zh"
 
 
 @pytest.mark.slow
