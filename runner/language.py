@@ -13,6 +13,8 @@ from __future__ import annotations
 import gettext as gnu
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +31,17 @@ def use(language: str | None) -> None:
     """Use a language from now on in this process; None: that of the environment."""
     global _chosen
     _chosen = language
+
+
+@contextmanager
+def english() -> Iterator[None]:
+    """Use English for what is not to be translated, such as a PNG, whose font lacks Chinese."""
+    global _chosen
+    before, _chosen = _chosen, ENGLISH
+    try:
+        yield
+    finally:
+        _chosen = before
 
 
 def language() -> str:
