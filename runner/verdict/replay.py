@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from runner.config.verdict import VerdictConfig
-from runner.evidence.pairing import Pairing, pair
-from runner.evidence.replayed import Differences, differences
+from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.language import N_, gettext, ngettext
 from runner.look import Look
@@ -25,6 +23,15 @@ from runner.status import Status
 from runner.verdict import boundary
 from runner.verdict.cause import likely_cause
 from runner.verdict.paired import unpaired
+from runner.verdict.replay_measured import (
+    NEGLIGIBLE,
+    Measured,
+    evidence,
+    levels_of,
+    measure,
+    named,
+    unused_runs,
+)
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import LATER, THE_REFERENCE, Against, Noise
 
@@ -35,9 +42,6 @@ ENOUGH = 20
 # Root mean square, in nats, that rounding does not explain: ten times a value published for a
 # correct pair of stacks in bfloat16 (0.031).
 GROSS = 0.3
-# Noise in float32 is so small that another correct stack may have several times as much. Mean
-# squares were below 1e-9 wherever it was measured, so 1e-8 (an RMS of 1e-4 nats) is never a fault.
-NEGLIGIBLE = 1e-8
 # Engines of this data type differ by less than NEGLIGIBLE where they are equal. Others repeat a
 # question exactly or round, and what they repeat doesn't show how much another stack may differ.
 PRECISE = "float32"
@@ -46,38 +50,6 @@ TEST_OF_OUTLIERS = N_(
     "tests of the mean difference and of the logarithm of its ratio to the noise, and of the "
     "number of questions that stand out"
 )
-# Why a noise run can't be used.
-NOT_FINITE = N_("has log-probabilities that are infinite or not a number")
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """This run's differences, and those of each noise run, from the same base.
-
-    The base is the reference run. If there are several noise runs, it is the one of these that is
-    nearest to the reference run, ideally of the same stack: it always recorded distributions, and
-    what the reference run's own engine does differently is not in the differences.
-    """
-
-    base: str
-    own: Differences
-    noise: dict[str, Differences]
-    # Why some noise runs can't be used, by name.
-    unused: dict[str, str]
-
-    @property
-    def statistic(self) -> str:
-        """The judged difference: of the logits, or the square where they were not recorded."""
-        every = (self.own, *self.noise.values())
-        whole = all(
-            each.logits is not None for found in every for each in found.by_question.values()
-        )
-        return "logits" if whole and self.noise else "squared"
-
-    @property
-    def loudest(self) -> str:
-        """The noise run that differs most."""
-        return max(self.noise, key=lambda name: self.noise[name].mean(self.statistic))
 
 
 def judge(
@@ -92,7 +64,7 @@ def judge(
     own = [second for _, second in pairing.pairs]
     noise = against.noise if against is not None else ()
     reference = [first for first, _ in pairing.pairs]
-    found = _measured(reference, own, noise, config.numerics.near_tie)
+    found = measure(reference, own, noise, config.numerics.near_tie)
     precise = {each.name for each in noise if each.dtype == PRECISE}
     excess_found = None
     if lonely:
@@ -139,12 +111,12 @@ def judge(
         p=excess_found.p if excess_found is not None else None,
         whole=task.whole,
         look=task.look,
-        evidence=gettext("; ").join(filter(None, (*_evidence(found), cause))),
+        evidence=gettext("; ").join(filter(None, (*evidence(found), cause))),
         tolerated=boundary.of_limit(_limit(found, config.replay.factor, precise)),
     )
 
 
-def _limit(found: _Measured, factor: float, precise: Collection[str]) -> float | None:
+def _limit(found: Measured, factor: float, precise: Collection[str]) -> float | None:
     """The RMS difference, in nats, beyond which the mean difference exceeds the limit.
 
     None if logits are compared, which have another unit, or sums without noise.
@@ -153,15 +125,9 @@ def _limit(found: _Measured, factor: float, precise: Collection[str]) -> float |
         return None
     if not found.noise:
         return None if found.own.summed else GROSS
-    levels = _levels(found, found.loudest, "squared")
+    levels = levels_of(found, found.loudest, "squared")
     bars = levels if found.loudest in precise else filled(levels, NEGLIGIBLE)
     return math.sqrt(factor * means.mean(bars))
-
-
-def _levels(found: _Measured, noise: str, name: str) -> list[float]:
-    """The difference of a noise run in each question of the run."""
-    known = found.noise[noise].by_question
-    return [max(getattr(known[key], name), NEGLIGIBLE) for key in found.own.by_question]
 
 
 def describe(config: VerdictConfig, noise: int) -> str:
@@ -182,52 +148,8 @@ def describe(config: VerdictConfig, noise: int) -> str:
     )
 
 
-def _measured(
-    reference: Sequence[Sample], own: Sequence[Sample], noise: Sequence[Noise], near_tie: float
-) -> _Measured:
-    asked = {(each.task, each.doc_id) for each in own}
-
-    def compared(first: Sequence[Sample], second: Sequence[Sample]) -> Differences:
-        wanted = [each for each in second if (each.task, each.doc_id) in asked]
-        return differences(pair(first, wanted).pairs, near_tie)
-
-    from_reference = compared(reference, own)
-    replays = {each.name: compared(reference, each.samples) for each in noise}
-    unused = {}
-    for name, each in replays.items():
-        if not from_reference.by_question.keys() <= each.by_question.keys():
-            unused[name] = gettext("did not replay all of these questions")
-        elif not each.finite:
-            unused[name] = gettext(NOT_FINITE)
-    replays = {name: each for name, each in replays.items() if name not in unused}
-    base, measured = THE_REFERENCE, from_reference
-    # What can't be compared with the reference run is not comparable, whatever the base is.
-    whole = bool(from_reference.by_question) and not from_reference.left_out
-    if len(replays) > 1 and whole:
-        base = min(replays, key=lambda name: replays[name].mean("squared"))
-        samples = {each.name: each.samples for each in noise}
-        measured = compared(samples[base], own)
-        replays = {n: compared(samples[base], samples[n]) for n in replays if n != base}
-    for name, each in list(replays.items()):
-        if each.summed != measured.summed:  # a sum is no noise for a difference per token
-            why = gettext(
-                "has no number of tokens for its choices, because its version recorded none"
-            )
-        elif not measured.by_question.keys() <= each.by_question.keys():
-            why = gettext(
-                "can't be compared with {run} in all of these questions", run=_named(base)
-            )
-        elif not each.finite:
-            why = gettext(NOT_FINITE)
-        else:
-            continue
-        unused[name] = why
-        del replays[name]
-    return _Measured(base, measured, replays, unused)
-
-
 def _against(
-    found: _Measured, factor: float, look: Look, precise: Collection[str]
+    found: Measured, factor: float, look: Look, precise: Collection[str]
 ) -> tuple[Status, str, Excess | None]:
     if not found.noise:
         return _gross(found, look)
@@ -238,13 +160,13 @@ def _against(
             gettext(
                 "all noise runs have the same log-probabilities, so they show no noise; add one "
                 "that may differ, for example with another engine.window or tp{unused}",
-                unused=_unused(found),
+                unused=unused_runs(found),
             ),
             None,
         )
     values = [max(getattr(each, name), NEGLIGIBLE) for each in found.own.by_question.values()]
     usual = filled(values, NEGLIGIBLE)
-    measured = {each: _levels(found, each, name) for each in found.noise}
+    measured = {each: levels_of(found, each, name) for each in found.noise}
     runs = {
         each: levels if each in precise else filled(levels, NEGLIGIBLE)
         for each, levels in measured.items()
@@ -295,7 +217,7 @@ def _against(
                 "stack, so it shows no noise",
                 ratio=ratio,
                 run=found.loudest,
-                other=_named(found.base),
+                other=named(found.base),
                 rms=rms,
                 limit=GROSS,
             ),
@@ -332,7 +254,7 @@ def _against(
     return Status.INCONCLUSIVE, said, result
 
 
-def _too_little(found: _Measured, name: str, repeated: int) -> str:
+def _too_little(found: Measured, name: str, repeated: int) -> str:
     return gettext(
         "the noise runs show too little noise: {repeated} of {questions:,} questions are the same "
         "in {run}, so it is not known how much correct stacks differ there; add one that may "
@@ -340,11 +262,11 @@ def _too_little(found: _Measured, name: str, repeated: int) -> str:
         repeated=repeated,
         questions=len(found.own.by_question),
         run=name,
-        unused=_unused(found),
+        unused=unused_runs(found),
     )
 
 
-def _gross(found: _Measured, look: Look) -> tuple[Status, str, Excess | None]:
+def _gross(found: Measured, look: Look) -> tuple[Status, str, Excess | None]:
     """Without noise, only a gross difference of tokens can be judged, and nothing can pass."""
     squares = [each.squared for each in found.own.by_question.values()]
     result = excess(squares, [GROSS**2] * len(squares), 1.0, look=look)
@@ -363,7 +285,7 @@ def _gross(found: _Measured, look: Look) -> tuple[Status, str, Excess | None]:
         "differ{unused}: replay the same reference on correct stacks, and list these runs in "
         "verdict.replay.noise",
         rms=rms,
-        unused=_unused(found),
+        unused=unused_runs(found),
     )
     return Status.INCONCLUSIVE, said, None
 
@@ -374,37 +296,8 @@ def _test(found: Excess | None) -> str:
     return TEST if found.outliers is None else TEST_OF_OUTLIERS
 
 
-def _named(run: str) -> str:
-    """Return a run's name in a sentence."""
-    return gettext(THE_REFERENCE) if run == THE_REFERENCE else run
-
-
-def _unused(found: _Measured) -> str:
-    """Return, in parentheses, why some noise runs are not used; empty if all are."""
-    if not found.unused:
-        return ""
-    said = gettext("; ").join(f"{name} {reason}" for name, reason in found.unused.items())
-    return gettext(" ({problems})", problems=said)
-
-
-def _evidence(found: _Measured) -> list[str]:
-    if not found.own.by_question:
-        return []
-    base, own = _named(found.base), _said(found.own)
-    parts = [gettext("difference from {run}: {differences}", run=base, differences=own)]
-    parts += [
-        gettext("noise ({run}): {differences}", run=name, differences=_said(each))
-        for name, each in found.noise.items()
-    ]
-    parts += [
-        gettext("noise run {name} {problem}", name=name, problem=reason)
-        for name, reason in found.unused.items()
-    ]
-    return parts
-
-
 def _cause(
-    found: _Measured,
+    found: Measured,
     reference: Sequence[Sample],
     own: Sequence[Sample],
     noise: Sequence[Noise],
@@ -416,26 +309,3 @@ def _cause(
     samples = {THE_REFERENCE: reference, **{each.name: each.samples for each in noise}}
     decoded = config.replay.way == "decode"
     return likely_cause(samples[found.base], own, samples[found.loudest], decoded)
-
-
-def _said(found: Differences) -> str:
-    every = found.by_question.values()
-    tokens, flips = sum(each.tokens for each in every), sum(each.flips for each in every)
-    parts = []
-    if all(each.logits is not None for each in every):
-        parts = [
-            gettext("mean variance of logits {variance:.2g} nats²", variance=found.mean("logits")),
-            gettext("mean KL {divergence:.2g}", divergence=found.mean("divergence")),
-        ]
-    parts += [
-        gettext(
-            "RMS {rms:.2g}, mean |Δ log p| {absolute:.2g}, mean Δ log p {signed:+.2g} nats",
-            rms=math.sqrt(found.mean("squared")),
-            absolute=found.mean("absolute"),
-            signed=found.mean("signed"),
-        ),
-        gettext(
-            "{flips} of {tokens:,} tokens are no longer the likeliest", flips=flips, tokens=tokens
-        ),
-    ]
-    return gettext(", ").join(parts)
