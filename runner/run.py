@@ -230,7 +230,8 @@ def perform(
                     command = f"python -m runner.compare {both}"
                     out.print(gettext("compare: {command}", command=command))
                 if verdict.status is Status.FAILED:
-                    out.print(gettext("why: {command}", command=f"python -m runner.why {both}"))
+                    command = f"python -m runner.why {both}"
+                    out.print(gettext("why: {command}", command=command))
     if config.tracking.enabled:
         tracked = _send(files, courier, config.tracking)
         if tracked is not None and not brief:

@@ -34,15 +34,19 @@ CLASSES = {
 # The difference of two groups, the louder one first.
 APART = {
     ORDER: N_(
-        "questions with several images differ by {loud} times the noise, with one image by {quiet} "
-        "times"
+        "questions with several images differ by {loud:,.2g} times the noise, with one image by "
+        "{quiet:,.2g} times"
     ),
     IMAGES: N_(
-        "questions with images differ by {loud} times the noise, text questions by {quiet} times"
+        "questions with images differ by {loud:,.2g} times the noise, text questions by "
+        "{quiet:,.2g} times"
     ),
-    DECODE: N_("later tokens differ by {loud} times the noise, first tokens by {quiet} times"),
+    DECODE: N_(
+        "later tokens differ by {loud:,.2g} times the noise, first tokens by {quiet:,.2g} times"
+    ),
     MODEL: N_(
-        "questions with images differ by {loud} times the noise, text questions by {quiet} times"
+        "questions with images differ by {loud:,.2g} times the noise, text questions by "
+        "{quiet:,.2g} times"
     ),
 }
 
@@ -160,4 +164,4 @@ def _evidence(name: str, found: Signature) -> str:
     }
     loud, quiet = groups[name]
     assert loud is not None and quiet is not None
-    return gettext(APART[name], loud=f"{loud.mean:,.2g}", quiet=f"{quiet.mean:,.2g}")
+    return gettext(APART[name], loud=loud.mean, quiet=quiet.mean)

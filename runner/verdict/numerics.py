@@ -127,11 +127,7 @@ def judge(
 def describe(limits: NumericsConfig) -> str:
     """Describe the rule in one line."""
     values: dict[str, float | None] = {name: getattr(limits, name) for name in RANKS}
-    said = [
-        gettext(NAMED[name], value=f"{limit:g}")
-        for name, limit in values.items()
-        if limit is not None
-    ]
+    said = [_named(name, f"{limit:g}") for name, limit in values.items() if limit is not None]
     if limits.differing is not None:
         share = percent(limits.differing)
         said.append(gettext("{share} of answers that differ without a near-tie", share=share))
@@ -168,7 +164,7 @@ def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
         limit: float | None = getattr(limits, name)
         value = found.percentile(rank)
         if limit is not None and not value <= limit:
-            shift = gettext(NAMED[name], value=f"{value:.2g}")
+            shift = _named(name, f"{value:.2g}")
             broken.append(gettext("{shift} exceeds {limit:g}", shift=shift, limit=limit))
     reasons = []
     if broken:
@@ -199,6 +195,10 @@ def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
     return Status.PASSED, gettext("log-probability shift within the limits")
 
 
+def _named(percentile: str, value: str) -> str:
+    return gettext(NAMED[percentile], value=value)
+
+
 def _retokenized(found: Shifts) -> str:
     """State how many pairs are excluded and why."""
     return gettext(
@@ -212,9 +212,7 @@ def _retokenized(found: Shifts) -> str:
 def _moved(found: Shifts) -> list[str]:
     if not len(found.values):
         return []
-    values = (
-        gettext(NAMED[name], value=f"{found.percentile(rank):.2g}") for name, rank in RANKS.items()
-    )
+    values = (_named(name, f"{found.percentile(rank):.2g}") for name, rank in RANKS.items())
     moved = gettext(", ").join(values)
     return [gettext("|Δ log p|: {shifts} (n = {n:,})", shifts=moved, n=len(found.values))]
 

@@ -165,10 +165,11 @@ def unpaired(pairing: Pairing, limited: bool) -> str:
         for each in pairing.unpaired
         if not (limited and each.reason is Reason.ONLY_FIRST)
     )
-    return gettext(", ").join(
-        gettext(SAID[reason], count=count) + (f" ({run})" if run else "")
-        for (reason, run), count in found.items()
-    )
+    said = []
+    for (reason, run), count in found.items():
+        samples = gettext(SAID[reason], count=count)
+        said.append(gettext("{samples} ({run})", samples=samples, run=run) if run else samples)
+    return gettext(", ").join(said)
 
 
 def _sides(pairing: Pairing) -> tuple[Sequence[Sample], Sequence[Sample]]:

@@ -29,7 +29,6 @@ from runner.verdict.replay_measured import (
     evidence,
     levels_of,
     measure,
-    named,
     unused_runs,
 )
 from runner.verdict.result import MetricVerdict
@@ -49,6 +48,17 @@ TEST = N_("tests of the mean difference and of the logarithm of its ratio to the
 TEST_OF_OUTLIERS = N_(
     "tests of the mean difference and of the logarithm of its ratio to the noise, and of the "
     "number of questions that stand out"
+)
+
+# Noise that is none.
+GROSS_FROM_REFERENCE = N_(
+    "{ratio}; but {run} differs from the reference run by an RMS of {rms:.2g} nats, which rounding "
+    "does not explain (more than {limit:g}): one of them is not of a correct stack, so it shows no "
+    "noise"
+)
+GROSS_FROM_RUN = N_(
+    "{ratio}; but {run} differs from {other} by an RMS of {rms:.2g} nats, which rounding does not "
+    "explain (more than {limit:g}): one of them is not of a correct stack, so it shows no noise"
 )
 
 
@@ -212,12 +222,10 @@ def _against(
         return (
             Status.INCONCLUSIVE,
             gettext(
-                "{ratio}; but {run} differs from {other} by an RMS of {rms:.2g} nats, which "
-                "rounding does not explain (more than {limit:g}): one of them is not of a correct "
-                "stack, so it shows no noise",
+                GROSS_FROM_REFERENCE if found.base == THE_REFERENCE else GROSS_FROM_RUN,
                 ratio=ratio,
                 run=found.loudest,
-                other=named(found.base),
+                other=found.base,
                 rms=rms,
                 limit=GROSS,
             ),

@@ -82,7 +82,11 @@ def measure(
                 "has no number of tokens for its choices, because its version recorded none"
             )
         elif not measured.by_question.keys() <= each.by_question.keys():
-            why = gettext("can't be compared with {run} in all of these questions", run=named(base))
+            why = (
+                gettext("can't be compared with the reference run in all of these questions")
+                if base == THE_REFERENCE
+                else gettext("can't be compared with {run} in all of these questions", run=base)
+            )
         elif not each.finite:
             why = gettext(NOT_FINITE)
         else:
@@ -98,11 +102,6 @@ def levels_of(found: Measured, noise: str, name: str) -> list[float]:
     return [max(getattr(known[key], name), NEGLIGIBLE) for key in found.own.by_question]
 
 
-def named(run: str) -> str:
-    """Return a run's name in a sentence."""
-    return gettext(THE_REFERENCE) if run == THE_REFERENCE else run
-
-
 def unused_runs(found: Measured) -> str:
     """Return, in parentheses, why some noise runs are not used; empty if all are."""
     if not found.unused:
@@ -115,8 +114,11 @@ def evidence(found: Measured) -> list[str]:
     """Describe all differences, one clause for each run."""
     if not found.own.by_question:
         return []
-    base, own = named(found.base), _said(found.own)
-    parts = [gettext("difference from {run}: {differences}", run=base, differences=own)]
+    own = _said(found.own)
+    if found.base == THE_REFERENCE:
+        parts = [gettext("difference from the reference run: {differences}", differences=own)]
+    else:
+        parts = [gettext("difference from {run}: {differences}", run=found.base, differences=own)]
     parts += [
         gettext("noise ({run}): {differences}", run=name, differences=_said(each))
         for name, each in found.noise.items()

@@ -52,11 +52,12 @@ def direction(case: Case) -> int:
     if higher is None:
         higher = case.result.higher_is_better
     if higher is None:
+        key = f"{case.task.task}.{case.result.metric}.{case.result.filter}"
         raise Unusable(
             gettext(
                 "lm-eval does not specify whether higher is better; set "
                 "verdict.metrics.{key}.higher_is_better=true or false",
-                key=f"{case.task.task}.{case.result.metric}.{case.result.filter}",
+                key=key,
             )
         )
     return 1 if higher else -1
