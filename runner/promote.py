@@ -13,6 +13,7 @@ from pathlib import Path
 from runner.channel.sender import FindNoise, GiveAlias
 from runner.digest import digest_path
 from runner.errors import UserError
+from runner.language import english
 from runner.messages import complain, warn
 from runner.outcome import Outcome
 from runner.plan import Plan
@@ -193,6 +194,7 @@ def promote(
     return 0
 
 
+@english()
 def _noise(
     names: Sequence[str],
     reference: str,
@@ -246,6 +248,7 @@ def _noise(
     return tuple(found)
 
 
+@english()
 def _doubts(files: RunDirectory) -> list[str]:
     for needed in (files.plan, files.outcome, files.verdict):
         if not needed.is_file():

@@ -25,6 +25,7 @@ from runner.errors import UserError
 from runner.evidence.samples import read_samples
 from runner.facts import at_hand, gathered
 from runner.inputs import sources
+from runner.language import gettext
 from runner.messages import warn
 from runner.outcome import Outcome, State
 from runner.plan import Plan
@@ -115,7 +116,8 @@ def show_plan(
         terminal.show_prospect(out, prospect.requests, prospect.unchecked)
     else:
         out.print(secrecy.blotted(prospect.log))
-        out.print(secrecy.blotted(f"the check failed: {prospect.outcome.reason}"))
+        failed = gettext("the check failed: {reason}", reason=prospect.outcome.reason)
+        out.print(secrecy.blotted(failed))
     return prospect
 
 
@@ -180,7 +182,15 @@ def perform(
 
     if not brief:
         tasks = ", ".join(each.task for each in plan.evaluations)
-        out.print(f"{plan.model} on {plan.platform} ({plan.parallel_mode}): {tasks}")
+        out.print(
+            gettext(
+                "{model} on {platform} ({layout}): {tasks}",
+                model=plan.model,
+                platform=plan.platform,
+                layout=plan.parallel_mode,
+                tasks=tasks,
+            )
+        )
     if config.tracking.enabled:
         courier.begin(files, records.begin(config, plan, environment, _milliseconds()))
     with deferring():  # except where `evaluate` allows an interrupt
@@ -217,9 +227,11 @@ def perform(
             if verdict.reference is not None:
                 both = shlex.join([verdict.reference.directory, str(files.path)])
                 if plan.replay is None:
-                    out.print(f"compare: python -m runner.compare {both}")
+                    command = f"python -m runner.compare {both}"
+                    out.print(gettext("compare: {command}", command=command))
                 if verdict.status is Status.FAILED:
-                    out.print(f"why: python -m runner.why {both}")
+                    command = f"python -m runner.why {both}"
+                    out.print(gettext("why: {command}", command=command))
     if config.tracking.enabled:
         tracked = _send(files, courier, config.tracking)
         if tracked is not None and not brief:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
+from runner.language import english
 from runner.messages import complain, warn
 from runner.status import USAGE_ERROR
 
@@ -42,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
     try:
-        return _audit(given)
+        with english():
+            return _audit(given)
     except UserError as error:
         complain(error)
         return USAGE_ERROR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.channel.sender import FindPeers
+from runner.language import gettext
 from runner.percent import percent
 from runner.reference.locating import LOOKUP_S, Located
 from runner.reference.reading import Reference
@@ -33,10 +34,12 @@ def best_of(run: Reference, located: Located, courier: Courier) -> str:
         return ""
     if not runs:
         return ""
-    share = percent(false_failures(len(runs)), 0)
-    return (
-        f"the reference run is the best of {len(runs)} runs of the same stack and evaluation in "
-        f"MLflow; against the best of {len(runs)}, up to {share} of "
-        f"unchanged runs are FAILED instead of {percent(ALPHA, 0)}; compare with all of them: "
-        f"verdict.reference=[{','.join(runs)}]"
+    return gettext(
+        "the reference run is the best of {count} runs of the same stack and evaluation in MLflow; "
+        "against the best of {count}, up to {share} of unchanged runs are FAILED instead of "
+        "{usual}; compare with all of them: verdict.reference=[{runs}]",
+        count=len(runs),
+        share=percent(false_failures(len(runs)), 0),
+        usual=percent(ALPHA, 0),
+        runs=",".join(runs),
     )

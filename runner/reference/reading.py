@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.errors import UserError
 from runner.evidence.samples import Sample
+from runner.language import N_, english, gettext
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.reference import requests, standing
@@ -18,13 +19,12 @@ from runner.rundir import RunDirectory, read_json
 from runner.verdict import Against, ReferenceUsed
 from runner.verdict.doubts import doubts_of
 from runner.verdict.result import Verdict
+from runner.verdict.rule import THE_REFERENCE, THE_RUN
 
 # Columns that identify a sample, whatever its filters; and a row, which is a sample under a filter.
 SAMPLE = ("evaluation", "task", "doc_id", "repeat")
 ROW = (*SAMPLE, "filter")
 QUESTION = ("evaluation", "task", "doc_id")
-# The two runs in a message.
-SIDES = ("the reference run", "this run")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Reference:
         return [*filter(None, doubts)]
 
 
+@english()
 def read(name: str, located: Located, key: str = KEY) -> Reference:
     """Read a run as a reference, and reject it now if it cannot be one.
 
@@ -113,11 +114,17 @@ def read(name: str, located: Located, key: str = KEY) -> Reference:
 def incomplete(outcome: Outcome) -> list[str]:
     """Return why a run's scores are incomplete; empty if they are complete."""
     if outcome.state is not State.COMPLETED:
-        return [f"the run ended with {outcome.state.value}: {outcome.reason}"]
+        return [
+            gettext(
+                "the run ended with {state}: {reason}",
+                state=outcome.state.value,
+                reason=outcome.reason,
+            )
+        ]
     if not outcome.tasks:
-        return ["the run evaluated nothing"]
+        return [gettext("the run evaluated nothing")]
     return [
-        f"of {task.task}, {doubts}"
+        gettext("of {task}, {doubts}", task=task.task, doubts=doubts)
         for task in outcome.tasks
         if (doubts := doubts_of(task, task.evaluated))
     ]
@@ -137,31 +144,47 @@ def miscounted(files: RunDirectory, outcome: Outcome) -> list[str]:
             known = [name for name in ROW if name in stored.schema_arrow.names]
             rows = stored.read(columns=known).to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
-        return [f"{files.samples}: cannot be read ({str(error).splitlines()[0]})"]
+        why = str(error).splitlines()[0]
+        return [gettext("{file}: cannot be read ({error})", file=files.samples, error=why)]
     copies = Counter(tuple(row.values()) for row in rows)
     if more := [row for row, count in copies.items() if count > 1]:
         named = zip(known, more[0], strict=True)
         example = ", ".join(f"{name} {value}" for name, value in named if value != "")
         return [
-            f"{files.samples} has {len(more)} samples more than once (for example {example}), so "
-            "it is not what the run wrote; choose another run"
+            gettext(
+                "{file} has {count} samples more than once (for example {example}), so it is not "
+                "what the run wrote; choose another run",
+                file=files.samples,
+                count=len(more),
+                example=example,
+            )
         ]
     samples, questions = (
         {tuple(row[name] for name in names if name in row) for row in rows}
         for names in (SAMPLE, QUESTION)
     )
-    for kept, counted, noun in (
-        (samples, sum(task.scored for task in outcome.tasks), "samples"),
-        (questions, sum(task.evaluated for task in outcome.tasks), "questions"),
+    for kept, counted, said in (
+        (
+            samples,
+            sum(task.scored for task in outcome.tasks),
+            N_("{file} has {count} samples, but the run counted {counted}"),
+        ),
+        (
+            questions,
+            sum(task.evaluated for task in outcome.tasks),
+            N_("{file} has {count} questions, but the run counted {counted}"),
+        ),
     ):
         if len(kept) != counted:
-            return [f"{files.samples} has {len(kept)} {noun}, but the run counted {counted}"]
+            return [gettext(said, file=files.samples, count=len(kept), counted=counted)]
     return []
 
 
+@english()
 def misfits(reference: Reference, plan: Plan) -> list[str]:
     """Return the settings that make a comparison with this plan invalid."""
     name = f"{KEY}={reference.used.name}"
+    sides = gettext(THE_REFERENCE), gettext(THE_RUN)
     found = []
     if reference.replayed:
         found.append(
@@ -174,7 +197,7 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
             known = ", ".join(reference.asked)
             found.append(f"{name}: the run did not evaluate {each.task}, only {known}")
             continue
-        differ = requests.of_task(asked, each, *SIDES)
+        differ = requests.of_task(asked, each, *sides)
         found += [f"{name}: {line}" for line in differ]
         if _smaller(asked.get("limit"), each.limit):
             found.append(
@@ -190,7 +213,7 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
         for task in reference.outcome.tasks
         if not task.look.last and task.task in wanted
     ]
-    differ = requests.of_plan(reference.settings, plan, *SIDES)
+    differ = requests.of_plan(reference.settings, plan, *sides)
     return [*found, *(f"{name}: {line}" for line in differ)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from runner.language import gettext
 from runner.plan import Evaluation, Plan
 
 # Settings of a task and of the plan: with other ones, answers are not to the same request.
@@ -19,8 +20,16 @@ def of_task(theirs: Mapping[str, Any], ours: Evaluation, first: str, second: str
     names in a sentence, for example "the reference run" and "this run".
     """
     return [
-        f"{ours.task} used {name}={theirs.get(name)} in {first}, but {value} in {second}; answers "
-        "to different requests cannot be paired"
+        gettext(
+            "{task} used {key}={theirs} in {first}, but {ours} in {second}; answers to different "
+            "requests cannot be paired",
+            task=ours.task,
+            key=name,
+            theirs=theirs.get(name),
+            ours=value,
+            first=first,
+            second=second,
+        )
         for name in OF_TASK
         if theirs.get(name) != (value := getattr(ours, name))
     ]
@@ -29,8 +38,15 @@ def of_task(theirs: Mapping[str, Any], ours: Evaluation, first: str, second: str
 def of_plan(theirs: Mapping[str, Any], ours: Plan, first: str, second: str) -> list[str]:
     """Return a line for each setting of all tasks that differs between two runs."""
     return [
-        f"{name}={theirs.get(name)} in {first}, but {value} in {second}; answers to different "
-        "requests cannot be paired"
+        gettext(
+            "{key}={theirs} in {first}, but {ours} in {second}; answers to different requests "
+            "cannot be paired",
+            key=name,
+            theirs=theirs.get(name),
+            ours=value,
+            first=first,
+            second=second,
+        )
         for name in OF_PLAN
         if theirs.get(name) != (value := getattr(ours, name))
     ]

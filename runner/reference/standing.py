@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from runner.language import gettext
 from runner.outcome import TaskOutcome
 from runner.status import Status
 
@@ -16,8 +17,8 @@ def judged(status: str) -> str:
     or enough samples: as a measurement it is as good as any.
     """
     if not status:
-        return "has no verdict (verdict.json is missing)"
-    return "FAILED itself" if status == Status.FAILED.value else ""
+        return gettext("has no verdict (verdict.json is missing)")
+    return gettext("FAILED itself") if status == Status.FAILED.value else ""
 
 
 def partial(asked: Mapping[str, Any], task: TaskOutcome) -> str:
@@ -43,4 +44,4 @@ def other_model(theirs: str, ours: str, their_weights: str, our_weights: str) ->
     """
     if theirs == ours or (their_weights == our_weights and their_weights not in ("", "unknown")):
         return ""
-    return f"is of another model ({theirs}, not {ours})"
+    return gettext("is of another model ({theirs}, not {ours})", theirs=theirs, ours=ours)

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from runner.language import gettext, translated
 from runner.look import ONLY, Look
 from runner.stats import ALPHA, means, needed
 from runner.stats.drops import Drop
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CLUSTERED = "clustered t"
+# Added to the name of a test.
+CLUSTERED = " and clustered t"
 # The sample skewness of few unequal clusters is too small: in simulations of one cluster in ten
 # that is lost (tests/unit/test_clusters.py), this factor is needed.
 SKEWED = 1.5
@@ -62,11 +64,19 @@ def in_clusters(
         return bounded
     return replace(
         bounded,
-        test=f"{plain.test} and {CLUSTERED}",
+        test=plain.test + CLUSTERED,
         p=max(plain.p, min(1.0, means.above_zero(plain.drop, stderr, count - 1) / look.share)),
         stderr=max(plain.stderr, stderr),
         chances=bounded.chances.and_finds(chances),
     )
+
+
+def test_name(test: str) -> str:
+    """Return a test's name in the language of reports."""
+    plain = test.removesuffix(CLUSTERED)
+    if plain == test:
+        return translated(test)
+    return gettext("{test} and clustered t", test=translated(plain))
 
 
 def _upper(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, variance
 
+from runner.language import N_
 from runner.look import ONLY, Look
 from runner.stats import ALPHA, POWER, betting, estimates, means, needed, power, resampling, shares
 from runner.stats.estimates import Estimate
@@ -18,10 +19,10 @@ from runner.stats.flips import ENOUGH, drop_stderr, mcnemar_drop, upper_drop
 from runner.stats.limits import Limits
 from runner.stats.needed import Chances
 
-MCNEMAR, BINOMIAL, T_TEST = "exact McNemar", "exact binomial", "Student's t"
-SIGN_FLIP, BOOTSTRAP, NORMAL = "exact sign flip", "bootstrap-t", "normal"
-SIGN_FLIP_SAMPLED, PERMUTATION, BETTING = "sign flip", "sign flip and permutation", "betting"
-BOTH_BOUNDS = "bounds of both values"
+MCNEMAR, BINOMIAL, T_TEST = N_("exact McNemar"), N_("exact binomial"), N_("Student's t")
+SIGN_FLIP, BOOTSTRAP, NORMAL = N_("exact sign flip"), N_("bootstrap-t"), N_("normal")
+SIGN_FLIP_SAMPLED, PERMUTATION = N_("sign flip"), N_("sign flip and permutation")
+BETTING, BOTH_BOUNDS = N_("betting"), N_("bounds of both values")
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
 from runner.config.verdict import REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample, asked_for
+from runner.language import gettext
 from runner.outcome import TaskOutcome
 from runner.plan import Evaluation
 from runner.status import Status
@@ -68,11 +70,21 @@ def replayed(
 def _of_noise(against: Against | None) -> str:
     """Return the noise runs that may not be of a correct stack."""
     found = [
-        f"the noise run {each.name} {' and '.join(each.doubts)}"
+        gettext("the noise run {name} {doubts}", name=each.name, doubts=_both(each.doubts))
         for each in (against.noise if against is not None else ())
         if each.doubts
     ]
-    return ", ".join([*found, f"list others, or set {ALLOW_REFERENCE}=true"]) if found else ""
+    if not found:
+        return ""
+    advice = gettext("list others, or set {key}=true", key=ALLOW_REFERENCE)
+    return gettext(", ").join([*found, advice])
+
+
+def _both(doubts: Sequence[str]) -> str:
+    return reduce(
+        lambda one, other: gettext("{doubt} and {other_doubt}", doubt=one, other_doubt=other),
+        doubts,
+    )
 
 
 def degenerate_answers(
@@ -111,9 +123,9 @@ def _of_reference(task: TaskOutcome, rule: str, against: Against | None) -> Task
 
 def _doubted(verdict: MetricVerdict, *doubts: str) -> MetricVerdict:
     """Return the verdict with reasons to doubt it, which keep it from passing."""
-    said = ", ".join(filter(None, doubts))
+    said = gettext(", ").join(filter(None, doubts))
     if not said:
         return verdict
     if verdict.status is Status.PASSED:
         return replace(verdict, status=Status.INCONCLUSIVE, reason=said)
-    return replace(verdict, reason=f"{verdict.reason}; {said}")
+    return replace(verdict, reason=gettext("; ").join([verdict.reason, said]))

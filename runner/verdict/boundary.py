@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.language import gettext
 from runner.verdict import isclose
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Case
@@ -51,7 +52,7 @@ def said(tolerated: Range | None) -> str:
     """Return `tolerated 0.762 to 0.842`, `tolerated from 0.780`, or nothing."""
     low, high = tolerated or (None, None)
     if low is not None and high is not None:
-        return f"tolerated {low:.3f} to {high:.3f}"
+        return gettext("tolerated {low:.3f} to {high:.3f}", low=low, high=high)
     if low is not None:
-        return f"tolerated from {low:.3f}"
-    return "" if high is None else f"tolerated up to {high:.3f}"
+        return gettext("tolerated from {low:.3f}", low=low)
+    return "" if high is None else gettext("tolerated up to {high:.3f}", high=high)

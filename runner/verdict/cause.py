@@ -15,6 +15,7 @@ from pathlib import Path
 
 from runner.evidence.samples import Sample
 from runner.evidence.signature import Ratio, Signature, signature, traces
+from runner.language import N_, gettext
 from runner.percent import percent
 
 # Share of held-out cases in which a class has to be right to be named.
@@ -24,11 +25,29 @@ ENOUGH = 10
 
 IMAGES, ORDER, DECODE, SCALE, MODEL = "images", "order", "decode", "scale", "model"
 CLASSES = {
-    IMAGES: "the images (preprocessing, order, vision encoder or image positions)",
-    ORDER: "several images in one prompt (their order, or one in place of another)",
-    DECODE: "the decode step (KV cache, decode kernels, graphs or positions)",
-    SCALE: "the scale of the logits (final norm, lm_head or a logit scale)",
-    MODEL: "the language model or its prompt, not only images (weights, arithmetic, positions)",
+    IMAGES: N_("the images (preprocessing, order, vision encoder or image positions)"),
+    ORDER: N_("several images in one prompt (their order, or one in place of another)"),
+    DECODE: N_("the decode step (KV cache, decode kernels, graphs or positions)"),
+    SCALE: N_("the scale of the logits (final norm, lm_head or a logit scale)"),
+    MODEL: N_("the language model or its prompt, not only images (weights, arithmetic, positions)"),
+}
+# The difference of two groups, the louder one first.
+APART = {
+    ORDER: N_(
+        "questions with several images differ by {loud:,.2g} times the noise, with one image by "
+        "{quiet:,.2g} times"
+    ),
+    IMAGES: N_(
+        "questions with images differ by {loud:,.2g} times the noise, text questions by "
+        "{quiet:,.2g} times"
+    ),
+    DECODE: N_(
+        "later tokens differ by {loud:,.2g} times the noise, first tokens by {quiet:,.2g} times"
+    ),
+    MODEL: N_(
+        "questions with images differ by {loud:,.2g} times the noise, text questions by "
+        "{quiet:,.2g} times"
+    ),
 }
 
 
@@ -104,12 +123,22 @@ def likely_cause(
     if name is None or held_out[name].precision < PRECISION or (name == DECODE and not decoded):
         return ""
     right = held_out[name]
-    # Those of the decode step were put together from two stacks (docs/canary.md).
-    faults = "constructed faults" if name == DECODE else "faults"
-    return (
-        f"likely cause: {CLASSES[name]}: {_evidence(name, found)}; on the canary, this was right "
-        f"in {percent(right.precision, 0)} of held-out cases ({right.faults} {faults}); on other "
-        "models, unknown"
+    if name == DECODE:  # whose faults were put together from two stacks (docs/canary.md)
+        said = N_(
+            "likely cause: {cause}: {evidence}; on the canary, this was right in {share} of "
+            "held-out cases ({faults} constructed faults); on other models, unknown"
+        )
+    else:
+        said = N_(
+            "likely cause: {cause}: {evidence}; on the canary, this was right in {share} of "
+            "held-out cases ({faults} faults); on other models, unknown"
+        )
+    return gettext(
+        said,
+        cause=gettext(CLASSES[name]),
+        evidence=_evidence(name, found),
+        share=percent(right.precision, 0),
+        faults=right.faults,
     )
 
 
@@ -123,13 +152,16 @@ def measured() -> tuple[Limits, Mapping[str, HeldOut]]:
 
 def _evidence(name: str, found: Signature) -> str:
     if name == SCALE:
-        return f"one factor on all logits explains {percent(found.scaled, 0)} of the change"
+        return gettext(
+            "one factor on all logits explains {share} of the change",
+            share=percent(found.scaled, 0),
+        )
     groups = {
-        ORDER: (("questions with several images", found.images), ("with one image", found.image)),
-        IMAGES: (("questions with images", found.illustrated), ("text questions", found.text)),
-        DECODE: (("later tokens", found.later), ("first tokens", found.first)),
-        MODEL: (("questions with images", found.illustrated), ("text questions", found.text)),
+        ORDER: (found.images, found.image),
+        IMAGES: (found.illustrated, found.text),
+        DECODE: (found.later, found.first),
+        MODEL: (found.illustrated, found.text),
     }
-    (one, loud), (other, quiet) = groups[name]
+    loud, quiet = groups[name]
     assert loud is not None and quiet is not None
-    return f"{one} differ by {loud.mean:,.2g} times the noise, {other} by {quiet.mean:,.2g} times"
+    return gettext(APART[name], loud=loud.mean, quiet=quiet.mean)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.config.verdict import VerdictConfig
+from runner.language import N_
 from runner.verdict.result import MetricVerdict
 from runner.verdict.settle import Judged, shown
 
-REASON = (
+REASON = N_(
     "`paired` can't judge it, because it has no scores of single samples; to judge it against a "
     "baseline, set verdict.metrics.<task>.<metric>.<filter>.rule=isclose"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.language import gettext
 from runner.outcome import TaskOutcome
 from runner.percent import percent
 
@@ -18,13 +19,24 @@ def too_many(task: TaskOutcome, reference: TaskOutcome | None = None) -> str:
     usual = _share(reference) if reference is not None else 0.0
     if task.cut_answers < LEAST or share <= usual + ACCEPTED:
         return ""
-    beside = f", {percent(usual)} in the reference run" if reference is not None else ""
-    thinking = f", {task.cut_thinking} of them while thinking" if task.cut_thinking else ""
-    answers = task.answers or task.evaluated
-    return (
-        f"{task.cut_answers} of {answers} answers ({percent(share)}{beside}) were stopped at the "
-        f"token limit{thinking}"
+    counted = gettext(
+        "{cut} of {answers} answers ({share}) were stopped at the token limit",
+        cut=task.cut_answers,
+        answers=task.answers or task.evaluated,
+        share=shares(share, None if reference is None else usual),
     )
+    if not task.cut_thinking:
+        return counted
+    return gettext(
+        "{cut}, {thinking} of them while thinking", cut=counted, thinking=task.cut_thinking
+    )
+
+
+def shares(own: float, usual: float | None) -> str:
+    """Return a share, and beside it that of the reference run if there is one."""
+    if usual is None:
+        return percent(own)
+    return gettext("{own}, {usual} in the reference run", own=percent(own), usual=percent(usual))
 
 
 def _share(task: TaskOutcome) -> float:

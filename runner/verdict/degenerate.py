@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from runner.evidence.degenerate import SAID
+from runner.language import N_, gettext
 from runner.outcome import Degeneracy, Degenerate, TaskOutcome
-from runner.percent import percent
+from runner.verdict.cut import shares
 
 ALLOW = "verdict.allow_degenerate"
 # The share of degenerate answers that is accepted in addition to that of the reference run, and the
@@ -12,11 +12,26 @@ ALLOW = "verdict.allow_degenerate"
 # the mean of scores between 0 and 1 by at most 0.01: half the default margin of `paired`.
 ACCEPTED, LEAST = 0.01, 2
 
+SAID = {
+    Degeneracy.NOT_A_NUMBER: N_(
+        "{answers} answers have a log-probability that is NaN or infinite (for example document "
+        "{document} of {task})"
+    ),
+    Degeneracy.REPEATING: N_(
+        "{answers} repeat the same tokens to the end (for example document {document} of {task})"
+    ),
+    Degeneracy.REPLACEMENT: N_(
+        "{answers} contain the replacement character U+FFFD (for example document {document} of "
+        "{task})"
+    ),
+    Degeneracy.EMPTY: N_("{answers} are empty (for example document {document} of {task})"),
+}
+
 
 def broken_numbers(task: TaskOutcome) -> str:
     """Return how many answers have no finite log-probability; empty if there are none."""
     found = [each for each in task.degenerate if each.kind is Degeneracy.NOT_A_NUMBER]
-    return ", ".join(f"{each.answers} answers {_said(each)}" for each in found)
+    return gettext(", ").join(map(_said, found))
 
 
 def too_many(task: TaskOutcome, reference: TaskOutcome | None = None) -> str:
@@ -30,10 +45,13 @@ def too_many(task: TaskOutcome, reference: TaskOutcome | None = None) -> str:
     usual = _share(reference) if reference is not None else 0.0
     if count < LEAST or (share <= usual + ACCEPTED and share < 1):
         return ""
-    kinds = ", ".join(f"{each.answers} {_said(each)}" for each in found)
-    beside = f", {percent(usual)} in the reference run" if reference is not None else ""
-    shares = f"{percent(share)}{beside}"
-    return f"{count} of {task.answers or task.evaluated} answers are degenerate ({shares}): {kinds}"
+    return gettext(
+        "{count} of {answers} answers are degenerate ({share}): {kinds}",
+        count=count,
+        answers=task.answers or task.evaluated,
+        share=shares(share, None if reference is None else usual),
+        kinds=gettext(", ").join(map(_said, found)),
+    )
 
 
 def _others(task: TaskOutcome) -> list[Degenerate]:
@@ -49,4 +67,4 @@ def _share(task: TaskOutcome) -> float:
 
 
 def _said(found: Degenerate) -> str:
-    return f"{SAID[found.kind]} (for example document {found.doc_id} of {found.task})"
+    return gettext(SAID[found.kind], answers=found.answers, document=found.doc_id, task=found.task)

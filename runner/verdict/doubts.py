@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from runner.config.verdict import REFERENCE_RULES
-from runner.outcome import TaskOutcome
+from runner.language import N_, gettext
+from runner.outcome import Departure, TaskOutcome
 from runner.plan import Evaluation
 from runner.verdict.degenerate import broken_numbers
-from runner.verdict.rule import Against
+from runner.verdict.rule import THE_REFERENCE, Against
 
 ALLOW = "verdict.allow_partial"
 ALLOW_REFERENCE = "verdict.allow_reference"
@@ -19,20 +20,51 @@ def doubts_of(task: TaskOutcome, n: int) -> str:
     doubts = []
     counted = n if task.evaluated == task.expected else task.evaluated
     if counted != task.expected or task.expected == 0:
-        doubts.append(f"{counted} of {task.expected} {task.unit} evaluated")
+        doubts.append(_evaluated(task, counted))
     if task.truncated:
-        doubts.append(f"{task.truncated} prompts were left-truncated to max_model_len")
+        doubts.append(
+            gettext("{count} prompts were left-truncated to max_model_len", count=task.truncated)
+        )
     if task.refused:
-        doubts.append(f"{task.refused} prompts exceeded max_model_len and were not sent")
+        doubts.append(
+            gettext("{count} prompts exceeded max_model_len and were not sent", count=task.refused)
+        )
     if task.unmatched:
         # These may have been truncated or refused, so they count as a problem.
-        doubts.append(f"{task.unmatched} samples have no recorded engine answer")
-    doubts += [
-        f"in {each.samples} of {task.evaluated} {task.unit}, {each.said} (for example document "
-        f"{each.doc_id} of {each.task})"
-        for each in task.departures
-    ]
-    return ", ".join(doubts)
+        doubts.append(
+            gettext("{count} samples have no recorded engine answer", count=task.unmatched)
+        )
+    doubts += [_departed(task, each) for each in task.departures]
+    return gettext(", ").join(doubts)
+
+
+def _evaluated(task: TaskOutcome, count: int) -> str:
+    if task.samples == 1:
+        said = N_("{count} of {expected} samples evaluated")
+    else:
+        said = N_("{count} of {expected} questions evaluated")
+    return gettext(said, count=count, expected=task.expected)
+
+
+def _departed(task: TaskOutcome, found: Departure) -> str:
+    if task.samples == 1:
+        said = N_(
+            "in {count} of {evaluated} samples, {difference} (for example document {document} of "
+            "{task})"
+        )
+    else:
+        said = N_(
+            "in {count} of {evaluated} questions, {difference} (for example document {document} "
+            "of {task})"
+        )
+    return gettext(
+        said,
+        count=found.samples,
+        evaluated=task.evaluated,
+        difference=found.said,
+        document=found.doc_id,
+        task=found.task,
+    )
 
 
 def other_samples(evaluation: Evaluation, task: TaskOutcome) -> str:
@@ -43,10 +75,33 @@ def other_samples(evaluation: Evaluation, task: TaskOutcome) -> str:
     of_baseline = evaluation.baseline_limit
     if evaluation.limit == of_baseline or not (task.partial or of_baseline is not None):
         return ""
-    known = f"on all {task.unit}" if of_baseline is None else f"with limit={of_baseline:g}"
+    if task.samples == 1:
+        whole, limited = (
+            N_(
+                "{count} of {whole} samples (task.limit), but the baseline was measured on all "
+                "samples"
+            ),
+            N_(
+                "{count} of {whole} samples (task.limit), but the baseline was measured with "
+                "limit={limit:g}"
+            ),
+        )
+    else:
+        whole, limited = (
+            N_(
+                "{count} of {whole} questions (task.limit), but the baseline was measured on all "
+                "questions"
+            ),
+            N_(
+                "{count} of {whole} questions (task.limit), but the baseline was measured with "
+                "limit={limit:g}"
+            ),
+        )
+    counts = {"count": task.expected, "whole": task.whole}
     return (
-        f"{task.expected} of {task.whole} {task.unit} (task.limit), but the baseline was measured "
-        f"{known}"
+        gettext(whole, **counts)
+        if of_baseline is None
+        else gettext(limited, limit=of_baseline, **counts)
     )
 
 
@@ -54,8 +109,8 @@ def meaningless(task: TaskOutcome) -> str:
     """Return why the task's answers measure nothing, whatever they score; empty if they do."""
     unread = ""
     if task.unparsable >= task.scored > 0:
-        unread = f"none of {task.scored} answers could be parsed"
-    return ", ".join(filter(None, (broken_numbers(task), unread)))
+        unread = gettext("none of {count} answers could be parsed", count=task.scored)
+    return gettext(", ").join(filter(None, (broken_numbers(task), unread)))
 
 
 def not_finite(task: TaskOutcome) -> str:
@@ -63,8 +118,8 @@ def not_finite(task: TaskOutcome) -> str:
 
     For a rule that reads no metric's value; the others fail such a metric.
     """
-    return ", ".join(
-        f"{each.task} {each.name} is {each.value}"
+    return gettext(", ").join(
+        gettext("{task} {metric} is {value}", task=each.task, metric=each.name, value=each.value)
         for each in task.metrics
         if not math.isfinite(each.value)
     )
@@ -80,9 +135,12 @@ def of_reference(evaluation: Evaluation, rule: str, against: Against | None, all
     several = len(against.runs) > 1
     found = []
     for run in against.runs:
-        name = f"the reference run {run.used.name}" if several else "the reference run"
+        name = run.used.name
+        known = (
+            gettext("the reference run {name}", name=name) if several else gettext(THE_REFERENCE)
+        )
         found += [
-            f"in {name}, {doubt}"
+            gettext("in {run}, {doubt}", run=known, doubt=doubt)
             for task in run.outcome.tasks
             if task.task == evaluation.task
             for doubt in (
@@ -94,7 +152,11 @@ def of_reference(evaluation: Evaluation, rule: str, against: Against | None, all
         ]
         if unfit := () if allowed else run.doubts:
             found.append(
-                f"{name} {', '.join(unfit)}; choose another reference run, or set "
-                f"{ALLOW_REFERENCE}=true"
+                gettext(
+                    "{run} {doubts}; choose another reference run, or set {key}=true",
+                    run=known,
+                    doubts=gettext(", ").join(unfit),
+                    key=ALLOW_REFERENCE,
+                )
             )
-    return ", ".join(found)
+    return gettext(", ").join(found)

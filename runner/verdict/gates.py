@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 
+from runner.language import gettext
 from runner.percent import percent
 from runner.stats import drops
 from runner.stats.gates import Gate, within
@@ -82,10 +83,13 @@ def said(gate: Gate, baseline: float) -> str:
     """Describe a gate in one sentence, without the full stop."""
     lost, fails = baseline - LOSS, share(gate.fails(baseline))
     if lost < 0:
-        return f"fails an unchanged stack in {fails} of runs"
-    return (
-        f"passes a stack that lost {100 * LOSS:g} points in {share(gate.passes(lost))} of runs and "
-        f"fails an unchanged one in {fails}"
+        return gettext("fails an unchanged stack in {share} of runs", share=fails)
+    return gettext(
+        "passes a stack that lost {points:g} points in {passes} of runs and fails an unchanged one "
+        "in {fails}",
+        points=100 * LOSS,
+        passes=share(gate.passes(lost)),
+        fails=fails,
     )
 
 

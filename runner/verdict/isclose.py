@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+from runner.language import N_, gettext
 from runner.outcome import MetricResult
 from runner.stats import ALPHA, POWER, means, shares
 from runner.status import Status
@@ -46,7 +47,7 @@ def judge(case: Case) -> Finding:
     value, baseline, rtol = case.result.value, case.baseline, case.settings.rtol
     assert baseline is not None
     if not math.isfinite(value):
-        return Finding(Status.FAILED, f"the value is {value}")
+        return Finding(Status.FAILED, gettext("the value is {value}", value=value))
     tolerance = case.stated.tolerance if case.stated is not None else None
     measured = round(value, ROUNDED_DIGITS)
     within = f"{rtol * 100:g} %" if tolerance is None else f"{tolerance:g}"
@@ -54,13 +55,18 @@ def judge(case: Case) -> Finding:
     rtol, atol = (rtol, ATOL) if tolerance is None else (0.0, tolerance + ATOL)
     detectable, samples = _reach(case)
     if bool(np.isclose(baseline, measured, rtol=rtol, atol=atol)):
-        status, reason = Status.PASSED, f"within {within} of {baseline:g}"
+        status, reason = Status.PASSED, N_("within {tolerance} of {baseline:g}")
     else:
-        side = "below" if measured < baseline else "above"
-        status, reason = Status.FAILED, f"more than {within} {side} {baseline:g}"
-        if case.other_samples and not _significant(case.result, baseline):
-            status, reason = Status.INCONCLUSIVE, f"{reason}, but not statistically significant"
-    return Finding(status, reason, detectable=detectable, samples_to_pass=samples)
+        status = Status.FAILED
+        if measured < baseline:
+            reason = N_("more than {tolerance} below {baseline:g}")
+        else:
+            reason = N_("more than {tolerance} above {baseline:g}")
+    said = gettext(reason, tolerance=within, baseline=baseline)
+    if status is Status.FAILED and case.other_samples and not _significant(case.result, baseline):
+        status = Status.INCONCLUSIVE
+        said = gettext("{difference}, but not statistically significant", difference=said)
+    return Finding(status, said, detectable=detectable, samples_to_pass=samples)
 
 
 def _significant(result: MetricResult, baseline: float) -> bool:

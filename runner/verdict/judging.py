@@ -9,9 +9,9 @@ from dataclasses import replace
 from runner.config.verdict import BASELINE_RULES, REFERENCE_RULES, VerdictConfig
 from runner.evidence.questions import by_question
 from runner.evidence.samples import Sample, asked_for
+from runner.language import N_, gettext
 from runner.look import ONLY
 from runner.outcome import Outcome, State, TaskOutcome
-from runner.percent import percent
 from runner.plan import Evaluation
 from runner.stats import ALPHA
 from runner.status import EXIT_STATUS, Status
@@ -24,6 +24,7 @@ from runner.verdict import (
     isclose,
     luck,
     not_worse,
+    numerics,
     paired,
     replay,
 )
@@ -80,9 +81,9 @@ def judge(
     if outcome.state is State.COMPLETED:
         status, reason = _whole(metrics, config)
         if status is Status.UNJUDGED:
-            reason = "; ".join([reason, *of_engine, *_doubts(outcome, config)])
+            reason = gettext("; ").join([reason, *of_engine, *_doubts(outcome, config)])
         elif status is not Status.PASSED and against is not None and against.best_of:
-            reason += f"; {against.best_of}"
+            reason = gettext("; ").join([reason, against.best_of])
     else:
         status, reason = Status(outcome.state.value), outcome.reason
     nothing_to_judge = status is Status.UNJUDGED and not any(m.judged for m in metrics)
@@ -112,31 +113,38 @@ def _origin(
 
 def describe(config: VerdictConfig, against: Against | None) -> str:
     """Describe the run's rule in one line."""
-    allowed = f", {ALLOW}=true" if config.allow_partial else ""
-    allowed += f", {degenerate.ALLOW}=true" if config.allow_degenerate else ""
-    allowed += f", {cut.ALLOW}=true" if config.allow_cut else ""
-    allowed += f", {ALLOW_REFERENCE}=true" if config.allow_reference else ""
-    allowed += ", verdict.sequential=true" if config.sequential else ""
+    flags = {
+        ALLOW: config.allow_partial,
+        degenerate.ALLOW: config.allow_degenerate,
+        cut.ALLOW: config.allow_cut,
+        ALLOW_REFERENCE: config.allow_reference,
+        "verdict.sequential": config.sequential,
+    }
+    allowed = [f"{key}=true" for key, value in flags.items() if value]
+    return gettext(", ").join([_rule(config, against), *allowed])
+
+
+def _rule(config: VerdictConfig, against: Against | None) -> str:
     if config.rule == "isclose":
-        return isclose.describe(config.rtol) + allowed
+        return isclose.describe(config.rtol)
     if config.rule == "numerics":
-        limits = config.numerics
-        named = (("median", limits.median), ("p99", limits.p99), ("worst", limits.worst))
-        said = [f"{name} {limit:g}" for name, limit in named if limit is not None]
-        if limits.differing is not None:
-            said.append(f"{percent(limits.differing)} of answers that differ without a near-tie")
-        within = ", ".join(said)
-        return f"numerics: log-probability shift from the reference run within {within}{allowed}"
+        return numerics.describe(config.numerics)
     if config.rule == "replay":
-        return replay.describe(config, len(against.noise) if against is not None else 0) + allowed
+        return replay.describe(config, len(against.noise) if against is not None else 0)
+    runs = len(against.runs) if against is not None else 1
     if config.rule == "not_worse":
-        other = "the baseline"
+        said = N_("{rule}: drop from the baseline; margin {margin:g}, level {level:g}")
+    elif runs == 1:
+        said = N_(
+            "{rule}: drop from the reference run on the same samples; margin {margin:g}, level "
+            "{level:g}"
+        )
     else:
-        runs = len(against.runs) if against is not None else 1
-        other = "the reference run" if runs == 1 else f"the mean of {runs} reference runs"
-        other += " on the same samples"
-    rule = f"{config.rule}: drop from {other}; margin {config.margin:g}, level {ALPHA:g}"
-    return rule + allowed
+        said = N_(
+            "{rule}: drop from the mean of {runs} reference runs on the same samples; margin "
+            "{margin:g}, level {level:g}"
+        )
+    return gettext(said, rule=config.rule, runs=runs, margin=config.margin, level=ALPHA)
 
 
 def _judge_task(
@@ -188,7 +196,9 @@ def _judge_task(
         finding = rule(case)
         doubts = (
             doubts_of(task, result.n),
-            "" if math.isfinite(case.baseline or 0.0) else f"it is compared with {case.baseline}",
+            ""
+            if math.isfinite(case.baseline or 0.0)
+            else gettext("it is compared with {value}", value=case.baseline),
             *of_engine,
             meaningless(task),
             case.degenerate,
@@ -197,7 +207,7 @@ def _judge_task(
             of_reference(evaluation, case.settings.rule, against, config.allow_reference),
             luck.doubt(case, rule, finding),
         )
-        found.append(Judged(case, finding, ", ".join(filter(None, doubts))))
+        found.append(Judged(case, finding, gettext(", ").join(filter(None, doubts))))
     found += [missing(evaluation.task, *key, known.value) for key, known in wanted.items()]
     found += _unheld(found, evaluation, config)
     if config.rule == "numerics" and task is not None:
@@ -234,33 +244,42 @@ def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[S
             if metric.status is status:
                 reasons.setdefault(metric.reason, []).append(_name(metric))
         if reasons:
-            said = (f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
-            return status, "; ".join(said)
+            said = (
+                gettext("{metrics}: {reason}", metrics=gettext(", ").join(names), reason=reason)
+                for reason, names in reasons.items()
+            )
+            return status, gettext("; ").join(said)
     if judged:
         limited = {metric.task: metric for metric in judged if metric.partial}
-        fewer = "verdict.replay.questions" if config.replay.questions else "task.limit"
-        part = "".join(
-            f"; {task}: {metric.count} {metric.unit} "
-            f"({fewer if metric.look.last else 'stopped early'})"
-            for task, metric in limited.items()
-        )
-        return Status.PASSED, f"{len(judged)} of {len(judged)} judged metrics passed{part}"
+        passed = gettext("{count} of {count} judged metrics passed", count=len(judged))
+        parts = (_part(metric, config) for metric in limited.values())
+        return Status.PASSED, gettext("; ").join([passed, *parts])
     if config.rule in REFERENCE_RULES:
-        return (
-            Status.UNJUDGED,
-            "nothing to judge: the reference run has no values for these metrics",
+        return Status.UNJUDGED, gettext(
+            "nothing to judge: the reference run has no values for these metrics"
         )
-    return (
-        Status.UNJUDGED,
+    return Status.UNJUDGED, gettext(
         "nothing to judge: no baseline for the measured metrics (set "
-        "model.baselines.<task>.<metric>.<filter>, or verdict.require_baseline=false)",
+        "model.baselines.<task>.<metric>.<filter>, or verdict.require_baseline=false)"
     )
+
+
+def _part(metric: MetricVerdict, config: VerdictConfig) -> str:
+    """How many samples of its task a metric had, and why not all."""
+    why = "verdict.replay.questions" if config.replay.questions else "task.limit"
+    if not metric.look.last:
+        why = gettext("stopped early")
+    if metric.answers == 1:
+        said = N_("{task}: {count} samples ({why})")
+    else:
+        said = N_("{task}: {count} questions ({why})")
+    return gettext(said, task=metric.task, count=metric.count, why=why)
 
 
 def _doubts(outcome: Outcome, config: VerdictConfig) -> list[str]:
     """Problems of each task, for runs in which no metric was judged."""
     return [
-        f"{task.task}: {doubt}"
+        gettext("{task}: {doubt}", task=task.task, doubt=doubt)
         for task in outcome.tasks
         for doubt in (
             doubts_of(task, task.evaluated),

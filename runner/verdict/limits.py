@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.config.metric_limits import LIMITS
+from runner.language import gettext, ngettext
 from runner.stats.limits import Limits
 from runner.stats.resampling import FEW
 from runner.verdict.rule import Case
@@ -33,7 +34,13 @@ def usable_limits(case: Case, values: Sequence[float], n: int) -> Limits:
     if not found.known:
         require_many(case, n)
         if found.span == 0:
-            raise Unusable(f"all scores are {found.low:g}, and {_unknown(case)}")
+            raise Unusable(
+                gettext(
+                    "all scores are {score:g}, and {unknown}",
+                    score=found.low,
+                    unknown=_unknown(case),
+                )
+            )
     return found
 
 
@@ -45,8 +52,13 @@ def require_many(case: Case, n: int) -> None:
     """
     if n < FEW:
         raise Unusable(
-            f"{n} sample{'s are' if n > 1 else ' is'} not enough, because {_unknown(case)}; "
-            f"use at least {FEW}"
+            ngettext(
+                "{count} sample is not enough, because {unknown}; use at least {least}",
+                "{count} samples are not enough, because {unknown}; use at least {least}",
+                n,
+                unknown=_unknown(case),
+                least=FEW,
+            )
         )
 
 
@@ -59,8 +71,12 @@ def require_failable(case: Case, drops: Limits) -> None:
     margin = case.settings.margin
     if drops.known and margin >= drops.high:
         raise Unusable(
-            f"the margin is {margin:g}, but the score can drop by at most {drops.high:g}, so the "
-            "rule could not fail; set a smaller margin"
+            gettext(
+                "the margin is {margin:g}, but the score can drop by at most {most:g}, so the rule "
+                "could not fail; set a smaller margin",
+                margin=margin,
+                most=drops.high,
+            )
         )
 
 
@@ -68,11 +84,16 @@ def assumption(limits: Limits) -> str:
     """Describe what the bound assumes if the limits are unknown; empty if they are known."""
     if limits.known:
         return ""
-    return (
-        f"the possible range of scores is unknown (here {limits.low:g} to {limits.high:g}): the "
-        "bound assumes that no rare, larger losses are missing from these samples"
+    return gettext(
+        "the possible range of scores is unknown (here {low:g} to {high:g}): the bound assumes "
+        "that no rare, larger losses are missing from these samples",
+        low=limits.low,
+        high=limits.high,
     )
 
 
 def _unknown(case: Case) -> str:
-    return f"the smallest and the largest possible score of {case.result.metric} are unknown"
+    return gettext(
+        "the smallest and the largest possible score of {metric} are unknown",
+        metric=case.result.metric,
+    )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from runner.config.metric_limits import LIMITS
+from runner.language import gettext
 from runner.stats.limits import Limits
 from runner.status import Status
 from runner.verdict.rule import LATER, Case, Finding, refused
@@ -38,5 +39,5 @@ def not_finite(case: Case) -> Finding:
     FAILED, but before the last look there may just be too few questions for a value.
     """
     if not case.look.last:
-        return refused(LATER)
-    return Finding(Status.FAILED, f"the value is {case.result.value}")
+        return refused(gettext(LATER))
+    return Finding(Status.FAILED, gettext("the value is {value}", value=case.result.value))

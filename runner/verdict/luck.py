@@ -9,6 +9,7 @@ from dataclasses import replace
 from runner.evidence.pairing import Pairing
 from runner.evidence.questions import merged
 from runner.evidence.samples import Sample
+from runner.language import gettext
 from runner.stats import means
 from runner.status import Status
 from runner.verdict.rule import Case, Finding, Rule
@@ -25,9 +26,12 @@ def doubt(case: Case, rule: Rule, finding: Finding) -> str:
         return ""
     if _passes(rule(_sober(case)), case):
         return ""
-    return (
-        f"lm-eval guessed {case.task.guessed} of {case.task.scored} answers at random; "
-        f"without lucky guesses the value is {_sober(case).result.value:.4f}"
+    return gettext(
+        "lm-eval guessed {guessed} of {answers} answers at random; without lucky guesses the value "
+        "is {value:.4f}",
+        guessed=case.task.guessed,
+        answers=case.task.scored,
+        value=_sober(case).result.value,
     )
 
 

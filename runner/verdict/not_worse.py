@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from runner.language import gettext
 from runner.stats import drops, estimates, means
 from runner.stats.clusters import in_clusters
 from runner.stats.drops import Drop
@@ -48,26 +49,28 @@ def judge(case: Case) -> Finding:
     return Finding(
         drop=drop,
         clusters=len(set(groups)) if clustered(case, groups) else None,
-        evidence="; ".join(filter(None, (cluster_words(case, groups), assumption(limits)))),
+        evidence=gettext("; ").join(
+            filter(None, (cluster_words(case, groups), assumption(limits)))
+        ),
     )
 
 
 def _from_error(case: Case, baseline: float, no_mean: str) -> Finding:
     """The finding for a value that is not the mean of its sample scores."""
     if not case.look.last:
-        return refused(LATER)
+        return refused(gettext(LATER))
     error, n = case.result.stderr, case.result.n
     if error is None or not math.isfinite(error) or error <= 0:
-        return refused(f"{no_mean}; lm-eval reports no standard error")
+        return refused(gettext("{problem}; lm-eval reports no standard error", problem=no_mean))
     try:
         require_many(case, n)
         drop = direction(case) * (baseline - case.result.value)
     except Unusable as unusable:
-        return refused(f"{no_mean}; {unusable}")
+        return refused(gettext("; ").join([no_mean, str(unusable)]))
     known = case.stated.error if case.stated is not None else 0.0
     return Finding(
         drop=drops.of_estimate(drop, error, n, known),
-        evidence=f"based on lm-eval's standard error ({no_mean})",
+        evidence=gettext("based on lm-eval's standard error ({why})", why=no_mean),
     )
 
 
@@ -109,7 +112,7 @@ def _from_samples(
     look = case.look
     if not look.last:
         if error > 0 or not judged_early(case, limits, own.answers):
-            raise Unusable(LATER)
+            raise Unusable(gettext(LATER))
         drop = drops.of_bets(differences, limits.drops(baseline, sign))
     elif error > 0:
         drop = _from_estimates(case, own, error, sign, limits)

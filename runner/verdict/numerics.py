@@ -14,6 +14,7 @@ from runner.config.verdict import NumericsConfig
 from runner.evidence import shifts
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
+from runner.language import N_, gettext
 from runner.outcome import TaskOutcome
 from runner.percent import percent
 from runner.status import Status
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 METRIC = "logprob_shift"
 # With fewer values, the 99th percentile is just the maximum.
 ENOUGH = 100
+# Percentiles by the name of their limit, and how a value of each is called.
+RANKS = {"median": 50, "p99": 99, "worst": 100}
+NAMED = {"median": N_("median {value}"), "p99": N_("p99 {value}"), "worst": N_("worst {value}")}
 
 
 @dataclass(frozen=True)
@@ -71,28 +75,36 @@ def judge(
     value = None
     if task.drawn:
         status = Status.INCONCLUSIVE
-        reason = (
+        reason = gettext(
             "answers are sampled at random, so their texts differ by chance; numerics needs greedy "
             "answers (task.gen_kwargs.do_sample=false)"
         )
     elif lonely:
         status, reason = (
             Status.INCONCLUSIVE,
-            f"samples differ from the reference run: {lonely}",
+            gettext("samples differ from the reference run: {differences}", differences=lonely),
         )
     elif len(pairs) != task.evaluated:
         status = Status.INCONCLUSIVE
-        reason = f"{len(pairs)} samples were saved, but {task.evaluated} were evaluated"
+        reason = gettext(
+            "{count} samples were saved, but {evaluated} were evaluated",
+            count=len(pairs),
+            evaluated=task.evaluated,
+        )
     elif len(found.values) < ENOUGH:
         status = Status.INCONCLUSIVE
-        reason = f"too few log-probabilities: {len(found.values)}, at least {ENOUGH} needed"
+        reason = gettext(
+            "too few log-probabilities: {count}, at least {least} needed",
+            count=len(found.values),
+            least=ENOUGH,
+        )
     else:
         value = found.percentile(99)
         status, reason = _against(found, limits)
     if found.left_out:
         # A different tokenizer or image processor is not a numerical fault, but no pass either.
         status = Status.INCONCLUSIVE if status is Status.PASSED else status
-        reason = f"{_retokenized(found)}; {reason}"
+        reason = gettext("; ").join([_retokenized(found), reason])
     return MetricVerdict(
         task=task.task,
         metric=METRIC,
@@ -108,8 +120,20 @@ def judge(
         rule="numerics",
         # A limit per token is none for a sum.
         tolerated=None if found.summed else boundary.of_limit(limits.p99),
-        evidence=f"{_said(found)}{found.parted} of {found.answers} answers differ, "
-        f"{found.near_ties} of them at a near-tie (lead below {limits.near_tie:g} nats)",
+        evidence=gettext("; ").join([*_moved(found), _parted(found, limits.near_tie)]),
+    )
+
+
+def describe(limits: NumericsConfig) -> str:
+    """Describe the rule in one line."""
+    values: dict[str, float | None] = {name: getattr(limits, name) for name in RANKS}
+    said = [_named(name, f"{limit:g}") for name, limit in values.items() if limit is not None]
+    if limits.differing is not None:
+        share = percent(limits.differing)
+        said.append(gettext("{share} of answers that differ without a near-tie", share=share))
+    return gettext(
+        "numerics: log-probability shift from the reference run within {limits}",
+        limits=gettext(", ").join(said),
     )
 
 
@@ -136,46 +160,72 @@ def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
     it is infinite.
     """
     broken = []
-    for name, rank in (("median", 50), ("p99", 99), ("worst", 100)):
+    for name, rank in RANKS.items():
         limit: float | None = getattr(limits, name)
         value = found.percentile(rank)
         if limit is not None and not value <= limit:
-            broken.append(f"{name} {value:.2g} exceeds {limit:g}")
-    reasons = [f"log-probability shift too large: {', '.join(broken)}"] if broken else []
+            shift = _named(name, f"{value:.2g}")
+            broken.append(gettext("{shift} exceeds {limit:g}", shift=shift, limit=limit))
+    reasons = []
+    if broken:
+        shifts_said = gettext(", ").join(broken)
+        reasons = [gettext("log-probability shift too large: {shifts}", shifts=shifts_said)]
     # Long answers have so many equal tokens before the first different one that the percentiles
     # don't show it.
     share = found.differing / found.answers
     if limits.differing is not None and share > limits.differing and found.differing > 1:
         reasons.append(
-            f"{found.differing} of {found.answers} answers differ without a near-tie "
-            f"({percent(share)}, limit {percent(limits.differing)})"
+            gettext(
+                "{count} of {answers} answers differ without a near-tie ({share}, limit {limit})",
+                count=found.differing,
+                answers=found.answers,
+                share=percent(share),
+                limit=percent(limits.differing),
+            )
         )
     unknown = found.summed and math.isfinite(found.percentile(100))
     if broken and unknown and len(reasons) == 1:
-        return Status.INCONCLUSIVE, (
-            f"{reasons[0]}, but these are sums over the tokens of a choice: neither run recorded "
-            "the number of tokens; repeat one of them with this version"
+        return Status.INCONCLUSIVE, gettext(
+            "{problem}, but these are sums over the tokens of a choice: neither run recorded the "
+            "number of tokens; repeat one of them with this version",
+            problem=reasons[0],
         )
     if reasons:
-        return Status.FAILED, "; ".join(reasons)
-    return Status.PASSED, "log-probability shift within the limits"
+        return Status.FAILED, gettext("; ").join(reasons)
+    return Status.PASSED, gettext("log-probability shift within the limits")
+
+
+def _named(percentile: str, value: str) -> str:
+    return gettext(NAMED[percentile], value=value)
 
 
 def _retokenized(found: Shifts) -> str:
     """State how many pairs are excluded and why."""
-    return (
-        f"{found.left_out} of {found.left_out + found.answers} prompts have a different number "
-        "of tokens than in the reference run (different tokenizer or image preprocessing); their "
-        "log-probabilities are excluded"
+    return gettext(
+        "{count} of {prompts} prompts have a different number of tokens than in the reference run "
+        "(different tokenizer or image preprocessing); their log-probabilities are excluded",
+        count=found.left_out,
+        prompts=found.left_out + found.answers,
     )
 
 
-def _said(found: Shifts) -> str:
+def _moved(found: Shifts) -> list[str]:
     if not len(found.values):
-        return ""
-    names = (("median", 50), ("p99", 99), ("worst", 100))
-    moved = ", ".join(f"{name} {found.percentile(percent):.2g}" for name, percent in names)
-    return f"|Δ log p|: {moved} (n = {len(found.values):,}); "
+        return []
+    values = (_named(name, f"{found.percentile(rank):.2g}") for name, rank in RANKS.items())
+    moved = gettext(", ").join(values)
+    return [gettext("|Δ log p|: {shifts} (n = {n:,})", shifts=moved, n=len(found.values))]
+
+
+def _parted(found: Shifts, near_tie: float) -> str:
+    return gettext(
+        "{parted} of {answers} answers differ, {near_ties} of them at a near-tie (lead below "
+        "{lead:g} nats)",
+        parted=found.parted,
+        answers=found.answers,
+        near_ties=found.near_ties,
+        lead=near_tie,
+    )
 
 
 def _answers(pairing: Pairing) -> Iterable[tuple[Sample, Sample]]:

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
+from runner.language import N_, gettext
 from runner.stats import drops
 from runner.stats.clusters import in_clusters
 from runner.verdict import perplexity
 from runner.verdict.limits import assumption, require_failable, usable_limits
 from runner.verdict.looked import judged_early, not_finite
-from runner.verdict.rule import LATER, Case, Finding, refused
+from runner.verdict.rule import LATER, THE_REFERENCE, THE_RUN, Case, Finding, refused
 from runner.verdict.scores import (
     NoMean,
     Unusable,
@@ -29,11 +30,11 @@ from runner.verdict.scores import (
 )
 
 SAID = {
-    Reason.ONLY_FIRST: "{} only in the reference run",
-    Reason.ONLY_SECOND: "{} not in the reference run",
-    Reason.PROMPT: "{} with a different prompt",
-    Reason.IMAGES: "{} with different images",
-    Reason.DOCUMENT: "{} with a different document",
+    Reason.ONLY_FIRST: N_("{count} only in the reference run"),
+    Reason.ONLY_SECOND: N_("{count} not in the reference run"),
+    Reason.PROMPT: N_("{count} with a different prompt"),
+    Reason.IMAGES: N_("{count} with different images"),
+    Reason.DOCUMENT: N_("{count} with a different document"),
 }
 
 
@@ -51,14 +52,17 @@ def judge(case: Case) -> Finding:
     assert case.pairing is not None
     lonely = unpaired(case.pairing, case.limited)
     if lonely:
-        return refused(f"samples differ from the reference run: {lonely}")
+        return refused(
+            gettext("samples differ from the reference run: {differences}", differences=lonely)
+        )
     if not case.pairing.pairs:
-        return refused("the two runs have no samples in common")
+        return refused(gettext("the two runs have no samples in common"))
     reference, run = _sides(case.pairing)
     try:
         weights = _weights(case, run)
         sign = direction(case)
-        before, after = scores(reference, case, "the reference run"), scores(run, case, "this run")
+        before = scores(reference, case, gettext(THE_REFERENCE))
+        after = scores(run, case, gettext(THE_RUN))
         groups = clusters(run, case)
         limits = usable_limits(case, (*before.values, *after.values), len(after.values))
         possible = limits.differences().times(max(weights))
@@ -75,7 +79,7 @@ def judge(case: Case) -> Finding:
     look = case.look
     if not look.last:
         if not judged_early(case, limits, before.answers, after.answers):
-            return refused(LATER)
+            return refused(gettext(LATER))
         drop = drops.of_bets(differences, possible)
     elif repeated or uneven:
         # A few samples of large weight decide, for which Student's t and the bootstrap find a drop
@@ -88,7 +92,7 @@ def judge(case: Case) -> Finding:
         drop = drops.of_flips(worse, better, len(differences), look)
     else:
         drop = drops.of_differences(differences, possible, look)
-    moved = _moved(differences, "samples" if drop.repeated is None else "questions")
+    moved = _moved(differences, drop.repeated is not None)
     grouped = clustered(case, groups)
     if grouped:
         tested = case.settings.cluster != "subject"
@@ -97,7 +101,9 @@ def judge(case: Case) -> Finding:
         drop=drop,
         baseline=math.fsum(map(operator.mul, weights, before.values)) / len(weights),
         clusters=len(set(groups)) if grouped else None,
-        evidence="; ".join(filter(None, (moved, cluster_words(case, groups), assumption(limits)))),
+        evidence=gettext("; ").join(
+            filter(None, (moved, cluster_words(case, groups), assumption(limits)))
+        ),
     )
 
 
@@ -141,10 +147,12 @@ def _without_mean(case: Case, reason: str) -> Finding:
     except Unusable as unusable:
         return refused(str(unusable))
     if found is not None and not case.look.last:
-        return refused(LATER)
+        return refused(gettext(LATER))
     if found is not None:
         drop, before = found
-        return Finding(drop=drop, baseline=before, evidence="log-likelihoods of the same texts")
+        return Finding(
+            drop=drop, baseline=before, evidence=gettext("log-likelihoods of the same texts")
+        )
     metric = case.result.metric
     scored = any(metric in sample.scores for pair in case.pairing.pairs for sample in pair)
     return replace(refused(reason), of_corpus=not scored and metric not in perplexity.METRICS)
@@ -157,16 +165,21 @@ def unpaired(pairing: Pairing, limited: bool) -> str:
         for each in pairing.unpaired
         if not (limited and each.reason is Reason.ONLY_FIRST)
     )
-    return ", ".join(
-        SAID[reason].format(count) + (f" ({run})" if run else "")
-        for (reason, run), count in found.items()
-    )
+    said = []
+    for (reason, run), count in found.items():
+        samples = gettext(SAID[reason], count=count)
+        said.append(gettext("{samples} ({run})", samples=samples, run=run) if run else samples)
+    return gettext(", ").join(said)
 
 
 def _sides(pairing: Pairing) -> tuple[Sequence[Sample], Sequence[Sample]]:
     return [first for first, _ in pairing.pairs], [second for _, second in pairing.pairs]
 
 
-def _moved(differences: Sequence[float], counted: str) -> str:
+def _moved(differences: Sequence[float], questions: bool) -> str:
     worse, better = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    return f"{worse} {counted} worse, {better} better"
+    if questions:
+        said = N_("{worse} questions worse, {better} better")
+    else:
+        said = N_("{worse} samples worse, {better} better")
+    return gettext(said, worse=worse, better=better)

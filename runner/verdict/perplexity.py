@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.evidence.samples import Sample
+from runner.language import gettext
 from runner.stats import drops
 from runner.stats.clusters import in_clusters
 from runner.stats.drops import Drop
@@ -39,8 +40,11 @@ def rise(case: Case) -> tuple[Drop, float] | None:
     reference_run, run = zip(*case.pairing.pairs, strict=True)
     if any(each.rows for each in reference_run) and not any(each.rows for each in run):
         raise Unusable(
-            f"{case.result.metric} is compared with one reference run only; give one run in "
-            "verdict.reference"
+            gettext(
+                "{metric} is compared with one reference run only; give one run in "
+                "verdict.reference",
+                metric=case.result.metric,
+            )
         )
     before, after = _log_likelihoods(reference_run), _log_likelihoods(run)
     n, value = case.result.n, case.result.value

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from runner.config.verdict import VerdictConfig
-from runner.evidence.pairing import Pairing, pair
-from runner.evidence.replayed import Differences, differences
+from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
+from runner.language import N_, gettext, ngettext
 from runner.look import Look
 from runner.outcome import TaskOutcome
 from runner.stats import means
@@ -24,8 +23,16 @@ from runner.status import Status
 from runner.verdict import boundary
 from runner.verdict.cause import likely_cause
 from runner.verdict.paired import unpaired
+from runner.verdict.replay_measured import (
+    NEGLIGIBLE,
+    Measured,
+    evidence,
+    levels_of,
+    measure,
+    unused_runs,
+)
 from runner.verdict.result import MetricVerdict
-from runner.verdict.rule import LATER, Against, Noise
+from runner.verdict.rule import LATER, THE_REFERENCE, Against, Noise
 
 # Stands in for the name of a metric.
 METRIC = "replay"
@@ -34,46 +41,25 @@ ENOUGH = 20
 # Root mean square, in nats, that rounding does not explain: ten times a value published for a
 # correct pair of stacks in bfloat16 (0.031).
 GROSS = 0.3
-# Noise in float32 is so small that another correct stack may have several times as much. Mean
-# squares were below 1e-9 wherever it was measured, so 1e-8 (an RMS of 1e-4 nats) is never a fault.
-NEGLIGIBLE = 1e-8
 # Engines of this data type differ by less than NEGLIGIBLE where they are equal. Others repeat a
 # question exactly or round, and what they repeat doesn't show how much another stack may differ.
 PRECISE = "float32"
-TEST = "tests of the mean difference and of the logarithm of its ratio to the noise"
-# The name of the reference run where a noise run could be named.
-REFERENCE = "the reference run"
-SINGLE = ", and of the number of questions that stand out"
+TEST = N_("tests of the mean difference and of the logarithm of its ratio to the noise")
+TEST_OF_OUTLIERS = N_(
+    "tests of the mean difference and of the logarithm of its ratio to the noise, and of the "
+    "number of questions that stand out"
+)
 
-
-@dataclass(frozen=True)
-class _Measured:
-    """This run's differences, and those of each noise run, from the same base.
-
-    The base is the reference run. If there are several noise runs, it is the one of these that is
-    nearest to the reference run, ideally of the same stack: it always recorded distributions, and
-    what the reference run's own engine does differently is not in the differences.
-    """
-
-    base: str
-    own: Differences
-    noise: dict[str, Differences]
-    # Why some noise runs can't be used, by name.
-    unused: dict[str, str]
-
-    @property
-    def statistic(self) -> str:
-        """The judged difference: of the logits, or the square where they were not recorded."""
-        every = (self.own, *self.noise.values())
-        whole = all(
-            each.logits is not None for found in every for each in found.by_question.values()
-        )
-        return "logits" if whole and self.noise else "squared"
-
-    @property
-    def loudest(self) -> str:
-        """The noise run that differs most."""
-        return max(self.noise, key=lambda name: self.noise[name].mean(self.statistic))
+# Noise that is none.
+GROSS_FROM_REFERENCE = N_(
+    "{ratio}; but {run} differs from the reference run by an RMS of {rms:.2g} nats, which rounding "
+    "does not explain (more than {limit:g}): one of them is not of a correct stack, so it shows no "
+    "noise"
+)
+GROSS_FROM_RUN = N_(
+    "{ratio}; but {run} differs from {other} by an RMS of {rms:.2g} nats, which rounding does not "
+    "explain (more than {limit:g}): one of them is not of a correct stack, so it shows no noise"
+)
 
 
 def judge(
@@ -88,25 +74,36 @@ def judge(
     own = [second for _, second in pairing.pairs]
     noise = against.noise if against is not None else ()
     reference = [first for first, _ in pairing.pairs]
-    found = _measured(reference, own, noise, config.numerics.near_tie)
+    found = measure(reference, own, noise, config.numerics.near_tie)
     precise = {each.name for each in noise if each.dtype == PRECISE}
     excess_found = None
     if lonely:
-        status, reason = Status.INCONCLUSIVE, f"samples differ from the reference run: {lonely}"
+        status = Status.INCONCLUSIVE
+        reason = gettext("samples differ from the reference run: {differences}", differences=lonely)
     elif found.own.left_out or len(found.own.by_question) + found.own.empty != task.evaluated:
         status = Status.INCONCLUSIVE
-        reason = (
-            f"only {len(found.own.by_question)} of {task.evaluated} questions could be compared: "
-            "the others have other tokens than in the reference run (another tokenizer, or a "
-            "truncated prompt), or no log-probabilities"
+        reason = gettext(
+            "only {count} of {evaluated} questions could be compared: the others have other tokens "
+            "than in the reference run (another tokenizer, or a truncated prompt), or no "
+            "log-probabilities",
+            count=len(found.own.by_question),
+            evaluated=task.evaluated,
         )
     elif found.own.by_question and not found.own.finite:
-        status, reason = Status.FAILED, "a log-probability is infinite or not a number"
+        status = Status.FAILED
+        reason = gettext("a log-probability is infinite or not a number")
     elif len(found.own.by_question) < ENOUGH:
         status = Status.INCONCLUSIVE
-        reason = f"too few questions: {len(found.own.by_question)}, at least {ENOUGH} needed"
+        reason = gettext(
+            "too few questions: {count}, at least {least} needed",
+            count=len(found.own.by_question),
+            least=ENOUGH,
+        )
     else:
         status, reason, excess_found = _against(found, config.replay.factor, task.look, precise)
+    cause = ""
+    if status is Status.FAILED and excess_found:
+        cause = _cause(found, reference, own, noise, config)
     return MetricVerdict(
         task=task.task,
         metric=METRIC,
@@ -124,17 +121,12 @@ def judge(
         p=excess_found.p if excess_found is not None else None,
         whole=task.whole,
         look=task.look,
-        evidence=_evidence(found)
-        + (
-            _cause(found, reference, own, noise, config)
-            if status is Status.FAILED and excess_found
-            else ""
-        ),
+        evidence=gettext("; ").join(filter(None, (*evidence(found), cause))),
         tolerated=boundary.of_limit(_limit(found, config.replay.factor, precise)),
     )
 
 
-def _limit(found: _Measured, factor: float, precise: Collection[str]) -> float | None:
+def _limit(found: Measured, factor: float, precise: Collection[str]) -> float | None:
     """The RMS difference, in nats, beyond which the mean difference exceeds the limit.
 
     None if logits are compared, which have another unit, or sums without noise.
@@ -143,70 +135,31 @@ def _limit(found: _Measured, factor: float, precise: Collection[str]) -> float |
         return None
     if not found.noise:
         return None if found.own.summed else GROSS
-    levels = _levels(found, found.loudest, "squared")
+    levels = levels_of(found, found.loudest, "squared")
     bars = levels if found.loudest in precise else filled(levels, NEGLIGIBLE)
     return math.sqrt(factor * means.mean(bars))
 
 
-def _levels(found: _Measured, noise: str, name: str) -> list[float]:
-    """The difference of a noise run in each question of the run."""
-    known = found.noise[noise].by_question
-    return [max(getattr(known[key], name), NEGLIGIBLE) for key in found.own.by_question]
-
-
 def describe(config: VerdictConfig, noise: int) -> str:
     """Describe the rule in one line; `noise` is the number of noise runs."""
-    runs = f"{noise} noise run{'s' if noise > 1 else ''}"
-    limit = (
-        f"limit {config.replay.factor:g} × the noise of correct stacks ({runs})"
-        if noise
-        else f"without noise runs, nothing passes, and an RMS above {GROSS:g} nats fails"
+    if noise:
+        limit = ngettext(
+            "limit {factor:g} × the noise of correct stacks ({count} noise run)",
+            "limit {factor:g} × the noise of correct stacks ({count} noise runs)",
+            noise,
+            factor=config.replay.factor,
+        )
+    else:
+        limit = gettext(
+            "without noise runs, nothing passes, and an RMS above {limit:g} nats fails", limit=GROSS
+        )
+    return gettext(
+        "replay: log-probabilities along the reference run's answers; {limit}", limit=limit
     )
-    return f"replay: log-probabilities along the reference run's answers; {limit}"
-
-
-def _measured(
-    reference: Sequence[Sample], own: Sequence[Sample], noise: Sequence[Noise], near_tie: float
-) -> _Measured:
-    asked = {(each.task, each.doc_id) for each in own}
-
-    def compared(first: Sequence[Sample], second: Sequence[Sample]) -> Differences:
-        wanted = [each for each in second if (each.task, each.doc_id) in asked]
-        return differences(pair(first, wanted).pairs, near_tie)
-
-    from_reference = compared(reference, own)
-    replays = {each.name: compared(reference, each.samples) for each in noise}
-    unused = {}
-    for name, each in replays.items():
-        if not from_reference.by_question.keys() <= each.by_question.keys():
-            unused[name] = "did not replay all of these questions"
-        elif not each.finite:
-            unused[name] = "has log-probabilities that are infinite or not a number"
-    replays = {name: each for name, each in replays.items() if name not in unused}
-    base, measured = REFERENCE, from_reference
-    # What can't be compared with the reference run is not comparable, whatever the base is.
-    whole = bool(from_reference.by_question) and not from_reference.left_out
-    if len(replays) > 1 and whole:
-        base = min(replays, key=lambda name: replays[name].mean("squared"))
-        samples = {each.name: each.samples for each in noise}
-        measured = compared(samples[base], own)
-        replays = {n: compared(samples[base], samples[n]) for n in replays if n != base}
-    for name, each in list(replays.items()):
-        if each.summed != measured.summed:  # a sum is no noise for a difference per token
-            why = "has no number of tokens for its choices, because its version recorded none"
-        elif not measured.by_question.keys() <= each.by_question.keys():
-            why = f"can't be compared with {base} in all of these questions"
-        elif not each.finite:
-            why = "has log-probabilities that are infinite or not a number"
-        else:
-            continue
-        unused[name] = why
-        del replays[name]
-    return _Measured(base, measured, replays, unused)
 
 
 def _against(
-    found: _Measured, factor: float, look: Look, precise: Collection[str]
+    found: Measured, factor: float, look: Look, precise: Collection[str]
 ) -> tuple[Status, str, Excess | None]:
     if not found.noise:
         return _gross(found, look)
@@ -214,13 +167,16 @@ def _against(
     if not found.noise[found.loudest].mean(name) > 0:
         return (
             Status.INCONCLUSIVE,
-            "all noise runs have the same log-probabilities, so they show no noise; add one that "
-            f"may differ, for example with another engine.window or tp{_unused(found)}",
+            gettext(
+                "all noise runs have the same log-probabilities, so they show no noise; add one "
+                "that may differ, for example with another engine.window or tp{unused}",
+                unused=unused_runs(found),
+            ),
             None,
         )
     values = [max(getattr(each, name), NEGLIGIBLE) for each in found.own.by_question.values()]
     usual = filled(values, NEGLIGIBLE)
-    measured = {each: _levels(found, each, name) for each in found.noise}
+    measured = {each: levels_of(found, each, name) for each in found.noise}
     runs = {
         each: levels if each in precise else filled(levels, NEGLIGIBLE)
         for each, levels in measured.items()
@@ -238,96 +194,118 @@ def _against(
         result = excess(values, measured[found.loudest], factor, every, look, usual=usual)
         if result.exceeds:
             return Status.INCONCLUSIVE, _too_little(found, most, same[most]), None
-    ratio = f"{result.ratio:.2g} × the noise, {result.typical:.2g} × in a typical question"
+    ratio = gettext(
+        "{mean:.2g} × the noise, {typical:.2g} × in a typical question",
+        mean=result.ratio,
+        typical=result.typical,
+    )
     if result.outliers is not None and result.outliers.own:
-        ratio += (
-            f"; {result.outliers.own} of {len(values):,} questions differ more than "
-            f"{APART * factor:g} × those of any noise run"
+        outliers = gettext(
+            "{count} of {questions:,} questions differ more than {times:g} × those of any noise "
+            "run",
+            count=result.outliers.own,
+            questions=len(values),
+            times=APART * factor,
         )
+        ratio = gettext("; ").join([ratio, outliers])
     if result.exceeds:
-        return Status.FAILED, f"{ratio}; limit {factor:g} × (p = {result.p:.2g})", result
+        said = gettext(
+            "{ratio}; limit {factor:g} × (p = {p:.2g})", ratio=ratio, factor=factor, p=result.p
+        )
+        return Status.FAILED, said, result
     if result.within and not look.last:
         # Rare damage may be missing from the first questions, and no bound can allow for it.
-        return Status.INCONCLUSIVE, f"{ratio}; {LATER}", result
+        return Status.INCONCLUSIVE, gettext("; ").join([ratio, gettext(LATER)]), result
     noise = found.noise[found.loudest]
     rms = math.sqrt(noise.mean("squared"))
     if result.within and not noise.summed and rms > GROSS:
         return (
             Status.INCONCLUSIVE,
-            f"{ratio}; but {found.loudest} differs from {found.base} by an RMS of {rms:.2g} nats, "
-            f"which rounding does not explain (more than {GROSS:g}): one of them is not of a "
-            "correct stack, so it shows no noise",
+            gettext(
+                GROSS_FROM_REFERENCE if found.base == THE_REFERENCE else GROSS_FROM_RUN,
+                ratio=ratio,
+                run=found.loudest,
+                other=found.base,
+                rms=rms,
+                limit=GROSS,
+            ),
             result,
         )
     if result.within:
         return (
             Status.PASSED,
-            f"{ratio}; at most {result.upper:.2g} × (95 %), limit {factor:g} ×",
+            gettext(
+                "{ratio}; at most {most:.2g} × (95 %), limit {factor:g} ×",
+                ratio=ratio,
+                most=result.upper,
+                factor=factor,
+            ),
             result,
         )
     if result.outliers is not None and result.upper < factor:
-        more = "more than in an average noise run, but not significant"
-        advice = "use more questions, or more noise runs"
-        return Status.INCONCLUSIVE, f"{ratio}, {more} (p = {result.p:.2g}); {advice}", result
-    more = f"; about {result.questions:,} questions would be enough" if result.questions else ""
-    return (
-        Status.INCONCLUSIVE,
-        f"{ratio}; up to {result.upper:.2g} × can't be ruled out (95 %), limit {factor:g} ×{more}",
-        result,
+        said = gettext(
+            "{ratio}, more than in an average noise run, but not significant (p = {p:.2g}); use "
+            "more questions, or more noise runs",
+            ratio=ratio,
+            p=result.p,
+        )
+        return Status.INCONCLUSIVE, said, result
+    said = gettext(
+        "{ratio}; up to {most:.2g} × can't be ruled out (95 %), limit {factor:g} ×",
+        ratio=ratio,
+        most=result.upper,
+        factor=factor,
+    )
+    if result.questions:
+        more = gettext("about {count:,} questions would be enough", count=result.questions)
+        said = gettext("; ").join([said, more])
+    return Status.INCONCLUSIVE, said, result
+
+
+def _too_little(found: Measured, name: str, repeated: int) -> str:
+    return gettext(
+        "the noise runs show too little noise: {repeated} of {questions:,} questions are the same "
+        "in {run}, so it is not known how much correct stacks differ there; add one that may "
+        "differ, for example with another engine.window or tp{unused}",
+        repeated=repeated,
+        questions=len(found.own.by_question),
+        run=name,
+        unused=unused_runs(found),
     )
 
 
-def _too_little(found: _Measured, name: str, repeated: int) -> str:
-    return (
-        f"the noise runs show too little noise: {repeated} of {len(found.own.by_question):,} "
-        f"questions are the same in {name}, so it is not known how much correct stacks differ "
-        "there; add one that may differ, for example with another "
-        f"engine.window or tp{_unused(found)}"
-    )
-
-
-def _gross(found: _Measured, look: Look) -> tuple[Status, str, Excess | None]:
+def _gross(found: Measured, look: Look) -> tuple[Status, str, Excess | None]:
     """Without noise, only a gross difference of tokens can be judged, and nothing can pass."""
     squares = [each.squared for each in found.own.by_question.values()]
     result = excess(squares, [GROSS**2] * len(squares), 1.0, look=look)
-    size = f"RMS difference of {math.sqrt(found.own.mean('squared')):.2g} nats"
+    rms = math.sqrt(found.own.mean("squared"))
     if result.exceeds and not found.own.summed:
-        return (
-            Status.FAILED,
-            f"{size}, more than {GROSS:g}: ten times a value published for correct stacks "
-            f"in bfloat16 (p = {result.p:.2g})",
-            result,
+        said = gettext(
+            "RMS difference of {rms:.2g} nats, more than {limit:g}: ten times a value published "
+            "for correct stacks in bfloat16 (p = {p:.2g})",
+            rms=rms,
+            limit=GROSS,
+            p=result.p,
         )
-    return (
-        Status.INCONCLUSIVE,
-        f"{size}, but it is not known how much correct stacks differ{_unused(found)}: replay the "
-        "same reference on correct stacks, and list these runs in verdict.replay.noise",
-        None,
+        return Status.FAILED, said, result
+    said = gettext(
+        "RMS difference of {rms:.2g} nats, but it is not known how much correct stacks "
+        "differ{unused}: replay the same reference on correct stacks, and list these runs in "
+        "verdict.replay.noise",
+        rms=rms,
+        unused=unused_runs(found),
     )
+    return Status.INCONCLUSIVE, said, None
 
 
 def _test(found: Excess | None) -> str:
     if found is None:
         return ""
-    return TEST if found.outliers is None else TEST + SINGLE
-
-
-def _unused(found: _Measured) -> str:
-    said = "; ".join(f"{name} {reason}" for name, reason in found.unused.items())
-    return f" ({said})" if said else ""
-
-
-def _evidence(found: _Measured) -> str:
-    if not found.own.by_question:
-        return ""
-    parts = [f"difference from {found.base}: {_said(found.own)}"]
-    parts += [f"noise ({name}): {_said(each)}" for name, each in found.noise.items()]
-    parts += [f"noise run {name} {reason}" for name, reason in found.unused.items()]
-    return "; ".join(parts)
+    return TEST if found.outliers is None else TEST_OF_OUTLIERS
 
 
 def _cause(
-    found: _Measured,
+    found: Measured,
     reference: Sequence[Sample],
     own: Sequence[Sample],
     noise: Sequence[Noise],
@@ -336,23 +314,6 @@ def _cause(
     """The likely cause; it takes recorded distributions, which a reference run may not have."""
     if found.statistic != "logits":
         return ""
-    samples = {REFERENCE: reference, **{each.name: each.samples for each in noise}}
+    samples = {THE_REFERENCE: reference, **{each.name: each.samples for each in noise}}
     decoded = config.replay.way == "decode"
-    said = likely_cause(samples[found.base], own, samples[found.loudest], decoded)
-    return f"; {said}" if said else ""
-
-
-def _said(found: Differences) -> str:
-    every = found.by_question.values()
-    tokens, flips = sum(each.tokens for each in every), sum(each.flips for each in every)
-    recorded = (
-        f"mean variance of logits {found.mean('logits'):.2g} nats², "
-        f"mean KL {found.mean('divergence'):.2g}, "
-        if all(each.logits is not None for each in every)
-        else ""
-    )
-    return (
-        f"{recorded}RMS {math.sqrt(found.mean('squared')):.2g}, mean |Δ log p| "
-        f"{found.mean('absolute'):.2g}, mean Δ log p {found.mean('signed'):+.2g} nats, "
-        f"{flips} of {tokens:,} tokens are no longer the likeliest"
-    )
+    return likely_cause(samples[found.base], own, samples[found.loudest], decoded)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from runner.language import N_, gettext
 from runner.look import ONLY, Look
 from runner.plan import joined_origins
 from runner.status import Status
@@ -76,13 +77,15 @@ class MetricVerdict:
 
     @property
     def unit(self) -> str:
-        """Return what `n` counts, as reports call it."""
-        return "samples" if self.answers == 1 else "questions"
+        """Return what `n` counts, as reports call it after `gettext`."""
+        return N_("samples") if self.answers == 1 else N_("questions")
 
     @property
     def count(self) -> str:
         """Return `600`, or `120 of 600` for a partial run."""
-        return f"{self.n} of {self.whole}" if self.partial else str(self.n)
+        if not self.partial:
+            return str(self.n)
+        return gettext("{n} of {whole}", n=self.n, whole=self.whole)
 
     @property
     def judged(self) -> bool:

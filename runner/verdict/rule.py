@@ -10,6 +10,7 @@ from runner.baseline import Baseline
 from runner.config.verdict import REFERENCE_RULES, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
+from runner.language import N_, gettext
 from runner.look import ONLY, Look
 from runner.outcome import MetricResult, Outcome, TaskOutcome
 from runner.stats.drops import Drop
@@ -17,7 +18,9 @@ from runner.status import Status
 from runner.verdict.result import ReferenceUsed
 
 # Why a metric is INCONCLUSIVE before the last look at a run that may stop early.
-LATER = "this can only be judged when all questions have been asked"
+LATER = N_("this can only be judged when all questions have been asked")
+# The two runs in a sentence.
+THE_REFERENCE, THE_RUN = N_("the reference run"), N_("this run")
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,12 @@ class Against:
         """Return `reference run a`, or `mean of 2 reference runs (a, b)`."""
         names = [each.used.name for each in self.runs]
         if len(names) == 1:
-            return f"reference run {names[0]}"
-        return f"mean of {len(names)} reference runs ({', '.join(names)})"
+            return gettext("reference run {name}", name=names[0])
+        return gettext(
+            "mean of {count} reference runs ({names})",
+            count=len(names),
+            names=gettext(", ").join(names),
+        )
 
 
 @dataclass(frozen=True)

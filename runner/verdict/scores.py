@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from runner.config.verdict import NO_FIELD
 from runner.evidence.samples import Sample
+from runner.language import gettext, ngettext
 from runner.stats import means
-from runner.verdict.rule import Case
+from runner.verdict.rule import THE_RUN, Case
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,11 @@ def direction(case: Case) -> int:
     if higher is None:
         key = f"{case.task.task}.{case.result.metric}.{case.result.filter}"
         raise Unusable(
-            "lm-eval does not specify whether higher is better; set "
-            f"verdict.metrics.{key}.higher_is_better=true or false"
+            gettext(
+                "lm-eval does not specify whether higher is better; set "
+                "verdict.metrics.{key}.higher_is_better=true or false",
+                key=key,
+            )
         )
     return 1 if higher else -1
 
@@ -67,15 +71,22 @@ def scores(samples: Sequence[Sample], case: Case, whose: str) -> Scores:
     """
     metric = case.result.metric
     if not samples:
-        raise Unusable(f"no samples in {whose}")
+        raise Unusable(gettext("no samples in {run}", run=whose))
     missing = sum(metric not in sample.scores for sample in samples)
     if missing:
-        problem = f"{missing} of {len(samples)} samples in {whose} have no score"
+        problem = gettext(
+            "{count} of {samples} samples in {run} have no score",
+            count=missing,
+            samples=len(samples),
+            run=whose,
+        )
         raise NoMean(problem) if missing == len(samples) else Unusable(problem)
     values = tuple(sample.scores[metric] for sample in samples)
     bad = sum(not math.isfinite(value) for value in values)
     if bad:
-        raise Unusable(f"{bad} scores in {whose} are not finite numbers")
+        raise Unusable(
+            gettext("{count} scores in {run} are not finite numbers", count=bad, run=whose)
+        )
     answers = tuple(
         tuple(each.scores[metric] for each in sample.rows or (sample,)) for sample in samples
     )
@@ -88,17 +99,32 @@ def own_scores(case: Case) -> Scores:
     Raises:
         Unusable: also if their number or (NoMean) their mean differs from the reported one.
     """
-    found = scores(case.samples, case, "this run")
+    found = scores(case.samples, case, gettext(THE_RUN))
     if len(found.values) != case.result.n:
-        raise Unusable(f"{len(found.values)} samples were saved, but {case.result.n} were scored")
+        raise Unusable(
+            gettext(
+                "{count} samples were saved, but {scored} were scored",
+                count=len(found.values),
+                scored=case.result.n,
+            )
+        )
     expected = case.result.repeated.samples if case.result.repeated is not None else 1
     lacking = sum(len(own) != expected for own in found.answers)
     if lacking:
-        raise Unusable(f"{lacking} questions have more or fewer than {expected} saved answers")
+        raise Unusable(
+            gettext(
+                "{count} questions have more or fewer than {expected} saved answers",
+                count=lacking,
+                expected=expected,
+            )
+        )
     if not math.isclose(found.value, case.result.value, rel_tol=1e-6, abs_tol=1e-6):
         raise NoMean(
-            f"the value {case.result.value:g} is not the mean of its sample scores "
-            f"({found.value:g})"
+            gettext(
+                "the value {value:g} is not the mean of its sample scores ({mean:g})",
+                value=case.result.value,
+                mean=found.value,
+            )
         )
     return found
 
@@ -122,7 +148,9 @@ def clusters(samples: Sequence[Sample], case: Case) -> tuple[str, ...]:
     kind = case.settings.cluster
     found = tuple(sample.task if kind in NO_FIELD else sample.cluster for sample in samples)
     if "" in found:
-        raise Unusable(f"verdict.cluster={kind}: some documents have no such field")
+        raise Unusable(
+            gettext("verdict.cluster={field}: some documents have no such field", field=kind)
+        )
     return found
 
 
@@ -131,7 +159,12 @@ def cluster_words(case: Case, groups: Sequence[str]) -> str:
     count, kind = len(set(groups)), case.settings.cluster
     if not clustered(case, groups):
         return ""
-    return f"clustered by {kind} ({count} cluster{'' if count == 1 else 's'})"
+    return ngettext(
+        "clustered by {field} ({count} cluster)",
+        "clustered by {field} ({count} clusters)",
+        count,
+        field=kind,
+    )
 
 
 def clustered(case: Case, groups: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
+from runner.language import N_, gettext, ngettext
 from runner.outcome import MetricResult
 from runner.stats import ALPHA, shares
 from runner.stats.drops import Drop
@@ -16,6 +17,8 @@ from runner.verdict import boundary, cut, degenerate
 from runner.verdict.doubts import ALLOW
 from runner.verdict.result import MetricVerdict
 from runner.verdict.rule import Case, Finding
+
+NO_BASELINE = N_("no baseline")
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,17 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
         status, reason = decide(drop.drop, drop.upper, p_adjusted, margin)
         if status is Status.INCONCLUSIVE:
             to_pass, to_fail = drop.to_pass(margin), drop.to_fail(margin, alpha)
-            reason += f"; {_needed(drop, to_pass, to_fail, margin)}"
+            reason = gettext("; ").join([reason, *_needed(drop, to_pass, to_fail, margin)])
     assert status is not None
     if status is Status.PASSED and judged.doubts:
-        status, reason = Status.INCONCLUSIVE, judged.doubts
-        if case.other_samples:
-            reason += f"; to allow a pass, remove task.limit or set {ALLOW}=true"
-        if case.degenerate:
-            reason += f"; if the model itself gives such answers, set {degenerate.ALLOW}=true"
-        if case.cut:
-            reason += f"; raise task.max_gen_toks, or set {cut.ALLOW}=true"
+        status, reason = Status.INCONCLUSIVE, gettext("; ").join([judged.doubts, *_remedies(case)])
     elif judged.doubts:
-        reason = f"{reason}; {judged.doubts}"
+        reason = gettext("; ").join([reason, judged.doubts])
     if not case.look.last:
-        reason = f"{reason}; stopped at {result.n} of {result.whole} questions"
+        stopped = gettext(
+            "stopped at {count} of {whole} questions", count=result.n, whole=result.whole
+        )
+        reason = gettext("; ").join([reason, stopped])
     baseline = case.baseline if finding.baseline is None else finding.baseline
     return MetricVerdict(
         task=result.task,
@@ -105,61 +105,106 @@ def _verdict(judged: Judged, p_adjusted: float | None, alpha: float) -> MetricVe
     )
 
 
-def _needed(drop: Drop, to_pass: int | None, to_fail: int | None, margin: float) -> str:
-    """How many questions, or answers to each, are needed to pass and to fail at 80 % power."""
-    error = f"the baseline's own standard error is {drop.known_error:.4f}"
-    if to_pass is None and to_fail is None and drop.known_error:
-        return (
-            f"more samples cannot decide, because {error}; use a baseline of more questions, or a "
-            "larger margin"
+def _remedies(case: Case) -> list[str]:
+    """What allows the metric to pass in spite of the doubts."""
+    found = []
+    if case.other_samples:
+        found.append(gettext("to allow a pass, remove task.limit or set {key}=true", key=ALLOW))
+    if case.degenerate:
+        found.append(
+            gettext("if the model itself gives such answers, set {key}=true", key=degenerate.ALLOW)
         )
-    return f"{_to_pass(drop, to_pass, margin)}; {_to_fail(drop, to_fail)}"
+    if case.cut:
+        found.append(gettext("raise task.max_gen_toks, or set {key}=true", key=cut.ALLOW))
+    return found
+
+
+def _needed(drop: Drop, to_pass: int | None, to_fail: int | None, margin: float) -> list[str]:
+    """How many questions, or answers to each, are needed to pass and to fail at 80 % power."""
+    if to_pass is None and to_fail is None and drop.known_error:
+        return [
+            gettext(
+                "more samples cannot decide, because the baseline's own standard error is "
+                "{error:.4f}; use a baseline of more questions, or a larger margin",
+                error=drop.known_error,
+            )
+        ]
+    return [_to_pass(drop, to_pass, margin), _to_fail(drop, to_fail)]
 
 
 def _to_pass(drop: Drop, samples: int | None, margin: float) -> str:
     if samples is None:
-        return "without a drop, no number of samples is enough to pass at this margin"
+        return gettext("without a drop, no number of samples is enough to pass at this margin")
     repeated = drop.repeated
     if repeated is None:
-        return f"without a drop, about {samples:,} samples are needed to pass"
-    each = "1 sample" if repeated.answers == 1 else f"{repeated.answers} samples"
-    questions = f"about {samples:,} questions with {each} each"
+        return gettext(
+            "without a drop, about {samples:,} samples are needed to pass", samples=samples
+        )
+    questions = ngettext(
+        "about {questions:,} questions with {count} sample each",
+        "about {questions:,} questions with {count} samples each",
+        repeated.answers,
+        questions=samples,
+    )
     answers = repeated.answers_needed(drop.n, margin)
     if answers is None:
-        return (
-            f"without a drop, {questions} are needed to pass; more samples of only {drop.n} "
-            "questions in this run are not enough"
+        return gettext(
+            "without a drop, {questions} are needed to pass; more samples of only {count} "
+            "questions in this run are not enough",
+            questions=questions,
+            count=drop.n,
         )
-    return (
-        f"without a drop, {questions}, or {answers:,} samples of each of these {drop.n}, are "
-        "needed to pass"
+    return gettext(
+        "without a drop, {questions}, or {answers:,} samples of each of these {count}, are needed "
+        "to pass",
+        questions=questions,
+        answers=answers,
+        count=drop.n,
     )
 
 
 def _to_fail(drop: Drop, samples: int | None) -> str:
     if samples is None:
-        return "no number is enough to fail a drop of twice the margin"
-    unit = "questions" if drop.repeated is not None else "samples"
-    return f"with a drop of twice the margin, about {samples:,} {unit} are needed to fail"
+        return gettext("no number is enough to fail a drop of twice the margin")
+    if drop.repeated is not None:
+        said = N_("with a drop of twice the margin, about {count:,} questions are needed to fail")
+    else:
+        said = N_("with a drop of twice the margin, about {count:,} samples are needed to fail")
+    return gettext(said, count=samples)
 
 
 def decide(drop: float, upper: float, p: float, margin: float) -> tuple[Status, str]:
     """Return status and reason; a drop whose bound is below the margin passes."""
     if abs(drop) < 5e-5:
-        said = "no drop"
+        change = gettext("no drop")
+    elif drop > 0:
+        change = gettext("a drop of {drop:.4f}", drop=drop)
     else:
-        said = f"a drop of {drop:.4f}" if drop > 0 else f"a gain of {-drop:.4f}"
+        change = gettext("a gain of {gain:.4f}", gain=-drop)
     if upper < margin:
-        most = f"at most {upper:.4f}" if upper > 0 else f"a gain of at least {-upper:.4f}"
-        return Status.PASSED, f"{said}; {most} (95 %), below the margin of {margin:g}"
+        if upper > 0:
+            bound = N_("{change}; at most {most:.4f} (95 %), below the margin of {margin:g}")
+        else:
+            bound = N_(
+                "{change}; a gain of at least {least:.4f} (95 %), below the margin of {margin:g}"
+            )
+        said = gettext(bound, change=change, most=upper, least=-upper, margin=margin)
+        return Status.PASSED, said
     if p <= ALPHA:
-        return Status.FAILED, f"{said} is statistically significant (p = {p:.2g})"
-    chance = f" is not statistically significant (p = {p:.2g})" if drop >= 5e-5 else ""
-    most = f"of up to {upper:.4f}" if math.isfinite(upper) else "of any size"
-    return (
-        Status.INCONCLUSIVE,
-        f"{said}{chance}; a drop {most} cannot be ruled out (95 %), margin {margin:g}",
-    )
+        said = gettext("{change} is statistically significant (p = {p:.2g})", change=change, p=p)
+        return Status.FAILED, said
+    if drop >= 5e-5:
+        change = gettext(
+            "{change} is not statistically significant (p = {p:.2g})", change=change, p=p
+        )
+    if math.isfinite(upper):
+        bound = N_(
+            "{change}; a drop of up to {most:.4f} cannot be ruled out (95 %), margin {margin:g}"
+        )
+    else:
+        bound = N_("{change}; a drop of any size cannot be ruled out (95 %), margin {margin:g}")
+    said = gettext(bound, change=change, most=upper, margin=margin)
+    return Status.INCONCLUSIVE, said
 
 
 def confidence_interval(result: MetricResult) -> tuple[float, float] | None:
@@ -181,7 +226,8 @@ def confidence_interval(result: MetricResult) -> tuple[float, float] | None:
     return (max(low, 0.0), min(high, 1.0)) if half else shares.wilson(result.value, result.n)
 
 
-def shown(result: MetricResult, reason: str = "no baseline") -> MetricVerdict:
+def shown(result: MetricResult, reason: str = NO_BASELINE) -> MetricVerdict:
+    """Return the metric as UNJUDGED, for a `reason` that is still to be translated."""
     return MetricVerdict(
         task=result.task,
         metric=result.metric,
@@ -193,22 +239,24 @@ def shown(result: MetricResult, reason: str = "no baseline") -> MetricVerdict:
         n=result.n,
         baseline=None,
         difference=None,
-        reason=reason,
+        reason=gettext(reason),
         whole=result.whole,
     )
 
 
 def missing(task: str, metric: str, filter_name: str, baseline: float) -> MetricVerdict:
     return replace(
-        _nothing(task, metric, filter_name, "has a baseline but was not measured"),
+        _nothing(task, metric, filter_name, gettext("has a baseline but was not measured")),
         baseline=baseline,
     )
 
 
 def unheld(task: str, metric: str, filter_name: str, rule: str) -> MetricVerdict:
     """Return an INCONCLUSIVE verdict for a listed metric without baseline or reference value."""
-    lacking = "the reference run has no value" if rule == "paired" else "there is no baseline"
-    reason = f"listed in verdict.metrics, but {lacking} for it"
+    if rule == "paired":
+        reason = gettext("listed in verdict.metrics, but the reference run has no value for it")
+    else:
+        reason = gettext("listed in verdict.metrics, but there is no baseline for it")
     return replace(
         _nothing(task, metric, filter_name, reason), status=Status.INCONCLUSIVE, rule=rule
     )

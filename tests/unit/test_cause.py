@@ -16,7 +16,7 @@ from runner.evidence.samples import Sample
 from runner.evidence.signature import Ratio, Signature, Trace, signature, traces
 from runner.outcome import Outcome, State, TaskOutcome
 from runner.status import Status
-from runner.verdict import cause, replay
+from runner.verdict import cause, replay, replay_measured
 from runner.verdict.cause import (
     DECODE,
     ENOUGH,
@@ -143,7 +143,7 @@ def test_questions_without_distributions_have_no_trace() -> None:
 
 
 def test_the_smallest_noise_is_that_of_the_verdict() -> None:
-    assert signatures.NEGLIGIBLE == replay.NEGLIGIBLE
+    assert signatures.NEGLIGIBLE == replay_measured.NEGLIGIBLE
     own, none = (Trace(0, x, None, x, (1.0, 0.0, x)) for x in (1e-8, 0.0))
     found = signature([own], [none]).text
     assert found is not None and found.mean == found.typical == 1

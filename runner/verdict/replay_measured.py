@@ -1,0 +1,153 @@
+"""The differences that `replay` judges, of this run and of each noise run, from one base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.evidence.pairing import pair
+from runner.evidence.replayed import Differences, differences
+from runner.evidence.samples import Sample
+from runner.language import N_, gettext
+from runner.verdict.rule import THE_REFERENCE, Noise
+
+# Noise in float32 is so small that another correct stack may have several times as much. Mean
+# squares were below 1e-9 wherever it was measured, so 1e-8 (an RMS of 1e-4 nats) is never a fault.
+NEGLIGIBLE = 1e-8
+# Why a noise run can't be used.
+NOT_FINITE = N_("has log-probabilities that are infinite or not a number")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """This run's differences, and those of each noise run, from the same base.
+
+    The base is the reference run. If there are several noise runs, it is the one of these that is
+    nearest to the reference run, ideally of the same stack: it always recorded distributions, and
+    what the reference run's own engine does differently is not in the differences.
+    """
+
+    base: str
+    own: Differences
+    noise: dict[str, Differences]
+    # Why some noise runs can't be used, by name.
+    unused: dict[str, str]
+
+    @property
+    def statistic(self) -> str:
+        """The judged difference: of the logits, or the square where they were not recorded."""
+        every = (self.own, *self.noise.values())
+        whole = all(
+            each.logits is not None for found in every for each in found.by_question.values()
+        )
+        return "logits" if whole and self.noise else "squared"
+
+    @property
+    def loudest(self) -> str:
+        """The noise run that differs most."""
+        return max(self.noise, key=lambda name: self.noise[name].mean(self.statistic))
+
+
+def measure(
+    reference: Sequence[Sample], own: Sequence[Sample], noise: Sequence[Noise], near_tie: float
+) -> Measured:
+    """Compare this run and the noise runs with the base, on this run's questions."""
+    asked = {(each.task, each.doc_id) for each in own}
+
+    def compared(first: Sequence[Sample], second: Sequence[Sample]) -> Differences:
+        wanted = [each for each in second if (each.task, each.doc_id) in asked]
+        return differences(pair(first, wanted).pairs, near_tie)
+
+    from_reference = compared(reference, own)
+    replays = {each.name: compared(reference, each.samples) for each in noise}
+    unused = {}
+    for name, each in replays.items():
+        if not from_reference.by_question.keys() <= each.by_question.keys():
+            unused[name] = gettext("did not replay all of these questions")
+        elif not each.finite:
+            unused[name] = gettext(NOT_FINITE)
+    replays = {name: each for name, each in replays.items() if name not in unused}
+    base, measured = THE_REFERENCE, from_reference
+    # What can't be compared with the reference run is not comparable, whatever the base is.
+    whole = bool(from_reference.by_question) and not from_reference.left_out
+    if len(replays) > 1 and whole:
+        base = min(replays, key=lambda name: replays[name].mean("squared"))
+        samples = {each.name: each.samples for each in noise}
+        measured = compared(samples[base], own)
+        replays = {n: compared(samples[base], samples[n]) for n in replays if n != base}
+    for name, each in list(replays.items()):
+        if each.summed != measured.summed:  # a sum is no noise for a difference per token
+            why = gettext(
+                "has no number of tokens for its choices, because its version recorded none"
+            )
+        elif not measured.by_question.keys() <= each.by_question.keys():
+            why = (
+                gettext("can't be compared with the reference run in all of these questions")
+                if base == THE_REFERENCE
+                else gettext("can't be compared with {run} in all of these questions", run=base)
+            )
+        elif not each.finite:
+            why = gettext(NOT_FINITE)
+        else:
+            continue
+        unused[name] = why
+        del replays[name]
+    return Measured(base, measured, replays, unused)
+
+
+def levels_of(found: Measured, noise: str, name: str) -> list[float]:
+    """The difference of a noise run in each question of the run."""
+    known = found.noise[noise].by_question
+    return [max(getattr(known[key], name), NEGLIGIBLE) for key in found.own.by_question]
+
+
+def unused_runs(found: Measured) -> str:
+    """Return, in parentheses, why some noise runs are not used; empty if all are."""
+    if not found.unused:
+        return ""
+    said = gettext("; ").join(f"{name} {reason}" for name, reason in found.unused.items())
+    return gettext(" ({problems})", problems=said)
+
+
+def evidence(found: Measured) -> list[str]:
+    """Describe all differences, one clause for each run."""
+    if not found.own.by_question:
+        return []
+    own = _said(found.own)
+    if found.base == THE_REFERENCE:
+        parts = [gettext("difference from the reference run: {differences}", differences=own)]
+    else:
+        parts = [gettext("difference from {run}: {differences}", run=found.base, differences=own)]
+    parts += [
+        gettext("noise ({run}): {differences}", run=name, differences=_said(each))
+        for name, each in found.noise.items()
+    ]
+    parts += [
+        gettext("noise run {name} {problem}", name=name, problem=reason)
+        for name, reason in found.unused.items()
+    ]
+    return parts
+
+
+def _said(found: Differences) -> str:
+    every = found.by_question.values()
+    tokens, flips = sum(each.tokens for each in every), sum(each.flips for each in every)
+    parts = []
+    if all(each.logits is not None for each in every):
+        parts = [
+            gettext("mean variance of logits {variance:.2g} nats²", variance=found.mean("logits")),
+            gettext("mean KL {divergence:.2g}", divergence=found.mean("divergence")),
+        ]
+    parts += [
+        gettext(
+            "RMS {rms:.2g}, mean |Δ log p| {absolute:.2g}, mean Δ log p {signed:+.2g} nats",
+            rms=math.sqrt(found.mean("squared")),
+            absolute=found.mean("absolute"),
+            signed=found.mean("signed"),
+        ),
+        gettext(
+            "{flips} of {tokens:,} tokens are no longer the likeliest", flips=flips, tokens=tokens
+        ),
+    ]
+    return gettext(", ").join(parts)
