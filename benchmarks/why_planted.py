@@ -30,6 +30,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "why.md"
 BEGIN = "<!-- written by python -m benchmarks.why_planted --write -->\n"
 SEED = 20261201
 SETTINGS = 12
+# Rows in which two of the drawn settings are one switch, as they only change together.
+ONE_MORE = ("prefix_bias", "mlp2", "healthy")
 # Probes' engines besides those of the search for one cause (runner/why/cost.py).
 BESIDES = 4
 HEAD = """\
@@ -67,7 +69,8 @@ def _row(
     planted: tuple[str, ...],
     causes: tuple[tuple[str, ...], ...] = (),
 ) -> Row:
-    drawn = random.Random(f"{SEED} {name}").sample(HEALTHY, SETTINGS - len(settings))
+    wanted = SETTINGS - len(settings) + (name in ONE_MORE)
+    drawn = random.Random(f"{SEED} {name}").sample(HEALTHY, wanted)
     return Row(name, (*settings, *drawn), planted, causes)
 
 

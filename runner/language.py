@@ -15,6 +15,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,8 @@ DIRECTORY = Path(__file__).parent / "locale"
 VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 _chosen: str | None = None
+# Other threads keep their language.
+_here: ContextVar[str | None] = ContextVar("language", default=None)
 
 
 def use(language: str | None) -> None:
@@ -36,17 +39,16 @@ def use(language: str | None) -> None:
 @contextmanager
 def english() -> Iterator[None]:
     """Use English for what is not to be translated, such as a PNG, whose font lacks Chinese."""
-    global _chosen
-    before, _chosen = _chosen, ENGLISH
+    token = _here.set(ENGLISH)
     try:
         yield
     finally:
-        _chosen = before
+        _here.reset(token)
 
 
 def language() -> str:
     """Return `en` or `zh`."""
-    return _chosen or _of_environment()
+    return _here.get() or _chosen or _of_environment()
 
 
 def gettext(message: str, /, **values: object) -> str:

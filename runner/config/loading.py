@@ -102,6 +102,7 @@ def load(composed: DictConfig) -> RunConfig:
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
     assert isinstance(config, RunConfig)
+    language.use(config.lang if config.lang in language.LANGUAGES else None)
     config.task.names, files = task_files.named(config.task.names)
     config.task.files = {**config.task.files, **files}
     model = config.model
@@ -124,7 +125,6 @@ def load(composed: DictConfig) -> RunConfig:
     broken = broken or problems(config)
     if broken:
         raise UserError(*broken)
-    language.use(config.lang)
     model.origins = baseline_origins()
     return config
 
