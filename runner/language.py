@@ -13,6 +13,8 @@ from __future__ import annotations
 import gettext as gnu
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +31,17 @@ def use(language: str | None) -> None:
     """Use a language from now on in this process; None: that of the environment."""
     global _chosen
     _chosen = language
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Use a language within a `with` block."""
+    before = _chosen
+    use(language)
+    try:
+        yield
+    finally:
+        use(before)
 
 
 def language() -> str:

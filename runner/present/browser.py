@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from runner.present.browser_texts import texts
 from runner.present.formats import clip
 from runner.present.pictures import Picture
 from runner.visible import UNSEEN
@@ -88,23 +89,29 @@ class Column:
 
 @dataclass(frozen=True)
 class Choice:
-    """A list of names to filter by; the column of the same key has places in `names`."""
+    """A list of names to filter by; the column of the same key has places in `names`.
+
+    The page's address has the names, and the page shows `labels` instead, if given.
+    """
 
     key: str
     label: str
     names: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Flag:
     """A toggle that keeps the samples with its bit set in the column `flags`.
 
-    `shown` flags stand beside a sample's name in the list.
+    `shown` flags stand beside a sample's name in the list. The page's address has the name, and the
+    page shows the `label` instead, if given.
     """
 
     name: str
     meaning: str
     shown: bool = True
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,10 @@ class Browser:
     def script(self) -> Markup:
         """The page's script: our own, and without a closing tag."""
         return Markup(_script())
+
+    def texts_of(self, unit: str) -> str:
+        """The texts of the page's script as JSON; `unit` is what the page calls its samples."""
+        return texts(unit)
 
     @property
     def policy(self) -> str:
