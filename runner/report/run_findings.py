@@ -41,14 +41,15 @@ def headline(plan: Plan, outcome: Outcome, verdict: Verdict) -> str:
 
 
 def _against(metric: MetricVerdict) -> str:
-    error = f" ± {number(metric.stderr, 3)}" if metric.stderr is not None else ""
+    value = number(metric.value, 3)
+    value += f" ± {number(metric.stderr, 3)}" if metric.stderr is not None else ""
     name = f"{cut(metric.task)} {cut(metric.metric)}" + (
         "" if metric.filter == "none" else f",{metric.filter}"
     )
     return gettext(
         "{name} {value} (baseline {baseline:g})",
         name=name,
-        value=f"{number(metric.value, 3)}{error}",
+        value=value,
         baseline=metric.baseline,
     )
 

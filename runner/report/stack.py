@@ -58,4 +58,4 @@ def version(environment: Environment, *names: str) -> str:
         if commit and name in REPOSITORIES:
             return f"{version} ([{commit[:7]}]({REPOSITORIES[name]}/commit/{commit}))"
         return version
-    return "none"
+    return gettext("none")
