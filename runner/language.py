@@ -37,9 +37,9 @@ def use(language: str | None) -> None:
 
 
 @contextmanager
-def english() -> Iterator[None]:
-    """Use English for what is not to be translated, such as a PNG, whose font lacks Chinese."""
-    token = _here.set(ENGLISH)
+def speaking(language: str) -> Iterator[None]:
+    """Use a language within a block, for example English in a PNG, whose font lacks Chinese."""
+    token = _here.set(language)
     try:
         yield
     finally:

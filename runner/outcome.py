@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
+from runner.language import N_, gettext, ngettext
 from runner.look import ONLY, Look
 from runner.percent import percent
 from runner.served import Served, Speculation
@@ -97,10 +98,10 @@ class Departure:
 class Degeneracy(str, Enum):
     """What is wrong with a degenerate answer; the first that applies (`evidence/degenerate.py`)."""
 
-    NOT_A_NUMBER = "not a number"
-    REPEATING = "repeating"
-    REPLACEMENT = "replacement"
-    EMPTY = "empty"
+    NOT_A_NUMBER = N_("not a number")
+    REPEATING = N_("repeating")
+    REPLACEMENT = N_("replacement")
+    EMPTY = N_("empty")
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,8 @@ class TaskOutcome:
 
     @property
     def unit(self) -> str:
-        """What `expected` and `evaluated` count, as reports call it."""
-        return "samples" if self.samples == 1 else "questions"
+        """What `expected` and `evaluated` count, as reports call it after `gettext`."""
+        return N_("samples") if self.samples == 1 else N_("questions")
 
     @property
     def scored(self) -> int:
@@ -219,18 +220,28 @@ class Feeding:
         For example `600 requests (up to 256 concurrent), 14 engine steps, engine busy 53.9 % of
         4 s`.
         """
-        requests = f"{self.asked} request{'' if self.asked == 1 else 's'}"
+        parts = [ngettext("{count} request", "{count} requests", self.asked)]
         if self.asked:
-            requests += f" (up to {self.window} concurrent)"
+            parts = [
+                gettext(
+                    "{requests} (up to {window} concurrent)", requests=parts[0], window=self.window
+                )
+            ]
         if self.asked and self.steps is not None:
-            requests += f", {self.steps} engine step{'' if self.steps == 1 else 's'}"
-        if self.stepping is not None:
-            requests += f", engine busy {percent(self.stepping)} of {self.seconds:.0f} s"
-        if self.queued is not None:
-            requests += f", requests queued {percent(self.queued)} of {self.seconds:.0f} s"
-        if self.resumed:
-            requests += f"; {self.resumed} answered in an earlier attempt that did not finish"
-        return requests
+            parts.append(ngettext("{count} engine step", "{count} engine steps", self.steps))
+        for share, message in (
+            (self.stepping, N_("engine busy {share} of {seconds:.0f} s")),
+            (self.queued, N_("requests queued {share} of {seconds:.0f} s")),
+        ):
+            if share is not None:
+                parts.append(gettext(message, share=percent(share), seconds=self.seconds))
+        said = gettext(", ").join(parts)
+        if not self.resumed:
+            return said
+        earlier = gettext(
+            "{count} answered in an earlier attempt that did not finish", count=self.resumed
+        )
+        return gettext("; ").join([said, earlier])
 
 
 @dataclass(frozen=True)

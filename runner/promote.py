@@ -13,7 +13,7 @@ from pathlib import Path
 from runner.channel.sender import FindNoise, GiveAlias
 from runner.digest import digest_path
 from runner.errors import UserError
-from runner.language import english
+from runner.language import ENGLISH, speaking
 from runner.messages import complain, warn
 from runner.outcome import Outcome
 from runner.plan import Plan
@@ -194,7 +194,7 @@ def promote(
     return 0
 
 
-@english()
+@speaking(ENGLISH)
 def _noise(
     names: Sequence[str],
     reference: str,
@@ -248,7 +248,7 @@ def _noise(
     return tuple(found)
 
 
-@english()
+@speaking(ENGLISH)
 def _doubts(files: RunDirectory) -> list[str]:
     for needed in (files.plan, files.outcome, files.verdict):
         if not needed.is_file():

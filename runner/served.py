@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from runner.language import N_, gettext
 from runner.percent import percent
 from runner.status import Status
 
@@ -34,10 +35,12 @@ class Speculation:
     def said(self) -> str:
         """A one-line summary."""
         if self.acceptance_rate is None:
-            return "no tokens drafted"
-        return (
-            f"{percent(self.acceptance_rate)} of {self.drafted:,} drafted tokens accepted, "
-            f"{self.accepted_length:.2f} tokens per step"
+            return gettext("no tokens drafted")
+        return gettext(
+            "{share} of {drafted:,} drafted tokens accepted, {length:.2f} tokens per step",
+            share=percent(self.acceptance_rate),
+            drafted=self.drafted,
+            length=self.accepted_length,
         )
 
 
@@ -116,8 +119,8 @@ class Health:
 
     @property
     def checks(self) -> dict[str, Check]:
-        """The checks by their names in docs and reports."""
-        return {"repeatability": self.repeatability, "cross-talk": self.crosstalk}
+        """The checks by their names in docs; reports call them so after `gettext`."""
+        return {N_("repeatability"): self.repeatability, N_("cross-talk"): self.crosstalk}
 
 
 @dataclass(frozen=True)
@@ -162,25 +165,45 @@ class Served:
         found = []
         if self.different:
             found.append(
-                f"the server rendered {self.different} of {self.answered} prompts differently "
-                f"({self.first_difference})"
+                gettext(
+                    "the server rendered {different} of {answered} prompts differently "
+                    "({difference})",
+                    different=self.different,
+                    answered=self.answered,
+                    difference=self.first_difference,
+                )
             )
         if len(self.answered_by) > 1:
             found.append(
-                f"the answers came from {len(self.answered_by)} different engines: "
-                f"{', '.join(self.answered_by)}"
+                gettext(
+                    "the answers came from {count} different engines: {engines}",
+                    count=len(self.answered_by),
+                    engines=", ".join(self.answered_by),
+                )
             )
         if self.shortened:
-            found.append(f"{self.shortened} answers ended before the requested number of tokens")
+            found.append(
+                gettext(
+                    "{count} answers ended before the requested number of tokens",
+                    count=self.shortened,
+                )
+            )
         if self.reasoned:
             found.append(
-                f"the server took the reasoning out of {self.reasoned} answers, but the baseline "
-                "may have been measured with it; if it was measured without, set "
-                "model.think_end_token"
+                gettext(
+                    "the server took the reasoning out of {count} answers, but the baseline may "
+                    "have been measured with it; if it was measured without, set "
+                    "model.think_end_token",
+                    count=self.reasoned,
+                )
             )
         if self.health is not None:
             found += [
-                f"the server failed the {name} check before the evaluation ({check.reason})"
+                gettext(
+                    "the server failed the {name} check before the evaluation ({reason})",
+                    name=gettext(name),
+                    reason=check.reason,
+                )
                 for name, check in self.health.checks.items()
                 if check.status is Status.FAILED
             ]

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner import language
 from runner.channel.lines import Inbox, Outbox
 from runner.channel.worker import (
     COMMANDS,
@@ -82,6 +83,8 @@ class Held:
 
 def main() -> None:
     """Serve runs until told to exit."""
+    # The reports translate what it sends, and its interpreter may lack Babel.
+    language.use(language.ENGLISH)
     gc.set_threshold(*COLLECT)
     gc.disable()
     held = Held(scratch=sys.argv[2])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UserError
-from runner.language import english
+from runner.language import ENGLISH, speaking
 from runner.messages import complain, warn
 from runner.status import USAGE_ERROR
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as error:
         return USAGE_ERROR if error.code else 0
     try:
-        with english():
+        with speaking(ENGLISH):
             return _audit(given)
     except UserError as error:
         complain(error)

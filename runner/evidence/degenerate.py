@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Sequence
 
+from runner.language import N_, gettext, translated
 from runner.outcome import Degeneracy
 
 # An answer repeats itself if its end is one phrase of at most LONGEST_PHRASE tokens, TURNS times or
@@ -24,11 +25,16 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MOST_LEFT_BYTES = 3
 
 SAID = {
-    Degeneracy.NOT_A_NUMBER: "have a log-probability that is NaN or infinite",
-    Degeneracy.REPEATING: "repeat the same tokens to the end",
-    Degeneracy.REPLACEMENT: "contain the replacement character U+FFFD",
-    Degeneracy.EMPTY: "are empty",
+    Degeneracy.NOT_A_NUMBER: N_("have a log-probability that is NaN or infinite"),
+    Degeneracy.REPEATING: N_("repeat the same tokens to the end"),
+    Degeneracy.REPLACEMENT: N_("contain the replacement character U+FFFD"),
+    Degeneracy.EMPTY: N_("are empty"),
 }
+
+
+def named(kinds: Iterable[str]) -> str:
+    """Return the kinds of an answer, each once, as reports name them."""
+    return gettext(", ").join(translated(kind) for kind in dict.fromkeys(kinds))
 
 
 def is_not_a_number(logprobs: Iterable[float]) -> bool:

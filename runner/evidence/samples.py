@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.errors import UserError
+from runner.language import gettext
 from runner.outcome import TaskOutcome
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def stopped(sample: Sample) -> bool:
 def top_choice(sample: Choices) -> str:
     """Return the likeliest scored choice: `choice 2`, or `choice unknown`."""
     if not numbered(sample):
-        return "choice unknown"
-    return f"choice {answer((), sample.choice_logprobs)}"
+        return gettext("choice unknown")
+    return gettext("choice {number}", number=answer((), sample.choice_logprobs))
 
 
 def numbered(sample: Choices) -> bool:

@@ -17,6 +17,7 @@ from lm_eval.api.task import Task
 from runner.config.overrides import in_yaml
 from runner.config.rules import LENGTHS
 from runner.errors import UserError
+from runner.language import N_
 from runner.lm.answering import Model
 from runner.lm.conversation import PLACEHOLDER, Rendered, render
 from runner.lm.examples import Examples
@@ -117,23 +118,27 @@ class Requests:
             self._note(
                 number,
                 "system message lost",
-                "the task's description is missing: the chat template drops system messages",
+                N_("the task's description is missing: the chat template drops system messages"),
             )
         if lost - {"system"}:
-            self._note(number, "message lost", "the chat template drops part of the conversation")
+            self._note(
+                number, "message lost", N_("the chat template drops part of the conversation")
+            )
         if self._examples.hold(doc):
             self._note(
                 number,
                 "answer in examples",
-                "the few-shot examples include the question and its answer",
+                N_("the few-shot examples include the question and its answer"),
             )
 
     def _compare(self, request: Instance, number: int) -> None:
         rolling = request.request_type == "loglikelihood_rolling"  # has no prompt
         if rolling and self._plan.system_instruction:
-            self._note(number, "system message lost", "the task has no prompt for a system message")
+            self._note(
+                number, "system message lost", N_("the task has no prompt for a system message")
+            )
         if self._evaluation.apply_chat_template and not (rolling or self._rendered):
-            self._note(number, "template ignored", "the task does not apply the chat template")
+            self._note(number, "template ignored", N_("the task does not apply the chat template"))
         if request.request_type == "loglikelihood" and self._thinks:
             raise UserError(
                 f"model.enable_thinking=true (or in model.chat_template_args): {self.name} scores "
@@ -234,7 +239,7 @@ class Requests:
                 f"task's doc_to_text (each {PLACEHOLDER} stands for one image) or its data"
             )
         self._note(
-            number, "placeholder without image", "the prompt has more placeholders than images"
+            number, "placeholder without image", N_("the prompt has more placeholders than images")
         )
 
     def _note(self, number: int, kind: str, said: str) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runner.language import N_
 from runner.memory import architecture
 from runner.memory.layout import Layout
 
@@ -82,7 +83,7 @@ def cache(model: Mapping[str, Any], layout: Layout) -> Cache:
     constant = LayerCache(constant=_delta_net_state(text, layout))
     notes = []
     if _CONSTANT in kinds and not constant.constant:
-        notes.append("state of the linear-attention layers not counted")
+        notes.append(N_("state of the linear-attention layers not counted"))
     by_kind = {_FULL: full, _SLIDING: sliding, _CONSTANT: constant, _NONE: LayerCache()}
     return Cache(tuple(by_kind[kind] for kind in kinds), tuple(notes))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runner.language import N_
 from runner.memory import architecture
 from runner.memory.cache import cache
 from runner.memory.layout import Layout
@@ -56,9 +57,9 @@ def estimate(model: Mapping[str, Any], stored: StoredWeights, layout: Layout) ->
 
 def _notes(stored: StoredWeights) -> tuple[str, ...]:
     if not stored.parts:
-        return ("weights not counted: the files are not on this machine",)
+        return (N_("weights not counted: the files are not on this machine"),)
     if not stored.named:
-        return ("weights assumed to be split evenly: the files do not list their tensors",)
+        return (N_("weights assumed to be split evenly: the files do not list their tensors"),)
     return ()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runner.language import gettext, translated
 from runner.memory import architecture
 from runner.memory.estimate import Estimate, estimate
 from runner.memory.layout import GIB, Layout
@@ -41,14 +42,34 @@ class Room:
 
 def describe(needed: Estimate, layout: Layout, room: Room | None = None) -> str:
     """Return the estimate in one line, followed by a line for each unknown."""
-    line = (
-        f"at least {_gib(needed.total)} GiB per device: weights {_gib(needed.weight_bytes)} GiB, "
-        f"KV cache {_gib(needed.kv_bytes)} GiB for one sequence of {needed.tokens} tokens "
-        f"({needed.kv_bytes_per_token / 1024:.1f} KiB per token) at tp={layout.tp}, pp={layout.pp}"
-    )
+    parts = [
+        gettext(
+            "at least {total} GiB per device: weights {weights} GiB, KV cache {cache} GiB for one "
+            "sequence of {tokens} tokens ({per_token:.1f} KiB per token) at tp={tp}, pp={pp}",
+            total=_gib(needed.total),
+            weights=_gib(needed.weight_bytes),
+            cache=_gib(needed.kv_bytes),
+            tokens=needed.tokens,
+            per_token=needed.kv_bytes_per_token / 1024,
+            tp=layout.tp,
+            pp=layout.pp,
+        )
+    ]
     if room is not None:
-        line += f"; vLLM may use {room}"
-    return "\n".join([line, *needed.notes])
+        parts.append(_allowed(room))
+    return "\n".join([gettext("; ").join(parts), *map(translated, needed.notes)])
+
+
+def _allowed(room: Room) -> str:
+    part, total = _gib(room.bytes), _gib(room.total_bytes)
+    if not room.shown_bytes:
+        return gettext("vLLM may use {part} of {total} GiB", part=part, total=total)
+    return gettext(
+        "vLLM may use {part} of {total} GiB (what the engine sees of {shown})",
+        part=part,
+        total=total,
+        shown=_gib(room.shown_bytes),
+    )
 
 
 @dataclass(frozen=True)

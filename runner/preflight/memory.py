@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runner.config.schema import RunConfig
 from runner.inputs.weights import Weights
+from runner.language import gettext
 from runner.memory import Layout, Room, Shortage, StoredWeights, describe, estimate, fits
 from runner.platforms import Device
 from runner.problem import OVERSIZED, Cure, Problem
@@ -30,9 +31,9 @@ def needed(
     """
     runtime = runtime_of(config.engine.runtime)
     if not runtime.local:
-        return Needed("not estimated: the server is already running")
+        return Needed(gettext("not estimated: the server is already running"))
     if weights.directory is None:
-        return Needed("not estimated: the weights are not on this machine")
+        return Needed(gettext("not estimated: the weights are not on this machine"))
     if not runtime.on_devices:
         return Needed(_weights_alone(weights))
     arguments = runtime.arguments(config)
@@ -66,5 +67,13 @@ def _problem(short: Shortage) -> Problem:
 
 def _weights_alone(weights: Weights) -> str:
     """transformers sets no KV cache aside, and takes more of the device as it needs it."""
-    size = f"{weights.stored_bytes / 2**30:.3g} GiB" if weights.stored_bytes else "unknown size"
-    return f"weights of {size} as stored; the KV cache grows with the batch, and is not estimated"
+    if not weights.stored_bytes:
+        return gettext(
+            "weights of unknown size as stored; the KV cache grows with the batch, and is not "
+            "estimated"
+        )
+    return gettext(
+        "weights of {size:.3g} GiB as stored; the KV cache grows with the batch, and is not "
+        "estimated",
+        size=weights.stored_bytes / 2**30,
+    )

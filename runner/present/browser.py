@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from runner.present.browser_texts import texts
 from runner.present.formats import clip
 from runner.present.pictures import Picture
 from runner.visible import UNSEEN
@@ -163,6 +164,10 @@ class Browser:
     def script(self) -> Markup:
         """The page's script: our own, and without a closing tag."""
         return Markup(_script())
+
+    def texts_of(self, unit: str) -> str:
+        """The texts of the page's script as JSON; `unit` is what the page calls its samples."""
+        return texts(unit)
 
     @property
     def policy(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from runner.language import gettext
 from runner.percent import percent
 from runner.visible import visible
 
@@ -37,7 +38,8 @@ def clip(text: str, longest: int) -> str:
         return text
     head, tail = longest * 2 // 3, longest // 3
     end = text[len(text) - tail :]  # [-tail:] would be everything for 0
-    return f"{text[:head]}\n… {len(text) - head - tail:,} characters omitted …\n{end}"
+    omitted = gettext("… {count:,} characters omitted …", count=len(text) - head - tail)
+    return f"{text[:head]}\n{omitted}\n{end}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -49,7 +51,10 @@ def signed(value: float | None, digits: int = 4) -> str:
 
 
 def interval(bounds: tuple[float, float] | None, digits: int = 4) -> str:
-    return "" if bounds is None else f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}"
+    if bounds is None:
+        return ""
+    low, high = (number(bound, digits) for bound in bounds)
+    return gettext("{low} to {high}", low=low, high=high)
 
 
 def plus_minus(stderr: float | None) -> str:
@@ -63,7 +68,9 @@ def times(ratio: float) -> str:
 
 def of(count: int, whole: int) -> str:
     """Return `12 (2.0 %)`, or the count alone if either number is 0."""
-    return f"{count} ({percent(count / whole)})" if count and whole else str(count)
+    if not (count and whole):
+        return str(count)
+    return gettext("{count} ({share})", count=count, share=percent(count / whole))
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
+
+from runner.language import ENGLISH, gettext, speaking
 
 # Markers on the page; the link goes between them.
 START, END = "<!--MLflow-->", "<!--/MLflow-->"
@@ -11,12 +14,18 @@ START, END = "<!--MLflow-->", "<!--/MLflow-->"
 def linked(page: str, address: str, command: str) -> str:
     """Return the page with the link inserted or replaced; without markers it is unchanged.
 
+    The link's text is in the language of the page: what uploads the run may have another.
+
     `command` starts the server that the link needs; it is empty for a remote server.
     """
     before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
     if not end:
         return page
-    first = f" (first run <code>{escape(command)}</code>)" if command else ""
-    link = f'<a href="{escape(address)}">This run in MLflow</a>{first}'
+    language = re.search(r'<html lang="(\w+)">', page)
+    with speaking(language[1] if language else ENGLISH):
+        link = f'<a href="{escape(address)}">{gettext("This run in MLflow")}</a>'
+        if command:
+            code = f"<code>{escape(command)}</code>"
+            link += gettext(" (first run {command})", command=code)
     return f'{before}{start}<div class="small soft">{link}</div>{end}{after}'

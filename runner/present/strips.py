@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from runner.language import gettext
+from runner.present.formats import interval
 from runner.verdict import MetricVerdict, boundary
 
 # Colour class by status.
@@ -89,12 +91,16 @@ def strips(judged: Sequence[MetricVerdict]) -> tuple[Scale | None, list[Strip | 
 
 def told(metric: MetricVerdict) -> str:
     """Return the alternative text of a strip."""
-    said = [f"value {metric.value:.3f}" if metric.value is not None else "not measured"]
+    said = [
+        gettext("value {value:.3f}", value=metric.value)
+        if metric.value is not None
+        else gettext("not measured")
+    ]
     if metric.interval is not None:
-        said.append(f"95 % interval {metric.interval[0]:.3f} to {metric.interval[1]:.3f}")
+        said.append(gettext("95 % interval {interval}", interval=interval(metric.interval, 3)))
     if metric.baseline is not None:
-        said.append(f"baseline {metric.baseline:.3f}")
-    return ", ".join(filter(None, [*said, boundary.said(metric.tolerated)]))
+        said.append(gettext("baseline {value:.3f}", value=metric.baseline))
+    return gettext(", ").join(filter(None, [*said, boundary.said(metric.tolerated)]))
 
 
 def _ends(metric: MetricVerdict) -> list[float]:

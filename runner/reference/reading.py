@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.errors import UserError
 from runner.evidence.samples import Sample
-from runner.language import N_, english, gettext
+from runner.language import ENGLISH, N_, gettext, speaking
 from runner.outcome import Outcome, State
 from runner.plan import Plan
 from runner.reference import requests, standing
@@ -55,7 +55,7 @@ class Reference:
         return [*filter(None, doubts)]
 
 
-@english()
+@speaking(ENGLISH)
 def read(name: str, located: Located, key: str = KEY) -> Reference:
     """Read a run as a reference, and reject it now if it cannot be one.
 
@@ -180,7 +180,7 @@ def miscounted(files: RunDirectory, outcome: Outcome) -> list[str]:
     return []
 
 
-@english()
+@speaking(ENGLISH)
 def misfits(reference: Reference, plan: Plan) -> list[str]:
     """Return the settings that make a comparison with this plan invalid."""
     name = f"{KEY}={reference.used.name}"

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from runner.evidence.degenerate import named
 from runner.evidence.samples import Sample, stopped
 from runner.evidence.unparsable import unparsable
+from runner.language import gettext
 from runner.outcome import TaskOutcome
 from runner.report.right import Scored, by_filter, scored
 from runner.report.subjects import Subjects
@@ -51,7 +53,11 @@ def worst(
     rest.sort(key=_confidence, reverse=True)
     chosen += _in_turn(_of_others(rest, chosen), order)
     return [
-        Shown(each, score_of[id(each)], _why(each) + beside.get(_question(each), ""))
+        Shown(
+            each,
+            score_of[id(each)],
+            gettext("; ").join([_why(each), *beside.get(_question(each), ())]),
+        )
         for each in chosen[:MOST]
     ]
 
@@ -69,13 +75,15 @@ def _of_others(samples: Sequence[Sample], chosen: Sequence[Sample]) -> list[Samp
     return [each for question, each in first.items() if question not in shown]
 
 
-def _beside(found: Sequence[Scored]) -> dict[tuple[str, int], str]:
-    """`; 2 of 8 samples score 1` for each question that was asked several times."""
+def _beside(found: Sequence[Scored]) -> dict[tuple[str, int], list[str]]:
+    """`2 of 8 samples score 1` for each question that was asked several times."""
     scores: dict[tuple[str, int], list[float | None]] = {}
     for each in found:
         scores.setdefault(_question(each.sample), []).append(each.score)
     return {
-        question: f"; {own.count(1.0)} of {len(own)} samples score 1"
+        question: [
+            gettext("{right} of {count} samples score 1", right=own.count(1.0), count=len(own))
+        ]
         for question, own in scores.items()
         if len(own) > 1 and set(own) <= {0.0, 1.0}
     }
@@ -86,8 +94,8 @@ def shortened(text: str) -> str:
     if len(text) <= LONGEST:
         return text
     end = LONGEST // 4
-    left_out = len(text) - LONGEST
-    return f"{text[: LONGEST - end]}\n… {left_out} characters omitted …\n{text[-end:]}"
+    left_out = gettext("… {count} characters omitted …", count=len(text) - LONGEST)
+    return f"{text[: LONGEST - end]}\n{left_out}\n{text[-end:]}"
 
 
 def _in_turn(samples: list[Sample], order: list[str]) -> list[Sample]:
@@ -110,13 +118,13 @@ def _cut(sample: Sample) -> bool:
 
 def _why(sample: Sample) -> str:
     if sample.degenerate:
-        return f"degenerate: {', '.join(dict.fromkeys(sample.degenerate))}"
+        return gettext("degenerate: {kinds}", kinds=named(sample.degenerate))
     if sample.guessed:
-        return "no answer could be parsed; lm-eval guessed one"
+        return gettext("no answer could be parsed; lm-eval guessed one")
     if unparsable(sample):
-        return "no answer could be parsed"
+        return gettext("no answer could be parsed")
     if sample.truncated:
-        return "prompt left-truncated to max_model_len"
+        return gettext("prompt left-truncated to max_model_len")
     if stopped(sample):
-        return "stopped at the token limit"
-    return "wrong"
+        return gettext("stopped at the token limit")
+    return gettext("wrong")

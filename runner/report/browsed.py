@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner.evidence.degenerate import named
 from runner.evidence.outlines import BRIEF, Texts, read_texts
 from runner.evidence.samples import Sample, asked_for, numbered, stopped, top_choice
 from runner.evidence.unparsable import unparsable
+from runner.language import gettext
 from runner.outcome import Outcome, TaskOutcome
 from runner.present.browser import (
     MOST_IMAGES,
@@ -25,13 +27,6 @@ from runner.present.pictures import album
 from runner.report.right import scored
 from runner.rundir import RunDirectory
 from runner.verdict import Verdict
-
-FLAGS = (
-    Flag("wrong", "the answer does not have the best score", shown=False),
-    Flag("cut", "the answer stopped at the token limit, or the prompt was left-truncated"),
-    Flag("unparsable", "lm-eval could not parse an answer, or guessed one"),
-    Flag("degenerate", "the answer repeats itself, is garbled or empty, or has a NaN"),
-)
 
 
 @dataclass
@@ -115,14 +110,39 @@ def _listing(asked: Sequence[_Asked]) -> Listing:
             "seconds": [max(sample.seconds, default=None) for sample in samples],
         },
         columns=(
-            Column("score", "Score", "3rem", 2, right="right"),
-            Column("answer", "Answer", "minmax(0, 1fr)"),
-            Column("target", "Correct", "minmax(0, .8fr)"),
-            Column("tokens", "Tokens", "4rem", 0, wide=True),
-            Column("seconds", "Seconds", "4.2rem", 2, wide=True),
+            Column("score", gettext("Score"), "3rem", 2, right="right"),
+            Column("answer", gettext("Answer"), "minmax(0, 1fr)"),
+            Column("target", gettext("Correct"), "minmax(0, .8fr)"),
+            Column("tokens", gettext("Tokens"), "4rem", 0, wide=True),
+            Column("seconds", gettext("Seconds"), "4.2rem", 2, wide=True),
         ),
-        choices=(Choice("group", "Task", groups), Choice("task", "Subject", tasks)),
-        flags=FLAGS,
+        choices=(
+            Choice("group", gettext("Task"), groups),
+            Choice("task", gettext("Subject"), tasks),
+        ),
+        flags=(
+            Flag(
+                "wrong",
+                gettext("the answer does not have the best score"),
+                shown=False,
+                label=gettext("wrong"),
+            ),
+            Flag(
+                "cut",
+                gettext("the answer stopped at the token limit, or the prompt was left-truncated"),
+                label=gettext("cut"),
+            ),
+            Flag(
+                "unparsable",
+                gettext("lm-eval could not parse an answer, or guessed one"),
+                label=gettext("unparsable"),
+            ),
+            Flag(
+                "degenerate",
+                gettext("the answer repeats itself, is garbled or empty, or has a NaN"),
+                label=gettext("degenerate"),
+            ),
+        ),
     )
 
 
@@ -238,19 +258,20 @@ def _facts(sample: Sample) -> tuple[str, ...]:
     """Lengths, times and everything that went wrong."""
     facts = []
     if count := len(sample.token_ids):
-        facts.append(f"{count} tokens")
+        facts.append(gettext("{count} tokens", count=count))
     if sample.prompt_tokens:
-        facts.append(f"prompt {max(sample.prompt_tokens)} tokens")
+        facts.append(gettext("prompt {count} tokens", count=max(sample.prompt_tokens)))
     if sample.seconds:
-        facts.append(f"{max(sample.seconds):.2f} s in the engine")
+        facts.append(gettext("{seconds:.2f} s in the engine", seconds=max(sample.seconds)))
     if sample.finish_reasons and not sample.choice_logprobs:
-        facts.append(f"finish reason {', '.join(dict.fromkeys(sample.finish_reasons))}")
+        reasons = ", ".join(dict.fromkeys(sample.finish_reasons))
+        facts.append(gettext("finish reason {reasons}", reasons=reasons))
     if sample.truncated:
-        facts.append("prompt left-truncated to max_model_len")
+        facts.append(gettext("prompt left-truncated to max_model_len"))
     if sample.cut_thinking:
-        facts.append("stopped within the reasoning")
+        facts.append(gettext("stopped within the reasoning"))
     if sample.guessed:
-        facts.append("lm-eval guessed an answer")
+        facts.append(gettext("lm-eval guessed an answer"))
     if sample.degenerate:
-        facts.append(f"degenerate: {', '.join(dict.fromkeys(sample.degenerate))}")
+        facts.append(gettext("degenerate: {kinds}", kinds=named(sample.degenerate)))
     return tuple(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from runner.language import gettext
 from runner.outcome import MetricResult, Outcome, State
 from runner.plan import Plan
 from runner.verdict import Verdict, gates
@@ -39,7 +40,10 @@ def _weak_gates(plan: Plan, outcome: Outcome, verdict: Verdict) -> Iterator[str]
         if gate is None or baseline is None or not 0 <= baseline <= 1:
             continue
         if gates.weak(gate, baseline):
-            yield f"{metric.name}: this gate {gates.said(gate, baseline)} (docs/gates.md)."
+            said = gates.said(gate, baseline)
+            yield gettext(
+                "{metric}: this gate {said} (docs/gates.md).", metric=metric.name, said=said
+            )
 
 
 def _samples(result: MetricResult) -> int | None:

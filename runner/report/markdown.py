@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from runner.environment import Environment
-from runner.outcome import Outcome
+from runner.language import gettext
+from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
 from runner.present.formats import cell, fenced, interval, number, of, plus_minus, signed
 from runner.present.lm_eval_command import lm_eval_command
@@ -31,6 +32,7 @@ def render(
         "report.md.j2",
         beneath=explanation.beneath,
         cell=cell,
+        counts=_counts,
         fenced=fenced,
         interval=interval,
         marked=_marked,
@@ -63,4 +65,40 @@ def render(
 
 
 def _marked(metric: MetricVerdict) -> str:
-    return f"{MARKS[metric.status]}{number(metric.value) or 'missing'}"
+    return f"{MARKS[metric.status]}{number(metric.value) or gettext('missing')}"
+
+
+def _counts(task: TaskOutcome) -> str:
+    """How many questions a task asked, how long that took, and what its answers lack."""
+    asked = gettext(
+        "{part} of {whole} {unit}",
+        part=task.evaluated,
+        whole=task.whole or task.expected,
+        unit=gettext(task.unit),
+    )
+    asked += " (task.limit)" if task.partial else ""
+    if task.samples > 1:
+        asked = gettext("{asked}, {count} samples each,", asked=asked, count=task.samples)
+    unparsable = gettext("unparsable answers: {answers}", answers=of(task.unparsable, task.scored))
+    if task.guessed:
+        unparsable = gettext(
+            "{unparsable} (guessed at random by lm-eval: {count})",
+            unparsable=unparsable,
+            count=task.guessed,
+        )
+    degenerate = of(task.degenerate_answers, task.answers or task.scored)
+    faults = [
+        gettext("left-truncated prompts: {count}", count=task.truncated),
+        gettext("prompts over max_model_len: {count}", count=task.refused),
+        gettext("answers stopped at the token limit: {count}", count=task.cut_answers),
+        gettext("degenerate answers: {answers}", answers=degenerate),
+        unparsable,
+    ]
+    return gettext(
+        "{task}: {asked} in {seconds:.0f} s, {tokens} tokens generated; {faults}",
+        task=task.task,
+        asked=asked,
+        seconds=task.seconds,
+        tokens=task.output_tokens,
+        faults=gettext(", ").join(faults),
+    )

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from runner.channel.worker import Progress
+from runner.language import gettext
 from runner.present.plots import BLUE, WIDTH, blank, styled, svg
 
 HEIGHT = 2.0
@@ -38,7 +39,7 @@ def histogram(title: str, values: Sequence[int], unit: str) -> Plot | None:
     rounded = MaxNLocator(MOST_BINS, integer=True, steps=[1, 2, 5, 10])
     edges = rounded.tick_values(ordered[0], ordered[-1] + 1)
     size = round(edges[1] - edges[0])
-    figure, plot = _axes(unit, "samples")
+    figure, plot = _axes(unit, gettext("samples"))
     # A bar of one value is centred on it, a wider one starts at its first.
     if size == 1:
         edges = edges - 0.5
@@ -53,7 +54,8 @@ def histogram(title: str, values: Sequence[int], unit: str) -> Plot | None:
         titles[values_of] = f"{values_of}: {count:.0f}"
     plot.yaxis.get_major_locator().set_params(integer=True)
     said = _spread(ordered)
-    return Plot(title, svg(figure, f"{title} in {unit}: {said}", titles), said)
+    told = gettext("{title} in {unit}: {said}", title=title, unit=unit, said=said)
+    return Plot(title, svg(figure, told, titles), said)
 
 
 @styled()
@@ -63,14 +65,20 @@ def pace(title: str, events: Iterable[Progress]) -> Plot | None:
     if len(times) < 3 or times[-1] <= 0 or answered[-1] == 0:
         return None
     seconds, total = times[-1], answered[-1]
-    figure, plot = _axes("seconds", "requests")
+    figure, plot = _axes(gettext("seconds"), gettext("requests"))
     plot.plot(times, answered, color=BLUE)
     plot.set_xlim(0, seconds)
     plot.set_ylim(0, total)
     half = next(time for time, done in zip(times, answered, strict=True) if done >= total / 2)
-    speed = f"{total} requests in {seconds:.3g} s ({total / seconds:.1f} requests/s)"
-    said = f"{speed}, half of them within {half:.3g} s"
-    return Plot(title, svg(figure, f"{title}: {said}"), said)
+    said = gettext(
+        "{total} requests in {seconds:.3g} s ({rate:.1f} requests/s), half of them within "
+        "{half:.3g} s",
+        total=total,
+        seconds=seconds,
+        rate=total / seconds,
+        half=half,
+    )
+    return Plot(title, svg(figure, gettext("{title}: {said}", title=title, said=said)), said)
 
 
 def _axes(across: str, up: str) -> tuple[Any, Any]:
@@ -109,4 +117,9 @@ def _spread(ordered: Sequence[int]) -> str:
     count = len(ordered)
     high = ordered[min(math.ceil(0.95 * count) - 1, count - 1)]
     half = ordered[(count - 1) // 2]
-    return f"median {half}, 95th percentile {high}, maximum {ordered[-1]}"
+    return gettext(
+        "median {median}, 95th percentile {high}, maximum {most}",
+        median=half,
+        high=high,
+        most=ordered[-1],
+    )

@@ -33,19 +33,20 @@ from runner.channel.worker import (
     Waiting,
     Warned,
 )
+from runner.language import N_, gettext
 from runner.platforms.base import UNKNOWN
 from runner.present.formats import cut, duration
 from runner.visible import visible
 
 PLAIN_LINE_EVERY_S = 10.0
 TELLING_SHARE = 0.05
-STARTING_WORKER, PREPARING = "starting worker", "preparing requests"
+STARTING_WORKER, PREPARING = N_("starting worker"), N_("preparing requests")
 STAGES = {
-    Stage.IMPORTING_LIBRARIES: "importing libraries",
-    Stage.LOADING_TASKS: "loading tasks",
-    Stage.CHECKING_ARGUMENTS: "checking engine arguments",
-    Stage.BUILDING_REQUESTS: "building requests",
-    Stage.STARTING_ENGINE: "starting engine",
+    Stage.IMPORTING_LIBRARIES: N_("importing libraries"),
+    Stage.LOADING_TASKS: N_("loading tasks"),
+    Stage.CHECKING_ARGUMENTS: N_("checking engine arguments"),
+    Stage.BUILDING_REQUESTS: N_("building requests"),
+    Stage.STARTING_ENGINE: N_("starting engine"),
 }
 
 
@@ -68,7 +69,7 @@ class ProgressDisplay:
     def __enter__(self) -> ProgressDisplay:
         if self._live is not None:
             self._live.start()
-            self._live.stage(STARTING_WORKER)
+            self._live.stage(gettext(STARTING_WORKER))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -83,32 +84,47 @@ class ProgressDisplay:
             case EngineStarted(engine):
                 self._engine_started(engine)
             case Warned(text):
-                self._say(f"warning: {text}")
+                self._say(gettext("warning: {text}", text=text))
             case Progress():
                 self._progress(event)
             case Heartbeat(seconds_left=left, tokens=tokens):
                 self._heartbeat(left, tokens)
             case Looked(task, number, of, asked, questions):
-                self._say(f"{task}: look {number} of {of}, {asked} of {questions} questions")
+                self._say(
+                    gettext(
+                        "{task}: look {number} of {of}, {asked} of {questions} questions",
+                        task=task,
+                        number=number,
+                        of=of,
+                        asked=asked,
+                        questions=questions,
+                    )
+                )
             case TaskFinished(task, seconds):
                 if not self._brief:
-                    self._say(f"{task} finished in {seconds:.0f} s")
+                    self._say(
+                        gettext("{task} finished in {seconds:.0f} s", task=task, seconds=seconds)
+                    )
             case Waiting(said):
                 self._say(said)
             case Retry(number, of, reason):
-                self._say(f"{reason}; retrying ({number} of {of})")
+                self._say(
+                    gettext(
+                        "{reason}; retrying ({number} of {of})", reason=reason, number=number, of=of
+                    )
+                )
                 if self._live is not None:
-                    self._live.stage(STARTING_WORKER)
+                    self._live.stage(gettext(STARTING_WORKER))
 
     def _stage(self, stage: Stage) -> None:
         if self._live is not None:
-            self._live.stage(STAGES[stage])
+            self._live.stage(gettext(STAGES[stage]))
         elif not self._brief or stage is Stage.STARTING_ENGINE:
-            self._say(f"{STAGES[stage]} …")
+            self._say(f"{gettext(STAGES[stage])} …")
 
     def _engine_started(self, engine: Mapping[str, Any]) -> None:
         if self._live is not None:
-            self._live.stage(PREPARING)
+            self._live.stage(gettext(PREPARING))
         if self._brief:
             return
         what = next(iter(engine.get("architectures") or [engine["model"]]))
@@ -116,10 +132,11 @@ class ProgressDisplay:
         if "transformers" in engine:
             details.append(f"transformers {engine['transformers']}")
         if "num_gpu_blocks" in engine:
-            details.append(f"{engine['num_gpu_blocks']} KV blocks")
+            details.append(gettext("{count} KV blocks", count=engine["num_gpu_blocks"]))
         if engine["dtype"] != UNKNOWN:  # a running server does not tell it
             details.insert(0, engine["dtype"])
-        self._say(f"engine started: {what}, {', '.join(details)}")
+        said = gettext(", ").join([what, *details])
+        self._say(gettext("engine started: {engine}", engine=said))
 
     def _progress(self, event: Progress) -> None:
         if event.done == 0 or self._asking is None or self._asking.task != event.task:
@@ -145,19 +162,21 @@ class ProgressDisplay:
         rate = done / max(now - self._began, 1e-3)
         # The first answers include the preparation of all prompts, so their rate is misleading.
         telling = done >= TELLING_SHARE * total
-        tokens = f"{self._tokens_per_s:,.0f} tokens/s" if self._tokens_per_s else ""
+        tokens = (
+            gettext("{rate:,.0f} tokens/s", rate=self._tokens_per_s) if self._tokens_per_s else ""
+        )
         shown = telling if self._live is not None else done > 0
-        speed = ", ".join(filter(None, [f"{rate:.1f} requests/s" if shown else "", tokens]))
+        requests = gettext("{rate:.1f} requests/s", rate=rate) if shown else ""
+        speed = gettext(", ").join(filter(None, [requests, tokens]))
         left = self._left(rate if telling else None)
         if self._live is not None:
             self._live.update(done, speed, left)
         elif (done or tokens) and (now - self._last_line >= PLAIN_LINE_EVERY_S or done == total):
             self._last_line = now
-            self._say(
-                ", ".join(
-                    filter(None, [f"{_label(self._asking)}: {done}/{total} requests", speed, left])
-                )
+            so_far = gettext(
+                "{task}: {done}/{total} requests", task=_label(self._asking), done=done, total=total
             )
+            self._say(gettext(", ").join(filter(None, [so_far, speed, left])))
 
     def _left(self, rate: float | None) -> str:
         """The worker's estimate; without one, extrapolated from the finished requests."""
@@ -168,7 +187,7 @@ class ProgressDisplay:
         seconds = rest / rate if rate else None
         if self._estimate is not MISSING:
             seconds = self._estimate
-        return "" if seconds is None else f"{duration(seconds)} left"
+        return "" if seconds is None else gettext("{time} left", time=duration(seconds))
 
     def _say(self, text: str) -> None:
         self._console.print(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runner.evidence.degenerate import SAID
+from runner.language import N_, gettext, translated
 from runner.outcome import MetricResult, Outcome, Repeated, TaskOutcome
 from runner.percent import percent
 from runner.plan import Plan
@@ -14,81 +15,119 @@ from runner.status import Status
 from runner.verdict import MetricVerdict, Verdict
 
 SAYING = {
-    Status.PASSED: "passed",
-    Status.FAILED: "failed",
-    Status.INCONCLUSIVE: "gave an inconclusive result",
-    Status.UNJUDGED: "was measured but not judged",
-    Status.ERROR: "was not measured: the run ended with an error",
-    Status.REFUSED: "was not measured: the run was rejected",
-    Status.INTERRUPTED: "was not fully measured: the run was interrupted",
+    Status.PASSED: N_("{model} passed"),
+    Status.FAILED: N_("{model} failed"),
+    Status.INCONCLUSIVE: N_("{model} gave an inconclusive result"),
+    Status.UNJUDGED: N_("{model} was measured but not judged"),
+    Status.ERROR: N_("{model} was not measured: the run ended with an error"),
+    Status.REFUSED: N_("{model} was not measured: the run was rejected"),
+    Status.INTERRUPTED: N_("{model} was not fully measured: the run was interrupted"),
 }
 
 
 def headline(plan: Plan, outcome: Outcome, verdict: Verdict) -> str:
     """Return one sentence with the verdict and up to three decisive metrics."""
-    said = f"{plan.model} {SAYING[verdict.status]}{_part(outcome)}"
+    said = _on_part(gettext(SAYING[verdict.status], model=plan.model), outcome)
     decisive = [
         each for each in verdict.metrics if each.baseline is not None and each.value is not None
     ]
     telling = [each for each in decisive if each.status is verdict.status] or decisive
     if not telling or verdict.status in (Status.ERROR, Status.REFUSED, Status.INTERRUPTED):
-        return f"{said}."
-    numbers = "; ".join(_against(each) for each in telling[:3])
-    more = f"; and {len(telling) - 3} more" if len(telling) > 3 else ""
-    return f"{said}: {numbers}{more}."
+        return gettext("{said}.", said=said)
+    numbers = [_against(each) for each in telling[:3]]
+    if len(telling) > 3:
+        numbers.append(gettext("and {count} more", count=len(telling) - 3))
+    return gettext("{said}: {numbers}.", said=said, numbers=gettext("; ").join(numbers))
 
 
 def _against(metric: MetricVerdict) -> str:
-    error = f" ± {number(metric.stderr, 3)}" if metric.stderr is not None else ""
+    value = number(metric.value, 3)
+    value += f" ± {number(metric.stderr, 3)}" if metric.stderr is not None else ""
     name = f"{cut(metric.task)} {cut(metric.metric)}" + (
         "" if metric.filter == "none" else f",{metric.filter}"
     )
-    return f"{name} {number(metric.value, 3)}{error} (baseline {metric.baseline:g})"
+    return gettext(
+        "{name} {value} (baseline {baseline:g})",
+        name=name,
+        value=value,
+        baseline=metric.baseline,
+    )
 
 
 def findings(plan: Plan, outcome: Outcome, verdict: Verdict) -> list[str]:
     """Return the reasons for the verdict and the caveats, one sentence each."""
-    found = [f"{verdict.reason}."] if verdict.reason else []
+    found = [gettext("{reason}.", reason=verdict.reason)] if verdict.reason else []
     troubles = matters(outcome)
     found += [*repeats(outcome), *limited(outcome), *troubles]
     if outcome.tasks and not troubles:
         asked = sum(task.scored for task in outcome.tasks)
-        of_answers = "all answers finished and were parsed"
-        if plan.replay is not None:
-            of_answers = "the engine was given the reference run's answers"
-        found.append(f"All {asked} prompts fit, {of_answers}.")
+        found.append(
+            gettext("All {count} prompts fit, all answers finished and were parsed.", count=asked)
+            if plan.replay is None
+            else gettext(
+                "All {count} prompts fit, the engine was given the reference run's answers.",
+                count=asked,
+            )
+        )
     found += sampling(outcome)
     found += weak_gates(plan, outcome, verdict)
-    found += [f"The attempt failed and was retried: {reason}." for reason in outcome.retries]
-    found += [f"Overridden check: {line}" for line in plan.overruled]
+    found += [
+        gettext("The attempt failed and was retried: {reason}.", reason=reason)
+        for reason in outcome.retries
+    ]
+    found += [gettext("Overridden check: {line}", line=line) for line in plan.overruled]
     if plan.engine_args.get("trust_remote_code"):
-        found.append("trust_remote_code was on: this run executed code shipped with the weights.")
+        found.append(
+            gettext("trust_remote_code was on: this run executed code shipped with the weights.")
+        )
     return found
 
 
-def _part(outcome: Outcome) -> str:
-    """` on 120 of 600 samples (task.limit)`; empty if all were asked."""
-    if not limited(outcome):
-        return ""
+def _on_part(said: str, outcome: Outcome) -> str:
+    """`… on 120 of 600 samples (task.limit)`, unless all were asked."""
+    if not any(task.partial for task in outcome.tasks):
+        return said
     asked = sum(task.expected for task in outcome.tasks)
     whole = sum(task.whole or task.expected for task in outcome.tasks)
-    unit = "samples" if all(task.samples == 1 for task in outcome.tasks) else "questions"
+    unit = N_("samples") if all(task.samples == 1 for task in outcome.tasks) else N_("questions")
     why = ", ".join(dict.fromkeys(task.left_out for task in outcome.tasks if task.partial))
-    return f" on {asked} of {whole} {unit} ({why})"
+    return gettext(
+        "{said} on {asked} of {whole} {unit} ({why})",
+        said=said,
+        asked=asked,
+        whole=whole,
+        unit=gettext(unit),
+        why=why,
+    )
 
 
 def limited(outcome: Outcome) -> list[str]:
     """Return one sentence for each task that was asked only some of its questions."""
-    return [
-        f"{task.task}: limited to {task.expected} of {task.whole} {task.unit} ({task.left_out})."
-        if task.look.last
-        else f"{task.task}: stopped after {task.expected} of {task.whole} {task.unit}, asked in "
-        "random order, because they were enough for a verdict (verdict.sequential, look "
-        f"{task.look.number} of {task.look.of}). The other "
-        f"{(task.whole or 0) - task.expected} were not asked."
-        for task in outcome.tasks
-        if task.partial
-    ]
+    return [_limited(task) for task in outcome.tasks if task.partial]
+
+
+def _limited(task: TaskOutcome) -> str:
+    if task.look.last:
+        return gettext(
+            "{task}: limited to {asked} of {whole} {unit} ({key}).",
+            task=task.task,
+            asked=task.expected,
+            whole=task.whole,
+            unit=gettext(task.unit),
+            key=task.left_out,
+        )
+    return gettext(
+        "{task}: stopped after {asked} of {whole} {unit}, asked in random order, because they were "
+        "enough for a verdict (verdict.sequential, look {look} of {looks}). The other {others} "
+        "were not asked.",
+        task=task.task,
+        asked=task.expected,
+        whole=task.whole,
+        unit=gettext(task.unit),
+        look=task.look.number,
+        looks=task.look.of,
+        others=(task.whole or 0) - task.expected,
+    )
 
 
 def departures(outcome: Outcome) -> list[str]:
@@ -102,13 +141,19 @@ def sampling(outcome: Outcome) -> list[str]:
     for task in outcome.tasks:
         if task.greedy_by_default:
             said.append(
-                f"{task.task}: the task sets neither do_sample nor temperature, so answers "
-                "are greedy (lm-eval's documented default)."
+                gettext(
+                    "{task}: the task sets neither do_sample nor temperature, so answers are "
+                    "greedy (lm-eval's documented default).",
+                    task=task.task,
+                )
             )
         if task.drawn:
             said.append(
-                f"{task.task}: answers are sampled at random, with seeds from task.seed; change "
-                "it for independent answers."
+                gettext(
+                    "{task}: answers are sampled at random, with seeds from task.seed; change it "
+                    "for independent answers.",
+                    task=task.task,
+                )
             )
     return said
 
@@ -125,16 +170,34 @@ def repeats(outcome: Outcome) -> list[str]:
 
 def _repeats(task: str, metric: MetricResult, repeated: Repeated) -> str:
     k = repeated.samples
-    said = f"{task} {metric.name}: avg@{k} {metric.value:.3f} over {metric.n} questions"
-    if repeated.passed is None:
-        return f"{said}, {k} samples each."
-    said += "".join(
-        f", pass@{size} {share:.3f}" for size, share in repeated.passed.items() if size > 1
+    said = gettext(
+        "{task} {metric}: avg@{k} {value:.3f} over {n} questions",
+        task=task,
+        metric=metric.name,
+        k=k,
+        value=metric.value,
+        n=metric.n,
     )
-    said += f", maj@{k} {repeated.majority:.3f}" if repeated.majority is not None else ""
-    shares = {"always": repeated.always, "sometimes": repeated.sometimes, "never": repeated.never}
-    parts = (f"{percent(share)} {name}" for name, share in shares.items() if share is not None)
-    return f"{said}. Questions answered right: {', '.join(parts)}."
+    if repeated.passed is None:
+        return gettext("{said}, {k} samples each.", said=said, k=k)
+    numbers = [said]
+    numbers += [f"pass@{size} {share:.3f}" for size, share in repeated.passed.items() if size > 1]
+    numbers += [f"maj@{k} {repeated.majority:.3f}"] if repeated.majority is not None else []
+    shares = {
+        N_("{share} always"): repeated.always,
+        N_("{share} sometimes"): repeated.sometimes,
+        N_("{share} never"): repeated.never,
+    }
+    parts = (
+        gettext(message, share=percent(share))
+        for message, share in shares.items()
+        if share is not None
+    )
+    return gettext(
+        "{numbers}. Questions answered right: {parts}.",
+        numbers=gettext(", ").join(numbers),
+        parts=gettext(", ").join(parts),
+    )
 
 
 def matters(outcome: Outcome) -> list[str]:
@@ -143,45 +206,114 @@ def matters(outcome: Outcome) -> list[str]:
 
 
 def _matters(task: TaskOutcome) -> Iterator[str]:
-    n, scored = task.evaluated, task.scored
+    name, n, scored = task.task, task.evaluated, task.scored
     if n != task.expected:
-        yield f"{task.task}: {n} of {task.expected} {task.unit} were evaluated."
-    if task.truncated:
-        prompts = of(task.truncated, scored)
-        yield f"{task.task}: {prompts} prompts were left-truncated to max_model_len."
-    if task.refused:
-        prompts = of(task.refused, scored)
-        yield f"{task.task}: {prompts} prompts exceeded max_model_len and were not sent."
-    answers = task.answers or scored  # an older run's outcome does not count them
-    if task.cut_answers:
-        cut = of(task.cut_answers, answers)
-        thinking = f", {task.cut_thinking} of them while thinking" if task.cut_thinking else ""
-        yield f"{task.task}: {cut} answers were stopped at the token limit{thinking}."
-    if task.thought_only:
-        empty = of(task.thought_only, answers)
-        yield f"{task.task}: {empty} answers are empty after their reasoning."
-    for each in task.degenerate:
-        yield (
-            f"{task.task}: {of(each.answers, answers)} answers {SAID[each.kind]}; see document "
-            f"{each.doc_id} of {each.task}."
+        yield gettext(
+            "{task}: {n} of {expected} {unit} were evaluated.",
+            task=name,
+            n=n,
+            expected=task.expected,
+            unit=gettext(task.unit),
         )
-    if task.unparsable:
-        drawn = f"; lm-eval guessed {task.guessed} of them at random" if task.guessed else ""
-        yield f"{task.task}: {of(task.unparsable, scored)} answers could not be parsed{drawn}."
-        lucky = [each for each in task.metrics if each.task == task.task and each.luck]
-        for metric in lucky:
-            yield (
-                f"{task.task}: random guesses contribute {metric.luck:.3f} to {metric.name}; "
-                f"without them the value is {metric.value - metric.luck:.3f}."
-            )
+    if task.truncated:
+        yield gettext(
+            "{task}: {prompts} prompts were left-truncated to max_model_len.",
+            task=name,
+            prompts=of(task.truncated, scored),
+        )
+    if task.refused:
+        yield gettext(
+            "{task}: {prompts} prompts exceeded max_model_len and were not sent.",
+            task=name,
+            prompts=of(task.refused, scored),
+        )
+    yield from _answers(task)
+    yield from _parsing(task)
     if task.unmatched:
-        yield f"{task.task}: {of(task.unmatched, scored)} samples have no recorded engine answer."
+        yield gettext(
+            "{task}: {samples} samples have no recorded engine answer.",
+            task=name,
+            samples=of(task.unmatched, scored),
+        )
     yield from _departures(task)
+
+
+def _answers(task: TaskOutcome) -> Iterator[str]:
+    """Problems of the answers themselves."""
+    name = task.task
+    answers = task.answers or task.scored  # an older run's outcome does not count them
+    if task.cut_answers:
+        stopped = of(task.cut_answers, answers)
+        yield (
+            gettext(
+                "{task}: {answers} answers were stopped at the token limit, {thinking} of them "
+                "while thinking.",
+                task=name,
+                answers=stopped,
+                thinking=task.cut_thinking,
+            )
+            if task.cut_thinking
+            else gettext(
+                "{task}: {answers} answers were stopped at the token limit.",
+                task=name,
+                answers=stopped,
+            )
+        )
+    if task.thought_only:
+        yield gettext(
+            "{task}: {answers} answers are empty after their reasoning.",
+            task=name,
+            answers=of(task.thought_only, answers),
+        )
+    for each in task.degenerate:
+        yield gettext(
+            "{task}: {answers} answers {said}; see document {doc_id} of {subtask}.",
+            task=name,
+            answers=of(each.answers, answers),
+            said=gettext(SAID[each.kind]),
+            doc_id=each.doc_id,
+            subtask=each.task,
+        )
+
+
+def _parsing(task: TaskOutcome) -> Iterator[str]:
+    """Answers that could not be parsed, and what guesses contribute."""
+    if not task.unparsable:
+        return
+    unparsable = of(task.unparsable, task.scored)
+    yield (
+        gettext(
+            "{task}: {answers} answers could not be parsed; lm-eval guessed {guessed} of them at "
+            "random.",
+            task=task.task,
+            answers=unparsable,
+            guessed=task.guessed,
+        )
+        if task.guessed
+        else gettext(
+            "{task}: {answers} answers could not be parsed.", task=task.task, answers=unparsable
+        )
+    )
+    for metric in task.metrics:
+        if metric.task == task.task and metric.luck:
+            yield gettext(
+                "{task}: random guesses contribute {luck:.3f} to {metric}; without them the value "
+                "is {value:.3f}.",
+                task=task.task,
+                luck=metric.luck,
+                metric=metric.name,
+                value=metric.value - metric.luck,
+            )
 
 
 def _departures(task: TaskOutcome) -> Iterator[str]:
     for each in task.departures:
-        yield (
-            f"{task.task}: in {of(each.samples, task.evaluated)} {task.unit}, {each.said}; see "
-            f"document {each.doc_id} of {each.task}."
+        yield gettext(
+            "{task}: in {samples} {unit}, {said}; see document {doc_id} of {subtask}.",
+            task=task.task,
+            samples=of(each.samples, task.evaluated),
+            unit=gettext(task.unit),
+            said=translated(each.said),
+            doc_id=each.doc_id,
+            subtask=each.task,
         )

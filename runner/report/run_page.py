@@ -11,11 +11,12 @@ from runner.channel.worker import Event, Progress, read_events
 from runner.environment import Environment
 from runner.evidence.outlines import read_outlines, with_texts
 from runner.evidence.samples import Sample, asked_for
+from runner.language import N_, gettext
 from runner.outcome import Outcome, TaskOutcome
 from runner.plan import Plan
 from runner.present import mlflow_link
 from runner.present.browser import Browser
-from runner.present.formats import duration, number, of, signed
+from runner.present.formats import duration, interval, number, of, signed
 from runner.present.lm_eval_command import lm_eval_command
 from runner.present.pictures import pictures
 from runner.present.strips import COLOURS, strips, told
@@ -27,14 +28,15 @@ from runner.report.plots import Plot, histogram, pace
 from runner.report.serving import serving
 from runner.report.stack import engine, execution_mode, version
 from runner.report.subjects import Subjects, by_subject
+from runner.report.subjects import told as told_of_subject
 from runner.rundir import RunDirectory
-from runner.verdict import Verdict, boundary
+from runner.verdict import Verdict
 from runner.verdict.explanation import beneath, reference
 
 LAPS = {
-    "load_tasks_s": "loading tasks",
-    "start_engine_s": "startup (imports, checks, engine)",
-    "evaluate_s": "evaluating",
+    "load_tasks_s": N_("loading tasks"),
+    "start_engine_s": N_("startup (imports, checks, engine)"),
+    "evaluate_s": N_("evaluating"),
 }
 
 
@@ -73,11 +75,13 @@ def render(
     page = template(
         "report.html.j2",
         beneath=beneath,
+        interval=interval,
         number=number,
         of=of,
         reference=reference,
         shortened=shortened,
         signed=signed,
+        told_of_subject=told_of_subject,
     )
     return page.render(
         plan=plan,
@@ -96,9 +100,12 @@ def render(
         line=line,
         colours=COLOURS,
         told=told,
-        tolerated=boundary.said,
         tasks=tasks,
-        laps=[(LAPS[name], outcome.timings[name]) for name in LAPS if name in outcome.timings],
+        laps=[
+            (gettext(said), outcome.timings[name])
+            for name, said in LAPS.items()
+            if name in outcome.timings
+        ],
         pictures=pictures([run.images], [each for of in shown for each in of.image_hashes]),
         directory=run.path,
         browser=served or browsed(run, outcome, verdict, samples),
@@ -124,10 +131,10 @@ def _task(
     prompt_tokens = [max(s.prompt_tokens) for s in once if s.prompt_tokens]
     answer_times = [round(1000 * max(s.seconds)) for s in once if s.seconds]
     plots = (
-        histogram("Answer length", answer_tokens, "tokens"),
-        histogram("Prompt length", prompt_tokens, "tokens, including images"),
-        histogram("Time per answer", answer_times, "milliseconds in the engine"),
-        pace("Answers over time", own_events),
+        histogram(gettext("Answer length"), answer_tokens, gettext("tokens")),
+        histogram(gettext("Prompt length"), prompt_tokens, gettext("tokens, including images")),
+        histogram(gettext("Time per answer"), answer_times, gettext("milliseconds in the engine")),
+        pace(gettext("Answers over time"), own_events),
     )
     subjects = by_subject(task, verdict, own)
     return TaskPage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.environment import Environment
+from runner.language import gettext
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.runtimes import runtime_of
@@ -34,7 +35,7 @@ def vllm_version(plan: Plan, environment: Environment) -> str:
     """Return vLLM's version if the plan uses vLLM."""
     packages = runtime_of(plan.runtime).engine_packages
     if "vllm" not in packages:
-        return f"not used (engine.runtime={plan.runtime})"
+        return gettext("not used (engine.runtime={runtime})", runtime=plan.runtime)
     return version(environment, *packages)
 
 
@@ -42,7 +43,7 @@ def engine_settings(plan: Plan, outcome: Outcome) -> str:
     """Return the settings that the started engine resolved, in one line."""
     engine = outcome.engine
     if not engine:
-        return "not started"
+        return gettext("not started")
     details = runtime_of(plan.runtime).described(engine)
     return f"{engine['dtype']}, max_model_len {engine['max_model_len']}, {details}"
 
@@ -57,4 +58,4 @@ def version(environment: Environment, *names: str) -> str:
         if commit and name in REPOSITORIES:
             return f"{version} ([{commit[:7]}]({REPOSITORIES[name]}/commit/{commit}))"
         return version
-    return "none"
+    return gettext("none")

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from runner.evidence.samples import Sample, stopped
 from runner.evidence.unparsable import unparsable
+from runner.language import gettext
 from runner.outcome import TaskOutcome
+from runner.present.formats import interval
 from runner.present.strips import Scale, Strip, scale
 from runner.verdict import MetricVerdict, Verdict, boundary
 
@@ -46,6 +48,17 @@ class Subjects:
     prefix: str
     scale: Scale
     rows: tuple[Subject, ...]
+
+
+def told(row: Subject, subjects: Subjects) -> str:
+    """Return the alternative text of a subject's strip."""
+    said = [f"{row.value:.3f}"]
+    if row.interval:
+        said.append(gettext("95 % interval {interval}", interval=interval(row.interval, 3)))
+    if subjects.tolerated:
+        held = boundary.said(subjects.tolerated)
+        said.append(gettext("whole task: {tolerated}", tolerated=held))
+    return gettext(", ").join(said)
 
 
 def main_metric(task: str, verdict: Verdict) -> MetricVerdict | None:

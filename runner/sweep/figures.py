@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from runner.language import ENGLISH, english, gettext, language
+from runner.language import ENGLISH, gettext, language, speaking
 from runner.present.plots import png, styled, svg
 from runner.sweep.accuracy import accuracy
 from runner.sweep.heatmap import heat_map
@@ -77,7 +77,7 @@ def _figure(name: str, make: Callable[[], Any], told: str) -> Figure:
     if language() == ENGLISH:
         content = png(figure)
     else:
-        with english():
+        with speaking(ENGLISH):
             content = png(make())
     note = figure.get_supxlabel()
     figure.supxlabel("")

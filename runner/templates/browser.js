@@ -9,9 +9,14 @@
   const KEPT = 40e6; // characters of unpacked blocks that are kept
   const DIFFED = 4e6; // cells of the table that finds the words two answers share
   const BIG = 2e5; // characters of an answer from which words are not compared
+  const TEXTS = JSON.parse(ROOT.dataset.texts); // in the page's language
+
+  // A text with its placeholders filled.
+  const say = (name, given = {}) =>
+    TEXTS[name].replace(/\{(\w+)\}/g, (_, placeholder) => String(given[placeholder]));
 
   if (!("DecompressionStream" in window)) {
-    ROOT.textContent = "This list needs a browser of 2023 or later.";
+    ROOT.textContent = say("old");
     return;
   }
 
@@ -29,8 +34,8 @@
       for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
     } else {
       const reply = await fetch(`${ROOT.dataset.blocks}/${name}`);
-      if (reply.status === 404) throw new Error("the server shows another run by now; reload this page");
-      if (!reply.ok) throw new Error(`the server answered ${reply.status}`);
+      if (reply.status === 404) throw new Error(say("other_run"));
+      if (!reply.ok) throw new Error(say("answered", { status: reply.status }));
       bytes = new Uint8Array(await reply.arrayBuffer());
     }
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -86,9 +91,14 @@
       return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
     });
 
-  const nameOf = (place) =>
-    `${tasks[values.task[place]]} #${values.doc[place]}` +
-    (several ? ` (sample ${values.repeat[place] + 1})` : "");
+  function nameOf(place) {
+    const name = `${tasks[values.task[place]]} #${values.doc[place]}`;
+    return several ? say("repeated", { name, number: values.repeat[place] + 1 }) : name;
+  }
+
+  // What is shown of a flag, or of the name at a place of a choice.
+  const flagged = (flag) => flag.label || flag.name;
+  const picked = (choice, at) => choice.labels[at] ?? choice.names[at];
 
   // ---- Elements
 
@@ -209,15 +219,15 @@
 
   function total() {
     const [own, all] = [shown.length, count].map((each) => each.toLocaleString("en"));
-    const lost = missing && `; this page has no sample ${visible(missing)}`;
-    tally.textContent = `${own === all ? all : `${own} of ${all}`} ${ROOT.dataset.unit}${lost}`;
+    const number = own === all ? all : say("part", { listed: own, total: all });
+    tally.textContent = say(missing ? "lost" : "tally", { count: number, sample: visible(missing) });
   }
 
   function textOf(column, place) {
     const value = values[column.key][place];
     if (value === null || value === undefined) return "";
     const choice = data.listing.choices.find((each) => each.key === column.key);
-    if (choice) return choice.names[value];
+    if (choice) return picked(choice, value);
     if (column.digits === null) return visible(value);
     return Number.isInteger(value) ? String(value) : value.toFixed(column.digits);
   }
@@ -233,7 +243,7 @@
     });
     const marks = flags
       .filter((each, bit) => each.shown && values.flags[place] & (1 << bit))
-      .map((each) => element("i", { title: each.meaning }, each.name));
+      .map((each) => element("i", { title: each.meaning }, flagged(each)));
     const made = element(
       "div",
       { role: "row", id: `row-${place}`, "aria-rowindex": at + 1, "aria-selected": String(at === chosen) },
@@ -250,7 +260,7 @@
     const last = Math.min(shown.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + AHEAD);
     const rows = [];
     for (let at = first; at < last; at++) rows.push(rowOf(at));
-    if (!shown.length) rows.push(element("p", { class: "soft empty" }, `None of the ${ROOT.dataset.unit} matches.`));
+    if (!shown.length) rows.push(element("p", { class: "soft empty" }, say("none")));
     spacer.replaceChildren(...rows);
     if (chosen >= first && chosen < last) list.setAttribute("aria-activedescendant", `row-${shown[chosen]}`);
     else list.removeAttribute("aria-activedescendant");
@@ -335,7 +345,8 @@
       });
       if (performance.now() - drawn > 250) {
         refresh();
-        tally.textContent += `, searching (${Math.round((100 * number) / data.texts.length)} %)`;
+        const percent = Math.round((100 * number) / data.texts.length);
+        tally.textContent = say("searching", { tally: tally.textContent, percent });
         drawn = performance.now();
       }
     }
@@ -407,12 +418,12 @@
       const [picture, width, height] = data.places[digest] ?? [-1, 0, 0];
       const size = width ? `${width}×${height}` : "";
       if (picture < 0)
-        return element("span", { class: "small soft" }, `[image ${digest.slice(0, 12)}${size ? `, ${size}, not in this page` : ", not kept"}]`);
+        return element("span", { class: "small soft" }, say(size ? "image_left_out" : "image_lost", { digest: digest.slice(0, 12), size }));
       const small = width <= 128 && height <= 128;
       const image = element("img", {
         class: small ? "tiny" : undefined,
         width: Math.round(width * Math.min(width <= 192 ? 2 : 1, 384 / width, 240 / height)),
-        alt: `Image ${at + 1} of ${digests.length}, ${width} by ${height} pixels`,
+        alt: say("image", { number: at + 1, count: digests.length, width, height }),
       });
       addressOf(picture).then((found) => (image.src = found), failed);
       return element("figure", {}, image, element("figcaption", {}, size));
@@ -425,7 +436,7 @@
       element(
         "details",
         {},
-        element("summary", {}, `Reasoning (${each.length.toLocaleString("en")} characters)`),
+        element("summary", {}, say("reasoning", { count: each.length.toLocaleString("en") })),
         text(each),
       ),
     );
@@ -437,7 +448,7 @@
       element(
         "tr",
         { class: at === best ? "best" : undefined },
-        element("th", { scope: "row" }, side.numbered ? `choice ${at}` : "choice unknown"),
+        element("th", { scope: "row" }, side.numbered ? say("choice", { number: at }) : say("choice_unknown")),
         element("td", { class: "n" }, `${value.toFixed(3)}${at === best ? " ◂" : ""}`),
       ),
     );
@@ -445,15 +456,15 @@
   }
 
   function sideOf(side, letter, texts) {
-    if (!side) return element("div", { class: "side" }, element("b", { class: "letter" }, letter), " ", label("not asked in this run"));
-    const scores = Object.entries(side.scores).map(([name, value]) => `${visible(name)} ${value === null ? "not finite" : Number(value.toPrecision(6))}`);
+    if (!side) return element("div", { class: "side" }, element("b", { class: "letter" }, letter), " ", label(say("not_asked")));
+    const scores = Object.entries(side.scores).map(([name, value]) => `${visible(name)} ${value === null ? say("not_finite") : Number(value.toPrecision(6))}`);
     const kind = side.right === null ? "" : side.right ? "right" : "wrong";
     const responses = side.responses.map((each, at) => [
-      side.responses.length > 1 ? label(`Answer ${at + 1} of ${side.responses.length}`) : null,
+      side.responses.length > 1 ? label(say("answer", { number: at + 1, count: side.responses.length })) : null,
       text(at === 0 && texts ? texts : each, "answer"),
     ]);
     const parsed = Object.entries(side.parsed).map(([name, value]) =>
-      element("div", { class: "small" }, `Parsed${name ? ` (${visible(name)})` : ""}: `, element("code", { dir: "auto" }, visible(value) || "nothing")),
+      element("div", { class: "small" }, `${name ? say("parsed_by", { filter: visible(name) }) : say("parsed")} `, element("code", { dir: "auto" }, visible(value) || say("nothing"))),
     );
     return element(
       "div",
@@ -462,12 +473,12 @@
         "div",
         { class: "small" },
         letter ? element("b", { class: "letter" }, letter) : null,
-        letter ? " " : "Score: ",
-        element("strong", {}, scores.join(", ") || "none"),
+        letter ? " " : `${say("score")} `,
+        element("strong", {}, scores.join(", ") || say("no_score")),
         element("span", { class: "soft" }, side.facts.map((each) => ` · ${visible(each)}`).join("")),
       ),
       ...reasoningOf(side),
-      side.choices.length ? choicesOf(side, "Log-likelihood of each choice, in nats") : null,
+      side.choices.length ? choicesOf(side, say("choices")) : null,
       ...responses.flat(),
       ...parsed,
     );
@@ -480,7 +491,7 @@
 
   function display(place) {
     show(place).catch((error) => {
-      if (place === state.sample) fill(element("p", { class: "soft empty" }, `Error: ${error.message}`));
+      if (place === state.sample) fill(element("p", { class: "soft empty" }, say("error", { message: error.message })));
       throw error;
     });
   }
@@ -494,32 +505,32 @@
     if (within) panel.focus({ preventScroll: true }); // what had the focus is gone
     const detail = await detailOf(place);
     if (place !== state.sample) return;
-    const link = element("a", { href: address(place), title: "Address of this sample and filter" }, "Link");
+    const link = element("a", { href: address(place), title: say("address") }, say("link"));
     const flags = data.listing.flags
       .filter((each, bit) => values.flags[place] & (1 << bit))
-      .map((each) => element("i", { title: each.meaning }, each.name));
+      .map((each) => element("i", { title: each.meaning }, flagged(each)));
     const step = (by, said, sign) =>
       element("button", { type: "button", "aria-label": said, title: said, "data-by": by, onclick: () => choose(chosen + by) }, sign);
     const { letters } = data.listing;
     const [first, second] = detail.sides;
     const both = first && second ? compared(first.responses[0], second.responses[0]) : null;
     const prompts = [text(detail.prompt, "prompt")];
-    if (detail.second_prompt !== null) prompts.push(label("Prompt of B"), text(detail.second_prompt, "prompt"));
+    if (detail.second_prompt !== null) prompts.push(label(say("prompt_of", { run: letters[1] })), text(detail.second_prompt, "prompt"));
     fill(
       element(
         "header",
         {},
         element("h3", {}, visible(nameOf(place))),
         element("span", { class: "flags" }, ...flags),
-        element("span", { class: "steps" }, link, step(-1, "Previous sample (k)", "↑"), step(1, "Next sample (j)", "↓")),
+        element("span", { class: "steps" }, link, step(-1, say("previous"), "↑"), step(1, say("next"), "↓")),
       ),
       ...detail.facts.map((each) => label(visible(each))),
       pictures(detail.images) ?? "",
-      label(detail.second_prompt === null ? "Prompt" : "Prompt of A"),
+      label(detail.second_prompt === null ? say("prompt") : say("prompt_of", { run: letters[0] })),
       ...prompts,
-      detail.second_images.length ? label("Images of B") : "",
+      detail.second_images.length ? label(say("images_of", { run: letters[1] })) : "",
       pictures(detail.second_images) ?? "",
-      element("div", { class: "target" }, "Correct answer: ", element("code", { dir: "auto" }, visible(detail.target))),
+      element("div", { class: "target" }, `${say("target")} `, element("code", { dir: "auto" }, visible(detail.target))),
       element("div", { class: `sides n${letters.length}` }, ...letters.map((letter, at) => sideOf(detail.sides[at], letter, both?.[at]))),
     );
     limitSteps();
@@ -558,8 +569,8 @@
     let timer;
     search = element("input", {
       type: "search",
-      placeholder: "Search prompts and answers",
-      "aria-label": "Search prompts and answers",
+      placeholder: say("search"),
+      "aria-label": say("search"),
       autocomplete: "off",
       spellcheck: "false",
       oninput: () => {
@@ -580,20 +591,21 @@
         changed();
       };
       const number = element("span", { class: "soft" }, ` ${bits[bit].toLocaleString("en")}`);
-      const button = element("button", { type: "button", title: flag.meaning, "data-count": bits[bit], onclick: flip }, flag.name, number);
+      const button = element("button", { type: "button", title: flag.meaning, "data-count": bits[bit], onclick: flip }, flagged(flag), number);
       toggles.set(flag.name, button);
     });
-    for (const { key, label: said, names } of choices) {
+    for (const choice of choices) {
+      const { key, label: said, names } = choice;
       if (names.length < 2) continue;
-      const options = names.map((name) => element("option", { value: name }, visible(name)));
+      const options = names.map((name, at) => element("option", { value: name }, visible(picked(choice, at))));
       const pick = (event) => {
         if (event.target.value) state.by[key] = event.target.value;
         else delete state.by[key];
         changed();
       };
-      selects.set(key, element("select", { "aria-label": said, onchange: pick }, element("option", { value: "" }, `${said}: all`), ...options));
+      selects.set(key, element("select", { "aria-label": said, onchange: pick }, element("option", { value: "" }, say("any", { name: said })), ...options));
     }
-    for (const { key, label: said, digits, wide } of [{ key: "sample", label: "Sample", digits: null }, ...columns]) {
+    for (const { key, label: said, digits, wide } of [{ key: "sample", label: say("sample"), digits: null }, ...columns]) {
       const sort = () => {
         if (state.sort !== key) [state.sort, state.down] = [key, false];
         else if (!state.down) state.down = true;
@@ -605,8 +617,8 @@
     }
     tally = element("span", { class: "small soft tally", role: "status" });
     spacer = element("div", { class: "spacer", role: "rowgroup" });
-    list = element("div", { class: "list", role: "grid", tabindex: 0, "aria-label": "Samples" }, spacer);
-    panel = element("article", { class: "panel", tabindex: -1, "aria-label": "Chosen sample" });
+    list = element("div", { class: "list", role: "grid", tabindex: 0, "aria-label": say("samples") }, spacer);
+    panel = element("article", { class: "panel", tabindex: -1, "aria-label": say("chosen") });
     let frame = 0;
     list.addEventListener("scroll", () => {
       cancelAnimationFrame(frame);
@@ -623,14 +635,14 @@
     ROOT.style.setProperty("--narrow", narrow);
     ROOT.style.setProperty("--row", `${ROW}px`);
     ROOT.replaceChildren(
-      element("div", { class: "tools" }, search, ...selects.values(), element("span", { class: "toggles", role: "group", "aria-label": "Show only" }, ...toggles.values()), tally),
+      element("div", { class: "tools" }, search, ...selects.values(), element("span", { class: "toggles", role: "group", "aria-label": say("only") }, ...toggles.values()), tally),
       element("div", { class: "panes" }, element("div", { class: "table" }, element("div", { class: "head", role: "row" }, ...headings.values()), list), panel),
     );
     ROOT.addEventListener("keydown", pressed);
   }
 
   function failed(error) {
-    tally ? (tally.textContent = `Error: ${error.message}`) : (ROOT.textContent = `Error: ${error.message}`);
+    (tally ?? ROOT).textContent = say("error", { message: error.message });
     throw error;
   }
 

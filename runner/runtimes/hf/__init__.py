@@ -11,6 +11,7 @@ from runner.config.schema import ModelConfig, RunConfig
 from runner.inputs.weights import Weights
 from runner.installed import MOVING
 from runner.interpreters import Interpreter
+from runner.language import gettext
 from runner.plan import Plan
 from runner.platforms import Platform
 from runner.problem import Problem
@@ -91,7 +92,11 @@ class Transformers:
         return True
 
     def described(self, resolved: Mapping[str, Any]) -> str:
-        return f"transformers {resolved['transformers']}, {resolved['attention']} attention"
+        return gettext(
+            "transformers {version}, {attention} attention",
+            version=resolved["transformers"],
+            attention=resolved["attention"],
+        )
 
 
 RUNTIME: Runtime = Transformers()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.language import N_
 from runner.runtimes.server.answers import Output
 from runner.runtimes.server.requests import Request
 from runner.runtimes.server.retries import Failed
@@ -59,9 +60,9 @@ class Exchanged:
         self.answered += 1
         self.served[str(answer.get("model")), str(answer.get("system_fingerprint"))] += 1
         if not completion.token_ids and written:
-            self.missing["token ids"] += 1
+            self.missing[N_("token ids")] += 1
         if request.body.get("logprobs") and completion.logprobs is None and written:
-            self.missing["log-probabilities"] += 1
+            self.missing[N_("log-probabilities")] += 1
         self.reasoned += bool(completion.reasoning)
         self.shortened += _is_short(request, output)
         expected, found = request.expected, output.prompt_token_ids

@@ -11,6 +11,7 @@ from runner.config.schema import ModelConfig, RunConfig
 from runner.inputs.weights import Weights
 from runner.installed import MOVING
 from runner.interpreters import Interpreter
+from runner.language import gettext
 from runner.lm.script import CANDIDATES
 from runner.plan import Plan
 from runner.platforms import Platform
@@ -131,7 +132,11 @@ class Vllm:
         return bool(arguments.get("enforce_eager"))
 
     def described(self, resolved: Mapping[str, Any]) -> str:
-        return f"block size {resolved['block_size']}, {resolved['num_gpu_blocks']} KV-cache blocks"
+        return gettext(
+            "block size {size}, {count} KV-cache blocks",
+            size=resolved["block_size"],
+            count=resolved["num_gpu_blocks"],
+        )
 
 
 def replaying(config: RunConfig) -> list[Problem]:
