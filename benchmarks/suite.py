@@ -74,7 +74,9 @@ TEXT_TASKS = {
 UNCACHED = ("engine.extra.enable_prefix_caching=false",)
 ENGINES = {
     "vl": Engine("`canary_vl`", "canary_vl", "acc", IMAGE_TASKS),
-    "vl_uncached": Engine("… without prefix caching", "canary_vl", "acc", IMAGE_TASKS, UNCACHED),
+    "vl_uncached": Engine(
+        "`canary_vl`, no prefix caching", "canary_vl", "acc", IMAGE_TASKS, UNCACHED
+    ),
     "moe": Engine("`canary_moe`", "canary_moe", "exact_match", TEXT_TASKS),
 }
 
