@@ -9,11 +9,7 @@ from runner.sweep.axis_findings import amount, probability
 
 def bare(value: float, share: bool, sign: bool = True) -> str:
     """Return a difference as `amount` does, without its unit."""
-    size, digits = (100 * value, ".1f") if share else (value, ".4g")
-    text = format(size, f"+{digits}" if sign else digits)
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return text.replace("-", "−")
+    return amount(value, share, sign, unit=False)
 
 
 def bare_probability(p: float) -> str:

@@ -11,11 +11,12 @@ from runner.compare.changed_answers import Changed
 from runner.compare.changes import Kind
 from runner.compare.scores import Metric
 from runner.compare.shown import places, tally
+from runner.evidence.degenerate import named
 from runner.evidence.draws import answers_of
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample, numbered, stopped
 from runner.evidence.unparsable import unparsable
-from runner.language import N_, gettext, translated
+from runner.language import N_, gettext
 from runner.present.browser import (
     MOST_IMAGES,
     Browser,
@@ -248,7 +249,7 @@ def _side(each: Question, question: Sample, place: int) -> Side:
     if answer.guessed:
         facts.append(gettext("lm-eval guessed an answer"))
     if answer.degenerate:
-        kinds = gettext(", ").join(map(translated, dict.fromkeys(answer.degenerate)))
+        kinds = named(answer.degenerate)
         facts.append(gettext("degenerate: {kinds}", kinds=kinds))
     scored = answer.choice_logprobs
     parsed = len(answer.responses) == 1 and not scored and answer.filtered != answer.responses[0]

@@ -13,8 +13,9 @@ from runner.compare.comparison import Comparison
 from runner.compare.headline import reasons
 from runner.compare.scores import Scores
 from runner.evidence.pairing import Reason
-from runner.language import N_, gettext, ngettext, translated
+from runner.language import N_, gettext, ngettext
 from runner.stats import ALPHA
+from runner.stats.clusters import test_name
 from runner.status import Status
 from runner.sweep.axis_findings import amount, probability
 
@@ -94,7 +95,7 @@ def _changed(row: Scores) -> str:
         "asked": _asked(row),
         "worse": row.worse,
         "better": row.better,
-        "test": translated(row.test),
+        "test": test_name(row.test),
         "p": probability(row.p_adjusted),
         "detectable": amount(row.detectable, row.share, sign=False),
     }

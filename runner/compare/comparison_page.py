@@ -18,11 +18,12 @@ from runner.compare.comparison_findings import findings
 from runner.compare.figures import positions_plot, strips, told
 from runner.compare.filters import direction, filters
 from runner.compare.headline import headline
-from runner.language import gettext, translated
+from runner.language import gettext
 from runner.present.formats import cell, fenced, number, of
 from runner.present.pictures import pictures
 from runner.present.template import template
 from runner.rundir import RunDirectory, write_atomic, write_json
+from runner.stats.clusters import test_name
 
 NAME = "compare"
 # More settings than this are collapsed on the page.
@@ -82,7 +83,7 @@ def render(name: str, **content: Any) -> str:
         of=of,
         probability=bare_probability,
         told=told,
-        translated=translated,
+        test_name=test_name,
     )
     return page.render(**content)
 
@@ -104,7 +105,7 @@ def _page(template: str, comparison: Comparison, command: str, **more: Any) -> s
         headline=headline(comparison),
         findings=findings(comparison),
         meaning={kind: gettext(text) for kind, text in MEANING.items()},
-        tests=_joined(dict.fromkeys(translated(row.test) for row in rows)),
+        tests=_joined(dict.fromkeys(test_name(row.test) for row in rows)),
         rows=list(zip(rows, strips(rows, comparison.margin), strict=True)),
         folded=FOLDED,
         **more,

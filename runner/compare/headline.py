@@ -14,6 +14,7 @@ from runner.stats import ALPHA
 from runner.status import Status
 from runner.sweep.axis_findings import amount
 from runner.verdict import MetricVerdict
+from runner.verdict.rule import THE_REFERENCE, THE_RUN
 
 UNPAIRED = {
     Reason.ONLY_FIRST: N_("only in A {count}"),
@@ -138,8 +139,9 @@ def _part(comparison: Comparison, row: Scores) -> str:
 
 
 def _reason(comparison: Comparison) -> str:
-    """The verdict's reason, in English with A and B; other languages keep the words of the rule."""
-    return comparison.ruling.reason.replace("the reference run", "A").replace("this run", "B")
+    """The verdict's reason, with the names that the page has for the two runs."""
+    reason = comparison.ruling.reason
+    return reason.replace(gettext(THE_REFERENCE), "A").replace(gettext(THE_RUN), "B")
 
 
 def _open(verdict: MetricVerdict) -> bool:

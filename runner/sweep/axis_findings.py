@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.language import gettext, ngettext
+from runner.stats.clusters import test_name
 from runner.sweep.comparison import Comparison, measured_apart
 from runner.sweep.effects import Effect
 from runner.sweep.summary import Axis, MetricId, Sweep
@@ -209,7 +210,7 @@ def _changes(comparison: Comparison, higher_is_better: bool) -> str:
     """How many questions changed, and what the test says of it."""
     seen = comparison.effect
     better, worse = seen.changes(higher_is_better)
-    p, test = probability(comparison.p_holm), gettext(seen.test)
+    p, test = probability(comparison.p_holm), test_name(seen.test)
     if seen.repeated:
         return gettext(
             "{better} questions better, {worse} worse, {p} after Holm ({test})",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from runner.language import gettext
 from runner.present.formats import cell, fenced, interval, number, signed
+from runner.stats.clusters import test_name
 from runner.sweep.axis_findings import amount, probability, settings
 from runner.sweep.comparison import Comparison
 from runner.sweep.conclusion import answer, counted_verdicts
@@ -125,7 +126,7 @@ def _tests(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[str]:
                 gettext("{low} to {high}", low=low_high[0], high=low_high[1]) if low_high else "",
                 *map(str, seen.changes(sweep.higher_is_better(each.metric))),
                 _differ(seen),
-                gettext(seen.test),
+                test_name(seen.test),
                 probability(seen.p).removeprefix("p = ").removeprefix("p ").replace("<", "&lt;"),
                 probability(each.p_holm)
                 .removeprefix("p = ")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from runner.present.formats import number, signed
 from runner.present.strips import COLOURS, Scale, Strip, scale, strips, told
 from runner.present.template import template
+from runner.stats.clusters import test_name
 from runner.sweep.axis_findings import amount, probability, settings
 from runner.sweep.comparison import Comparison
 from runner.sweep.conclusion import answer
@@ -50,6 +51,7 @@ def render(
         probability=_bare,
         settings=settings,
         signed=signed,
+        test_name=test_name,
     )
     return page.render(
         sweep=sweep,
