@@ -139,9 +139,8 @@ def _part(comparison: Comparison, row: Scores) -> str:
 
 
 def _reason(comparison: Comparison) -> str:
-    """The verdict's reason, with the names that the page has for the two runs."""
-    reason = comparison.ruling.reason
-    return reason.replace(gettext(THE_REFERENCE), "A").replace(gettext(THE_RUN), "B")
+    """The verdict's reason, in English with A and B; other languages keep the words of the rule."""
+    return comparison.ruling.reason.replace(THE_REFERENCE, "A").replace(THE_RUN, "B")
 
 
 def _open(verdict: MetricVerdict) -> bool:
