@@ -108,7 +108,7 @@ def test_a_worker_that_sends_no_event_is_our_failure_and_is_ended(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ChannelError, match="not a known event"):
         supervise(plan, run, Seen())
-    assert group_members(int((tmp_path / "leader").read_text())) == []
+    wait_until(lambda: not group_members(int((tmp_path / "leader").read_text())))
 
 
 def test_a_child_that_holds_the_pipe_open_delays_nothing_and_is_killed(
@@ -120,7 +120,7 @@ def test_a_child_that_holds_the_pipe_open_delays_nothing_and_is_killed(
     outcome = supervise(plan, run, Seen())
     assert outcome.reason == "the worker process died (signal SIGKILL)"
     assert time.monotonic() - began < 30
-    assert group_members(int((tmp_path / "leader").read_text())) == []
+    wait_until(lambda: not group_members(int((tmp_path / "leader").read_text())))
 
 
 @pytest.mark.usefixtures("handlers")
@@ -142,7 +142,7 @@ def test_a_worker_deaf_to_signals_is_killed(
 
     outcome = supervise(plan, run, Interrupting())
     assert outcome.state is State.INTERRUPTED
-    assert group_members(int((tmp_path / "leader").read_text())) == []
+    wait_until(lambda: not group_members(int((tmp_path / "leader").read_text())))
 
 
 @pytest.mark.usefixtures("handlers")
@@ -164,7 +164,7 @@ def test_an_interruption_while_a_worker_starts_leaves_no_worker(
     monkeypatch.setattr("runner.supervision.worker_process.subprocess.Popen", interrupted)
     outcome = supervise(plan, run, Seen())
     assert outcome.state is State.INTERRUPTED
-    assert group_members(int((tmp_path / "leader").read_text())) == []
+    wait_until(lambda: not group_members(int((tmp_path / "leader").read_text())))
 
 
 def test_no_engine_starts_on_code_that_has_changed_since_the_check(
@@ -215,7 +215,7 @@ def test_a_broken_limit_is_an_error_and_ends_the_whole_group(
     assert outcome.state is State.ERROR
     assert said in outcome.reason
     assert read_json(run.outcome, Outcome) == outcome
-    assert group_members(int((tmp_path / "leader").read_text())) == []
+    wait_until(lambda: not group_members(int((tmp_path / "leader").read_text())))
 
 
 DIES_TWICE = """echo >> starts; echo "attempt $(wc -l < starts)"
@@ -504,7 +504,7 @@ def test_of_an_early_worker_without_a_run_nothing_stays(
         supervisor.start_early(plan)
         wait_until(lambda: (tmp_path / "started").exists())
     assert time.monotonic() - began < 10
-    assert not group_members(int((tmp_path / "started").read_text()))
+    wait_until(lambda: not group_members(int((tmp_path / "started").read_text())))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["started", "worker.sh"]
 
 
