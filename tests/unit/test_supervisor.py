@@ -509,7 +509,9 @@ def test_of_an_early_worker_without_a_run_nothing_stays(
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
     while not condition():
+        assert time.monotonic() < until
         time.sleep(0.01)
 
 
