@@ -30,7 +30,8 @@ def show(out: Console, comparison: Comparison) -> None:
     for letter, run in (("A", comparison.first), ("B", comparison.second)):
         asked = gettext("{count} questions", count=run.samples)
         parts = (run.model, run.layout, run.dtype, run.platform, asked, run.each, run.limited)
-        out.print(f"{letter}  {run.name}: {gettext(', ').join(filter(None, parts))}")
+        told = gettext(", ").join(filter(None, parts))
+        out.print(f"{letter}  {run.name}: {told}")
     if comparison.scores:
         out.print(_table(comparison), soft_wrap=False)
     for sentence in findings(comparison):

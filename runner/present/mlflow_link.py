@@ -24,7 +24,8 @@ def linked(page: str, address: str, command: str) -> str:
         return page
     language = re.search(r'<html lang="(\w+)">', page)
     with speaking(language[1] if language else ENGLISH):
-        link = f'<a href="{escape(address)}">{gettext("This run in MLflow")}</a>'
+        name = gettext("This run in MLflow")
+        link = f'<a href="{escape(address)}">{name}</a>'
         if command:
             code = f"<code>{escape(command)}</code>"
             link += gettext(" (first run {command})", command=code)

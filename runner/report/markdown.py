@@ -65,7 +65,7 @@ def render(
 
 
 def _marked(metric: MetricVerdict) -> str:
-    return f"{MARKS[metric.status]}{number(metric.value) or gettext('missing')}"
+    return MARKS[metric.status] + (number(metric.value) or gettext("missing"))
 
 
 def _counts(task: TaskOutcome) -> str:

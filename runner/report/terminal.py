@@ -128,7 +128,7 @@ def show_point(out: Console, verdict: Verdict, log_tail: str) -> None:
     said = [_judged(metric) for metric in judged[:POINT_METRICS]]
     if len(judged) > len(said):
         said.append(gettext("{count} more in the report", count=len(judged) - len(said)))
-    out.print(Text.assemble(status, f": {gettext('; ').join(said)}"))
+    out.print(Text.assemble(status, ": ", gettext("; ").join(said)))
 
 
 def show_reports(out: Console, report: Path, page: Path) -> None:

@@ -28,11 +28,11 @@ def page(result: SuiteResult, linked: bool = True) -> str:
         gettext("Suite {name}, night {night}.", name=cell(result.name), night=cell(result.id)),
         _table([gettext(each) for each in HEAD], [_row(entry, linked) for entry in result.entries]),
         "\n".join(f"- {cell(line)}" for line in reasons(result.entries)),
-        *([f"## {gettext('All entries together')}"] if result.joint else []),
+        *(["## " + gettext("All entries together")] if result.joint else []),
         "\n".join(f"- {cell(line)}" for line in result.joint),
-        *([f"## {gettext('Versions')}"] if result.versions else []),
+        *(["## " + gettext("Versions")] if result.versions else []),
         "\n".join(f"- {cell(line)}" for line in versions(result)),
-        *([f"## {gettext('Reproduce')}", fenced(result.command, "bash")] if result.command else []),
+        *(["## " + gettext("Reproduce"), fenced(result.command, "bash")] if result.command else []),
     ]
     return visible("\n\n".join(part for part in parts if part)) + "\n"
 
@@ -54,8 +54,9 @@ def reasons(entries: Iterable[EntryResult]) -> list[str]:
 
 def versions(result: SuiteResult) -> list[str]:
     """Return `vllm 0.32.0`; several values if the entries ran on different stacks."""
+    comma = gettext(", ")
     return [
-        f"{gettext(WORDS[name]) if name in WORDS else name} {gettext(', ').join(values)}"
+        f"{gettext(WORDS[name]) if name in WORDS else name} {comma.join(values)}"
         for name, values in result.versions.items()
     ]
 

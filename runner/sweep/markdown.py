@@ -50,13 +50,13 @@ def page(
             )
             for each in links
         ),
-        f"## {gettext('Points')}",
+        "## " + gettext("Points"),
         _points(sweep, linked=figures is not None),
         "\n".join(f"- {cell(line)}" for line in [*failed_lines(sweep), *unexplained(sweep)]),
         *(_tests(sweep, comparisons) if comparisons else []),
-        *([f"## {gettext('Figures')}"] if figures else []),
+        *(["## " + gettext("Figures")] if figures else []),
         *(f"![{cell(told)}]({path})" for path, told in (figures or {}).items()),
-        *([f"## {gettext('Reproduce')}", fenced(sweep.command, "bash")] if sweep.command else []),
+        *(["## " + gettext("Reproduce"), fenced(sweep.command, "bash")] if sweep.command else []),
     ]
     return visible("\n\n".join(part for part in parts if part)) + "\n"
 
@@ -110,7 +110,7 @@ def _tests(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[str]:
     head += [gettext("95 % interval"), gettext("Better"), gettext("Worse")]
     head += [gettext("Answers differ"), gettext("Test"), "p", "p (Holm)"]
     head += [gettext("Detectable difference"), gettext("Significant")]
-    yes, no = f"**{gettext('yes')}**", gettext("no")
+    yes, no = "**" + gettext("yes") + "**", gettext("no")
     rows = []
     for each in comparisons:
         seen = each.effect
@@ -136,7 +136,7 @@ def _tests(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[str]:
                 yes if each.moves else no,
             ]
         )
-    return [f"## {gettext('Effect of each axis')}", text, _table(head, rows)]
+    return ["## " + gettext("Effect of each axis"), text, _table(head, rows)]
 
 
 def _differ(seen: Effect) -> str:

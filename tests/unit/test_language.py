@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,22 @@ def test_translations_have_the_placeholders_of_their_messages() -> None:
         wanted = set(PLACEHOLDER.findall(ids[-1]))
         for string in _strings(each):
             assert set(PLACEHOLDER.findall(string)) == wanted, string
+
+
+def test_no_message_is_written_inside_an_f_string() -> None:
+    """Before Python 3.12, extraction does not look there."""
+    hidden = [
+        f"{path.relative_to(RUNNER)}:{call.lineno}"
+        for path in RUNNER.rglob("*.py")
+        for text in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(text, ast.JoinedStr)
+        for call in ast.walk(text)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id in ("gettext", "ngettext", "N_")
+        and isinstance(call.args[0], ast.Constant)
+    ]
+    assert not hidden
 
 
 def _strings(message: object) -> tuple[str, ...]:
