@@ -103,10 +103,11 @@ def quoted(found: Sequence[Changed], flips: Sequence[Changed]) -> Quoted:
     lines: dict[int, ListedChange] = {}
     shown: dict[int, Shown] = {}
     in_file = sorted(found, key=lambda each: row(each.first))
-    for each, texts in zip(in_file, completed(map(shown_answers, in_file), TEXTS), strict=True):
-        lines[id(each)] = _listed(each, *texts)
+    whole = completed(map(shown_answers, in_file), TEXTS)
+    for each, (one, other) in zip(in_file, whole, strict=True):
+        lines[id(each)] = _listed(each, one, other)
         if id(each) in lengths:
-            shown[id(each)] = _shown(each, *texts, lengths[id(each)])
+            shown[id(each)] = _shown(each, one, other, lengths[id(each)])
     ordered = [shown[id(each)] for each, _ in cards]
     return Quoted(
         tuple(ordered[:SHOWN]), tuple(ordered[SHOWN:]), tuple(lines[id(each)] for each in found)

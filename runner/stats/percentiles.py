@@ -77,10 +77,11 @@ class Percentiles:
             reached = np.searchsorted(np.cumsum(counts[inside]), rank - before, side="right")
             return float(values[inside][reached])
 
-        return [
-            _between(*map(number, self._ranks(percent)), self._place(percent) % 1)
-            for percent in self._percents
-        ]
+        def percentile(percent: float) -> float:
+            low, high = map(number, self._ranks(percent))
+            return _between(low, high, self._place(percent) % 1)
+
+        return list(map(percentile, self._percents))
 
     def _flush(self) -> None:
         import numpy as np
