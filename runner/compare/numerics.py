@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # The first positions have one row each; later rows double in width.
 SINGLE = 8
+# Values of tokens that are counted together.
+BLOCK = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Measured:
             counts.other_tokens += 1
         elif first.choice_logprobs:
             counts.summed = counts.summed or shifts.summed(first, second)
-            self._choices.add(shifts.of_choices(first, second))
+            self._choices.add([shifts.of_choices(first, second)])
         elif len(first.finish_reasons) == len(second.finish_reasons) == 1:
             counts.answers += 1
             place = shifts.parting(first.token_ids, second.token_ids)
@@ -111,7 +113,7 @@ class Measured:
             pairs=counts.pairs,
             other_tokens=counts.other_tokens,
             answers=counts.answers,
-            tokens=self._tokens.every.spread(),
+            tokens=self._tokens.spread(),
             choices=self._choices.spread(),
             summed=counts.summed,
             positions=tuple(self._tokens.positions()),
@@ -142,10 +144,15 @@ class _Differences:
         self._percentiles.again()
         self._pairs = self._values = 0
 
-    def add(self, moved: NDArray[np.float64]) -> None:
-        self._pairs += bool(moved.size)
-        self._values += moved.size
-        self._percentiles.add(moved)
+    def add(self, moved: Sequence[NDArray[np.float64]]) -> None:
+        """Add the values of some pairs, each of which has any."""
+        import numpy as np
+
+        if moved:
+            values = np.concatenate(moved)
+            self._pairs += len(moved)
+            self._values += len(values)
+            self._percentiles.add(values)
 
     def spread(self) -> Spread | None:
         """Return the spread; None without values."""
@@ -160,31 +167,45 @@ class _ByPosition:
     """The spread of the values of all tokens, and those of ranges of positions."""
 
     def __init__(self) -> None:
-        self.every = _Differences()
-        self._ranges: list[tuple[int, int, _Differences]] = []
-        self._next = _ranges()
+        self._every = _Differences()
+        self._inside: list[tuple[int, int, _Differences]] = []
+        self._ranges = _ranges()
         self._end = self._longest = 0
-
-    def again(self) -> None:
-        self.every.again()
-        for _, _, inside in self._ranges:
-            inside.again()
+        self._waiting: list[NDArray[np.float64]] = []
+        self._size = 0
 
     def add(self, moved: NDArray[np.float64]) -> None:
-        self.every.add(moved)
-        self._longest = max(self._longest, len(moved))
-        while self._end < self._longest:
-            start, self._end = next(self._next)
-            self._ranges.append((start, self._end, _Differences()))
-        for start, end, inside in self._ranges:
-            if start >= len(moved):
-                break
-            inside.add(moved[start:end])
+        self._waiting.append(moved)
+        self._size += len(moved)
+        if self._size >= BLOCK:
+            self._add_waiting()
+
+    def again(self) -> None:
+        self._add_waiting()
+        self._every.again()
+        for *_, inside in self._inside:
+            inside.again()
+
+    def spread(self) -> Spread | None:
+        self._add_waiting()
+        return self._every.spread()
 
     def positions(self) -> Iterator[Position]:
-        for start, end, inside in self._ranges:
+        self._add_waiting()
+        for start, end, inside in self._inside:
             if (spread := inside.spread()) is not None:
                 yield Position(start, min(end, self._longest) - 1, spread)
+
+    def _add_waiting(self) -> None:
+        moved = [each for each in self._waiting if each.size]
+        self._waiting, self._size = [], 0
+        self._longest = max(self._longest, *map(len, moved), 0)
+        while self._end < self._longest:
+            start, self._end = next(self._ranges)
+            self._inside.append((start, self._end, _Differences()))
+        self._every.add(moved)
+        for start, end, inside in self._inside:
+            inside.add([each[start:end] for each in moved if len(each) > start])
 
 
 def _ranges() -> Iterator[tuple[int, int]]:

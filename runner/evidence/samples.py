@@ -182,13 +182,22 @@ def require_samples(file: Path, columns: Collection[str]) -> None:
 
 def values_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """Return the values of each row by the names of its columns, as `Sample` has them."""
-    views = {name: list_views(batch[name]) for name in TOKEN_LISTS if name in batch.schema.names}
-    texts = batch.select([name for name in batch.schema.names if name not in views])
-    for place, row in enumerate(texts.to_pylist()):
-        yield {
-            **{name: plain(name, value) for name, value in row.items() if value is not None},
-            **{name: column[place] for name, column in views.items()},
-        }
+    names = batch.schema.names
+    columns = [_values(name, batch[name]) for name in names]
+    # A file without any of the columns has rows all the same.
+    for row in zip(*columns, strict=True) if columns else [()] * batch.num_rows:
+        yield {name: value for name, value in zip(names, row, strict=True) if value is not None}
+
+
+def _values(name: str, column: pa.Array) -> list[Any]:
+    import pyarrow as pa
+
+    if name in TOKEN_LISTS:
+        return list_views(column)
+    values: list[Any] = column.to_pylist()
+    if not pa.types.is_nested(column.type):
+        return values
+    return [None if value is None else plain(name, value) for value in values]
 
 
 def cannot_read(file: Path, error: Exception) -> UserError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from copy import copy
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -103,9 +103,14 @@ def _completed(
         wanted.setdefault(stored.file, set()).add(stored.row)
     found = {file: readers[file].at(rows) for file, rows in wanted.items()}
     for group in chunk:
-        places = map(_stored, group)
-        values = (found[place.file][place.row] for place in places)
-        yield tuple(replace(each, **own) for each, own in zip(group, values, strict=True))
+        yield tuple(_whole(each, found) for each in group)
+
+
+def _whole(outline: Sample, found: dict[Path, dict[int, dict[str, Any]]]) -> Sample:
+    stored = _stored(outline)
+    whole = copy(outline)
+    vars(whole).update(found[stored.file][stored.row])  # `replace` takes four times as long
+    return whole
 
 
 def _chunks(
