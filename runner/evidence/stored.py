@@ -48,8 +48,11 @@ KEPT = (
 )
 # Texts that outlines have as digests.
 DIGESTED = ("responses", "reasoning")
-# Bytes of the rows in memory at a time, and of a token in a column.
-CHUNK, TOKEN = 1 << 25, 4
+# Bytes of the rows in memory at a time, if they are wanted in the order of the files, or if not:
+# then a file is read from its beginning for each chunk.
+CHUNK, MIXED = 1 << 25, 1 << 27
+# Bytes of a token in a column.
+TOKEN = 4
 
 
 def read_stored(file: Path) -> list[Sample]:
@@ -116,18 +119,22 @@ def _whole(outline: Sample, found: dict[Path, dict[int, dict[str, Any]]]) -> Sam
 def _chunks(
     groups: Iterable[Sequence[Sample]], columns: Sequence[str]
 ) -> Iterator[list[Sequence[Sample]]]:
-    """The groups in chunks whose columns take about CHUNK bytes."""
+    """The groups in chunks whose columns take about CHUNK bytes, or MIXED."""
     lists = sum(name in TOKEN_LISTS for name in columns)
     texts = lists < len(columns)
     chunk: list[Sequence[Sample]] = []
-    size = 0
+    size, forwards = 0, True
+    last: dict[Path, int] = {}
     for group in groups:
         chunk.append(group)
         for each in group:
-            size += TOKEN * lists * len(each.token_ids) + texts * _stored(each).size
-        if size >= CHUNK:
+            stored = _stored(each)
+            size += TOKEN * lists * len(each.token_ids) + texts * stored.size
+            forwards = forwards and stored.row >= last.get(stored.file, 0)
+            last[stored.file] = stored.row
+        if size >= (CHUNK if forwards else MIXED):
             yield chunk
-            chunk, size = [], 0
+            chunk, size, forwards = [], 0, True
     if chunk:
         yield chunk
 
