@@ -10,11 +10,13 @@ from pathlib import Path
 from runner.compare.changed_answers import Changed
 from runner.compare.changes import Kind
 from runner.compare.scores import Metric
-from runner.compare.shown import places, tally
+from runner.compare.shown import places, shown_answers, tally
 from runner.evidence.degenerate import named
 from runner.evidence.draws import answers_of
+from runner.evidence.outlines import TEXTS
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample, numbered, stopped
+from runner.evidence.stored import completed, row
 from runner.evidence.unparsable import unparsable
 from runner.language import N_, gettext
 from runner.present.browser import (
@@ -128,7 +130,7 @@ def browsed(questions: Sequence[Question], images: Sequence[Path]) -> Browser | 
     ]
     return browser(
         _listing(questions),
-        lambda: map(_detail, questions),
+        lambda: _details(questions),
         album(images, wanted, MOST_IMAGES),
     )
 
@@ -214,16 +216,36 @@ def _flags(each: Question) -> int:
     return sum(1 << place for place, yes in enumerate(given) if yes)
 
 
-def _detail(each: Question) -> Detail:
+def _details(questions: Sequence[Question]) -> Iterator[tuple[int, Detail]]:
+    """The details of all questions with their places, in the order of A's file, then B's."""
+    ordered = sorted(
+        enumerate(questions), key=lambda each: (each[1].first is None, row(each[1].either))
+    )
+    whole = completed((_shown(each) for _, each in ordered), TEXTS)
+    for (place, each), answers in zip(ordered, whole, strict=True):
+        yield place, _detail(each, answers)
+
+
+def _shown(each: Question) -> tuple[Sample, ...]:
+    """The answer of each run that has the question."""
+    if each.changed is not None:
+        return shown_answers(each.changed)
+    return tuple(
+        answers_of(question)[0] for question in (each.first, each.second) if question is not None
+    )
+
+
+def _detail(each: Question, answers: Sequence[Sample]) -> Detail:
     first, second = each.first, each.second
     shown = places(each.changed) if each.changed is not None else (0, 0)
-    either, other = each.either, second or each.either
+    either, other = answers[0], answers[-1]
+    read = iter(answers)
     return Detail(
         prompt=either.prompt,
         target=either.target,
         images=either.image_hashes,
         sides=tuple(
-            None if sample is None else _side(each, sample, place)
+            None if sample is None else _side(each, sample, place, next(read))
             for sample, place in zip((first, second), shown, strict=True)
         ),
         second_prompt=other.prompt if other.prompt != either.prompt else None,
@@ -232,9 +254,9 @@ def _detail(each: Question) -> Detail:
     )
 
 
-def _side(each: Question, question: Sample, place: int) -> Side:
+def _side(each: Question, question: Sample, place: int, answer: Sample) -> Side:
+    """The `answer` at this place of all to the question."""
     answers = answers_of(question)
-    answer = answers[place]
     facts = []
     if len(answers) > 1:
         facts.append(

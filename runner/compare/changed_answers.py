@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from runner.compare.changes import Change, Kind, explain
 from runner.compare.scores import Metric
 from runner.evidence.pairing import Pairing, Reason
 from runner.evidence.samples import Sample
+from runner.evidence.stored import completed
 
 # Flipped answers shown in full on the page, and all that have a card: further ones have shorter
 # texts. The browser lists every question; two thousand cards would take seconds to open.
 SHOWN, CARDS = 60, 240
 # Keeps the page readable and small.
 LONGEST, BRIEF = 4000, 600
+# What is read of each token.
+TOKENS = ("token_ids", "logprobs", "margins")
 
 
 @dataclass(frozen=True)
@@ -80,17 +83,27 @@ def asked_once(pairing: Pairing, metrics: Sequence[Metric]) -> Pairing:
 
 
 def changed(
-    asked: Pairing, metrics: Sequence[Metric], drawn: Collection[str]
+    asked: Pairing,
+    metrics: Sequence[Metric],
+    drawn: Collection[str],
+    measure: Callable[[Sample, Sample], None],
 ) -> tuple[Changed, ...]:
     """Return all questions that differ: flips first, near-ties last, then by largest shift.
 
     Answers to the `drawn` tasks are sampled at random. They follow the size of the change of their
-    mean score, because a shift of their log-probabilities is chance.
+    mean score, because a shift of their log-probabilities is chance. All other pairs are passed to
+    `measure`, with their tokens.
     """
     leading = [metric for metric in metrics if metric.leading]
     found = []
-    for first, second, reason in _both(asked):
-        change = explain(first, second, reason, sampled(first, drawn))
+    both = list(_both(asked))
+    # Where answers are sampled, tokens are not needed.
+    needed = [() if sampled(one, drawn) else (one, other) for one, other, _ in both]
+    for (first, second, reason), read in zip(both, completed(needed, TOKENS), strict=True):
+        if read and reason is None:
+            measure(*read)
+        one, other = read or (first, second)
+        change = explain(one, other, reason, sampled=not read)
         if change is not None:
             moves = ((metric.moved(first, second), metric.metric) for metric in leading)
             better, metric = next((move for move in moves if move[0] is not None), (None, ""))

@@ -10,25 +10,19 @@ from pydantic import ConfigDict, Field
 
 from runner.compare import changed_answers as questions
 from runner.compare.browsed import Question, all_questions
-from runner.compare.changed_answers import (
-    BRIEF,
-    CARDS,
-    LONGEST,
-    SHOWN,
-    KindCount,
-    UnpairedCount,
-)
+from runner.compare.changed_answers import KindCount, UnpairedCount
 from runner.compare.changes import NEAR_TIE
 from runner.compare.distributions import Distribution, Draws, distributions, draws
-from runner.compare.numerics import Numerics, numerics
+from runner.compare.numerics import Measured, Numerics
 from runner.compare.ruling import rule
 from runner.compare.scores import Metric, Scores, metrics, scores
 from runner.compare.settings import Settings, differences
-from runner.compare.shown import ListedChange, Shown, listed, shown
+from runner.compare.shown import ListedChange, Shown, quoted
 from runner.compare.sides import Side
 from runner.evidence.pairing import Pairing, Reason, pair
 from runner.evidence.questions import answers
 from runner.evidence.samples import Sample
+from runner.evidence.stored import completed
 from runner.language import gettext
 from runner.plan import Plan
 from runner.verdict import Verdict
@@ -119,11 +113,17 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
     pairing = pair(before, after)
     shared = metrics(first, second)
     asked = questions.asked_once(pairing, shared)
-    found = questions.changed(asked, shared, drawn)
+    measured = Measured()
+    found = questions.changed(asked, shared, drawn, measured.add)
     sampled = [each for each in asked.pairs if questions.sampled(each[0], drawn)]
+    measured.again()
+    others = (each for each in asked.pairs if not questions.sampled(each[0], drawn))
+    for answered in completed(others, questions.TOKENS):
+        measured.add(*answered)
     differ = {id(each.first) for each in found}
     ruling, judged = rule(first, second, before, after, margin)
     flips = questions.flipped(found)
+    quotes = quoted(found, flips)
     return Comparison(
         first=_facts(first, before),
         second=_facts(second, after),
@@ -140,14 +140,14 @@ def compare(first: Side, second: Side, margin: float) -> Comparison:
         scores=scores(shared, pairing, ruling),
         kinds=questions.kinds(found),
         near_tie=NEAR_TIE,
-        numerics=numerics([each for each in asked.pairs if not questions.sampled(each[0], drawn)]),
+        numerics=measured.numerics(),
         draws=draws(sampled),
         distributions=distributions(shared, sampled),
         flips=len(flips),
         paired_flips=sum(each.paired for each in flips),
-        shown=tuple(shown(each, LONGEST) for each in flips[:SHOWN]),
-        brief=tuple(shown(each, BRIEF) for each in flips[SHOWN:CARDS]),
-        changes=tuple(listed(each) for each in found),
+        shown=quotes.shown,
+        brief=quotes.brief,
+        changes=quotes.changes,
         questions=all_questions(asked, found, flips, _leading(shared)),
     )
 
@@ -209,7 +209,8 @@ def _other_prompt(asked: Pairing) -> str:
     """Excerpts of the first two different prompts around the difference; empty without one."""
     for each in asked.unpaired:
         if each.reason is Reason.PROMPT and each.first is not None and each.second is not None:
-            one, other = each.first.prompt, each.second.prompt
+            ((first, second),) = completed([(each.first, each.second)], ("prompt",))
+            one, other = first.prompt, second.prompt
             place = next(
                 (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
                 min(len(one), len(other)),

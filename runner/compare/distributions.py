@@ -190,7 +190,8 @@ def _tokens(answer: Sample) -> int:
 
 
 def _characters(answer: Sample) -> int:
-    return sum(map(len, (*answer.reasoning, *answer.responses)))
+    assert answer.stored is not None
+    return answer.stored.characters
 
 
 def _texts(answer: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:

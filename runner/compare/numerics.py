@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from runner.evidence import shifts
 from runner.evidence.samples import Sample
+from runner.stats.percentiles import Percentiles
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 # The first positions have one row each; later rows double in width.
 SINGLE = 8
+# Values of tokens that are counted together.
+BLOCK = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -70,67 +73,145 @@ class Numerics:
         return sum(each.pairs for each in (self.tokens, self.choices) if each is not None)
 
 
-def numerics(pairs: Sequence[tuple[Sample, Sample]]) -> Numerics:
-    """Compute differences over pairs with equal prompts; tokens need one answer per sample."""
-    import numpy as np
+class Measured:
+    """Computes `Numerics` over pairs with equal prompts; tokens need one answer per sample.
 
-    comparable = [pair for pair in pairs if shifts.comparable(*pair)]
-    scored = [(one, other) for one, other in comparable if one.choice_logprobs]
-    single = [
-        (one, other)
-        for one, other in comparable
-        if len(one.finish_reasons) == len(other.finish_reasons) == 1 and not one.choice_logprobs
-    ]
-    tokens = [shifts.of_tokens(*pair) for pair in single]
-    partings = [
-        place
-        for one, other in single
-        if (place := shifts.parting(one.token_ids, other.token_ids)) is not None
-    ]
-    return Numerics(
-        pairs=len(pairs),
-        other_tokens=len(pairs) - len(comparable),
-        answers=len(single),
-        tokens=_spread(tokens),
-        choices=_spread([shifts.of_choices(*pair) for pair in scored]),
-        summed=any(shifts.summed(*pair) for pair in scored),
-        positions=tuple(_by_position(tokens)),
-        parted=len(partings),
-        median_parting=float(np.median(partings)) if partings else None,
-    )
+    Long answers have too many values to keep: `add` all pairs, call `again`, and add all of them
+    once more.
+    """
 
+    def __init__(self) -> None:
+        self._counts = _Counts()
+        self._tokens, self._choices = _ByPosition(), _Differences()
 
-def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    import numpy as np
+    def add(self, first: Sample, second: Sample) -> None:
+        counts = self._counts
+        counts.pairs += 1
+        if not shifts.comparable(first, second):
+            counts.other_tokens += 1
+        elif first.choice_logprobs:
+            counts.summed = counts.summed or shifts.summed(first, second)
+            self._choices.add([shifts.of_choices(first, second)])
+        elif len(first.finish_reasons) == len(second.finish_reasons) == 1:
+            counts.answers += 1
+            place = shifts.parting(first.token_ids, second.token_ids)
+            counts.partings += [] if place is None else [place]
+            self._tokens.add(shifts.of_tokens(first, second))
 
-    return np.concatenate(parts) if parts else np.empty(0)
+    def again(self) -> None:
+        """Begin the second pass."""
+        self._counts = _Counts()
+        self._tokens.again()
+        self._choices.again()
 
+    def numerics(self) -> Numerics:
+        """Return the result after both passes."""
+        import numpy as np
 
-def _spread(parts: Sequence[NDArray[Any]]) -> Spread | None:
-    """The spread of the values of all pairs; None where there are none."""
-    import numpy as np
-
-    values = _joined(parts)
-    if not values.size:
-        return None
-    known = values[np.isfinite(values)]
-    median, p99, worst = np.percentile(known, (50, 99, 100)) if known.size else [math.nan] * 3
-    return Spread(
-        n=int(known.size),
-        median=float(median),
-        p99=float(p99),
-        worst=float(worst),
-        pairs=sum(bool(each.size) for each in parts),
-        lost=int(values.size - known.size),
-    )
+        counts = self._counts
+        return Numerics(
+            pairs=counts.pairs,
+            other_tokens=counts.other_tokens,
+            answers=counts.answers,
+            tokens=self._tokens.spread(),
+            choices=self._choices.spread(),
+            summed=counts.summed,
+            positions=tuple(self._tokens.positions()),
+            parted=len(counts.partings),
+            median_parting=float(np.median(counts.partings)) if counts.partings else None,
+        )
 
 
-def _by_position(tokens: Sequence[NDArray[Any]]) -> Iterable[Position]:
-    end = max(map(len, tokens), default=0)
+@dataclass
+class _Counts:
+    """Counts of pairs as in `Numerics`, and the positions at which answers part."""
+
+    pairs: int = 0
+    other_tokens: int = 0
+    answers: int = 0
+    summed: bool = False
+    partings: list[int] = field(default_factory=list)
+
+
+class _Differences:
+    """The spread of the values of many pairs, which are added twice."""
+
+    def __init__(self) -> None:
+        self._percentiles = Percentiles((50, 99, 100))
+        self._pairs = self._values = 0
+
+    def again(self) -> None:
+        self._percentiles.again()
+        self._pairs = self._values = 0
+
+    def add(self, moved: Sequence[NDArray[np.float64]]) -> None:
+        """Add the values of some pairs, each of which has any."""
+        import numpy as np
+
+        if moved:
+            values = np.concatenate(moved)
+            self._pairs += len(moved)
+            self._values += len(values)
+            self._percentiles.add(values)
+
+    def spread(self) -> Spread | None:
+        """Return the spread; None without values."""
+        if not self._values:
+            return None
+        median, p99, worst = self._percentiles.found()
+        n = self._percentiles.n
+        return Spread(n, median, p99, worst, self._pairs, lost=self._values - n)
+
+
+class _ByPosition:
+    """The spread of the values of all tokens, and those of ranges of positions."""
+
+    def __init__(self) -> None:
+        self._every = _Differences()
+        self._inside: list[tuple[int, int, _Differences]] = []
+        self._ranges = _ranges()
+        self._end = self._longest = 0
+        self._waiting: list[NDArray[np.float64]] = []
+        self._size = 0
+
+    def add(self, moved: NDArray[np.float64]) -> None:
+        self._waiting.append(moved)
+        self._size += len(moved)
+        if self._size >= BLOCK:
+            self._add_waiting()
+
+    def again(self) -> None:
+        self._add_waiting()
+        self._every.again()
+        for *_, inside in self._inside:
+            inside.again()
+
+    def spread(self) -> Spread | None:
+        self._add_waiting()
+        return self._every.spread()
+
+    def positions(self) -> Iterator[Position]:
+        self._add_waiting()
+        for start, end, inside in self._inside:
+            if (spread := inside.spread()) is not None:
+                yield Position(start, min(end, self._longest) - 1, spread)
+
+    def _add_waiting(self) -> None:
+        moved = [each for each in self._waiting if each.size]
+        self._waiting, self._size = [], 0
+        self._longest = max(self._longest, *map(len, moved), 0)
+        while self._end < self._longest:
+            start, self._end = next(self._ranges)
+            self._inside.append((start, self._end, _Differences()))
+        self._every.add(moved)
+        for start, end, inside in self._inside:
+            inside.add([each[start:end] for each in moved if len(each) > start])
+
+
+def _ranges() -> Iterator[tuple[int, int]]:
+    """All ranges of positions: their starts, and their ends, which are not included."""
     start, width = 0, 1
-    while start < end:
-        inside = [each[start : start + width] for each in tokens]
-        if (spread := _spread(inside)) is not None:
-            yield Position(start, min(start + width, end) - 1, spread)
+    while True:
+        yield start, start + width
         start += width
         width = 1 if start < SINGLE else start

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.compare.changed_answers import Changed
+from runner.compare.changed_answers import BRIEF, CARDS, LONGEST, SHOWN, Changed
 from runner.compare.changes import Change, Kind
 from runner.evidence.draws import answers_of
+from runner.evidence.outlines import TEXTS
 from runner.evidence.samples import Sample, numbered
+from runner.evidence.stored import completed, row
 from runner.language import gettext
 from runner.present.formats import clip, number
 
@@ -117,30 +119,59 @@ class ListedChange:
     second: str
 
 
-def shown(each: Changed, longest: int) -> Shown:
-    """Return the question with texts of at most about `longest` characters."""
+@dataclass(frozen=True)
+class Quoted:
+    """All questions that differ, in their order, and the flips that have a card on the page."""
+
+    shown: tuple[Shown, ...]
+    brief: tuple[Shown, ...]
+    changes: tuple[ListedChange, ...]
+
+
+def quoted(found: Sequence[Changed], flips: Sequence[Changed]) -> Quoted:
+    """Read the texts of the questions that differ; `flips` are some of them."""
+    cards = (
+        *((each, LONGEST) for each in flips[:SHOWN]),
+        *((each, BRIEF) for each in flips[SHOWN:CARDS]),
+    )
+    lengths = {id(each): longest for each, longest in cards}
+    lines: dict[int, ListedChange] = {}
+    shown: dict[int, Shown] = {}
+    in_file = sorted(found, key=lambda each: row(each.first))
+    whole = completed(map(shown_answers, in_file), TEXTS)
+    for each, (one, other) in zip(in_file, whole, strict=True):
+        lines[id(each)] = _listed(each, one, other)
+        if id(each) in lengths:
+            shown[id(each)] = _shown(each, one, other, lengths[id(each)])
+    ordered = [shown[id(each)] for each, _ in cards]
+    return Quoted(
+        tuple(ordered[:SHOWN]), tuple(ordered[SHOWN:]), tuple(lines[id(each)] for each in found)
+    )
+
+
+def _shown(each: Changed, one: Sample, other: Sample, longest: int) -> Shown:
+    """The question with texts of at most about `longest` characters."""
     first, second = each.first, each.second
     ours, theirs = places(each)
     return Shown(
         task=first.task,
         doc_id=first.doc_id,
         filter=first.filter,
-        prompt=clip(first.prompt, longest),
-        second_prompt=clip(second.prompt, longest) if second.prompt != first.prompt else None,
-        target=clip(first.target, longest),
+        prompt=clip(one.prompt, longest),
+        second_prompt=clip(other.prompt, longest) if other.prompt != one.prompt else None,
+        target=clip(one.target, longest),
         images=first.image_hashes,
         second_images=second.image_hashes if second.image_hashes != first.image_hashes else (),
-        first=_answer(each, first, ours, longest),
-        second=_answer(each, second, theirs, longest),
+        first=_answer(each, first, one, ours, longest),
+        second=_answer(each, second, other, theirs, longest),
         change=each.change,
         better=each.better or 0.0,
     )
 
 
-def listed(each: Changed) -> ListedChange:
-    """Return the line of a question, with the beginning and the end of its answers."""
+def _listed(each: Changed, one: Sample, other: Sample) -> ListedChange:
+    """The line of a question, with the beginning and the end of its answers."""
     first, second = each.first, each.second
-    ours, theirs = places(each)
     return ListedChange(
         task=first.task,
         doc_id=first.doc_id,
@@ -150,9 +181,15 @@ def listed(each: Changed) -> ListedChange:
         token=each.change.token,
         apart=each.change.apart,
         tallies=_tallies(tally(each, first), tally(each, second)),
-        first=clip(_told(answers_of(first)[ours]), SHORT),
-        second=clip(_told(answers_of(second)[theirs]), SHORT),
+        first=clip(_told(one), SHORT),
+        second=clip(_told(other), SHORT),
     )
+
+
+def shown_answers(each: Changed) -> tuple[Sample, Sample]:
+    """Return the answers that are shown."""
+    ours, theirs = places(each)
+    return answers_of(each.first)[ours], answers_of(each.second)[theirs]
 
 
 def places(each: Changed) -> tuple[int, int]:
@@ -165,9 +202,7 @@ def places(each: Changed) -> tuple[int, int]:
     return (first, second) if rises else (0, 0)
 
 
-def _answer(each: Changed, question: Sample, place: int, longest: int) -> Answer:
-    answers = answers_of(question)
-    sample = answers[place]
+def _answer(each: Changed, question: Sample, sample: Sample, place: int, longest: int) -> Answer:
     return Answer(
         responses=tuple(clip(response, longest) for response in sample.responses),
         filtered=clip(sample.filtered, longest),
@@ -177,7 +212,7 @@ def _answer(each: Changed, question: Sample, place: int, longest: int) -> Answer
         tokens=len(sample.token_ids),
         choice_logprobs=sample.choice_logprobs,
         place=place + 1,
-        answers=len(answers),
+        answers=len(answers_of(question)),
         tally=tally(each, question),
     )
 

@@ -12,7 +12,8 @@ from runner.environment import Environment
 from runner.errors import UserError
 from runner.evidence.draws import drawn_tasks
 from runner.evidence.questions import by_question
-from runner.evidence.samples import Sample, read_samples
+from runner.evidence.samples import Sample
+from runner.evidence.stored import read_stored
 from runner.language import gettext
 from runner.outcome import Outcome, State
 from runner.plan import Plan
@@ -47,12 +48,14 @@ class Side:
     def samples(self) -> list[Sample]:
         """Return one sample per question and filter, with all its answers.
 
+        Texts and tokens stay in the file (runner/evidence/stored.py).
+
         Empty if the run ended before writing any.
 
         Raises:
             UserError: if they cannot be read.
         """
-        return by_question(read_samples(self.files.samples)) if self.files.samples.exists() else []
+        return by_question(read_stored(self.files.samples))
 
     @cached_property
     def drawn(self) -> frozenset[str]:

@@ -7,17 +7,16 @@ once nor a value per token.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.evidence.samples import BUFFER, Sample, cannot_read, plain
+from runner.evidence.batches import batches, opened
+from runner.evidence.samples import Sample, plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 # Parsed answers and targets are cut to this length: some tasks have no filter, and the whole
 # response counts as parsed.
@@ -42,8 +41,6 @@ KEPT = (
     "image_sizes",
     "cut_thinking",
 )
-# Samples read at a time: a file is one row group, however large.
-BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -69,21 +66,19 @@ def read_outlines(file: Path) -> list[Sample]:
     found: list[Sample] = []
     if not file.exists():
         return found
-    with _opened(file) as stored:
+    with opened(file) as stored:
         names = set(stored.schema_arrow.names)
         # The lengths of the answers spare the tokens themselves, except in older files.
         counts = "answer_tokens" if "answer_tokens" in names else "token_ids"
-        columns = [*KEPT, "target", "filtered", "logprobs", counts]
-        for batch in _batches(stored, [name for name in columns if name in names]):
+        for batch in batches(stored, [*KEPT, "target", "filtered", "logprobs", counts]):
             found += _outlines(batch, counts)
     return found
 
 
 def read_texts(file: Path) -> Iterator[Texts]:
     """The texts of all samples, in the file's order."""
-    with _opened(file) as stored:
-        names = set(stored.schema_arrow.names)
-        for batch in _batches(stored, [name for name in TEXTS if name in names]):
+    with opened(file) as stored:
+        for batch in batches(stored, TEXTS):
             for row in batch.to_pylist():
                 yield Texts(**{name: plain(name, value) for name, value in row.items() if value})
 
@@ -109,24 +104,6 @@ def with_texts(
             )
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[pq.ParquetFile]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as stored:
-            yield stored
-    except pa.ArrowInvalid as error:
-        raise cannot_read(file, error) from error
-    finally:
-        pa.default_memory_pool().release_unused()
-
-
-def _batches(stored: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    yield from stored.iter_batches(batch_size=BATCH, columns=list(columns), use_threads=False)
-
-
 def _outlines(batch: pa.RecordBatch, counts: str) -> Iterator[Sample]:
     names = batch.schema.names
     tokens = _tokens(batch[counts], counts) if counts in names else [0] * batch.num_rows
@@ -134,9 +111,14 @@ def _outlines(batch: pa.RecordBatch, counts: str) -> Iterator[Sample]:
     light = batch.select([name for name in names if name not in ("logprobs", counts)])
     for row, count, mean in zip(light.to_pylist(), tokens, means, strict=True):
         for name in ("target", "filtered"):
-            row[name] = (row.get(name) or "").strip()[:BRIEF]
+            row[name] = brief(row.get(name))
         known = {name: plain(name, value) for name, value in row.items() if value is not None}
         yield Sample(**known, token_ids=range(count), logprobs=mean)
+
+
+def brief(text: str | None) -> str:
+    """The beginning of a text, as outlines have it."""
+    return (text or "").strip()[:BRIEF]
 
 
 def _tokens(column: pa.ListArray, counts: str) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,20 @@ TOKEN_LISTS = ("token_ids", "logprobs", "margins", "top_ids", "top_logprobs")
 BATCH, BUFFER = 1024, 1 << 20
 # Arrow's types as type codes of Python's struct module.
 MEMORY: dict[str, Any] = {"int32": "i", "int64": "q", "float": "f", "double": "d"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The row of samples.parquet that an outline was read from (runner/evidence/stored.py).
+
+    `size` is about the number of bytes of all its texts, and `characters` the length of its answers
+    with their reasoning.
+    """
+
+    file: Path
+    row: int
+    size: int
+    characters: int
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,8 @@ class Sample:
     top_logprobs: Sequence[float] = ()
     # All answers to a question that stand merged in this sample (runner/evidence/questions.py).
     rows: tuple[Sample, ...] = ()
+    # Where the texts and tokens are, if they were left in the file.
+    stored: Stored | None = None
 
 
 class Choices(Protocol):
@@ -146,11 +162,9 @@ def read_samples(file: Path, first: int | None = None) -> list[Sample]:
         # second. A file is one row group: read whole, its texts would be in memory twice.
         with pq.ParquetFile(file, buffer_size=BUFFER) as stored:
             known = [name for name in stored.schema_arrow.names if name in names]
-            if missing := {"task", "doc_id"} - set(known):
-                wanted = ", ".join(sorted(missing))
-                raise UserError(f"{file}: holds no samples (no column {wanted})")
+            require_samples(file, known)
             for batch in stored.iter_batches(batch_size=BATCH, columns=known):
-                found += _samples(batch)
+                found += (Sample(**row) for row in values_of(batch))
                 if first is not None and len(found) >= first:
                     return found[:first]
     except FileNotFoundError:
@@ -160,14 +174,31 @@ def read_samples(file: Path, first: int | None = None) -> list[Sample]:
     return found
 
 
-def _samples(batch: pa.RecordBatch) -> Iterator[Sample]:
-    views = {name: list_views(batch[name]) for name in TOKEN_LISTS if name in batch.schema.names}
-    texts = batch.select([name for name in batch.schema.names if name not in views])
-    for place, row in enumerate(texts.to_pylist()):
-        yield Sample(
-            **{name: plain(name, value) for name, value in row.items() if value is not None},
-            **{name: column[place] for name, column in views.items()},
-        )
+def require_samples(file: Path, columns: Collection[str]) -> None:
+    """Raise the user's error for a Parquet file of something else."""
+    if missing := {"task", "doc_id"} - set(columns):
+        wanted = ", ".join(sorted(missing))
+        raise UserError(f"{file}: holds no samples (no column {wanted})")
+
+
+def values_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Return the values of each row by the names of its columns, as `Sample` has them."""
+    names = batch.schema.names
+    columns = [_values(name, batch[name]) for name in names]
+    # A file without any of the columns has rows all the same.
+    for row in zip(*columns, strict=True) if columns else [()] * batch.num_rows:
+        yield {name: value for name, value in zip(names, row, strict=True) if value is not None}
+
+
+def _values(name: str, column: pa.Array) -> list[Any]:
+    import pyarrow as pa
+
+    if name in TOKEN_LISTS:
+        return list_views(column)
+    values: list[Any] = column.to_pylist()
+    if not pa.types.is_nested(column.type):
+        return values
+    return [None if value is None else plain(name, value) for value in values]
 
 
 def cannot_read(file: Path, error: Exception) -> UserError:

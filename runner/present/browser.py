@@ -10,18 +10,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from heapq import heappop, heappush
 from importlib.resources import files
 from typing import Any
 
-import msgspec
 from markupsafe import Markup
 
 from runner.present.browser_texts import texts
 from runner.present.formats import clip
+from runner.present.packed import BLOCK, Blocks, compressed, encoded, pack
 from runner.present.pictures import Picture
 from runner.visible import UNSEEN
 
@@ -30,10 +30,6 @@ MOST_TEXT, MOST_IMAGES = 20_000_000, 6_000_000
 # Characters of a single text, even if there is room for more. Texts that don't fit with LEAST each
 # are left out.
 LONGEST, LEAST = 200_000, 40
-# Uncompressed bytes of a block: unpacked in milliseconds, and large enough to compress well.
-BLOCK = 1_000_000
-# Compression level: 6 saves 3 % more and takes 1.8 times as long.
-LEVEL = 4
 # Every TRIAL-th sample is compressed on its own, to estimate the size of all.
 TRIAL = 16
 
@@ -134,18 +130,6 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """Compressed blocks, and the number of the first value in each."""
-
-    packed: tuple[bytes, ...] = ()
-    starts: tuple[int, ...] = ()
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.packed))
-
-
-@dataclass(frozen=True)
 class Browser:
     """The compressed blocks of a list of samples.
 
@@ -200,14 +184,14 @@ class Browser:
 
 def browser(
     listing: Listing,
-    details: Callable[[], Iterable[Detail]],
+    details: Callable[[], Iterable[tuple[int, Detail]]],
     images: Mapping[str, Picture],
     limited: bool = True,
 ) -> Browser:
-    """Compress a list, the details of its samples in the same order, and its images by hash.
+    """Compress a list, the details of its samples with their places in it, and its images by hash.
 
-    If `limited`, texts are cut so that all of them fit into a page; `details` is then called more
-    than once.
+    Details come in any order. If `limited`, texts are cut so that all of them fit into a page;
+    `details` is then called more than once.
     """
     pictures, places, hidden = _album(images)
     longest = _fitting(details()) if limited else None
@@ -224,7 +208,7 @@ def browser(
         "unseen": json.dumps(UNSEEN.pattern),  # in ASCII: it has halves of characters
     }
     return Browser(
-        index=_compressed(_json(index)),
+        index=compressed(encoded(index)),
         texts=texts,
         images=pictures,
         count=len(listing),
@@ -238,57 +222,48 @@ def _script() -> str:
     return (files("runner") / "templates" / "browser.js").read_text(encoding="utf-8")
 
 
-def _texts(details: Iterable[Detail], longest: int | None) -> tuple[Blocks, bool] | None:
+def _texts(
+    details: Iterable[tuple[int, Detail]], longest: int | None
+) -> tuple[Blocks, bool] | None:
     """The blocks, and whether a text was cut.
 
     None if the blocks of texts with at most `longest` characters have more than MOST_TEXT bytes.
     Without any texts, they may.
     """
-    packed: list[bytes] = []
-    starts: list[int] = []
-    waiting: list[bytes] = []
-    size = total = place = 0
     cut = False
 
-    def close() -> None:
-        nonlocal size, total
-        starts.append(place - len(waiting))
-        packed.append(_compressed(b"[" + b",".join(waiting) + b"]"))
-        total += len(packed[-1])
-        size = 0
-        waiting.clear()
+    def values() -> Iterator[tuple[int, bytes]]:
+        nonlocal cut
+        for place, detail in details:
+            shown = detail if longest is None else _cut(detail, longest)
+            cut = cut or shown is not detail
+            yield place, encoded(shown)
 
-    for detail in details:
-        shown = detail if longest is None else _cut(detail, longest)
-        cut = cut or shown is not detail
-        waiting.append(_json(shown))
-        size += len(waiting[-1])
-        place += 1
-        if size >= BLOCK:
-            close()
-        if longest and total > MOST_TEXT:
-            return None
-    if waiting:
-        close()
-    if longest and total > MOST_TEXT:
-        return None
-    return Blocks(tuple(packed), tuple(starts)), cut
+    blocks = pack(values(), MOST_TEXT if longest else None)
+    return None if blocks is None else (blocks, cut)
 
 
-def _fitting(details: Iterable[Detail]) -> int:
+def _fitting(details: Iterable[tuple[int, Detail]]) -> int:
     """An estimate of the largest length of a text with which all texts fit.
 
     How many characters fit depends on their language: one takes up to three bytes.
     """
     lengths: list[int] = []
-    trial, characters = bytearray(), 0
-    for place, detail in enumerate(details):
+    # The first of the tried samples, as many as have two blocks together: the last one on top.
+    tried: list[tuple[int, bytes, int]] = []
+    size = 0
+    for place, detail in details:
         lengths += map(len, _strings(detail))
-        if place % TRIAL == 0 and len(trial) < 2 * BLOCK:
-            tried = _cut(detail, BLOCK // 100)
-            trial += _json(tried)
-            characters += sum(map(len, _strings(tried)))
-    allowed = 0.95 * MOST_TEXT * characters / len(_compressed(bytes(trial)))
+        if place % TRIAL == 0:
+            short = _cut(detail, BLOCK // 100)
+            content = encoded(short)
+            heappush(tried, (-place, content, sum(map(len, _strings(short)))))
+            size += len(content)
+            while size - len(tried[0][1]) >= 2 * BLOCK:
+                size -= len(heappop(tried)[1])
+    trial = b"".join(content for _, content, _ in sorted(tried, reverse=True))
+    characters = sum(count for *_, count in tried)
+    allowed = 0.95 * MOST_TEXT * characters / len(compressed(trial))
     return max(LEAST, min(LONGEST, _cap(sorted(lengths), allowed)))
 
 
@@ -368,7 +343,7 @@ def _album(
 
     def close() -> None:
         starts.append(number - len(waiting))
-        packed.append(_compressed(_json(waiting)))
+        packed.append(compressed(encoded(waiting)))
         waiting.clear()
 
     for digest, picture in images.items():
@@ -384,12 +359,3 @@ def _album(
     if waiting:
         close()
     return Blocks(tuple(packed), tuple(starts)), places, len(places) - number
-
-
-def _json(value: Any) -> bytes:
-    return msgspec.json.encode(value)
-
-
-def _compressed(content: bytes) -> bytes:
-    packer = zlib.compressobj(LEVEL, wbits=31)  # 31: with gzip's header
-    return packer.compress(content) + packer.flush()

@@ -62,7 +62,7 @@ def browsed(
     parsed = _parsed_later(run.samples, asked)
     return browser(
         _listing(asked),
-        lambda: _details(run.samples, asked, len(outlines), parsed),
+        lambda: enumerate(_details(run.samples, asked, len(outlines), parsed)),
         album([run.images], wanted, MOST_IMAGES if limited else None),
         limited,
     )

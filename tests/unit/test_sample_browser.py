@@ -26,6 +26,7 @@ from runner.lm.sample_table import SampleRow, sample_table, write_samples
 from runner.outcome import MetricResult, Outcome
 from runner.plan import Plan
 from runner.present import browser as present
+from runner.present import packed
 from runner.present.browser import Browser, Detail, Listing, Side, browser
 from runner.present.formats import clip
 from runner.present.pictures import Picture, album
@@ -91,7 +92,7 @@ def flags_of(listing: dict[str, Any]) -> list[set[str]]:
 def of_texts(texts: Iterable[str]) -> Browser:
     details = [Detail(text, "", sides=(Side((text,)),)) for text in texts]
     values: dict[str, list[Any]] = {"doc": list(range(len(details)))}
-    return browser(Listing((), values, (), (), ()), lambda: details, {})
+    return browser(Listing((), values, (), (), ()), lambda: enumerate(details), {})
 
 
 # Outlines
@@ -289,13 +290,31 @@ def test_every_answer_to_a_question_is_a_row(tmp_path: Path) -> None:
 
 
 def test_texts_that_fit_are_whole_and_in_their_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(present, "BLOCK", 2000)
+    monkeypatch.setattr(packed, "BLOCK", 2000)
     texts = [f"text {n} " + "word " * (n % 50) for n in range(200)]
     found = of_texts(texts)
     assert found.longest is None and len(found.texts.packed) > 5
     for start, block in zip(found.texts.starts, found.texts.packed, strict=True):
         details = unpacked(block)
         assert [each["prompt"] for each in details] == texts[start : start + len(details)]
+
+
+@pytest.mark.parametrize("most", [20_000, 10_000_000])
+def test_texts_may_come_in_any_order(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    rng = random.Random(2)
+    monkeypatch.setattr(present, "MOST_TEXT", most)
+    for module in (present, packed):
+        monkeypatch.setattr(module, "BLOCK", 2000)
+    details = [
+        (n, Detail("".join(rng.choices("abcdefgh ", k=rng.randrange(900))), f"target {n}"))
+        for n in range(200)
+    ]
+    mixed = rng.sample(details, len(details))
+    values: dict[str, list[Any]] = {"doc": list(range(len(details)))}
+    listing = Listing((), values, (), (), ())
+    ordered = browser(listing, lambda: details, {})
+    assert (ordered.longest is None) is (most > 1_000_000) and len(ordered.texts.packed) > 5
+    assert browser(listing, lambda: mixed, {}) == ordered
 
 
 @pytest.mark.parametrize(
@@ -344,7 +363,7 @@ def test_few_passes_find_the_length_that_fits(monkeypatch: pytest.MonkeyPatch) -
         return [Detail(each, "") for each in text]
 
     values: dict[str, list[Any]] = {"doc": list(range(len(text)))}
-    found = browser(Listing((), values, (), (), ()), details, {})
+    found = browser(Listing((), values, (), (), ()), lambda: enumerate(details()), {})
     assert 0.7 * most < found.texts.size <= most and passes <= 4
 
 

@@ -359,7 +359,7 @@ def test_the_script_has_its_texts_from_the_page(unit: str) -> None:
 @pytest.mark.parametrize("unit", ["samples", "questions"])
 def test_what_stands_above_the_list(longest: int | None, hidden: int, unit: str) -> None:
     listing = Listing((), {"doc": [0]}, (), (), ())
-    found = browser(listing, lambda: [Detail("", "", sides=(Side(),))], {})
+    found = browser(listing, lambda: [(0, Detail("", "", sides=(Side(),)))], {})
     cut = replace(found, longest=longest, hidden=hidden)
     for view in ("", "$ 1"):
         page = template("browser.html.j2").render(browser=cut, unit=unit, view=view, served=False)
