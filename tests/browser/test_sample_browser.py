@@ -19,6 +19,7 @@ from runner.lm.sample_table import SampleRow, sample_table, write_samples
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.present import browser as present
+from runner.present import packed
 from runner.report.run_page import render
 from runner.rundir import RunDirectory, read_json, write_atomic, write_json
 from runner.verdict import judge
@@ -396,7 +397,8 @@ def test_keys_go_on_after_a_click_in_the_sample(watched: Watched, six: Path) -> 
 @pytest.fixture
 def served(six: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """runner.view, with a block for each sample."""
-    monkeypatch.setattr(present, "BLOCK", 1)
+    for module in (present, packed):
+        monkeypatch.setattr(module, "BLOCK", 1)
     with listen(0) as server:
         server.pages = read_pages(six.parent)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
