@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from runner import language
 from runner.attempt import attempt
 from runner.config import command_line, loading, places
 from runner.config.composed import composed_point, composed_run
@@ -45,6 +46,7 @@ def _run(composed: DictConfig) -> float | None:
     def action() -> int:
         refuse_other_weights(hydra_config)
         config = loading.load(composed)
+        language.use(config.lang)
         if sweep is None:
             from runner.run import run
 

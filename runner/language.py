@@ -53,7 +53,7 @@ def language() -> str:
 
 def gettext(message: str, /, **values: object) -> str:
     """Return a message in the chosen language, with its `{placeholders}` filled as by `format`."""
-    return _translations(language()).gettext(message).format(**values)
+    return translated(message).format(**values)
 
 
 def ngettext(one: str, many: str, count: int, /, **values: object) -> str:
@@ -69,7 +69,8 @@ def N_(message: str) -> str:
 
 def translated(message: str) -> str:
     """Return a message with its placeholders as they are."""
-    return _translations(language()).gettext(message)
+    # A catalogue has its own header under the empty message.
+    return _translations(language()).gettext(message) if message else ""
 
 
 def translated_plural(one: str, many: str, count: int) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from runner import language
 from runner.adopt import Adopted, LeftToAnother, adopt, cases
 from runner.attempt import record_failure
 from runner.config import loading
@@ -136,6 +137,7 @@ class AccuracyItem(pytest.Item):
         # The user's come last, and so have the last word.
         composed = adopted.compose([*settings, *self.config.getini(OVERRIDES)])
         config = loading.load(composed)
+        language.use(config.lang)
         asked = Composed(OmegaConf.to_yaml(composed, resolve=True), command(sys.orig_argv))
         out = terminal.console()
         try:

@@ -14,7 +14,7 @@ from runner.reference import requests
 # Location and tracking do not affect the numbers.
 ASIDE = (
     *("output_dir", "preflight_only", "objective", "tracking", "sweep", "suite", "verdict"),
-    "journal",
+    *("journal", "lang"),
 )
 OF_MODEL = ("model.baselines", "model.by_series", "model.source", "model.hardware", "model.serve")
 IGNORED = (*ASIDE, *OF_MODEL, "limits", "source.dir", "source.verify")

@@ -12,7 +12,6 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import language
 from runner.config import keys, serving, task_files
 from runner.config.notify import NotifyConfig
 from runner.config.notify import problems as notify_problems
@@ -87,7 +86,6 @@ def load(composed: DictConfig) -> RunConfig:
     """Check the composed configuration against the schema and the rules, and return it typed.
 
     `+a.b=1` slips past Hydra's own check: the plain content is merged into the schema again.
-    From here on, this process writes its reports in the language of `lang`.
 
     Raises:
         UserError: with one line for every key that is unknown, mistyped or out of range.
@@ -102,7 +100,6 @@ def load(composed: DictConfig) -> RunConfig:
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
     assert isinstance(config, RunConfig)
-    language.use(config.lang if config.lang in language.LANGUAGES else None)
     config.task.names, files = task_files.named(config.task.names)
     config.task.files = {**config.task.files, **files}
     model = config.model

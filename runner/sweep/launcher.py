@@ -15,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from runner import language
 from runner.attempt import attempt
 from runner.config.overrides import written
 from runner.errors import UserError
@@ -62,6 +63,8 @@ class SweepLauncher(Launcher):
         setup_globals()
         sweep = Path(str(self._config.hydra.sweep.dir))
         points, refused = self._compose(job_overrides, initial_job_idx)
+        if points:  # they share a report, so the first one chooses
+            language.use(points[0].config.lang)
         for point in points:
             search.check(self._config.hydra.sweeper, point.config)
         if any(point.config.preflight_only for point in points):

@@ -73,5 +73,5 @@ def _essence(composed: str) -> object:
     content = OmegaConf.to_container(OmegaConf.create(composed))
     assert isinstance(content, dict)
     repeat = content.pop("sweep", {}).get("repeat")
-    aside = ("output_dir", "tracking", "limits", "preflight_only", "objective", "suite")
+    aside = ("output_dir", "tracking", "limits", "preflight_only", "objective", "suite", "lang")
     return {"repeat": repeat, **{k: v for k, v in content.items() if k not in aside}}

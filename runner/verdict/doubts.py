@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from runner.config.verdict import REFERENCE_RULES
-from runner.language import N_, gettext
+from runner.language import N_, gettext, translated
 from runner.outcome import Departure, TaskOutcome
 from runner.plan import Evaluation
 from runner.verdict.degenerate import broken_numbers
@@ -61,7 +61,7 @@ def _departed(task: TaskOutcome, found: Departure) -> str:
         said,
         count=found.samples,
         evaluated=task.evaluated,
-        difference=found.said,
+        difference=translated(found.said),
         document=found.doc_id,
         task=found.task,
     )

@@ -18,7 +18,7 @@ from runner.why.result import Command, Stack, Why
 from runner.why.switches import Switch
 
 # Settings of where results go, which nobody else needs.
-PRIVATE = ("output_dir", "tracking", "journal", "limits", "sweep", "suite", "hydra")
+PRIVATE = ("output_dir", "tracking", "journal", "limits", "sweep", "suite", "hydra", "lang")
 VARIABLES = "engine.env"
 # What is shown instead of overrides.
 LEFT_OUT, UNKNOWN = "(overrides with paths left out)", "(the command was not recorded)"

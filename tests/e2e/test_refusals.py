@@ -74,6 +74,13 @@ def test_preflight_goes_up_to_the_engine_s_start_and_leaves_nothing(run: Run) ->
     assert not finished.directory.exists()
 
 
+def test_the_plan_is_in_the_language_of_the_run(run: Run) -> None:
+    finished = run("preflight_only=true", "lang=zh", "task.names=[canary_count]", "task.limit=7")
+    assert finished.status == 0, finished.printed
+    assert "没有启动引擎" in finished.printed
+    assert "No engine was started." not in finished.printed
+
+
 def test_preflight_finds_what_a_run_would(run: Run) -> None:
     finished = run("preflight_only=true", "engine.extra.blok_size=16", "task.limit=1")
     assert finished.status == 1, finished.printed

@@ -77,6 +77,10 @@ def test_canary_is_packaged(contents: set[str]) -> None:
     assert any(re.fullmatch(r"runner/canary/tasks/.+\.yaml", name) for name in contents)
 
 
+def test_the_chinese_catalogue_is_packaged(contents: set[str]) -> None:
+    assert "runner/locale/zh/LC_MESSAGES/messages.po" in contents
+
+
 def test_chat_tasks_are_packaged(contents: set[str]) -> None:
     directory = CHECKOUT / "runner" / "tasks"
     files = [file for file in directory.iterdir() if file.is_file()]

@@ -339,7 +339,7 @@ def test_only_settings_that_differ_are_told(tmp_path: Path, environment: Environ
     write_run(
         tmp_path / "b",
         rows(0),
-        config="parallelism: {tp: 2}\noutput_dir: /b\ntask: {seed: 1}\n",
+        config="parallelism: {tp: 2}\noutput_dir: /b\ntask: {seed: 1}\nlang: zh\n",
         environment=replace(environment, packages={**environment.packages, "torch": "2.9.0"}),
     )
     _, output = compared(tmp_path)

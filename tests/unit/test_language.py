@@ -112,6 +112,12 @@ def test_the_environment_chooses_the_language(
     assert language.language() == "en"
 
 
+def test_an_empty_text_stays_empty() -> None:
+    """A catalogue has its header there."""
+    language.use("zh")
+    assert language.gettext("") == language.translated("") == ""
+
+
 def test_placeholders_and_plurals_are_filled() -> None:
     assert language.gettext("{a} of {b:.2f}", a=1, b=2) == "1 of 2.00"
     assert language.ngettext("{count} x", "{count} xs", 1) == "1 x"

@@ -17,6 +17,7 @@ from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import Status
 from runner.sweep import resume
 from runner.sweep.launcher import refuse
+from runner.sweep.points import same_run
 from runner.sweep.record import PointRecord
 from runner.verdict import ReferenceUsed, Verdict
 
@@ -198,3 +199,9 @@ def test_two_tasks_that_make_room_at_once_take_different_names(
     resume.make_room(tmp_path / "rung-3")
     found = {each.name: (each / "config.yaml").read_text() for each in tmp_path.glob("earlier/*")}
     assert found == {"rung": "earlier/rung", "rung-2": "earlier/rung-2", "rung-3": "rung-3"}
+
+
+@pytest.mark.parametrize("aside", ["lang: zh", "output_dir: /b", "objective: seconds"])
+def test_what_changes_no_number_is_the_same_run(aside: str) -> None:
+    assert same_run(f"task: {{seed: 1}}\n{aside}\n", "task: {seed: 1}\n")
+    assert not same_run(f"task: {{seed: 2}}\n{aside}\n", "task: {seed: 1}\n")
