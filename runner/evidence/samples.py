@@ -29,11 +29,13 @@ MEMORY: dict[str, Any] = {"int32": "i", "int64": "q", "float": "f", "double": "d
 class Stored:
     """The row of samples.parquet that an outline was read from (runner/evidence/stored.py).
 
-    `size` is about the number of bytes of all its texts, and `characters` the length of its answers
-    with their reasoning.
+    `version` identifies the file's content: its inode, size and time of change. `size` is about the
+    number of bytes of all its texts, and `characters` the length of its answers with their
+    reasoning.
     """
 
     file: Path
+    version: tuple[int, int, int]
     row: int
     size: int
     characters: int

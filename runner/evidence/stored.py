@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.errors import UserError
 from runner.evidence.batches import batches, opened
 from runner.evidence.outlines import TEXTS, brief
 from runner.evidence.samples import TOKEN_LISTS, Sample, Stored, require_samples, values_of
@@ -68,10 +69,11 @@ def read_stored(file: Path) -> list[Sample]:
     found: list[Sample] = []
     if not file.exists():
         return found
+    version = _version(file)
     with opened(file) as stored:
         require_samples(file, stored.schema_arrow.names)
         for batch in batches(stored, [*KEPT, *TEXTS, "token_ids"]):
-            found += _outlines(file, len(found), batch)
+            found += _outlines(file, version, len(found), batch)
     return found
 
 
@@ -82,13 +84,19 @@ def completed(
 
     A file is read once if the groups are in the order of its rows. Else it is read again for each
     chunk of groups whose rows lie before those of the last one.
+
+    Raises:
+        UserError: if a file was replaced since its outlines were read, as a retried run does.
     """
     with ExitStack() as files:
         readers: dict[Path, _Rows] = {}
         for chunk in _chunks(groups, columns):
-            for file in {_stored(each).file for each in chain.from_iterable(chunk)}:
+            rows = map(_stored, chain.from_iterable(chunk))
+            for file, version in {(each.file, each.version) for each in rows}:
                 if file not in readers:
                     readers[file] = _Rows(files.enter_context(opened(file)), columns)
+                    if _version(file) != version:
+                        raise UserError(f"{file}: changed while it was read; try again")
             yield from _completed(chunk, readers)
 
 
@@ -173,7 +181,14 @@ class _Rows:
         return values_of(self._batch.take([row - self._start for row in rows]))
 
 
-def _outlines(file: Path, start: int, batch: pa.RecordBatch) -> Iterator[Sample]:
+def _version(file: Path) -> tuple[int, int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _outlines(
+    file: Path, version: tuple[int, int, int], start: int, batch: pa.RecordBatch
+) -> Iterator[Sample]:
     import pyarrow.compute as pc
 
     names = batch.schema.names
@@ -189,7 +204,7 @@ def _outlines(file: Path, start: int, batch: pa.RecordBatch) -> Iterator[Sample]
         characters = sum(len(text) for name in DIGESTED for text in own.get(name, ()))
         own |= {name: tuple(map(_digest, own[name])) for name in DIGESTED if name in own}
         own["filtered"] = brief(own.get("filtered"))
-        stored = Stored(file, start + place, size + characters, characters)
+        stored = Stored(file, version, start + place, size + characters, characters)
         yield Sample(**own, token_ids=range(count), stored=stored)
 
 

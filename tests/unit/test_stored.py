@@ -143,3 +143,13 @@ def test_no_file_has_no_samples_and_a_strange_one_is_the_users_to_mend(tmp_path:
     pq.write_table(pa.table({"colour": ["red"]}), file)
     with pytest.raises(UserError, match="no column doc_id, task"):
         read_stored(file)
+
+
+def test_a_file_that_was_replaced_is_not_mixed_with_its_outlines(
+    files: tuple[Path, Path],
+) -> None:
+    first, second = files
+    outlines = read_stored(first)
+    second.replace(first)
+    with pytest.raises(UserError, match="changed while it was read"):
+        list(completed([[each] for each in outlines], TEXTS))
