@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from runner.compare.scores import Scores
 from runner.language import gettext
-from runner.sweep.axis_findings import amount, probability
+from runner.sweep.axis_findings import amount
 
-
-def bare(value: float, share: bool, sign: bool = True) -> str:
-    """Return a difference as `amount` does, without its unit."""
-    return amount(value, share, sign, unit=False)
-
-
-def bare_probability(p: float) -> str:
-    """Return `0.21` or `< 0.001`."""
-    return probability(p).removeprefix("p = ").removeprefix("p ")
+# A difference as `amount` writes it, without its unit.
+bare = partial(amount, unit=False)
 
 
 def by_how_much(row: Scores) -> str:

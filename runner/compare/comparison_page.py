@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from runner.compare.amounts import bare, bare_probability, bounds
+from runner.compare.amounts import bare, bounds
 from runner.compare.browsed import browsed
 from runner.compare.changes import MEANING
 from runner.compare.comparison import Comparison
@@ -24,6 +24,7 @@ from runner.present.pictures import pictures
 from runner.present.template import template
 from runner.rundir import RunDirectory, write_atomic, write_json
 from runner.stats.clusters import test_name
+from runner.sweep.axis_findings import bare_probability
 
 NAME = "compare"
 # More settings than this are collapsed on the page.

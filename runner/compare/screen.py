@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runner.compare.amounts import bare, bare_probability, bounds
+from runner.compare.amounts import bare, bounds
 from runner.compare.comparison import Comparison
 from runner.compare.comparison_findings import findings
 from runner.compare.comparison_page import NAME
@@ -18,6 +18,7 @@ from runner.compare.sweep import ComparedPoint, ComparedSweep
 from runner.language import gettext
 from runner.present import style
 from runner.present.formats import number
+from runner.sweep.axis_findings import bare_probability
 
 # More subjects are on the page only.
 ROWS = 12

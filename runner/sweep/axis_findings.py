@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from runner.language import gettext, ngettext
 from runner.stats.clusters import test_name
 from runner.sweep.comparison import Comparison, measured_apart
@@ -165,8 +167,15 @@ def amount(value: float, share: bool, sign: bool = True, unit: bool = True) -> s
     return gettext("{number} points", number=text) if share and unit else text
 
 
-def probability(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+def probability(p: float, named: bool = True) -> str:
+    """Return `p = 0.21` or `p < 0.001`; in a column of p values `0.21` or `< 0.001`."""
+    if p < 0.001:
+        return "p < 0.001" if named else "< 0.001"
+    value = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return f"p = {value}" if named else value
+
+
+bare_probability = partial(probability, named=False)
 
 
 def _found(comparison: Comparison, higher_is_better: bool) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from runner.language import gettext
 from runner.present.formats import cell, fenced, interval, number, signed
 from runner.stats.clusters import test_name
-from runner.sweep.axis_findings import amount, probability, settings
+from runner.sweep.axis_findings import amount, bare_probability, settings
 from runner.sweep.comparison import Comparison
 from runner.sweep.conclusion import answer, counted_verdicts
 from runner.sweep.effects import Effect
@@ -127,11 +127,8 @@ def _tests(sweep: Sweep, comparisons: tuple[Comparison, ...]) -> list[str]:
                 *map(str, seen.changes(sweep.higher_is_better(each.metric))),
                 _differ(seen),
                 test_name(seen.test),
-                probability(seen.p).removeprefix("p = ").removeprefix("p ").replace("<", "&lt;"),
-                probability(each.p_holm)
-                .removeprefix("p = ")
-                .removeprefix("p ")
-                .replace("<", "&lt;"),
+                bare_probability(seen.p).replace("<", "&lt;"),
+                bare_probability(each.p_holm).replace("<", "&lt;"),
                 amount(each.detectable, seen.share, sign=False),
                 yes if each.moves else no,
             ]

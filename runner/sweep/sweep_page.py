@@ -9,7 +9,7 @@ from runner.present.formats import number, signed
 from runner.present.strips import COLOURS, Scale, Strip, scale, strips, told
 from runner.present.template import template
 from runner.stats.clusters import test_name
-from runner.sweep.axis_findings import amount, probability, settings
+from runner.sweep.axis_findings import amount, bare_probability, settings
 from runner.sweep.comparison import Comparison
 from runner.sweep.conclusion import answer
 from runner.sweep.family import failed_lines, headline
@@ -48,7 +48,7 @@ def render(
         "sweep.html.j2",
         amount=amount,
         number=number,
-        probability=_bare,
+        probability=bare_probability,
         settings=settings,
         signed=signed,
         test_name=test_name,
@@ -69,10 +69,6 @@ def render(
         colours=COLOURS,
         told=told,
     )
-
-
-def _bare(p: float) -> str:
-    return probability(p).removeprefix("p = ").removeprefix("p ")
 
 
 def _rows(sweep: Sweep) -> tuple[list[Row], Scale | None]:
