@@ -21,7 +21,6 @@ NEEDED = (
     "filelock",
     "greenlet",
     "httpx",
-    "httpx-aiohttp",
     "huggingface-hub",
     "hydra-core",
     "jinja2",

@@ -1,13 +1,13 @@
-"""How requests reach a server: directly over quick connections, or through a proxy."""
+"""How requests reach a server: directly, or through a proxy of the environment."""
 
 from __future__ import annotations
 
 import asyncio
 
-import httpx
+import aiohttp
 import pytest
-from httpx_aiohttp import AiohttpTransport
 
+from runner.errors import UserError
 from runner.runtimes.server.endpoint import Endpoint
 
 FAR = "http://model.invalid/v1"
@@ -36,49 +36,79 @@ async def asked(url: str, variables: dict[str, str], monkeypatch: pytest.MonkeyP
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(port=port))
     endpoint = Endpoint(url.format(port=port))
-    async with server, endpoint.async_client(2) as client:
-        assert (await client.post(endpoint.api("/completions"), content=b"{}")).json() == {}
+    async with server:
+        async with (
+            endpoint.session(2, 30.0) as session,
+            session.post(endpoint.api("/completions"), data=b"{}") as response,
+        ):
+            assert await response.read() == b"{}"
+        with endpoint.client() as client:
+            answer = await asyncio.to_thread(
+                client.post, endpoint.api("/completions"), content=b"{}"
+            )
+            assert answer.json() == {}
     return lines
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY", "http_proxy"])
 def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     lines = asyncio.run(asked(FAR, {name: "http://127.0.0.1:{port}"}, monkeypatch))
-    assert lines == [f"POST {FAR}/completions HTTP/1.1"]
+    assert lines == [f"POST {FAR}/completions HTTP/1.1"] * 2
 
 
 def test_a_server_on_this_machine_is_reached_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     variables = dict.fromkeys(("HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:1")
     lines = asyncio.run(asked("http://127.0.0.1:{port}/v1", variables, monkeypatch))
-    assert lines == ["POST /v1/completions HTTP/1.1"]
+    assert lines == ["POST /v1/completions HTTP/1.1"] * 2
 
 
 @pytest.mark.parametrize(
-    ("url", "variables", "quick"),
+    ("url", "variables", "proxy"),
     [
-        (FAR, {}, True),
-        (FAR, {"HTTP_PROXY": "http://p:1"}, False),
-        (FAR, {"HTTPS_PROXY": "http://p:1"}, True),
-        (FAR, {"ALL_PROXY": "http://p:1"}, False),
-        (FAR, {"HTTP_PROXY": "http://p:1", "NO_PROXY": "model.invalid"}, True),
-        (FAR, {"ALL_PROXY": "http://p:1", "NO_PROXY": ".invalid"}, True),
-        ("http://[fd00::1]:8000/v1", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "fd00::1"}, True),
-        ("http://localhost:8000/v1", {"HTTP_PROXY": "http://p:1"}, True),
+        (FAR, {}, None),
+        (FAR, {"HTTP_PROXY": "http://p:1"}, "http://p:1"),
+        (FAR, {"HTTP_PROXY": "p:1"}, "http://p:1"),
+        (FAR, {"HTTPS_PROXY": "http://p:1"}, None),
+        (FAR.replace("http", "https"), {"HTTPS_PROXY": "http://u:v@p:1"}, "http://u:v@p:1"),
+        (FAR, {"ALL_PROXY": "http://p:1"}, "http://p:1"),
+        (FAR, {"HTTP_PROXY": "http://p:1", "ALL_PROXY": "http://q:1"}, "http://p:1"),
+        (FAR, {"HTTP_PROXY": "http://p:1", "NO_PROXY": "model.invalid"}, None),
+        (FAR, {"ALL_PROXY": "http://p:1", "NO_PROXY": ".invalid"}, None),
+        (FAR, {"ALL_PROXY": "http://p:1", "NO_PROXY": "*"}, None),
+        ("http://[fd00::1]:8000/v1", {"HTTP_PROXY": "http://p:1", "NO_PROXY": "fd00::1"}, None),
+        ("http://localhost:8000/v1", {"HTTP_PROXY": "http://p:1"}, None),
+        ("http://[::1]:8000/v1", {"HTTP_PROXY": "http://p:1"}, None),
     ],
 )
-def test_connections_are_quick_unless_there_is_a_proxy(
-    monkeypatch: pytest.MonkeyPatch, url: str, variables: dict[str, str], quick: bool
+def test_the_proxy_of_a_server(
+    monkeypatch: pytest.MonkeyPatch, url: str, variables: dict[str, str], proxy: str | None
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    client = Endpoint(url).async_client(2)
-    found = client._transport_for_url(httpx.URL(url))
-    assert isinstance(found, AiohttpTransport) is quick
+    assert Endpoint(url).proxy == proxy
 
 
 def test_a_socket_is_never_reached_by_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://p:1")
-    client = Endpoint("http://localhost/v1", socket="/tmp/none.sock").async_client(2)
-    found = client._transport_for_url(httpx.URL("http://localhost/v1"))
-    assert isinstance(found, AiohttpTransport)
-    assert found.uds == "/tmp/none.sock"
+    endpoint = Endpoint(FAR, socket="/tmp/none.sock")
+    assert endpoint.proxy is None
+
+    async def connector() -> object:
+        async with endpoint.session(2, 30.0) as session:
+            return session.connector
+
+    assert isinstance(asyncio.run(connector()), aiohttp.UnixConnector)
+
+
+def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@p:1")
+    with pytest.raises(
+        UserError, match=r"names a socks5 proxy.*NO_PROXY to model\.invalid"
+    ) as told:
+        Endpoint(FAR).client()
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(("url", "read"), [(FAR, False), (FAR.replace("http", "https"), True)])
+def test_authorities_are_read_for_encrypted_connections_alone(url: str, read: bool) -> None:
+    assert (Endpoint(url)._authorities() is not None) is read

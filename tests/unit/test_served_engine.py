@@ -101,6 +101,7 @@ def connected(
 @pytest.fixture
 def engine(server: MisbehavingServer) -> Iterator[ServedEngine]:
     engine = connected(server)
+    engine.step()  # from now on, requests are sent at once
     yield engine
     engine.close()
 
@@ -566,6 +567,26 @@ def test_an_error_comes_after_the_answers_before_it(
     with pytest.raises(UserError, match="bad"):
         engine.step()
     engine.abort_request([second])
+
+
+def test_the_first_step_begins_to_send(server: MisbehavingServer) -> None:
+    engine = connected(server)
+    names = {send(engine, [number]) for number in range(5)}
+    time.sleep(0.2)
+    assert not server.requests["/v1/completions"]
+    assert receive(engine, 5).keys() == names
+    engine.close()
+
+
+def test_answers_are_collected_while_others_are_ready_to_be_sent(
+    server: MisbehavingServer, engine: ServedEngine
+) -> None:
+    server.delay_s = 0.02
+    engine.at_once(2)
+    names = {send(engine, [number]) for number in range(40)}
+    steps = [output.request_id for output in engine.step()]
+    assert len(steps) > 2
+    assert names == {*steps, *receive(engine, 40 - len(steps))}
 
 
 def test_nothing_of_an_aborted_run_reaches_the_next(

@@ -33,6 +33,8 @@ T = TypeVar("T")
 # Reads a complete answer; its second argument is the id of the request.
 Read = Callable[[Any, str], T]
 END_OF_STREAM = "[DONE]"
+# Headers of an answer that are read; its content is no longer encoded as others may say.
+KEPT = ("Retry-After",)
 
 
 class Rejected(Exception):
@@ -64,7 +66,8 @@ class Client:
         self._sent = 0
         self._echoes_ids = False
         self._room = asyncio.Semaphore(connections)
-        self._http = endpoint.async_client(connections)
+        self._connections = connections
+        self._http: aiohttp.ClientSession | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -105,15 +108,17 @@ class Client:
         Returns None if the server does not answer with a stream that has a token.
 
         Raises:
-            httpx.HTTPError: if the connection fails.
+            aiohttp.ClientError: if the connection fails.
             ValueError: if an event is not JSON.
         """
         seconds = None
         async with self._room:
             since = time.monotonic()
-            async with self._http.stream("POST", url, json=dict(fields)) as response:
-                async for line in response.aiter_lines():
-                    name, _, event = line.partition(":")
+            async with self._connected().post(
+                url, json=dict(fields), allow_redirects=False
+            ) as response:
+                async for line in response.content:
+                    name, _, event = line.decode().partition(":")
                     if seconds is None and name == "data" and event.strip() != END_OF_STREAM:
                         now = time.monotonic()
                         seconds = now - since if is_token(json.loads(event)) else None
@@ -131,10 +136,17 @@ class Client:
 
     def close(self) -> None:
         """End the thread. Requests must have ended."""
-        self.start(self._http.aclose()).result()
+        if self._http is not None:
+            self.start(self._http.close()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _connected(self) -> aiohttp.ClientSession:
+        """The connections, which belong to this thread's event loop."""
+        if self._http is None:
+            self._http = self._endpoint.session(self._connections, self._patience.request_s)
+        return self._http
 
     async def _attempt(
         self, url: str, fields: Mapping[str, Any], read: Read[T], number: int, identified: bool
@@ -143,26 +155,29 @@ class Client:
         name = f"{self._session}-{number}-{secrets.token_hex(3)}"
         body = {**fields, "request_id": name} if identified else fields
         try:
-            response = await asyncio.wait_for(
-                self._http.post(
-                    url,
-                    content=json.dumps(body).encode(),
-                    headers={"Content-Type": "application/json", "X-Request-Id": name},
-                ),
-                self._patience.request_s,
-            )
-        except asyncio.TimeoutError:
-            limit = self._patience.request_s
-            raise Failed(TIMEOUT, f"no complete answer within {limit:g} s") from None
-        except (httpx.TransportError, aiohttp.ClientError) as error:
+            async with self._connected().post(
+                url,
+                data=json.dumps(body).encode(),
+                headers={"Content-Type": "application/json", "X-Request-Id": name},
+                allow_redirects=False,
+            ) as response:
+                content = await response.read()
+        except aiohttp.ClientError as error:
             if certificate_problem(error):
                 raise self._endpoint.unreachable(error) from error
             raise connection_failed(error) from error
-        if failed := answered_badly(response):
-            raise failed
-        if response.status_code != HTTPStatus.OK:
-            raise Rejected(response)
+        except asyncio.TimeoutError:
+            limit = self._patience.request_s
+            raise Failed(TIMEOUT, f"no complete answer within {limit:g} s") from None
+        if response.status != HTTPStatus.OK:
+            answer = httpx.Response(
+                response.status,
+                headers={each: response.headers[each] for each in KEPT if each in response.headers},
+                content=content,
+                request=httpx.Request("POST", url),
+            )
+            raise answered_badly(answer) or Rejected(answer)
         try:
-            return read(json.loads(response.content), name)
+            return read(json.loads(content), name)
         except (ValueError, KeyError, TypeError) as error:
             raise Failed("broken answer", f"truncated or invalid answer: {error}") from error

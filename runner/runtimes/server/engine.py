@@ -28,6 +28,9 @@ from runner.runtimes.vllm.engine import TOO_LONG_SAID
 
 # Longest time that `step` waits for an answer, so that its caller can report that it is alive.
 STEP_S = 1.0
+# Longest time that `step` collects answers while enough requests are ready to be sent. What is done
+# with each answer, and to prepare the next request, would delay those that are being sent.
+COLLECT_S = 0.25
 # vLLM's words if the prompt leaves no room for even one token.
 NO_ROOM_SAID = ("max_tokens must be at least 1",)
 
@@ -40,7 +43,8 @@ class ServedEngine:
 
     At most `connections` are kept open. `at_once` sets how many requests the server has at a time;
     those beyond it wait here, ready to be sent. So a server that finishes several requests in a
-    step gets as many new ones together (docs/performance.md).
+    step gets as many new ones together (docs/performance.md). For the same reason, nothing is sent
+    before the first `step`.
     """
 
     def __init__(
@@ -74,7 +78,8 @@ class ServedEngine:
 
     def at_once(self, window: int) -> None:
         """Let the server have so many requests at a time; none may be in flight now."""
-        self._room = asyncio.Semaphore(window)
+        self._window, self._ready, self._open = window, 0, False
+        self._room = asyncio.Semaphore(0)
 
     def reset_prefix_cache(self) -> None:
         """Make later requests independent of what the server has computed before."""
@@ -106,9 +111,12 @@ class ServedEngine:
             ServerError: if the server keeps failing, or makes no token within `stall_s`.
         """
         outputs: list[Output] = []
+        if not self._open:
+            self._client.start(self._begin()).result()
         with suppress(queue.Empty):
-            name, result = self._late or self._done.get(timeout=STEP_S)
+            name, result = self._late or self._done.get(timeout=STEP_S if self._flying else 0.0)
             self._late = None
+            until = time.monotonic() + COLLECT_S
             while True:
                 if name not in self._flying:  # aborted
                     pass
@@ -120,7 +128,8 @@ class ServedEngine:
                     break
                 else:
                     raise result
-                name, result = self._done.get_nowait()
+                left = until - time.monotonic() if self._ready > self._window else 0.0
+                name, result = self._done.get(left > 0, left)
         if outputs or not self._flying:
             self._pulse.answered()
         else:
@@ -138,18 +147,30 @@ class ServedEngine:
         self.abort_request(list(self._flying))
         self._client.close()
 
+    async def _begin(self) -> None:
+        """Let requests be sent."""
+        self._open = True
+        for _ in range(self._window):
+            self._room.release()
+
     async def _answer(self, request: Request) -> None:
         result: Output | Exception
+        self._ready += 1
         try:
-            async with self._room:
-                url = self._endpoint.api(request.path)
-                await self.exchanged.first_tokens.time(self._client, url, request.body)
-                since = time.monotonic()
-                output = await self._asked_for(request)
-                result = replace(output, seconds=time.monotonic() - since)
+            await self._room.acquire()
+        finally:
+            self._ready -= 1
+        try:
+            url = self._endpoint.api(request.path)
+            await self.exchanged.first_tokens.time(self._client, url, request.body)
+            since = time.monotonic()
+            output = await self._asked_for(request)
+            result = replace(output, seconds=time.monotonic() - since)
             self.exchanged.took(result)
         except Exception as error:
             result = error
+        finally:
+            self._room.release()
         self._done.put((str(request.number), result))
 
     async def _asked_for(self, request: Request) -> Output:

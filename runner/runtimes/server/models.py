@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 # Variables for an engine in the worker's own process; a server starts processes of its own.
 ONLY_IN_PROCESS = ("OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING")
+# Requests for a text that are ready while the server is full: they are small, and the client can
+# send many in a row without delay (docs/performance.md).
+PREPARED = 256
 # Settings that only a started engine knows.
 OF_CACHE = ("block_size", "num_gpu_blocks")
 
@@ -116,7 +119,7 @@ class ServedVLLM(FedVLLM):
         super().begin(window, journal)
         self._window = self.stream.window
         self._connected.at_once(self._window)
-        self.stream.window += self._window  # so many are prepared while the server is full
+        self.stream.window += self._prepared()
         self._connected.exchanged = Exchanged()
         self._before = server_counters(self._endpoint)
 
@@ -184,6 +187,10 @@ class ServedVLLM(FedVLLM):
             )
         return "; ".join([found.reason, *wrong[:1]])
 
+    def _prepared(self) -> int:
+        """How many requests are ready to be sent while the server is full."""
+        return max(self._window, PREPARED)
+
     def _concurrent(self) -> int:
         if self._config is None:
             return USUAL_WINDOW
@@ -233,6 +240,9 @@ class ServedVLM(ServedVLLM, FedVLM):
 
     def _conversation(self, prompt: str) -> Sequence[dict[str, Any]] | None:
         return self._conversations.get(prompt)
+
+    def _prepared(self) -> int:
+        return self._window  # each holds its images
 
     def _expected(self, prompt: Any) -> Expected | None:
         return self._tokens.of(prompt["prompt"], prompt["multi_modal_data"]["image"])

@@ -109,11 +109,7 @@ def _failure(state: RetryCallState) -> Failed:
 
 def connection_failed(error: Exception) -> Failed:
     """A connection that could not be made, or ended before the answer was complete."""
-    cause = error.__cause__
-    if isinstance(cause, aiohttp.ClientError):  # httpx's name for these tells less
-        gone = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    else:
-        gone = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+    gone = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     kind = "connection refused" if gone else "connection lost"
     return Failed(kind, f"{kind}: {reason(error)}", gone=gone)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-import httpx
 
 from runner.runtimes.server.client import Client
 
@@ -48,7 +47,7 @@ class FirstTokens:
             found = await asyncio.wait_for(
                 client.first_token(url, copied(body), has_token), PATIENCE_S
             )
-        except (asyncio.TimeoutError, httpx.HTTPError, aiohttp.ClientError, ValueError):
+        except (asyncio.TimeoutError, aiohttp.ClientError, ValueError):
             self._next = 0  # never
         else:
             self.seconds.extend([] if found is None else [found])
