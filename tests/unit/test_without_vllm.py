@@ -1,4 +1,4 @@
-"""A client of a running server needs no engine on its machine."""
+"""A client of a running server needs no engine on its machine, and imports little."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import json, sys
 from runner.errors import UserError
 from runner.runtimes.server.answers import Completion, Logprob, Output
 from runner.runtimes.server.attached_models import MODEL_CLASSES
-left = [name for name in ("vllm", "ray", "torch") if name in sys.modules]
+names = ("vllm", "ray", "torch._dynamo", "transformers.generation.utils", "sklearn")
+left = [name for name in names if name in sys.modules]
 lm = MODEL_CLASSES["vllm"](
     pretrained=sys.argv[1], dtype="auto", server={"url": "http://x/v1"}, progress=None
 )
@@ -32,6 +33,8 @@ steps = [None, *({token: Logprob(-0.5 * token, 1)} for token in (6, 7, 8, 9))]
 output = Output("1", (5, 6, 7, 8, 9), steps, (Completion("", (), None, "length"),))
 scored = lm._scored([5, 6, 7, 8, 9], 3, output)
 scores = [scored.scored, scored.scored_tokens]
+from transformers import GenerationMixin  # for a task whose scores need a model
+assert hasattr(GenerationMixin, "generate")
 print(json.dumps([left, text, lm.tok_encode(text), lm.max_length, refused, scores]))
 """
 
