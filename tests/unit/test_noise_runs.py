@@ -75,8 +75,8 @@ def made(tmp_path: Path, plan: Plan, outcome: Outcome, verdict: Verdict) -> Made
         if of is not None:
             replay = ReplayPlan(str(of.samples), digest_path(of.samples))
         tasks = tuple(replace(each, **asked) for each in plan.evaluations)
-        named = {"model": model, "weights": model}
-        write_json(files.plan, replace(plan, replay=replay, evaluations=tasks, **named))
+        own = replace(plan, replay=replay, evaluations=tasks, model=model, weights=model)
+        write_json(files.plan, own)
         task = replace(outcome.tasks[0], expected=4, evaluated=evaluated)
         write_json(files.outcome, replace(outcome, tasks=(task,)))
         write_json(files.verdict, replace(verdict, status=status))
