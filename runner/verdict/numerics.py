@@ -180,8 +180,8 @@ def _by_noise(
     # A single such answer may be an accident.
     if status is Status.PASSED and found.unknown > 1:
         reason = gettext(
-            "{count} answers differ, but not how far: one of the two ended there, or its lead was "
-            "not recorded",
+            "{count} answers differ, but it is not known how far: one of the two ended there, or "
+            "its lead was not recorded",
             count=found.unknown,
         )
         return Status.INCONCLUSIVE, reason, result

@@ -157,7 +157,7 @@ def test_answers_that_end_where_the_others_go_on_let_nothing_pass() -> None:
     own = answers(0.008, 3)
     found = judged(parted(own, 2, ended=True))
     assert found.status is Status.INCONCLUSIVE
-    assert found.reason.startswith("2 answers differ, but not how far: one of the two ended")
+    assert found.reason.startswith("2 answers differ, but it is not known how far: one")
     assert judged(parted(own, 1, ended=True)).status is Status.PASSED
 
 
