@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -12,14 +12,16 @@ from omegaconf import OmegaConf
 from benchmarks.detection_stacks import METRIC, Stack
 from runner.config.verdict import VerdictConfig
 from runner.evidence.pairing import Pairing, pair
-from runner.evidence.replayed import Difference, differences
+from runner.evidence.replayed import Difference, Differences, differences, of_ordinary
+from runner.look import ONLY
 from runner.outcome import MetricResult, TaskOutcome
 from runner.stats import means
 from runner.stats.excess import excess
 from runner.status import Status
 from runner.verdict import isclose, not_worse, numerics, paired, settle
-from runner.verdict.replay import ENOUGH
-from runner.verdict.rule import Case, Finding, settings
+from runner.verdict.replay import ENOUGH, against_noise
+from runner.verdict.replay_measured import Measured
+from runner.verdict.rule import THE_REFERENCE, Case, Finding, settings
 
 TASK = "canary"
 CHOICES = Path(__file__).parent.parent / "conf" / "verdict"
@@ -38,7 +40,7 @@ def chosen(rule: str) -> VerdictConfig:
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference run, and replays of it with healthy rounding."""
+    """The reference run, and noise runs with healthy rounding."""
 
     stack: Stack
     noise: Sequence[Stack]
@@ -47,6 +49,11 @@ class Reference:
     def runs(self) -> list[dict[int, float]]:
         """Difference of each noise run from the reference by question, in nats²."""
         return [_differences(self.stack, each) for each in self.noise]
+
+    @cached_property
+    def shifts(self) -> dict[str, dict[int, Difference]]:
+        """How far the answers of each noise run differ from the reference's, by question."""
+        return {each.name: _shifts(self.stack, each) for each in self.noise}
 
 
 class Judged:
@@ -58,6 +65,7 @@ class Judged:
         self._before = [each.scores[METRIC] for each in reference.stack.answers]
         self._stack = stack
         self._differences = _differences(reference.stack, stack)
+        self._shifts = _shifts(reference.stack, stack)
         pairing = pair(reference.stack.answers, stack.answers)
         self._pairs = {second.doc_id: (first, second) for first, second in pairing.pairs}
         self._unpaired = {
@@ -72,11 +80,11 @@ class Judged:
         """
         if rule == "replay":
             return self._replay(asked)
+        if rule == "numerics":
+            return self._numerics(asked)
         config = chosen(rule)
         result = self._result(asked)
         task = TaskOutcome(TASK, (result,), expected=len(asked), evaluated=len(asked))
-        if rule == "numerics":
-            return numerics.judge(task, self._pairing(asked), False, config.numerics).status
         known = self._before if rule == "not_worse" else [self._before[i] for i in asked]
         case = Case(
             result,
@@ -99,6 +107,21 @@ class Judged:
         value, stderr = means.mean(scores), means.standard_error(scores)
         return MetricResult(TASK, METRIC, "none", value, stderr, len(asked), True, True)
 
+    def _numerics(self, asked: Sequence[int]) -> Status:
+        """As runner.verdict.numerics decides, which would compare the answers anew for each run."""
+        if len(asked) < ENOUGH or any(i not in self._shifts for i in asked):
+            return Status.INCONCLUSIVE
+
+        def drawn(shifts: Mapping[int, Difference]) -> Differences:
+            return Differences({(TASK, i): shifts[i] for i in asked}, 0)
+
+        noise = {name: drawn(each) for name, each in self._reference.shifts.items()}
+        found = Measured(THE_REFERENCE, drawn(self._shifts), noise, {})
+        if sum(each.tokens for each in found.own.by_question.values()) < numerics.ENOUGH:
+            return Status.INCONCLUSIVE
+        factor = VerdictConfig().numerics.factor
+        return against_noise(found, factor, ONLY, (), numerics.GET_NOISE)[0]
+
     def _replay(self, asked: Sequence[int]) -> Status:
         """As runner.verdict.replay decides, which would compare the tokens anew for each run."""
         if len(asked) < ENOUGH or any(i not in self._differences for i in asked):
@@ -120,6 +143,13 @@ def _differences(reference: Stack, stack: Stack) -> dict[int, float]:
     pairs = pair(reference.replayed, stack.replayed).pairs
     found = differences(pairs, VerdictConfig().numerics.near_tie).by_question
     return {doc_id: _logits(each) for (_, doc_id), each in found.items()}
+
+
+def _shifts(reference: Stack, stack: Stack) -> dict[int, Difference]:
+    """How far the answers differ, by question; those with other prompts are missing."""
+    pairs = pair(reference.answers, stack.answers).pairs
+    found = differences(pairs, VerdictConfig().numerics.near_tie, of_ordinary).by_question
+    return {doc_id: each for (_, doc_id), each in found.items()}
 
 
 def _logits(difference: Difference) -> float:

@@ -18,7 +18,7 @@ from runner.messages import complain, warn
 from runner.outcome import Outcome
 from runner.plan import Plan
 from runner.reference import locating, standing
-from runner.reference.reading import incomplete, read
+from runner.reference.reading import NOISE_RUN, asked_otherwise, incomplete, read
 from runner.report import terminal
 from runner.rundir import RunDirectory, read_json, write_json
 from runner.status import INFRASTRUCTURE, INTERRUPTED, USAGE_ERROR, Status
@@ -29,6 +29,7 @@ from runner.tracking.sender_process import NotSent
 from runner.tracking.tracked import TrackedRun
 from runner.verdict import Verdict, degenerate
 from runner.verdict.doubts import meaningless
+from runner.verdict.rule import THE_REFERENCE
 
 HELP = """\
 Sets an alias (baseline@MODEL/TASK) for a run in MLflow, so that everyone who uses this MLflow
@@ -38,9 +39,10 @@ verdict.reference=baseline@MODEL/TASK. A run that had the alias before loses it.
 --auto moves references forward after good nights of a suite (docs/suites.md). The run that had
 the alias first keeps baseline.first@MODEL/TASK, and the drift since then is shown.
 
---noise also stores noise runs: replays of RUN on correct stacks. Runs with verdict=replay
-verdict.reference=baseline@MODEL/TASK then use them as their noise. Promoting RUN again keeps them,
-unless you pass --noise.
+--noise also stores noise runs, which show how much correct stacks differ: replays of RUN serve
+verdict=replay, and ordinary runs of the same questions serve verdict=numerics. Later runs with
+verdict.reference=baseline@MODEL/TASK use them. Promoting RUN again keeps them, unless you pass
+--noise.
 
 Exit status: 0 done · 1 rejected, with the reason · 2 MLflow failed
              130 interrupted
@@ -74,8 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="+",
         default=[],
         metavar="RUN",
-        help="replays of RUN on correct stacks (verdict=replay verdict.reference=RUN): run "
-        "directories or MLflow run ids; they replace those stored before",
+        help="runs on correct stacks: replays of RUN (verdict=replay verdict.reference=RUN), or "
+        "ordinary runs of the same questions for verdict=numerics; run directories or MLflow run "
+        "ids; they replace those stored before",
     )
     parser.add_argument(
         "--auto",
@@ -190,7 +193,7 @@ def promote(
         out.print(f"run {run_id} no longer has this alias")
     if stored:
         kept = "" if noise_ids else " (stored before; --noise replaces them)"
-        out.print(f"noise runs for verdict=replay: {', '.join(stored)}{kept}")
+        out.print(f"noise runs: {', '.join(stored)}{kept}")
     return 0
 
 
@@ -224,11 +227,19 @@ def _noise(
             standing.other_model(run.used.model, plan.model, run.weights, plan.weights),
         )
         doubt = " and ".join(filter(None, doubts))
-        if run.replayed != digest:
+        differ = [] if run.replayed else asked_otherwise(run, plan, NOISE_RUN, THE_REFERENCE)
+        if run.replayed not in ("", digest):
             problems.append(
-                f"{option}: the run is not a replay of {reference}; run verdict=replay "
+                f"{option}: the run is a replay, but not of {reference}; run verdict=replay "
                 f"verdict.reference={reference} on a correct stack, and give that run"
             )
+        elif digest_path(run.files.samples) == digest:
+            problems.append(
+                f"{option}: the run is {reference} itself, which shows no noise; run the same "
+                "questions again on a correct stack, and give that run"
+            )
+        elif differ:
+            problems += [f"{option}: {line}" for line in differ]
         elif run.used.run_id is None:
             problems.append(
                 f"{option}: not recorded in MLflow, which stores noise runs; upload it with "

@@ -49,7 +49,6 @@ def findings(comparison: Comparison) -> list[str]:
         *sampled_findings.distributions(comparison),
         _kinds(comparison),
         numerics_findings.shifts(comparison.numerics),
-        numerics_findings.judged(comparison.numerics),
         _unpaired(comparison),
         _reported(comparison),
         numerics_findings.other_tokens(comparison.numerics),

@@ -10,8 +10,7 @@ from markupsafe import Markup
 from runner.compare.amounts import bounds
 from runner.compare.numerics import Position
 from runner.compare.scores import Scores
-from runner.config.verdict import NumericsConfig
-from runner.language import N_, gettext
+from runner.language import gettext
 from runner.present.plots import BAD, BLUE, SOFT, WIDTH, blank, name_columns, styled, svg
 from runner.present.strips import Strip, scale
 from runner.sweep.axis_findings import amount
@@ -22,27 +21,6 @@ HEIGHT = 2.8
 FEWEST = 3
 # Ends of the axis; smaller values are rounding noise.
 LOWEST, HIGHEST = 1e-7, 1e2
-# The limits of verdict=numerics, which hold for all positions together: for the legend, in a list,
-# their values and their line styles.
-DEFAULTS = NumericsConfig()
-LIMITS = [
-    (label, named, limit, style)
-    for label, named, limit, style in (
-        (
-            N_("limit of the median: {limit:g}"),
-            N_("median {limit:g}"),
-            DEFAULTS.median,
-            (0, (1.5, 2)),
-        ),
-        (
-            N_("limit of the 99th percentile: {limit:g}"),
-            N_("99th percentile {limit:g}"),
-            DEFAULTS.p99,
-            (0, (5, 3)),
-        ),
-    )
-    if limit is not None
-]
 
 
 def positions_plot(positions: Sequence[Position]) -> Markup | None:
@@ -55,7 +33,6 @@ def positions_plot(positions: Sequence[Position]) -> Markup | None:
     known = [end for each in spreads for end in (each.median, each.p99, each.worst) if end > 0]
     if len(positions) < FEWEST or not known:
         return None
-    known += [limit for *_, limit, _ in LIMITS]
     top = min(10.0 ** math.ceil(math.log10(max(known))), HIGHEST)
     low = min(max(10.0 ** math.floor(math.log10(min(known))), LOWEST), top / 10)
     with styled():
@@ -92,12 +69,6 @@ def _draw(positions: Sequence[Position], low: float, top: float) -> Markup:
     }
     for place, name in enumerate(titles):  # invisible, so that the whole column has the tooltip
         plot.axvspan(place - 0.5, place + 0.5, fill=False, linewidth=0, gid=name)
-    for label, _, limit, line in LIMITS:
-        style = {"color": SOFT, "linestyle": line, "linewidth": 1.2, "zorder": 1}
-        plot.axhline(limit, label=gettext(label, limit=limit), **style)
-    plot.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.16), borderaxespad=0.2, ncols=2, fontsize=9
-    )
     plot.set_yscale("log")
     plot.set_ylim(low, top)
     plot.minorticks_off()
@@ -115,10 +86,8 @@ def _draw(positions: Sequence[Position], low: float, top: float) -> Markup:
     plot.grid(axis="y")
     plot.spines["left"].set_visible(False)
     told = gettext(
-        "Log-probability differences in nats by token position. {positions}. Limits of "
-        "verdict=numerics for all positions together: {limits}",
+        "Log-probability differences in nats by token position. {positions}.",
         positions=gettext("; ").join(titles.values()),
-        limits=gettext(", ").join(gettext(named, limit=limit) for _, named, limit, _ in LIMITS),
     )
     return svg(figure, told, titles)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from runner.compare.numerics import Numerics, Spread
-from runner.config.verdict import NumericsConfig
 from runner.language import gettext
 
 
@@ -58,29 +57,6 @@ def _moved(spread: Spread, pairs: int, what: str, unit: str) -> str:
     if spread.lost:
         told.append(gettext("{count:,} are NaN, or infinite in one run only", count=spread.lost))
     return gettext("{clauses}.", clauses=gettext("; ").join(told))
-
-
-def judged(found: Numerics) -> str:
-    """Return the result of the rule `numerics` with its default limits."""
-    spread, limits = found.tokens or found.choices, NumericsConfig()
-    if spread is None or spread.worst == 0 or limits.median is None or limits.p99 is None:
-        return ""
-    allowed = gettext(
-        "the limits of verdict=numerics (median {median:g}, 99th percentile {p99:g})",
-        median=limits.median,
-        p99=limits.p99,
-    )
-    if spread.median <= limits.median and spread.p99 <= limits.p99 and not spread.lost:
-        return gettext("This is within {limits}.", limits=allowed)
-    if found.tokens is None and found.summed and not spread.lost:
-        return gettext(
-            "The number of tokens of the choices was not recorded, so these sums can't be compared "
-            "with {limits}.",
-            limits=allowed,
-        )
-    return gettext(
-        "This exceeds {limits}: the runs do not compute the same values.", limits=allowed
-    )
 
 
 def other_tokens(found: Numerics) -> str:

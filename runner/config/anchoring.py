@@ -17,7 +17,8 @@ from runner.variables import LOADED
 PATHS: Final = (
     *("model.pretrained", "model.tokenizer", "engine.python", "engine.endpoint.ca_file"),
     *("source.dir", "task.data_dir", "task.include_path", "task.files", "tracking.uri"),
-    *("journal.dir", "journal.continues", "verdict.reference", "verdict.replay.noise"),
+    *("journal.dir", "journal.continues", "verdict.reference"),
+    *("verdict.numerics.noise", "verdict.replay.noise"),
 )
 TASKS = ("task.names",)
 # Mappings of a user's own, in which some values are paths.

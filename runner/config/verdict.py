@@ -27,15 +27,19 @@ NO_FIELD = ("subject", "none")
 
 @dataclass
 class NumericsConfig:
-    """Limits, in nats, on log-probability differences from the reference run; null: no limit."""
+    """Settings of the rule numerics: noise, and limits in nats that count only if they are set."""
 
-    median: float | None = 0.01
+    noise: list[str] | None = field(default_factory=list)
+    """Ordinary runs on correct stacks; []: those stored with the reference; null: none."""
+    factor: float = 3.0
+    """Limit of the difference, as a multiple of the noise; 1 or more."""
+    median: float | None = None
     """Largest median difference of log-probabilities, in nats; null: no limit."""
-    p99: float | None = 0.2
+    p99: float | None = None
     """Largest 99th percentile of the differences, in nats; null: no limit."""
     worst: float | None = None
     """Largest single difference, in nats; null: no limit."""
-    differing: float | None = 0.05
+    differing: float | None = None
     """Largest share of answers that differ although not at a near-tie; null: no limit."""
     near_tie: float = 0.25
     """Lead over the next best token, in nats, below which rounding may flip an answer."""
@@ -86,7 +90,7 @@ class VerdictConfig:
     correction: str = "holm"
     """Correction of p values if several metrics are tested: holm or none."""
     numerics: NumericsConfig = field(default_factory=NumericsConfig)
-    """Limits of the rule numerics."""
+    """Noise and limits of the rule numerics."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     """Noise and limit of the rule replay."""
     # As with model.baselines, `load` makes it dict[task, dict[metric, dict[filter, ...]]].
@@ -110,6 +114,11 @@ class VerdictConfig:
         """The reference runs, also if `reference` is one run and no list."""
         named = self.reference if isinstance(self.reference, list) else [self.reference]
         return [str(each) for each in named if each not in (None, "")]
+
+    @property
+    def by_noise(self) -> dict[str, NumericsConfig | ReplayConfig]:
+        """The settings of the rules that judge by noise runs."""
+        return {"numerics": self.numerics, "replay": self.replay}
 
 
 def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
@@ -150,16 +159,14 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
         limit = getattr(verdict.numerics, name)
         if limit is not None and not (math.isfinite(limit) and limit >= 0):
             found.append(f"verdict.numerics.{name}={limit}: must be a number, 0 or more")
-    limits = (verdict.numerics.median, verdict.numerics.p99, verdict.numerics.worst)
-    if verdict.rule == "numerics" and limits == (None, None, None):
-        found.append("verdict.numerics: set at least one of median, p99, worst")
-    if not (math.isfinite(verdict.replay.factor) and verdict.replay.factor >= 1):
-        found.append(f"verdict.replay.factor={verdict.replay.factor}: must be a number, 1 or more")
-    if verdict.replay.noise and verdict.rule != "replay":
-        found.append(
-            f"verdict.replay.noise: verdict.rule={verdict.rule} does not replay; set "
-            "verdict.rule=replay"
-        )
+    for rule, settings in verdict.by_noise.items():
+        if not (math.isfinite(settings.factor) and settings.factor >= 1):
+            found.append(f"verdict.{rule}.factor={settings.factor}: must be a number, 1 or more")
+        if settings.noise and verdict.rule != rule:
+            found.append(
+                f"verdict.{rule}.noise: verdict.rule={verdict.rule} does not use it; set "
+                f"verdict.rule={rule}"
+            )
     if verdict.replay.questions and verdict.rule != "replay":
         found.append(
             f"verdict.replay.questions: verdict.rule={verdict.rule} does not replay; set "

@@ -1,26 +1,28 @@
 """How far two engines' probabilities differ along the same answers, measured per question.
 
 Both engines generated the same tokens (`verdict=replay`) or scored the same choices, so every
-log-probability has a partner. Differences are averaged over an answer before questions are
+log-probability has a partner. Answers of ordinary runs (`verdict=numerics`) are compared up to
+their first different token. Differences are averaged over an answer before questions are
 compared, so that a few long answers don't outweigh all others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runner.evidence.listed import divergences, listed, logits
 from runner.evidence.samples import Sample
-from runner.evidence.shifts import choice_tokens, comparable, summed
+from runner.evidence.shifts import choice_tokens, comparable, of_answers, parts, summed, tied
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Question = tuple[str, int]
+Compare = Callable[[Sample, Sample, float], "Difference | None"]
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,15 @@ class Differences:
         return math.fsum(values) / len(values)
 
 
-def differences(pairs: Sequence[tuple[Sample, Sample]], near_tie: float) -> Differences:
+def differences(
+    pairs: Sequence[tuple[Sample, Sample]], near_tie: float, compare: Compare | None = None
+) -> Differences:
     """Compare all pairs of samples; filters and repeats of a question are merged.
 
-    `near_tie` is the lead over the next token, in nats, that rounding may overcome.
+    `near_tie` is the lead over the next token, in nats, that rounding may overcome. `compare`
+    compares two answers: `of_samples` by default, or `of_ordinary`.
     """
+    compare = compare or of_samples
     found: dict[Question, Difference | None] = {}
     empty = set()
     for first, second in pairs:
@@ -91,7 +97,7 @@ def differences(pairs: Sequence[tuple[Sample, Sample]], near_tie: float) -> Diff
         if _is_empty(first):
             empty.add(key)
         elif key not in found:  # else the same answers under another filter
-            found[key] = _of_question(first, second, near_tie)
+            found[key] = _of_question(first, second, near_tie, compare)
     known = {key: each for key, each in found.items() if each is not None}
     return Differences(known, len(found) - len(known), len(empty))
 
@@ -101,10 +107,12 @@ def _is_empty(question: Sample) -> bool:
     return not any(len(row.token_ids) or row.choice_logprobs for row in rows)
 
 
-def _of_question(first: Sample, second: Sample, near_tie: float) -> Difference | None:
+def _of_question(
+    first: Sample, second: Sample, near_tie: float, compare: Compare
+) -> Difference | None:
     before = {each.repeat: each for each in first.rows or (first,)}
     found = [
-        of_samples(before[each.repeat], each, near_tie) if each.repeat in before else None
+        compare(before[each.repeat], each, near_tie) if each.repeat in before else None
         for each in second.rows or (second,)
     ]
     known = [each for each in found if each is not None]
@@ -130,6 +138,26 @@ def of_samples(first: Sample, second: Sample, near_tie: float) -> Difference | N
     divergence = None if known is None else float(divergences(known).mean())
     moved = None if known is None else logits(known)
     return _difference(one, other, divergence, moved, flips)
+
+
+def of_ordinary(first: Sample, second: Sample, near_tie: float) -> Difference | None:
+    """The difference between two answers that both engines chose; None if it is not known.
+
+    It ends at the first different token (`shifts.of_tokens`), where its sign is unknown.
+    """
+    moved = of_answers(first, second)
+    if not len(moved) or not comparable(first, second):
+        return None
+    return Difference(
+        tokens=len(moved),
+        absolute=float(moved.mean()),
+        squared=float((moved**2).mean()),
+        signed=math.nan,
+        divergence=None,
+        logits=None,
+        flips=int(parts(first, second) and not tied(first, second, near_tie)),
+        summed=summed(first, second),
+    )
 
 
 def _of_choices(first: Sample, second: Sample, near_tie: float) -> Difference | None:

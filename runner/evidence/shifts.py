@@ -133,6 +133,14 @@ def tied(first: Sample, second: Sample, near_tie: float) -> bool:
     return bool(known) and max(known) < near_tie
 
 
+def unknown_where_parted(first: Sample, second: Sample) -> bool:
+    """Whether the answers' tokens diverge at a place where a lead is unknown (`of_tokens`)."""
+    if first.choice_logprobs or second.choice_logprobs:
+        return False
+    place = parting(first.token_ids, second.token_ids)
+    return place is not None and None in (lead(first, place), lead(second, place))
+
+
 def _apart(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
     """Element-wise absolute differences.
 

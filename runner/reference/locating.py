@@ -120,10 +120,10 @@ def directory_of(name: str, uri: str, courier: Courier) -> Path:
         raise UserError(*(each.removeprefix(f"{KEY}=") for each in error.problems)) from error
 
 
-def stored_noise(located: Located, courier: Courier) -> tuple[str, ...]:
+def stored_noise(located: Located, courier: Courier, key: str) -> tuple[str, ...]:
     """Return the ids of the noise runs that MLflow stores with a run.
 
-    A directory is used without MLflow, so it has none.
+    A directory is used without MLflow, so it has none. `key` is the setting that lists others.
 
     Raises:
         UserError: if MLflow cannot be asked.
@@ -136,7 +136,7 @@ def stored_noise(located: Located, courier: Courier) -> tuple[str, ...]:
         raise UserError(
             f"{KEY}: MLflow at tracking.uri={secrecy.shown_address(located.uri)} did not return "
             f"the noise runs of run {located.run_id} ({error}); list them in "
-            "verdict.replay.noise, or set it to null to use none"
+            f"{key}, or set it to null to use none"
         ) from error
 
 

@@ -24,6 +24,8 @@ from runner.verdict.rule import THE_REFERENCE, THE_RUN
 # Columns that identify a sample, whatever its filters; and a row, which is a sample under a filter.
 SAMPLE = ("evaluation", "task", "doc_id", "repeat")
 ROW = (*SAMPLE, "filter")
+# A noise run in a sentence.
+NOISE_RUN = "the noise run"
 QUESTION = ("evaluation", "task", "doc_id")
 
 
@@ -181,29 +183,27 @@ def miscounted(files: RunDirectory, outcome: Outcome) -> list[str]:
 
 
 @speaking(ENGLISH)
-def misfits(reference: Reference, plan: Plan) -> list[str]:
-    """Return the settings that make a comparison with this plan invalid."""
-    name = f"{KEY}={reference.used.name}"
-    sides = gettext(THE_REFERENCE), gettext(THE_RUN)
+def misfits(reference: Reference, plan: Plan, key: str = KEY) -> list[str]:
+    """Return the settings that make a comparison with this plan invalid.
+
+    `key` is the setting that names the run.
+    """
+    name = f"{key}={reference.used.name}"
+    run = gettext(THE_REFERENCE) if key == KEY else NOISE_RUN
     found = []
     if reference.replayed:
         found.append(
             f"{name}: the run is a replay, whose answers are those of another run; choose the run "
             "that it replayed"
         )
+    found += [f"{name}: {line}" for line in asked_otherwise(reference, plan, run, THE_RUN)]
     for each in plan.evaluations:
-        asked = reference.asked.get(each.task)
-        if asked is None or each.task not in {task.task for task in reference.outcome.tasks}:
-            known = ", ".join(reference.asked)
-            found.append(f"{name}: the run did not evaluate {each.task}, only {known}")
-            continue
-        differ = requests.of_task(asked, each, *sides)
-        found += [f"{name}: {line}" for line in differ]
-        if _smaller(asked.get("limit"), each.limit):
+        limit = reference.asked.get(each.task, {}).get("limit")
+        if _smaller(limit, each.limit):
             found.append(
-                f"{name}: evaluated {each.task} with limit={asked['limit']:g}, but this run "
+                f"{name}: evaluated {each.task} with limit={limit:g}, but this run "
                 f"evaluates {'all' if each.limit is None else format(each.limit, 'g')}: set "
-                f"task.limit={asked['limit']:g}, or choose a reference with as many questions"
+                f"task.limit={limit:g}, or choose a run with as many questions"
             )
     wanted = {each.task for each in plan.evaluations}
     found += [
@@ -213,8 +213,24 @@ def misfits(reference: Reference, plan: Plan) -> list[str]:
         for task in reference.outcome.tasks
         if not task.look.last and task.task in wanted
     ]
-    differ = requests.of_plan(reference.settings, plan, *sides)
-    return [*found, *(f"{name}: {line}" for line in differ)]
+    return found
+
+
+@speaking(ENGLISH)
+def asked_otherwise(reference: Reference, plan: Plan, first: str, second: str) -> list[str]:
+    """Return why a run's requests are not those of this plan, apart from their number.
+
+    `first` and `second` are the run and the plan in a sentence.
+    """
+    found = []
+    for each in plan.evaluations:
+        asked = reference.asked.get(each.task)
+        if asked is None or each.task not in {task.task for task in reference.outcome.tasks}:
+            known = ", ".join(reference.asked)
+            found.append(f"the run did not evaluate {each.task}, only {known}")
+        else:
+            found += requests.of_task(asked, each, first, second)
+    return [*found, *requests.of_plan(reference.settings, plan, first, second)]
 
 
 def _smaller(theirs: float | None, ours: float | None) -> bool:

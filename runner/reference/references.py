@@ -1,4 +1,4 @@
-"""The runs that a verdict compares with: reference runs, and replays of one on correct stacks."""
+"""The runs that a verdict compares with: reference runs, and noise runs on correct stacks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ from runner.tracking.courier import Courier
 from runner.verdict import Against
 from runner.verdict.rule import Noise, rules_used
 
-NOISE = "verdict.replay.noise"
-
 
 @dataclass(frozen=True)
 class References:
-    """A reference run, and the replays of it that show how much correct stacks differ.
+    """A reference run, and the noise runs that show how much correct stacks differ from it.
 
     `others` are further reference runs, pooled with it. `best_of` is a warning for one that was
     chosen among several (runner/reference/chosen.py).
@@ -46,20 +44,22 @@ class References:
     def unfit(self, plan: Plan) -> list[str]:
         """Return why the runs can't be compared with a run of this plan."""
         found = [line for each in (self.run, *self.others) for line in misfits(each, plan)]
-        return [*found, *self._no_noise(plan.replay)]
+        return [*found, *self._no_noise(plan)]
 
-    def _no_noise(self, replay: ReplayPlan | None) -> list[str]:
+    def _no_noise(self, plan: Plan) -> list[str]:
+        replay, key = plan.replay, _key("replay")
+        if replay is None:
+            return [line for each in self.noise for line in _no_ordinary(each, plan)]
         found = []
-        for each in self.noise if replay is not None else ():
-            assert replay is not None
+        for each in self.noise:
             if each.replayed != replay.digest:
                 found.append(
-                    f"{NOISE}={each.used.name}: not a replay of verdict.reference; run "
+                    f"{key}={each.used.name}: not a replay of verdict.reference; run "
                     "verdict=replay with this reference run on a correct stack, and list that run"
                 )
             elif each.way != replay.way:
                 found.append(
-                    f"{NOISE}={each.used.name}: replayed with verdict.replay.way={each.way}, but "
+                    f"{key}={each.used.name}: replayed with verdict.replay.way={each.way}, but "
                     f"this run uses {replay.way}, which has noise of its own; list runs with "
                     f"verdict.replay.way={replay.way}"
                 )
@@ -109,7 +109,7 @@ def find(config: RunConfig, courier: Courier) -> References | None:
         found.setdefault(run.used.run_id or run.used.directory, (run, located))  # each once
     (run, located), *more = found.values()
     others = tuple(each for each, _ in more)
-    noise = _noise(config, names[0], located, courier) if config.verdict.rule == "replay" else ()
+    noise = _noise(config, names[0], located, courier)
     used = replace(
         run.used,
         noise=tuple(each.used for each in noise),
@@ -123,20 +123,41 @@ def find(config: RunConfig, courier: Courier) -> References | None:
 def _noise(
     config: RunConfig, name: str, located: Located, courier: Courier
 ) -> tuple[Reference, ...]:
-    """The noise runs that the configuration lists, else those stored with the reference run."""
-    listed, uri = config.verdict.replay.noise, config.tracking.uri
-    if listed is None:
+    """The noise runs that the configuration lists, else those stored with the reference run.
+
+    Of the stored ones, a rule takes those of its kind: replays, or ordinary runs.
+    """
+    rule, uri = config.verdict.rule, config.tracking.uri
+    settings, key = config.verdict.by_noise.get(rule), _key(rule)
+    if settings is None or settings.noise is None:
         return ()
-    names = listed or stored_noise(located, courier)
+    listed = settings.noise
+    names = listed or stored_noise(located, courier, key)
     try:
-        runs = [read(each, locate(each, uri, courier, NOISE), NOISE) for each in names]
-        return tuple({each.used.directory: each for each in runs}.values())  # each once
+        runs = [read(each, locate(each, uri, courier, key), key) for each in names]
+        once = {each.used.directory: each for each in runs}.values()
+        return tuple(e for e in once if listed or bool(e.replayed) is (rule == "replay"))
     except UserError as error:
         if listed:
             raise
         raise UserError(
             *error.problems,
-            f"{NOISE}: these runs are stored with {name}; to store others, promote it again with "
+            f"{key}: these runs are stored with {name}; to store others, promote it again with "
             f"python -m runner.promote {located.run_id} --noise RUN ...; for this run, list others "
-            f"in {NOISE}, or set it to null to use none",
+            f"in {key}, or set it to null to use none",
         ) from error
+
+
+def _no_ordinary(run: Reference, plan: Plan) -> list[str]:
+    """Why the run is no noise for a run of this plan that is no replay."""
+    key = _key("numerics")
+    if run.replayed:
+        return [
+            f"{key}={run.used.name}: the run is a replay, which is noise for verdict=replay only; "
+            "list runs on correct stacks that answered the same questions themselves"
+        ]
+    return misfits(run, plan, key)
+
+
+def _key(rule: str) -> str:
+    return f"verdict.{rule}.noise"

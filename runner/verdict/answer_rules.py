@@ -29,7 +29,7 @@ def shifted(
     of_engine: Sequence[str],
 ) -> MetricVerdict:
     """Return the verdict of the rule numerics. `of_engine` are reasons to doubt the engine."""
-    verdict = numerics.judge(task, pairing or Pairing((), ()), limited, config.numerics)
+    verdict = numerics.judge(task, pairing or Pairing((), ()), limited, config, against)
     return _doubted(
         verdict,
         *of_engine,
@@ -39,6 +39,7 @@ def shifted(
         cut_answers(task, "numerics", config, against),
         not_finite(task),
         of_reference(evaluation, "numerics", against, config.allow_reference),
+        "" if config.allow_reference else _of_noise(against),
     )
 
 

@@ -127,10 +127,11 @@ def describe(config: VerdictConfig, against: Against | None) -> str:
 def _rule(config: VerdictConfig, against: Against | None) -> str:
     if config.rule == "isclose":
         return isclose.describe(config.rtol)
+    noise = len(against.noise) if against is not None else 0
     if config.rule == "numerics":
-        return numerics.describe(config.numerics)
+        return numerics.describe(config.numerics, noise)
     if config.rule == "replay":
-        return replay.describe(config, len(against.noise) if against is not None else 0)
+        return replay.describe(config, noise)
     runs = len(against.runs) if against is not None else 1
     if config.rule == "not_worse":
         said = N_("{rule}: drop from the baseline; margin {margin:g}, level {level:g}")

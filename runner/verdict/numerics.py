@@ -1,78 +1,65 @@
 """`numerics`: compares the log-probabilities of answers with a reference run.
 
-They reveal 4-bit weights, which accuracy does not (docs/canary.md).
+They reveal 4-bit weights, which accuracy does not (docs/canary.md). As for `replay`, what is too
+much comes from runs on correct stacks. Fixed limits count only if the user sets them, because those
+that suit a small model fail correct stacks of a large one (docs/verdict.md).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from runner.config.verdict import NumericsConfig
-from runner.evidence import shifts
+from runner.config.verdict import NumericsConfig, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.language import N_, gettext
+from runner.look import Look
 from runner.outcome import TaskOutcome
 from runner.percent import percent
+from runner.stats.excess import Excess
 from runner.status import Status
-from runner.verdict import boundary
+from runner.verdict import boundary, replay
+from runner.verdict.numerics_measured import (
+    RANKS,
+    Shifts,
+    moved,
+    named,
+    parted,
+    retokenized,
+    shifts_of,
+)
 from runner.verdict.paired import unpaired
+from runner.verdict.replay_measured import Measured, measure
 from runner.verdict.result import MetricVerdict
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from runner.verdict.rule import Against, Noise
 
 # Stands in for the name of a metric.
 METRIC = "logprob_shift"
 # With fewer values, the 99th percentile is just the maximum.
 ENOUGH = 100
-# Percentiles by the name of their limit, and how a value of each is called.
-RANKS = {"median": 50, "p99": 99, "worst": 100}
-NAMED = {"median": N_("median {value}"), "p99": N_("p99 {value}"), "worst": N_("worst {value}")}
-
-
-@dataclass(frozen=True)
-class Shifts:
-    """Absolute log-probability shifts in nats (runner/evidence/shifts.py).
-
-    They come from `answers` pairs. `parted` of these differ (another token or another most likely
-    choice), `near_ties` of them at a small lead in both runs. `left_out` are pairs whose prompts
-    have different numbers of tokens. In `summed` pairs, the number of tokens of the choices is
-    unknown, so their values are shifts of sums.
-    """
-
-    values: NDArray[np.float64]
-    answers: int
-    parted: int
-    near_ties: int
-    left_out: int
-    summed: int
-
-    @property
-    def differing(self) -> int:
-        """Return how many answers differ although neither run was near a tie."""
-        return self.parted - self.near_ties
-
-    def percentile(self, percent: float) -> float:
-        """Return a percentile; NaN if a value is NaN, or infinite and next to the percentile."""
-        import numpy as np
-
-        with np.errstate(invalid="ignore"):
-            return float(np.percentile(self.values, percent))
+WORST_FIRST = (Status.FAILED, Status.INCONCLUSIVE, Status.PASSED)
+GET_NOISE = N_(
+    "run the same questions on correct stacks, and list these runs in verdict.numerics.noise, or "
+    "store them with the reference run (python -m runner.promote RUN --noise RUN2 RUN3)"
+)
 
 
 def judge(
-    task: TaskOutcome, pairing: Pairing, limited: bool, limits: NumericsConfig
+    task: TaskOutcome,
+    pairing: Pairing,
+    limited: bool,
+    config: VerdictConfig,
+    against: Against | None,
 ) -> MetricVerdict:
     """Return the verdict `logprob_shift` of the task; its value is the 99th percentile."""
+    limits = config.numerics
     lonely = unpaired(pairing, limited)
     pairs = list(_answers(pairing))
     found = shifts_of(pairs, limits.near_tie)
-    value = None
+    noise = against.noise if against is not None else ()
+    measured = _measure(pairs, noise, limits.near_tie)
+    value = excess_found = None
     if task.drawn:
         status = Status.INCONCLUSIVE
         reason = gettext(
@@ -100,11 +87,11 @@ def judge(
         )
     else:
         value = found.percentile(99)
-        status, reason = _against(found, limits)
+        status, reason, excess_found = _judged(found, measured, noise, limits, task.look)
     if found.left_out:
         # A different tokenizer or image processor is not a numerical fault, but no pass either.
         status = Status.INCONCLUSIVE if status is Status.PASSED else status
-        reason = gettext("; ").join([_retokenized(found), reason])
+        reason = gettext("; ").join([retokenized(found), reason])
     return MetricVerdict(
         task=task.task,
         metric=METRIC,
@@ -118,53 +105,100 @@ def judge(
         difference=None,
         reason=reason,
         rule="numerics",
+        test=replay.test_of(excess_found),
+        p=excess_found.p if excess_found is not None else None,
         # A limit per token is none for a sum.
         tolerated=None if found.summed else boundary.of_limit(limits.p99),
-        evidence=gettext("; ").join([*_moved(found), _parted(found, limits.near_tie)]),
+        evidence=gettext("; ").join(
+            [*moved(found), parted(found, limits.near_tie), *_noise_said(measured)]
+        ),
     )
 
 
-def describe(limits: NumericsConfig) -> str:
-    """Describe the rule in one line."""
+def describe(limits: NumericsConfig, noise: int) -> str:
+    """Describe the rule in one line; `noise` is the number of noise runs."""
     values: dict[str, float | None] = {name: getattr(limits, name) for name in RANKS}
-    said = [_named(name, f"{limit:g}") for name, limit in values.items() if limit is not None]
+    said = [named(name, f"{limit:g}") for name, limit in values.items() if limit is not None]
+    parts = [] if said and not noise else [replay.describe_limit(limits.factor, noise)]
     if limits.differing is not None:
         share = percent(limits.differing)
         said.append(gettext("{share} of answers that differ without a near-tie", share=share))
+    if said:
+        parts.append(gettext("within {limits}", limits=gettext(", ").join(said)))
     return gettext(
-        "numerics: log-probability shift from the reference run within {limits}",
-        limits=gettext(", ").join(said),
+        "numerics: log-probability shift from the reference run; {limits}",
+        limits=gettext("; ").join(parts),
     )
 
 
-def shifts_of(pairs: Sequence[tuple[Sample, Sample]], near_tie: float) -> Shifts:
-    """Compute shifts per token: of choices, else of tokens up to the first difference."""
+def _measure(
+    pairs: Sequence[tuple[Sample, Sample]], noise: Sequence[Noise], near_tie: float
+) -> Measured:
+    reference, own = [first for first, _ in pairs], [second for _, second in pairs]
+    return measure(reference, own, noise, near_tie, ordinary=True)
+
+
+def _judged(
+    found: Shifts, measured: Measured, noise: Sequence[Noise], limits: NumericsConfig, look: Look
+) -> tuple[Status, str, Excess | None]:
+    """Judge by the noise and by the limits that are set; both must hold.
+
+    Without noise, limits of the shifts are enough: they are what the user knows of correct stacks.
+    The share of differing answers alone says too little to pass.
+    """
     import numpy as np
 
-    compared = [pair for pair in pairs if shifts.comparable(*pair)]
-    parted = [pair for pair in compared if shifts.parts(*pair)]
-    return Shifts(
-        values=np.concatenate([np.empty(0), *(shifts.of_answers(*pair) for pair in compared)]),
-        answers=len(compared),
-        parted=len(parted),
-        near_ties=sum(shifts.tied(*pair, near_tie) for pair in parted),
-        left_out=len(pairs) - len(compared),
-        summed=sum(shifts.summed(*pair) for pair in compared),
-    )
+    if not np.isfinite(found.values).all():
+        reason = gettext("a log-probability is infinite, not a number, or missing in one run")
+        return Status.FAILED, reason, None
+    results: list[tuple[Status, str]] = []
+    excess_found = None
+    if noise or all(getattr(limits, name) is None for name in RANKS):
+        status, reason, excess_found = _by_noise(found, measured, noise, limits.factor, look)
+        results.append((status, reason))
+    if any(getattr(limits, name) is not None for name in (*RANKS, "differing")):
+        results.append(_by_limits(found, limits))
+        if results[-1][0] is Status.FAILED:  # its p value would be that of another test
+            excess_found = None
+    status = min((status for status, _ in results), key=WORST_FIRST.index)
+    return status, gettext("; ").join(reason for _, reason in results), excess_found
 
 
-def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
-    """Check every limit that is set; NaN exceeds all.
+def _by_noise(
+    found: Shifts, measured: Measured, noise: Sequence[Noise], factor: float, look: Look
+) -> tuple[Status, str, Excess | None]:
+    questions = len(measured.own.by_question)
+    if questions < replay.ENOUGH:
+        reason = gettext(
+            "too few questions: {count}, at least {least} needed",
+            count=questions,
+            least=replay.ENOUGH,
+        )
+        return Status.INCONCLUSIVE, reason, None
+    precise = {each.name for each in noise if each.dtype == replay.PRECISE}
+    status, reason, result = replay.against_noise(measured, factor, look, precise, GET_NOISE)
+    # A single such answer may be an accident.
+    if status is Status.PASSED and found.unknown > 1:
+        reason = gettext(
+            "{count} answers differ, but it is not known how far: one of the two ended there, or "
+            "its lead was not recorded",
+            count=found.unknown,
+        )
+        return Status.INCONCLUSIVE, reason, result
+    return status, reason, result
 
-    The shift of a sum is at least that per token, so it can pass, but is no reason to fail unless
-    it is infinite.
+
+def _by_limits(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
+    """Check every limit that is set.
+
+    The shift of a sum is at least that per token, so it can pass, but is no reason to fail.
     """
     broken = []
     for name, rank in RANKS.items():
         limit: float | None = getattr(limits, name)
         value = found.percentile(rank)
-        if limit is not None and not value <= limit:
-            shift = _named(name, f"{value:.2g}")
+        if limit is not None and value > limit:
+            shift = named(name, f"{value:.2g}")
             broken.append(gettext("{shift} exceeds {limit:g}", shift=shift, limit=limit))
     reasons = []
     if broken:
@@ -183,8 +217,7 @@ def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
                 limit=percent(limits.differing),
             )
         )
-    unknown = found.summed and math.isfinite(found.percentile(100))
-    if broken and unknown and len(reasons) == 1:
+    if broken and found.summed and len(reasons) == 1:
         return Status.INCONCLUSIVE, gettext(
             "{problem}, but these are sums over the tokens of a choice: neither run recorded the "
             "number of tokens; repeat one of them with this version",
@@ -195,37 +228,24 @@ def _against(found: Shifts, limits: NumericsConfig) -> tuple[Status, str]:
     return Status.PASSED, gettext("log-probability shift within the limits")
 
 
-def _named(percentile: str, value: str) -> str:
-    return gettext(NAMED[percentile], value=value)
-
-
-def _retokenized(found: Shifts) -> str:
-    """State how many pairs are excluded and why."""
-    return gettext(
-        "{count} of {prompts} prompts have a different number of tokens than in the reference run "
-        "(different tokenizer or image preprocessing); their log-probabilities are excluded",
-        count=found.left_out,
-        prompts=found.left_out + found.answers,
-    )
-
-
-def _moved(found: Shifts) -> list[str]:
-    if not len(found.values):
+def _noise_said(found: Measured) -> list[str]:
+    """Describe what the noise runs are compared by, one clause for each run."""
+    if not found.own.by_question:
         return []
-    values = (_named(name, f"{found.percentile(rank):.2g}") for name, rank in RANKS.items())
-    moved = gettext(", ").join(values)
-    return [gettext("|Δ log p|: {shifts} (n = {n:,})", shifts=moved, n=len(found.values))]
-
-
-def _parted(found: Shifts, near_tie: float) -> str:
-    return gettext(
-        "{parted} of {answers} answers differ, {near_ties} of them at a near-tie (lead below "
-        "{lead:g} nats)",
-        parted=found.parted,
-        answers=found.answers,
-        near_ties=found.near_ties,
-        lead=near_tie,
-    )
+    own = math.sqrt(found.own.mean("squared"))
+    return [
+        gettext("RMS {rms:.2g} nats", rms=own),
+        *(
+            gettext(
+                "noise ({run}): RMS {rms:.2g} nats", run=name, rms=math.sqrt(each.mean("squared"))
+            )
+            for name, each in found.noise.items()
+        ),
+        *(
+            gettext("noise run {name} {problem}", name=name, problem=reason)
+            for name, reason in found.unused.items()
+        ),
+    ]
 
 
 def _answers(pairing: Pairing) -> Iterable[tuple[Sample, Sample]]:

@@ -44,6 +44,9 @@ GROSS = 0.3
 # Engines of this data type differ by less than NEGLIGIBLE where they are equal. Others repeat a
 # question exactly or round, and what they repeat doesn't show how much another stack may differ.
 PRECISE = "float32"
+GET_NOISE = N_(
+    "replay the same reference on correct stacks, and list these runs in verdict.replay.noise"
+)
 TEST = N_("tests of the mean difference and of the logarithm of its ratio to the noise")
 TEST_OF_OUTLIERS = N_(
     "tests of the mean difference and of the logarithm of its ratio to the noise, and of the "
@@ -100,7 +103,9 @@ def judge(
             least=ENOUGH,
         )
     else:
-        status, reason, excess_found = _against(found, config.replay.factor, task.look, precise)
+        status, reason, excess_found = against_noise(
+            found, config.replay.factor, task.look, precise, GET_NOISE
+        )
     cause = ""
     if status is Status.FAILED and excess_found:
         cause = _cause(found, reference, own, noise, config)
@@ -117,7 +122,7 @@ def judge(
         difference=None,
         reason=reason,
         rule="replay",
-        test=_test(excess_found),
+        test=test_of(excess_found),
         p=excess_found.p if excess_found is not None else None,
         whole=task.whole,
         look=task.look,
@@ -142,27 +147,35 @@ def _limit(found: Measured, factor: float, precise: Collection[str]) -> float | 
 
 def describe(config: VerdictConfig, noise: int) -> str:
     """Describe the rule in one line; `noise` is the number of noise runs."""
-    if noise:
-        limit = ngettext(
-            "limit {factor:g} × the noise of correct stacks ({count} noise run)",
-            "limit {factor:g} × the noise of correct stacks ({count} noise runs)",
-            noise,
-            factor=config.replay.factor,
-        )
-    else:
-        limit = gettext(
-            "without noise runs, nothing passes, and an RMS above {limit:g} nats fails", limit=GROSS
-        )
     return gettext(
-        "replay: log-probabilities along the reference run's answers; {limit}", limit=limit
+        "replay: log-probabilities along the reference run's answers; {limit}",
+        limit=describe_limit(config.replay.factor, noise),
     )
 
 
-def _against(
-    found: Measured, factor: float, look: Look, precise: Collection[str]
+def describe_limit(factor: float, noise: int) -> str:
+    """Describe the limit that `against_noise` judges by; `noise` is the number of noise runs."""
+    if noise:
+        return ngettext(
+            "limit {factor:g} × the noise of correct stacks ({count} noise run)",
+            "limit {factor:g} × the noise of correct stacks ({count} noise runs)",
+            noise,
+            factor=factor,
+        )
+    return gettext(
+        "without noise runs, nothing passes, and an RMS above {limit:g} nats fails", limit=GROSS
+    )
+
+
+def against_noise(
+    found: Measured, factor: float, look: Look, precise: Collection[str], get_noise: str
 ) -> tuple[Status, str, Excess | None]:
+    """Judge differences by the noise, or without any by what is gross.
+
+    `precise` are the noise runs in float32. `get_noise` says how to get noise runs.
+    """
     if not found.noise:
-        return _gross(found, look)
+        return _gross(found, look, get_noise)
     name = found.statistic
     if not found.noise[found.loudest].mean(name) > 0:
         return (
@@ -274,7 +287,7 @@ def _too_little(found: Measured, name: str, repeated: int) -> str:
     )
 
 
-def _gross(found: Measured, look: Look) -> tuple[Status, str, Excess | None]:
+def _gross(found: Measured, look: Look, get_noise: str) -> tuple[Status, str, Excess | None]:
     """Without noise, only a gross difference of tokens can be judged, and nothing can pass."""
     squares = [each.squared for each in found.own.by_question.values()]
     result = excess(squares, [GROSS**2] * len(squares), 1.0, look=look)
@@ -290,15 +303,16 @@ def _gross(found: Measured, look: Look) -> tuple[Status, str, Excess | None]:
         return Status.FAILED, said, result
     said = gettext(
         "RMS difference of {rms:.2g} nats, but it is not known how much correct stacks "
-        "differ{unused}: replay the same reference on correct stacks, and list these runs in "
-        "verdict.replay.noise",
+        "differ{unused}: {get_noise}",
         rms=rms,
         unused=unused_runs(found),
+        get_noise=gettext(get_noise),
     )
     return Status.INCONCLUSIVE, said, None
 
 
-def _test(found: Excess | None) -> str:
+def test_of(found: Excess | None) -> str:
+    """Return the name of the test that `against_noise` used; empty if none."""
     if found is None:
         return ""
     return TEST if found.outliers is None else TEST_OF_OUTLIERS

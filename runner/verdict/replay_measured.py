@@ -1,4 +1,4 @@
-"""The differences that `replay` judges, of this run and of each noise run, from one base."""
+"""The differences that `replay` and `numerics` judge, of this run and each noise run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.evidence.pairing import pair
-from runner.evidence.replayed import Differences, differences
+from runner.evidence.replayed import Differences, differences, of_ordinary
 from runner.evidence.samples import Sample
 from runner.language import N_, gettext
 from runner.verdict.rule import THE_REFERENCE, Noise
@@ -16,6 +16,8 @@ from runner.verdict.rule import THE_REFERENCE, Noise
 # squares were below 1e-9 wherever it was measured, so 1e-8 (an RMS of 1e-4 nats) is never a fault.
 NEGLIGIBLE = 1e-8
 # Why a noise run can't be used.
+NOT_REPLAYED = N_("did not replay all of these questions")
+NOT_COMPARED = N_("can't be compared with the reference run in all of these questions")
 NOT_FINITE = N_("has log-probabilities that are infinite or not a number")
 
 
@@ -23,7 +25,7 @@ NOT_FINITE = N_("has log-probabilities that are infinite or not a number")
 class Measured:
     """This run's differences, and those of each noise run, from the same base.
 
-    The base is the reference run. If there are several noise runs, it is the one of these that is
+    The base is the reference run. If there are several replays as noise, it is the one that is
     nearest to the reference run, ideally of the same stack: it always recorded distributions, and
     what the reference run's own engine does differently is not in the differences.
     """
@@ -50,28 +52,35 @@ class Measured:
 
 
 def measure(
-    reference: Sequence[Sample], own: Sequence[Sample], noise: Sequence[Noise], near_tie: float
+    reference: Sequence[Sample],
+    own: Sequence[Sample],
+    noise: Sequence[Noise],
+    near_tie: float,
+    ordinary: bool = False,
 ) -> Measured:
-    """Compare this run and the noise runs with the base, on this run's questions."""
+    """Compare this run and the noise runs with the base, on this run's questions.
+
+    `ordinary` runs generated their own answers, others replayed those of the reference run.
+    """
     asked = {(each.task, each.doc_id) for each in own}
 
     def compared(first: Sequence[Sample], second: Sequence[Sample]) -> Differences:
         wanted = [each for each in second if (each.task, each.doc_id) in asked]
-        return differences(pair(first, wanted).pairs, near_tie)
+        return differences(pair(first, wanted).pairs, near_tie, of_ordinary if ordinary else None)
 
     from_reference = compared(reference, own)
     replays = {each.name: compared(reference, each.samples) for each in noise}
     unused = {}
     for name, each in replays.items():
         if not from_reference.by_question.keys() <= each.by_question.keys():
-            unused[name] = gettext("did not replay all of these questions")
+            unused[name] = gettext(NOT_COMPARED if ordinary else NOT_REPLAYED)
         elif not each.finite:
             unused[name] = gettext(NOT_FINITE)
     replays = {name: each for name, each in replays.items() if name not in unused}
     base, measured = THE_REFERENCE, from_reference
     # What can't be compared with the reference run is not comparable, whatever the base is.
     whole = bool(from_reference.by_question) and not from_reference.left_out
-    if len(replays) > 1 and whole:
+    if len(replays) > 1 and whole and not ordinary:
         base = min(replays, key=lambda name: replays[name].mean("squared"))
         samples = {each.name: each.samples for each in noise}
         measured = compared(samples[base], own)
@@ -83,7 +92,7 @@ def measure(
             )
         elif not measured.by_question.keys() <= each.by_question.keys():
             why = (
-                gettext("can't be compared with the reference run in all of these questions")
+                gettext(NOT_COMPARED)
                 if base == THE_REFERENCE
                 else gettext("can't be compared with {run} in all of these questions", run=base)
             )

@@ -97,8 +97,8 @@ class MetricVerdict:
 class ReferenceUsed:
     """The reference run of a verdict: its name, location and configuration.
 
-    `noise` are the replays of it that `replay` judges by, and `others` the further reference runs
-    that `paired` pools with it.
+    `noise` are the noise runs that `replay` or `numerics` judges by, and `others` the further
+    reference runs that `paired` pools with it.
     """
 
     name: str

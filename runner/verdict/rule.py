@@ -25,7 +25,7 @@ THE_REFERENCE, THE_RUN = N_("the reference run"), N_("this run")
 
 @dataclass(frozen=True)
 class Noise:
-    """A replay of the reference run on a correct stack.
+    """A replay of the reference run on a correct stack, or for `numerics` an ordinary run.
 
     `doubts` say why it may not be one, for example "FAILED itself". `dtype` is that of its engine,
     empty if unknown.
@@ -39,7 +39,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Against:
-    """The reference run: its identity, outcome, samples, limits by task, and its replays.
+    """The reference run: its identity, outcome, samples, limits by task, and noise runs.
 
     `doubts` say why it should not be a reference, for example "FAILED itself". `others` are further
     reference runs, if several are pooled. `best_of` says among how many runs it is the best, if it

@@ -15,8 +15,7 @@ from matplotlib.patches import Rectangle
 
 from runner.audit.entry import Entry, audit
 from runner.audit.figure import figure
-from runner.compare.figures import positions_plot, strips
-from runner.compare.numerics import Position, Spread
+from runner.compare.figures import strips
 from runner.compare.scores import Scores
 from runner.config.verdict import MetricRuleConfig, NumericsConfig, ReplayConfig, VerdictConfig
 from runner.evidence.samples import Sample
@@ -299,15 +298,6 @@ def test_a_comparisons_strip_ends_at_the_margin(higher: bool) -> None:
 def labels(drawn: str | bytes) -> list[str]:
     tree = ElementTree.fromstring(drawn)
     return [each.text or "" for each in tree.iter(f"{{{SVG}}}text")]
-
-
-def test_positions_have_the_limits_of_numerics() -> None:
-    shown = [Position(n, n, Spread(600, 0.001, 0.01, 0.1, 600, 0)) for n in range(3)]
-    drawn = positions_plot(shown)
-    assert drawn is not None
-    assert {"limit of the median: 0.01", "limit of the 99th percentile: 0.2"} < set(labels(drawn))
-    told_of = ElementTree.fromstring(drawn).attrib["aria-label"]
-    assert told_of.endswith("for all positions together: median 0.01, 99th percentile 0.2")
 
 
 ENTRIES: Sequence[tuple[str, Range]] = [

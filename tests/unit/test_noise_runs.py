@@ -18,7 +18,7 @@ from runner import promote
 from runner.channel.sender import FindNoise, FindPeers, GiveAlias
 from runner.config import places
 from runner.config.schema import RunConfig
-from runner.config.verdict import ReplayConfig
+from runner.config.verdict import NumericsConfig, ReplayConfig
 from runner.digest import digest_path
 from runner.errors import UserError
 from runner.lm.likeliest_table import likeliest_table, write_likeliest
@@ -36,7 +36,7 @@ from runner.verdict import Verdict
 from runner.verdict.explanation import reference
 
 URI = "http://127.0.0.1:9"
-RUN, SAME, LOUD = "a" * 32, "b" * 32, "c" * 32
+RUN, SAME, LOUD, ORDINARY = "a" * 32, "b" * 32, "c" * 32, "d" * 32
 NOWHERE = ReplayPlan("/runs/other/samples.parquet", "00" * 32)
 
 Made = Callable[..., RunDirectory]
@@ -54,7 +54,10 @@ def row(number: int, logprob: float) -> SampleRow:
 
 @pytest.fixture
 def made(tmp_path: Path, plan: Plan, outcome: Outcome, verdict: Verdict) -> Made:
-    """A completed run of four samples; a replay of the run `of`, or of what `replay` says."""
+    """A completed run of four samples; a replay of the run `of`, or of what `replay` says.
+
+    `asked` are settings of its task.
+    """
 
     def make(
         name: str,
@@ -64,16 +67,20 @@ def made(tmp_path: Path, plan: Plan, outcome: Outcome, verdict: Verdict) -> Made
         status: Status = Status.INCONCLUSIVE,
         evaluated: int = 4,
         model: str = "fixed",
+        logprob: float = -0.1,
+        **asked: Any,
     ) -> RunDirectory:
         files = RunDirectory(tmp_path / name)
         files.path.mkdir()
         if of is not None:
             replay = ReplayPlan(str(of.samples), digest_path(of.samples))
-        write_json(files.plan, replace(plan, replay=replay, model=model, weights=model))
+        tasks = tuple(replace(each, **asked) for each in plan.evaluations)
+        own = replace(plan, replay=replay, evaluations=tasks, model=model, weights=model)
+        write_json(files.plan, own)
         task = replace(outcome.tasks[0], expected=4, evaluated=evaluated)
         write_json(files.outcome, replace(outcome, tasks=(task,)))
         write_json(files.verdict, replace(verdict, status=status))
-        rows = [row(number, -0.1 - 0.01 * bool(replay)) for number in range(4)]
+        rows = [row(number, logprob - 0.01 * bool(replay)) for number in range(4)]
         write_samples(files.samples, [sample_table(rows)])
         if run_id is not None:
             write_json(files.tracked, TrackedRun(URI, "gsm8k", "1", run_id))
@@ -153,7 +160,15 @@ def test_noise_runs_are_stored_with_the_alias(
     (given,) = store.asked
     assert isinstance(given, GiveAlias)
     assert (given.run_id, given.noise) == (RUN, (SAME, LOUD))
-    assert f"noise runs for verdict=replay: {SAME}, {LOUD}\n" in capsys.readouterr().out
+    assert f"noise runs: {SAME}, {LOUD}\n" in capsys.readouterr().out
+
+
+def test_ordinary_runs_are_stored_as_noise_too(made: Made, store: Store, courier: Courier) -> None:
+    original = made("run", run_id=RUN, status=Status.PASSED)
+    replay, ordinary = made("s", original, run_id=SAME), made("l", run_id=LOUD, logprob=-0.2)
+    noise = [str(replay.path), str(ordinary.path)]
+    assert promote.promote(str(original.path), "baseline", URI, False, courier, noise) == 0
+    assert store.noise == (SAME, LOUD)
 
 
 def test_promoting_again_keeps_the_noise_runs_and_says_so(
@@ -168,8 +183,17 @@ def test_promoting_again_keeps_the_noise_runs_and_says_so(
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({}, "the run is not a replay of {run}; run verdict=replay verdict.reference={run} on a"),
-        ({"replay": NOWHERE}, "the run is not a replay of {run}"),
+        ({}, "the run is {run} itself, which shows no noise; run the same questions again on"),
+        (
+            {"replay": NOWHERE},
+            "a replay, but not of {run}; run verdict=replay verdict.reference={run} on a correct",
+        ),
+        (
+            {"logprob": -0.2, "num_fewshot": 3},
+            "gsm8k used num_fewshot=3 in the noise run, but 5 in the reference run; answers to",
+        ),
+        ({"logprob": -0.2}, "not recorded in MLflow, which stores noise runs; upload it"),
+        ({"logprob": -0.2, "run_id": SAME, "status": Status.FAILED}, "the run FAILED itself"),
         ({"of": True}, "not recorded in MLflow, which stores noise runs; upload it"),
         ({"of": True, "run_id": SAME, "status": Status.FAILED}, "the run FAILED itself; give a"),
         ({"of": True, "run_id": SAME, "model": "other"}, "is of another model (other, not fixed)"),
@@ -215,7 +239,7 @@ def test_a_message_of_the_command_keeps_the_key_to_set(
     made: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original = made("run", run_id=RUN, status=Status.PASSED)
-    other = made("other", run_id=SAME)
+    other = made("other", replay=NOWHERE, run_id=SAME)
     assert promote.main([str(original.path), "--noise", str(other.path)]) == 1
     assert f"run verdict=replay verdict.reference={original.path}" in capsys.readouterr().err
 
@@ -226,6 +250,18 @@ def test_a_run_of_mlflow_is_judged_by_its_stored_noise(
     store.noise = (SAME, LOUD)
     assert used(replaying, courier) == [SAME, LOUD]
     assert store.asked == [FindNoise(URI, RUN)]
+
+
+def test_each_rule_uses_its_kind_of_the_stored_runs(
+    replaying: RunConfig, store: Store, courier: Courier, made: Made, cache: Path
+) -> None:
+    shutil.copytree(made("ordinary", logprob=-0.2).path, cache / ORDINARY)
+    store.noise = (SAME, ORDINARY, LOUD)
+    assert used(replaying, courier) == [SAME, LOUD]
+    replaying.verdict.rule = "numerics"
+    assert used(replaying, courier) == [ORDINARY]
+    replaying.verdict.numerics = NumericsConfig(noise=None)
+    assert used(replaying, courier) == []
 
 
 @pytest.mark.parametrize(("listed", "names"), [([LOUD], [LOUD]), (None, [])])
@@ -336,7 +372,8 @@ def test_what_a_run_can_t_use_as_noise(
     other = made("other", replay=NOWHERE)
     prefill = ReplayPlan(str(run.samples), digest_path(run.samples), "prefill")
     scored = made("scored", replay=prefill)
-    listed = [str(each.path) for each in (same, same, loud, other, scored)]
+    ordinary = made("ordinary", logprob=-0.2)
+    listed = [str(each.path) for each in (same, same, loud, other, scored, ordinary)]
     config = compose(
         "verdict=replay",
         f"verdict.reference={run.path}",
@@ -346,15 +383,48 @@ def test_what_a_run_can_t_use_as_noise(
     references = find(config, courier)
     assert references is not None
     assert [Path(each.used.directory).name for each in references.noise] == [
-        "same", "loud", "other", "scored",
+        "same", "loud", "other", "scored", "ordinary",
     ]  # fmt: skip
     ours = replace(plan, replay=references.replay(config), model="fixed", weights="fixed")
-    missing, way = references.unfit(ours)[-2:]
+    missing, way, answered = references.unfit(ours)[-3:]
+    assert answered.startswith(f"verdict.replay.noise={ordinary.path}: not a replay of")
     assert missing.startswith(f"verdict.replay.noise={other.path}: not a replay of")
     assert way.startswith(f"verdict.replay.noise={scored.path}: replayed with")
     assert way.endswith("list runs with verdict.replay.way=decode")
     doubts = {Path(each.name).name: [*each.doubts] for each in references.against(ours).noise}
     assert doubts["same"] == [] and doubts["loud"] == ["FAILED itself"]
+
+
+def test_what_numerics_can_t_use_as_noise(
+    made: Made, courier: Courier, compose: Callable[..., RunConfig], plan: Plan
+) -> None:
+    run = made("reference")
+    loud, replay = made("loud", logprob=-0.2, status=Status.FAILED), made("replay", run)
+    few, other = made("few", logprob=-0.2, limit=2.0), made("other", logprob=-0.2, num_fewshot=3)
+    listed = [str(each.path) for each in (loud, replay, few, other)]
+    config = compose(
+        "verdict=numerics",
+        f"verdict.reference={run.path}",
+        f"verdict.numerics.noise=[{','.join(listed)}]",
+        "tracking.enabled=false",
+    )
+    references = find(config, courier)
+    assert references is not None and references.replay(config) is None
+    ours = replace(plan, model="fixed", weights="fixed")
+    problems = references.unfit(ours)[-3:]
+    for files, problem, why in zip(
+        (replay, few, other),
+        problems,
+        (
+            "the run is a replay, which is noise for verdict=replay only; list runs on correct",
+            "evaluated gsm8k with limit=2, but this run evaluates ",
+            "gsm8k used num_fewshot=3 in the noise run, but 5 in this run; answers to different",
+        ),
+        strict=True,
+    ):
+        assert problem.startswith(f"verdict.numerics.noise={files.path}: {why}")
+    doubts = {Path(each.name).name: [*each.doubts] for each in references.against(ours).noise}
+    assert doubts["loud"] == ["FAILED itself"]
 
 
 def test_no_noise_is_null(compose: Callable[..., RunConfig]) -> None:

@@ -33,6 +33,7 @@ from tests.unit import test_verdict as values
 from tests.unit import test_verdict_inputs as inputs
 from tests.unit import test_verdict_luck as luck
 from tests.unit import test_verdict_no_mean as corpora
+from tests.unit import test_verdict_numerics as shifts
 from tests.unit import test_verdict_repeats as repeats
 from tests.unit import test_verdict_replay as replays
 from tests.unit import test_verdict_rules as rules
@@ -150,6 +151,12 @@ VERDICTS: dict[str, Callable[[], Verdict]] = {
     "shift": lambda: shifted((-0.501, -0.102)),
     "shift, large": lambda: shifted((-0.9, -0.1)),
     "shift, parted": lambda: shifted((-0.5, -0.1), (6, 7)),
+    "shift, noise": lambda: shifts.verdict(shifts.answers(0.008, 3), p99=0.2),
+    "shift, no noise": lambda: shifts.verdict(shifts.REFERENCE, (), differing=0.05),
+    "shift, gross": lambda: shifts.verdict(shifts.answers(0.5, 3), ()),
+    "shift, ended": lambda: shifts.verdict(shifts.parted(shifts.REFERENCE, 2, ended=True)),
+    "shift, not finite": lambda: shifted((-0.5, math.nan)),
+    "shift, few": lambda: shifts.verdict(shifts.REFERENCE[:19], reference=shifts.REFERENCE[:19]),
     **{f"doubts, {rule}": lambda rule=rule: inputs.judged(
         rule, inputs.outcome(**DOUBTFUL), inputs.outcome(**DOUBTFUL)
     ) for rule in inputs.RULES},
@@ -199,7 +206,7 @@ def test_a_verdict_is_the_same_in_every_language(
         said += [metric.reason, metric.evidence, metric.baseline_origin, beneath(metric)]
     if other.reference is not None:
         said.append(reference(other.reference))
-    assert untranslated(" ".join(said)) <= KEYS | CODE | RUNS | {"same", "loud"}
+    assert untranslated(" ".join(said)) <= KEYS | CODE | RUNS | {"same", "loud", "again"}
 
 
 def test_noise_runs_and_several_runs_are_described(monkeypatch: pytest.MonkeyPatch) -> None:

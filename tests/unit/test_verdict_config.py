@@ -73,14 +73,11 @@ def test_a_metric_has_a_rule_of_its_own_from_the_command_line(compose: Compose) 
         ),
         (["verdict.correction=bonferroni"], "must be one of holm, none"),
         (["verdict=numerics", REFERENCE, "verdict.numerics.p99=-1"], "verdict.numerics.p99=-1.0"),
-        (
-            ["verdict=numerics", REFERENCE, "verdict.numerics.p99=null",
-             "verdict.numerics.median=null"],
-            "set at least one of median, p99, worst",
-        ),
+        (["verdict=numerics", REFERENCE, "verdict.numerics.factor=.9"], "verdict.numerics.factor"),
+        (["verdict=replay", REFERENCE, "verdict.numerics.noise=[a]"], "set verdict.rule=numerics"),
         (["verdict=replay", REFERENCE, "verdict.replay.factor=0.5"], "verdict.replay.factor=0.5"),
         (["verdict=replay", REFERENCE, "verdict.replay.way=x"], "must be one of decode, prefill"),
-        (["verdict.replay.noise=[a]"], "verdict.rule=isclose does not replay"),
+        (["verdict.replay.noise=[a]"], "verdict.rule=isclose does not use it; set"),
         (
             ["verdict=replay", REFERENCE, "++verdict.metrics.canary.acc.none.rtol=0.1"],
             "verdict.metrics: a replay has no scores to judge",

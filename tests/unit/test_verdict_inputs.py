@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from runner.config.verdict import VerdictConfig
+from runner.config.verdict import NumericsConfig, VerdictConfig
 from runner.evidence.samples import Sample
 from runner.outcome import Degeneracy, Degenerate, MetricResult, Outcome, State, TaskOutcome
 from runner.plan import Evaluation
@@ -47,7 +47,9 @@ def judged(
     **changed: object,
 ) -> Verdict:
     """A run whose samples equal those of the reference run."""
-    config = replace(VerdictConfig(rule=rule, margin=0.2, reference="other"), **changed)
+    limits = NumericsConfig(p99=0.2)
+    config = VerdictConfig(rule=rule, margin=0.2, reference="other", numerics=limits)
+    config = replace(config, **changed)
     against = Against(USED, theirs or outcome(), samples(), {TASK: None}, doubts)
     return judge(ours or outcome(), (ASKED,), config, samples(), against)
 
@@ -73,7 +75,8 @@ def test_a_doubtful_reference_passes_none_unless_it_is_allowed(rule: str) -> Non
 @pytest.mark.parametrize("rule", ["not_worse", "paired", "numerics"])
 def test_a_task_of_two_groups_counts_in_each(rule: str) -> None:
     """As with task.names=[canary, canary_colour]: the subtask is asked twice."""
-    config = VerdictConfig(rule=rule, margin=0.2, reference="other")
+    limits = NumericsConfig(p99=0.2)
+    config = VerdictConfig(rule=rule, margin=0.2, reference="other", numerics=limits)
     names = ("t", "group")
     own = [replace(each, evaluation=name) for name in names for each in samples()]
     (task,) = outcome().tasks

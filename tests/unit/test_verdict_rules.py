@@ -30,7 +30,8 @@ from tests.baselines import exact
 
 NOT_WORSE = VerdictConfig(rule="not_worse", margin=0.05)
 PAIRED = VerdictConfig(rule="paired", margin=0.02, reference="other")
-NUMERICS = VerdictConfig(rule="numerics", reference="other")
+LIMITS = NumericsConfig(median=0.01, p99=0.2, differing=0.05)
+NUMERICS = VerdictConfig(rule="numerics", reference="other", numerics=LIMITS)
 USED = ReferenceUsed("other", "/runs/other", None, "m", "cuda", "TP1", "e", "v", "PASSED")
 TASK = "t"
 
@@ -562,7 +563,7 @@ def spoken(
 
 
 def shifted(reference: Sequence[Sample], own: Sequence[Sample], **limits: float) -> MetricVerdict:
-    rule = replace(NUMERICS, numerics=NumericsConfig(**limits))
+    rule = replace(NUMERICS, numerics=replace(LIMITS, **limits))
     return only(judge(run(own), (asked(),), rule, own, against(reference)))
 
 
