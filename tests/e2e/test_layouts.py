@@ -98,6 +98,7 @@ def test_prompts_cut_to_fit_are_counted_and_never_pass(run: Run, text_data: Path
         "model.baselines.gsm8k.exact_match.strict-match=0",
         "model.baselines.gsm8k.exact_match.flexible-extract=0",
         "engine.env.VLLM_ENABLE_V1_MULTIPROCESSING='1'",
+        "+engine.env.VLLM_WORKER_MULTIPROC_METHOD=spawn",  # it starts while requests are built
         "engine.window=1",
         "engine.extra.max_num_batched_tokens=32",
     )

@@ -6,6 +6,7 @@ code. The stream only decides when.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -29,6 +30,7 @@ from runner.lm.template import Templated
 from runner.outcome import Feeding
 from runner.plan import TracePlan
 from runner.runtimes.vllm.arguments import check_engine_args, resolved_engine
+from runner.runtimes.vllm.early import Early, can_start_early
 from runner.runtimes.vllm.engine import PromptError, Question, generated, steps_in_this_process
 from runner.runtimes.vllm.gate import Gate, NotStarted, Output
 from runner.runtimes.vllm.speculation import between, counted, counting
@@ -55,16 +57,22 @@ class FedVLLM(Templated, VLLM):
         with replaced(vllm_causallms, "LLM", NotStarted):
             super().__init__(*args, **kwargs)
         self.progress = progress
+        self._engine: Early[Any] = Early(self._new_engine)
 
     def launch(self) -> None:
-        """Do nothing: the engine starts in this process, after it has built the requests."""
+        """Begin to start the engine if it can start while requests are built."""
+        if can_start_early(os.environ):
+            self._engine.begin()
 
     def start(self) -> None:
-        """Start the engine, which `__init__` does not."""
+        """Start the engine, which `__init__` does not, or wait until it has started."""
         max_length = self.max_length
-        engine = vllm_causallms.LLM(**self.model_args, **counting(self.model_args))
+        engine = self._engine.wait()
         self.stream = Stream(engine, self.progress)
         self.model: Gate = Gate(engine, self.stream, max_length)
+
+    def _new_engine(self) -> Any:
+        return vllm_causallms.LLM(**self.model_args, **counting(self.model_args))
 
     def check_settings(self, settings: dict[str, Any], images: bool) -> None:
         """Raise a UserError for settings that vLLM rejects, and for text answers without room.
