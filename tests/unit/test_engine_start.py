@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from runner.platforms.cuda import Cuda
 from runner.runtimes.vllm.early import Early, can_start_early
 
 APART, SPAWNED = "VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_WORKER_MULTIPROC_METHOD"
@@ -82,7 +81,3 @@ def test_an_engine_in_this_process_or_a_fork_of_it_is_not_early(
     environment: dict[str, str], early: bool
 ) -> None:
     assert can_start_early(environment) is early
-
-
-def test_an_engine_on_a_gpu_is_early() -> None:
-    assert can_start_early(Cuda().worker_environment(1, {}, eager=False))
