@@ -17,6 +17,7 @@ from runner.look import ONLY
 from runner.outcome import MetricResult, TaskOutcome
 from runner.stats import means
 from runner.stats.excess import excess
+from runner.stats.outliers import Unasked
 from runner.status import Status
 from runner.verdict import isclose, not_worse, numerics, paired, settle
 from runner.verdict.replay import ENOUGH, against_noise
@@ -127,11 +128,14 @@ class Judged:
         if len(asked) < ENOUGH or any(i not in self._differences for i in asked):
             return Status.INCONCLUSIVE
         runs = [[each[i] for i in asked] for each in self._reference.runs]
+        left = sorted(set(self._reference.runs[0]) - set(asked))
+        rest = [[each[i] for i in left] for each in self._reference.runs]
         found = excess(
             [self._differences[i] for i in asked],
             max(runs, key=means.mean),
             VerdictConfig().replay.factor,
             runs,
+            unasked=Unasked(rest, rest, len(asked) / (len(asked) + len(left))),
         )
         if found.exceeds:
             return Status.FAILED

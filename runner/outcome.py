@@ -164,6 +164,8 @@ class TaskOutcome:
     look: Look = ONLY
     # Whether only the questions of `verdict.replay.questions` were asked.
     chosen: bool = False
+    # Whether these were a random draw (`verdict.replay.draw`).
+    chosen_at_random: bool = False
 
     @property
     def unit(self) -> str:
@@ -189,7 +191,7 @@ class TaskOutcome:
     def left_out(self) -> str:
         """Why samples of a partial task were left out: the key."""
         if self.chosen:
-            return "verdict.replay.questions"
+            return "verdict.replay.draw" if self.chosen_at_random else "verdict.replay.questions"
         return "task.limit" if self.look.last else "verdict.sequential"
 
 

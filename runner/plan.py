@@ -52,12 +52,14 @@ class ReplayPlan:
 
     With `way` "decode" the engine generates them again, with "prefill" it scores them in one step.
     `questions` are the only documents to replay, by task (of a group: by subtask); empty if all.
+    `drawn` says whether they were drawn at random.
     """
 
     samples: str
     digest: str
     way: str = "decode"
     questions: dict[str, list[int]] = field(default_factory=dict)
+    drawn: bool = False
 
 
 # Increased when a trace records something else, so that earlier traces are not reused.

@@ -158,6 +158,12 @@ def problems(config: RunConfig) -> list[str]:
             "can't be combined with verdict.sequential=true, which chooses the number of questions "
             "itself; remove one of the two",
         )
+        require(
+            limit is None or config.verdict.replay.draw is None,
+            f"{where}.limit",
+            "can't be combined with verdict.replay.draw, which draws from all questions; remove "
+            "one of the two",
+        )
         for name in ("samples", "max_gen_toks"):
             number = getattr(way, name)
             require(number is None or number >= 1, f"{where}.{name}", "must be at least 1, or null")

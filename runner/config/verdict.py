@@ -57,6 +57,14 @@ class ReplayConfig:
     """decode: the engine generates each token; prefill: it scores each answer in one step."""
     questions: dict[str, list[int]] = field(default_factory=dict)
     """Documents to replay, by task (a group's subtask): {gsm8k: [3, 17]}; {}: all."""
+    draw: int | None = None
+    """Number of the reference run's questions to replay, drawn at random; null: all."""
+
+    @property
+    def chosen(self) -> str:
+        """The key that leaves out questions; empty if none does."""
+        found = [name for name in ("questions", "draw") if getattr(self, name)]
+        return f"verdict.replay.{found[0]}" if found else ""
 
 
 @dataclass
@@ -167,14 +175,28 @@ def problems(verdict: VerdictConfig, tasks: Sequence[str]) -> list[str]:
                 f"verdict.{rule}.noise: verdict.rule={verdict.rule} does not use it; set "
                 f"verdict.rule={rule}"
             )
-    if verdict.replay.questions and verdict.rule != "replay":
+    if verdict.replay.chosen and verdict.rule != "replay":
         found.append(
-            f"verdict.replay.questions: verdict.rule={verdict.rule} does not replay; set "
+            f"{verdict.replay.chosen}: verdict.rule={verdict.rule} does not replay; set "
             "verdict.rule=replay"
         )
+    found += _not_drawn(verdict.replay)
     found += _not_sequential(verdict, used)
     found += _references(verdict, used)
     return found
+
+
+def _not_drawn(replay: ReplayConfig) -> list[str]:
+    """Problems of a draw of questions."""
+    if replay.draw is None:
+        return []
+    if replay.draw < 1:
+        return [f"verdict.replay.draw={replay.draw}: must be 1 or more, or null for all questions"]
+    if replay.questions:
+        return [
+            "verdict.replay.draw and verdict.replay.questions both choose questions; set only one"
+        ]
+    return []
 
 
 def _references(verdict: VerdictConfig, used: set[str]) -> list[str]:

@@ -29,7 +29,7 @@ TELLING = ("chip", "suite_entry", SETTINGS)
 # Where runner.why keeps the runs of its search.
 PROBES = "probes"
 # Why samples of a task were left out, of which the rest can't be compared with those of a night.
-CHOSEN = ("verdict.sequential", "verdict.replay.questions")
+CHOSEN = ("verdict.sequential", "verdict.replay.questions", "verdict.replay.draw")
 # Metrics of rules: differences from a reference run.
 SHIFTS = ("logprob_shift", "replay")
 PERPLEXITY = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")

@@ -141,6 +141,7 @@ def _scored(
     chosen = bool(plan.replay and plan.replay.questions)
     outcome = _task_outcome(loaded, results, rows, lm.spent(), look, chosen)
     if plan.replay:
+        outcome = replace(outcome, chosen_at_random=plan.replay.drawn)
         broken = [n for n in outcome.degenerate if n.kind is Degeneracy.NOT_A_NUMBER]
         outcome = replace(outcome, metrics=(), unparsable=0, guessed=0, degenerate=tuple(broken))
     return outcome, rows

@@ -13,6 +13,7 @@ from runner.evidence.samples import read_samples
 from runner.messages import warn
 from runner.plan import Plan, ReplayPlan
 from runner.reference.chosen import best_of
+from runner.reference.drawn import drawn
 from runner.reference.locating import Located, locate, stored_noise
 from runner.reference.reading import Reference, misfits, read
 from runner.tracking.courier import Courier
@@ -39,7 +40,11 @@ class References:
             return None
         file = self.run.files.samples
         replay = config.verdict.replay
-        return ReplayPlan(str(file), digest_path(file), replay.way, dict(replay.questions))
+        digest = digest_path(file)
+        if replay.draw is None:
+            return ReplayPlan(str(file), digest, replay.way, dict(replay.questions))
+        questions = drawn(read_samples(file), replay.draw, digest)
+        return ReplayPlan(str(file), digest, replay.way, questions, drawn=True)
 
     def unfit(self, plan: Plan) -> list[str]:
         """Return why the runs can't be compared with a run of this plan."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from runner.look import ONLY, Look
 from runner.stats import means, resampling
-from runner.stats.outliers import Outliers, outliers
+from runner.stats.outliers import Outliers, Unasked, outliers
 
 # One-sided level of "exceeds". A pass has the level of all other rules.
 LEVEL = 0.01
@@ -17,6 +17,9 @@ LEVEL = 0.01
 # engines answer with certainty would otherwise have any ratio. The mean would let a few questions
 # that the reference run itself answered wrongly hide a fault of all others.
 FLOOR = 1e-3
+# Share of the level of the test of outliers. It counts questions, so it needs it more than the
+# others, whose p values soon are far below any level.
+OF_OUTLIERS = 0.9
 # Smallest p of the usual number of resamples.
 SMALLEST = 1 / (1 + resampling.RESAMPLES)
 # Expected number of resamples that reach a level if more are drawn for it.
@@ -63,6 +66,7 @@ def excess(
     look: Look = ONLY,
     bars: Sequence[Sequence[float]] = (),
     usual: Sequence[float] = (),
+    unasked: Unasked | None = None,
 ) -> Excess:
     """Compare differences with the noise on the same questions; the noise must not be 0 everywhere.
 
@@ -70,10 +74,10 @@ def excess(
     the bootstrap-t where that is doubtful, and in any case at least as strict as flipping signs.
     The other is Student's t of log(difference / noise): one question with a huge difference makes
     the mean's error too large for a fault that all questions show. With `runs`, the noise of each
-    noise run (`bars` and `usual`: see `outliers`), a third test gets half of the level: whether
-    more questions stand out than in these runs. It finds faults that damage a few questions, to
-    very different degrees. All have the share of the level that this `look` at the run may use.
-    `upper` has the whole level, because only the last look can pass.
+    noise run (`bars`, `usual` and `unasked`: see `outliers`), a third test gets most of the level:
+    whether more questions stand out than in these runs. It finds faults that damage a few
+    questions, to very different degrees. All have the share of the level that this `look` at the
+    run may use. `upper` has the whole level, because only the last look can pass.
     """
     n, level = len(differences), means.mean(noise)
     values = [each - factor * own for each, own in zip(differences, noise, strict=True)]
@@ -82,18 +86,20 @@ def excess(
         math.log((each + floor) / (own + floor) / factor)
         for each, own in zip(differences, noise, strict=True)
     ]
-    share = LEVEL * look.share / (4 if runs else 2)
+    rest = 1 - OF_OUTLIERS if runs else 1.0
+    share = LEVEL * look.share * rest / 2
     p_mean, upper_mean = _tested(values, share)
     p_typical, upper_typical = _above_zero(logs)
     centers = means.mean(values) / level, means.mean(logs)
     uppers = upper_mean / level, upper_typical
     p = min(1.0, 2 * min(p_mean, p_typical))
-    apart = outliers(differences, runs, factor, bars, usual) if runs else None
+    apart = outliers(differences, runs, factor, bars, usual, unasked) if runs else None
+    weighted = p if apart is None else min(p / rest, apart.p / OF_OUTLIERS)
     return Excess(
         ratio=means.mean(differences) / level,
         typical=factor * math.exp(centers[1]),
         upper=max(factor + uppers[0], factor * math.exp(uppers[1])),
-        p=min(1.0, (p if apart is None else 2 * min(p, apart.p)) / look.share),
+        p=min(1.0, weighted / look.share),
         factor=factor,
         questions=_needed(n, centers, uppers),
         outliers=apart,

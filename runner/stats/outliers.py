@@ -13,6 +13,19 @@ APART = 4.0
 
 
 @dataclass(frozen=True)
+class Unasked:
+    """What the noise runs say of questions that the judged run, by a random draw, was not asked.
+
+    `noise` and `bars` are as in `outliers`, on these questions. `share` is the share of all
+    questions that was drawn; if it differs between groups of questions, the largest.
+    """
+
+    noise: Sequence[Sequence[float]]
+    bars: Sequence[Sequence[float]]
+    share: float
+
+
+@dataclass(frozen=True)
 class Outliers:
     """Questions in which one run stands out from all others.
 
@@ -45,6 +58,7 @@ def outliers(
     factor: float,
     bars: Sequence[Sequence[float]] = (),
     usual: Sequence[float] = (),
+    unasked: Unasked | None = None,
 ) -> Outliers:
     """Count the questions in which the judged run's difference, divided by `factor`, stands out.
 
@@ -54,6 +68,11 @@ def outliers(
     value stands out, each run is equally likely to have it if the judged run's differences are
     `factor` times those of another noise run, and the judged run is less likely if they are
     smaller. So the binomial test is exact, whatever the distributions.
+
+    With `unasked`, a question is asked with probability `share`. Then, the judged run is one of
+    1 + R that may stand out, otherwise one of the R noise runs may, more often if anything because
+    it has fewer others beside it. So if any run stands out, it is the judged one with a probability
+    of at most share / (share + R).
     """
     kept = _distinct(noise)
     runs = [noise[place] for place in kept]
@@ -69,9 +88,23 @@ def outliers(
             others += 1
         quiet = max(usual[place] if usual else each, *bar[:loudest], *bar[loudest + 1 :], 0.0)
         far += levels[loudest] > APART * factor * quiet
-    share = 1 / (1 + len(runs))
-    p = shares.at_most(others, own + others, 1 - share)
+    elsewhere, drawn = 0, 1.0
+    if unasked is not None and len(kept) > 1:
+        elsewhere, drawn = _standing_out(unasked, kept), unasked.share
+    everywhere = others + elsewhere
+    p = shares.at_most(everywhere, own + everywhere, 1 - drawn / (drawn + len(runs)))
     return Outliers(own, others, len(runs), p, far)
+
+
+def _standing_out(unasked: Unasked, kept: Sequence[int]) -> int:
+    """The number of questions in which one of the noise runs `kept` stands out from the others."""
+    found = 0
+    for place in range(len(unasked.noise[0])):
+        levels = [unasked.noise[run][place] for run in kept]
+        bars = [unasked.bars[run][place] for run in kept]
+        loudest = max(range(len(kept)), key=levels.__getitem__)
+        found += levels[loudest] > APART * max(*bars[:loudest], *bars[loudest + 1 :], 0.0)
+    return found
 
 
 def _distinct(noise: Sequence[Sequence[float]]) -> list[int]:

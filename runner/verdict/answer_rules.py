@@ -55,7 +55,7 @@ def replayed(
     # A replay has no metrics, so a group's subtasks are those of the reference run.
     own = asked_for(_of_reference(task, "replay", against) or task, samples)
     pairing, limited = compared.pairing(evaluation, own, against)
-    limited = limited or not task.look.last or bool(config.replay.questions)
+    limited = limited or not task.look.last or bool(config.replay.chosen)
     verdict = replay.judge(task, pairing or Pairing((), ()), limited, config, against)
     if broken := degenerate.broken_numbers(task):
         verdict = replace(verdict, status=Status.FAILED, reason=broken, test="", p=None)

@@ -267,7 +267,7 @@ def _whole(metrics: tuple[MetricVerdict, ...], config: VerdictConfig) -> tuple[S
 
 def _part(metric: MetricVerdict, config: VerdictConfig) -> str:
     """How many samples of its task a metric had, and why not all."""
-    why = "verdict.replay.questions" if config.replay.questions else "task.limit"
+    why = config.replay.chosen or "task.limit"
     if not metric.look.last:
         why = gettext("stopped early")
     if metric.answers == 1:

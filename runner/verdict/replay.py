@@ -29,6 +29,7 @@ from runner.verdict.replay_measured import (
     evidence,
     levels_of,
     measure,
+    unasked_of,
     unused_runs,
 )
 from runner.verdict.result import MetricVerdict
@@ -77,7 +78,9 @@ def judge(
     own = [second for _, second in pairing.pairs]
     noise = against.noise if against is not None else ()
     reference = [first for first, _ in pairing.pairs]
-    found = measure(reference, own, noise, config.numerics.near_tie)
+    # The questions that are asked before an early look are drawn at random as well.
+    drawn = config.replay.draw is not None or not task.look.last
+    found = measure(reference, own, noise, config.numerics.near_tie, drawn=drawn)
     precise = {each.name for each in noise if each.dtype == PRECISE}
     excess_found = None
     if lonely:
@@ -195,7 +198,8 @@ def against_noise(
         for each, levels in measured.items()
     }
     every, bars = list(measured.values()), list(runs.values())
-    result = excess(values, runs[found.loudest], factor, every, look, bars, usual)
+    rest = unasked_of(found, precise)
+    result = excess(values, runs[found.loudest], factor, every, look, bars, usual, rest)
     same = {
         name: sum(each == NEGLIGIBLE for each in levels)
         for name, levels in measured.items()

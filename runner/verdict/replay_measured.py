@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from runner.evidence.pairing import pair
 from runner.evidence.replayed import Differences, differences, of_ordinary
 from runner.evidence.samples import Sample
 from runner.language import N_, gettext
+from runner.stats.excess import filled
+from runner.stats.outliers import Unasked
 from runner.verdict.rule import THE_REFERENCE, Noise
 
 # Noise in float32 is so small that another correct stack may have several times as much. Mean
@@ -35,6 +38,8 @@ class Measured:
     noise: dict[str, Differences]
     # Why some noise runs can't be used, by name.
     unused: dict[str, str]
+    # Those of each noise run in the questions that a random draw left out of this run.
+    unasked: dict[str, Differences] = field(default_factory=dict)
 
     @property
     def statistic(self) -> str:
@@ -57,15 +62,19 @@ def measure(
     noise: Sequence[Noise],
     near_tie: float,
     ordinary: bool = False,
+    drawn: bool = False,
 ) -> Measured:
     """Compare this run and the noise runs with the base, on this run's questions.
 
-    `ordinary` runs generated their own answers, others replayed those of the reference run.
+    `ordinary` runs generated their own answers, others replayed those of the reference run. If the
+    run's questions were `drawn` at random, the noise runs are compared on the others as well.
     """
     asked = {(each.task, each.doc_id) for each in own}
 
-    def compared(first: Sequence[Sample], second: Sequence[Sample]) -> Differences:
-        wanted = [each for each in second if (each.task, each.doc_id) in asked]
+    def compared(
+        first: Sequence[Sample], second: Sequence[Sample], rest: bool = False
+    ) -> Differences:
+        wanted = [each for each in second if ((each.task, each.doc_id) in asked) is not rest]
         return differences(pair(first, wanted).pairs, near_tie, of_ordinary if ordinary else None)
 
     from_reference = compared(reference, own)
@@ -77,14 +86,15 @@ def measure(
         elif not each.finite:
             unused[name] = gettext(NOT_FINITE)
     replays = {name: each for name, each in replays.items() if name not in unused}
-    base, measured = THE_REFERENCE, from_reference
+    samples = {each.name: each.samples for each in noise}
+    base, measured, first = THE_REFERENCE, from_reference, reference
     # What can't be compared with the reference run is not comparable, whatever the base is.
     whole = bool(from_reference.by_question) and not from_reference.left_out
     if len(replays) > 1 and whole and not ordinary:
         base = min(replays, key=lambda name: replays[name].mean("squared"))
-        samples = {each.name: each.samples for each in noise}
-        measured = compared(samples[base], own)
-        replays = {n: compared(samples[base], samples[n]) for n in replays if n != base}
+        first = samples[base]
+        measured = compared(first, own)
+        replays = {n: compared(first, samples[n]) for n in replays if n != base}
     for name, each in list(replays.items()):
         if each.summed != measured.summed:  # a sum is no noise for a difference per token
             why = gettext(
@@ -102,7 +112,29 @@ def measure(
             continue
         unused[name] = why
         del replays[name]
-    return Measured(base, measured, replays, unused)
+    rest = {name: compared(first, samples[name], rest=True) for name in replays if drawn}
+    return Measured(base, measured, replays, unused, rest)
+
+
+def unasked_of(found: Measured, precise: Collection[str]) -> Unasked | None:
+    """The noise in the questions that the draw left out; None if it tells nothing."""
+    every = [each.by_question for each in found.unasked.values()]
+    common = [key for key in (every[0] if every else ()) if all(key in each for each in every)]
+    name, whole = found.statistic, all(each.finite for each in found.unasked.values())
+    if (
+        not common
+        or not whole
+        or any(getattr(e[key], name) is None for e in every for key in common)
+    ):
+        return None
+    noise = [[max(getattr(each[key], name), NEGLIGIBLE) for key in common] for each in every]
+    bars = [
+        levels if run in precise else filled(levels, NEGLIGIBLE)
+        for run, levels in zip(found.unasked, noise, strict=True)
+    ]
+    asked = Counter(task for task, _ in found.own.by_question)
+    left = Counter(task for task, _ in common)
+    return Unasked(noise, bars, max(count / (count + left[task]) for task, count in asked.items()))
 
 
 def levels_of(found: Measured, noise: str, name: str) -> list[float]:

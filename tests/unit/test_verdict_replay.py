@@ -120,8 +120,20 @@ def test_a_few_questions_that_stand_out_fail() -> None:
     (metric,) = judged(with_outliers(0.05, 5), noise=LOUD).metrics
     assert metric.status is Status.FAILED
     assert "5 of 60 questions differ more than 12 × those of any noise run" in metric.reason
-    assert metric.p is not None and metric.p <= 2 / 4**5
+    assert metric.p is not None and metric.p <= 1 / 4**5 / 0.9 + 1e-9
     assert judged(with_outliers(0.05, 0), noise=LOUD).status is Status.PASSED
+
+
+def test_the_noise_of_questions_that_a_draw_left_out_counts() -> None:
+    own = with_outliers(0.05, 3)[:20]
+    rule = replace(RULE, replay=replace(RULE.replay, draw=20))
+    (drawn,) = judged(own, noise=LOUD, rule=rule).metrics
+    assert drawn.status is Status.FAILED, drawn.reason
+    assert drawn.p == pytest.approx(1 / 10**3 / 0.9)  # a third of the questions, three runs
+    short = [replace(each, samples=each.samples[:20]) for each in LOUD]
+    (alone,) = judged(own, noise=short, rule=rule).metrics
+    assert alone.status is Status.INCONCLUSIVE
+    assert alone.p == pytest.approx(1 / 4**3 / 0.9)
 
 
 def test_questions_that_stand_out_keep_a_run_from_passing() -> None:
