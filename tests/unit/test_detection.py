@@ -206,6 +206,14 @@ def test_the_text_says_what_the_tables_say() -> None:
     )
     (number,) = {summary[name] for name in names}
     assert f"10 % too high all fail with {number}." in text
+    by_numerics = {name: row[RULES.index("numerics")] for name, row in page_tables()[0].items()}
+    assert {by_numerics[name] for name in names} <= {"100", "200"}
+    assert (
+        "finds the same faults with 100 or 200 questions**, and the swapped axes with 600." in text
+    )
+    assert by_numerics[ROPE] == "600"
+    assert by_numerics["int8 weights (per row)"] == "inconclusive"
+    assert "**8-bit weights pass every rule but `numerics`**, which is INCONCLUSIVE" in text
 
 
 # How it is computed
