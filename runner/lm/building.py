@@ -13,7 +13,7 @@ from lm_eval.tasks import TaskManager
 
 from runner.errors import UserError
 from runner.lm.answering import Model
-from runner.lm.chosen import keep
+from runner.lm.chosen import DRAW, KEY, keep
 from runner.lm.mistakes import explained, source
 from runner.lm.recording import mark
 from runner.lm.replaced import replaced
@@ -54,7 +54,8 @@ def build_requests(
         except Exception as error:
             problems.append(explained(error, task.evaluation.task))
     if plan.replay and plan.replay.questions and not problems:
-        problems = keep(loaded, plan.replay.questions)
+        key = DRAW if plan.replay.drawn else KEY
+        problems = keep(loaded, plan.replay.questions, key)
     if problems:
         raise UserError(*problems)
     if plan.distributions:

@@ -10,19 +10,22 @@ from lm_eval.api.task import Task
 
 from runner.lm.tasks import LoadedTask
 
-KEY = "verdict.replay.questions"
+KEY, DRAW = "verdict.replay.questions", "verdict.replay.draw"
 
 
-def keep(loaded: Sequence[LoadedTask], questions: Mapping[str, Collection[int]]) -> list[str]:
+def keep(
+    loaded: Sequence[LoadedTask], questions: Mapping[str, Collection[int]], key: str = KEY
+) -> list[str]:
     """Leave only the requests of these documents to the tasks.
 
-    `questions` has the documents of each task (of a group: of each subtask). Returns a problem for
+    `questions` has the documents of each task (of a group: of each subtask), and `key` is the
+    setting that chose them. Returns a problem for
     each name that is no task of the run, for each document that a task does not ask, and for each
     task that would ask none: lm-eval can't score it.
     """
     leaves = {name: leaf for each in loaded for name, leaf in each.leaves.items()}
     problems = [
-        f"{KEY}.{name}: not a task of this run; its tasks: {', '.join(leaves)}"
+        f"{key}.{name}: not a task of this run; its tasks: {', '.join(leaves)}"
         for name in questions
         if name not in leaves
     ]
@@ -30,9 +33,9 @@ def keep(loaded: Sequence[LoadedTask], questions: Mapping[str, Collection[int]])
         wanted = set(questions.get(name, ()))
         if missing := wanted - {each.doc_id for each in leaf.instances}:
             listed = ", ".join(map(str, sorted(missing)))
-            problems.append(f"{KEY}.{name}: does not ask documents {listed}")
+            problems.append(f"{key}.{name}: does not ask documents {listed}")
         if not wanted:
-            problems.append(f"{KEY}.{name}: list at least one document of each subtask")
+            problems.append(f"{key}.{name}: list at least one document of each subtask")
         leaf._instances = [each for each in leaf.instances if each.doc_id in wanted]
         leaf.doc_iterator = partial(asked_documents, leaf)
     return problems

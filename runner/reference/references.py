@@ -43,7 +43,9 @@ class References:
         digest = digest_path(file)
         if replay.draw is None:
             return ReplayPlan(str(file), digest, replay.way, dict(replay.questions))
-        questions = drawn(read_samples(file), replay.draw, digest)
+        names = ("", *config.task.names)  # older runs did not record it
+        samples = [each for each in read_samples(file) if each.evaluation in names]
+        questions = drawn(samples, replay.draw, digest)
         return ReplayPlan(str(file), digest, replay.way, questions, drawn=True)
 
     def unfit(self, plan: Plan) -> list[str]:

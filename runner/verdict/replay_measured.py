@@ -70,11 +70,13 @@ def measure(
     run's questions were `drawn` at random, the noise runs are compared on the others as well.
     """
     asked = {(each.task, each.doc_id) for each in own}
+    tasks = {each.task for each in own}
 
     def compared(
         first: Sequence[Sample], second: Sequence[Sample], rest: bool = False
     ) -> Differences:
-        wanted = [each for each in second if ((each.task, each.doc_id) in asked) is not rest]
+        here = [each for each in second if each.task in tasks]
+        wanted = [each for each in here if ((each.task, each.doc_id) in asked) is not rest]
         return differences(pair(first, wanted).pairs, near_tie, of_ordinary if ordinary else None)
 
     from_reference = compared(reference, own)

@@ -124,12 +124,21 @@ def test_a_few_questions_that_stand_out_fail() -> None:
     assert judged(with_outliers(0.05, 0), noise=LOUD).status is Status.PASSED
 
 
+def _another_task(noise: Noise) -> list[Sample]:
+    """Answers to another task's questions, in which a noise run stands out."""
+    samples = stack(3.0, 9) if noise.name == "loud1" else noise.samples
+    return [replace(each, task="u") for each in samples]
+
+
 def test_the_noise_of_questions_that_a_draw_left_out_counts() -> None:
     own = with_outliers(0.05, 3)[:20]
     rule = replace(RULE, replay=replace(RULE.replay, draw=20))
     (drawn,) = judged(own, noise=LOUD, rule=rule).metrics
     assert drawn.status is Status.FAILED, drawn.reason
     assert drawn.p == pytest.approx(1 / 10**3 / 0.9)  # a third of the questions, three runs
+    both = [replace(each, samples=[*each.samples, *_another_task(each)]) for each in LOUD]
+    (beside,) = judged(own, noise=both, rule=rule).metrics
+    assert beside.p == drawn.p
     short = [replace(each, samples=each.samples[:20]) for each in LOUD]
     (alone,) = judged(own, noise=short, rule=rule).metrics
     assert alone.status is Status.INCONCLUSIVE
