@@ -1,4 +1,4 @@
-"""Lets lm-eval build all requests of all tasks before the engine starts."""
+"""Lets lm-eval build all requests of all tasks before any is sent."""
 
 from __future__ import annotations
 

@@ -60,6 +60,19 @@ def test_its_error_is_raised_once_and_the_next_start_is_a_new_one(engines: Engin
     assert early.wait() == 1
 
 
+def test_an_error_that_no_run_waited_for_is_not_the_next_runs(engines: Engines) -> None:
+    engines.may.set()
+    engines.errors.append(MemoryError("no room"))
+    early = Early(engines)
+    others = set(threading.enumerate())
+    early.begin()
+    for thread in set(threading.enumerate()) - others:
+        thread.join()
+    assert engines.made == [0]
+    early.begin()
+    assert early.wait() == 1
+
+
 def test_without_a_beginning_it_is_made_when_it_is_needed(engines: Engines) -> None:
     engines.may.set()
     early = Early(engines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -28,8 +28,9 @@ class Early(Generic[T]):
         self._future: Future[T] | None = None
 
     def begin(self) -> None:
-        """Begin to make it, in a thread; once begun, do nothing."""
-        if self._future is None:
+        """Begin to make it, in a thread. Do nothing while it is being made, or if it is made."""
+        # What failed before anybody waited was another run's, and its log has the reason.
+        if self._future is None or _failed(self._future):
             self._future = Future()
             # An executor's threads are waited for when Python exits, this one is not.
             threading.Thread(target=self._run, args=(self._future,), daemon=True).start()
@@ -48,3 +49,7 @@ class Early(Generic[T]):
             future.set_result(self._make())
         except BaseException as error:
             future.set_exception(error)
+
+
+def _failed(future: Future[Any]) -> bool:
+    return future.done() and future.exception() is not None
