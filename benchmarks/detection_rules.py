@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from benchmarks.detection_stacks import METRIC, Stack
-from runner.config.verdict import VerdictConfig
+from runner.config.verdict import FEWEST_QUESTIONS, VerdictConfig
 from runner.evidence.pairing import Pairing, pair
 from runner.evidence.replayed import Difference, Differences, differences, of_ordinary
 from runner.look import ONLY
@@ -20,7 +20,7 @@ from runner.stats.excess import excess
 from runner.stats.outliers import Unasked
 from runner.status import Status
 from runner.verdict import isclose, not_worse, numerics, paired, settle
-from runner.verdict.replay import ENOUGH, against_noise
+from runner.verdict.replay import against_noise
 from runner.verdict.replay_measured import Measured
 from runner.verdict.rule import THE_REFERENCE, Case, Finding, settings
 
@@ -110,7 +110,7 @@ class Judged:
 
     def _numerics(self, asked: Sequence[int]) -> Status:
         """As runner.verdict.numerics decides, which would compare the answers anew for each run."""
-        if len(asked) < ENOUGH or any(i not in self._shifts for i in asked):
+        if len(asked) < FEWEST_QUESTIONS or any(i not in self._shifts for i in asked):
             return Status.INCONCLUSIVE
 
         def drawn(shifts: Mapping[int, Difference]) -> Differences:
@@ -125,17 +125,18 @@ class Judged:
 
     def _replay(self, asked: Sequence[int]) -> Status:
         """As runner.verdict.replay decides, which would compare the tokens anew for each run."""
-        if len(asked) < ENOUGH or any(i not in self._differences for i in asked):
+        if len(asked) < FEWEST_QUESTIONS or any(i not in self._differences for i in asked):
             return Status.INCONCLUSIVE
         runs = [[each[i] for i in asked] for each in self._reference.runs]
         left = sorted(set(self._reference.runs[0]) - set(asked))
         rest = [[each[i] for i in left] for each in self._reference.runs]
+        share = len(asked) / (len(asked) + len(left))
         found = excess(
             [self._differences[i] for i in asked],
             max(runs, key=means.mean),
             VerdictConfig().replay.factor,
             runs,
-            unasked=Unasked(rest, rest, len(asked) / (len(asked) + len(left))),
+            unasked=Unasked(rest, rest, [share] * len(asked), [share] * len(left)),
         )
         if found.exceeds:
             return Status.FAILED

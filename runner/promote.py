@@ -178,9 +178,10 @@ def promote(
     for line in doubts:
         warn(f"{name}: {line}; promoted anyway (--force)")
     noise_ids = _noise(noise, name, files, uri, force, courier) if noise else ()
+    known = courier.ask(FindNoise(uri, located.run_id), locating.LOOKUP_S)
     tasks = [each.task for each in plan.evaluations]
     given = GiveAlias(uri, located.run_id, alias, plan.model, tuple(tasks), now(), noise_ids)
-    stored = noise_ids or courier.ask(FindNoise(uri, located.run_id), locating.LOOKUP_S)
+    stored = noise_ids or known
     before = courier.ask(given, locating.LOOKUP_S)
     outcome: Outcome = read_json(files.outcome, Outcome)
     parts = {each.task: each for each in outcome.tasks if each.partial}
@@ -194,6 +195,8 @@ def promote(
     if stored:
         kept = "" if noise_ids else " (stored before; --noise replaces them)"
         out.print(f"noise runs: {', '.join(stored)}{kept}")
+    if dropped := [each for each in known if each not in stored]:
+        out.print(f"no longer noise runs: {', '.join(dropped)}")
     return 0
 
 
@@ -214,6 +217,7 @@ def _noise(
     problems: list[str] = []
     found: dict[str, None] = {}
     plan: Plan = read_json(files.plan, Plan)
+    asked: Outcome = read_json(files.outcome, Outcome)
     digest = digest_path(files.samples)
     for name in names:
         option = f"--noise={name}"
@@ -225,6 +229,7 @@ def _noise(
         doubts = (
             standing.judged(run.used.status),
             standing.other_model(run.used.model, plan.model, run.weights, plan.weights),
+            "" if run.replayed else _fewer(run.outcome, asked),
         )
         doubt = " and ".join(filter(None, doubts))
         differ = [] if run.replayed else asked_otherwise(run, plan, NOISE_RUN, THE_REFERENCE)
@@ -257,6 +262,18 @@ def _noise(
     if problems:
         raise UserError(*problems)
     return tuple(found)
+
+
+def _fewer(noise: Outcome, reference: Outcome) -> str:
+    """Which questions of the reference run an ordinary noise run lacks; empty if none."""
+    evaluated = {task.task: task.evaluated for task in noise.tasks}
+    found = [
+        f"evaluated {evaluated[task.task]:,} questions of {task.task}, and the reference run "
+        f"{task.evaluated:,}"
+        for task in reference.tasks
+        if evaluated.get(task.task, task.evaluated) < task.evaluated
+    ]
+    return " and ".join(found)
 
 
 @speaking(ENGLISH)

@@ -19,6 +19,8 @@ OF_ANSWERS = ("numerics", "replay")
 RULES = (*BASELINE_RULES, *REFERENCE_RULES)
 WAYS = ("decode", "prefill")
 CORRECTIONS = ("holm", "none")
+# Fewest questions that `numerics` and `replay` judge by noise: with fewer, one of them decides.
+FEWEST_QUESTIONS = 20
 # Rules that can stop a run.
 SEQUENTIAL = ("not_worse", "paired", "replay")
 # Values of `cluster` that name no field of the documents.
@@ -58,7 +60,7 @@ class ReplayConfig:
     questions: dict[str, list[int]] = field(default_factory=dict)
     """Documents to replay, by task (a group's subtask): {gsm8k: [3, 17]}; {}: all."""
     draw: int | None = None
-    """Number of the reference run's questions to replay, drawn at random; null: all."""
+    """Number of questions of each task to replay, drawn at random, 20 or more; null: all."""
 
     @property
     def chosen(self) -> str:
@@ -190,8 +192,11 @@ def _not_drawn(replay: ReplayConfig) -> list[str]:
     """Problems of a draw of questions."""
     if replay.draw is None:
         return []
-    if replay.draw < 1:
-        return [f"verdict.replay.draw={replay.draw}: must be 1 or more, or null for all questions"]
+    if replay.draw < FEWEST_QUESTIONS:
+        return [
+            f"verdict.replay.draw={replay.draw}: must be {FEWEST_QUESTIONS} or more, because fewer "
+            "questions are never enough for a verdict, or null for all questions"
+        ]
     if replay.questions:
         return [
             "verdict.replay.draw and verdict.replay.questions both choose questions; set only one"

@@ -16,13 +16,14 @@ APART = 4.0
 class Unasked:
     """What the noise runs say of questions that the judged run, by a random draw, was not asked.
 
-    `noise` and `bars` are as in `outliers`, on these questions. `share` is the share of all
-    questions that was drawn; if it differs between groups of questions, the largest.
+    `noise` and `bars` are as in `outliers`, on these questions. A question of each group was drawn
+    with the same probability: `drawn` has it for each asked question, `left` for each other one.
     """
 
     noise: Sequence[Sequence[float]]
     bars: Sequence[Sequence[float]]
-    share: float
+    drawn: Sequence[float]
+    left: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -69,42 +70,60 @@ def outliers(
     `factor` times those of another noise run, and the judged run is less likely if they are
     smaller. So the binomial test is exact, whatever the distributions.
 
-    With `unasked`, a question is asked with probability `share`. Then, the judged run is one of
-    1 + R that may stand out, otherwise one of the R noise runs may, more often if anything because
-    it has fewer others beside it. So if any run stands out, it is the judged one with a probability
-    of at most share / (share + R).
+    With `unasked`, a question is asked with probability s. Then, the judged run is one of 1 + R
+    that may stand out, otherwise one of the R noise runs may, more often if anything because it has
+    fewer others beside it. So if any run stands out, it is the judged one with a probability of at
+    most s / (s + R).
     """
     kept = _distinct(noise)
     runs = [noise[place] for place in kept]
     heights = [bars[place] for place in kept] if bars else runs
     own = others = far = 0
+    if len(kept) < 2:
+        unasked = None  # one run always stands out from no other
+    shares_drawn = unasked.drawn if unasked is not None else [1.0] * len(differences)
+    found: list[float] = []  # the share of questions drawn, where a run stands out
     for place, each in enumerate(differences):
         value = each / factor
         levels, bar = [run[place] for run in runs], [height[place] for height in heights]
         loudest = max(range(len(runs)), key=levels.__getitem__)
         if value > APART * max(bar):
             own += 1
+            found.append(shares_drawn[place])
         elif levels[loudest] > APART * max(value, 0.0, *bar[:loudest], *bar[loudest + 1 :]):
             others += 1
+            found.append(shares_drawn[place])
         quiet = max(usual[place] if usual else each, *bar[:loudest], *bar[loudest + 1 :], 0.0)
         far += levels[loudest] > APART * factor * quiet
-    elsewhere, drawn = 0, 1.0
-    if unasked is not None and len(kept) > 1:
-        elsewhere, drawn = _standing_out(unasked, kept), unasked.share
-    everywhere = others + elsewhere
-    p = shares.at_most(everywhere, own + everywhere, 1 - drawn / (drawn + len(runs)))
+    if unasked is not None:
+        found += _standing_out(unasked, kept)
+    p = _at_least(own, [each / (each + len(runs)) for each in found])
     return Outliers(own, others, len(runs), p, far)
 
 
-def _standing_out(unasked: Unasked, kept: Sequence[int]) -> int:
-    """The number of questions in which one of the noise runs `kept` stands out from the others."""
-    found = 0
-    for place in range(len(unasked.noise[0])):
+def _standing_out(unasked: Unasked, kept: Sequence[int]) -> list[float]:
+    """The share drawn, for each question in which one of the noise runs `kept` stands out."""
+    found = []
+    for place, share in enumerate(unasked.left):
         levels = [unasked.noise[run][place] for run in kept]
         bars = [unasked.bars[run][place] for run in kept]
         loudest = max(range(len(kept)), key=levels.__getitem__)
-        found += levels[loudest] > APART * max(*bars[:loudest], *bars[loudest + 1 :], 0.0)
+        if levels[loudest] > APART * max(*bars[:loudest], *bars[loudest + 1 :], 0.0):
+            found.append(share)
     return found
+
+
+def _at_least(count: int, chances: Sequence[float]) -> float:
+    """Probability that `count` or more of independent events with these probabilities occur."""
+    import numpy as np
+
+    if len({*chances}) < 2:
+        share = chances[0] if chances else 0.0
+        return shares.at_most(len(chances) - count, len(chances), 1 - share)
+    number = np.ones(1)  # the probability of each number of events
+    for chance in chances:
+        number = np.convolve(number, (1 - chance, chance))
+    return float(min(1.0, number[count:].sum()))
 
 
 def _distinct(noise: Sequence[Sequence[float]]) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from runner.config.verdict import NumericsConfig, VerdictConfig
+from runner.config.verdict import FEWEST_QUESTIONS, NumericsConfig, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.language import N_, gettext
@@ -161,6 +161,15 @@ def _judged(
         if results[-1][0] is Status.FAILED:  # its p value would be that of another test
             excess_found = None
     status = min((status for status, _ in results), key=WORST_FIRST.index)
+    # A single such answer may be an accident.
+    if status is Status.PASSED and found.unknown > 1:
+        status = Status.INCONCLUSIVE
+        reason = gettext(
+            "{count} answers differ, but it is not known how far: one of the two ended there, or "
+            "its lead was not recorded",
+            count=found.unknown,
+        )
+        results.append((status, reason))
     return status, gettext("; ").join(reason for _, reason in results), excess_found
 
 
@@ -168,23 +177,15 @@ def _by_noise(
     found: Shifts, measured: Measured, noise: Sequence[Noise], factor: float, look: Look
 ) -> tuple[Status, str, Excess | None]:
     questions = len(measured.own.by_question)
-    if questions < replay.ENOUGH:
+    if questions < FEWEST_QUESTIONS:
         reason = gettext(
             "too few questions: {count}, at least {least} needed",
             count=questions,
-            least=replay.ENOUGH,
+            least=FEWEST_QUESTIONS,
         )
         return Status.INCONCLUSIVE, reason, None
     precise = {each.name for each in noise if each.dtype == replay.PRECISE}
     status, reason, result = replay.against_noise(measured, factor, look, precise, GET_NOISE)
-    # A single such answer may be an accident.
-    if status is Status.PASSED and found.unknown > 1:
-        reason = gettext(
-            "{count} answers differ, but it is not known how far: one of the two ended there, or "
-            "its lead was not recorded",
-            count=found.unknown,
-        )
-        return Status.INCONCLUSIVE, reason, result
     return status, reason, result
 
 

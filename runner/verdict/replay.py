@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from runner.config.verdict import VerdictConfig
+from runner.config.verdict import FEWEST_QUESTIONS, VerdictConfig
 from runner.evidence.pairing import Pairing
 from runner.evidence.samples import Sample
 from runner.language import N_, gettext, ngettext
@@ -37,8 +37,6 @@ from runner.verdict.rule import LATER, THE_REFERENCE, Against, Noise
 
 # Stands in for the name of a metric.
 METRIC = "replay"
-# With fewer questions, one of them decides.
-ENOUGH = 20
 # Root mean square, in nats, that rounding does not explain: ten times a value published for a
 # correct pair of stacks in bfloat16 (0.031).
 GROSS = 0.3
@@ -78,8 +76,8 @@ def judge(
     own = [second for _, second in pairing.pairs]
     noise = against.noise if against is not None else ()
     reference = [first for first, _ in pairing.pairs]
-    # The questions that are asked before an early look are drawn at random as well.
-    drawn = config.replay.draw is not None or not task.look.last
+    # Those that are asked before an early look are also a random draw, but of the chosen questions.
+    drawn = config.replay.draw is not None or not (task.look.last or config.replay.questions)
     found = measure(reference, own, noise, config.numerics.near_tie, drawn=drawn)
     precise = {each.name for each in noise if each.dtype == PRECISE}
     excess_found = None
@@ -98,12 +96,12 @@ def judge(
     elif found.own.by_question and not found.own.finite:
         status = Status.FAILED
         reason = gettext("a log-probability is infinite or not a number")
-    elif len(found.own.by_question) < ENOUGH:
+    elif len(found.own.by_question) < FEWEST_QUESTIONS:
         status = Status.INCONCLUSIVE
         reason = gettext(
             "too few questions: {count}, at least {least} needed",
             count=len(found.own.by_question),
-            least=ENOUGH,
+            least=FEWEST_QUESTIONS,
         )
     else:
         status, reason, excess_found = against_noise(

@@ -136,7 +136,13 @@ def unasked_of(found: Measured, precise: Collection[str]) -> Unasked | None:
     ]
     asked = Counter(task for task, _ in found.own.by_question)
     left = Counter(task for task, _ in common)
-    return Unasked(noise, bars, max(count / (count + left[task]) for task, count in asked.items()))
+    share = {task: count / (count + left[task]) for task, count in asked.items()}
+    return Unasked(
+        noise,
+        bars,
+        [share[task] for task, _ in found.own.by_question],
+        [share[task] for task, _ in common],
+    )
 
 
 def levels_of(found: Measured, noise: str, name: str) -> list[float]:

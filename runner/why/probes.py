@@ -223,9 +223,11 @@ class Prober:
             "verdict.reference": str(self._reference),
             "verdict.metrics": {},
             "verdict.sequential": False,
+            "verdict.numerics.noise": None,
             "verdict.replay.noise": None,
             "verdict.replay.way": "decode",
             "verdict.replay.questions": dict(questions),
+            "verdict.replay.draw": None,
             "journal.continues": None,
         }
 

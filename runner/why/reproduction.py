@@ -38,7 +38,9 @@ def commands(
     """
     if not causes or not good.words:
         return []
-    replay = {"verdict.rule": "replay", "verdict.reference": str(reference)}
+    replay: dict[str, Any] = {"verdict.rule": "replay", "verdict.reference": str(reference)}
+    if any(word.lstrip("+").startswith("verdict.numerics.noise=") for word in good.words):
+        replay["verdict.numerics.noise"] = None
 
     def written(changes: Mapping[str, Any]) -> str:
         place, _, words = call(good, changes).partition("\n")

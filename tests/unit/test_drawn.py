@@ -15,10 +15,22 @@ def test_each_subtask_gives_its_share_and_at_least_one() -> None:
     assert all(documents == sorted(set(documents)) for documents in found.values())
 
 
+def test_each_task_of_a_run_gives_as_many() -> None:
+    tasks = {name: [Sample(name, place, evaluation=name) for place in range(200)] for name in "xy"}
+    small = [Sample("z", place, evaluation="z") for place in range(15)]
+    found = drawn([*tasks["x"], *tasks["y"], *small], 40, "seed")
+    assert {task: len(documents) for task, documents in found.items()} == {
+        "x": 40,
+        "y": 40,
+        "z": 15,
+    }
+    assert found["x"] == drawn(tasks["x"], 40, "seed")["x"]  # whatever else was asked
+
+
 def test_it_is_the_same_for_the_same_reference_run_and_another_for_another() -> None:
     again = drawn([*reversed(SAMPLES), *SAMPLES], 40, "seed")
     assert again == drawn(SAMPLES, 40, "seed")
-    assert again["c"] == [1] and again["b"][:3] == [0, 10, 11]  # on every machine
+    assert again["c"] == [1] and again["b"][:3] == [14, 16, 22]  # on every machine
     assert again != drawn(SAMPLES, 40, "other")
 
 

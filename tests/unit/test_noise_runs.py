@@ -66,6 +66,7 @@ def made(tmp_path: Path, plan: Plan, outcome: Outcome, verdict: Verdict) -> Made
         run_id: str | None = None,
         status: Status = Status.INCONCLUSIVE,
         evaluated: int = 4,
+        expected: int = 4,
         model: str = "fixed",
         logprob: float = -0.1,
         **asked: Any,
@@ -77,10 +78,10 @@ def made(tmp_path: Path, plan: Plan, outcome: Outcome, verdict: Verdict) -> Made
         tasks = tuple(replace(each, **asked) for each in plan.evaluations)
         own = replace(plan, replay=replay, evaluations=tasks, model=model, weights=model)
         write_json(files.plan, own)
-        task = replace(outcome.tasks[0], expected=4, evaluated=evaluated)
+        task = replace(outcome.tasks[0], expected=expected, evaluated=evaluated)
         write_json(files.outcome, replace(outcome, tasks=(task,)))
         write_json(files.verdict, replace(verdict, status=status))
-        rows = [row(number, logprob - 0.01 * bool(replay)) for number in range(4)]
+        rows = [row(number, logprob - 0.01 * bool(replay)) for number in range(expected)]
         write_samples(files.samples, [sample_table(rows)])
         if run_id is not None:
             write_json(files.tracked, TrackedRun(URI, "gsm8k", "1", run_id))
@@ -157,7 +158,7 @@ def test_noise_runs_are_stored_with_the_alias(
     same, loud = (str(made(n, original, run_id=i).path) for n, i in (("s", SAME), ("l", LOUD)))
     noise = [same, loud, same]
     assert promote.promote(str(original.path), "baseline", URI, False, courier, noise) == 0
-    (given,) = store.asked
+    given = store.asked[-1]
     assert isinstance(given, GiveAlias)
     assert (given.run_id, given.noise) == (RUN, (SAME, LOUD))
     assert f"noise runs: {SAME}, {LOUD}\n" in capsys.readouterr().out
@@ -180,6 +181,16 @@ def test_promoting_again_keeps_the_noise_runs_and_says_so(
     assert f"{SAME} (stored before; --noise replaces them)" in capsys.readouterr().out
 
 
+def test_noise_runs_that_are_replaced_are_named(
+    made: Made, store: Store, courier: Courier, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = made("run", run_id=RUN, status=Status.PASSED)
+    store.noise = (SAME, LOUD)
+    noise = [str(made("l", original, run_id=LOUD).path)]
+    assert promote.promote(str(original.path), "baseline", URI, False, courier, noise) == 0
+    assert f"noise runs: {LOUD}\nno longer noise runs: {SAME}\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -194,6 +205,10 @@ def test_promoting_again_keeps_the_noise_runs_and_says_so(
         ),
         ({"logprob": -0.2}, "not recorded in MLflow, which stores noise runs; upload it"),
         ({"logprob": -0.2, "run_id": SAME, "status": Status.FAILED}, "the run FAILED itself"),
+        (
+            {"logprob": -0.2, "run_id": SAME, "evaluated": 3, "expected": 3},
+            "evaluated 3 questions of gsm8k, and the reference run 4",
+        ),
         ({"of": True}, "not recorded in MLflow, which stores noise runs; upload it"),
         ({"of": True, "run_id": SAME, "status": Status.FAILED}, "the run FAILED itself; give a"),
         ({"of": True, "run_id": SAME, "model": "other"}, "is of another model (other, not fixed)"),

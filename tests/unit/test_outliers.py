@@ -129,11 +129,23 @@ def test_questions_that_were_not_asked_say_how_rare_it_is_to_stand_out() -> None
 
     def p(noise: Sequence[Sequence[float]]) -> float:
         rest = [run[N:] for run in noise]
-        return outliers(own, asked, FACTOR, unasked=Unasked(rest, rest, 1 / 6)).p
+        return outliers(
+            own, asked, FACTOR, unasked=Unasked(rest, rest, [1 / 6] * N, [1 / 6] * 5 * N)
+        ).p
 
     assert p(noise) == pytest.approx(1 / 19**2)  # 1/6 in 1/6 + 3
     noise[2][-1] = 30.0  # two or three of three
     assert p(noise) == pytest.approx((3 * 18 + 1) / 19**3)
+
+
+def test_a_group_of_which_all_questions_were_asked_costs_the_others_nothing() -> None:
+    """One of two that stand out was drawn with certainty, the other with 1/6."""
+    noise = [run + more for run, more in zip(runs(3), runs(3, 5 * N, seed=1), strict=True)]
+    own = [*[1.0] * (N - 2), 100.0, 100.0]
+    asked, rest = [run[:N] for run in noise], [run[N:] for run in noise]
+    drawn = [*[1 / 6] * (N - 1), 1.0]
+    found = outliers(own, asked, FACTOR, unasked=Unasked(rest, rest, drawn, [1 / 6] * 5 * N))
+    assert found.p == pytest.approx(1 / 19 * 1 / 4)
 
 
 @pytest.mark.slow
@@ -153,7 +165,7 @@ def test_a_random_draw_of_questions_keeps_the_level(whole: int, noisy: float, si
             [FACTOR * own[i] for i in asked],
             [[run[i] for i in asked] for run in noise],
             FACTOR,
-            unasked=Unasked(rest, rest, 100 / whole),
+            unasked=Unasked(rest, rest, [100 / whole] * 100, [100 / whole] * (whole - 100)),
         )
         failed += found.p <= 0.009
     assert failed / rounds <= 0.009 + 3 * (0.009 / rounds) ** 0.5
@@ -173,7 +185,7 @@ def test_a_random_draw_finds_damage_in_four_of_a_hundred_questions() -> None:
                     own[asked].tolist(),
                     [run[asked].tolist() for run in noise],
                     FACTOR,
-                    unasked=Unasked(rest, rest, 1 / 6) if drawn else None,
+                    unasked=Unasked(rest, rest, [1 / 6] * 100, [1 / 6] * 500) if drawn else None,
                 ).p
                 <= 0.009
             )

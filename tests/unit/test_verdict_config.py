@@ -116,7 +116,10 @@ def test_a_metric_with_larger_scores_has_a_larger_margin(compose: Compose) -> No
     [
         (["verdict=paired"], "verdict.replay.draw: verdict.rule=paired does not replay"),
         (["verdict=replay", "task.limit=20"], "which draws from all questions; remove one"),
-        (["verdict=replay", "verdict.replay.draw=0"], "verdict.replay.draw=0: must be 1 or more"),
+        (
+            ["verdict=replay", "verdict.replay.draw=19"],
+            "verdict.replay.draw=19: must be 20 or more",
+        ),
         (["verdict=replay", "+verdict.replay.questions.canary_count=[1]"], "set only one"),
     ],
 )
@@ -124,7 +127,7 @@ def test_a_draw_that_cannot_be_made(
     compose: Callable[..., RunConfig], overrides: list[str], said: str
 ) -> None:
     with pytest.raises(UserError) as refused:
-        compose("verdict.replay.draw=10", "verdict.reference=a", *overrides)
+        compose("verdict.replay.draw=100", "verdict.reference=a", *overrides)
     assert said in "\n".join(refused.value.problems)
 
 

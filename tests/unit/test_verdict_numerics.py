@@ -157,8 +157,12 @@ def test_answers_that_end_where_the_others_go_on_let_nothing_pass() -> None:
     own = answers(0.008, 3)
     found = judged(parted(own, 2, ended=True))
     assert found.status is Status.INCONCLUSIVE
-    assert found.reason.startswith("2 answers differ, but it is not known how far: one")
+    said = "2 answers differ, but it is not known how far: one"
+    assert said in found.reason
     assert judged(parted(own, 1, ended=True)).status is Status.PASSED
+    by_limits = judged(parted(own, 2, ended=True), (), p99=1.0)
+    assert by_limits.status is Status.INCONCLUSIVE and said in by_limits.reason
+    assert judged(own, (), p99=1.0).status is Status.PASSED
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
