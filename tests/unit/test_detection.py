@@ -42,6 +42,7 @@ from runner.canary.score import Forced  # noqa: E402
 from runner.config.verdict import ReplayConfig, VerdictConfig  # noqa: E402
 from runner.evidence.pairing import pair  # noqa: E402
 from runner.outcome import Outcome, State, TaskOutcome  # noqa: E402
+from runner.reference.drawn import drawn  # noqa: E402
 from runner.status import Status  # noqa: E402
 from runner.verdict import numerics, replay  # noqa: E402
 from runner.verdict.result import MetricVerdict, ReferenceUsed  # noqa: E402
@@ -262,7 +263,8 @@ def by_the_rule(
 ) -> MetricVerdict:
     """The verdict of the whole rule, with a reference run that recorded no distributions."""
     named = {"same": reference, **{each.name: each for each in noise}}
-    config = VerdictConfig(rule="replay", replay=ReplayConfig(noise=list(named), factor=factor))
+    replayed = ReplayConfig(noise=list(named), factor=factor, draw=len(asked))
+    config = VerdictConfig(rule="replay", replay=replayed)
     chosen = [own.replayed[i] for i in asked]
     bare = [replace(each, top_ids=(), top_logprobs=()) for each in reference.replayed]
     against = Against(
@@ -381,7 +383,9 @@ def test_measured_stacks_are_judged_as_often_as_the_page_says() -> None:
                 p = min(max(percent / 100, 0.02), 0.98)
                 error = math.sqrt(p * (1 - p) * (1 / 40 + 1 / 200))
                 assert share == pytest.approx(percent / 100, abs=4 * error), (own.name, rule, size)
-        for chosen in draws(100, 4):
+        for seed in range(4):  # as verdict.replay.draw draws, the same share of each subtask
+            subtasks = drawn(reference.replayed, 100, str(seed))
+            chosen = sorted(place for each in subtasks.values() for place in each)
             whole = by_the_rule(reference, noise, own, chosen)
             assert judged.status("replay", chosen) is whole.status
     swapped = others[-1]
