@@ -38,7 +38,11 @@ LARGE_BYTES = 4 << 20
 AT_START = ("sitecustomize", "usercustomize")
 OURS = "ascend-accuracy-runner"
 # The parts of this project that run the model, send requests or score; the rest plans and reports.
-OWN_PLACES = ("lm", "worker.py", "platforms/cpu_site")
+OWN_PLACES = (
+    *("lm", "runtimes", "worker.py", "platforms/cpu_site"),
+    *("look.py", "evidence/degenerate.py", "evidence/unparsable.py"),
+    *("stats/means.py", "stats/repeated.py"),
+)
 # A sweep may start its last engine days after it was checked, so a cached result expires.
 FRESH_S = 60.0
 NAMED_AT_MOST = 3

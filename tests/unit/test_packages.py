@@ -256,6 +256,33 @@ def test_the_runners_own_code_is_what_asks(monkeypatch: pytest.MonkeyPatch, tmp_
     assert digest() != before
 
 
+def test_code_that_asks_or_scores_counts_wherever_it_lies() -> None:
+    grimp = pytest.importorskip("grimp")
+    graph = grimp.build_graph("runner")
+    counted = tuple(each.removesuffix(".py").replace("/", ".") for each in packages.OWN_PLACES)
+
+    def counts(module: str) -> bool:
+        path = module.removeprefix("runner.")
+        return any(path == each or path.startswith(f"{each}.") for each in counted)
+
+    own = {each for each in graph.modules if counts(each)}
+    others = set().union(*map(graph.find_modules_directly_imported_by, own)) - own
+    # These hold data, checks or places. The canary's questions are those of `runner.probe`, whose
+    # findings are not answers of the run.
+    without = {
+        *("canary", "channel", "config", "digest", "errors", "hubs", "inputs", "installed"),
+        *("interpreters", "language", "outcome", "plan", "platforms", "problem", "rundir"),
+        *("secrecy", "served", "status"),
+    }
+    modules = {
+        *("evidence.choices", "evidence.samples", "evidence.sketches", "journal.attempts"),
+        *("stats", "stats.shares", "supervision.worker_exit"),
+    }
+    names = {each.removeprefix("runner.") for each in others}
+    assert {each for each in names - modules if each.split(".")[0] not in without} == set()
+    assert {"runner.worker", "runner.runtimes.vllm.stream"} <= own
+
+
 def test_names_that_pythonpath_puts_first_count_wherever_they_lie(tmp_path: Path) -> None:
     for place in ("one", "other", "empty"):
         (tmp_path / place).mkdir()
