@@ -123,19 +123,25 @@ def main(python_path: str) -> None:
 
 
 @cache
+def _distributions() -> tuple[tuple[str, str], ...]:
+    """Name and version of each installed distribution, in the order of Python's path.
+
+    Cached, because Python parses a distribution's metadata whenever it is asked for. What a broken
+    installation left behind has no name.
+    """
+    found = (each.metadata for each in importlib.metadata.distributions())
+    return tuple((each["Name"], each["Version"]) for each in found if each["Name"])
+
+
 def _frozen() -> tuple[str, ...]:
-    """Cached for all points of a sweep."""
-    found = importlib.metadata.distributions()
-    return tuple(sorted({f"{each.metadata['Name']}=={each.version}" for each in found}))
+    return tuple(sorted({f"{name}=={version}" for name, version in _distributions()}))
 
 
-@cache
 def _versions() -> dict[str, str]:
     """Of several distributions with one name, the first on the path is the one that is imported."""
     found: dict[str, str] = {}
-    for each in importlib.metadata.distributions():
-        if name := each.metadata["Name"]:
-            found.setdefault(canonical(name), each.version)
+    for name, version in _distributions():
+        found.setdefault(canonical(name), version)
     return found
 
 

@@ -38,7 +38,7 @@ def without_the_alias(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Another test may have imported `platforms/cpu_site`, which only workers have."""
     others = [each for each in sys.meta_path if type(each).__name__ != "_AliasFinder"]
     monkeypatch.setattr(sys, "meta_path", others)
-    remembered = (installed._versions, installed._frozen, interpreters._ask)
+    remembered = (installed._distributions, interpreters._ask)
     for each in remembered:
         each.cache_clear()
     yield

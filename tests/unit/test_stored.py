@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from runner.evidence.stored import KEPT, completed, read_stored
 from runner.lm.sample_table import SampleRow, sample_table, write_samples
 from tests.compared import row
 
+PROJECT = Path(__file__).parents[2]
 COLUMNS = (*TEXTS, *TOKEN_LISTS)
 
 
@@ -54,6 +57,16 @@ def _long(place: int, name: str) -> SampleRow:
 def same(one: Sample, whole: Sample) -> bool:
     lists = all(list(getattr(one, name)) == list(getattr(whole, name)) for name in TOKEN_LISTS)
     return lists and all(getattr(one, name) == getattr(whole, name) for name in (*KEPT, *TEXTS))
+
+
+def test_outlines_are_read_without_pandas(files: tuple[Path, Path]) -> None:
+    """Its import would take longer than the samples of most runs."""
+    code = "import sys, pathlib; from runner.evidence.outlines import read_outlines as read; "
+    code += f"print(len(read(pathlib.Path({str(files[0])!r}))), 'pandas' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    assert ran.stdout.split() == ["100", "False"]
 
 
 def test_an_outline_tells_equal_answers_from_others(files: tuple[Path, Path]) -> None:
