@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def lm_eval(folder: Path) -> float:
     return timed(["bash", "-ec", words], folder, {})
 
 
-def timed(words: list[str], folder: Path, named: dict[str, Any]) -> float:
+def timed(words: list[str], folder: Path, named: Mapping[str, Any]) -> float:
     began = time.monotonic()
     environment = {**os.environ, **variables(), **named}
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)

@@ -8,6 +8,7 @@
 
 - pairs: `python -m runner engine=endpoint`, and the lm_eval command from that run's report, with as
   many concurrent requests and with samples logged, in turns. The server has seen all images before.
+  Also the CPU seconds of the client and of the server on each side, as medians.
 - padded: the request phase of that run, and of one with an engine in the worker's process, with as
   many requests at a time. Each engine step takes at least 25 ms, as with a large model.
 - memory: the resident size of parent and worker against answered requests.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import socket
 import statistics
 import subprocess
@@ -26,7 +28,10 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from benchmarks.feeding_memory import curve
 from benchmarks.many_questions import sums, timed
@@ -42,6 +47,15 @@ from runner.rundir import read_json
 READY_S = 600
 WINDOW = 32
 PROJECT = str(Path(__file__).parents[1])
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds of an evaluation, and CPU seconds of its processes and of the server's meanwhile."""
+
+    wall: float
+    client: float
+    server: float
 
 
 def main() -> None:
@@ -71,7 +85,13 @@ def main() -> None:
             else:
                 _, first = ours(folder, url, settings)
                 theirs(folder, first)
-                pairs = [pair(folder, url, settings, first, turn) for turn in range(given.pairs)]
+                both = [pair(folder, url, settings, first, turn) for turn in range(given.pairs)]
+                sides = zip(("runner", "lm_eval"), zip(*both, strict=True), strict=True)
+                for name, side in sides:
+                    client = statistics.median(each.client for each in side)
+                    server = statistics.median(each.server for each in side)
+                    print(f"{kind}: {name}: CPU seconds {client:.1f}, server's {server:.1f}")
+                pairs = [(one.wall, other.wall) for one, other in both]
             ratio = statistics.median(one / other for one, other in pairs)
             told = ", ".join(f"{one:.1f} and {other:.1f} s" for one, other in pairs)
             print(f"{kind}: {told}; median ratio {ratio:.2f}", flush=True)
@@ -79,18 +99,18 @@ def main() -> None:
 
 def pair(
     folder: Path, url: str, settings: Sequence[str], first: Path, turn: int
-) -> tuple[float, float]:
-    """Seconds of our run and of lm_eval's, which begins every second time."""
+) -> tuple[Took, Took]:
+    """Our run and lm_eval's, which begins every second time."""
     if turn % 2:
         other = theirs(folder, first)
         return ours(folder, url, settings)[0], other
     return ours(folder, url, settings)[0], theirs(folder, first)
 
 
-def ours(folder: Path, url: str, settings: Sequence[str]) -> tuple[float, Path]:
-    """Seconds of a run, and its directory."""
+def ours(folder: Path, url: str, settings: Sequence[str]) -> tuple[Took, Path]:
+    """A run, and its directory."""
     run = Path(tempfile.mkdtemp(dir=folder)) / "run"
-    return timed(words(url, settings, run), folder, {"PYTHONPATH": PROJECT}), run
+    return took(words(url, settings, run), folder, {"PYTHONPATH": PROJECT}), run
 
 
 def words(url: str, settings: Sequence[str], run: Path) -> list[str]:
@@ -103,12 +123,26 @@ def words(url: str, settings: Sequence[str], run: Path) -> list[str]:
     return [sys.executable, "-m", "runner", *server, "tracking=off", *settings, f"output_dir={run}"]
 
 
-def theirs(folder: Path, run: Path) -> float:
-    """Seconds of lm_eval's client with what a run has asked."""
+def theirs(folder: Path, run: Path) -> Took:
+    """lm_eval's client with what a run has asked."""
     plan: Plan = read_json(run / "plan.json", Plan)
     output = tempfile.mkdtemp(dir=folder)
     command = f"{lm_eval_command(plan)} --log_samples --output_path {output}"
-    return timed(["bash", "-ec", command], folder, {"OPENAI_API_KEY": "none"})
+    return took(["bash", "-ec", command], folder, {"OPENAI_API_KEY": "none"})
+
+
+def took(command: list[str], folder: Path, variables: dict[str, str]) -> Took:
+    client, server = _processor_time()
+    wall = timed(command, folder, variables)
+    after = _processor_time()
+    return Took(wall, after[0] - client, after[1] - server)
+
+
+def _processor_time() -> tuple[float, float]:
+    """Seconds of the processes that have ended, and of those that run: the server's."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    running = [each.cpu_times() for each in psutil.Process().children(recursive=True)]
+    return ended.ru_utime + ended.ru_stime, sum(each.user + each.system for each in running)
 
 
 def phases(
