@@ -9,17 +9,20 @@ SIDE_BY_SIDE := -n 2 --dist loadscope --no-loadscope-reorder
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint docs package format messages ui clean
+.PHONY: help demo test exhaustive unit lint docs package format messages ui clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
 
 # `make` itself ends with 2 whenever a recipe fails: the runner's own status is the number in
 # "make: *** [demo] Error N". Call `.venv/bin/python -m runner` for the status itself.
 demo: $(VENV)/.cpu  ## install, then evaluate the canary model on this machine's CPU
 	$(PY) -m runner
 
-test: lint docs package  ## everything that CI runs: linters and all tests
+test: lint docs package  ## what CI runs: linters and tests
+	$(PY) -m pytest -m "not exhaustive" $(SIDE_BY_SIDE)
+
+exhaustive: lint docs package  ## linters and all tests, for an hour or two: before a release
 	$(PY) -m pytest $(SIDE_BY_SIDE)
 
 unit: $(VENV)/.unit  ## the quick tests; they need no engine

@@ -78,6 +78,7 @@ def test_the_run_table_has_verdict_axes_and_accuracy(
     screenshot("sweep-table", height=500)
 
 
+@pytest.mark.exhaustive
 def test_without_a_stored_view_the_table_has_the_same_runs(
     page: Page, server: str, sweep: StoredSweep
 ) -> None:
@@ -130,6 +131,7 @@ def test_the_compare_page_shows_what_differs_and_the_accuracy(
     screenshot("sweep-compare", height=1310, width=width)
 
 
+@pytest.mark.exhaustive
 def test_the_report_opens(
     page: Page, server: str, sweep: StoredSweep, screenshot: Screenshot
 ) -> None:
@@ -145,6 +147,7 @@ def test_the_report_opens(
     screenshot("sweep-report", height=800)
 
 
+@pytest.mark.exhaustive
 def test_the_figure_opens(
     page: Page, server: str, sweep: StoredSweep, screenshot: Screenshot
 ) -> None:

@@ -18,6 +18,7 @@ from tests.contract.wheels import RELEASES
 # The stable release alone, for the time that it takes; test_rules.py and test_models.py have all.
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.exhaustive,
     pytest.mark.parametrize("release", [next(iter(RELEASES))], indirect=True, scope="session"),
 ]
 

@@ -65,6 +65,7 @@ def test_the_page_says_which_kinds_of_question_broke(
     assert {each["task"] for each in found["shown"]} == set(drops)
 
 
+@pytest.mark.exhaustive
 def test_runs_of_mlflow_are_compared_by_id_and_by_alias(
     default_run: Finished, damaged_run: Finished, tmp_path: Path
 ) -> None:

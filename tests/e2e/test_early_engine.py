@@ -55,6 +55,7 @@ def test_it_outlives_a_run_whose_requests_cannot_be_built(
     assert found == {question: expected[question] for question in found}
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_ends_while_it_starts_leaves_no_process(run: Run) -> None:
     finished = run(*OWN_PROCESS, "task.limit=40", "task.gen_kwargs.top_p=5")
     assert finished.status == 1, finished.printed

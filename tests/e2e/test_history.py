@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from runner.canary.damaged import write_damaged
 from runner.canary.faults import file_faults
 from runner.history.__main__ import main
@@ -39,6 +41,7 @@ def swept(directory: Path, count: int, *overrides: str) -> list[Path]:
     return [directory / str(number) for number in range(count)]
 
 
+@pytest.mark.exhaustive
 def test_thirty_nights_name_the_first_bad_one(tmp_path: Path) -> None:
     write_damaged(file_faults()["text-mlp-1-zeroed"], tmp_path / "damaged")
     damaged = f"model.pretrained={tmp_path / 'damaged'}"

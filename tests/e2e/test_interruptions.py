@@ -54,7 +54,9 @@ def _mlflow_statuses(finished: Finished) -> list[str]:
     return [run.info.status for run in runs]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)]
+)
 def test_interrupted_leaves_nothing_behind(started: Started, number: signal.Signals) -> None:
     family = started.family()
     assert len(family) > 2

@@ -109,6 +109,7 @@ def test_prompts_cut_to_fit_are_counted_and_never_pass(run: Run, text_data: Path
     assert "8 prompts were left-truncated to max_model_len" in finished.report
 
 
+@pytest.mark.exhaustive
 def test_prompts_too_long_to_ask_are_counted_and_never_pass(
     run: Run, default_run: Finished
 ) -> None:
@@ -130,6 +131,7 @@ def test_prompts_too_long_to_ask_are_counted_and_never_pass(
     assert f"{task['refused']} prompts exceeded max_model_len and were not sent" in finished.report
 
 
+@pytest.mark.exhaustive
 def test_mmmu_from_a_local_directory_with_its_thirty_subjects(run: Run, tmp_path: Path) -> None:
     import lm_eval
     import yaml

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.conftest import PROJECT
 from tests.shared_memory import orphans, segments
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 # docs/memory.md; of weights a rank and of KV cache bytes a token.
 STATED_ERROR = 0.005

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.conftest import Finished, Run
 from tests.planted.settings import FAULTS, HEALTHY, SOUND, variables
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 ASKED = (*SOUND, "tracking=off", "journal=off", "task.limit=17")
 

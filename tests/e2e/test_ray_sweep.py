@@ -97,6 +97,7 @@ def point(sweep: Path, number: int, name: str = "point.json") -> Any:
     return json.loads((sweep / str(number) / name).read_text())
 
 
+@pytest.mark.exhaustive
 def test_a_killed_engine_costs_its_point_and_the_next_start_does_what_is_missing(
     start: Callable[..., Started], tmp_path: Path
 ) -> None:

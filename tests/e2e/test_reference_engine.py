@@ -109,6 +109,7 @@ def answers(run: Finished) -> list[dict[str, Any]]:
     return [{**row, "seconds": None} for row in run.samples()]
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_was_killed_asks_what_is_missing_and_ends_as_if_nothing_had_been(
     reference_run: Finished, tmp_path: Path, store: str
 ) -> None:
@@ -180,6 +181,7 @@ def test_text_alone_and_choices_are_answered_the_same(
     assert choices == 8 * 4
 
 
+@pytest.mark.exhaustive
 def test_the_reported_command_runs_as_it_stands(
     text_reference_run: Finished, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_every_answer_is_kept_and_the_questions_are_the_evidence(often: Finished
     assert "480 requests" in often.printed
 
 
+@pytest.mark.exhaustive
 def test_a_killed_engine_goes_on_with_the_same_answers(
     often: Finished, tmp_path: Path, store: str
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_killed_engine_goes_on_with_the_same_answers(
     assert answers(finished) == answers(often)
 
 
+@pytest.mark.exhaustive
 def test_a_server_draws_the_same(run: Run, often: Finished) -> None:
     served = run(*SEEDED, "tracking=off", "engine=served", "task.samples=2")
     assert len(served.samples()) == 120, served.printed
@@ -102,6 +104,7 @@ def test_a_server_draws_the_same(run: Run, often: Finished) -> None:
     assert all(together[key] == answer for key, answer in answers(served).items())
 
 
+@pytest.mark.exhaustive
 def test_with_transformers_an_answer_depends_on_its_seed_not_on_its_batch(run: Run) -> None:
     transformers = ("engine=transformers", "tracking=off")
     asked = (*DRAWN, *transformers, "task.samples=3", "verdict.allow_partial=true")

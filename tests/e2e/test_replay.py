@@ -100,7 +100,13 @@ def test_a_dropped_bias_fails_with_a_hundred_questions(
     assert judged(finished)["p"] < 0.001
 
 
-@pytest.mark.parametrize("engine", ["cpu", "transformers", "served"])
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "cpu",
+        *(pytest.param(each, marks=pytest.mark.exhaustive) for each in ("transformers", "served")),
+    ],
+)
 def test_every_engine_records_the_likeliest_tokens(run: Run, engine: str) -> None:
     finished = run(
         "task.limit=4", "task.distributions=true", "tracking=off", "journal=off", f"engine={engine}"
@@ -111,6 +117,7 @@ def test_every_engine_records_the_likeliest_tokens(run: Run, engine: str) -> Non
     assert all(len(each.top_ids) == 20 * len(each.token_ids) > 0 for each in samples)
 
 
+@pytest.mark.exhaustive
 def test_one_noise_run_is_enough_if_the_reference_recorded_distributions(
     run: Run, tmp_path: Path
 ) -> None:
@@ -127,6 +134,7 @@ def test_one_noise_run_is_enough_if_the_reference_recorded_distributions(
     assert healthy.status == 0, healthy.printed
 
 
+@pytest.mark.exhaustive
 def test_transformers_and_a_server_of_the_run_s_own_are_within_the_noise(
     replay: Run, noise: str
 ) -> None:
@@ -159,6 +167,7 @@ def test_questions_that_are_not_asked_are_named(replay: Run) -> None:
     assert "canary_place: list at least one document of each subtask" in finished.printed
 
 
+@pytest.mark.exhaustive
 def test_text_in_one_prefill_step(run: Run, ask_text: tuple[str, ...]) -> None:
     """The way of a running server; generated answers and scored choices."""
     # Else the few-shot examples hold the answers, and the run can't be a reference.

@@ -57,6 +57,7 @@ def names(store: str) -> list[str]:
 
 
 @needs("hydra_plugins.hydra_submitit_launcher", "slurm")
+@pytest.mark.exhaustive
 def test_submitit_runs_points_side_by_side_and_once(tmp_path: Path) -> None:
     """The two make their first store together, which MLflow alone does not survive."""
     sweep, store = tmp_path / "sweep", f"sqlite:///{tmp_path / 'mlflow.db'}"

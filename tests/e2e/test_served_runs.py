@@ -286,6 +286,7 @@ class ReasoningServer(AnsweringServer):
         return found
 
 
+@pytest.mark.exhaustive
 def test_the_reasoning_that_a_server_took_out_is_kept(run: Run) -> None:
     server = ReasoningServer(images=True, vllm=False).start()
     try:

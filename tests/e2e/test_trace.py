@@ -117,8 +117,14 @@ DUMPED = "layers.2.mlp.down_proj"
     ("tensor", "module", "phase"),
     [
         ("model.layers.2.mlp.down_proj.weight", "layers.2.mlp.down_proj", "prefill"),
-        ("visual.blocks.1.attn.proj.weight", "visual.blocks.1.attn.proj", "vision"),
-        ("model.layers.1.self_attn.k_proj.weight", "layers.1.self_attn.k_proj", "prefill"),
+        pytest.param(
+            *("visual.blocks.1.attn.proj.weight", "visual.blocks.1.attn.proj", "vision"),
+            marks=pytest.mark.exhaustive,
+        ),
+        pytest.param(
+            *("model.layers.1.self_attn.k_proj.weight", "layers.1.self_attn.k_proj", "prefill"),
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_a_damaged_layer_is_named(
@@ -173,8 +179,8 @@ def _relative(pairs: list[Any], projection: Projection | None) -> float:
     ("changes", "least"),
     [
         ({}, 170),
-        ({"parallelism.tp": 2}, 170),
-        ({"engine.runtime": "transformers"}, 140),
+        pytest.param({"parallelism.tp": 2}, 170, marks=pytest.mark.exhaustive),
+        pytest.param({"engine.runtime": "transformers"}, 140, marks=pytest.mark.exhaustive),
     ],
 )
 def test_nothing_departs_on_a_correct_stack(
@@ -195,6 +201,7 @@ def test_nothing_departs_on_a_correct_stack(
         assert max(each["difference"] for each in modules) > 0
 
 
+@pytest.mark.exhaustive
 def test_a_data_type_departs_if_it_is_no_noise_and_its_trace_is_reused(
     reference: Finished, tmp_path: Path
 ) -> None:
@@ -229,6 +236,7 @@ def test_a_data_type_departs_if_it_is_no_noise_and_its_trace_is_reused(
     assert again == result
 
 
+@pytest.mark.exhaustive
 def test_a_damaged_expert_is_named(trace_experts: Callable[..., Trace], tmp_path: Path) -> None:
     """In the damaged block, tokens are routed as in A, and only those of expert 3 differ."""
     tensor = "model.layers.1.mlp.experts.3.down_proj.weight"
@@ -242,6 +250,7 @@ def test_a_damaged_expert_is_named(trace_experts: Callable[..., Trace], tmp_path
     assert found.found["experts"]["alone"] == 3
 
 
+@pytest.mark.exhaustive
 def test_no_expert_of_a_healthy_pair_departs(trace_experts: Callable[..., Trace]) -> None:
     """Both runtimes route all tokens alike."""
     found = trace_experts({"engine.runtime": "transformers"})
@@ -252,6 +261,7 @@ def test_no_expert_of_a_healthy_pair_departs(trace_experts: Callable[..., Trace]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="graph mode needs a C++ compiler")
+@pytest.mark.exhaustive
 def test_a_fault_of_graph_mode_is_found_at_the_boundaries_of_the_graph(
     trace: Callable[..., Trace],
 ) -> None:

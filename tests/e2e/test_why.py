@@ -157,6 +157,7 @@ def test_one_of_twelve_settings_is_found_although_the_search_was_interrupted(
             assert (directory / name).is_file(), directory
 
 
+@pytest.mark.exhaustive
 def test_settings_that_show_a_fault_only_together(run: Run, good: Finished, tmp_path: Path) -> None:
     other = bad(run, *FAULTS["chunked_rope"], "engine.seed=7")
     output = tmp_path / "together"
@@ -178,6 +179,7 @@ rungs:
 """
 
 
+@pytest.mark.exhaustive
 def test_a_ladder_tells_what_has_no_effect_from_what_needs_its_scores(
     run: Run, tmp_path: Path
 ) -> None:
@@ -210,6 +212,7 @@ def working(processes: list[psutil.Process]) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.exhaustive
 def test_on_ray_probes_run_side_by_side_and_a_killed_search_continues(
     run: Run, good: Finished, tmp_path: Path
 ) -> None:
