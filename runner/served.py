@@ -160,19 +160,28 @@ class Served:
     work: ServerWork | None = None
 
     @property
+    def rendered_differently(self) -> str:
+        """How many prompts the server rendered differently, and how the first one."""
+        return gettext(
+            "the server rendered {different} of {answered} prompts differently ({difference})",
+            different=self.different,
+            answered=sum(self.answered_by.values()) or self.answered,
+            difference=self.first_difference,
+        )
+
+    @property
+    def not_compared(self) -> str:
+        """How many prompts could not be compared with the rendering of an engine in the worker."""
+        return gettext(
+            "the server does not say how it rendered {count} prompts, so chat templates and "
+            "images could not be compared",
+            count=self.unverified,
+        )
+
+    @property
     def doubts(self) -> list[str]:
         """Reasons why the answers may not be those of the configured engine to these prompts."""
-        found = []
-        if self.different:
-            found.append(
-                gettext(
-                    "the server rendered {different} of {answered} prompts differently "
-                    "({difference})",
-                    different=self.different,
-                    answered=self.answered,
-                    difference=self.first_difference,
-                )
-            )
+        found = [self.rendered_differently] if self.different else []
         if len(self.answered_by) > 1:
             found.append(
                 gettext(

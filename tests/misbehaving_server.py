@@ -192,6 +192,7 @@ class MisbehavingServer:
     always: Fault | None = None
     page: bytes | None = None
     lists_models: bool = True
+    owner: str | None = "vllm"
     # Whether it tells the tokens that it makes of a text: no tokenizer has made them.
     tells_tokens: bool = False
     tls: ssl.SSLContext | None = None
@@ -273,7 +274,7 @@ class MisbehavingServer:
         elif exchange.headers.get("authorization") != f"Bearer {KEY}":
             await status(401, "Unauthorized")(exchange)
         elif exchange.path == "/v1/models" and self.lists_models:
-            card = {"id": MODEL, "max_model_len": LONGEST, "owned_by": "vllm", "root": "/weights"}
+            card = {"id": MODEL, "max_model_len": LONGEST, "owned_by": self.owner, "root": "/w"}
             await exchange.send(200, json.dumps({"data": [card]}).encode())
         elif exchange.path in ("/v1/completions", "/v1/chat/completions"):
             await self._complete(exchange)

@@ -17,6 +17,7 @@ NAMES = (
     "OBS_AK",
     "OBS_SK",
     "AZURE_STORAGE_CONNECTION_STRING",
+    "Cookie",
     "DB_PASS",
     "DB_PWD",
     "SSH_PRIVATE_KEY",

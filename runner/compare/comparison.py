@@ -32,7 +32,8 @@ from runner.verdict import Verdict
 class RunFacts:
     """Identity of a run. `samples` is the number of its questions, `each` says how often they were
     asked if that is more than once, `limited` lists the task.limit of each task that has one, and
-    `incomplete` is the reason why the run did not finish."""
+    `incomplete` is the reason why the run did not finish. `rendering` says what a server did
+    otherwise, or did not tell, when it rendered the prompts."""
 
     name: str
     directory: str
@@ -49,6 +50,7 @@ class RunFacts:
     evaluation_fingerprint: str
     limited: str
     incomplete: str
+    rendering: str
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,16 @@ def _facts(side: Side, own: Sequence[Sample]) -> RunFacts:
         evaluation_fingerprint=plan.evaluation_fingerprint,
         limited=_limits(plan),
         incomplete=side.incomplete,
+        rendering=_rendering(side),
     )
+
+
+def _rendering(side: Side) -> str:
+    served = side.outcome.served
+    if served is None:
+        return ""
+    told = [served.rendered_differently] if served.different else []
+    return gettext("; ").join([*told, *([served.not_compared] if served.unverified else [])])
 
 
 def _each(side: Side) -> str:

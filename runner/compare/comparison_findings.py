@@ -57,6 +57,11 @@ def findings(comparison: Comparison) -> list[str]:
             for side, run in (("A", comparison.first), ("B", comparison.second))
             if run.incomplete
         ),
+        *(
+            gettext("Run {run}: {rendering}.", run=side, rendering=run.rendering)
+            for side, run in (("A", comparison.first), ("B", comparison.second))
+            if run.rendering
+        ),
         _settings(comparison),
         _why(comparison),
     ]

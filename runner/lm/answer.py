@@ -9,6 +9,24 @@ TOO_LONG = "prompt_too_long"
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a server told with an answer. It stays with the answer if another run takes that over.
+
+    `model` and `fingerprint` are those of the engine that answered. `different` says how the server
+    tokenised the prompt differently than an engine in the worker would; `unverified` that it did
+    not tell. `shortened` marks an answer that ended at a token limit below the requested one,
+    `reasoned` one whose reasoning the server returned apart.
+    """
+
+    model: str
+    fingerprint: str
+    different: str = ""
+    unverified: bool = False
+    shortened: bool = False
+    reasoned: bool = False
+
+
+@dataclass(frozen=True)
 class Answer:
     """An engine's answer to one request: generated text, or the score of a given text.
 
@@ -19,7 +37,7 @@ class Answer:
     logarithms. `top` has the likeliest tokens of each step if they were asked for
     (`runner.lm.top`). `finish_reason` is "stop", "length", TOO_LONG or REPLAYED
     (`runner.lm.script`). `seconds` is the time from submitting the request to the engine until its
-    last token; it does not affect equality.
+    last token, and `source` is what a server told with the answer; neither affects equality.
     """
 
     prompt_tokens: int
@@ -34,6 +52,7 @@ class Answer:
     top: str = ""
     reasoning: str = ""
     scored_tokens: int = 0
+    source: Source | None = field(default=None, compare=False)
 
     @property
     def written(self) -> str:

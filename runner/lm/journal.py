@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -139,7 +139,7 @@ class Journal:
         if self._open and isinstance(key, tuple):
             digest, number = key
             values = (getattr(answer, name) for name in _FIELDS)  # astuple would copy every list
-            content = json.dumps([digest, number, *values], separators=(",", ":"))
+            content = json.dumps([digest, number, *values], separators=(",", ":"), default=asdict)
             self._pending.append(line(content.encode()))
 
     def flush(self) -> None:

@@ -230,6 +230,7 @@ def _row(
     top_ids, top_logprobs = unpacked(top if replayed else ())
     choices = _choices(sample["resps"], engine.scored)
     lengths = [tokens for _, tokens in choices]
+    prompts = [answer.prompt_tokens for answer in known]
     return SampleRow(
         task=name,
         doc_id=int(sample["doc_id"]),
@@ -250,7 +251,7 @@ def _row(
             if isinstance(sample[metric], int | float)
         },
         truncated=any(cut for _, cut in engine.answers),
-        prompt_tokens=[answer.prompt_tokens for answer in known],
+        prompt_tokens=prompts if all(prompts) else [],  # 0 is unknown
         token_ids=[token for answer in known for token in answer.token_ids],
         logprobs=[value for answer in known for value in answer.logprobs],
         margins=[value for answer in known for value in answer.margins],

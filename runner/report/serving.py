@@ -127,11 +127,5 @@ def _unsure(served: Served) -> str:
         for what, count in served.missing.items()
     ]
     if served.unverified:
-        parts.append(
-            gettext(
-                "the server does not say how it rendered {count} prompts, so chat templates and "
-                "images could not be compared",
-                count=served.unverified,
-            )
-        )
+        parts.append(served.not_compared)
     return gettext("; ").join(parts)

@@ -27,7 +27,7 @@ AT_THE_END = {
         "by", "match", "label", "column", "field",
     ),
     "pass": ("forward", "backward", "single", "multi", "fusion", "compile", "compiler"),
-    "ak": (), "sk": (), "pat": (), "auth": (), "sas": (), "bearer": (),
+    "ak": (), "sk": (), "pat": (), "auth": (), "sas": (), "bearer": (), "cookie": (),
 }  # fmt: skip
 # Two words that are a secret together, whatever follows.
 PAIRS = (

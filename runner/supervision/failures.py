@@ -12,10 +12,10 @@ from runner.supervision.shortage import Shortage
 # A process of the engine has died. vllm 0.23 to 0.32: v1/engine/exceptions.py,
 # v1/executor/multiproc_executor.py, and v1/engine/utils.py, which gives a signal as a negative
 # status; where a rank of several died at the start, the core ends with an error of its own. The
-# last is the message of our own client when the server that it launched has died.
+# last two are messages of our own client: the server that it launched has died, or stalled.
 DIED = re.compile(
     r"EngineDeadError|Failed core proc\(s\): \{[^}]*: -[0-9]+[^}]*\}"
-    r"|vllm serve: gave up: connection"
+    r"|vllm serve: (?:gave up: connection|no token within limits\.stall_s)"
 )
 OBITUARY = re.compile(r"\w*(?: proc|Proc) \S+ died unexpectedly[^,\n]*")
 

@@ -29,9 +29,8 @@ from runner.platforms.cpu import Cpu
 from runner.runtimes.server.arguments import serve_arguments
 from runner.runtimes.server.engine import ServedEngine
 from runner.runtimes.server.expected import Expected
-from runner.runtimes.server.launch import LaunchedServer
+from runner.runtimes.server.launch import LaunchedServer, server_environment
 from runner.runtimes.server.metrics import work_between
-from runner.runtimes.server.models import ONLY_IN_PROCESS
 from runner.runtimes.server.requests import Requests
 from runner.runtimes.server.server import server_counters, server_facts
 from runner.runtimes.vllm.gate import Gate
@@ -99,7 +98,7 @@ def runs(process: psutil.Process) -> bool:
 
 def launched(lm: FedVLLM, engines: int) -> LaunchedServer:
     """A server like the in-process engine, which it must not take the threads from."""
-    alone = {name: value for name, value in os.environ.items() if name not in ONLY_IN_PROCESS}
+    alone = server_environment(os.environ)
     environment = {**alone, **Cpu().worker_environment(engines, alone, eager=True)}
     arguments = {**lm.model_args, "data_parallel_size": engines}
     return LaunchedServer(serve_arguments(arguments), "canary", environment)

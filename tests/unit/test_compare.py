@@ -18,8 +18,10 @@ from runner.compare.__main__ import main
 from runner.environment import Environment
 from runner.lm.images import image_hash
 from runner.lm.sample_table import SampleRow
-from runner.outcome import State
+from runner.outcome import Outcome, State
 from runner.plan import Evaluation
+from runner.rundir import read_json, write_json
+from runner.served import Served
 from runner.sweep.record import PointRecord, SweepRecord, write
 from tests.compared import TASK, row, rows, write_run
 from tests.html import Page
@@ -54,6 +56,21 @@ def test_a_worse_run_ends_with_3_and_says_by_how_much(
         assert (output / name).is_file()
     assert "B is worse than A by 15.0 points" in (output / "compare.md").read_text()
     assert said(output)["flips"] == 30
+
+
+def test_prompts_that_a_server_rendered_otherwise_or_unseen_are_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, rows(wrong=10, n=200))
+    served = Served("1", "m", None, "", 200, 200, unverified=200, answered_by={"m 1": 200})
+    for name, changed in (("a", {}), ("b", {"different": 3, "first_difference": "1 token"})):
+        file = tmp_path / name / "outcome.json"
+        outcome: Outcome = read_json(file, Outcome)
+        write_json(file, replace(outcome, served=replace(served, **changed)))
+    _, output = compared(tmp_path)
+    page = (output / "compare.md").read_text()
+    unseen = "the server does not say how it rendered 200 prompts"
+    assert f"Run A: {unseen}" in page
+    assert f"Run B: the server rendered 3 of 200 prompts differently (1 token); {unseen}" in page
 
 
 def test_the_same_answers_end_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

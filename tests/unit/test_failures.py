@@ -143,6 +143,13 @@ def test_memory_that_sufficed_is_no_shortage(log: str) -> None:
         ("RuntimeError: Failed core proc(s): {'EngineCore_DP0': 1}", TAKEN, True),
         ("RuntimeError: Failed core proc(s): {'EngineCore_DP0': 1}", LOADED + NPU, False),
         ("EngineDeadError: EngineCore encountered an issue.", LOADED + NPU, False),
+        ("ServerError: vllm serve: gave up: connection refused", "", True),
+        ("ServerError: vllm serve: no token within limits.stall_s=600 seconds", "", True),
+        (
+            "ServerError: engine.endpoint.url=http://h: no token within limits.stall_s=9",
+            "",
+            False,
+        ),
         ("ModuleNotFoundError: No module named 'torch_npu'", "Traceback", False),
     ],
 )

@@ -167,6 +167,14 @@ def test_what_cannot_be_is_said_before_anything_starts(
             "engine.platform=cpu: must be remote",
         ),
         (["engine=endpoint", 'engine.endpoint.url="http://[::1/v1"'], "not a valid address"),
+        (
+            [
+                "engine=endpoint",
+                "engine.endpoint.url=http://h/v1",
+                "engine.endpoint.api_key_env=ME",
+            ],
+            "use a name that ends in KEY or TOKEN",
+        ),
     ],
 )
 def test_wrong_settings_are_named(compose: Compose, overrides: list[str], said: str) -> None:

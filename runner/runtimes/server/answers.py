@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.lm.answer import TOO_LONG
+from runner.lm.answer import TOO_LONG, Source
 
 # vLLM's stand-in for -inf, which JSON cannot express.
 LEAST = -9999.0
@@ -49,7 +49,9 @@ class Completion:
 class Output:
     """A finished request, as `vllm.RequestOutput`. `prompt_token_ids` is None if unknown.
 
-    `seconds` is the time that the server took for it, retries included.
+    `seconds` is the time that the server took for it, retries included, and `source` what it told
+    with it. `prompt_length` is the number of the prompt's tokens, 0 if unknown: some servers tell
+    it without the tokens.
     """
 
     request_id: str
@@ -57,6 +59,8 @@ class Output:
     prompt_logprobs: list[dict[int, Logprob] | None] | None
     outputs: tuple[Completion]
     seconds: float = 0.0
+    source: Source | None = None
+    prompt_length: int = 0
     finished: bool = True
 
 
@@ -95,6 +99,7 @@ def read(answer: Any, request_id: str, *, chat: bool, detokenize: bool) -> Outpu
                     reasoning_in(choice["message"]) if chat else "",
                 ),
             ),
+            prompt_length=int(usage.get("prompt_tokens") or 0),
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise Unreadable(f"not an answer of the API: {type(error).__name__}: {error}") from error
@@ -153,5 +158,8 @@ def _id(token: str) -> int:
     return int(token.removeprefix(TOKEN_ID))
 
 
-def _value(logprob: float) -> float:
+def _value(logprob: float | None) -> float:
+    """A log-probability; NaN for the null of servers that keep to JSON."""
+    if logprob is None:
+        return math.nan
     return -math.inf if logprob == LEAST else logprob

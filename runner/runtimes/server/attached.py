@@ -19,6 +19,7 @@ from runner.platforms.remote import Remote
 from runner.problem import Cure, Problem
 from runner.runtimes.base import Runtime, chosen, model_arguments
 from runner.runtimes.server import client_settings
+from runner.secrecy.names import is_secrets
 
 # Concurrent requests where the server does not say how many it can work on.
 USUAL_WINDOW = 32
@@ -96,7 +97,7 @@ class Attached:
         endpoint = endpoint_of(self.arguments(config)["server"])
         facts = server_facts(endpoint)
         rule = config.verdict.rule
-        if rule in OF_ANSWERS and not tells_logprobs(endpoint, facts.model.id):
+        if rule in OF_ANSWERS and not (facts.vllm and tells_logprobs(endpoint, facts.model.id)):
             raise UserError(
                 f"verdict.rule={rule}: the server gives no log-probabilities; use another rule"
             )
@@ -160,9 +161,15 @@ class Attached:
 
 
 def _address(engine: EngineConfig) -> str:
-    """What is wrong with the server's address; empty if nothing is."""
+    """What is wrong with the server's address or its key; empty if nothing is."""
     if engine.platform != Remote.name:
         return f"engine.platform={engine.platform}: must be {Remote.name} with engine=endpoint"
+    variable = engine.endpoint.api_key_env
+    if variable is not None and not is_secrets(variable):
+        return (
+            f"engine.endpoint.api_key_env={variable}: the runner masks the values of variables "
+            "whose names tell that they are secret; use a name that ends in KEY or TOKEN"
+        )
     if engine.endpoint.url is None:
         return "engine.endpoint.url: required with engine=endpoint: http://host:8000/v1"
     try:

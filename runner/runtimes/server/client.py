@@ -124,11 +124,12 @@ class Client:
                         seconds = now - since if is_token(json.loads(event)) else None
         return seconds
 
-    def check_id(self, found: str, name: str) -> None:
-        """Reject an answer to another request.
+    def check_id(self, told: Any, name: str) -> None:
+        """Reject an answer to another request by the id that it tells, if any.
 
-        Proxies and other servers may use ids of their own; then nothing can be said.
+        Proxies and other servers may use ids of their own, or none; then nothing can be said.
         """
+        found = str(told)
         echoed = found.endswith(name)
         if not echoed and (self._echoes_ids or self._session in found):
             raise Failed("wrong id", f"the server answered request {found} instead of {name}")
@@ -179,5 +180,5 @@ class Client:
             raise answered_badly(answer) or Rejected(answer)
         try:
             return read(json.loads(content), name)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Failed("broken answer", f"truncated or invalid answer: {error}") from error

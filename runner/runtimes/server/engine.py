@@ -166,7 +166,8 @@ class ServedEngine:
             since = time.monotonic()
             output = await self._asked_for(request)
             result = replace(output, seconds=time.monotonic() - since)
-            self.exchanged.took(result)
+            if output.source is not None:  # else the prompt was too long
+                self.exchanged.took(result)
         except Exception as error:
             result = error
         finally:
@@ -204,7 +205,7 @@ class ServedEngine:
 
     def _output(self, request: Request, answer: Any, name: str) -> Output:
         """The output in a complete answer, if it is the answer to this request."""
-        self._client.check_id(str(answer["id"]), name)
+        self._client.check_id(answer.get("id"), name)
         try:
             output = read(
                 answer, str(request.number), chat=request.chat, detokenize=request.detokenize
@@ -218,8 +219,7 @@ class ServedEngine:
                 f"{self._endpoint.place}: the server tells no log-probabilities of prompts, so it "
                 "cannot score given texts (loglikelihood)"
             )
-        self.exchanged.received(request, answer, output)
-        return output
+        return replace(output, source=self.exchanged.received(request, answer, output))
 
 
 def _says_too_long(response: httpx.Response) -> bool:

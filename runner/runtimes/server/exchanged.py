@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.language import N_
+from runner.lm.answer import Answer, Source
 from runner.runtimes.server.answers import Output
 from runner.runtimes.server.requests import Request
 from runner.runtimes.server.retries import Failed
@@ -17,7 +18,7 @@ from runner.runtimes.server.streaming import FirstTokens
 
 @dataclass
 class Exchanged:
-    """Counts what was sent and what came back.
+    """Counts what was sent and what came back, and what was told with answers of earlier attempts.
 
     `retried` counts failures by kind. `different` counts prompts that the server tokenised
     differently, `first_difference` describes the first, and `unverified` counts prompts whose
@@ -53,25 +54,43 @@ class Exchanged:
         if tokens > 1:
             self.speeds.append(tokens / output.seconds)
 
-    def received(self, request: Request, answer: dict[str, Any], output: Output) -> None:
-        """Count a complete answer, and what is remarkable about it."""
+    def received(self, request: Request, answer: dict[str, Any], output: Output) -> Source:
+        """Count a complete answer, and return what the server told with it."""
         completion = output.outputs[0]
         written = completion.reasoning or completion.text
         self.answered += 1
-        self.served[str(answer.get("model")), str(answer.get("system_fingerprint"))] += 1
         if not completion.token_ids and written:
             self.missing[N_("token ids")] += 1
         if request.body.get("logprobs") and completion.logprobs is None and written:
             self.missing[N_("log-probabilities")] += 1
-        self.reasoned += bool(completion.reasoning)
-        self.shortened += _is_short(request, output)
         expected, found = request.expected, output.prompt_token_ids
-        if expected is None or found is None:
-            self.unverified += 1
-        elif (tokens := expected.beside(found)) != list(found):
-            self.different += 1
-            told = _difference(tokens, found)
-            self.first_difference = self.first_difference or told
+        different = ""
+        if expected is not None and found is not None:
+            tokens = expected.beside(found)
+            different = _difference(tokens, found) if tokens != list(found) else ""
+        source = Source(
+            str(answer.get("model")),
+            str(answer.get("system_fingerprint")),
+            different=different,
+            unverified=expected is None or found is None,
+            shortened=_is_short(request, output),
+            reasoned=bool(completion.reasoning),
+        )
+        self._told(source)
+        return source
+
+    def taken_over(self, answer: Answer) -> None:
+        """Count what was told with an answer of an earlier attempt."""
+        if answer.source is not None:
+            self._told(answer.source)
+
+    def _told(self, source: Source) -> None:
+        self.served[source.model, source.fingerprint] += 1
+        self.unverified += source.unverified
+        self.shortened += source.shortened
+        self.reasoned += source.reasoned
+        self.different += bool(source.different)
+        self.first_difference = self.first_difference or source.different
 
 
 def _is_short(request: Request, output: Output) -> bool:

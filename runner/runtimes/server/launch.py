@@ -22,6 +22,8 @@ from runner.runtimes.server.endpoint import Endpoint, ServerError
 # Linux's limit is 107 bytes.
 LONGEST_SOCKET = 100
 POLL_S = 0.25
+# For an engine in the worker's own process; a server has processes of its own.
+ONLY_IN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
 # vLLM takes up to 15 s to end everything; its multiprocessing resource tracker is the last.
 PATIENCE_S = {signal.SIGINT: 20.0, signal.SIGTERM: 5.0, signal.SIGKILL: 5.0}
 
@@ -108,6 +110,11 @@ class LaunchedServer:
         except httpx.HTTPError:
             return False
         return response.status_code == HTTPStatus.OK and self.alive
+
+
+def server_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """A worker's variables, without the one that is for an engine in its own process."""
+    return {name: text for name, text in variables.items() if name != ONLY_IN_PROCESS}
 
 
 def _started(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -24,7 +24,7 @@ from runner.runtimes.server.engine import ServedEngine
 from runner.runtimes.server.exchanged import Exchanged
 from runner.runtimes.server.expected import Expected, ExpectedTokens
 from runner.runtimes.server.health import check_health
-from runner.runtimes.server.launch import LaunchedServer
+from runner.runtimes.server.launch import LaunchedServer, server_environment
 from runner.runtimes.server.metrics import work_between
 from runner.runtimes.server.probe.examining import check_identity
 from runner.runtimes.server.probe.identity import Agreement
@@ -32,7 +32,7 @@ from runner.runtimes.server.probe.local import LocalModel
 from runner.runtimes.server.probe.questions import TEXTS
 from runner.runtimes.server.requests import Requests
 from runner.runtimes.server.retries import Patience
-from runner.runtimes.server.server import server_counters, server_facts
+from runner.runtimes.server.server import check_unchanged, server_counters, server_facts
 from runner.runtimes.vllm import arguments
 from runner.runtimes.vllm.gate import Gate
 from runner.runtimes.vllm.models import LARGEST_WINDOW, FedVLLM, FedVLM
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from runner.lm.answering import Progress
     from runner.lm.journal import Journal
 
-# Variables for an engine in the worker's own process; a server starts processes of its own.
-ONLY_IN_PROCESS = ("OMP_NUM_THREADS", "VLLM_ENABLE_V1_MULTIPROCESSING")
 # Requests for a text that are ready while the server is full: they are small, and the client can
 # send many in a row without delay (docs/performance.md).
 PREPARED = 256
@@ -70,8 +68,8 @@ class ServedVLLM(FedVLLM):
     def launch(self) -> None:
         """Launch the server, if it is the run's own. Its start takes longer than all requests."""
         if "url" not in self._server and self._launched is None:
-            alone = {k: v for k, v in os.environ.items() if k not in ONLY_IN_PROCESS}
-            self._launched = LaunchedServer(serve_arguments(self._serving()), "model", alone)
+            arguments = serve_arguments(self._serving())
+            self._launched = LaunchedServer(arguments, "model", server_environment(os.environ))
 
     def start(self) -> None:
         """Wait until the launched server is ready, or connect to the one that is running.
@@ -120,7 +118,9 @@ class ServedVLLM(FedVLLM):
         self._window = self.stream.window
         self._connected.at_once(self._window)
         self.stream.window += self._prepared()
-        self._connected.exchanged = Exchanged()
+        self._connected.exchanged = exchanged = Exchanged()
+        self.stream.taken_over = exchanged.taken_over
+        check_unchanged(self._endpoint, self._facts)
         self._before = server_counters(self._endpoint)
 
     def resolved(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class Pulse:
     """The time since the last sign of life: an answer, or more tokens by the server's counters.
 
     A server without counters may generate in silence; there, only the limit of a request applies.
+    One that has shown them and shows none any more gives no sign of life.
     """
 
     def __init__(self, endpoint: Endpoint, stall_s: float) -> None:
@@ -39,11 +40,12 @@ class Pulse:
             return
         self._read = now
         counters = server_counters(self._endpoint)
-        if counters is None or not any(name in counters for name in TOKENS):
+        shown = counters is not None and any(name in counters for name in TOKENS)
+        if not shown and self._tokens is None:
             self._seen = now
             return
-        tokens = sum(sum(counters.get(name, {}).values()) for name in TOKENS)
-        if tokens != self._tokens:
+        tokens = sum(sum((counters or {}).get(name, {}).values()) for name in TOKENS)
+        if shown and tokens != self._tokens:
             self._tokens, self._seen = tokens, now
         elif now - self._seen > self._stall_s:
             raise ServerError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -62,6 +62,7 @@ def server_facts(endpoint: Endpoint) -> ServerFacts:
     """
     with endpoint.client() as client:
         models = _models(endpoint, client)
+        model = _recognized(endpoint, client, _chosen(endpoint, models))
         version = _optional(client, endpoint.root("/version"))
         metrics = _optional(client, endpoint.root("/metrics"))
         schema = _optional(client, endpoint.root("/openapi.json"))
@@ -69,11 +70,32 @@ def server_facts(endpoint: Endpoint) -> ServerFacts:
     return ServerFacts(
         endpoint.url,
         said.get("version") if isinstance(said, dict) else None,
-        _chosen(endpoint, models),
+        model,
         models,
         _read(read_cache_settings, metrics) or {},
         _fields(_json(schema)),
     )
+
+
+def check_unchanged(endpoint: Endpoint, then: ServerFacts) -> None:
+    """Compare what the server says now with what it said when it was first asked.
+
+    Raises:
+        UserError: if it has another version or model.
+    """
+    before, now = _named(then), _named(server_facts(endpoint))
+    if before != now:
+        raise UserError(
+            f"{endpoint.place}: the server was replaced: it served {before}, and serves {now} now; "
+            "start this run again"
+        )
+
+
+def _named(facts: ServerFacts) -> str:
+    model = facts.model
+    said = {"version": facts.version, "root": model.root, "max_model_len": model.max_model_len}
+    told = ", ".join(f"{name} {text}" for name, text in said.items() if text is not None)
+    return f"{model.id} ({told})" if told else model.id
 
 
 def tells_logprobs(endpoint: Endpoint, model: str) -> bool:
@@ -125,11 +147,9 @@ def _models(endpoint: Endpoint, client: httpx.Client) -> tuple[ServedModel, ...]
         raise endpoint.unreachable(error) from error
     if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise endpoint.refusal(response)
-    if response.status_code == HTTPStatus.NOT_FOUND and endpoint.model:
-        choice = _first_choice(endpoint, client, endpoint.model, {"return_token_ids": True})
-        if choice:  # a proxy that passes on prompts alone
-            vllm = choice.get("prompt_token_ids") is not None
-            return (ServedModel(endpoint.model, owned_by=VLLM if vllm else None),)
+    absent = response.status_code == HTTPStatus.NOT_FOUND
+    if absent and endpoint.model and _first_choice(endpoint, client, endpoint.model, {}):
+        return (ServedModel(endpoint.model),)  # a proxy that passes on prompts alone
     listed = _json(response)
     try:
         if response.status_code != HTTPStatus.OK:
@@ -151,6 +171,14 @@ def _model(card: dict[str, Any]) -> ServedModel:
         card.get("parent"),
         card.get("owned_by"),
     )
+
+
+def _recognized(endpoint: Endpoint, client: httpx.Client, model: ServedModel) -> ServedModel:
+    """The model as vLLM's if the answers are vLLM's: a proxy may name another owner, or none."""
+    if model.owned_by == VLLM:
+        return model
+    choice = _first_choice(endpoint, client, model.id, {"return_token_ids": True})
+    return replace(model, owned_by=VLLM) if choice.get("prompt_token_ids") is not None else model
 
 
 def _chosen(endpoint: Endpoint, models: tuple[ServedModel, ...]) -> ServedModel:

@@ -121,7 +121,8 @@ def generated(output: Any) -> Answer:
     completion = output.outputs[0]
     chosen, margins = _numbers(completion.token_ids, completion.logprobs or ())
     return Answer(
-        prompt_tokens=len(output.prompt_token_ids or ()),
+        # A server may tell their number alone.
+        prompt_tokens=len(output.prompt_token_ids or ()) or getattr(output, "prompt_length", 0),
         token_ids=tuple(completion.token_ids),
         logprobs=chosen,
         margins=margins,

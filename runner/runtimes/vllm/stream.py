@@ -123,6 +123,8 @@ class Stream:
         self.progress = progress
         self.window = window
         self.journal: Journal | None = None
+        # Gets each answer that an earlier attempt has left.
+        self.taken_over: Callable[[Answer], None] = lambda answer: None
         self.tally = Tally()
         self._clear()
 
@@ -166,6 +168,7 @@ class Stream:
             key, known = self.journal.take(question) if self.journal is not None else (None, None)
             if known is not None:
                 self.tally.resumed += 1
+                self.taken_over(known)
                 request.answers[place] = known
                 continue
             self.tally.asked += 1
@@ -230,7 +233,8 @@ class Stream:
                 flight = self._flying.pop(output.request_id)
                 self._flights_of[flight.request.task] -= 1
                 seconds = getattr(output, "seconds", now - flight.since)  # a server's has them
-                answer = replace(flight.question.read(output), seconds=seconds)
+                source = getattr(output, "source", None)
+                answer = replace(flight.question.read(output), seconds=seconds, source=source)
                 answered.append((flight, answer))
         if self.journal is not None:
             for flight, answer in answered:

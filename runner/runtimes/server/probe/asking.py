@@ -219,7 +219,7 @@ class Asker:
     def _read(self, request: Request, answer: Any, name: str) -> Reply:
         misrouted = False
         try:
-            self._client.check_id(str(answer.get("id")), name)
+            self._client.check_id(answer.get("id"), name)
         except Failed:
             # Retried in an evaluation; here it is what was looked for.
             misrouted = True
